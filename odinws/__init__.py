@@ -1,0 +1,1 @@
+"""A WebSocket server that carries a live NATS feed to ten thousand and more clients."""
