@@ -1,0 +1,36 @@
+"""gunicorn's configuration of odinws: `gunicorn -c gunicorn.conf.py`.
+
+What a deployment may choose are environment variables, read in `odinws/settings.py`.
+"""
+
+import os
+
+from odinws import logs
+from odinws.deployment import Deployment
+
+deployment = Deployment.load()
+settings = deployment.settings
+
+wsgi_app = "odinws.app:create_app"
+bind = f"{settings.host}:{settings.port}"
+workers = settings.workers
+worker_class = "odinws.worker.Worker"
+# A slot per HTTP request under way; WebSockets leave the pool. Above the cap, so that a full server
+# still answers with a refusal instead of silence.
+worker_connections = settings.max_connections + 1000
+backlog = 4096
+# A worker that does not yield for this long is killed.
+timeout = 30
+graceful_timeout = int(settings.stop_seconds) + 2
+# In memory, so that a busy disk can't make a worker look dead.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+# One name for all servers of a user would make them share it.
+control_socket_disable = True
+logconfig_dict = logs.config(settings.log_level, settings.log_format)
+
+on_starting = deployment.on_starting
+when_ready = deployment.when_ready
+pre_fork = deployment.pre_fork
+post_fork = deployment.post_fork
+child_exit = deployment.child_exit
+on_exit = deployment.on_exit

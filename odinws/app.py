@@ -1,0 +1,18 @@
+"""The Flask application of a worker."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from odinws.routes import routes
+from odinws.services import Services
+
+EXTENSION = "odinws"
+
+
+def create_app(services: Services) -> Flask:
+    """Make the application around the services of a worker."""
+    app = Flask("odinws", static_folder=None)
+    app.extensions[EXTENSION] = services
+    app.register_blueprint(routes)
+    return app

@@ -1,0 +1,235 @@
+"""The board: facts about the whole server in one shared memory map, made before the fork.
+
+One row per worker slot, one writer per row: its worker while that lives, the arbiter before and after.
+Any worker reads all rows, so any of them answers for the whole server. A row of a dead worker is
+cleared by the arbiter, and its totals move to the `departed` row, so that totals never fall.
+
+Row fields are aligned 8-byte words; a reader sees an old or a new value of each, never a torn one. Two
+fields of a row are not read at one instant.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from odinws.closing import CloseReason
+
+SLOTS = 256
+REFUSALS = ("capacity", "draining", "handshake")
+CLOSES = tuple(CloseReason)
+_CLOSE_INDEX = {reason: index for index, reason in enumerate(CLOSES)}
+_U64 = ctypes.c_uint64
+_F64 = ctypes.c_double
+
+
+class Totals(ctypes.Structure):
+    """What only grows. `departed` keeps the sums of workers that are gone."""
+
+    _fields_ = (
+        ("accepted", _U64),  # upgrades that became connections
+        ("refused", _U64 * len(REFUSALS)),
+        ("closed", _U64 * len(CLOSES)),
+        ("commands", _U64),
+        ("command_errors", _U64),
+        ("feed_messages", _U64),  # data messages taken from NATS
+        ("feed_ignored", _U64),  # subjects that are no channel
+        ("feed_invalid", _U64),  # payloads that are not JSON: told as a gap
+        ("feed_overflow", _U64),  # dropped between feed and hub: told as a gap
+        ("feed_gaps", _U64),  # stretches the stream no longer had: told as a gap
+        ("feed_sessions", _U64),  # times the feed came up
+        ("passes", _U64),
+        ("delivered", _U64),  # data frames handed to a socket or its outbox
+        ("delivered_bytes", _U64),
+        ("undelivered", _U64),  # data frames given up with a closing connection
+        ("sends", _U64),
+        ("pass_seconds", _F64),
+    )
+
+
+class Row(ctypes.Structure):
+    """One worker."""
+
+    _fields_ = (
+        ("pid", _U64),  # 0: the slot is free
+        ("booted", _F64),  # seconds since 1970
+        ("beat", _F64),  # seconds since 1970 of the last sample below
+        ("accepting", _U64),
+        ("feed_ready", _U64),
+        ("connections", _U64),  # slots taken: open, closing, or being upgraded
+        ("subscriptions", _U64),
+        ("greenlets", _U64),
+        ("rss_bytes", _U64),
+        ("cpu_seconds", _F64),
+        ("cpu_cores", _F64),  # smoothed use, in cores
+        ("hub_stall_seconds", _F64),  # longest lateness of a tick in the life of the worker
+        ("pass_longest_seconds", _F64),
+        ("totals", Totals),
+    )
+
+    pid: int
+    booted: float
+    beat: float
+    accepting: int
+    feed_ready: int
+    connections: int
+    subscriptions: int
+    greenlets: int
+    rss_bytes: int
+    cpu_seconds: float
+    cpu_cores: float
+    hub_stall_seconds: float
+    pass_longest_seconds: float
+
+    def closed_by(self, reason: CloseReason) -> None:
+        """Count a connection that ends for `reason`."""
+        self.totals.closed[_CLOSE_INDEX[reason]] += 1
+
+    def refused_by(self, reason: str) -> None:
+        """Count an upgrade refused for `reason`, one of `REFUSALS`."""
+        self.totals.refused[REFUSALS.index(reason)] += 1
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("started", _F64), ("warm", _U64))
+
+
+def add_totals(into: Totals, more: Totals) -> None:
+    """Add every field of `more` to `into`."""
+    for name, _ in Totals._fields_:
+        value = getattr(more, name)
+        if isinstance(value, ctypes.Array):
+            held = getattr(into, name)
+            for index, item in enumerate(value):
+                held[index] += item
+        else:
+            setattr(into, name, getattr(into, name) + value)
+
+
+class Board:
+    """The shared memory of a server.
+
+    Args:
+        details_bytes: room for the JSON details that each worker publishes for `/stats`.
+    """
+
+    def __init__(self, details_bytes: int = 64 << 10) -> None:
+        # An unlinked file: nothing is left behind however the server ends. POSIX record locks on it
+        # are held per process and fall with the process.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the board
+        self._details_bytes = details_bytes
+        rows = ctypes.sizeof(_Header)
+        departed = rows + SLOTS * ctypes.sizeof(Row)
+        self._details_start = departed + ctypes.sizeof(Totals)
+        size = self._details_start + SLOTS * details_bytes
+        self._file.truncate(size)
+        self._map = mmap.mmap(self._file.fileno(), size)
+        self._header = _Header.from_buffer(self._map)
+        self.rows = [Row.from_buffer(self._map, rows + i * ctypes.sizeof(Row)) for i in range(SLOTS)]
+        self.departed = Totals.from_buffer(self._map, departed)
+        self._header.started = time.time()
+
+    @property
+    def started(self) -> float:
+        """When the server started, seconds since 1970."""
+        return float(self._header.started)
+
+    def claim(self) -> int:
+        """Take a free slot for a worker that is about to be forked. The arbiter's call.
+
+        Raises:
+            RuntimeError: all slots are taken.
+        """
+        for index, row in enumerate(self.rows):
+            if not row.pid and not row.booted:
+                row.booted = time.time()
+                return index
+        raise RuntimeError(f"no free worker slot on the board, it has {SLOTS}")
+
+    def bury(self, index: int) -> None:
+        """Clear the row of a worker that is gone and keep its totals. The arbiter's call."""
+        row = self.rows[index]
+        add_totals(self.departed, row.totals)
+        ctypes.memset(ctypes.addressof(row), 0, ctypes.sizeof(Row))
+        self._write_details(index, b"")
+
+    def living(self) -> list[tuple[int, Row]]:
+        """The rows of workers that run, with their slots."""
+        return [(index, row) for index, row in enumerate(self.rows) if row.pid]
+
+    def connections(self) -> int:
+        """Connection slots taken in the whole server."""
+        return sum(row.connections for row in self.rows)
+
+    def totals(self) -> Totals:
+        """The totals of the whole server since its start, workers that are gone included."""
+        totals = Totals()
+        add_totals(totals, self.departed)
+        for row in self.rows:
+            add_totals(totals, row.totals)
+        return totals
+
+    def reserve(self, row: Row, limit: int) -> bool:
+        """Take a connection slot in `row` if the whole server holds fewer than `limit`.
+
+        Exact over all workers: the sum and the step are taken under one lock between processes, for
+        some microseconds and without a greenlet switch.
+        """
+        with self._exclusive():
+            if self.connections() >= limit:
+                return False
+            row.connections += 1
+            return True
+
+    @staticmethod
+    def release(row: Row) -> None:
+        """Give a connection slot back."""
+        row.connections -= 1
+
+    def is_warm(self, workers: int) -> bool:
+        """Whether all `workers` have been accepting with a feed at one time; stays true after that."""
+        if not self._header.warm:
+            ready = sum(1 for _, row in self.living() if row.accepting and row.feed_ready)
+            self._header.warm = int(ready >= workers)
+        return bool(self._header.warm)
+
+    def publish_details(self, index: int, details: object) -> None:
+        """Write a worker's details for all to read. What does not fit is left out, and says so."""
+        encoded = msgspec.json.encode(details)
+        if len(encoded) > self._details_bytes - 16:
+            encoded = msgspec.json.encode({"truncated": len(encoded)})
+        self._write_details(index, encoded)
+
+    def details(self, index: int) -> object:
+        """The details that a worker published last; {} if none can be read."""
+        start = self._details_start + index * self._details_bytes
+        for _ in range(3):  # a writer may be at work: its size word is 0 meanwhile
+            size = int.from_bytes(self._map[start : start + 8], "little")
+            encoded = self._map[start + 8 : start + 8 + size]
+            if size and size == int.from_bytes(self._map[start : start + 8], "little"):
+                try:
+                    return msgspec.json.decode(encoded)
+                except msgspec.DecodeError:
+                    continue
+        return {}
+
+    def _write_details(self, index: int, encoded: bytes) -> None:
+        start = self._details_start + index * self._details_bytes
+        self._map[start : start + 8] = bytes(8)
+        self._map[start + 8 : start + 8 + len(encoded)] = encoded
+        self._map[start : start + 8] = len(encoded).to_bytes(8, "little")
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)

@@ -1,0 +1,189 @@
+"""The connections of one worker: who owns them, what time it is for them, and how they leave.
+
+A connection is counted here once, when its slot is taken, and once more when its descriptor is gone.
+Leaving the strategy may wait for a lock that a pass holds, so one reaper greenlet does that for all.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+
+import gevent
+import structlog
+from gevent.event import Event
+
+from odinws.board import Board, Row
+from odinws.closing import CloseReason
+from odinws.connection import Connection
+from odinws.settings import Settings
+from odinws.wheel import TimingWheel
+from strategies.base import Strategy
+
+_TICK_SECONDS = 0.25
+_PLACES = 1024  # 256 s; a longer delay comes in several rounds
+_RECEIVE_BYTES = 64 << 10
+_REAP_BURST = 64
+
+log = structlog.get_logger("odinws.clients")
+
+
+class Clients:
+    """Owns every connection of a worker.
+
+    Args:
+        settings: bounds and times of a connection.
+        strategy: where connections are registered while they are open.
+        row: the worker's row on the board.
+        run_commands: works off `conn.commands`; called in a greenlet made for it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        strategy: Strategy[Connection],
+        row: Row,
+        run_commands: Callable[[Connection], None],
+    ) -> None:
+        self.event_hub = gevent.get_hub()
+        self.buffer = bytearray(_RECEIVE_BYTES)
+        self.now = time.monotonic()
+        self.max_message_bytes = settings.max_message_bytes
+        self.outbox_bytes = settings.outbox_bytes
+        self.outbox_seconds = settings.outbox_seconds
+        self.heartbeat_seconds = settings.heartbeat_seconds
+        self.idle_seconds = settings.idle_seconds
+        self.close_seconds = settings.close_seconds
+        self._send_buffer_bytes = settings.send_buffer_bytes
+        self._strategy = strategy
+        self._row = row
+        self._run_commands = run_commands
+        self._wheel: TimingWheel[Connection] = TimingWheel(_TICK_SECONDS, _PLACES)
+        self._leaving: deque[Connection] = deque()
+        self._anyone_leaving = Event()
+        self._names = secrets.token_hex(4)  # so that ids differ between workers and restarts
+        self._born = 0
+        self.busy = 0  # connections whose commands are being worked off
+        self._open: set[Connection] = set()
+        self._ended = Event()
+        self._ended.set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, descriptor: int, peer: str) -> Connection:
+        """Make a connection of an upgraded socket whose slot is already taken on the board.
+
+        Args:
+            descriptor: of a TCP or Unix socket; the connection owns it from here on.
+            peer: the client's address, for logs.
+        """
+        sock = socket._socket.socket(fileno=descriptor)  # type: ignore[attr-defined]
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                # The kernel gives a silent peer up, also after we have closed.
+                limit_ms = int(1000 * max(self.idle_seconds, self.outbox_seconds + self.close_seconds))
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
+        self._born += 1
+        conn = Connection(self, f"{self._names}-{self._born:x}", sock, peer)
+        self._open.add(conn)
+        self._ended.clear()
+        self._strategy.add(conn)
+        self._row.totals.accepted += 1
+        log.debug("connection opened", client=conn.id, peer=peer)
+        return conn
+
+    # -- what a connection calls -------------------------------------------------------------------
+
+    def on_command(self, conn: Connection) -> None:
+        """Work off the commands of a connection in a greenlet made for it."""
+        self.busy += 1
+        gevent.spawn(self._work, conn)
+
+    def _work(self, conn: Connection) -> None:
+        try:
+            self._run_commands(conn)
+        except Exception:  # a defect of ours costs this connection, not the worker
+            log.exception("command failed", client=conn.id)
+            conn.close(CloseReason.INTERNAL)
+        finally:
+            self.busy -= 1
+
+    def on_closing(self, conn: Connection, reason: CloseReason, frames_lost: int) -> None:
+        """Count the end and take the connection out of the strategy soon."""
+        self._row.closed_by(reason)
+        self._row.totals.undelivered += frames_lost
+        self._leaving.append(conn)
+        self._anyone_leaving.set()
+
+    def on_closed(self, conn: Connection) -> None:
+        """Give the slot back: the descriptor is gone."""
+        self._wheel.cancel(conn)
+        self._open.discard(conn)
+        Board.release(self._row)
+        if not self._open:
+            self._ended.set()
+        log.debug(
+            "connection closed",
+            client=conn.id,
+            peer=conn.peer,
+            reason=conn.reason.label if conn.reason else None,
+            seconds=round(self.now - conn.opened, 3),
+        )
+
+    def schedule(self, conn: Connection, delay_seconds: float) -> None:
+        """See `connection.Owner`."""
+        self._wheel.schedule(conn, delay_seconds)
+
+    # -- the worker's ------------------------------------------------------------------------------
+
+    def close_all(self, reason: CloseReason) -> None:
+        """Say goodbye to every connection."""
+        for index, conn in enumerate(list(self._open)):
+            conn.close(reason)
+            if index % _REAP_BURST == _REAP_BURST - 1:
+                gevent.sleep(0)
+
+    def wait_closed(self, timeout_seconds: float) -> bool:
+        """Wait until no connection is left; False on time-out."""
+        return bool(self._ended.wait(timeout_seconds))
+
+    def abort_all(self) -> None:
+        """Drop what is still there."""
+        for conn in list(self._open):
+            conn.abort()
+
+    def clock(self) -> None:
+        """Keep `now`, and call what is due. Runs for the life of the worker."""
+        due_at = time.monotonic()
+        while True:
+            due_at += _TICK_SECONDS
+            gevent.sleep(max(0.0, due_at - time.monotonic()))
+            self.now = time.monotonic()
+            late = self.now - due_at
+            self._row.hub_stall_seconds = max(self._row.hub_stall_seconds, late)
+            if late > 4 * _TICK_SECONDS:
+                due_at = self.now  # after a long stall the wheel is late, not in a hurry
+            for index, conn in enumerate(self._wheel.tick()):
+                conn.on_time()
+                if index % _REAP_BURST == _REAP_BURST - 1:
+                    gevent.sleep(0)
+
+    def reaper(self) -> None:
+        """Take connections that end out of the strategy. Runs for the life of the worker."""
+        while True:
+            self._anyone_leaving.wait()
+            self._anyone_leaving.clear()
+            count = 0
+            while self._leaving:
+                conn = self._leaving.popleft()
+                self._strategy.discard(conn)
+                count += 1
+                if count % _REAP_BURST == 0:
+                    gevent.sleep(0)

@@ -1,0 +1,47 @@
+"""Why a connection ends: one table of close codes, and who should come back after how long.
+
+Codes below 4000 are those of RFC 6455 section 7.4.1 and the IANA registry; 4000 and above are ours.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, unique
+
+
+@unique
+class CloseReason(Enum):
+    """A reason to end a connection.
+
+    Attributes:
+        label: the name in metrics and logs.
+        code: the WebSocket close code. 1006 is never sent: it stands for a peer that left without one.
+        text: the reason text in the close frame, at most 123 bytes of UTF-8.
+        retry_after_seconds: how long a client should wait before it returns; None: it should not return.
+    """
+
+    label: str
+    code: int
+    text: str
+    retry_after_seconds: float | None
+
+    CLIENT = ("client", 1000, "bye", None)
+    GONE = ("gone", 1006, "", 0.0)
+    GOING_AWAY = ("going_away", 1001, "server is going away", 1.0)
+    PROTOCOL = ("protocol", 1002, "protocol error", None)
+    UNSUPPORTED = ("unsupported", 1003, "text frames only", None)
+    BAD_TEXT = ("bad_text", 1007, "text is not UTF-8", None)
+    POLICY = ("policy", 1008, "too many errors", None)
+    TOO_BIG = ("too_big", 1009, "message too big", None)
+    INTERNAL = ("internal", 1011, "internal error", 5.0)
+    RESTART = ("restart", 1012, "server restarts", 1.0)
+    SLOW = ("slow", 4008, "slow consumer", 1.0)
+    IDLE = ("idle", 4009, "no sign of life", 0.0)
+    CAPACITY = ("capacity", 4010, "server is full", 30.0)
+    UNAUTHORISED = ("unauthorised", 4401, "credentials missing or expired", None)
+    FORBIDDEN = ("forbidden", 4403, "not allowed", None)
+
+    def __init__(self, label: str, code: int, text: str, retry_after_seconds: float | None) -> None:
+        self.label = label
+        self.code = code
+        self.text = text
+        self.retry_after_seconds = retry_after_seconds

@@ -1,0 +1,122 @@
+"""What a client asks for, carried out: rate, validity, strategy, answer.
+
+Commands of one connection are carried out in order, in a greenlet that lives as long as some wait.
+A strategy may make it wait for a lock; nobody else waits with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import gevent
+
+from odinws import frames, protocol
+from odinws.board import Row
+from odinws.closing import CloseReason
+from odinws.connection import Connection, State
+from odinws.errors import CommandError
+from odinws.protocol import Heartbeat, Rejected, Replay, Subscribe, Unsubscribe
+from odinws.settings import Settings
+from strategies.base import Strategy
+
+_YIELD_EVERY = 32
+
+
+class Commands:
+    """Carries out the commands of a worker's connections."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        strategy: Strategy[Connection],
+        row: Row,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._strategy = strategy
+        self._row = row
+        self._clock = clock
+        self._max_subscriptions = settings.max_subscriptions
+        self._max_errors = settings.max_errors
+        self._interval_seconds = 1.0 / settings.command_rate
+        self._burst_seconds = settings.command_burst * self._interval_seconds
+
+    def run(self, conn: Connection) -> None:
+        """Work off `conn.commands`. Ends when none waits or the connection is not open any more."""
+        done = 0
+        while conn.commands and conn.state is State.OPEN:
+            self._execute(conn, conn.commands.popleft())
+            done += 1
+            if done % _YIELD_EVERY == 0:
+                gevent.sleep(0)
+        conn.commands_done()
+
+    def _execute(self, conn: Connection, text: bytes) -> None:
+        self._row.totals.commands += 1
+        try:
+            if not self._within_rate(conn):
+                raise CommandError(
+                    "RATE_LIMIT_EXCEEDED", f"more than {1 / self._interval_seconds:g} commands/s"
+                )
+            command = protocol.decode_command(text)
+            if isinstance(command, Subscribe):
+                answer = self._subscribe(conn, command)
+            elif isinstance(command, Unsubscribe):
+                answer = self._unsubscribe(conn, command)
+            elif isinstance(command, Heartbeat):
+                answer = protocol.pong(int(time.time() * 1000))
+            else:
+                answer = self._replay(command)
+        except CommandError as error:
+            answer = protocol.error(error.code, error.message)
+            self._count_error(conn)
+        if conn.reply(frames.text(answer)) and conn.errors >= self._max_errors:
+            conn.close(CloseReason.POLICY, f"{conn.errors} bad commands")
+
+    def _count_error(self, conn: Connection) -> None:
+        conn.errors += 1
+        self._row.totals.command_errors += 1
+
+    def _within_rate(self, conn: Connection) -> bool:
+        """The generic cell rate algorithm: one number per connection (ITU-T I.371, appendix)."""
+        now = self._clock()
+        due = max(conn.allowance, now)
+        if due - now > self._burst_seconds - self._interval_seconds:
+            return False
+        conn.allowance = due + self._interval_seconds
+        return True
+
+    def _subscribe(self, conn: Connection, command: Subscribe) -> bytes:
+        if command.since is not None:
+            raise CommandError("UNSUPPORTED", "since is not supported: subscribe without it")
+        _require_some(command.channels)
+        subscribed: list[str] = []
+        rejected: list[Rejected] = []
+        for channel in dict.fromkeys(command.channels):
+            problem = protocol.check_channel(channel)
+            if problem is None and channel not in conn.channels:
+                if len(conn.channels) >= self._max_subscriptions:
+                    problem = protocol.too_many(channel, self._max_subscriptions)
+                else:
+                    self._strategy.subscribe(conn, channel)
+            if problem is None:
+                subscribed.append(channel)
+            else:
+                rejected.append(problem)
+        if rejected:
+            self._count_error(conn)
+        return protocol.subscription_ack(subscribed, len(conn.channels), rejected)
+
+    def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> bytes:
+        _require_some(command.channels)
+        gone = [c for c in dict.fromkeys(command.channels) if self._strategy.unsubscribe(conn, c)]
+        return protocol.unsubscription_ack(gone, len(conn.channels))
+
+    @staticmethod
+    def _replay(command: Replay) -> bytes:
+        raise CommandError("UNSUPPORTED", f"replay is not supported: {command.channel} is live only")
+
+
+def _require_some(channels: list[str]) -> None:
+    if not channels:
+        raise CommandError("INVALID_FIELD", "expected at least one channel at data.channels")

@@ -1,0 +1,380 @@
+"""One client: its socket, its reader, its outbox, and one idempotent end.
+
+A connection at rest holds no greenlet and no buffer: only itself, its socket, a read watcher and its
+set of channels. Callbacks of the watchers run in the event loop and never block; a command that may
+wait runs in a greenlet of its owner.
+
+States: OPEN -> CLOSING (a close frame is on its way, nothing else is said) -> CLOSED (the descriptor is
+gone). `close` makes the first step, `_release` the second; both may be called again at any time.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from odinws import frames
+from odinws.closing import CloseReason
+from odinws.errors import FrameError
+from odinws.frames import FrameReader, Message, Opcode
+from odinws.outbox import Outbox
+
+if TYPE_CHECKING:
+    from gevent.hub import Hub as EventHub
+
+log = structlog.get_logger("odinws.connection")
+
+_READ, _WRITE = 1, 2  # libev event masks
+_MAX_COMMANDS_WAITING = 64  # reading pauses above this
+_SLACK_BYTES = 64 << 10  # extra kernel buffer that takes the goodbye of a stalled client
+
+
+class State(IntEnum):
+    """Where a connection is in its life."""
+
+    OPEN = 0
+    CLOSING = 1
+    CLOSED = 2
+
+
+class Owner(Protocol):
+    """What a connection needs of the registry that owns it."""
+
+    event_hub: EventHub
+    buffer: bytearray  # shared by all reads of the worker
+    now: float  # monotonic seconds, to the last tick: one object shared by all
+    max_message_bytes: int
+    outbox_bytes: int
+    outbox_seconds: float
+    heartbeat_seconds: float
+    idle_seconds: float
+    close_seconds: float
+
+    def on_command(self, conn: Connection) -> None:
+        """Commands wait in `conn.commands`."""
+
+    def on_closing(self, conn: Connection, reason: CloseReason, frames_lost: int) -> None:
+        """The connection left OPEN. Called once."""
+
+    def on_closed(self, conn: Connection) -> None:
+        """The descriptor is gone. Called once."""
+
+    def schedule(self, conn: Connection, delay_seconds: float) -> None:
+        """Call `conn.on_time()` after about this delay, instead of when it was due before."""
+
+
+class Connection:
+    """One WebSocket after its handshake.
+
+    Args:
+        owner: the registry that owns it.
+        conn_id: unique in the worker.
+        sock: a raw, non-blocking socket (not gevent's).
+        peer: the client's address, for logs.
+    """
+
+    __slots__ = (
+        "_deaf",
+        "_outbox",
+        "_owner",
+        "_read",
+        "_reader",
+        "_sock",
+        "_stalled_since",
+        "_write",
+        "allowance",
+        "channels",
+        "commands",
+        "due",
+        "errors",
+        "id",
+        "last_seen",
+        "opened",
+        "peer",
+        "place",
+        "reason",
+        "state",
+    )
+
+    def __init__(self, owner: Owner, conn_id: str, sock: socket.socket, peer: str) -> None:
+        self.id = conn_id
+        self.peer = peer
+        self.channels: set[str] = set()  # written by the strategy alone
+        self.state = State.OPEN
+        self.reason: CloseReason | None = None
+        self.due: list[bytes] | None = None  # frames of the pass under way, see hub
+        self.commands: deque[bytes] | None = None  # not None: a greenlet works on them
+        self.errors = 0
+        self.allowance = 0.0  # of the command rate, see commands
+        self.place = -1
+        self.opened = self.last_seen = owner.now
+        self._owner = owner
+        self._sock = sock
+        self._outbox: Outbox | None = None
+        self._stalled_since = 0.0
+        self._reader: FrameReader | None = None
+        self._deaf = False  # what still comes in is thrown away
+        self._write: Any = None
+        self._read: Any = owner.event_hub.loop.io(sock.fileno(), _READ)
+
+    def start(self, early: bytes) -> None:
+        """Begin to listen; `early` is what came in behind the handshake."""
+        self._read.start(self._readable)
+        self._owner.schedule(self, self._owner.heartbeat_seconds)
+        if early:
+            self._receive(early)
+
+    # -- out ---------------------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> bool:
+        """Hand whole frames to the kernel, or what it does not take to the outbox. Never blocks.
+
+        Returns:
+            False: the connection is not open, or this ended it (peer gone, outbox full).
+        """
+        if self.state:
+            return False
+        if self._outbox is None:
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.close(CloseReason.GONE)
+                return False
+            if sent != len(data):
+                self._hold(Outbox(data, sent, self._owner.outbox_bytes))
+            return True
+        if self._outbox.offer(data):
+            return True
+        self.close(CloseReason.SLOW)
+        return False
+
+    def reply(self, frame: bytes) -> bool:
+        """Send a frame in its place behind the frames of the pass under way."""
+        if self.due is not None:
+            self.due.append(frame)
+            frame = b"".join(self.due)
+            self.due = None
+        return self.send(frame)
+
+    def _hold(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._stalled_since = self._owner.now
+        self._write = self._owner.event_hub.loop.io(self._sock.fileno(), _WRITE)
+        self._write.start(self._writable)
+        if not self.state:
+            self._owner.schedule(self, min(self._owner.outbox_seconds, self._owner.heartbeat_seconds))
+
+    def _writable(self) -> None:
+        outbox = self._outbox
+        if outbox is None:
+            return
+        try:
+            taken = self._sock.sendmsg(outbox.waiting())
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close(CloseReason.GONE)
+            self._release()
+            return
+        outbox.advance(taken)
+        self._stalled_since = self._owner.now
+        if not outbox.size_bytes:
+            self._drop_outbox()
+            if self.state is State.CLOSING and self._deaf:
+                self._half_close()
+
+    def _drop_outbox(self) -> None:
+        self._outbox = None
+        if self._write is not None:
+            self._write.stop()
+            self._write.close()
+            self._write = None
+
+    # -- in ----------------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        buffer = self._owner.buffer
+        try:
+            size = self._sock.recv_into(buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            size = 0
+        if size:
+            self.last_seen = self._owner.now
+            if not self._deaf:
+                self._receive(bytes(memoryview(buffer)[:size]))
+        else:
+            self.close(CloseReason.GONE)
+            self._release()
+
+    def _receive(self, data: bytes) -> None:
+        reader = self._reader or FrameReader(self._owner.max_message_bytes)
+        try:
+            for message in reader.feed(data):
+                self._handle(message)
+                if self._deaf:
+                    return
+        except FrameError as error:
+            self._deaf = True
+            self.close(error.reason, error.message)
+            return
+        except Exception:  # a defect of ours costs this connection, not the worker
+            log.exception("reader failed", client=self.id)
+            self._deaf = True
+            self.close(CloseReason.INTERNAL)
+            return
+        self._reader = None if reader.at_rest else reader
+
+    def _handle(self, message: Message) -> None:
+        if message.opcode is Opcode.CLOSE:
+            self._closed_by_peer(message.payload)
+        elif self.state:
+            pass  # we have said goodbye: only the peer's close frame is of interest
+        elif message.opcode is Opcode.TEXT:
+            self._command(message.payload)
+        elif message.opcode is Opcode.PING:
+            self.reply(frames.pong(message.payload))
+        elif message.opcode is Opcode.BINARY:
+            self._deaf = True
+            self.close(CloseReason.UNSUPPORTED)
+
+    def _command(self, text: bytes) -> None:
+        if self.commands is None:
+            self.commands = deque((text,))
+            self._owner.on_command(self)
+        else:
+            self.commands.append(text)
+            if len(self.commands) == _MAX_COMMANDS_WAITING:
+                self._read.stop()
+
+    def commands_done(self) -> None:
+        """The owner has worked off `commands`: reading goes on."""
+        self.commands = None
+        if self.state is not State.CLOSED and not self._read.active:
+            self._read.start(self._readable)
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def on_time(self) -> None:
+        """Look at what is due: a stalled outbox, silence, a ping, the end of closing."""
+        owner = self._owner
+        if self.state:
+            self._release()
+            return
+        if self._outbox is not None and owner.now - self._stalled_since >= owner.outbox_seconds:
+            self.close(CloseReason.SLOW)
+            return
+        silent = owner.now - self.last_seen
+        if silent >= owner.idle_seconds:
+            self.close(CloseReason.IDLE)
+            return
+        if silent >= owner.heartbeat_seconds and self._outbox is None:
+            self.reply(frames.ping())
+        if not self.state:
+            owner.schedule(
+                self, owner.heartbeat_seconds if self._outbox is None else min(1.0, owner.outbox_seconds)
+            )
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def close(self, reason: CloseReason, text: str = "", goodbye: bytes | None = None) -> bool:
+        """End the connection. Idempotent; False if it was ending already.
+
+        What waits in the outbox is sent before the close frame, except to a slow consumer: its waiting
+        frames are given up and counted, and only the frame under way is finished.
+
+        Args:
+            reason: why; GONE sends nothing.
+            text: for the close frame, instead of the reason's own.
+            goodbye: a close frame to send instead of the reason's own.
+        """
+        if self.state:
+            return False
+        due = b"".join(self.due or ())
+        self.due = None
+        if goodbye is None:
+            goodbye = frames.close(reason.code, text or reason.text)
+        lost = 0
+        if reason is CloseReason.GONE or reason is CloseReason.SLOW:
+            rest, lost = self._outbox.cut() if self._outbox is not None else (b"", 0)
+            lost += frames.count(due)
+            self._drop_outbox()
+            goodbye = rest + goodbye
+        else:
+            goodbye = due + goodbye
+        if reason is CloseReason.SLOW:
+            self._widen(len(goodbye))
+        if reason is not CloseReason.GONE:
+            self._say(goodbye)
+        self.state = State.CLOSING
+        self.reason = reason
+        self._owner.on_closing(self, reason, lost)
+        if reason is CloseReason.GONE:
+            self._release()
+        else:
+            self._owner.schedule(self, self._owner.close_seconds)
+            if self._deaf and self._outbox is None:
+                self._half_close()
+        return True
+
+    def abort(self) -> None:
+        """End at once with a reset, whatever is still under way."""
+        self.close(CloseReason.GOING_AWAY)
+        if self.state is not State.CLOSED:
+            self._release()
+
+    def _say(self, goodbye: bytes) -> None:
+        """Send the last bytes; a peer that is gone shows itself at the next read."""
+        if self._outbox is not None:
+            self._outbox.append(goodbye)
+            return
+        try:
+            sent = self._sock.send(goodbye)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return
+        if sent != len(goodbye):
+            self._hold(Outbox(goodbye, sent, self._owner.outbox_bytes))
+
+    def _widen(self, size: int) -> None:
+        """Let the kernel take the goodbye of a client that reads nothing, so that nobody waits for it."""
+        room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room // 2 + size + _SLACK_BYTES)
+
+    def _closed_by_peer(self, payload: bytes) -> None:
+        code, _ = frames.parse_close(payload)
+        # The same code comes back (5.5.1); 1005 stands for none and is never sent.
+        echo = frames.encode(Opcode.CLOSE, b"" if code == 1005 else payload[:2])
+        self.close(CloseReason.CLIENT, goodbye=echo)
+        self._deaf = True
+        self._release()
+
+    def _half_close(self) -> None:
+        """Say that nothing follows, so that a peer waiting for the end of the stream sees it."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._release()
+
+    def _release(self) -> None:
+        """Give the descriptor and all memory back. Idempotent."""
+        if self.state is State.CLOSED:
+            return
+        if self.state is State.OPEN:
+            self.close(CloseReason.GONE)
+            return
+        self.state = State.CLOSED
+        self._drop_outbox()
+        self._read.stop()
+        self._read.close()
+        self._sock.close()
+        self._reader = None
+        self._owner.on_closed(self)

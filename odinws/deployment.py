@@ -1,0 +1,104 @@
+"""The arbiter's side of a server: what is made once, before any worker is forked.
+
+`gunicorn.conf.py` hands these hooks to gunicorn. They run in the arbiter, unpatched, except
+`post_fork`, which runs in the child.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import structlog
+
+from odinws import logs
+from odinws.board import Board
+from odinws.companion import Companion
+from odinws.errors import SettingsError
+from odinws.settings import Settings, without_credentials
+
+_DETAILS_BYTES = 8 << 10
+_DETAILS_BYTES_PER_SHARD = 320
+
+log = structlog.get_logger("odinws.arbiter")
+
+_current: Deployment | None = None
+
+
+class Deployment:
+    """Settings, board and companion of a server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.board = Board(_DETAILS_BYTES + settings.num_shards * _DETAILS_BYTES_PER_SHARD)
+        self.nats_urls = settings.nats_urls
+        self._companion: Companion | None = None
+
+    @classmethod
+    def load(cls) -> Deployment:
+        """The deployment of this process. A reload (SIGHUP) keeps its board and its NATS.
+
+        Raises:
+            SystemExit: a setting is wrong; one line on standard error says which.
+        """
+        global _current
+        try:
+            settings = Settings.from_environ()
+        except SettingsError as error:
+            sys.exit(f"odinws: {error}")
+        if _current is None:
+            _current = cls(settings)
+        return _current
+
+    def on_starting(self, server: Any) -> None:
+        """Start the embedded NATS and the demo feed, if they are wanted."""
+        logs.configure(self.settings.log_level, self.settings.log_format)
+        if self.settings.embedded_nats or self.settings.runs_demo_feed:
+            self._companion = Companion.start(
+                embedded=self.settings.embedded_nats,
+                demo=self.settings.runs_demo_feed,
+                nats_url=",".join(self.nats_urls) or None,
+                prefix=self.settings.subject_prefix,
+            )
+            if self.settings.embedded_nats:
+                self.nats_urls = [self._companion.nats_url]
+
+    def when_ready(self, server: Any) -> None:
+        """Say what runs and how to stop it."""
+        settings = self.settings
+        host, port = (
+            server.LISTENERS[0].sock.getsockname()[:2] if server.LISTENERS else (settings.host, settings.port)
+        )
+        nats = ", ".join(without_credentials(url) for url in self.nats_urls)
+        log.info(
+            "odinws is up",
+            websocket=f"ws://{host}:{port}/ws",
+            health=f"http://{host}:{port}/health",
+            strategy=settings.strategy,
+            shards=settings.num_shards,
+            shard_key=settings.shard_key,
+            workers=settings.workers,
+            max_connections=settings.max_connections,
+            nats=f"{nats} (embedded)" if settings.embedded_nats else nats,
+            demo_feed=settings.runs_demo_feed,
+            stop=f"Ctrl-C or kill {server.pid}",
+        )
+
+    def pre_fork(self, server: Any, worker: Any) -> None:
+        """Take a slot for a worker; in the parent, so that no two can take the same."""
+        worker.deployment = self
+        worker.slot = self.board.claim()
+
+    def post_fork(self, server: Any, worker: Any) -> None:
+        """In the worker: drop what is the arbiter's."""
+        if self._companion is not None:
+            self._companion.forget()
+
+    def child_exit(self, server: Any, worker: Any) -> None:
+        """Clear the row of a worker that is gone, however it went."""
+        self.board.bury(worker.slot)
+
+    def on_exit(self, server: Any) -> None:
+        """End the embedded NATS and the demo feed, after the workers."""
+        if self._companion is not None:
+            self._companion.close()

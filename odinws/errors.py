@@ -1,0 +1,78 @@
+"""Every exception that odinws raises on purpose, as a tree.
+
+OdinError
+├── SettingsError          the environment does not describe a server: the start stops with one line
+├── HandshakeError         an upgrade request that RFC 6455 section 4.2.1 does not allow
+├── FrameError             bytes from a client that RFC 6455 does not allow: the connection closes
+├── CommandError           a well-framed message that is no valid command: an error frame answers it
+└── FeedError              NATS answered, but not with what the feed can use
+
+Expected outcomes (a full outbox, a refused upgrade, a closed peer) are values, not exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from odinws.closing import CloseReason
+
+
+class OdinError(Exception):
+    """The root of the tree; never raised itself."""
+
+
+class SettingsError(OdinError):
+    """A setting is wrong.
+
+    Attributes:
+        name: the environment variable.
+        value: what it holds; never a secret (URLs are given without their credentials).
+        allowed: what would be accepted.
+    """
+
+    def __init__(self, name: str, value: str, allowed: str) -> None:
+        super().__init__(f"{name}={value!r} is not valid: {allowed}")
+        self.name = name
+        self.value = value
+        self.allowed = allowed
+
+
+class HandshakeError(OdinError):
+    """An upgrade request is malformed.
+
+    Attributes:
+        status: the HTTP status of the answer, 400 or 426.
+        headers: headers that the answer must carry.
+    """
+
+    def __init__(self, status: int, message: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = tuple(headers)
+
+
+class FrameError(OdinError):
+    """A client broke the framing rules. The connection closes with `reason`."""
+
+    def __init__(self, reason: CloseReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class CommandError(OdinError):
+    """A client sent a command that can't be carried out. The connection stays.
+
+    Attributes:
+        code: the machine-readable code of the error frame.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class FeedError(OdinError):
+    """NATS is there, but the feed can't run on what it offers. The feed tries again."""

@@ -1,0 +1,258 @@
+"""WebSocket frames (RFC 6455 section 5): encode once for all, decode piece by piece. Pure.
+
+Rules of what is accepted from a client:
+- every frame is masked (5.1), no reserved bit or opcode is used (5.2), lengths are minimal (5.2);
+- control frames are whole and at most 125 bytes (5.5); they may stand between the pieces of a message;
+- a message has at most `max_bytes` and at most `MAX_FRAGMENTS` pieces, known from the header of the
+  piece that breaks the bound, before its payload is read;
+- text is UTF-8 (8.1), close codes are those of 7.4.
+
+A reader that is at rest holds nothing worth keeping, so a connection keeps none while it is idle.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from odinws.closing import CloseReason
+from odinws.errors import FrameError
+
+MAX_FRAGMENTS = 1024
+MAX_CONTROL_BYTES = 125
+
+_FIN = 0x80
+_RSV = 0x70
+_MASK = 0x80
+_LENGTH_16 = struct.Struct("!H")
+_LENGTH_64 = struct.Struct("!Q")
+
+
+class Opcode(IntEnum):
+    """RFC 6455 section 11.8."""
+
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+
+class Message(NamedTuple):
+    """A whole message or control frame from a client."""
+
+    opcode: Opcode
+    payload: bytes
+
+
+_OPCODES = {int(opcode): opcode for opcode in Opcode}
+_CONTROL = 8  # opcodes from here on are control frames
+
+
+def encode(opcode: int, payload: bytes) -> bytes:
+    """A final, unmasked frame, as a server sends it."""
+    size = len(payload)
+    if size < 126:
+        return bytes((_FIN | opcode, size)) + payload
+    if size < 1 << 16:
+        return b"%c\x7e%b%b" % (_FIN | opcode, _LENGTH_16.pack(size), payload)
+    return b"%c\x7f%b%b" % (_FIN | opcode, _LENGTH_64.pack(size), payload)
+
+
+def text(payload: bytes) -> bytes:
+    """A text frame; the payload must be UTF-8."""
+    return encode(Opcode.TEXT, payload)
+
+
+def ping(payload: bytes = b"") -> bytes:
+    """A ping frame of at most 125 bytes of payload."""
+    return encode(Opcode.PING, payload)
+
+
+def pong(payload: bytes) -> bytes:
+    """The answer to a ping."""
+    return encode(Opcode.PONG, payload)
+
+
+def close(code: int, reason: str = "") -> bytes:
+    """A close frame that browsers really see: the code is in the payload (5.5.1)."""
+    return encode(Opcode.CLOSE, _LENGTH_16.pack(code) + reason.encode()[: MAX_CONTROL_BYTES - 2])
+
+
+def boundary(stream: bytes, sent: int) -> int:
+    """Where the frame ends that byte `sent` lies in.
+
+    Args:
+        stream: whole frames as `encode` makes them, one after the other.
+        sent: how many of its bytes are gone, 0 to its length.
+
+    Returns:
+        The smallest frame boundary at or after `sent`.
+    """
+    at = 0
+    while at < sent:
+        at = _end(stream, at)
+    return at
+
+
+def count(stream: bytes, start: int = 0) -> int:
+    """How many whole frames follow the boundary `start`."""
+    frames = 0
+    while start < len(stream):
+        start = _end(stream, start)
+        frames += 1
+    return frames
+
+
+def _end(stream: bytes, at: int) -> int:
+    """The end of the unmasked frame that begins at `at`."""
+    size = stream[at + 1]
+    if size < 126:
+        return at + 2 + size
+    if size == 126:
+        return at + 4 + int(_LENGTH_16.unpack_from(stream, at + 2)[0])
+    return at + 10 + int(_LENGTH_64.unpack_from(stream, at + 2)[0])
+
+
+def parse_close(payload: bytes) -> tuple[int, str]:
+    """Code and reason of a close frame; 1005 when it has none (7.1.5).
+
+    Raises:
+        FrameError: the code may not be sent, or the reason is not UTF-8.
+    """
+    if not payload:
+        return 1005, ""
+    if len(payload) == 1:
+        raise FrameError(CloseReason.PROTOCOL, "close frame of one byte")
+    code: int = _LENGTH_16.unpack_from(payload)[0]
+    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        raise FrameError(CloseReason.PROTOCOL, f"close code {code} may not be sent")
+    return code, _utf8(payload[2:])
+
+
+class FrameReader:
+    """Turns bytes of a client into messages.
+
+    Args:
+        max_bytes: bound of one message.
+    """
+
+    __slots__ = ("_buffer", "_fragments", "_max_bytes", "_message", "_opcode")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+        self._message = bytearray()  # the pieces of a message that is not whole yet
+        self._fragments = 0
+        self._opcode: Opcode | None = None  # of that message; None: no message is under way
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is held: a new reader would do as well."""
+        return not self._buffer and self._opcode is None
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """Yield the messages that `data` completes, in order. Holds at most `max_bytes` and one header.
+
+        Raises:
+            FrameError: the bytes break a rule; the reader is of no use afterwards.
+        """
+        buffer = self._buffer
+        buffer += data
+        position = 0
+        try:
+            while (frame := self._frame(buffer, position)) is not None:
+                opcode, final, payload, position = frame
+                message = self._accept(opcode, final, payload)
+                if message is not None:
+                    yield message
+        finally:
+            del buffer[:position]
+
+    def _frame(self, buffer: bytearray, start: int) -> tuple[Opcode, bool, bytes, int] | None:
+        """The frame at `start` and where it ends, or None while it is not whole."""
+        available = len(buffer) - start
+        if available < 2:
+            return None
+        first, second = buffer[start], buffer[start + 1]
+        opcode = _OPCODES.get(first & 0x0F)
+        if first & _RSV or opcode is None:
+            raise FrameError(CloseReason.PROTOCOL, "reserved bit or opcode")
+        if not second & _MASK:
+            raise FrameError(CloseReason.PROTOCOL, "frame is not masked")
+        size = second & ~_MASK
+        final = bool(first & _FIN)
+        self._check_order(opcode, final, size)
+        at = start + 2
+        if size == 126:
+            if available < 4:
+                return None
+            size = _LENGTH_16.unpack_from(buffer, at)[0]
+            at += 2
+            self._check_minimal(size >= 126)
+        elif size == 127:
+            if available < 10:
+                return None
+            size = _LENGTH_64.unpack_from(buffer, at)[0]
+            at += 8
+            self._check_minimal(1 << 16 <= size < 1 << 63)
+        if opcode < _CONTROL and len(self._message) + size > self._max_bytes:
+            raise FrameError(CloseReason.TOO_BIG, f"message above {self._max_bytes} bytes")
+        end = at + 4 + size
+        if len(buffer) < end:
+            return None
+        return opcode, final, _unmask(buffer[at + 4 : end], buffer[at : at + 4]), end
+
+    @staticmethod
+    def _check_minimal(minimal: bool) -> None:
+        if not minimal:
+            raise FrameError(CloseReason.PROTOCOL, "length is not minimal")
+
+    def _check_order(self, opcode: Opcode, final: bool, size: int) -> None:
+        if opcode >= _CONTROL:
+            if not final or size > MAX_CONTROL_BYTES:
+                raise FrameError(CloseReason.PROTOCOL, "control frame is fragmented or too long")
+        elif (opcode is Opcode.CONTINUATION) != (self._opcode is not None):
+            raise FrameError(CloseReason.PROTOCOL, "fragment out of order")
+
+    def _accept(self, opcode: Opcode, final: bool, payload: bytes) -> Message | None:
+        if opcode >= _CONTROL:
+            return Message(opcode, payload)
+        if self._opcode is None and final:
+            return _whole(opcode, payload)
+        self._fragments += 1
+        if self._fragments > MAX_FRAGMENTS:
+            raise FrameError(CloseReason.TOO_BIG, f"message of more than {MAX_FRAGMENTS} fragments")
+        if self._opcode is None:
+            self._opcode = opcode
+        self._message += payload
+        if not final:
+            return None
+        opcode, payload = self._opcode, bytes(self._message)
+        self._message.clear()
+        self._opcode = None
+        self._fragments = 0
+        return _whole(opcode, payload)
+
+
+def _whole(opcode: Opcode, payload: bytes) -> Message:
+    if opcode is Opcode.TEXT:
+        _utf8(payload)
+    return Message(opcode, payload)
+
+
+def _utf8(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise FrameError(CloseReason.BAD_TEXT, "text is not UTF-8") from None
+
+
+def _unmask(payload: bytes | bytearray, key: bytes | bytearray) -> bytes:
+    """XOR with the repeated key (5.3), as one long integer: linear, and in C."""
+    size = len(payload)
+    repeated = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")

@@ -1,0 +1,105 @@
+"""From an HTTP request to a raw socket: gevent-websocket's handshake, then the descriptor changes hands.
+
+pywsgi's handler would read from a socket that it still has, close it when the request ends, and
+gevent-websocket would send a close frame. So all three are prevented: the descriptor is detached, the
+handler's `socket` is None, and the WebSocket object counts as closed. Bytes that the client sent behind
+its handshake are in the handler's read buffer and go along.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from geventwebsocket.handler import WebSocketHandler
+from gunicorn.workers.ggevent import PyWSGIHandler
+
+from odinws.errors import HandshakeError
+
+UPGRADE = "odinws.upgrade"  # environ key: a function that makes the handshake and hands the socket over
+
+
+class Upgraded(NamedTuple):
+    """A socket after its handshake. Who takes it must close it."""
+
+    descriptor: int
+    early: bytes
+
+
+class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
+    """pywsgi's handler whose application decides on the upgrade.
+
+    gevent-websocket upgrades before it calls the application. Here the application is called as for any
+    request, finds `UPGRADE` in its environ, and calls it when it admits the client.
+    """
+
+    SUPPORTED_VERSIONS = ("13",)  # RFC 6455; 7 and 8 were drafts
+    upgraded = False
+    socket: Any
+
+    def run_application(self) -> None:
+        """Call the application; its answer to an upgraded request goes nowhere."""
+        self.environ[UPGRADE] = self.upgrade
+        super(WebSocketHandler, self).run_application()
+
+    def upgrade(self) -> Upgraded:
+        """Make the handshake and give the socket away.
+
+        Raises:
+            HandshakeError: the request is not one of RFC 6455 section 4.2.1; nothing was sent.
+            OSError: the client is gone.
+        """
+        self._check_request()
+        try:
+            answer = self.upgrade_websocket()
+        except binascii.Error as error:
+            raise HandshakeError(400, f"Sec-WebSocket-Key is not base64: {error}") from None
+        websocket = self.environ.pop("wsgi.websocket", None)
+        if websocket is None:
+            self.status, self.headers_sent = None, False
+            raise HandshakeError(400, str(answer[0]) if answer else "not a WebSocket handshake")
+        websocket.closed = True
+        self.websocket = None
+        self.write(b"")  # sends the headers
+        self.upgraded = True
+        sock = self.socket
+        sock.settimeout(0.0)  # so that peek returns what is there and does not wait
+        early = self.rfile.peek()
+        self.socket = None
+        return Upgraded(sock.detach(), early)
+
+    def _check_request(self) -> None:
+        version = self.environ.get("HTTP_SEC_WEBSOCKET_VERSION", "")
+        if version not in self.SUPPORTED_VERSIONS:
+            headers = (("Sec-WebSocket-Version", ", ".join(self.SUPPORTED_VERSIONS)),)
+            raise HandshakeError(
+                426, f"WebSocket version {version[:20]!r} is not supported, 13 is", headers
+            )
+        if self.content_length or self.headers.get("Transfer-Encoding"):
+            raise HandshakeError(400, "an upgrade request has no body")
+        if self.request_version != "HTTP/1.1":
+            raise HandshakeError(400, "an upgrade needs HTTP/1.1")
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], None]:
+        """As pywsgi's; after the upgrade the application's answer is dropped."""
+        if self.upgraded:
+            return _drop
+        write: Callable[[bytes], None] = super().start_response(status, headers, exc_info)
+        return write
+
+    def process_result(self) -> None:
+        """As pywsgi's; after the upgrade the application's answer is dropped."""
+        if not self.upgraded:
+            super().process_result()
+
+    def log_request(self) -> None:
+        """One access line, unless the request became a connection, which has lines of its own."""
+        if not self.upgraded:
+            super().log_request()
+
+
+def _drop(_: bytes | Iterable[bytes]) -> None:
+    """A `write` that writes nothing."""

@@ -1,0 +1,68 @@
+"""Logging: structlog over the standard library, so that gunicorn's lines come in the same form."""
+
+from __future__ import annotations
+
+import logging.config
+import sys
+from typing import Any
+
+import structlog
+
+_SHARED: list[Any] = [
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+]
+
+
+def config(level: str, form: str) -> dict[str, Any]:
+    """A `logging.config.dictConfig` for the server and for gunicorn.
+
+    Args:
+        level: least severity, as in `LOG_LEVEL`.
+        form: "json" (one object per line) or "text" (coloured on a terminal).
+    """
+    last: list[Any]
+    if form == "json":
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "odinws": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": _SHARED,
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            }
+        },
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "odinws", "stream": "ext://sys.stderr"}
+        },
+        "root": {"handlers": ["stderr"], "level": level.upper()},
+        "loggers": {
+            "gunicorn.error": {"level": level.upper(), "propagate": True, "handlers": []},
+            "gunicorn.access": {"level": level.upper(), "propagate": True, "handlers": []},
+            # Per request; what matters of it is counted.
+            "geventwebsocket": {"level": "ERROR"},
+            # Its connection attempts are reported by the feed.
+            "nats": {"level": "CRITICAL"},
+        },
+    }
+
+
+def configure(level: str, form: str) -> None:
+    """Set up logging of this process."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    logging.config.dictConfig(config(level, form))

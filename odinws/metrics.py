@@ -1,0 +1,119 @@
+"""Prometheus metrics of the whole server, read from the board when they are asked for.
+
+prometheus-client's own multiprocess mode keeps one file per worker that ever lived and has no custom
+collectors. The board is shared memory already and has the one true value of each, so its collector
+reads that: nothing is counted twice, nothing is left on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+import odinws
+from odinws import load
+from odinws.board import CLOSES, REFUSALS, Board
+from odinws.settings import Settings
+
+Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
+
+
+def exposition(board: Board, settings: Settings) -> tuple[bytes, str]:
+    """The metrics as text, and their content type."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(BoardCollector(board, settings))
+    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+
+class BoardCollector(Collector):
+    """Turns the board into metric families."""
+
+    def __init__(self, board: Board, settings: Settings) -> None:
+        self._board = board
+        self._settings = settings
+
+    def collect(self) -> Iterator[Family]:
+        """Yield all families."""
+        yield from self._deployment()
+        yield from self._workers()
+        yield from self._totals()
+
+    def _deployment(self) -> Iterator[Family]:
+        settings = self._settings
+        build = InfoMetricFamily("ws_build", "Version and choice of strategy.")
+        build.add_metric(
+            (),
+            {
+                "version": odinws.__version__,
+                "environment": settings.environment,
+                "strategy": settings.strategy,
+                "shards": str(settings.num_shards),
+                "shard_key": settings.shard_key,
+            },
+        )
+        yield build
+        used = load.measure(self._board, settings)
+        for name, text, value in (
+            ("ws_connections_limit", "Connections that the whole server may hold.", used.max_connections),
+            ("ws_cpu_limit_cores", "Cores that the whole server may use.", settings.cpu_limit),
+            ("ws_memory_limit_bytes", "Memory that the whole server may use.", used.memory_limit),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+
+    def _workers(self) -> Iterator[Family]:
+        settings = self._settings
+        labels = ("worker", "strategy", "shards", "shard_key")
+        strategy = (settings.strategy, str(settings.num_shards), settings.shard_key)
+        rows = [(str(index), row) for index, row in self._board.living()]
+        for field, name, text in (
+            ("connections", "ws_connections", "Connections: open, closing, or being upgraded."),
+            ("subscriptions", "ws_subscriptions", "Subscriptions of all connections."),
+            ("accepting", "ws_worker_accepting", "1 if the worker takes new connections."),
+            ("feed_ready", "ws_feed_ready", "1 if the worker's feed is up."),
+            ("greenlets", "ws_greenlets", "Greenlets at work."),
+            ("rss_bytes", "ws_memory_rss_bytes", "Resident memory."),
+            ("cpu_cores", "ws_cpu_cores", "CPU use in cores, smoothed."),
+            ("hub_stall_seconds", "ws_hub_stall_longest_seconds", "Longest lateness of the clock."),
+            ("pass_longest_seconds", "ws_pass_longest_seconds", "Longest fan-out pass."),
+        ):
+            family = GaugeMetricFamily(name, text, labels=labels)
+            for worker, row in rows:
+                family.add_metric((worker, *strategy), getattr(row, field))
+            yield family
+        cpu = CounterMetricFamily("ws_cpu_seconds", "CPU time of the workers that run.", labels=("worker",))
+        for worker, row in rows:
+            cpu.add_metric((worker,), row.cpu_seconds)
+        yield cpu
+
+    def _totals(self) -> Iterator[Family]:
+        sums = self._board.totals()
+        for name, text, value in (
+            ("ws_connections_accepted", "Upgrades that became connections.", sums.accepted),
+            ("ws_commands", "Commands received.", sums.commands),
+            ("ws_command_errors", "Commands answered with an error or a rejection.", sums.command_errors),
+            ("ws_passes", "Fan-out passes.", sums.passes),
+            ("ws_pass_seconds", "Time spent in fan-out passes.", sums.pass_seconds),
+            ("ws_messages_delivered", "Data frames handed to a connection.", sums.delivered),
+            ("ws_messages_undelivered", "Data frames given up with a closing connection.", sums.undelivered),
+            ("ws_bytes_delivered", "Bytes of data frames handed to connections.", sums.delivered_bytes),
+            ("ws_sends", "Hand-overs of data to a connection.", sums.sends),
+            ("ws_feed_messages", "Messages taken from NATS by all workers.", sums.feed_messages),
+            ("ws_feed_ignored", "Messages on subjects that are no channel.", sums.feed_ignored),
+            ("ws_feed_invalid", "Messages that are not JSON, told as gaps.", sums.feed_invalid),
+            ("ws_feed_overflow", "Messages dropped before the hub, told as gaps.", sums.feed_overflow),
+            ("ws_feed_gaps", "Stretches the stream no longer had, told as gaps.", sums.feed_gaps),
+            ("ws_feed_sessions", "Times a worker's feed came up.", sums.feed_sessions),
+        ):
+            yield CounterMetricFamily(name, text, value=value)
+        refused = CounterMetricFamily("ws_connections_refused", "Upgrades refused.", labels=("reason",))
+        for reason, count in zip(REFUSALS, sums.refused, strict=True):
+            refused.add_metric((reason,), count)
+        yield refused
+        closed = CounterMetricFamily("ws_connections_closed", "Connections ended.", labels=("reason", "code"))
+        for close, count in zip(CLOSES, sums.closed, strict=True):
+            closed.add_metric((close.label, str(close.code)), count)
+        yield closed

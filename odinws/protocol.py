@@ -1,0 +1,218 @@
+"""What is said on `/ws`: client commands and server envelopes, typed and validated. Pure.
+
+Both directions are JSON text. The whole interface is in `docs/protocol.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+import msgspec
+
+from odinws.errors import CommandError
+
+CHANNEL = re.compile(r"(?:token|user)\.[A-Za-z0-9_-]{1,64}|global")
+MAX_CHANNEL_BYTES = len("token.") + 64
+_ECHO_CHARACTERS = 80  # how much of a bad value an error repeats
+
+
+class Subscribe(msgspec.Struct, frozen=True):
+    """Ask for channels."""
+
+    channels: list[str]
+    since: dict[str, int] | None = None
+
+
+class Unsubscribe(msgspec.Struct, frozen=True):
+    """Give channels back."""
+
+    channels: list[str]
+
+
+class Replay(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
+    """Ask for messages of the past."""
+
+    channel: str
+    since: int | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """Ask for a pong."""
+
+
+Command = Subscribe | Unsubscribe | Replay | Heartbeat
+
+_COMMANDS: dict[str, type[Command]] = {
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+    "replay": Replay,
+    "heartbeat": Heartbeat,
+}
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    type: str
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """One channel that a `subscribe` did not get, and why."""
+
+    channel: str
+    code: str
+    message: str
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_any = msgspec.json.Decoder()
+_encode = msgspec.json.Encoder().encode
+
+
+def decode_command(text: bytes) -> Command:
+    """Read one command.
+
+    Args:
+        text: a text message, valid UTF-8, of a size the caller has bounded.
+
+    Raises:
+        CommandError: with the code `INVALID_JSON`, `UNKNOWN_TYPE` or `INVALID_FIELD`.
+    """
+    try:
+        envelope = _envelope.decode(text)
+    except msgspec.ValidationError as error:
+        raise CommandError(
+            "INVALID_FIELD", f'{_plain(error)}; expected {{"type": ..., "data": ...}}'
+        ) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise CommandError("INVALID_JSON", f"not valid JSON: {_short(str(error))}") from None
+    kind = _COMMANDS.get(envelope.type)
+    if kind is None:
+        known = ", ".join(_COMMANDS)
+        raise CommandError("UNKNOWN_TYPE", f"unknown type {_short(envelope.type)!r}; known are {known}")
+    if kind is Heartbeat:
+        return Heartbeat()
+    try:
+        return msgspec.json.decode(envelope.data, type=kind)
+    except msgspec.ValidationError as error:
+        raise CommandError("INVALID_FIELD", f"{envelope.type}: {_plain(error)}") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise CommandError("INVALID_JSON", f"not valid JSON: {_short(str(error))}") from None
+
+
+def check_channel(channel: str) -> Rejected | None:
+    """None if the channel can be subscribed, else why not."""
+    if CHANNEL.fullmatch(channel):
+        return None
+    if channel.split(".")[-1] == "*":
+        return Rejected(_short(channel), "UNSUPPORTED", "wildcards are not supported")
+    return Rejected(
+        _short(channel),
+        "INVALID_CHANNEL",
+        "expected token.{id}, user.{id} or global; id is 1-64 of A-Z a-z 0-9 _ -",
+    )
+
+
+def too_many(channel: str, limit: int) -> Rejected:
+    """The rejection of a channel beyond the connection's limit."""
+    return Rejected(_short(channel), "TOO_MANY_SUBSCRIPTIONS", f"a connection may hold {limit} subscriptions")
+
+
+def payload_type(payload: bytes) -> bytes:
+    """The `type` of a data frame, as JSON: the payload's own if it has one that is text, else `"message"`.
+
+    Raises:
+        ValueError: the payload is not valid JSON, so no frame can carry it byte for byte.
+    """
+    try:
+        value = _any.decode(payload)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    kind = value.get("type") if isinstance(value, dict) else None
+    return _encode(kind) if isinstance(kind, str) else b'"message"'
+
+
+def data(kind: bytes, channel: str, seq: int, prev: int, ts_ms: int, payload: bytes) -> bytes:
+    """A data message around a payload that is left as it is.
+
+    Args:
+        kind: the result of `payload_type`.
+        channel: a valid channel: it needs no escaping.
+        seq: sequence of the message; prev: the one before it on this channel, 0 if there was none.
+        ts_ms: when NATS took the message, milliseconds since 1970.
+    """
+    return b'{"type":%b,"channel":"%b","seq":%d,"prev":%d,"ts":%d,"data":%b}' % (
+        kind,
+        channel.encode(),
+        seq,
+        prev,
+        ts_ms,
+        payload,
+    )
+
+
+def welcome(
+    *,
+    client_id: str,
+    epoch: str,
+    strategy: str,
+    shards: int,
+    shard_key: str,
+    server: str,
+    heartbeat_seconds: float,
+    limits: Mapping[str, float],
+) -> bytes:
+    """The first message of a connection, sent again when `epoch` changes: then `seq` starts anew."""
+    return _encode(
+        {
+            "type": "welcome",
+            "client_id": client_id,
+            "epoch": epoch,
+            "strategy": strategy,
+            "shards": shards,
+            "shard_key": shard_key,
+            "server": server,
+            "heartbeat_seconds": heartbeat_seconds,
+            "limits": limits,
+        }
+    )
+
+
+def subscription_ack(subscribed: Sequence[str], count: int, rejected: Sequence[Rejected]) -> bytes:
+    """The answer to `subscribe`: `count` is how many channels the connection now holds."""
+    return _encode(
+        {"type": "subscription_ack", "subscribed": subscribed, "count": count, "rejected": rejected}
+    )
+
+
+def unsubscription_ack(unsubscribed: Sequence[str], count: int) -> bytes:
+    """The answer to `unsubscribe`: `count` is how many channels the connection still holds."""
+    return _encode({"type": "unsubscription_ack", "unsubscribed": unsubscribed, "count": count})
+
+
+def pong(ts_ms: int) -> bytes:
+    """The answer to `heartbeat`."""
+    return _encode({"type": "pong", "ts": ts_ms})
+
+
+def error(code: str, message: str) -> bytes:
+    """The answer to a command that can't be carried out."""
+    return _encode({"type": "error", "code": code, "message": message})
+
+
+def gap(channel: str, first: int, last: int, reason: str) -> bytes:
+    """Says that the messages `first` to `last` (inclusive) of a channel were not delivered, and why."""
+    return _encode({"type": "gap", "channel": channel, "from": first, "to": last, "reason": reason})
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _ECHO_CHARACTERS else text[:_ECHO_CHARACTERS] + "…"
+
+
+def _plain(error: msgspec.ValidationError) -> str:
+    """msgspec's message without its marks, as in "expected array, got str at data.channels"."""
+    text, _, path = str(error).partition(" - at `$")
+    where = f" at {path.rstrip('`').lstrip('.')}" if path.rstrip("`") else ""
+    return _short(json.dumps(text.replace("`", ""))[1:-1]) + where

@@ -1,0 +1,186 @@
+"""What `/health`, `/readyz` and `/stats` say: the board put into words. No I/O besides the board."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from odinws import load
+from odinws.board import CLOSES, REFUSALS, Board, Row, Totals
+from odinws.feed.nats import FeedStatus
+from odinws.settings import Settings
+
+_STUCK_SECONDS = 5.0  # a worker samples itself each second; older than this it does not run
+
+
+def not_ready(board: Board, settings: Settings, feed: FeedStatus) -> list[str]:
+    """Why no client should be sent here; empty: ready.
+
+    Args:
+        feed: of the worker that answers, for the words.
+    """
+    if not board.is_warm(settings.workers) and not _accepting(board):
+        return ["starting: no worker accepts yet"]
+    reasons = []
+    accepting = _accepting(board)
+    if not accepting:
+        reasons.append("draining: no worker accepts")
+    without = [row.pid for row in accepting if not row.feed_ready]
+    if without or (accepting and not feed.ready):
+        reasons.append(f"nats: {feed.problem or 'a worker has no feed'}")
+    if not reasons and not board.is_warm(settings.workers):
+        reasons.append(f"starting: not all {settings.workers} workers accept yet")
+    if board.connections() >= settings.max_connections:
+        reasons.append(f"capacity: all {settings.max_connections} connections are taken")
+    return reasons
+
+
+def health(board: Board, settings: Settings, feed: FeedStatus) -> dict[str, Any]:
+    """The health of the whole server, in the predecessor's form.
+
+    `degraded`: it works, and something wants a look. `unhealthy`: clients do not get what they came for.
+    """
+    used = load.measure(board, settings)
+    warnings: list[str] = []
+    errors: list[str] = []
+    living = [row for _, row in board.living()]
+    stuck = [row.pid for row in living if row.beat and time.time() - row.beat > _STUCK_SECONDS]
+    nats_healthy = feed.ready and all(row.feed_ready for row in living if row.accepting)
+    if not nats_healthy:
+        errors.append(f"nats: {feed.problem or 'a worker has no feed'}")
+    if stuck:
+        errors.append(f"workers {stuck} have not been seen for {_STUCK_SECONDS:g} s")
+    if len(living) < settings.workers:
+        warnings.append(f"{len(living)} of {settings.workers} workers run")
+    if feed.mode == "core":
+        warnings.append("nats: no JetStream, so seq counts per worker and nothing can be recovered")
+    if feed.stream_differs:
+        warnings.append(f"stream {settings.stream_name} differs from the settings: {feed.stream_differs}")
+    if not used.has_room:
+        warnings.append(f"capacity: all {used.max_connections} connections are taken")
+    if not used.cpu_healthy:
+        warnings.append(f"CPU {used.cpu_percent:.1f}% > {used.cpu_threshold:.1f}%")
+    if not used.memory_healthy:
+        warnings.append(f"memory at {used.memory_percent:.1f}%")
+    if not used.greenlets_healthy:
+        warnings.append(f"{used.greenlets} greenlets, {used.max_greenlets} are allowed")
+    status = "unhealthy" if errors else "degraded" if warnings else "healthy"
+    return {
+        "status": status,
+        "healthy": not errors,
+        "checks": {
+            "nats": {
+                "status": "connected" if nats_healthy else "disconnected",
+                "healthy": nats_healthy,
+                "mode": feed.mode,
+                "epoch": feed.epoch,
+                "problem": feed.problem,
+            },
+            "capacity": {
+                "current": used.connections,
+                "max": used.max_connections,
+                "percentage": round(used.connections_percent, 2),
+                "healthy": used.has_room,
+            },
+            "cpu": {
+                "percentage": round(used.cpu_percent, 2),
+                "threshold": used.cpu_threshold,
+                "healthy": used.cpu_healthy,
+            },
+            "memory": {
+                "used_mb": round(used.memory_bytes / (1 << 20), 1),
+                "limit_mb": round(used.memory_limit / (1 << 20), 1),
+                "percentage": round(used.memory_percent, 2),
+                "healthy": used.memory_healthy,
+            },
+            "greenlets": {
+                "current": used.greenlets,
+                "limit": used.max_greenlets,
+                "percentage": round(used.greenlets_percent, 2),
+                "healthy": used.greenlets_healthy,
+            },
+            "limits": {
+                "max_connections": settings.max_connections,
+                "max_subscriptions": settings.max_subscriptions,
+                "max_message_bytes": settings.max_message_bytes,
+                "command_rate": settings.command_rate,
+                "outbox_bytes": settings.outbox_bytes,
+                "cpu_limit": settings.cpu_limit,
+                "workers": settings.workers,
+            },
+        },
+        "warnings": warnings,
+        "errors": errors,
+        "uptime": round(time.time() - board.started, 3),
+    }
+
+
+def stats(board: Board, settings: Settings, slot: int) -> dict[str, Any]:
+    """The whole server and each worker.
+
+    Args:
+        slot: the worker that answers.
+    """
+    living = board.living()
+    return {
+        "strategy": {
+            "name": settings.strategy,
+            "reason": "WS_SHARD_STRATEGY or its default",
+            "shards": settings.num_shards,
+            "shard_key": settings.shard_key,
+        },
+        "connections": board.connections(),
+        "max_connections": settings.max_connections,
+        "subscriptions": sum(row.subscriptions for _, row in living),
+        "uptime_seconds": round(time.time() - board.started, 3),
+        "answered_by": slot,
+        **totals(board.totals()),
+        "workers": [_worker(board, index, row) for index, row in living],
+    }
+
+
+def totals(sums: Totals) -> dict[str, Any]:
+    """Totals in words."""
+    return {
+        "accepted": sums.accepted,
+        "refused": dict(zip(REFUSALS, sums.refused, strict=True)),
+        "closed": {reason.label: count for reason, count in zip(CLOSES, sums.closed, strict=True)},
+        "commands": {"received": sums.commands, "errors": sums.command_errors},
+        "fan_out": {
+            "passes": sums.passes,
+            "delivered": sums.delivered,
+            "delivered_bytes": sums.delivered_bytes,
+            "undelivered": sums.undelivered,
+            "sends": sums.sends,
+            "pass_seconds": round(sums.pass_seconds, 6),
+        },
+        "feed": {
+            "messages": sums.feed_messages,
+            "ignored": sums.feed_ignored,
+            "invalid": sums.feed_invalid,
+            "overflow": sums.feed_overflow,
+            "gaps": sums.feed_gaps,
+            "sessions": sums.feed_sessions,
+        },
+    }
+
+
+def _accepting(board: Board) -> list[Row]:
+    return [row for _, row in board.living() if row.accepting]
+
+
+def _worker(board: Board, index: int, row: Row) -> dict[str, Any]:
+    return {
+        "slot": index,
+        "pid": row.pid,
+        "uptime_seconds": round(time.time() - row.booted, 3),
+        "connections": row.connections,
+        "subscriptions": row.subscriptions,
+        "greenlets": row.greenlets,
+        "rss_bytes": row.rss_bytes,
+        "cpu_cores": round(row.cpu_cores, 4),
+        "hub_stall_seconds": round(row.hub_stall_seconds, 6),
+        "pass_longest_seconds": round(row.pass_longest_seconds, 6),
+        **totals(row.totals),
+        "details": board.details(index),
+    }

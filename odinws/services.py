@@ -1,0 +1,173 @@
+"""The composition root of a worker: concrete classes meet here, after the fork and the patching.
+
+NATS -> NatsFeed -> Hub -> Strategy -> Connection -> socket
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import gevent
+import structlog
+
+import strategies
+from odinws import admission, frames, load, protocol
+from odinws.admission import Refuse, Verdict
+from odinws.board import Board
+from odinws.clients import Clients
+from odinws.closing import CloseReason
+from odinws.commands import Commands
+from odinws.connection import Connection
+from odinws.feed.nats import NatsFeed
+from odinws.hub import Hub
+from odinws.load import Sensor
+from odinws.settings import Settings
+from strategies.base import Strategy
+
+_FEED_WAIT_SECONDS = 2.0
+
+log = structlog.get_logger("odinws.worker")
+
+
+class Services:
+    """All parts of one worker.
+
+    Args:
+        settings: of the server.
+        board: of the server.
+        slot: the worker's slot on the board, taken for it before the fork.
+        pid: of the worker.
+        nats_urls: where NATS is.
+        on_failure: called when a part that must not end has ended.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        board: Board,
+        slot: int,
+        pid: int,
+        nats_urls: list[str],
+        on_failure: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.board = board
+        self.slot = slot
+        self.row = board.rows[slot]
+        self.row.pid = pid
+        self._on_failure = on_failure
+        self._parts: list[gevent.Greenlet] = []
+        self.count_requests: Callable[[], int] = lambda: 0  # HTTP requests under way, set by the worker
+        self.strategy: Strategy[Connection] = strategies.create(
+            settings.strategy, shards=settings.num_shards, shard_key=settings.shard_key
+        )
+        self.commands = Commands(settings, self.strategy, self.row)
+        self.clients = Clients(settings, self.strategy, self.row, self.commands.run)
+        self.hub = Hub(self.strategy, self.row, settings.feed_backlog, self.welcome)
+        self.feed = NatsFeed(settings, nats_urls, self.row, self.hub.receive, lambda: self.hub.backlog)
+        self.sensor = Sensor(self.row, self.count_greenlets, self.publish_details)
+
+    def start(self) -> None:
+        """Start what runs for the life of the worker, and give the feed a moment to come up."""
+        for run in (self.clients.clock, self.clients.reaper, self.hub.run, self.feed.run, self.sensor.run):
+            part = gevent.spawn(run)
+            part.link(self._ended)
+            self._parts.append(part)
+        with gevent.Timeout(_FEED_WAIT_SECONDS, False):
+            while not self.feed.status.ready:
+                gevent.sleep(0.02)
+
+    def admit(self) -> Verdict:
+        """Decide on an upgrade. With `Admit` a connection slot is taken: `open` or `give_back` it."""
+        accepting = bool(self.row.accepting)
+        has_room = accepting and self.board.reserve(self.row, self.settings.max_connections)
+        verdict = admission.decide(
+            accepting=accepting,
+            has_room=has_room,
+            limit=self.settings.max_connections,
+            spread=random.random(),
+        )
+        if isinstance(verdict, Refuse):
+            self.row.refused_by(verdict.reason)
+        return verdict
+
+    def give_back(self) -> None:
+        """Give back a slot whose handshake failed."""
+        Board.release(self.row)
+        self.row.refused_by("handshake")
+
+    def open(self, descriptor: int, early: bytes, peer: str) -> None:
+        """Make a connection of an upgraded socket, in the slot that `admit` took.
+
+        Args:
+            descriptor: of the socket; it has a new owner from here on.
+            early: what the client sent behind its handshake.
+            peer: the client's address, for logs.
+        """
+        conn = self.clients.open(descriptor, peer)
+        conn.reply(self.welcome(conn))
+        conn.start(early)
+
+    def welcome(self, conn: Connection) -> bytes:
+        """The welcome frame of a connection."""
+        settings = self.settings
+        return frames.text(
+            protocol.welcome(
+                client_id=conn.id,
+                epoch=self.hub.epoch,
+                strategy=settings.strategy,
+                shards=settings.num_shards,
+                shard_key=settings.shard_key,
+                server=f"odinws/{self.slot}",
+                heartbeat_seconds=settings.heartbeat_seconds,
+                limits={
+                    "max_message_bytes": settings.max_message_bytes,
+                    "max_subscriptions": settings.max_subscriptions,
+                    "max_channel_bytes": protocol.MAX_CHANNEL_BYTES,
+                    "commands_per_second": settings.command_rate,
+                    "command_burst": settings.command_burst,
+                    "max_errors": settings.max_errors,
+                    "outbox_bytes": settings.outbox_bytes,
+                    "idle_seconds": settings.idle_seconds,
+                },
+            )
+        )
+
+    def drain(self) -> None:
+        """Say goodbye to all connections; bounded by `WS_STOP_SECONDS`."""
+        self.row.accepting = 0
+        started = time.monotonic()
+        count = len(self.clients)
+        self.clients.close_all(CloseReason.GOING_AWAY)
+        if not self.clients.wait_closed(self.settings.stop_seconds):
+            self.clients.abort_all()
+        log.info("worker drained", connections=count, seconds=round(time.monotonic() - started, 3))
+
+    def publish_details(self) -> None:
+        """Put what `/stats` tells of this worker on the board."""
+        shards = [asdict(shard) for shard in self.strategy.shards()]
+        self.row.subscriptions = sum(shard["subscriptions"] for shard in shards)
+        details: dict[str, Any] = {
+            "strategy": self.settings.strategy,
+            "shards": shards,
+            "feed": asdict(self.feed.status),
+            "backlog": self.hub.backlog,
+        }
+        self.board.publish_details(self.slot, details)
+
+    def count_greenlets(self) -> int:
+        """Greenlets of the worker: its parts, HTTP requests, and connections with commands at work."""
+        return len(self._parts) + self.count_requests() + self.clients.busy
+
+    def load(self) -> load.Load:
+        """The load of the whole server."""
+        return load.measure(self.board, self.settings)
+
+    def _ended(self, part: gevent.Greenlet) -> None:
+        if not isinstance(part.value, gevent.GreenletExit):
+            log.critical("a part of the worker ended", part=part.name, error=repr(part.exception))
+            self._on_failure()
