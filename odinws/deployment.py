@@ -66,23 +66,27 @@ class Deployment:
     def when_ready(self, server: Any) -> None:
         """Say what runs and how to stop it."""
         settings = self.settings
-        host, port = (
-            server.LISTENERS[0].sock.getsockname()[:2] if server.LISTENERS else (settings.host, settings.port)
-        )
+        address = f"{settings.host}:{settings.port}"
+        if server.LISTENERS:
+            address = "{}:{}".format(*server.LISTENERS[0].sock.getsockname()[:2])
         nats = ", ".join(without_credentials(url) for url in self.nats_urls)
-        log.info(
-            "odinws is up",
-            websocket=f"ws://{host}:{port}/ws",
-            health=f"http://{host}:{port}/health",
-            strategy=settings.strategy,
-            shards=settings.num_shards,
-            shard_key=settings.shard_key,
-            workers=settings.workers,
-            max_connections=settings.max_connections,
-            nats=f"{nats} (embedded)" if settings.embedded_nats else nats,
-            demo_feed=settings.runs_demo_feed,
-            stop=f"Ctrl-C or kill {server.pid}",
-        )
+        facts = {
+            "page": f"http://{address}/",
+            "websocket": f"ws://{address}/ws",
+            "strategy": settings.strategy,
+            "shards": settings.num_shards,
+            "shard_key": settings.shard_key,
+            "workers": settings.workers,
+            "max_connections": settings.max_connections,
+            "nats": f"{nats} (embedded)" if settings.embedded_nats else nats,
+            "demo_feed": settings.runs_demo_feed,
+            "stop": f"Ctrl-C or kill {server.pid}",
+        }
+        if settings.log_format == "json":
+            log.info("odinws is up", **facts)
+        else:
+            lines = [f"  {name:<16} {value}" for name, value in facts.items()]
+            sys.stderr.write("\n".join(["", "odinws is up", *lines, "", ""]))
 
     def pre_fork(self, server: Any, worker: Any) -> None:
         """Take a slot for a worker; in the parent, so that no two can take the same."""

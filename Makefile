@@ -1,0 +1,52 @@
+# Two commands do it all on a fresh machine with Python 3.11 to 3.13: `make run` and `make test`.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CODE := odinws strategies tests bench gunicorn.conf.py
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format image-check clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .venv/runtime ## the server with an embedded NATS and a demo feed, at 127.0.0.1:3004
+	@exec $(BIN)/gunicorn -c gunicorn.conf.py
+
+test: .venv/all ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: .venv/all ## lint, format, types, import rules, duplicates, Dockerfile
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=8 odinws strategies bench
+	$(BIN)/hadolint Dockerfile
+
+format: .venv/all ## rewrite the code in the house style
+	$(BIN)/ruff check --fix-only --quiet $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+image-check: .venv/all ## build the image and run it (root and Debian packages needed)
+	tests/image/check.sh
+
+clean: ## remove what make has made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo 'make: no Python 3.11, 3.12 or 3.13 found; set PYTHON=/path/to/python' >&2; exit 1; }
+	@echo "making .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo 'make: $(PYTHON) can not make virtual environments (Debian: python3-venv)' >&2; exit 1; }
+
+.venv/runtime: conf/requirements-runtime.txt | .venv/bin/python
+	@echo "installing $<"
+	@$(PIP) install -r $<
+	@touch $@
+
+.venv/all: requirements.txt conf/requirements-runtime.txt | .venv/bin/python
+	@echo "installing $<"
+	@$(PIP) install -r $<
+	@touch $@ .venv/runtime
