@@ -13,7 +13,7 @@ import structlog
 
 from odinws import logs
 from odinws.board import Board
-from odinws.companion import Companion
+from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
 from odinws.settings import Settings, without_credentials
 
@@ -54,12 +54,17 @@ class Deployment:
         """Start the embedded NATS and the demo feed, if they are wanted."""
         logs.configure(self.settings.log_level, self.settings.log_format)
         if self.settings.embedded_nats or self.settings.runs_demo_feed:
-            self._companion = Companion.start(
-                embedded=self.settings.embedded_nats,
-                demo=self.settings.runs_demo_feed,
-                nats_url=",".join(self.nats_urls) or None,
-                prefix=self.settings.subject_prefix,
-            )
+            try:
+                self._companion = Companion.start(
+                    embedded=self.settings.embedded_nats,
+                    demo=self.settings.runs_demo_feed,
+                    nats_url=",".join(self.nats_urls) or None,
+                    prefix=self.settings.subject_prefix,
+                    log_level=self.settings.log_level,
+                    log_format=self.settings.log_format,
+                )
+            except CompanionError as error:
+                sys.exit(f"odinws: {error}")
             if self.settings.embedded_nats:
                 self.nats_urls = [self._companion.nats_url]
 

