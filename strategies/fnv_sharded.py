@@ -1,0 +1,22 @@
+"""`fnv-sharded`: one lock per shard, the shard found by FNV-1a."""
+
+from collections.abc import Callable
+
+from strategies._locked import LockedStrategy
+from strategies.base import C
+from strategies.hashing import fnv1a_64, octets
+
+
+class FnvSharded(LockedStrategy[C]):
+    """A key belongs to shard FNV-1a-64(key) modulo the number of shards.
+
+    Cheap, and balanced for ids and names as they occur: 10,000 random or counted ids over 16 shards stay
+    within 7 % of the mean. But few channels fill few shards: 10 of them over 16 shards use 7.6 on average.
+    And another number of shards moves nearly every key.
+    """
+
+    name = "fnv-sharded"
+
+    def _locator(self) -> Callable[[str], int]:
+        shards = self._shard_count
+        return lambda key: fnv1a_64(octets(key)) % shards
