@@ -2,13 +2,14 @@
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 import gevent
+import gevent.event
 import gevent.lock
 import gevent.thread
 
@@ -77,6 +78,30 @@ def settle(waiting: int = 10) -> None:
     """Let every greenlet run that can, when up to `waiting` of them hand a lock on to each other."""
     for _ in range(3 * waiting + 3):
         gevent.sleep(0)
+
+
+class Walker:
+    """A greenlet that takes one batch and then waits, with the walk still open, until it may go on."""
+
+    def __init__(self, strategy: Strategy[Conn], channel: str) -> None:
+        self.go_on = gevent.event.Event()
+        self.batches: list[Sequence[Conn]] = []
+        self._walk = strategy.batches(channel)
+        self.greenlet = gevent.spawn(self._run)
+        settle()
+        assert len(self.batches) == 1
+
+    def _run(self) -> None:
+        with closing(self._walk) as batches:
+            for batch in batches:
+                self.batches.append(batch)
+                self.go_on.wait()
+
+    def finish(self) -> list[Conn]:
+        """Let it walk to the end; what it met after the first batch."""
+        self.go_on.set()
+        self.greenlet.get()
+        return [conn for batch in self.batches[1:] for conn in batch]
 
 
 class Walk:

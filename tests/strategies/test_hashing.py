@@ -81,8 +81,10 @@ def test_ring_agrees_with_uhashring(shards: int, vnodes: int) -> None:
     """uhashring's default ring has the same points, so each key must have the same place."""
     ring, oracle = Ring.of(shards, vnodes), HashRing(node_names(shards), vnodes=vnodes)
     assert list(ring.points) == [point for point, _ in oracle.get_points()]
-    for number in range(2000):
-        key = f"token.{number}"
+    keys = [f"token.{number}" for number in range(2000)]
+    # These are the names of points, so they stand exactly on one.
+    keys += [f"{shard}-{vnode}" for shard in range(shards) for vnode in range(vnodes)]
+    for key in keys:
         assert ring.locate(key) == int(oracle.get_node(key))
 
 

@@ -71,14 +71,14 @@ def test_free_lock_counts_acquisitions_and_longest_hold(lock: InstrumentedLock, 
 
 
 def test_waits_are_counted_and_timed(lock: InstrumentedLock, clock: Clock, log: list[str]) -> None:
-    """Two waiters of 5 s and 7 s: the sum, the longest, and the longest hold."""
+    """Two waiters of 7 s and 5 s: the sum, the longest, and the longest hold."""
     first = Holder(lock, log, "first")
     second = Holder(lock, log, "second")
-    clock.now += 5
+    clock.now += 7
     first.finish()
     settle()
     third = Holder(lock, log, "third")
-    clock.now += 7
+    clock.now += 5
     second.finish()
     third.finish()
     assert log == ["first", "second", "third"]
