@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import mmap
+import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ CLOSES = tuple(CloseReason)
 _CLOSE_INDEX = {reason: index for index, reason in enumerate(CLOSES)}
 _U64 = ctypes.c_uint64
 _F64 = ctypes.c_double
+_MARK = struct.Struct("<II")  # of published details: their size, and how often the writer has written
+_MARK_BYTES = _MARK.size
 
 
 class Totals(ctypes.Structure):
@@ -125,6 +128,7 @@ class Board:
         # are held per process and fall with the process.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the board
         self._details_bytes = details_bytes
+        self._writes = 0
         rows = ctypes.sizeof(_Header)
         departed = rows + SLOTS * ctypes.sizeof(Row)
         self._details_start = departed + ctypes.sizeof(Totals)
@@ -156,8 +160,9 @@ class Board:
     def bury(self, index: int) -> None:
         """Clear the row of a worker that is gone and keep its totals. The arbiter's call."""
         row = self.rows[index]
-        add_totals(self.departed, row.totals)
-        ctypes.memset(ctypes.addressof(row), 0, ctypes.sizeof(Row))
+        with self._exclusive():  # else `totals` would count the row twice, or not at all
+            add_totals(self.departed, row.totals)
+            ctypes.memset(ctypes.addressof(row), 0, ctypes.sizeof(Row))
         self._write_details(index, b"")
 
     def living(self) -> list[tuple[int, Row]]:
@@ -171,9 +176,11 @@ class Board:
     def totals(self) -> Totals:
         """The totals of the whole server since its start, workers that are gone included."""
         totals = Totals()
-        add_totals(totals, self.departed)
-        for row in self.rows:
-            add_totals(totals, row.totals)
+        with self._exclusive():
+            add_totals(totals, self.departed)
+            for row in self.rows:
+                if row.pid or row.booted:  # a free row has none, and there are many
+                    add_totals(totals, row.totals)
         return totals
 
     def reserve(self, row: Row, limit: int) -> bool:
@@ -203,28 +210,32 @@ class Board:
     def publish_details(self, index: int, details: object) -> None:
         """Write a worker's details for all to read. What does not fit is left out, and says so."""
         encoded = msgspec.json.encode(details)
-        if len(encoded) > self._details_bytes - 16:
+        if len(encoded) > self._details_bytes - _MARK_BYTES:
             encoded = msgspec.json.encode({"truncated": len(encoded)})
         self._write_details(index, encoded)
 
     def details(self, index: int) -> object:
         """The details that a worker published last; {} if none can be read."""
         start = self._details_start + index * self._details_bytes
-        for _ in range(3):  # a writer may be at work: its size word is 0 meanwhile
-            size = int.from_bytes(self._map[start : start + 8], "little")
-            encoded = self._map[start + 8 : start + 8 + size]
-            if size and size == int.from_bytes(self._map[start : start + 8], "little"):
+        for _ in range(3):  # a writer may be at work: its mark is 0 meanwhile, and another one afterwards
+            mark = self._map[start : start + _MARK_BYTES]
+            size, _ = _MARK.unpack(mark)
+            at = start + _MARK_BYTES
+            encoded = self._map[at : at + size]
+            if size and mark == self._map[start:at]:
                 try:
                     return msgspec.json.decode(encoded)
-                except msgspec.DecodeError:
-                    continue
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue  # not every machine shows another's writes in their order
         return {}
 
     def _write_details(self, index: int, encoded: bytes) -> None:
         start = self._details_start + index * self._details_bytes
-        self._map[start : start + 8] = bytes(8)
-        self._map[start + 8 : start + 8 + len(encoded)] = encoded
-        self._map[start : start + 8] = len(encoded).to_bytes(8, "little")
+        at = start + _MARK_BYTES
+        self._writes = (self._writes + 1) & 0xFFFFFFFF
+        self._map[start:at] = bytes(_MARK_BYTES)
+        self._map[at : at + len(encoded)] = encoded
+        self._map[start:at] = _MARK.pack(len(encoded), self._writes)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

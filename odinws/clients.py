@@ -171,7 +171,8 @@ class Clients:
             if late > 4 * _TICK_SECONDS:
                 due_at = self.now  # after a long stall the wheel is late, not in a hurry
             for index, conn in enumerate(self._wheel.tick()):
-                conn.on_time()
+                if conn.place < 0:  # else it has a new time since
+                    conn.on_time()
                 if index % _REAP_BURST == _REAP_BURST - 1:
                     gevent.sleep(0)
 

@@ -39,7 +39,8 @@ class Commands:
         self._max_subscriptions = settings.max_subscriptions
         self._max_errors = settings.max_errors
         self._interval_seconds = 1.0 / settings.command_rate
-        self._burst_seconds = settings.command_burst * self._interval_seconds
+        # Half an interval more, so that rounding can't take one command from the burst.
+        self._burst_seconds = (settings.command_burst - 0.5) * self._interval_seconds
 
     def run(self, conn: Connection) -> None:
         """Work off `conn.commands`. Ends when none waits or the connection is not open any more."""
@@ -81,7 +82,7 @@ class Commands:
         """The generic cell rate algorithm: one number per connection (ITU-T I.371, appendix)."""
         now = self._clock()
         due = max(conn.allowance, now)
-        if due - now > self._burst_seconds - self._interval_seconds:
+        if due - now > self._burst_seconds:
             return False
         conn.allowance = due + self._interval_seconds
         return True

@@ -123,6 +123,8 @@ class Connection:
 
     def start(self, early: bytes) -> None:
         """Begin to listen; `early` is what came in behind the handshake."""
+        if self.state is State.CLOSED:  # the peer left before it was greeted
+            return
         self._read.start(self._readable)
         self._owner.schedule(self, self._owner.heartbeat_seconds)
         if early:
@@ -183,7 +185,8 @@ class Connection:
             self._release()
             return
         outbox.advance(taken)
-        self._stalled_since = self._owner.now
+        # Room means that the peer's kernel took something, so a client that only reads is not idle.
+        self._stalled_since = self.last_seen = self._owner.now
         if not outbox.size_bytes:
             self._drop_outbox()
             if self.state is State.CLOSING and self._deaf:
@@ -275,12 +278,15 @@ class Connection:
         if silent >= owner.idle_seconds:
             self.close(CloseReason.IDLE)
             return
-        if silent >= owner.heartbeat_seconds and self._outbox is None:
-            self.reply(frames.ping())
+        wait = owner.heartbeat_seconds - silent  # the wheel may come a little early
+        if wait <= 0:
+            wait = owner.heartbeat_seconds
+            if self._outbox is None:
+                self.reply(frames.ping())
         if not self.state:
-            owner.schedule(
-                self, owner.heartbeat_seconds if self._outbox is None else min(1.0, owner.outbox_seconds)
-            )
+            if self._outbox is not None:
+                wait = min(1.0, owner.outbox_seconds)
+            owner.schedule(self, min(wait, owner.idle_seconds - silent))
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -325,7 +331,7 @@ class Connection:
         return True
 
     def abort(self) -> None:
-        """End at once with a reset, whatever is still under way."""
+        """End at once: what the kernel has not taken yet is given up."""
         self.close(CloseReason.GOING_AWAY)
         if self.state is not State.CLOSED:
             self._release()
@@ -355,7 +361,8 @@ class Connection:
         echo = frames.encode(Opcode.CLOSE, b"" if code == 1005 else payload[:2])
         self.close(CloseReason.CLIENT, goodbye=echo)
         self._deaf = True
-        self._release()
+        if self._outbox is None:  # else when it is empty, so that no frame is cut, or at the deadline
+            self._release()
 
     def _half_close(self) -> None:
         """Say that nothing follows, so that a peer waiting for the end of the stream sees it."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -100,6 +101,9 @@ class Deployment:
 
     def post_fork(self, server: Any, worker: Any) -> None:
         """In the worker: drop what is the arbiter's."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            # The arbiter's handlers would swallow a stop that comes before the worker has its own.
+            signal.signal(number, signal.SIG_DFL)
         if self._companion is not None:
             self._companion.forget()
 

@@ -78,8 +78,13 @@ def pong(payload: bytes) -> bytes:
 
 
 def close(code: int, reason: str = "") -> bytes:
-    """A close frame that browsers really see: the code is in the payload (5.5.1)."""
-    return encode(Opcode.CLOSE, _LENGTH_16.pack(code) + reason.encode()[: MAX_CONTROL_BYTES - 2])
+    """A close frame that browsers really see: the code is in the payload (5.5.1).
+
+    A reason that is too long is cut between two characters: half of one would not be UTF-8.
+    """
+    room = MAX_CONTROL_BYTES - 2
+    whole = reason.encode()[:room].decode(errors="ignore").encode()
+    return encode(Opcode.CLOSE, _LENGTH_16.pack(code) + whole)
 
 
 def boundary(stream: bytes, sent: int) -> int:
@@ -155,7 +160,9 @@ class FrameReader:
         return not self._buffer and self._opcode is None
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """Yield the messages that `data` completes, in order. Holds at most `max_bytes` and one header.
+        """Yield the messages that `data` completes, in order.
+
+        What is not whole is held: at most `max_bytes` of a message and one control frame.
 
         Raises:
             FrameError: the bytes break a rule; the reader is of no use afterwards.
@@ -217,6 +224,8 @@ class FrameReader:
                 raise FrameError(CloseReason.PROTOCOL, "control frame is fragmented or too long")
         elif (opcode is Opcode.CONTINUATION) != (self._opcode is not None):
             raise FrameError(CloseReason.PROTOCOL, "fragment out of order")
+        elif self._fragments == MAX_FRAGMENTS:
+            raise FrameError(CloseReason.TOO_BIG, f"message of more than {MAX_FRAGMENTS} fragments")
 
     def _accept(self, opcode: Opcode, final: bool, payload: bytes) -> Message | None:
         if opcode >= _CONTROL:
@@ -224,8 +233,6 @@ class FrameReader:
         if self._opcode is None and final:
             return _whole(opcode, payload)
         self._fragments += 1
-        if self._fragments > MAX_FRAGMENTS:
-            raise FrameError(CloseReason.TOO_BIG, f"message of more than {MAX_FRAGMENTS} fragments")
         if self._opcode is None:
             self._opcode = opcode
         self._message += payload

@@ -8,16 +8,23 @@ its handshake are in the handler's read buffer and go along.
 
 from __future__ import annotations
 
-import binascii
+import contextlib
+import http.client
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import gevent
+from gevent.pywsgi import Input
 from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler
 
 from odinws.errors import HandshakeError
 
 UPGRADE = "odinws.upgrade"  # environ key: a function that makes the handshake and hands the socket over
+
+_HEAD_SECONDS = 10.0  # for a client to send the head of its request
+_KEEP_ALIVE_SECONDS = 75.0  # between two requests: more than balancers keep idle connections for
+_SEND_SECONDS = 30.0  # for a client to take an answer
 
 
 class Upgraded(NamedTuple):
@@ -32,11 +39,57 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
 
     gevent-websocket upgrades before it calls the application. Here the application is called as for any
     request, finds `UPGRADE` in its environ, and calls it when it admits the client.
+
+    pywsgi waits for ever for the head of a request, for its body, and for a client to take the answer.
+    Enough such clients would fill the pool and stop the server, so each wait has an end, and no body is
+    read: nothing here takes one.
     """
 
     SUPPORTED_VERSIONS = ("13",)  # RFC 6455; 7 and 8 were drafts
     upgraded = False
     socket: Any
+    _served = False
+
+    def read_requestline(self) -> str:
+        """As pywsgi's, for a limited time."""
+        self.socket.settimeout(None)
+        with gevent.Timeout(_KEEP_ALIVE_SECONDS if self._served else _HEAD_SECONDS, TimeoutError()):
+            line: str = super().read_requestline()
+        self._served = True
+        return line
+
+    def read_request(self, raw_requestline: str) -> bool:
+        """As pywsgi's, for a limited time; odd headers are the client's fault, not worth a traceback."""
+        try:
+            with gevent.Timeout(_HEAD_SECONDS, TimeoutError()):
+                return bool(super().read_request(raw_requestline))
+        except http.client.HTTPException as error:
+            raise ValueError(f"malformed headers: {error}") from None
+
+    def get_environ(self) -> dict[str, Any]:
+        """As pywsgi's; a body stays unread, and the connection ends behind the answer."""
+        environ: dict[str, Any] = super().get_environ()
+        if self.content_length or self.headers.get("Transfer-Encoding"):
+            self.close_connection = True
+            self.wsgi_input = environ["wsgi.input"] = Input(self.rfile, 0)
+        self.socket.settimeout(_SEND_SECONDS)
+        return environ
+
+    def handle(self) -> None:
+        """As pywsgi's; a client that is gone before its answer is not worth a traceback."""
+        with contextlib.suppress(OSError):
+            super().handle()
+
+    def handle_error(self, kind: Any, error: Any, trace: Any) -> None:
+        """As pywsgi's, unless the client is gone or too slow."""
+        if isinstance(error, OSError):
+            self.close_connection = True
+        else:
+            super().handle_error(kind, error, trace)
+
+    def _handle_client_error(self, error: Exception) -> Any:
+        """As pywsgi's, unless the client is gone or too slow: then nothing answers."""
+        return None if isinstance(error, OSError) else super()._handle_client_error(error)
 
     def run_application(self) -> None:
         """Call the application; its answer to an upgraded request goes nowhere."""
@@ -44,7 +97,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         super(WebSocketHandler, self).run_application()
 
     def upgrade(self) -> Upgraded:
-        """Make the handshake and give the socket away.
+        """Make the handshake and give the socket away. What the application answers then goes nowhere.
 
         Raises:
             HandshakeError: the request is not one of RFC 6455 section 4.2.1; nothing was sent.
@@ -53,7 +106,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         self._check_request()
         try:
             answer = self.upgrade_websocket()
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error, or it is not even ASCII
             raise HandshakeError(400, f"Sec-WebSocket-Key is not base64: {error}") from None
         websocket = self.environ.pop("wsgi.websocket", None)
         if websocket is None:
@@ -61,8 +114,8 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
             raise HandshakeError(400, str(answer[0]) if answer else "not a WebSocket handshake")
         websocket.closed = True
         self.websocket = None
-        self.write(b"")  # sends the headers
         self.upgraded = True
+        self.write(b"")  # sends the headers
         sock = self.socket
         sock.settimeout(0.0)  # so that peek returns what is there and does not wait
         early = self.rfile.peek()
@@ -96,8 +149,8 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
             super().process_result()
 
     def log_request(self) -> None:
-        """One access line, unless the request became a connection, which has lines of its own."""
-        if not self.upgraded:
+        """One access line, unless it was no request, or became a connection, which has lines of its own."""
+        if self.environ is not None and not self.upgraded:
             super().log_request()
 
 

@@ -19,7 +19,7 @@ class Outbox:
 
     Args:
         chunk: whole frames, of which the socket took the first `sent` bytes (less than all).
-        limit_bytes: how much may wait besides that first chunk.
+        limit_bytes: how much may wait in all; the first chunk alone may be more.
     """
 
     __slots__ = ("_chunks", "_limit_bytes", "_sent", "size_bytes")

@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Annotated
+
 import msgspec
 
 from odinws.errors import CommandError
 
 CHANNEL = re.compile(r"(?:token|user)\.[A-Za-z0-9_-]{1,64}|global")
 MAX_CHANNEL_BYTES = len("token.") + 64
+_Seq = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]  # NATS counts from 1; 0: before all
 _ECHO_CHARACTERS = 80  # how much of a bad value an error repeats
 
 
@@ -21,7 +24,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     """Ask for channels."""
 
     channels: list[str]
-    since: dict[str, int] | None = None
+    since: dict[str, _Seq] | None = None
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -34,9 +37,9 @@ class Replay(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"})
     """Ask for messages of the past."""
 
     channel: str
-    since: int | None = None
-    start: int | None = None
-    end: int | None = None
+    since: _Seq | None = None
+    start: _Seq | None = None
+    end: _Seq | None = None
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -83,8 +86,9 @@ def decode_command(text: bytes) -> Command:
     try:
         envelope = _envelope.decode(text)
     except msgspec.ValidationError as error:
+        _check_json(text)  # msgspec stops at what it does not expect, and what follows may be anything
         raise CommandError(
-            "INVALID_FIELD", f'{_plain(error)}; expected {{"type": ..., "data": ...}}'
+            "INVALID_FIELD", f'{_plain(error, "")}; expected {{"type": ..., "data": ...}}'
         ) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise CommandError("INVALID_JSON", f"not valid JSON: {_short(str(error))}") from None
@@ -97,7 +101,14 @@ def decode_command(text: bytes) -> Command:
     try:
         return msgspec.json.decode(envelope.data, type=kind)
     except msgspec.ValidationError as error:
-        raise CommandError("INVALID_FIELD", f"{envelope.type}: {_plain(error)}") from None
+        raise CommandError("INVALID_FIELD", f"{envelope.type}: {_plain(error, 'data')}") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise CommandError("INVALID_JSON", f"not valid JSON: {_short(str(error))}") from None
+
+
+def _check_json(text: bytes) -> None:
+    try:
+        _any.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise CommandError("INVALID_JSON", f"not valid JSON: {_short(str(error))}") from None
 
@@ -211,8 +222,8 @@ def _short(text: str) -> str:
     return text if len(text) <= _ECHO_CHARACTERS else text[:_ECHO_CHARACTERS] + "…"
 
 
-def _plain(error: msgspec.ValidationError) -> str:
-    """msgspec's message without its marks, as in "expected array, got str at data.channels"."""
+def _plain(error: msgspec.ValidationError, root: str) -> str:
+    """msgspec's message without its marks, as in "Expected array, got str at data.channels"."""
     text, _, path = str(error).partition(" - at `$")
-    where = f" at {path.rstrip('`').lstrip('.')}" if path.rstrip("`") else ""
-    return _short(json.dumps(text.replace("`", ""))[1:-1]) + where
+    where = f"{root}{path.rstrip('`')}".lstrip(".")
+    return _short(json.dumps(text.replace("`", ""))[1:-1]) + (f" at {where}" if where else "")

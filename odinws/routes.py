@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, current_app, jsonify, request, send_from_directory
 
 from odinws import metrics, report
 from odinws.admission import Refuse
@@ -14,6 +15,15 @@ from odinws.handover import UPGRADE, Upgraded
 from odinws.services import Services
 
 routes = Blueprint("odinws", __name__)
+
+_PAGE = Path(__file__).with_name("dashboard")
+# Not by the machine's table of types, which may know others or none.
+_PAGE_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",  # ask each time; mostly answered by 304
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def _services() -> Services:
@@ -37,6 +47,9 @@ def websocket() -> Response:
         response = _error(error.status, "handshake", error.message)
         response.headers.extend(dict(error.headers))
         return response
+    except OSError:  # the client left before it was greeted
+        services.give_back()
+        return Response()
     except BaseException:  # the slot is given back whatever ends the request, also a kill
         services.give_back()
         raise
@@ -50,6 +63,15 @@ def websocket_expected() -> Response:
     response = _error(426, "upgrade_required", "this is a WebSocket endpoint: send an upgrade request")
     response.headers["Upgrade"] = "websocket"
     response.headers["Connection"] = "Upgrade"
+    return response
+
+
+@routes.get("/")
+@routes.get("/dashboard/<name>")
+def dashboard(name: str = "index.html") -> Response:
+    """The live page and what it is made of."""
+    response = send_from_directory(_PAGE, name, mimetype=_PAGE_TYPES.get(Path(name).suffix))
+    response.headers.update(_PAGE_HEADERS)
     return response
 
 

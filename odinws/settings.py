@@ -11,20 +11,23 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
 import msgspec
 import psutil
-from msgspec import Meta, field
+from msgspec import Meta, field, inspect
 
 import strategies
 from odinws.errors import SettingsError
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
+_PORT = re.compile(r"[0-9]{1,5}")
 _DURATION_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _NATS_SCHEMES = ("nats", "tls", "ws", "wss")
+_NATS_SCHEME = re.compile(rf"(?:{'|'.join(_NATS_SCHEMES)})://")
 _OWN_PREFIX = "WS_"
+_INT64_MAX = (1 << 63) - 1  # what NATS can hold
 
 
 def usable_cores() -> int:
@@ -130,14 +133,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         field(name="JS_STREAM_NAME", default="ODIN_TOKENS")
     )
     stream_max_age_seconds: Annotated[
-        float, Meta(ge=1, description="age after which the stream forgets; `90`, `30s`, `5m` or `1h`")
+        float, Meta(ge=1, le=1e9, description="age at which the stream forgets; `90`, `30s`, `5m` or `1h`")
     ] = field(name="JS_STREAM_MAX_AGE", default=3600.0)
-    stream_max_msgs: Annotated[int, Meta(ge=1, description="messages that the stream keeps")] = field(
-        name="JS_STREAM_MAX_MSGS", default=1_000_000
-    )
-    stream_max_bytes: Annotated[int, Meta(ge=1024, description="bytes that the stream keeps")] = field(
-        name="JS_STREAM_MAX_BYTES", default=512 << 20
-    )
+    stream_max_msgs: Annotated[
+        int, Meta(ge=1, le=_INT64_MAX, description="messages that the stream keeps")
+    ] = field(name="JS_STREAM_MAX_MSGS", default=1_000_000)
+    stream_max_bytes: Annotated[
+        int, Meta(ge=1024, le=_INT64_MAX, description="bytes that the stream keeps")
+    ] = field(name="JS_STREAM_MAX_BYTES", default=512 << 20)
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least severity that is logged")
@@ -179,7 +182,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Read the settings.
 
         Args:
-            environ: the variables; None: those of this process. An empty value counts as unset.
+            environ: the variables; None: those of this process. Space around a value means nothing, and an
+                empty value counts as unset.
 
         Raises:
             SettingsError: a value is wrong, or a `WS_` variable is unknown.
@@ -190,19 +194,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if name.startswith(_OWN_PREFIX) and name not in known:
                 close = difflib.get_close_matches(name, sorted(known), n=1)
                 hint = f"did you mean {close[0]}?" if close else "see docs/operations.md for the list"
-                raise SettingsError(name, environ[name], f"no setting has this name, {hint}")
-        given: dict[str, Any] = {name: environ[name] for name in known if environ.get(name, "") != ""}
+                # Nobody knows what it holds: a misspelt secret is not printed.
+                raise SettingsError(ascii(name)[1:-1], "***", f"no setting has this name, {hint}")
+        given: dict[str, Any] = {name: text for name in known if (text := environ.get(name, "").strip())}
+        for name, text in given.items():
+            _check_unicode(name, text)
         for name in ("LOG_LEVEL", "LOG_FORMAT", "WS_SHARD_STRATEGY", "WS_SHARD_KEY"):
             if name in given:
-                given[name] = given[name].strip().lower()
+                given[name] = given[name].lower()
         if "JS_STREAM_MAX_AGE" in given:
             given["JS_STREAM_MAX_AGE"] = _seconds("JS_STREAM_MAX_AGE", given["JS_STREAM_MAX_AGE"])
         try:
             settings = msgspec.convert(given, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise _explain(error, environ) from None
+            name = str(error).rpartition("`$.")[2].rstrip("`")
+            raise SettingsError(name, environ[name], _expected(name)) from None
         _check_addr(settings.addr)
-        _check_nats_urls(settings.nats_urls)
+        _check_nats_urls(settings)
         if settings.strategy not in strategies.NAMES:
             raise SettingsError(
                 "WS_SHARD_STRATEGY", settings.strategy, f"expected one of {', '.join(strategies.NAMES)}"
@@ -216,11 +224,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return settings
 
 
-def _explain(error: msgspec.ValidationError, environ: Mapping[str, str]) -> SettingsError:
-    """Turn msgspec's "Expected `int` >= 1 - at `$.WS_NUM_SHARDS`" into our one line."""
-    text, _, path = str(error).partition(" - at `$.")
-    name = path.rstrip("`")
-    return SettingsError(name, environ.get(name, ""), text[0].lower() + text[1:].replace("`", ""))
+def _expected(name: str) -> str:
+    """What a setting takes and what it is, in words."""
+    fields = cast("inspect.StructType", inspect.type_info(Settings)).fields
+    found = cast("inspect.Metadata", next(f.type for f in fields if f.encode_name == name))
+    about = (found.extra_json_schema or {})["description"]
+    match found.type:
+        case inspect.LiteralType(values=values):
+            taken = f"one of {', '.join(map(str, values))}"
+        case inspect.IntType(ge=least, le=most):
+            taken = f"a whole number from {least} {f'to {most}' if most else 'on'}"
+        case inspect.FloatType(gt=above, ge=least, le=most):
+            taken = f"a number {f'from {least:g}' if above is None else f'above {above:g}'} to {most:g}"
+        case inspect.StrType(pattern=None, max_length=most):
+            taken = f"at most {most} characters"
+        case inspect.StrType(pattern=pattern):
+            taken = f"a match of {pattern}"
+        case _:
+            taken = "true or false"
+    return f"expected {taken} ({about})"
+
+
+def _check_unicode(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(name, without_credentials(text), "expected UTF-8") from None
 
 
 def _seconds(name: str, text: str) -> float:
@@ -232,23 +261,25 @@ def _seconds(name: str, text: str) -> float:
 
 def _check_addr(addr: str) -> None:
     host, colon, port = addr.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535 or " " in host:
+    if not colon or not _PORT.fullmatch(port) or int(port) > 65535 or " " in host:
         raise SettingsError("WS_ADDR", addr, "expected host:port with a port from 0 to 65535")
 
 
-def _check_nats_urls(urls: list[str]) -> None:
-    for url in urls:
+def _check_nats_urls(settings: Settings) -> None:
+    for url in settings.nats_urls:
         try:
             parts = urlsplit(url)
             usable = parts.scheme in _NATS_SCHEMES and bool(parts.hostname) and parts.port != 0
         except ValueError:
             usable = False
         if not usable:
-            raise SettingsError(
-                "NATS_URL", without_credentials(url), "expected nats://host:port, several with commas"
-            )
+            # The whole value: a comma in a password would leave one of its halves in a part of its own.
+            shown = without_credentials(settings.nats_url)
+            raise SettingsError("NATS_URL", shown, "expected nats://host:port, several with commas")
 
 
 def without_credentials(url: str) -> str:
-    """A URL as it may be logged: user and password replaced by `***`."""
-    return re.sub(r"//[^/@]*@", "//***@", url)
+    """A URL as it may be logged: all that stands between its scheme and its last `@` is `***`."""
+    before, found, host = url.rpartition("@")
+    scheme = _NATS_SCHEME.match(before)
+    return f"{scheme[0] if scheme else ''}***@{host}" if found else url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from types import FrameType
@@ -10,7 +11,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 from gevent.pool import Pool
-from gevent.pywsgi import WSGIServer
+from gevent.pywsgi import LoggingLogAdapter, WSGIServer
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 from gunicorn.http.wsgi import base_environ
 from gunicorn.sock import ssl_context
@@ -37,6 +38,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Called in the child; patches, builds the application, runs."""
         self._stopping = Event()
+        self._interrupted = False
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -82,9 +84,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         self._stop()
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGINT and SIGQUIT: drain too; a second one ends at once."""
-        if not self.alive:
-            os._exit(0)
+        """SIGINT and SIGQUIT: drain too; a second SIGINT ends at once.
+
+        Ctrl-C sends SIGINT to the workers as well as to the arbiter, whose SIGQUIT then follows.
+        """
+        if sig == signal.SIGINT:
+            if self._interrupted:
+                os._exit(0)
+            self._interrupted = True
         self._stop()
 
     def init_signals(self) -> None:
@@ -110,6 +117,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             application=self.wsgi,
             spawn=Pool(self.worker_connections),
             log=self.log,
+            error_log=LoggingLogAdapter(self.log, logging.INFO),  # of requests that are none: not our errors
             handler_class=self.wsgi_handler,
             environ=environ,
             **tls,

@@ -126,13 +126,22 @@ class Publisher:
         self._payload = payload or _payload
         self.published = 0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, daemon=True)
 
     def stop(self) -> None:
         """Stop, after NATS has confirmed what was published so far (if it is there)."""
         self._stopping.set()
         self._thread.join(10.0)
         assert not self._thread.is_alive(), "the publisher does not end"
+        assert self._failure is None, self._failure
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:
+            self._failure = error
+            raise
 
     async def _run(self) -> None:
         client = Client()

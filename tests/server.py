@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -58,10 +58,20 @@ class Server:
 
     Args:
         settings: environment variables besides WS_ADDR; WS_WORKERS is 2 unless given.
+        command: what is run instead, as leader of a session of its own.
+        directory: where; this repository unless given.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, str] | None = None,
+        *,
+        command: Sequence[str] = (sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"),
+        directory: Path = ROOT,
+    ) -> None:
         self.port = free_port()
+        self._command = command
+        self._directory = directory
         self.settings = {"WS_WORKERS": "2", **(settings or {})}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,19 +92,24 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, *, ready: bool = True) -> Self:
-        """Start it and wait until it is ready, or only alive."""
+    def launch(self) -> None:
+        """Start it and wait for nothing."""
         own = ("WS_", "JS_", "NATS_", "LOG_", "ENVIRONMENT")
         environ = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         environ |= {"WS_ADDR": f"127.0.0.1:{self.port}", **self.settings}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"],
-            cwd=ROOT,
+            self._command,
+            cwd=self._directory,
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+
+    def start(self, *, ready: bool = True) -> Self:
+        """Start it and wait until it is ready, or only alive."""
+        self.launch()
         path = "/readyz" if ready else "/livez"
         try:
             wait_for(lambda: self._answers(path), START_SECONDS, f"200 from {path}")
@@ -151,6 +166,11 @@ class Server:
         """Send a signal to the arbiter."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    def poll(self) -> int | None:
+        """The arbiter's exit status; None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
 
     def wait(self, seconds: float = STOP_SECONDS) -> int:
         """Wait for the arbiter's end; its exit status."""

@@ -362,8 +362,12 @@ class _Session:
 
     async def _watch_heartbeats(self) -> None:
         while not self._ended.done():
+            asked = time.monotonic()
             await asyncio.wait((self._ended,), timeout=_HEARTBEAT_SECONDS)
-            if time.monotonic() - self._heard > _SILENCE_SECONDS:
+            now = time.monotonic()
+            if now - asked > 2 * _HEARTBEAT_SECONDS:
+                self._heard = now  # it was this loop that stood still: what came in is not read yet
+            elif now - self._heard > _SILENCE_SECONDS:
                 self._end(FeedError(f"no heartbeat of the consumer for {_SILENCE_SECONDS:g} s"))
 
     def _expired(self, first: int, last: int) -> None:

@@ -1,0 +1,1 @@
+"""What fan-out costs: odinws beside a bare send loop and its peers."""

@@ -1,0 +1,183 @@
+"""`python -m bench`: run, smoke, show, list."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from bench import machine, report
+from bench.arms import ARMS, REFERENCE, choose
+from bench.arms.base import Arm
+from bench.build import BENCH, MissingError
+from bench.client.driver import open_files_limit
+from bench.plan import plan
+from bench.scenarios import SCENARIOS, SMOKE, Scenario
+from bench.summary import faults, rows
+from bench.trial import Trial
+
+console = Console()
+# Tables are wide; a pipe has no width of its own.
+WIDE = 200
+
+
+@click.group()
+def main() -> None:
+    """What fan-out costs: odinws beside a bare send loop and its peers."""
+
+
+def build(arms: list[Arm]) -> tuple[list[Arm], dict[str, dict[str, str]], dict[str, str]]:
+    """Build the arms; returns those that are there, the versions, and the reason for each that is missing."""
+    versions: dict[str, dict[str, str]] = {}
+    missing: dict[str, str] = {}
+    for arm in arms:
+        try:
+            versions[arm.name] = arm.build()
+        except MissingError as error:
+            missing[arm.name] = str(error)
+            console.print(f"missing: {arm.name}: {error}", style="yellow", highlight=False)
+    return [arm for arm in arms if arm.name in versions], versions, missing
+
+
+def chosen_scenarios(names: tuple[str, ...]) -> list[Scenario]:
+    """The scenarios of the given names; all of them for none. Raises click.BadParameter."""
+    for name in names:
+        if name not in SCENARIOS:
+            raise click.BadParameter(f"{name} is not one of {', '.join(SCENARIOS)}")
+    return [scenario for name in names or SCENARIOS for scenario in SCENARIOS[name]]
+
+
+def chosen_arms(words: str) -> list[Arm]:
+    """The arms of a comma-separated list. Raises click.BadParameter."""
+    try:
+        return choose(words)
+    except KeyError as error:
+        raise click.BadParameter(f"{error.args[0]} names no arm; there are {', '.join(ARMS)}") from error
+
+
+def output_base(out: Path | None) -> Path:
+    """The path of the results without its ending; its folder is made."""
+    base = out.with_suffix("") if out else BENCH / "results" / datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
+    base.parent.mkdir(parents=True, exist_ok=True)
+    return base
+
+
+@main.command()
+@click.argument("scenarios", nargs=-1)
+@click.option(
+    "--arms", default="all", help="Comma-separated names, or kinds (odinws stands for all its strategies)."
+)
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
+@click.option("--out", type=click.Path(path_type=Path), help="Where results go; .json and .png are appended.")
+def run(scenarios: tuple[str, ...], arms: str, rounds: int, seed: int, out: Path | None) -> None:
+    """Measure arms under SCENARIOS (all when none is named), in interleaved rounds."""
+    todo = chosen_scenarios(scenarios)
+    present, versions, missing = build(chosen_arms(arms))
+    base = output_base(out)
+    steps = plan(todo, present, rounds, seed)
+    record: dict[str, Any] = {
+        "machine": machine.describe(),
+        "seed": seed,
+        "rounds": rounds,
+        "versions": versions,
+        "missing": missing,
+        "order": [[step.scenario.name, step.round, step.arm.name] for step in steps],
+        "results": [],
+    }
+    console.print(
+        f"{len(steps)} trials; open files end at {open_files_limit():,} per process; results: {base}.json"
+    )
+    for number, step in enumerate(steps, 1):
+        head = f"{number}/{len(steps)} {step.scenario.name} round {step.round} {step.arm.name}"
+        console.print(head, style="bold", highlight=False)
+        began = time.monotonic()
+        result = Trial(step.arm, step.scenario, seed, _say).run()
+        record["results"].append({**result, "round": step.round, "trial_seconds": time.monotonic() - began})
+        _say(_outcome(result))
+        base.with_suffix(".json").write_text(json.dumps(record, indent=1))
+    _show(record, base)
+
+
+def _say(line: str) -> None:
+    console.print(f"    {line}", highlight=False)
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    if result["status"] != "ok":
+        return f"{result['status']}: {'; '.join(result['reasons'])}"
+    cost = result["cpu_us_per_message"]
+    figures = [
+        f"{result['cpu_us_per_connection_second']:.1f} µs/connection/s"
+        if cost is None
+        else f"{cost:.2f} µs/message",
+        f"{result['resident_kb_per_connection']:.1f} KB/connection",
+        *(f"{count} {kind}" for kind, count in faults(result).items()),
+    ]
+    return ", ".join(figures)
+
+
+def _show(record: dict[str, Any], base: Path) -> None:
+    summary = rows(record["results"], REFERENCE)
+    wide = Console(width=max(console.width, WIDE))
+    report.show(wide, summary, record["missing"], REFERENCE)
+    if summary:
+        report.picture(base.with_suffix(".png"), summary)
+        console.print(f"picture: {base}.png", highlight=False)
+
+
+@main.command()
+@click.argument("results", type=click.Path(exists=True, path_type=Path))
+def show(results: Path) -> None:
+    """Show the table and draw the picture of recorded RESULTS again."""
+    _show(json.loads(results.read_text()), results.with_suffix(""))
+
+
+@main.command(name="list")
+def list_() -> None:
+    """Name the arms and the scenarios."""
+    for arm in ARMS.values():
+        console.print(f"{arm.name:24} {arm.title}", highlight=False)
+    console.print()
+    for name, group in SCENARIOS.items():
+        console.print(f"{name:24} {'; '.join(scenario.what for scenario in group)}", highlight=False)
+
+
+@main.command()
+@click.option(
+    "--arms", default="", help="Comma-separated names; default: those that need only Python packages."
+)
+def smoke(arms: str) -> None:
+    """Start each arm, deliver for two seconds; fail on anything missing, lost, doubled or out of order."""
+    present, _, missing = build(chosen_arms(arms) if arms else [arm for arm in ARMS.values() if arm.pip_only])
+    bad = list(missing)
+    for arm in present:
+        wrong = _smoke(arm)
+        console.print(f"{arm.name}: {'; '.join(wrong) or 'delivers'}", highlight=False)
+        if wrong:
+            bad.append(arm.name)
+    if bad:
+        raise click.ClickException(f"not delivering: {', '.join(bad)}")
+
+
+def _smoke(arm: Arm) -> list[str]:
+    """What is wrong with an arm; empty when it delivers."""
+    result = Trial(arm, SMOKE, 1, say=_silent).run()
+    # A loaded machine may make the window void; whether the arm works is another matter.
+    if "final" not in result:
+        return list(result["reasons"])
+    found = [f"{count} {kind}" for kind, count in faults(result).items()]
+    return found if result["final"]["delivered"] else [*found, "nothing was delivered"]
+
+
+def _silent(_: str) -> None:
+    """For those who only want the verdict."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""The arms, by name."""
+
+from __future__ import annotations
+
+from bench.arms import c_loop, gorilla, nats_websocket, node, odinws, python
+from bench.arms.base import Arm
+
+ARMS: dict[str, Arm] = {
+    arm.name: arm for module in (odinws, c_loop, node, gorilla, nats_websocket, python) for arm in module.ARMS
+}
+
+REFERENCE = "c-loop"
+"""What ratios are taken against."""
+
+
+def choose(words: str) -> list[Arm]:
+    """The arms named in a comma-separated list.
+
+    The part of a name before its colon stands for all of that kind, `all` for all. Raises KeyError with the
+    word that names none.
+    """
+    chosen: dict[str, Arm] = {}
+    for word in words.split(","):
+        found = {name: arm for name, arm in ARMS.items() if word in ("all", name, name.partition(":")[0])}
+        if not found:
+            raise KeyError(word)
+        chosen.update(found)
+    return list(chosen.values())

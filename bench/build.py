@@ -1,0 +1,67 @@
+"""Building what is compiled or installed, into a folder of the bench's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+BENCH = Path(__file__).resolve().parent
+ROOT = BENCH.parent
+BUILD = BENCH / "build"
+
+CALL_SECONDS = 600.0
+
+
+class MissingError(Exception):
+    """Something cannot be built or found here; the message says what and why."""
+
+
+def tool(name: str, hint: str) -> str:
+    """The path of a program. Raises MissingError with the hint."""
+    found = shutil.which(name)
+    if found is None:
+        raise MissingError(f"{name} is not installed ({hint})")
+    return found
+
+
+def call(
+    command: Sequence[str], directory: Path = ROOT, environment: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Run to the end, for 10 minutes at most, and return what it printed.
+
+    Raises MissingError, with the line of its output that tells of an error, when it fails.
+    """
+    try:
+        done = subprocess.run(
+            list(command),
+            cwd=directory,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=CALL_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MissingError(f"{command[0]}: {error}") from error
+    if done.returncode:
+        lines = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
+        reason = next((line for line in lines if "error" in line.lower()), lines[-1])
+        raise MissingError(f"{' '.join(command[:2])}: {reason.strip()}")
+    return done.stdout
+
+
+def compile_c(sources: Path, name: str) -> Path:
+    """Compile the C files of a folder into one program, unless it is newer than all of them."""
+    program = BUILD / name
+    files = sorted(sources.glob("*.[ch]"))
+    if program.exists() and all(program.stat().st_mtime >= file.stat().st_mtime for file in files):
+        return program
+    compiler = tool("cc", "a C compiler, such as Debian's gcc")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    units = [str(file) for file in files if file.suffix == ".c"]
+    call([compiler, "-O2", "-std=gnu11", "-o", str(program), *units])
+    return program

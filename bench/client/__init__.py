@@ -1,0 +1,1 @@
+"""The measuring client: a C program and what drives it."""

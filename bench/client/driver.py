@@ -1,0 +1,128 @@
+"""Starts the measuring client in as many processes as its connections need."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.build import BENCH, compile_c
+from bench.client.process import ClientProcess, Event
+from bench.client.totals import add_up
+from bench.client.wire import Load, Wire
+
+SPARE_FILES = 100
+"""Descriptors of a process that are not connections."""
+
+
+def open_files_limit() -> int:
+    """Descriptors that one process may have: the hard limit, to which servers and clients raise theirs."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def split(connections: int, most: int) -> list[int]:
+    """Share connections over as few processes as `most` for each allows, evenly."""
+    processes = -(-connections // most)
+    return [connections // processes + (index < connections % processes) for index in range(processes)]
+
+
+class Clients:
+    """All client processes of one trial. Use as a context manager: leaving it ends them."""
+
+    def __init__(self, port: int, wire: Wire, load: Load, directory: Path) -> None:
+        names = directory / "channels.txt"
+        names.write_text("".join(f"{name}\n" for name in load.channels))
+        self._finals = directory / "finals.txt"
+        program = str(compile_c(BENCH / "client", "client"))
+        common = {
+            "--port": port,
+            "--path": wire.path,
+            "--names": names,
+            "--hello": wire.hello,
+            "--prefix": wire.prefix,
+            "--item": wire.item,
+            "--separator": wire.separator,
+            "--suffix": wire.suffix,
+            "--ack": wire.ack,
+            "--ask": wire.ask,
+            "--reply": wire.reply,
+            "--binary": int(wire.binary),
+            "--channels": len(load.channels),
+            "--subscribed": load.subscribed,
+            "--seed": load.seed,
+            "--stall-permille": load.stall_permille,
+            "--receive-buffer": load.receive_buffer,
+            "--expect-first": int(load.expect_first),
+        }
+        shares = split(load.connections, open_files_limit() - SPARE_FILES)
+        self._processes: list[ClientProcess] = []
+        first = 0
+        for share in shares:
+            options = {
+                **common,
+                "--connections": share,
+                "--first-id": first,
+                "--in-flight": max(1, load.in_flight // len(shares)),
+                "--rate": -(-load.rate // len(shares)),
+                "--churn-per-second": -(-load.churn_per_second // len(shares)),
+            }
+            command = [program, *(str(word) for option in options.items() for word in option)]
+            self._processes.append(ClientProcess(command))
+            first += share
+
+    def __enter__(self) -> Clients:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.stop()
+
+    def progress(self) -> Event:
+        """The sums of what each process last said, at most a second old; empty before the first."""
+        events = [process.progress for process in self._processes if process.progress]
+        return add_up(events) if events else {}
+
+    def _all(self, command: str, answer: str, timeout_seconds: float = 30.0) -> Event:
+        for process in self._processes:
+            process.say(command)
+        return add_up([process.expect(answer, timeout_seconds) for process in self._processes])
+
+    def wait_ready(self, timeout_seconds: float) -> Event:
+        """Wait until every connection is subscribed or has failed. Raises ClientError."""
+        deadline = time.monotonic() + timeout_seconds
+        return add_up(
+            [process.expect("ready", max(0.1, deadline - time.monotonic())) for process in self._processes]
+        )
+
+    def begin(self) -> None:
+        """Start a measured window: counts from here."""
+        self._all("begin", "begin")
+
+    def end(self) -> Event:
+        """The counts since `begin`."""
+        return self._all("end", "window")
+
+    def quiet(self) -> None:
+        """No more churn; stalled clients read again."""
+        self._all("quiet", "quiet")
+
+    def wait_drained(self, still_seconds: float, timeout_seconds: float) -> bool:
+        """Wait until nothing more arrives for a while. False: it still did at the end."""
+        deadline = time.monotonic() + timeout_seconds
+        changed = time.monotonic()
+        before = -1
+        while time.monotonic() < deadline:
+            now = self.end()
+            frames = now["frames"] - now["pings"]
+            if frames != before:
+                before, changed = frames, time.monotonic()
+            elif time.monotonic() - changed >= still_seconds:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def finish(self, counts: Sequence[int]) -> Event:
+        """The verdict, given how many messages each channel had in all."""
+        self._finals.write_text("".join(f"{count}\n" for count in counts))
+        return self._all(f"finish {self._finals}", "final")

@@ -1,0 +1,35 @@
+/* The command line: --name value pairs. driver.py is the only writer of it. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct options {
+    const char *host, *path, *names_file;
+    int port;
+    uint32_t connections, first_id;
+    uint32_t channels, subscribed; /* how many exist, how many of them each connection takes */
+    uint32_t per_address;          /* connections from one source address */
+    uint32_t in_flight;            /* handshakes at one time */
+    uint32_t rate;                 /* connections begun per second at most; 0: as in_flight allows */
+    uint32_t stall_permille, churn_per_second;
+    uint64_t seed;
+    int receive_buffer; /* SO_RCVBUF of stalled connections, bytes */
+    bool binary, expect_first;
+    /* The commands sent once the handshake is done: hello (a frame of its own unless empty), then
+       prefix + item, item, ... + suffix. In an item %c is the channel's name and %i its index. */
+    const char *hello, *prefix, *item, *separator, *suffix;
+    const char *ack;              /* a frame with this in it means subscribed; empty: no waiting */
+    const char *ask, *reply;      /* a frame that begins with ask is answered with reply; empty: none */
+    char **names;
+};
+
+/* Exits with status 2 and one line on stderr when the command line or the names file is wrong. */
+void options_read(struct options *options, int count, char **arguments);
+
+/* Write the subscribe command for the given channel indices; returns its length, or exits when size is short. */
+size_t options_command(const struct options *options, const uint32_t *channels, uint32_t count, char *out, size_t size);
+
+#endif

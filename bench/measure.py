@@ -1,0 +1,103 @@
+"""What a server's processes used: CPU to the nanosecond, resident memory, kernel slab."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_CPUCLOCK_SCHED = 2
+
+
+@dataclass(frozen=True)
+class CpuSample:
+    """Seconds of CPU since the processes began, and of the machine since it began."""
+
+    total: float
+    user: float
+    system: float
+    machine_busy: float
+    at: float
+    """Monotonic seconds."""
+
+    def since(self, before: CpuSample) -> CpuUse:
+        """What was used between two samples."""
+        total = self.total - before.total
+        user, system = self.user - before.user, self.system - before.system
+        share = user / (user + system) if user + system > 0 else 0.0
+        return CpuUse(
+            seconds=self.at - before.at,
+            total=total,
+            user=total * share,
+            system=total * (1.0 - share),
+            machine_busy=self.machine_busy - before.machine_busy,
+        )
+
+
+@dataclass(frozen=True)
+class CpuUse:
+    """CPU seconds within `seconds` of wall time.
+
+    `total` is exact. The kernel tells user from system by ticks of 10 ms, so that split is an estimate.
+    """
+
+    seconds: float
+    total: float
+    user: float
+    system: float
+    machine_busy: float
+
+
+def _cpu_clock_seconds(pid: int) -> float:
+    """The CPU clock of another process (clock_getcpuclockid): ended threads included, ended children not."""
+    return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
+
+
+def processes(root: int, excluded: tuple[str, ...] = ()) -> list[psutil.Process]:
+    """The process and its descendants, but for those with an excluded name. Raises psutil.NoSuchProcess."""
+    top = psutil.Process(root)
+    return [each for each in (top, *top.children(recursive=True)) if each.name() not in excluded]
+
+
+def cpu(of: list[psutil.Process]) -> CpuSample:
+    """Sample the CPU used so far. Raises OSError or psutil.NoSuchProcess when a process has ended."""
+    times = [process.cpu_times() for process in of]
+    machine = psutil.cpu_times()
+    return CpuSample(
+        total=sum(_cpu_clock_seconds(process.pid) for process in of),
+        user=sum(each.user for each in times),
+        system=sum(each.system for each in times),
+        machine_busy=sum(machine) - machine.idle - machine.iowait,
+        at=time.monotonic(),
+    )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes.
+
+    Slab and socket buffers are the whole machine's: both ends of every loopback connection, and all else.
+    """
+
+    resident: int
+    slab: int
+    socket_buffers: int
+
+
+def memory(of: list[psutil.Process]) -> Memory:
+    """Resident memory of the processes, shared pages once for each, and the kernel's of the machine."""
+    slab = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("Slab:")
+    )
+    sockets = Path("/proc/net/sockstat").read_text().splitlines()
+    tcp = next(line for line in sockets if line.startswith("TCP:"))
+    return Memory(
+        resident=sum(process.memory_info().rss for process in of),
+        slab=slab,
+        socket_buffers=int(tcp.split()[-1]) * resource.getpagesize(),
+    )

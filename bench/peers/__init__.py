@@ -1,0 +1,1 @@
+"""The servers of the peers, each a program of its own."""

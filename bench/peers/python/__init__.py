@@ -1,0 +1,1 @@
+"""The Python peers, started with `python -m`."""

@@ -1,0 +1,49 @@
+"""Flask-SocketIO on gevent: a room for each channel, `emit` to the room.
+
+Arguments: port, feed socket, ping seconds (0: the library's default, 25).
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import json  # noqa: E402 - after the patch
+import socket  # noqa: E402
+import struct  # noqa: E402
+import sys  # noqa: E402
+from typing import Any  # noqa: E402
+
+from flask import Flask  # noqa: E402
+from flask_socketio import SocketIO, emit, join_room  # type: ignore[import-untyped] # noqa: E402
+
+port, feed_path, ping_seconds = sys.argv[1:]
+app = Flask(__name__)
+socketio = SocketIO(app, async_mode="gevent", ping_interval=int(ping_seconds) or 25)
+
+
+def subscribe(data: dict[str, Any]) -> None:
+    """Join the rooms of the channels asked for."""
+    for name in data["channels"]:
+        join_room(name)
+    emit("subscription_ack")
+
+
+socketio.on_event("subscribe", subscribe)
+
+
+def read_feed() -> None:
+    """Emit each record of the feed to the room of its channel; the process ends with the feed."""
+    feed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    feed.connect(feed_path)
+    with feed.makefile("rb") as records:
+        while head := records.read(6):
+            length, name_length = struct.unpack("!IH", head)
+            record = records.read(length - 2)
+            message = json.loads(record[name_length:])
+            socketio.emit("message", message, to=record[:name_length].decode())
+
+
+socketio.start_background_task(read_feed)
+socketio.run(app, host="127.0.0.1", port=int(port))

@@ -1,0 +1,157 @@
+"""One arm under one scenario, once: start, connect, feed, measure, judge."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench import measure, server
+from bench.arms.base import Arm, FeedKind, Place
+from bench.client.driver import SPARE_FILES, Clients, open_files_limit
+from bench.client.process import ClientError
+from bench.client.wire import Load
+from bench.feed import Feed, NatsTarget, SocketTarget, Target
+from bench.scenarios import Scenario
+from bench.verdict import Measured, figures, void_reasons
+
+CONNECT_SECONDS = 180.0
+SETTLE_SECONDS = 1.0
+"""After the last subscription: servers without an acknowledgement catch up, memory comes to rest."""
+DRAIN_STILL_SECONDS = 0.5
+DRAIN_SECONDS = 15.0
+PROGRESS_SECONDS = 5.0
+
+Result = dict[str, Any]
+
+
+def impossible(arm: Arm, scenario: Scenario) -> str | None:
+    """Why this machine's limits forbid the trial; None when they do not."""
+    processes = scenario.workers if arm.takes_workers else 1
+    limit = open_files_limit()
+    # Workers share connections unevenly, so each needs room for more than its part.
+    room = 1.0 if processes == 1 else 1.25
+    if scenario.connections / processes * room + SPARE_FILES > limit:
+        return f"{scenario.connections:,} connections in {processes} process(es) of {limit:,} open files"
+    return None
+
+
+def _load(scenario: Scenario, seed: int) -> Load:
+    return Load(
+        connections=scenario.connections,
+        channels=scenario.channel_names(),
+        subscribed=scenario.subscribed,
+        seed=seed,
+        stall_permille=scenario.stall_permille,
+        churn_per_second=scenario.churn_per_second,
+    )
+
+
+class Trial:
+    """Carries one trial out. `say` is called with a line for whoever watches."""
+
+    def __init__(self, arm: Arm, scenario: Scenario, seed: int, say: Callable[[str], None]) -> None:
+        self._arm = arm
+        self._scenario = scenario
+        self._seed = seed
+        self._say = say
+
+    def run(self) -> Result:
+        """The result: `status` is ok, void, failed or impossible, `reasons` says why."""
+        result: Result = {"arm": self._arm.name, "scenario": self._scenario.name, "seed": self._seed}
+        reason = impossible(self._arm, self._scenario)
+        if reason:
+            return {**result, "status": "impossible", "reasons": [reason]}
+        try:
+            with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+                result |= self._measured(Path(directory))
+        except (server.ServerError, ClientError, OSError, psutil.NoSuchProcess) as error:
+            return {**result, "status": "failed", "reasons": [str(error)]}
+        return result
+
+    def _measured(self, directory: Path) -> Result:
+        scenario, arm = self._scenario, self._arm
+        port, nats_port = server.free_ports(2)
+        place = Place(
+            directory=directory,
+            port=port,
+            nats_port=nats_port,
+            feed_socket=directory / "feed.sock",
+            workers=scenario.workers,
+            connections=scenario.connections,
+            ping_seconds=scenario.ping_seconds,
+        )
+        with contextlib.ExitStack() as stack:
+            sockets: SocketTarget | None = None
+            ours = [psutil.Process()]
+            if arm.feed is FeedKind.SOCKET:
+                sockets = stack.enter_context(contextlib.closing(SocketTarget(place.feed_socket)))
+            if arm.feed is FeedKind.NATS:
+                beside = stack.enter_context(server.nats(nats_port, directory))
+                ours.append(psutil.Process(beside.pid))
+            process = stack.enter_context(server.running(arm.command(place), port, directory, "server"))
+            if sockets is not None:
+                sockets.accept(scenario.workers if arm.takes_workers else 1, server.START_SECONDS)
+            target: Target = sockets or stack.enter_context(
+                contextlib.closing(NatsTarget(nats_port, whole_text=arm.feed is FeedKind.OWN_NATS))
+            )
+            return self._under_load(process.pid, ours, place, target)
+
+    def _servers(self, root: int) -> list[psutil.Process]:
+        return measure.processes(root, self._arm.excluded_processes)
+
+    def _under_load(self, root: int, ours: list[psutil.Process], place: Place, target: Target) -> Result:
+        scenario = self._scenario
+        empty = measure.memory(self._servers(root))
+        feed = Feed(scenario, target)
+        with Clients(place.port, self._arm.wire, _load(scenario, self._seed), place.directory) as clients:
+            ready = clients.wait_ready(CONNECT_SECONDS)
+            self._say(f"{ready['ready']:,} of {scenario.connections:,} connected in {ready['seconds']:.1f} s")
+            time.sleep(SETTLE_SECONDS)
+            full = measure.memory(self._servers(root))
+            feed.start()
+            try:
+                time.sleep(scenario.warmup_seconds)
+                window, used, ours_seconds = self._window(self._servers(root), ours, clients)
+                after = measure.memory(self._servers(root))
+            finally:
+                feed.stop()
+            clients.quiet()
+            drained = clients.wait_drained(DRAIN_STILL_SECONDS, DRAIN_SECONDS)
+            final = clients.finish(feed.counts)
+        reasons = void_reasons(scenario, window, feed.worst_lag_seconds)
+        if feed.error is not None:
+            reasons.append(f"feed: {feed.error}")
+        measured = Measured(used, ours_seconds, empty, full, after)
+        return {
+            "status": "void" if reasons else "ok",
+            "reasons": reasons,
+            **figures(scenario, ready, window, measured),
+            "ready": ready,
+            "window": window,
+            "final": final,
+            "drained": drained,
+            "published": sum(feed.counts),
+            "feed_lag_seconds": feed.worst_lag_seconds,
+            "feed_held_seconds": feed.held_seconds,
+            "cpu": {"seconds": used.seconds, "total": used.total, "user": used.user, "system": used.system},
+        }
+
+    def _window(
+        self, servers: list[psutil.Process], ours: list[psutil.Process], clients: Clients
+    ) -> tuple[Result, measure.CpuUse, float]:
+        """Measure what the clients had, and the CPU of the server and (in seconds) of the bench beside it."""
+        clients.begin()
+        before, ours_before = measure.cpu(servers), measure.cpu(ours)
+        end = time.monotonic() + self._scenario.window_seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, PROGRESS_SECONDS))
+            progress = clients.progress()
+            self._say(f"{progress.get('delivered', 0):,} delivered to {progress.get('ready', 0):,}")
+        after, ours_after = measure.cpu(servers), measure.cpu(ours)
+        return clients.end(), after.since(before), ours_after.since(ours_before).total

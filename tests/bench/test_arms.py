@@ -1,0 +1,96 @@
+"""The arms: names, what they need, what the machine forbids."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.arms import ARMS, REFERENCE, choose
+from bench.arms.base import FeedKind, Place
+from bench.arms.odinws import STRATEGIES
+from bench.build import MissingError, call, compile_c, tool
+from bench.scenarios import SCENARIOS
+from bench.trial import Trial, impossible
+
+PEERS = {
+    *("c-loop", "c-batch", "uwebsockets", "node-ws", "gorilla"),
+    *("nats-websocket", "websockets", "picows", "flask-socketio"),
+}
+
+
+def test_the_arms() -> None:
+    """odinws is there with each strategy, beside every peer; ratios have their reference."""
+    assert set(ARMS) == {f"odinws:{strategy}" for strategy in STRATEGIES} | PEERS
+    assert REFERENCE in ARMS
+
+
+def test_choosing() -> None:
+    """Names, kinds and `all`, each arm once."""
+    assert [arm.name for arm in choose("c-loop,odinws:hybrid,c-loop")] == ["c-loop", "odinws:hybrid"]
+    assert len(choose("odinws")) == len(STRATEGIES)
+    assert len(choose("all")) == len(ARMS)
+    with pytest.raises(KeyError, match="node"):
+        choose("c-loop,node")
+
+
+def test_odinws_is_started_as_documented(tmp_path: Path) -> None:
+    """odinws gets its settings by the environment, and the load's room."""
+    place = Place(tmp_path, 4000, 4001, tmp_path / "feed", workers=4, connections=60_000, ping_seconds=0)
+    command = ARMS["odinws:actor"].command(place)
+    assert command.arguments[1:] == ("-m", "gunicorn", "-c", "gunicorn.conf.py")
+    assert command.environment["WS_SHARD_STRATEGY"] == "actor"
+    assert command.environment["WS_WORKERS"] == "4"
+    assert int(command.environment["WS_MAX_CONNECTIONS"]) >= 60_000
+    assert command.environment["NATS_URL"] == "nats://127.0.0.1:4001"
+
+
+def test_open_files_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that open files forbid says which limit; one process or four makes the difference."""
+    monkeypatch.setattr("bench.trial.open_files_limit", lambda: 20_000)
+    peak = SCENARIOS["peak"][0]
+    alone, many = ARMS["gorilla"], ARMS["odinws:sync-dict"]
+    reason = impossible(alone, peak)
+    assert reason is not None
+    assert "20,000 open files" in reason
+    assert impossible(many, peak) is None
+    assert impossible(many, replace(peak, workers=1)) is not None
+    result = Trial(alone, peak, 1, say=lambda _: None).run()
+    assert (result["status"], result["reasons"]) == ("impossible", [reason])
+
+
+def test_only_python_is_pip_only() -> None:
+    """The smoke needs no compiler of other languages and no other registry."""
+    names = {arm.name for arm in ARMS.values() if arm.pip_only}
+    assert names == {name for name in ARMS if name.startswith("odinws:")} | {
+        *("nats-websocket", "websockets", "picows", "flask-socketio")
+    }
+    assert {ARMS[name].feed for name in names} == set(FeedKind)
+
+
+def test_a_missing_tool_is_named() -> None:
+    """What is not there is said, with the way to get it."""
+    with pytest.raises(MissingError, match=r"no-such-tool is not installed \(Debian: nothing\)"):
+        tool("no-such-tool", "Debian: nothing")
+
+
+def test_a_failed_build_quotes_its_error(tmp_path: Path) -> None:
+    """The line that speaks of an error is the reason; the last one when none does."""
+    with pytest.raises(MissingError, match="sh -c: an Error"):
+        call(["sh", "-c", "echo an Error >&2; echo second >&2; exit 3"], tmp_path)
+    with pytest.raises(MissingError, match="second"):
+        call(["sh", "-c", "echo first >&2; echo second >&2; exit 3"], tmp_path)
+
+
+def test_compiling_again_only_when_sources_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program newer than its sources is used as it is; a source that does not compile is a reason."""
+    monkeypatch.setattr("bench.build.BUILD", tmp_path / "build")
+    source = tmp_path / "main.c"
+    source.write_text("int main(void) { return 0; }\n")
+    program = compile_c(tmp_path, "program")
+    made = program.stat().st_mtime_ns
+    assert compile_c(tmp_path, "program").stat().st_mtime_ns == made
+    source.write_text("int main(void) { return }\n")
+    with pytest.raises(MissingError, match="error: expected"):
+        compile_c(tmp_path, "program")

@@ -1,0 +1,368 @@
+"""The measuring client against a server that loses, doubles and reorders: the checker is checked."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.client.driver import Clients
+from bench.client.process import ClientError
+from bench.client.wire import Load, Wire
+from bench.feed import Composer
+from bench.scenarios import Scenario
+from tests.bench.scripted_server import SECONDS, Peer, ScriptedServer, text_frame
+
+ACK = '{"type":"subscription_ack"}'
+PING, CLOSE = 9, 8
+ONE_CHANNEL = ("token.T0",)
+
+
+def messages(channels: int, count: int) -> list[bytes]:
+    """The texts that the feed would send: `count` of them, walking the channels."""
+    scenario = Scenario("test", "", channels=channels, subscribed=channels)
+    return [message.text for message in Composer(scenario).burst(count, sent_ns=1, wall_ms=1)]
+
+
+class Conversation:
+    """A server that acknowledges, waits for a word, sends the given frames, and waits again."""
+
+    def __init__(self, frames: Sequence[bytes], ack: str = ACK) -> None:
+        self.commands: list[bytes] = []
+        self.go = threading.Event()
+        self.answers: list[tuple[int, bytes]] = []
+        self.answered = threading.Event()
+        self._frames = frames
+        self._ack = ack
+
+    def __call__(self, peer: Peer) -> None:
+        """Talk to one client."""
+        self.commands.append(peer.read()[1])
+        if self._ack:
+            peer.text(self._ack)
+        assert self.go.wait(SECONDS)
+        for frame in self._frames:
+            peer.send(frame)
+        while True:
+            self.answers.append(peer.read())
+            self.answered.set()
+
+
+def observe(
+    directory: Path,
+    talk: Conversation,
+    counts: Sequence[int],
+    load: Load | None = None,
+    wire: Wire | None = None,
+) -> dict[str, Any]:
+    """Run a conversation to its end; returns the client's verdict."""
+    load = load or Load(1, ONE_CHANNEL, 1)
+    with ScriptedServer(talk) as server, Clients(server.port, wire or Wire(), load, directory) as clients:
+        assert clients.wait_ready(SECONDS)["ready"] == load.connections
+        clients.begin()
+        talk.go.set()
+        assert clients.wait_drained(still_seconds=0.3, timeout_seconds=SECONDS)
+        window = clients.end()
+        clients.quiet()
+        return {**clients.finish(counts), "window": window}
+
+
+def faults(final: dict[str, Any]) -> dict[str, int]:
+    """What the checker found, zeros left out."""
+    found = {**final["tally"], "tail": final["tail_missing"]}
+    return {kind: count for kind, count in found.items() if count}
+
+
+def frames_of(order: Sequence[int], texts: Sequence[bytes]) -> list[bytes]:
+    """Frames of the texts with the given numbers, counted from 1."""
+    return [text_frame(texts[number - 1]) for number in order]
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        pytest.param([1, 2, 3, 4, 5], {}, id="nothing wrong"),
+        pytest.param([1, 2, 5], {"gaps": 1, "missing": 2}, id="lost in the middle"),
+        pytest.param([3, 4, 5], {"gaps": 1, "missing": 2}, id="lost at the beginning"),
+        pytest.param([1, 2, 3], {"tail": 2}, id="lost at the end"),
+        pytest.param([], {"tail": 5}, id="all lost"),
+        pytest.param([1, 2, 2, 3, 4, 5], {"duplicates": 1}, id="doubled"),
+        pytest.param([1, 2, 3, 4, 5, 1], {"duplicates": 1}, id="doubled late"),
+        pytest.param([1, 3, 2, 4, 5], {"gaps": 1, "disorder": 1}, id="out of order"),
+        pytest.param([1, 3, 3, 5], {"gaps": 2, "missing": 2, "duplicates": 1}, id="lost and doubled"),
+    ],
+)
+def test_faults_are_found(tmp_path: Path, order: list[int], expected: dict[str, int]) -> None:
+    """Each kind of fault is counted as what it is, and nothing else is."""
+    talk = Conversation(frames_of(order, messages(1, 5)))
+    final = observe(tmp_path, talk, counts=[5])
+    assert faults(final) == expected
+    assert final["delivered"] == len(order)
+
+
+def test_channels_are_judged_apart(tmp_path: Path) -> None:
+    """A message missing on one channel is not hidden by those of another."""
+    texts = messages(3, 9)
+    talk = Conversation(frames_of([1, 2, 3, 4, 6, 7, 8, 9], texts))
+    final = observe(tmp_path, talk, [3, 3, 3], Load(1, ["token.T0", "token.T1", "token.T2"], 3))
+    assert faults(final) == {"gaps": 1, "missing": 1}
+
+
+def test_what_nobody_asked_for_is_stray(tmp_path: Path) -> None:
+    """Messages of a channel that the client did not subscribe to are counted."""
+    texts = messages(10, 10)
+    talk = Conversation([text_frame(text) for text in texts])
+    final = observe(tmp_path, talk, [1] * 10, Load(1, [f"token.T{index}" for index in range(10)], 4))
+    assert faults(final) == {"stray": 6}
+
+
+def test_without_expectation_the_first_is_the_beginning(tmp_path: Path) -> None:
+    """A client that may join late does not miss what came before."""
+    talk = Conversation(frames_of([3, 4, 5], messages(1, 5)))
+    final = observe(tmp_path, talk, [5], Load(1, ONE_CHANNEL, 1, expect_first=False))
+    assert faults(final) == {}
+
+
+def test_frames_cut_anywhere_are_read(tmp_path: Path) -> None:
+    """Bytes may come one by one, and several frames at once."""
+    whole = b"".join(frames_of([1, 2, 3, 4], messages(1, 4)))
+    pieces = [whole[at : at + 7] for at in range(0, len(whole), 7)]
+    final = observe(tmp_path, Conversation(pieces), [4])
+    assert faults(final) == {}
+    assert final["delivered"] == 4
+
+
+def test_several_messages_in_one_frame(tmp_path: Path) -> None:
+    """A server that packs messages into one frame, as nats-server does, has each of them counted."""
+    texts = messages(1, 3)
+    final = observe(tmp_path, Conversation([text_frame(b"\r\n".join(texts))]), [3])
+    assert faults(final) == {}
+    assert (final["delivered"], final["window"]["frames"]) == (3, 1)
+
+
+def test_the_window_counts_bytes_and_frames(tmp_path: Path) -> None:
+    """Bytes are those of the wire, headers included; latency is measured from the mark."""
+    frames = frames_of([1, 2], messages(1, 2))
+    window = observe(tmp_path, Conversation(frames), [2])["window"]
+    assert window["bytes"] == sum(len(frame) for frame in frames)
+    assert window["latency"]["count"] == 2
+    assert window["latency"]["longest_ms"] > 1.0, "the mark says that it was sent at the boot of the machine"
+    assert 0 <= window["busiest_core_share"] < 1
+
+
+def test_the_subscribe_command(tmp_path: Path) -> None:
+    """The command names the chosen channels, each once, in odinws's form."""
+    names = [f"token.T{index}" for index in range(6)]
+    talk = Conversation([])
+    observe(tmp_path, talk, [0] * 6, Load(20, names, 4, seed=3))
+    asked = [json.loads(command)["data"]["channels"] for command in talk.commands]
+    assert all(len(set(channels)) == 4 and set(channels) <= set(names) for channels in asked)
+    assert len({tuple(sorted(channels)) for channels in asked}) > 1
+
+
+def test_the_same_seed_chooses_the_same(tmp_path: Path) -> None:
+    """Subscriptions are the seed's and no accident."""
+    chosen = []
+    for seed in (3, 3, 4):
+        talk = Conversation([])
+        observe(tmp_path, talk, [0] * 6, Load(20, [f"token.T{index}" for index in range(6)], 2, seed=seed))
+        chosen.append(sorted(talk.commands))
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_pings_are_answered(tmp_path: Path) -> None:
+    """A ping brings a pong with the same bytes."""
+    talk = Conversation([text_frame(b"abc", PING)])
+    final = observe(tmp_path, talk, [0])
+    assert talk.answered.wait(SECONDS)
+    assert talk.answers == [(10, b"abc")]
+    assert final["pings"] == 1
+
+
+def test_pings_of_the_application_are_answered(tmp_path: Path) -> None:
+    """A protocol that pings in text, as Engine.IO does, is answered in text."""
+    talk = Conversation([text_frame("2")])
+    observe(tmp_path, talk, [0], wire=Wire(ask="2", reply="3"))
+    assert talk.answered.wait(SECONDS)
+    assert talk.answers == [(1, b"3")]
+
+
+def test_hello_and_items(tmp_path: Path) -> None:
+    """The hello is a frame of its own; items take name and index; binary means binary frames."""
+    seen: list[tuple[int, bytes]] = []
+    wire = Wire(
+        hello="CONNECT\r\n", prefix="", item="SUB %c %i\r\n", separator="", suffix="PING", binary=True
+    )
+
+    def script(peer: Peer) -> None:
+        seen.extend((peer.read(), peer.read()))
+        peer.text(ACK)
+        peer.read()
+
+    load = Load(1, ("token.T0", "token.T1"), 2)
+    with ScriptedServer(script) as server, Clients(server.port, wire, load, tmp_path) as clients:
+        clients.wait_ready(SECONDS)
+    assert seen[0] == (2, b"CONNECT\r\n")
+    assert seen[1][0] == 2
+    assert sorted(re.findall(rb"SUB (\S+) (\d)\r\n", seen[1][1])) == [
+        (b"token.T0", b"0"),
+        (b"token.T1", b"1"),
+    ]
+    assert seen[1][1].endswith(b"\r\nPING")
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [
+        (text_frame(struct.pack("!H", 4008), CLOSE), "4008"),
+        (text_frame(b"", CLOSE), "1005"),
+        (b"\xf1\x00", "1002"),
+    ],
+)
+def test_closes_are_counted_by_code(tmp_path: Path, last: bytes, code: str) -> None:
+    """The server's code is kept; a frame that breaks the protocol ends the connection with 1002."""
+    final = observe(tmp_path, Conversation([last]), [0])
+    assert final["closes"] == {code: 1}
+    assert (final["ready"], final["closed"]) == (0, 1)
+
+
+def test_an_end_without_a_close_frame_is_1006(tmp_path: Path) -> None:
+    """A socket that just ends has no code of its own."""
+
+    def script(peer: Peer) -> None:
+        peer.read()
+        peer.text(ACK)
+        peer.close()
+
+    with (
+        ScriptedServer(script) as server,
+        Clients(server.port, Wire(), Load(1, ONE_CHANNEL, 1), tmp_path) as clients,
+    ):
+        clients.wait_ready(SECONDS)
+        clients.wait_drained(0.3, SECONDS)
+        assert clients.finish([0])["closes"] == {"1006": 1}
+
+
+def test_refusals_are_counted_by_status(tmp_path: Path) -> None:
+    """A server that refuses the upgrade is quoted."""
+
+    def script(peer: Peer) -> None:
+        peer.send(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\r\n")
+        peer.close()
+
+    load = Load(3, ONE_CHANNEL, 1)
+    with (
+        ScriptedServer(script, upgrade=False) as server,
+        Clients(server.port, Wire(), load, tmp_path) as clients,
+    ):
+        ready = clients.wait_ready(SECONDS)
+    assert (ready["ready"], ready["failed"], ready["refused"]) == (0, 3, {"503": 3})
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    """Connections that cannot be made are failures, not a hang."""
+    with ScriptedServer(lambda _: None) as server:
+        port = server.port
+    with Clients(port, Wire(), Load(2, ONE_CHANNEL, 1), tmp_path) as clients:
+        ready = clients.wait_ready(SECONDS)
+    assert (ready["failed"], ready["refused"]) == (2, {"0": 2})
+
+
+def _until_closed(frame: bytes) -> Callable[[Peer], None]:
+    """Acknowledge, then send a frame over and over until the client is gone or does not take any more."""
+
+    def script(peer: Peer) -> None:
+        peer.read()
+        peer.text(ACK)
+        while True:
+            peer.send(frame)
+
+    return script
+
+
+def test_stalled_clients_stop_reading(tmp_path: Path) -> None:
+    """A stalled client takes no bytes within the window, and is counted apart."""
+    load = Load(4, ONE_CHANNEL, 1, stall_permille=1000)
+    frame = text_frame(messages(1, 1)[0])
+    with (
+        ScriptedServer(_until_closed(frame)) as server,
+        Clients(server.port, Wire(), load, tmp_path) as clients,
+    ):
+        clients.wait_ready(SECONDS)
+        clients.begin()
+        assert clients.wait_drained(0.5, SECONDS), "nobody reads, so nothing may be counted"
+        assert clients.end()["bytes"] == 0
+        clients.quiet()
+        while not clients.end()["stalled_delivered"]:
+            pass
+        assert clients.end()["delivered"] == 0
+
+
+def test_churn_reconnects(tmp_path: Path) -> None:
+    """Clients leave with a close frame, come back and subscribe; what they miss meanwhile is no fault."""
+    left: list[bytes] = []
+    enough = threading.Event()
+    texts = messages(1, 50)
+
+    def script(peer: Peer) -> None:
+        peer.read()
+        peer.text(ACK)
+        peer.text(texts[len(left)])
+        opcode, payload = peer.read()
+        if opcode == CLOSE:
+            left.append(payload)
+        if len(left) >= 5:
+            enough.set()
+
+    load = Load(2, ONE_CHANNEL, 1, churn_per_second=50, expect_first=False)
+    with ScriptedServer(script) as server, Clients(server.port, Wire(), load, tmp_path) as clients:
+        clients.wait_ready(SECONDS)
+        clients.begin()
+        assert enough.wait(SECONDS)
+        window = clients.end()
+        clients.quiet()
+        final = clients.finish([0])
+    assert left[0] == struct.pack("!H", 1000)
+    assert window["churned"] >= 5
+    assert window["subscribe"]["count"] >= 4
+    assert final["closed"] == 0
+
+
+def test_connections_are_split_over_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More connections than one process may have are spread, each with an identity of its own."""
+    monkeypatch.setattr("bench.client.driver.open_files_limit", lambda: 107)
+    talk = Conversation([text_frame(messages(1, 1)[0])])
+    final = observe(tmp_path, talk, [1], Load(20, ONE_CHANNEL, 1))
+    assert (final["ready"], final["delivered"]) == (20, 20)
+    assert faults(final) == {}
+
+
+def test_last_words(tmp_path: Path) -> None:
+    """A client that cannot run says why."""
+    with (
+        Clients(1, Wire(), Load(1, ONE_CHANNEL, 2), tmp_path) as clients,
+        pytest.raises(ClientError, match="--subscribed"),
+    ):
+        clients.wait_ready(SECONDS)
+
+
+def _mute(peer: Peer) -> None:
+    """Take the command and say nothing."""
+    peer.read()
+    peer.read()
+
+
+def test_silence_is_an_error(tmp_path: Path) -> None:
+    """A server that never acknowledges keeps no one waiting for ever."""
+    with (
+        ScriptedServer(_mute) as server,
+        Clients(server.port, Wire(), Load(1, ONE_CHANNEL, 1), tmp_path) as clients,
+        pytest.raises(ClientError, match="no 'ready'"),
+    ):
+        clients.wait_ready(0.3)

@@ -1,0 +1,71 @@
+"""The commands, and the whole way of one short run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench.__main__ import main
+from bench.scenarios import SCENARIOS, SMOKE
+
+SHORT = replace(SMOKE, connections=20, window_seconds=0.5, warmup_seconds=0.1)
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    """The command line, with `single` shortened to half a second."""
+    monkeypatch.setitem(SCENARIOS, "single", (replace(SHORT, name="single"),))
+    return CliRunner()
+
+
+def test_list_names_everything(runner: CliRunner) -> None:
+    """Arms and scenarios can be looked up."""
+    text = runner.invoke(main, ["list"]).output
+    assert all(word in text for word in ("odinws:hybrid", "flask-socketio", "churn", "peak"))
+
+
+@pytest.mark.parametrize("words", [["run", "nonsense"], ["run", "single", "--arms", "nonsense"]])
+def test_what_does_not_exist_is_refused(runner: CliRunner, words: list[str]) -> None:
+    """A wrong name ends the command before anything runs, with the right ones."""
+    result = runner.invoke(main, words)
+    assert result.exit_code == 2
+    assert "nonsense" in result.output
+    assert "single" in result.output or "c-loop" in result.output
+
+
+@pytest.mark.timeout(120)
+def test_a_run_from_build_to_picture(runner: CliRunner, tmp_path: Path) -> None:
+    """A run leaves JSON with machine, seed, order, versions and results, a table and a picture."""
+    out = tmp_path / "results" / "short"
+    words = ["run", "single", "--arms", "c-loop,c-batch", "--rounds", "2", "--seed", "7", "--out", str(out)]
+    result = runner.invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert (record["seed"], record["rounds"], len(record["order"])) == (7, 2, 4)
+    assert record["machine"]["open_files_limit"] > 0
+    assert set(record["versions"]) == {"c-loop", "c-batch"}
+    assert [[each["scenario"], each["round"], each["arm"]] for each in record["results"]] == record["order"]
+    for each in record["results"]:
+        assert each["final"]["tail_missing"] == 0
+        assert each["final"]["tally"] == {
+            **dict.fromkeys(("gaps", "missing", "duplicates", "disorder", "stray"), 0)
+        }
+        assert each["window"]["delivered"] > 0
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "c-batch" in result.output
+
+    again = runner.invoke(main, ["show", str(out.with_suffix(".json"))], catch_exceptions=False)
+    assert "x c-loop" in again.output
+
+
+@pytest.mark.timeout(300)
+def test_the_smoke(runner: CliRunner) -> None:
+    """odinws and every peer that needs only Python packages start and deliver without a fault."""
+    arms = "odinws:sync-dict,nats-websocket,websockets,picows,flask-socketio"
+    result = runner.invoke(main, ["smoke", "--arms", arms], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert result.output.count(": delivers") == 5

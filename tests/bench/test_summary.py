@@ -1,0 +1,121 @@
+"""From results to rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.summary import Row, faults, rows
+from tests.bench.results import TALLY, impossible, result, void
+
+
+def row(table: list[Row], arm: str) -> Row:
+    """The row of an arm."""
+    return next(each for each in table if each.arm == arm)
+
+
+def median(of: Row, name: str) -> float:
+    """The median of a figure that must be there."""
+    value = of.figures[name]
+    assert value is not None
+    return value.median
+
+
+def test_medians_and_ratios_by_round() -> None:
+    """Each arm is set against the reference in the same round, whatever the machine did in others."""
+    results = [result("ref", number, cost) for number, cost in enumerate([1.0, 10.0, 3.0], 1)]
+    results += [result("arm", number, cost) for number, cost in enumerate([2.0, 20.0, 6.0], 1)]
+    arm = row(rows(results, "ref"), "arm")
+    assert median(arm, "cpu_us_per_message") == 6.0
+    assert arm.ratio is not None
+    assert (arm.ratio.lower, arm.ratio.upper) == pytest.approx((2.0, 2.0))
+    assert arm.counted == 3
+
+
+def test_void_rounds_are_left_out_and_named() -> None:
+    """A void round moves no figure, takes no part in ratios and leaves a note."""
+    results = [
+        result("ref", 1, 1.0),
+        result("ref", 2, 1.0),
+        result("arm", 1, 3.0),
+        void("arm", 2, "client busy"),
+    ]
+    arm = row(rows(results, "ref"), "arm")
+    assert median(arm, "cpu_us_per_message") == 3.0
+    assert arm.counted == 1
+    assert arm.ratio is not None
+    assert arm.ratio.pairs == 1
+    assert list(arm.notes) == ["void: client busy"]
+
+
+def test_what_could_not_be_tried_has_a_row() -> None:
+    """An arm that the limits forbid is in the table, with the limit."""
+    arm = row(rows([impossible("arm", 1, "open files"), impossible("arm", 2, "open files")], "ref"), "arm")
+    assert (arm.counted, list(arm.notes)) == (0, ["impossible: open files (x2)"])
+    assert arm.figures["cpu_us_per_message"] is None
+    assert arm.ratio is None
+
+
+def test_no_reference_no_ratio() -> None:
+    """Without the reference arm there are figures all the same."""
+    arm = row(rows([result("arm", 1, 3.0)], "ref"), "arm")
+    assert arm.ratio is None
+    assert median(arm, "p99_ms") == 3.0
+
+
+def test_idle_is_compared_by_connection() -> None:
+    """Where no message is delivered, the CPU per connection is what is compared."""
+    idle: dict[str, Any] = {"cpu_user_us_per_message": None, "cpu_system_us_per_message": None}
+    results = [
+        result("ref", 1, None, "idle", **idle),
+        result("arm", 1, None, "idle", **idle, cpu_us_per_connection_second=21.0),
+    ]
+    arm = row(rows(results, "ref"), "arm")
+    assert arm.ratio is not None
+    assert arm.ratio.estimate == pytest.approx(3.0)
+
+
+def test_scenarios_are_kept_apart() -> None:
+    """An arm has a row in each scenario it was tried in."""
+    table = rows([result("arm", 1, 1.0), result("arm", 1, 9.0, "burst")], "ref")
+    assert [(each.scenario, median(each, "cpu_us_per_message")) for each in table] == [
+        ("single", 1.0),
+        ("burst", 9.0),
+    ]
+
+
+def test_faults_saturation_and_noise_are_noted() -> None:
+    """What the checker found and what the machine did stands in the notes."""
+    good = result("arm", 1, 1.0)
+    final = {
+        **good["final"],
+        "tally": {**TALLY, "missing": 4, "duplicates": 1},
+        "tail_missing": 2,
+        "closed": 3,
+    }
+    bad = {**good, "final": final, "delivered_share": 0.5, "noisy": True, "foreign_cores": 1.25}
+    assert faults(bad) == {"missing": 6, "duplicates": 1, "closed by server": 3}
+    assert list(row(rows([bad], "ref"), "arm").notes) == [
+        "6 missing",
+        "1 duplicates",
+        "3 closed by server",
+        "saturated: 50% of what was due",
+        "noisy: 1.2 cores used by others",
+    ]
+
+
+def test_the_fate_of_stalled_clients_is_noted() -> None:
+    """Clients that stopped reading are no fault of the arm; what it did with them is said."""
+    good = result("arm", 1, 1.0)
+    stalled = {
+        "stalled_tally": {**TALLY, "missing": 30},
+        "stalled_closed": 5,
+        "closes": {"4008": 5},
+        "gap_notices": 2,
+    }
+    noted = {**good, "final": {**good["final"], **stalled}}
+    assert faults(noted) == {}
+    assert list(row(rows([noted], "ref"), "arm").notes) == [
+        "stalled clients: 5 closed (4008: 5), 30 messages missed, 2 gap notices"
+    ]

@@ -1,0 +1,92 @@
+"""When a window does not count, and what the figures are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.measure import CpuUse, Memory
+from bench.scenarios import SCENARIOS, Scenario
+from bench.verdict import Measured, figures, void_reasons
+
+SINGLE = SCENARIOS["single"][0]
+WINDOW: dict[str, Any] = {
+    "busiest_core_share": 0.5,
+    "longest_pass": 0.01,
+    "delivered": 800_000,
+    "stalled_delivered": 0,
+    "window_seconds": 10.0,
+    "cpu_seconds": 4.0,
+}
+READY = {"ready": 2_000, "seconds": 0.5}
+
+
+def measured(total: float = 2.4, machine_busy: float = 7.0) -> Measured:
+    """A server that used 2.4 s of CPU in ten, and 2 KB of memory for each of 2,000 connections."""
+    used = CpuUse(seconds=10.0, total=total, user=total / 4, system=total * 3 / 4, machine_busy=machine_busy)
+    empty = Memory(resident=10 << 20, slab=1 << 20, socket_buffers=0)
+    full = Memory(resident=(10 << 20) + 2_000 * 2_048, slab=(1 << 20) + 2_000 * 8_192, socket_buffers=0)
+    after = Memory(resident=full.resident + (3 << 20), slab=full.slab, socket_buffers=1 << 20)
+    return Measured(used, ours_seconds=0.5, empty=empty, full=full, after=after)
+
+
+@pytest.mark.parametrize(
+    ("change", "lag", "reason"),
+    [
+        ({}, 0.0, None),
+        ({"busiest_core_share": 0.91}, 0.0, "client used 91% of a core"),
+        ({"longest_pass": 0.3}, 0.0, "client busy for 300 ms at one time"),
+        ({}, 0.2, "feed 200 ms late"),
+        ({"delivered": 0}, 0.0, "nothing was delivered"),
+    ],
+)
+def test_void(change: dict[str, Any], lag: float, reason: str | None) -> None:
+    """A run in which client or feed was the limit is void and says so."""
+    assert void_reasons(SINGLE, {**WINDOW, **change}, lag) == ([reason] if reason else [])
+
+
+def test_idle_needs_no_delivery() -> None:
+    """A scenario without messages is not void for want of them."""
+    assert void_reasons(SCENARIOS["idle"][0], {**WINDOW, "delivered": 0}, 0.0) == []
+
+
+def test_figures() -> None:
+    """The figures are what they are called."""
+    found = figures(SINGLE, READY, WINDOW, measured())
+    assert found["cpu_us_per_message"] == pytest.approx(3.0)
+    assert found["cpu_user_us_per_message"] == pytest.approx(0.75)
+    assert found["cpu_system_us_per_message"] == pytest.approx(2.25)
+    assert found["server_cores"] == pytest.approx(0.24)
+    assert found["delivered_share"] == pytest.approx(1.0)
+    assert found["resident_kb_per_connection"] == pytest.approx(2.0)
+    assert found["slab_kb_per_connection"] == pytest.approx(8.0)
+    assert found["resident_growth_mb"] == pytest.approx(3.0)
+    assert found["connections_per_second"] == 4_000
+    assert found["foreign_cores"] == pytest.approx(0.01)
+    assert found["noisy"] is False
+
+
+def test_a_busy_machine_is_noisy() -> None:
+    """CPU that is neither server's nor client's nor the bench's own is somebody else's."""
+    found = figures(SINGLE, READY, WINDOW, measured(machine_busy=12.0))
+    assert found["foreign_cores"] == pytest.approx(0.51)
+    assert found["noisy"] is True
+
+
+def test_nothing_delivered_has_no_cost_per_message() -> None:
+    """A division by nothing is None, not an error and not 0."""
+    found = figures(SCENARIOS["idle"][0], READY, {**WINDOW, "delivered": 0}, measured())
+    assert found["cpu_us_per_message"] is None
+    assert found["delivered_share"] is None
+    assert found["cpu_us_per_connection_second"] == pytest.approx(120.0)
+
+
+@pytest.mark.parametrize(
+    "scenario", [each for group in SCENARIOS.values() for each in group], ids=lambda s: s.name
+)
+def test_scenarios_make_sense(scenario: Scenario) -> None:
+    """Subscriptions lie within the channels, rates within what one feed can write, windows in a minute."""
+    assert 1 <= scenario.subscribed <= scenario.channels == len(set(scenario.channel_names()))
+    assert scenario.burst_size * scenario.bursts_per_second <= 2_000
+    assert scenario.warmup_seconds + scenario.window_seconds <= 60

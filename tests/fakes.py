@@ -1,0 +1,241 @@
+"""Small stand-ins for what a module under test talks to, and ways to run a test body."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, cast
+
+import gevent
+import gevent.socket
+import hypothesis
+from hypothesis import strategies as st
+
+from odinws.closing import CloseReason
+from odinws.connection import Connection, State
+from tests import wire
+
+SECONDS = 5.0  # no test body waits longer for anything
+
+# A machine under load may be slow: that is no failure.
+hypothesis.settings.register_profile("odinws", deadline=None)
+hypothesis.settings.load_profile("odinws")
+
+P = ParamSpec("P")
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), 1 << 64)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+def pieces(stream: bytes, at: Iterable[int]) -> list[bytes]:
+    """The stream, cut at these places (modulo its length)."""
+    places = sorted({0, len(stream), *(place % (len(stream) + 1) for place in at)})
+    return [stream[start:end] for start, end in itertools.pairwise(places)]
+
+
+def in_greenlet(body: Callable[P, None]) -> Callable[P, None]:
+    """Run a test body in a greenlet of the real event loop; what it does there must not take `SECONDS`."""
+
+    @functools.wraps(body)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        gevent.spawn(body, *args, **kwargs).get(timeout=SECONDS)
+
+    return run
+
+
+def settle(rounds: int = 4) -> None:
+    """Let the event loop run what is ready: watchers first, then the greenlets that these made ready."""
+    for _ in range(rounds):
+        gevent.sleep(0)
+        gevent.get_hub().loop.update_now()
+
+
+@contextmanager
+def running(function: Callable[[], Any]) -> Iterator[gevent.Greenlet]:
+    """A greenlet that runs as long as the block, and fails the test if its function ended by itself."""
+    greenlet = gevent.spawn(function)
+    try:
+        yield greenlet
+        if greenlet.dead:
+            greenlet.get()
+        assert not greenlet.dead
+    finally:
+        greenlet.kill()
+
+
+def forked(function: Callable[[], object]) -> int:
+    """Run a function in a forked process, which exits with 0, or with 1 if it raised. Returns its pid."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            function()
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def join(*pids: int) -> None:
+    """Wait for forked processes and expect that none of them raised."""
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    assert statuses == [0] * len(pids)
+
+
+class FakeConnection:
+    """What a hub, a strategy and the commands know of a connection; it keeps what it is told to send.
+
+    Attributes:
+        sent: each hand-over, as bytes of whole frames.
+        closed: why it was closed, and with which text; None: it is open.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+        self.channels: set[str] = set()
+        self.due: list[bytes] | None = None
+        self.commands: deque[bytes] | None = None
+        self.errors = 0
+        self.allowance = 0.0
+        self.state = State.OPEN
+        self.sent: list[bytes] = []
+        self.closed: tuple[CloseReason, str] | None = None
+        self.done = 0
+
+    def send(self, data: bytes) -> bool:
+        """Take whole frames while open."""
+        if self.state:
+            return False
+        self.sent.append(data)
+        return True
+
+    def reply(self, frame: bytes) -> bool:
+        """As `Connection.reply`: behind the frames of the pass under way."""
+        frame = b"".join((*(self.due or ()), frame))
+        self.due = None
+        return self.send(frame)
+
+    def close(self, reason: CloseReason, text: str = "") -> bool:
+        """End it, once."""
+        if self.state:
+            return False
+        self.state = State.CLOSING
+        self.closed = (reason, text)
+        return True
+
+    def commands_done(self) -> None:
+        """Note that the commands are worked off."""
+        self.commands = None
+        self.done += 1
+
+    @property
+    def real(self) -> Connection:
+        """The same object, for the type checker."""
+        return cast("Connection", self)
+
+    @property
+    def messages(self) -> list[Any]:
+        """All JSON messages it was told to send, in order."""
+        found, rest = wire.split(b"".join(self.sent))
+        assert rest == b"", "a frame was cut"
+        return [frame.json for frame in found]
+
+
+class FakeOwner:
+    """Owns connections; its clock stands still until the test moves it, and commands wait for the test.
+
+    Attributes:
+        delays: what was asked of `schedule`, in order.
+        closing: why connections left OPEN, and how many frames were given up.
+        closed: connections whose descriptor is gone.
+        told: connections that said they have commands.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_message_bytes: int = 1 << 20,
+        outbox_bytes: int = 1 << 16,
+        outbox_seconds: float = 10.0,
+        heartbeat_seconds: float = 25.0,
+        idle_seconds: float = 60.0,
+        close_seconds: float = 3.0,
+    ) -> None:
+        self.event_hub = gevent.get_hub()
+        self.buffer = bytearray(64 << 10)
+        self.now = 1000.0
+        self.max_message_bytes = max_message_bytes
+        self.outbox_bytes = outbox_bytes
+        self.outbox_seconds = outbox_seconds
+        self.heartbeat_seconds = heartbeat_seconds
+        self.idle_seconds = idle_seconds
+        self.close_seconds = close_seconds
+        self.delays: list[float] = []
+        self.closing: list[tuple[CloseReason, int]] = []
+        self.closed: list[Connection] = []
+        self.told: list[Connection] = []
+
+    def on_command(self, conn: Connection) -> None:
+        """Note it; the commands stay where they are."""
+        self.told.append(conn)
+
+    def on_closing(self, conn: Connection, reason: CloseReason, frames_lost: int) -> None:
+        """Note it."""
+        self.closing.append((reason, frames_lost))
+
+    def on_closed(self, conn: Connection) -> None:
+        """Note it."""
+        self.closed.append(conn)
+
+    def schedule(self, conn: Connection, delay_seconds: float) -> None:
+        """Note it; the test calls `on_time` itself."""
+        self.delays.append(delay_seconds)
+
+
+class Peer:
+    """The client's end of a socket, for a greenlet."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = gevent.socket.socket(sock.family, sock.type, fileno=sock.detach())
+        self.sock.settimeout(SECONDS)
+        self._rest = b""
+
+    def send(self, data: bytes) -> None:
+        """Send everything."""
+        self.sock.sendall(data)
+
+    def frames(self, count: int) -> list[wire.Frame]:
+        """The next `count` frames, no more, and no bytes of another one after them."""
+        found, rest = wire.split(self._rest)
+        while len(found) < count:
+            chunk = self.sock.recv(1 << 16)
+            assert chunk, f"the stream ended after {found}, {rest!r}"
+            self._rest += chunk
+            found, rest = wire.split(self._rest)
+        assert len(found) == count, found
+        self._rest = rest
+        return found
+
+    def to_end(self) -> list[wire.Frame]:
+        """All frames until the server's end of the stream, which must not fall into one of them."""
+        while chunk := self.sock.recv(1 << 16):
+            self._rest += chunk
+        found, self._rest = wire.split(self._rest)
+        assert self._rest == b"", f"the stream ends within a frame: {self._rest[:40]!r}"
+        return found
+
+    def close(self) -> None:
+        """Leave."""
+        self.sock.close()

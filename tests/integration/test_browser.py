@@ -1,0 +1,348 @@
+"""What a real browser sees: the live page, and the close codes of the server.
+
+Not here: 4009, because a browser answers pings whatever its page does; 1002 and 1007, because it makes
+neither bad frames nor bad UTF-8; and 1006, which says that the server said nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from odinws.closing import CloseReason
+from odinws.feed.simulator import TOKENS
+from tests.browser import Browser, Page
+from tests.server import Server, wait_for
+
+SECONDS = 15.0  # for anything that takes a second or two on an idle machine
+MAX_BYTES = 1024
+MAX_ERRORS = 3
+PHONE_WIDTH = 320
+LIVE = "document.body.dataset.state === 'live'"
+PRICES = "Object.fromEntries([...tokens.rows].map((row) => [row.dataset.token, row.cells[1].textContent]))"
+COUNT_RENDERS = """
+    globalThis.renders = 0;
+    const request = globalThis.requestAnimationFrame;
+    globalThis.requestAnimationFrame = (call) => { renders += 1; return request(call); };
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests; each opens pages of its own."""
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server with narrow limits, its own NATS and the demo feed."""
+    limits = {
+        "WS_MAX_MESSAGE_BYTES": str(MAX_BYTES),
+        "WS_MAX_ERRORS": str(MAX_ERRORS),
+        "WS_OUTBOX_BYTES": str(64 << 10),
+    }
+    with Server(limits) as server:
+        yield server
+
+
+def text(page: Page, element: str) -> str:
+    """What an element of the page says."""
+    return str(page.evaluate(f"document.getElementById('{element}').textContent"))
+
+
+def wait_for_new_prices(page: Page) -> None:
+    """Wait until every token shows a price, and then another one."""
+    page.until(LIVE, SECONDS, "the page is live")
+    page.until(
+        f"Object.values({PRICES}).every((price) => /\\d/.test(price))", SECONDS, "all tokens have prices"
+    )
+    first = page.evaluate(PRICES)
+    assert set(first) == set(TOKENS)
+    changed: set[str] = set()
+
+    def all_changed() -> bool:
+        changed.update(token for token, price in page.evaluate(PRICES).items() if price != first[token])
+        return changed == set(TOKENS)
+
+    page.until(all_changed, SECONDS, "all prices change")
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_moving_prices_and_nothing_fails(browser: Browser, server: Server) -> None:
+    """All tokens move, nothing is missed, nothing is logged as an error, nothing comes from elsewhere."""
+    with browser.page(server.http + "/", script=COUNT_RENDERS) as page:
+        wait_for_new_prices(page)
+        page.until("/^\\d/.test(rate.textContent) && /ms$/.test(latency.textContent)", SECONDS, "numbers")
+        page.until("workers.rows.length === 2", SECONDS, "both workers")
+        page.until("/^\\d/.test(delivered.textContent)", SECONDS, "two readings of /stats")
+        assert 10 < float(text(page, "rate")) < 40  # the demo feed has 19.2 messages/s
+        assert text(page, "gaps") == "0"
+        assert text(page, "reconnects") == "0"
+        assert text(page, "health") == "healthy"
+        assert re.fullmatch(r"odinws/[01]", text(page, "worker"))
+        assert text(page, "strategy") == server.json("/stats")["strategy"]["name"]
+        assert page.evaluate("notice.hidden")
+        assert page.errors == []
+        assert page.failures == []
+        assert "/dashboard/favicon.svg" in {urlsplit(url).path for url in page.requests}
+        assert {urlsplit(url).netloc for url in page.requests} == {urlsplit(server.http).netloc}
+
+
+def test_the_page_renders_at_most_ten_times_a_second(browser: Browser, server: Server) -> None:
+    """A flood of messages costs the page no more than the rate of its renders."""
+    with browser.page(server.http + "/", script=COUNT_RENDERS) as page:
+        page.until(LIVE, SECONDS, "the page is live")
+        received = "Number(received.textContent.replace(/\\D/g, ''))"
+        before = page.evaluate(f"[renders, performance.now(), {received}]")
+
+        def flooded() -> bool:
+            publish(server, "token.BTC", b'{"type":"price:update","price":1.5}', 100)
+            return bool(page.evaluate(received) >= before[2] + 2000)
+
+        page.until(flooded, SECONDS, "the flood has come")
+        after = page.evaluate("[renders, performance.now()]")
+        seconds = (after[1] - before[1]) / 1000
+        assert 1 <= after[0] - before[0] <= 10 * seconds + 1
+        assert text(page, "gaps") == "0"
+        assert page.errors == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_fits_a_phone_in_the_colours_of_its_user(
+    browser: Browser, server: Server, dark: bool
+) -> None:
+    """On a narrow screen nothing sticks out, and the ground is light or dark as preferred."""
+    with browser.page(server.http + "/", width=PHONE_WIDTH, dark=dark) as page:
+        wait_for_new_prices(page)
+        page.until("workers.rows.length === 2", SECONDS, "both workers")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE_WIDTH
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        red = int(re.findall(r"\d+", ground)[0])
+        assert red < 60 if dark else red > 200
+        assert page.errors == []
+
+
+def test_the_button_pauses_and_resumes(browser: Browser, server: Server) -> None:
+    """A pause closes the connection with 1000; what is missed meanwhile is no gap."""
+    with browser.page(server.http + "/") as page:
+        page.until(LIVE, SECONDS, "the page is live")
+        closed = server.json("/stats")["closed"]["client"]
+        page.evaluate("document.getElementById('switch').click()")
+        page.until("document.body.dataset.state === 'paused'", SECONDS, "the page is paused")
+        wait_for(lambda: server.json("/stats")["closed"]["client"] > closed, SECONDS, "closed by its client")
+        seen = server.json("/stats")["feed"]["messages"]
+        wait_for(lambda: server.json("/stats")["feed"]["messages"] > seen + 20, SECONDS, "messages missed")
+        page.evaluate("document.getElementById('switch').click()")
+        wait_for_new_prices(page)
+        assert text(page, "reconnects") == "1"
+        assert text(page, "gaps") == "0"
+        assert page.errors == []
+        assert page.failures == []
+
+
+def test_the_page_comes_back_after_a_restart(browser: Browser) -> None:
+    """The server goes away with 1001 and starts anew on its port: prices move again."""
+    first = Server()
+    with first, browser.page(first.http + "/") as page:
+        wait_for_new_prices(page)
+        page.evaluate(
+            f"""await new Promise((resolve) => {{
+                const socket = new WebSocket({json.dumps(first.ws)});
+                socket.onopen = resolve;
+                globalThis.end = new Promise((ended) => {{ socket.onclose = ended; }});
+            }})"""
+        )
+        first.signal(signal.SIGTERM)
+        assert page.evaluate("end.then(({ code, reason, wasClean }) => [code, reason, wasClean])") == [
+            CloseReason.GOING_AWAY.code,
+            CloseReason.GOING_AWAY.text,
+            True,
+        ]
+        page.until("document.body.dataset.state === 'waiting'", SECONDS, "the page waits")
+        assert first.wait() == 0
+        second = Server()
+        second.port = first.port
+        with second:
+            wait_for_new_prices(page)
+            page.until("health.textContent === 'healthy'", SECONDS, "the new server's health")
+            page.until("reconnects.textContent === '1'", SECONDS, "one reconnect")
+            assert text(page, "gaps") == "0"  # a new epoch has no past
+            assert page.errors == []
+
+
+def test_files_of_the_page_say_what_they_are(server: Server) -> None:
+    """Type, policy and caching are right, an unchanged file is not sent again, no other file is served."""
+    types = {
+        "/": "text/html; charset=utf-8",
+        "/dashboard/page.js": "text/javascript; charset=utf-8",
+        "/dashboard/style.css": "text/css; charset=utf-8",
+        "/dashboard/favicon.svg": "image/svg+xml; charset=utf-8",
+    }
+    policy = "default-src 'self'; connect-src 'self' ws: wss:"
+    for path, content_type in types.items():
+        status, headers, body = server.get(path)
+        assert status == 200
+        assert body
+        assert headers["Content-Type"] == content_type
+        assert headers["Cache-Control"] == "no-cache"
+        assert headers["Content-Security-Policy"].startswith(policy)
+        assert server.get(path, {"If-None-Match": headers["ETag"]})[0] == 304
+    for path in ("/dashboard/none.js", "/dashboard/../routes.py", "/dashboard/..%2froutes.py"):
+        assert server.get(path)[0] == 404
+
+
+# -- its client -----------------------------------------------------------------------------------
+
+
+def test_the_client_knows_the_table_of_close_codes(browser: Browser, server: Server) -> None:
+    """The page's table says the same as the server's."""
+    with browser.page(server.http + "/") as page:
+        table = page.evaluate("[...(await import('/dashboard/client.js')).RETURN_AFTER_SECONDS]")
+    assert dict(table) == {reason.code: reason.retry_after_seconds for reason in CloseReason}
+
+
+def test_the_client_backs_off_with_full_jitter(browser: Browser, server: Server) -> None:
+    """Waits fill the whole range from 0 to a bound that doubles up to its cap."""
+    with browser.page(server.http + "/") as page:
+        waits = page.evaluate(
+            """import('/dashboard/client.js').then(({ backoffSeconds }) =>
+                [0, 1, 2, 50].flatMap((n) => [0, 0.5, 1].map((luck) => backoffSeconds(n, () => luck))))
+            """
+        )
+    assert waits == [0, 0.25, 0.5, 0, 0.5, 1, 0, 1, 2, 0, 15, 30]
+
+
+def test_the_client_counts_every_kind_of_gap_once(browser: Browser, server: Server) -> None:
+    """A broken chain is a gap, a `gap` frame is one, and a new epoch is none."""
+    frames: list[dict[str, Any]] = [
+        {"type": "welcome", "epoch": "a"},
+        {"type": "x", "channel": "global", "seq": 5, "prev": 3, "ts": 0, "data": 0},
+        {"type": "x", "channel": "global", "seq": 6, "prev": 5, "ts": 0, "data": 0},
+        {"type": "x", "channel": "global", "seq": 9, "prev": 8, "ts": 0, "data": 0},  # a broken chain
+        {"type": "gap", "channel": "global", "from": 10, "to": 11, "reason": "slow"},
+        {"type": "x", "channel": "global", "seq": 12, "prev": 11, "ts": 0, "data": 0},
+        {"type": "welcome", "epoch": "b"},
+        {"type": "x", "channel": "global", "seq": 2, "prev": 1, "ts": 0, "data": 0},
+    ]
+    with browser.page(server.http + "/") as page:
+        counted = page.evaluate(
+            f"""import('/dashboard/client.js').then(({{ Client }}) => {{
+                let socket;
+                globalThis.WebSocket = class {{ constructor() {{ socket = this; }} send() {{}} }};
+                const client = new Client("", [], {{ change() {{}}, message() {{}} }});
+                client.start();
+                return {json.dumps(frames)}.map((frame) => {{
+                    socket.onmessage({{ data: JSON.stringify(frame) }});
+                    return client.gaps;
+                }});
+            }})"""
+        )
+    assert counted == [0, 0, 0, 1, 2, 2, 2, 2]
+
+
+def test_the_client_stays_away_when_told_to(browser: Browser, server: Server) -> None:
+    """After 1008 it does not come back by itself."""
+    with browser.page(server.http + "/") as page:
+        state = page.evaluate(
+            f"""import('/dashboard/client.js').then(({{ Client }}) => new Promise((resolve) => {{
+                let socket;
+                globalThis.WebSocket = class extends WebSocket {{
+                    constructor(url) {{ super(url); socket = this; }}
+                }};
+                const client = new Client({json.dumps(server.ws)}, ["global"], {{ message() {{}}, change() {{
+                    if (client.state === "live") for (let i = 0; i < {MAX_ERRORS}; i++) socket.send("?");
+                    if (client.closed) resolve([client.state, client.closed.code, client.dueAt]);
+                }} }});
+                client.start();
+            }}))"""
+        )
+    assert state == ["ended", CloseReason.POLICY.code, 0]
+
+
+# -- close codes ----------------------------------------------------------------------------------
+
+
+def close_event(page: Page, server: Server, when_open: str) -> list[Any]:
+    """Code, reason and cleanness of the close event after `when_open` has run on an open `socket`."""
+    event: list[Any] = page.evaluate(
+        f"""new Promise((resolve) => {{
+            const socket = new WebSocket({json.dumps(server.ws)});
+            socket.onopen = () => {{ {when_open} }};
+            socket.onclose = ({{ code, reason, wasClean }}) => resolve([code, reason, wasClean]);
+        }})"""
+    )
+    return event
+
+
+@pytest.mark.parametrize(
+    ("when_open", "code", "reason"),
+    [
+        ("socket.close(1000, 'done');", 1000, ""),
+        ("socket.close();", 1005, ""),
+        ("socket.close(3456, 'mine');", 3456, ""),
+        ("socket.send(new Uint8Array(3));", 1003, CloseReason.UNSUPPORTED.text),
+        (f"for (let i = 0; i < {MAX_ERRORS}; i++) socket.send('?');", 1008, f"{MAX_ERRORS} bad commands"),
+        (f"socket.send('x'.repeat({MAX_BYTES + 1}));", 1009, f"message above {MAX_BYTES} bytes"),
+        ("socket.send('x'.repeat(4 << 20));", 1009, f"message above {MAX_BYTES} bytes"),
+    ],
+    ids=["own", "own-without-code", "own-private", "binary", "errors", "too-big", "far-too-big"],
+)
+def test_a_browser_sees_the_close_code(
+    browser: Browser, server: Server, when_open: str, code: int, reason: str
+) -> None:
+    """The close event has the code and the reason of the server, and counts as clean."""
+    with browser.page(server.http + "/") as page:
+        seen = close_event(page, server, when_open)
+    assert seen == [code, reason, True]
+
+
+def test_a_browser_that_does_not_keep_up_sees_4008(browser: Browser, server: Server) -> None:
+    """A page that blocks its main thread stalls its socket; it is told so when it comes to itself."""
+    with browser.page(server.http + "/") as page:
+        page.evaluate(
+            f"""await new Promise((resolve) => {{
+                const socket = new WebSocket({json.dumps(server.ws)});
+                const subscribe = {{ type: "subscribe", data: {{ channels: ["token.BIG"] }} }};
+                socket.onopen = () => socket.send(JSON.stringify(subscribe));
+                socket.onmessage = ({{ data }}) => data.includes("subscription_ack") && resolve();
+                globalThis.end = new Promise((ended) => {{ socket.onclose = ended; }});
+            }})"""
+        )
+        block = "{ const until = Date.now() + 3000; while (Date.now() < until); }"
+        page.evaluate(f"void setTimeout(() => {block})")
+
+        def closed() -> bool:
+            publish(server, "token.BIG", b'"' + b"x" * 100_000 + b'"', 20)
+            return bool(server.json("/stats")["closed"]["slow"])
+
+        wait_for(closed, SECONDS, "the server gives the page up")
+        seen = page.evaluate("end.then(({ code, reason, wasClean }) => [code, reason, wasClean])")
+    assert seen == [CloseReason.SLOW.code, CloseReason.SLOW.text, True]
+
+
+def publish(server: Server, channel: str, payload: bytes, times: int) -> None:
+    """Publish to the server's own NATS, in NATS' text protocol."""
+
+    def address() -> str:
+        """Of NATS; a worker tells it with its first details."""
+        return str(server.json("/stats")["workers"][0]["details"].get("feed", {}).get("server", ""))
+
+    url = urlsplit(wait_for(address, SECONDS, "the address of NATS"))
+    with socket.create_connection((url.hostname, url.port), timeout=SECONDS) as nats:
+        message = b"PUB odin.%b %d\r\n%b\r\n" % (channel.encode(), len(payload), payload)
+        nats.sendall(b'CONNECT {"verbose":false}\r\n' + message * times + b"PING\r\n")
+        answer = b""
+        while not answer.endswith(b"PONG\r\n"):
+            part = nats.recv(4096)
+            assert part, answer
+            answer += part

@@ -1,0 +1,332 @@
+"""`odinws.board`, with real processes: exact limits, totals that never fall, details that are never torn."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from odinws import board as board_module
+from odinws.board import CLOSES, REFUSALS, SLOTS, Board, Row, Totals, add_totals
+from odinws.closing import CloseReason
+from tests.fakes import forked, join
+
+DETAILS_BYTES = 4096
+STRESS_SECONDS = 0.6
+
+
+@pytest.fixture
+def board() -> Board:
+    """A board with little room for details."""
+    return Board(DETAILS_BYTES)
+
+
+def fill(totals: Totals, seed: int) -> None:
+    """Give every field, and every element of the arrays, a value of its own."""
+    number = itertools.count(seed)
+    for name, _ in Totals._fields_:
+        value = getattr(totals, name)
+        if isinstance(value, ctypes.Array):
+            for index in range(len(value)):
+                value[index] = next(number)
+        else:
+            setattr(totals, name, next(number))
+
+
+def words(totals: Totals) -> list[float]:
+    """All fields as a flat list."""
+    flat: list[float] = []
+    for name, _ in Totals._fields_:
+        value = getattr(totals, name)
+        flat += value if isinstance(value, ctypes.Array) else [value]
+    return flat
+
+
+def until(seconds: float) -> Iterator[int]:
+    """Count rounds for so long."""
+    end = time.monotonic() + seconds
+    for number in itertools.count():
+        if time.monotonic() > end:
+            return
+        yield number
+
+
+# -- layout ----------------------------------------------------------------------------------------
+
+
+def test_every_field_is_an_aligned_word() -> None:
+    """A reader never sees half of a value: each field is 8 bytes at a multiple of 8."""
+    for structure in (Row, Totals):
+        for name, kind in structure._fields_:
+            assert getattr(structure, name).offset % 8 == 0
+            assert ctypes.sizeof(kind) % 8 == 0
+    assert all(ctypes.addressof(row) % 8 == 0 for row in Board(DETAILS_BYTES).rows)
+
+
+def test_a_new_board_is_empty(board: Board) -> None:
+    """Nobody runs, nothing was counted, and it knows when it was made."""
+    assert abs(time.time() - board.started) < 5
+    assert board.living() == []
+    assert board.connections() == 0
+    assert not any(words(board.totals()))
+    assert len(board.rows) == SLOTS
+    assert board.details(0) == {}
+
+
+def test_reasons_have_counters(board: Board) -> None:
+    """Each close reason and each refusal has its own counter, and an unknown one is an error."""
+    row = board.rows[3]
+    for reason in CloseReason:
+        row.closed_by(reason)
+    row.closed_by(CloseReason.SLOW)
+    for refusal in REFUSALS:
+        row.refused_by(refusal)
+    assert dict(zip(CLOSES, row.totals.closed, strict=True)) == {
+        reason: 2 if reason is CloseReason.SLOW else 1 for reason in CloseReason
+    }
+    assert list(row.totals.refused) == [1] * len(REFUSALS)
+    with pytest.raises(ValueError, match="not in tuple"):
+        row.refused_by("bogus")
+
+
+def test_add_totals_adds_every_field() -> None:
+    """No field is forgotten, arrays included."""
+    into, more = Totals(), Totals()
+    fill(into, 1)
+    fill(more, 1000)
+    expected = [a + b for a, b in zip(words(into), words(more), strict=True)]
+    before = words(more)
+    add_totals(into, more)
+    assert words(into) == expected
+    assert words(more) == before
+
+
+# -- slots -----------------------------------------------------------------------------------------
+
+
+def test_claim_gives_each_slot_once(board: Board) -> None:
+    """Claimed slots are taken before their worker runs; the one too many is an error."""
+    assert [board.claim() for _ in range(SLOTS)] == list(range(SLOTS))
+    assert board.living() == []
+    with pytest.raises(RuntimeError, match=str(SLOTS)):
+        board.claim()
+
+
+def test_a_buried_slot_can_be_claimed_again(board: Board) -> None:
+    """The slot of a worker that is gone is free, also of one that died before it ran; others stay."""
+    assert [board.claim() for _ in range(3)] == [0, 1, 2]
+    board.rows[0].pid = board.rows[2].pid = 1234
+    board.bury(1)
+    assert board.claim() == 1
+    board.bury(0)
+    assert board.claim() == 0
+    assert [index for index, _ in board.living()] == [2]
+
+
+def test_bury_keeps_totals_and_clears_the_rest(board: Board) -> None:
+    """What a worker counted stays in the totals; its connections, its state and its details go."""
+    slot = board.claim()
+    row = board.rows[slot]
+    row.pid, row.connections, row.subscriptions, row.accepting, row.feed_ready = 1, 5, 9, 1, 1
+    row.rss_bytes, row.cpu_cores, row.hub_stall_seconds = 7, 0.5, 0.1
+    fill(row.totals, 10)
+    board.publish_details(slot, {"a": 1})
+    before = words(board.totals())
+    board.bury(slot)
+    assert words(board.totals()) == before
+    assert bytes(row) == bytes(ctypes.sizeof(Row))
+    assert board.connections() == 0
+    assert board.details(slot) == {}
+
+
+def test_totals_sum_all_workers(board: Board) -> None:
+    """The whole server: those that run, those that are starting, those that are gone."""
+    slots = [board.claim() for _ in range(4)]
+    for slot in slots:
+        board.rows[slot].totals.delivered = 10**slot
+    board.rows[slots[1]].pid = 77
+    board.bury(slots[2])
+    assert board.totals().delivered == 1111
+
+
+def test_warm_is_when_all_workers_are_ready_at_once(board: Board) -> None:
+    """Accepting and fed, all of them, at one time; and for good after that."""
+    for slot in range(2):
+        board.rows[slot].pid = slot + 1
+    board.rows[0].accepting = board.rows[0].feed_ready = 1
+    board.rows[1].accepting = 1
+    assert not board.is_warm(2)
+    board.rows[0].feed_ready, board.rows[1].feed_ready = 0, 1
+    assert not board.is_warm(2)
+    board.rows[0].feed_ready = 1
+    assert board.is_warm(2)
+    for slot in range(2):
+        board.rows[slot].accepting = 0
+    assert board.is_warm(2)
+    assert board.is_warm(100)
+
+
+# -- processes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 50, 1000])
+def test_processes_reserve_exactly_the_limit(board: Board, limit: int) -> None:
+    """Workers that reserve as fast as they can never hold more than the limit, and end with all of it."""
+
+    def worker(row: Row) -> None:
+        while board.reserve(row, limit):
+            assert board.connections() <= limit
+        assert board.connections() == limit
+        assert not board.reserve(row, limit)
+
+    join(*[forked(lambda row=row: worker(row)) for row in board.rows[:4]])  # type: ignore[misc]
+    assert board.connections() == limit
+    assert sum(row.connections for row in board.rows[:4]) == limit
+
+
+def test_processes_reserve_and_release(board: Board) -> None:
+    """Workers that come and go around the limit keep it at every instant, and lose no slot."""
+    limit = 3
+
+    def worker(row: Row) -> None:
+        held = 0
+        for number in until(STRESS_SECONDS):
+            if number % 3 and board.reserve(row, limit):
+                held += 1
+                assert board.connections() <= limit
+            elif held:
+                Board.release(row)
+                held -= 1
+        for _ in range(held):
+            Board.release(row)
+        assert row.connections == 0
+
+    join(*[forked(lambda row=row: worker(row)) for row in board.rows[:3]])  # type: ignore[misc]
+    assert board.connections() == 0
+
+
+def test_a_killed_process_leaves_the_lock_free(board: Board) -> None:
+    """A worker that dies while it holds the lock holds nobody up."""
+
+    held, holds = os.pipe()
+
+    def hold() -> None:
+        with board._exclusive():
+            os.write(holds, b"!")
+            signal.pause()
+
+    pid = forked(hold)
+    assert os.read(held, 1) == b"!"
+    waiter = forked(lambda: board.reserve(board.rows[1], 10))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    join(waiter)
+    os.close(held)
+    os.close(holds)
+    assert board.connections() == 1
+
+
+def test_totals_never_fall(board: Board) -> None:
+    """While workers die and are buried, a reader's totals rise or stay: never counted twice, nor lost."""
+    for row in board.rows[:100]:  # so that a reader takes long
+        row.booted = 1.0
+
+    def arbiter() -> None:
+        for _ in until(STRESS_SECONDS):
+            slot = board.claim()
+            fill(board.rows[slot].totals, 1)
+            board.bury(slot)
+
+    pid = forked(arbiter)
+    last = words(board.totals())
+    for _ in until(STRESS_SECONDS):
+        now = words(board.totals())
+        assert all(a <= b for a, b in zip(last, now, strict=True))
+        last = now
+    join(pid)
+    assert len({value / (index + 1) for index, value in enumerate(words(board.departed))}) == 1
+
+
+# -- details ---------------------------------------------------------------------------------------
+
+
+def test_details_are_read_as_published(board: Board) -> None:
+    """The last ones of each worker, of any JSON kind and any characters."""
+    board.publish_details(0, {"a": [1, 2.5, None, "ü"]})
+    board.publish_details(1, ["other"])
+    board.publish_details(SLOTS - 1, "last")
+    assert board.details(0) == {"a": [1, 2.5, None, "ü"]}
+    assert board.details(1) == ["other"]
+    assert board.details(SLOTS - 1) == "last"
+    board.publish_details(0, {})
+    assert board.details(0) == {}
+    assert board.details(1) == ["other"]
+
+
+def test_details_that_do_not_fit(board: Board) -> None:
+    """The longest that fits is kept; a longer one is replaced by its size, and touches no neighbour."""
+    board.publish_details(1, "neighbour")
+    room = DETAILS_BYTES - board_module._MARK_BYTES
+    longest = "x" * (room - 2)  # and two quotes
+    board.publish_details(0, longest)
+    assert board.details(0) == longest
+    board.publish_details(0, longest + "x")
+    assert board.details(0) == {"truncated": room + 1}
+    assert board.details(1) == "neighbour"
+
+
+def test_details_are_never_torn(board: Board) -> None:
+    """A reader beside a writer sees one writing or the other, or nothing, never some of both."""
+    a, b, c = ({"v": letter * size} for letter, size in (("a", 4000), ("b", 4000), ("c", 10)))
+
+    def writer() -> None:
+        for _ in until(STRESS_SECONDS):
+            for value in (a, b, c):
+                board.publish_details(0, value)
+
+    pid = forked(writer)
+    seen = 0
+    for _ in until(STRESS_SECONDS):
+        details = board.details(0)
+        assert details in ({}, a, b, c)
+        seen += details != {}
+    join(pid)
+    assert seen
+
+
+@pytest.mark.parametrize("encoded", [b'{"a":', b'"\xff"'])
+def test_details_that_make_no_sense_are_none(board: Board, encoded: bytes) -> None:
+    """Whatever stands there, a reader gets something it can show."""
+    board._write_details(0, encoded)
+    assert board.details(0) == {}
+
+
+def test_a_writer_that_died_at_work_leaves_none(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker killed in the middle of a write leaves no half of it to be read."""
+    board.publish_details(0, {"old": 1})
+
+    class Dies:
+        def pack(self, *_: int) -> bytes:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(board_module, "_MARK", Dies())
+        with pytest.raises(KeyboardInterrupt):
+            board.publish_details(0, {"new": 1})
+    assert board.details(0) == {}
+    board.publish_details(0, {"new": 2})
+    assert board.details(0) == {"new": 2}
+
+
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of a board has no name."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert Board(DETAILS_BYTES).details(0) == {}
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,431 @@
+"""`odinws.settings`: defaults, bounds, and one-line errors that help and give no secret away."""
+
+from __future__ import annotations
+
+import os
+import string
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import strategies
+import tests.fakes  # noqa: F401 - its hypothesis profile
+from odinws.errors import SettingsError
+from odinws.settings import Settings, usable_cores, without_credentials
+
+FIELDS = {f.encode_name: f.name for f in msgspec.structs.fields(Settings)}
+
+DEFAULTS: dict[str, Any] = {
+    "WS_ADDR": "127.0.0.1:3004",
+    "NATS_URL": "",
+    "WS_DEMO_FEED": None,
+    "WS_SUBJECT_PREFIX": "odin.",
+    "WS_SHARD_STRATEGY": "sync-dict",
+    "WS_NUM_SHARDS": 16,
+    "WS_SHARD_KEY": "channel",
+    "WS_WORKERS": usable_cores(),
+    "WS_MAX_CONNECTIONS": 10_000,
+    "WS_CPU_LIMIT": float(usable_cores()),
+    "WS_MEMORY_LIMIT": psutil.virtual_memory().total,
+    "WS_CPU_REJECT_THRESHOLD": 75.0,
+    "WS_MAX_GREENLETS": 20_000,
+    "WS_MAX_SUBSCRIPTIONS": 1_000,
+    "WS_MAX_MESSAGE_BYTES": 65_536,
+    "WS_COMMAND_RATE": 100.0,
+    "WS_COMMAND_BURST": 500,
+    "WS_MAX_ERRORS": 100,
+    "WS_OUTBOX_BYTES": 1_048_576,
+    "WS_OUTBOX_SECONDS": 10.0,
+    "WS_SEND_BUFFER_BYTES": 65_536,
+    "WS_HEARTBEAT_SECONDS": 25.0,
+    "WS_IDLE_SECONDS": 60.0,
+    "WS_CLOSE_SECONDS": 3.0,
+    "WS_STOP_SECONDS": 2.0,
+    "WS_FEED_BACKLOG": 20_000,
+    "JS_STREAM_NAME": "ODIN_TOKENS",
+    "JS_STREAM_MAX_AGE": 3600.0,
+    "JS_STREAM_MAX_MSGS": 1_000_000,
+    "JS_STREAM_MAX_BYTES": 536_870_912,
+    "LOG_LEVEL": "info",
+    "LOG_FORMAT": "text",
+    "ENVIRONMENT": "development",
+}
+
+INT64_MAX = (1 << 63) - 1
+# name: least, most (None: no bound), and whether the least is itself allowed
+BOUNDS: dict[str, tuple[float, float | None, bool]] = {
+    "WS_NUM_SHARDS": (1, 1024, True),
+    "WS_WORKERS": (1, 128, True),
+    "WS_MAX_CONNECTIONS": (1, 10_000_000, True),
+    "WS_CPU_LIMIT": (0, 1024, False),
+    "WS_MEMORY_LIMIT": (1 << 20, None, True),
+    "WS_CPU_REJECT_THRESHOLD": (0, 100, False),
+    "WS_MAX_GREENLETS": (100, None, True),
+    "WS_MAX_SUBSCRIPTIONS": (1, 100_000, True),
+    "WS_MAX_MESSAGE_BYTES": (128, 16 << 20, True),
+    "WS_COMMAND_RATE": (0, 1_000_000, False),
+    "WS_COMMAND_BURST": (1, 100_000, True),
+    "WS_MAX_ERRORS": (1, 100_000, True),
+    "WS_OUTBOX_BYTES": (1024, 1 << 30, True),
+    "WS_OUTBOX_SECONDS": (0, 3600, False),
+    "WS_SEND_BUFFER_BYTES": (4096, 16 << 20, True),
+    "WS_HEARTBEAT_SECONDS": (0.1, 3600, True),
+    "WS_IDLE_SECONDS": (0.2, 7200, True),
+    "WS_CLOSE_SECONDS": (0.1, 60, True),
+    "WS_STOP_SECONDS": (0.1, 600, True),
+    "WS_FEED_BACKLOG": (100, 10_000_000, True),
+    "JS_STREAM_MAX_AGE": (1, 1_000_000_000, True),
+    "JS_STREAM_MAX_MSGS": (1, INT64_MAX, True),
+    "JS_STREAM_MAX_BYTES": (1024, INT64_MAX, True),
+}
+WHOLE = {name for name, value in DEFAULTS.items() if type(value) is int}
+
+
+def read(**environ: str) -> Settings:
+    """The settings of an environment."""
+    # The two depend on each other: let each of them be tried alone.
+    if "WS_HEARTBEAT_SECONDS" in environ:
+        environ.setdefault("WS_IDLE_SECONDS", "7200")
+    if "WS_IDLE_SECONDS" in environ:
+        environ.setdefault("WS_HEARTBEAT_SECONDS", "0.1")
+    return Settings.from_environ(environ)
+
+
+def refusal(name: str, value: str, **others: str) -> str:
+    """The text of the error that a value gives: one line that names the field and the value."""
+    with pytest.raises(SettingsError) as caught:
+        read(**{name: value}, **others)
+    error = caught.value
+    assert error.name == name
+    assert str(error) == f"{error.name}={error.value!r} is not valid: {error.allowed}"
+    assert len(str(error).splitlines()) == 1
+    return str(error)
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def test_defaults() -> None:
+    """An empty environment describes a server; every field has its documented name and default."""
+    settings = Settings.from_environ({})
+    assert {name: getattr(settings, FIELDS[name]) for name in FIELDS} == DEFAULTS
+
+
+def test_the_environment_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument the process's own variables count, and others than ours are left alone."""
+    for name in list(os.environ):
+        if name.startswith("WS_") or name in FIELDS:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("WS_NUM_SHARDS", "4")
+    monkeypatch.setenv("OTHER_SETTING", "x")
+    assert Settings.from_environ().num_shards == 4
+
+
+def test_settings_are_frozen() -> None:
+    """A server's settings do not change."""
+    with pytest.raises(AttributeError):
+        Settings.from_environ({}).workers = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_empty_counts_as_unset(name: str, value: str) -> None:
+    """A variable that is there but empty is the default, as in a compose file with `${X:-}`."""
+    assert Settings.from_environ({name: value}) == Settings.from_environ({})
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_space_around_a_value_means_nothing(name: str) -> None:
+    """A value from a file with a newline at its end is the value."""
+    value = {
+        "WS_ADDR": "h:1",
+        "NATS_URL": "nats://h:1",
+        "WS_DEMO_FEED": "true",
+        "WS_SUBJECT_PREFIX": "a.",
+        "WS_SHARD_STRATEGY": "single-lock",
+        "WS_SHARD_KEY": "connection",
+        "JS_STREAM_NAME": "S",
+        "LOG_LEVEL": "error",
+        "LOG_FORMAT": "json",
+        "ENVIRONMENT": "e",
+        "WS_IDLE_SECONDS": "61",
+    }.get(name)
+    if value is None:
+        value = f"{DEFAULTS[name]}"
+    assert read(**{name: f" {value}\n"}) == read(**{name: value})
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_bounds(name: str) -> None:
+    """The bounds themselves are allowed or not, what lies outside never; the error says both."""
+    least, most, included = BOUNDS[name]
+    step = 1 if name in WHOLE else 0.001
+    text = "{}" if name in WHOLE else "{:.4f}"
+    inside = least if included else least + step
+    assert getattr(read(**{name: text.format(inside)}), FIELDS[name]) == pytest.approx(inside)
+    below = refusal(name, text.format(least - step if included else least))
+    assert f"{'from' if included else 'above'} {least:g}" in below or f"from {least} " in below
+    if most is None:
+        assert getattr(read(**{name: str(1 << 70)}), FIELDS[name]) == 1 << 70
+        return
+    assert getattr(read(**{name: text.format(most)}), FIELDS[name]) == most
+    above = refusal(name, text.format(most + step))
+    assert f"to {most:g} (" in above or f"to {most} (" in above
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize(
+    "value", ["abc", "1_000", "0x10", "1,5", "--1", "nan", "inf", "-inf", "1 2", "९", "9" * 5000]
+)
+def test_what_is_no_number(name: str, value: str) -> None:
+    """Not a number, or none that a computer has: the error says what would be."""
+    assert "expected" in refusal(name, value)
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_whole_numbers(name: str) -> None:
+    """A fraction is no count."""
+    assert "a whole number" in refusal(name, "1024.5")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("30s", 30), ("5m", 300), ("1h", 3600), ("1500ms", 1.5), ("0.5h", 1800), ("1.5", 1.5)],
+)
+def test_ages(text: str, seconds: float) -> None:
+    """An age has a unit, or is in seconds."""
+    assert read(JS_STREAM_MAX_AGE=text).stream_max_age_seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["1d", "s", "-1s", "1 s", "1s1m", "1e3", ".5s", "1.", "1S"])
+def test_bad_ages(text: str) -> None:
+    """The error names the units."""
+    assert "ms, s, m or h" in refusal("JS_STREAM_MAX_AGE", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("LOG_LEVEL", ["debug", "info", "warning", "error"]),
+        ("LOG_FORMAT", ["json", "text"]),
+        ("WS_SHARD_KEY", ["channel", "connection"]),
+        ("WS_SHARD_STRATEGY", list(strategies.NAMES)),
+    ],
+)
+def test_choices(name: str, allowed: list[str]) -> None:
+    """Each choice in any case; anything else is answered with all of them."""
+    for choice in allowed:
+        assert getattr(read(**{name: choice.upper()}), FIELDS[name]) == choice
+    text = refusal(name, "bogus")
+    assert all(choice in text for choice in allowed)
+
+
+@pytest.mark.parametrize(("value", "flag"), [("true", True), ("1", True), ("false", False), ("0", False)])
+def test_demo_feed(value: str, flag: bool) -> None:
+    """The demo feed is a switch."""
+    assert read(WS_DEMO_FEED=value).runs_demo_feed is flag
+    assert "true or false" in refusal("WS_DEMO_FEED", "maybe")
+
+
+@pytest.mark.parametrize(("url", "runs"), [("", True), ("nats://h:4222", False)])
+def test_demo_feed_follows_nats(url: str, runs: bool) -> None:
+    """Unset, there is a demo feed only in a NATS of our own."""
+    assert read(NATS_URL=url).runs_demo_feed is runs
+    assert read(NATS_URL=url).embedded_nats is runs
+
+
+@pytest.mark.parametrize("value", ["odin", ".odin.", "odin..", "o din.", "odin.>.", "*.", ".", "ödin."])
+def test_bad_prefixes(value: str) -> None:
+    """A prefix is whole tokens of NATS, each with its dot."""
+    refusal("WS_SUBJECT_PREFIX", value)
+    assert read(WS_SUBJECT_PREFIX="a.b-1.").subject_prefix == "a.b-1."
+
+
+@pytest.mark.parametrize("value", ["a b", "a.b", "a>", "ä", "x" * 65])
+def test_bad_stream_names(value: str) -> None:
+    """A stream's name is one token."""
+    refusal("JS_STREAM_NAME", value)
+
+
+def test_environment_is_short() -> None:
+    """The name of the deployment has at most 64 characters."""
+    assert "at most 64 characters" in refusal("ENVIRONMENT", "x" * 65)
+    assert read(ENVIRONMENT="ü" * 64).environment == "ü" * 64
+
+
+def test_idle_is_longer_than_the_heartbeat() -> None:
+    """A client must get a chance to answer a ping."""
+    for idle in ("5", "4"):
+        text = refusal("WS_IDLE_SECONDS", idle, WS_HEARTBEAT_SECONDS="5")
+        assert "more than WS_HEARTBEAT_SECONDS (5)" in text
+    with pytest.raises(SettingsError):
+        Settings.from_environ({"WS_HEARTBEAT_SECONDS": "60"})
+    assert read(WS_IDLE_SECONDS="5.1", WS_HEARTBEAT_SECONDS="5").idle_seconds == 5.1
+
+
+# -- addresses -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("addr", "host", "port"),
+    [
+        (":3004", "0.0.0.0", 3004),
+        ("127.0.0.1:0", "127.0.0.1", 0),
+        ("localhost:65535", "localhost", 65535),
+        ("[::1]:80", "::1", 80),
+        ("[::]:80", "::", 80),
+    ],
+)
+def test_addr(addr: str, host: str, port: int) -> None:
+    """Host and port apart; no host means all interfaces."""
+    settings = read(WS_ADDR=addr)
+    assert (settings.host, settings.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "addr",
+    ["3004", "host", "host:", "host:http", "host:-1", "host:९", "host:65536", "host:" + "9" * 5000, "a b:1", "h:1:"],
+)
+def test_bad_addr(addr: str) -> None:
+    """A port is needed, and is one."""
+    assert "host:port" in refusal("WS_ADDR", addr)
+
+
+def test_nats_urls() -> None:
+    """Several servers with commas, space and empty parts ignored."""
+    settings = read(NATS_URL=" nats://a:4222, tls://b ,,ws://u:p@c:80/x,")
+    assert settings.nats_urls == ["nats://a:4222", "tls://b", "ws://u:p@c:80/x"]
+    assert not settings.embedded_nats
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:4222",
+        "http://h:4222",
+        "nats://",
+        "nats://:4222",
+        "nats://h:0",
+        "nats://h:x",
+        "nats://h:70000",
+        "nats://[::1",
+        "nats://a:1,b:2",
+    ],
+)
+def test_bad_nats_urls(url: str) -> None:
+    """A NATS URL has a scheme of NATS, a host, and a port that is one if it has one."""
+    assert "nats://host:port" in refusal("NATS_URL", url)
+
+
+# -- secrets ---------------------------------------------------------------------------------------
+
+SECRET = "s3cr3t"  # noqa: S105 - it is to be found, nowhere
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"nats://user:{SECRET}@h:0",
+        f"nats://{SECRET}@h:0",
+        f"nats://user:{SECRET}/x@h:4222",
+        f"nats://user:{SECRET}@x@h:0",
+        f"nats://user:x@{SECRET}@h:0",
+        f"nats://user:{SECRET}#x@h:4222",
+        f"nats://user:{SECRET}?x@h:4222",
+        f"nats://user:{SECRET},x@h:4222",
+        f"nats://user:x,{SECRET}@h:4222",
+        f"user:{SECRET}@h:4222",
+        f"nats:/user:{SECRET}@h:4222",
+        f"http://user:{SECRET}@h:4222",
+        f"nats://a:4222,nats://user:{SECRET}@h:0",
+        f"nats://user:{SECRET}@h:4222,b",
+        f"nats://user:{SECRET}\udc80@h:4222",
+    ],
+)
+def test_an_error_never_shows_credentials(url: str) -> None:
+    """However wrong the URL is, what stands before an `@` is not printed."""
+    text = refusal("NATS_URL", url)
+    assert SECRET not in text
+    assert "***" in text
+
+
+@given(
+    user=st.text(st.characters(codec="utf-8")),
+    host=st.text(string.ascii_letters),
+    scheme=st.sampled_from(["nats://", "tls://", "http://", "//", ""]),
+)
+@example(user=f"{SECRET}://", host="h", scheme="")
+def test_credentials_are_cut_out(user: str, host: str, scheme: str) -> None:
+    """Nothing between the scheme and the last `@` is left of a URL, whatever it is."""
+    shown = without_credentials(f"{scheme}{user}@{host}")
+    kept = scheme if scheme in ("nats://", "tls://") else ""
+    if not user.startswith(("nats://", "tls://", "ws://", "wss://")):
+        assert shown == f"{kept}***@{host}"
+
+
+def test_a_url_without_credentials_is_shown_as_it_is() -> None:
+    """There is nothing to hide."""
+    assert without_credentials("nats://host:4222") == "nats://host:4222"
+
+
+# -- unknown names ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("WS_NUM_SHARD", "WS_NUM_SHARDS"),
+        ("WS_MAXCONNECTIONS", "WS_MAX_CONNECTIONS"),
+        ("WS_STRATEGY", "WS_SHARD_STRATEGY"),
+        ("WS_WORKER", "WS_WORKERS"),
+        ("WS_ADDRESS", "WS_ADDR"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_right_one(name: str, meant: str) -> None:
+    """The start stops, and says what was probably meant."""
+    assert f"did you mean {meant}?" in refusal(name, "1")
+
+
+def test_a_strange_name_points_to_the_list() -> None:
+    """Nothing is near: the error says where the names stand. Its value may be a secret and is not shown."""
+    text = refusal("WS_QQQQQQQQ", SECRET)
+    assert "docs/operations.md" in text
+    assert SECRET not in text
+
+
+def test_names_without_our_prefix_are_not_ours() -> None:
+    """JS_, LOG_ and all others may be anything."""
+    strange = {"JS_STREAM_NAM": "x", "LOG_LEVE": "x", "NATS_URLS": "x", "ws_addr": "x", "WSADDR": "x", "": ""}
+    assert Settings.from_environ(strange) == Settings.from_environ({})
+
+
+# -- any environment -------------------------------------------------------------------------------
+
+texts = st.text() | st.text("0123456789.-+eE_naif") | st.characters(categories=["Cs"])
+
+
+@given(
+    environ=st.dictionaries(
+        st.sampled_from(sorted(FIELDS)) | st.text().map("WS_{}".format), texts, max_size=4
+    )
+)
+@example({"WS_ADDR": ":" + "1" * 5000})
+@example({"ENVIRONMENT": "\udc80"})
+@example({"WS_\n\u2028x": "1"})
+@example({"NATS_URL": "nats://[v1.x]"})
+def test_any_environment_is_settings_or_a_settings_error(environ: dict[str, str]) -> None:
+    """Nothing else is raised, whatever stands in the environment, and an error is one printable line."""
+    try:
+        settings = Settings.from_environ(environ)
+    except SettingsError as error:
+        assert len(str(error).splitlines()) == 1  # noqa: PT017 - not every example raises
+        str(error).encode()
+    else:
+        assert 0 <= settings.port <= 65535
+        assert settings.host
+        for value in msgspec.structs.asdict(settings).values():
+            str(value).encode()
