@@ -30,8 +30,8 @@ format: .venv/all ## rewrite the code in the house style
 	$(BIN)/ruff check --fix-only --quiet $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-image-check: .venv/all ## build the image and run it (root and Debian packages needed)
-	tests/image/check.sh
+image-check: ## build the image and run it (needs root; installs buildah and debootstrap)
+	$(PYTHON) -m tests.image.check --install
 
 clean: ## remove what make has made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
