@@ -54,8 +54,10 @@ class Row:
 def faults(result: Result) -> dict[str, int]:
     """What the checker found wrong, by kind, in the whole trial; stalled clients left out."""
     tally = result["final"]["tally"]
+    tail = result["final"]["tail_missing"]
     found = {
-        "missing": tally["missing"] + result["final"]["tail_missing"],
+        "missing": tally["missing"] + (tail if result["drained"] else 0),
+        "undelivered when time was up": 0 if result["drained"] else tail,
         "duplicates": tally["duplicates"],
         "out of order": tally["disorder"],
         "stray": tally["stray"],

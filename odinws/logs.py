@@ -46,8 +46,8 @@ def config(level: str, form: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
             "gunicorn.error": {"level": level.upper(), "propagate": True, "handlers": []},
-            "gunicorn.access": {"level": level.upper(), "propagate": True, "handlers": []},
             # Per request; what matters of it is counted.
+            "gunicorn.access": {"level": "INFO" if level == "debug" else "WARNING", "handlers": []},
             "geventwebsocket": {"level": "ERROR"},
             # Its connection attempts are reported by the feed.
             "nats": {"level": "CRITICAL"},

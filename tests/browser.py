@@ -69,7 +69,9 @@ class Browser:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             # The profile is written to until the very last process of the browser has gone.
-            profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            profile = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
+            )
             log = stack.enter_context((Path(profile) / "stderr").open("w+"))
             self._process = subprocess.Popen(
                 [self._program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],

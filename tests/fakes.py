@@ -55,11 +55,10 @@ def in_greenlet(body: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def settle(rounds: int = 4) -> None:
-    """Let the event loop run what is ready: watchers first, then the greenlets that these made ready."""
+def settle(rounds: int = 3) -> None:
+    """Let the event loop run until it is idle: watchers, then what these made ready, and so on."""
     for _ in range(rounds):
-        gevent.sleep(0)
-        gevent.get_hub().loop.update_now()
+        gevent.idle()
 
 
 @contextmanager
@@ -167,7 +166,7 @@ class FakeOwner:
         self,
         *,
         max_message_bytes: int = 1 << 20,
-        outbox_bytes: int = 1 << 16,
+        outbox_bytes: int = 1 << 20,
         outbox_seconds: float = 10.0,
         heartbeat_seconds: float = 25.0,
         idle_seconds: float = 60.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import threading
 import time
@@ -144,20 +143,18 @@ class Publisher:
             raise
 
     async def _run(self) -> None:
-        client = Client()
         while not self._stopping.is_set():
+            client = Client()
             try:
-                client = await nats.connect(
+                await client.connect(
                     self._url, allow_reconnect=False, connect_timeout=1, max_reconnect_attempts=1
                 )
                 await self._publish(client)
                 await client.flush(2)
                 await client.flush(2)  # the second PING is sure to come behind all messages
-            except (nats.errors.Error, OSError, TimeoutError):
+                await client.close()
+            except (nats.errors.Error, OSError):  # it is away: what it did not get is lost
                 await asyncio.sleep(0.05)
-            finally:
-                with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
-                    await client.close()
 
     async def _publish(self, client: Client) -> None:
         started, first = time.monotonic(), self.published

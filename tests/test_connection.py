@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -9,14 +10,14 @@ from collections import deque
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from odinws import connection, frames
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
 from tests import wire
-from tests.fakes import FakeOwner, Peer, in_greenlet, settle
+from tests.fakes import SECONDS, FakeOwner, Peer, in_greenlet, settle
 
 SEND_BUFFER_BYTES = 4096  # the kernel doubles it; a socket holds little, so that outboxes fill
 BIG = frames.text(b"x" * 300_000)  # more than any of these sockets takes at once
@@ -185,103 +186,680 @@ def test_a_peer_that_leaves_while_it_is_slow() -> None:
 # -- a slow reader ---------------------------------------------------------------------------------
 
 sizes = st.lists(st.integers(0, 300) | st.sampled_from([125, 126, 4000, 20_000]), min_size=1, max_size=4)
-steps = st.lists(
-    st.one_of(
-        st.tuples(st.just("send"), sizes),
-        st.tuples(st.just("reply"), sizes),
-        st.tuples(st.just("due"), sizes),
-        st.tuples(st.just("read"), st.integers(1, 30_000)),
-        st.tuples(st.just("ping"), st.binary(max_size=10)),
-        st.tuples(st.just("turn"), st.none()),
-    ),
-    max_size=40,
+ENDS = (
+    CloseReason.GOING_AWAY,
+    CloseReason.INTERNAL,
+    CloseReason.SLOW,
+    CloseReason.CLIENT,  # the peer says goodbye
+    CloseReason.PROTOCOL,  # the peer says nonsense
 )
-ENDS = [CloseReason.GOING_AWAY, CloseReason.SLOW, CloseReason.INTERNAL, CloseReason.CLIENT, CloseReason.PROTOCOL]
 
 
-@settings(max_examples=150)
-@given(plan=steps, limit=st.sampled_from([1024, 10_000, 100_000]), end=st.sampled_from(ENDS))
-@example(plan=[("send", [20_000]), ("send", [20_000])], limit=1024, end=CloseReason.GOING_AWAY)
-@example(plan=[("send", [20_000]), ("due", [5, 5]), ("ping", b"x")], limit=1024, end=CloseReason.SLOW)
-@in_greenlet
-def test_no_frame_is_cut_or_interleaved(plan: list[tuple[str, Any]], limit: int, end: CloseReason) -> None:
-    """Whatever a slow peer reads when, it reads exactly the frames that were accepted, in order.
+class SlowReader(RuleBasedStateMachine):
+    """What a slow peer reads parses into exactly the frames that were accepted, in order.
 
-    If it was too slow, it reads a prefix of them; the others are counted, and the close frame comes next.
+    If it was too slow it reads a prefix of them; the others are counted, and the close frame comes next.
     """
-    link = Link(outbox_bytes=limit)
-    conn, peer = link.conn, link.peer
-    accepted: list[bytes] = []
-    stream = b""
-    letters = 0
 
-    def made(wanted: list[int]) -> list[bytes]:
-        nonlocal letters
-        letters += 1
-        return [frames.text(bytes((97 + letters % 26,)) * size) for size in wanted]
+    def __init__(self) -> None:
+        super().__init__()
+        self.accepted: list[bytes] = []
+        self.stream = b""
+        self.letter = 0
+        self.lost_with_close = 0
 
-    for kind, value in plan:
-        if kind == "send":
-            chunk = made(value)
-            accepted += (conn.due or []) if not conn.state else []
-            chunk = (conn.due or []) + chunk
-            accepted = accepted[: len(accepted) - len(conn.due or [])] if not conn.state else accepted
-            conn.due = None
-            if conn.send(b"".join(chunk)):
-                accepted += chunk
-        elif kind == "reply":
-            (answer, *_) = made(value)
-            due = conn.due or []
-            if conn.reply(answer):
-                accepted += [*due, answer]
-            conn.due = None
-        elif kind == "due" and not conn.state:
-            conn.due = [*(conn.due or []), *made(value)]
-        elif kind == "read":
-            peer.sock.settimeout(0)
-            try:
-                stream += peer.sock.recv(value)
-            except BlockingIOError:
-                pass
-            settle(1)
-        elif kind == "ping":
-            due = conn.due or []
-            link.say(wire.frame(wire.PING, value))
-            if not conn.state:
-                accepted += [*due, frames.pong(value)]
-        else:
-            settle(1)
-    assert conn.due is None or not conn.state
-    peer.sock.settimeout(5)
-    last = [*(conn.due or [])] if not conn.state else []
-    if end is CloseReason.CLIENT:
+    def made(self, wanted: list[int]) -> list[bytes]:
+        """Frames of these payload sizes, told apart by their letter."""
+        self.letter += 1
+        return [frames.text(bytes((97 + self.letter % 26,)) * size) for size in wanted]
+
+    @initialize(limit=st.sampled_from([1024, 10_000, 100_000]), end=st.sampled_from(ENDS))
+    def open(self, limit: int, end: CloseReason) -> None:
+        """A new connection, and how it is to end if it lasts."""
+        self.link = Link(outbox_bytes=limit)
+        self.conn, self.end = self.link.conn, end
+
+    @precondition(lambda self: self.conn.due is None)
+    @rule(wanted=sizes)
+    def send(self, wanted: list[int]) -> None:
+        """A pass of one channel."""
+        chunk = self.made(wanted)
+        if self.conn.send(b"".join(chunk)):
+            self.accepted += chunk
+
+    @precondition(lambda self: not self.conn.state)
+    @rule(wanted=sizes)
+    def gather(self, wanted: list[int]) -> None:
+        """A pass of several channels gathers first."""
+        self.conn.due = [*(self.conn.due or []), *self.made(wanted)]
+
+    @precondition(lambda self: self.conn.due)
+    @rule()
+    def flush(self) -> None:
+        """And then sends."""
+        due, self.conn.due = self.conn.due or [], None
+        if self.conn.send(b"".join(due)):
+            self.accepted += due
+
+    @rule(size=st.integers(0, 300))
+    def reply(self, size: int) -> None:
+        """An answer comes in between."""
+        due, answer = list(self.conn.due or ()), self.made([size])
+        if self.conn.reply(answer[0]):
+            self.accepted += due + answer
+
+    @rule(payload=st.binary(max_size=10))
+    def ping(self, payload: bytes) -> None:
+        """The peer pings."""
+        due = list(self.conn.due or ())
+        self.link.say(wire.frame(wire.PING, payload))
+        if not self.conn.state:
+            self.accepted += [*due, frames.pong(payload)]
+
+    @rule(count=st.integers(1, 30_000))
+    def read(self, count: int) -> None:
+        """The peer reads a little."""
+        self.link.peer.sock.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            self.stream += self.link.peer.sock.recv(count)
+        self.link.peer.sock.settimeout(SECONDS)
+
+    @rule()
+    def turn(self) -> None:
+        """The event loop runs."""
+        settle(1)
+
+    def teardown(self) -> None:
+        """It ends, and the peer reads all there is."""
+        if not hasattr(self, "link"):
+            return
+        peer, conn = self.link.peer, self.conn
         if not conn.state:
-            accepted += last
-        peer.send(wire.close(1000))
-    elif end is CloseReason.PROTOCOL:
-        accepted += last if not conn.state else []
-        peer.send(b"\xff\xff")
-    else:
-        accepted += last if not conn.state else []
-        conn.close(end)
+            self.finish(conn.due or [])
+        while not (found := wire.split(self.stream)[0]) or found[-1].opcode != wire.CLOSE:
+            chunk = peer.sock.recv(1 << 16)
+            assert chunk, "the stream ended without a close frame"
+            self.stream += chunk
+        assert wire.split(self.stream)[1] == b""
+        ((reason, lost),) = self.link.owner.closing
+        told = received(*self.accepted)
+        *heard, goodbye = found
+        assert goodbye.code == reason.code
+        assert heard == told[: len(heard)]
+        assert lost == len(told) - len(heard) + self.lost_with_close
+        assert reason is CloseReason.SLOW or lost == 0
+        if reason is not CloseReason.CLIENT:
+            peer.send(wire.close(1000))
+        peer.sock.shutdown(socket.SHUT_WR)
+        assert peer.to_end() == []
+        settle()
+        assert conn.state is State.CLOSED
+        assert self.link.owner.closed == [conn]
+
+    def finish(self, due: list[bytes]) -> None:
+        """End a connection that lasted to the end of the plan."""
+        if self.end is CloseReason.SLOW:
+            self.lost_with_close = len(due)
+        else:
+            self.accepted += due
+        if self.end is CloseReason.CLIENT:
+            self.link.say(wire.close(1000))
+        elif self.end is CloseReason.PROTOCOL:
+            self.link.say(b"\xff\xff")
+        else:
+            self.conn.close(self.end)
+
+
+TestSlowReader = SlowReader.TestCase
+
+
+@pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
+@in_greenlet
+def test_a_client_that_is_too_slow_closes_with_4008(pair: Any) -> None:
+    """It gets the end of the frame under way and the close frame; all whole frames behind are counted."""
+    link = Link(pair, outbox_bytes=len(BIG))
+    link.fill()
+    sent = 0
+    while link.conn.send(TEXT):
+        sent += 1
+    assert sent > 0
+    assert link.conn.state is State.CLOSING
+    assert link.owner.closing == [(CloseReason.SLOW, sent)]
+    assert link.expect_goodbye(CloseReason.SLOW, received(BIG)) == "slow consumer"
+    link.say(wire.close(4008))
+    link.expect_closed(CloseReason.SLOW, lost=sent)
+
+
+@in_greenlet
+def test_one_slow_client_is_let_go_without_waiting_for_it() -> None:
+    """The kernel takes the goodbye of a client that reads nothing, so the server holds nothing for it."""
+    link = Link(outbox_bytes=20_000)
+    payload = b"x" * 5000
+    while link.conn.send(frames.text(payload)):
+        pass
+    assert link.owner.closing[0][0] is CloseReason.SLOW
+    assert (link.conn._outbox, link.conn._write) == (None, None)
+
+
+# -- in --------------------------------------------------------------------------------------------
+
+
+@in_greenlet
+def test_commands_wait_for_the_owner() -> None:
+    """Text is a command: the owner is told once, and again only after it has worked them off."""
+    link = Link()
+    link.say(wire.frame(wire.TEXT, b"one") + wire.frame(wire.TEXT, b"two"))
+    assert link.conn.commands == deque([b"one", b"two"])
+    link.say(wire.frame(wire.TEXT, b"three"))
+    assert link.conn.commands == deque([b"one", b"two", b"three"])
+    assert link.owner.told == [link.conn]
+    link.conn.commands_done()
+    assert link.conn.commands is None
+    link.say(wire.frame(wire.TEXT, b"four"))
+    assert link.owner.told == [link.conn, link.conn]
+    assert link.conn.commands == deque([b"four"])
+
+
+@in_greenlet
+def test_reading_pauses_while_too_many_commands_wait() -> None:
+    """A client that asks faster than it is answered is not read from: TCP makes it wait, not our memory."""
+    link = Link()
+    limit = connection._MAX_COMMANDS_WAITING
+    link.say(wire.frame(wire.TEXT, b"x") * (limit - 1))
+    assert link.conn._read.active
+    link.say(wire.frame(wire.TEXT, b"x"))
+    assert not link.conn._read.active
+    link.say(wire.frame(wire.TEXT, b"y") * 500)
+    assert link.conn.commands == deque([b"x"] * limit)
+    link.conn.commands_done()
     settle()
-    _, rest = wire.split(stream)
-    while not (found := wire.split(stream)[0]) or found[-1].opcode != wire.CLOSE:
-        chunk_read = peer.sock.recv(1 << 16)
-        assert chunk_read, "the stream ended without a close frame"
-        stream += chunk_read
-    found, rest = wire.split(stream)
-    assert rest == b""
-    ((reason, lost),) = link.owner.closing
-    assert found[-1].code == (1000 if reason is CloseReason.CLIENT else reason.code)
-    told = received(*accepted)
-    assert found[:-1] == told[: len(found) - 1]
-    if reason is CloseReason.SLOW:
-        assert len(found) - 1 + lost >= len(told)
-    else:
-        assert (len(found) - 1, lost) == (len(told), 0)
-    peer.send(wire.close(1000))
-    peer.sock.shutdown(socket.SHUT_WR)
-    assert peer.to_end() == []
+    assert link.conn.commands == deque([b"y"] * 500)
+    assert len(link.owner.told) == 2
+
+
+@in_greenlet
+def test_a_connection_that_closed_meanwhile_is_not_read_again() -> None:
+    """The owner may finish with its commands after the descriptor is gone."""
+    link = Link()
+    link.say(wire.frame(wire.TEXT, b"x") * connection._MAX_COMMANDS_WAITING)
+    link.conn.abort()
+    link.conn.commands_done()
+    assert link.conn.commands is None
+    assert not link.conn._read.active
+
+
+@in_greenlet
+def test_a_closing_connection_is_read_on_after_a_pause() -> None:
+    """The peer's close frame must be heard, also when reading had paused."""
+    link = Link()
+    link.say(wire.frame(wire.TEXT, b"x") * connection._MAX_COMMANDS_WAITING)
+    link.conn.close(CloseReason.POLICY)
+    link.say(wire.close(1000))
+    assert link.conn.state is State.CLOSING
+    link.conn.commands_done()
     settle()
-    assert conn.state is State.CLOSED
+    link.expect_closed(CloseReason.POLICY)
+
+
+@in_greenlet
+def test_messages_in_pieces() -> None:
+    """A message may come byte by byte and in fragments; between messages no reader is kept."""
+    link = Link()
+    stream = (
+        wire.frame(wire.TEXT, b"he", final=False)
+        + wire.frame(wire.PING, b"!")
+        + wire.frame(wire.CONTINUATION, b"llo")
+    )
+    for index in range(len(stream)):
+        assert link.conn.commands is None
+        link.say(stream[index : index + 1])
+    assert link.conn.commands == deque([b"hello"])
+    assert link.conn._reader is None
+    assert link.peer.frames(1) == received(frames.pong(b"!"))
+
+
+@in_greenlet
+def test_pings_are_answered_in_order_with_their_payload() -> None:
+    """Each ping gets its pong; pongs of the peer are a sign of life and nothing more."""
+    link = Link()
+    link.owner.now += 7
+    link.say(wire.frame(wire.PING, b"1") + wire.frame(wire.PONG, b"?") + wire.frame(wire.PING, b"x" * 125))
+    assert link.peer.frames(2) == received(frames.pong(b"1"), frames.pong(b"x" * 125))
+    assert link.conn.last_seen == link.owner.now
+    assert link.conn.state is State.OPEN
+
+
+@in_greenlet
+def test_what_came_behind_the_handshake_is_heard() -> None:
+    """Early bytes count as the first ones, whole frames or the beginning of one."""
+    link = Link(start=False)
+    stream = wire.frame(wire.TEXT, b"early") + wire.frame(wire.TEXT, b"late")
+    link.conn.start(stream[:-3])
+    assert link.conn.commands == deque([b"early"])
+    link.say(stream[-3:])
+    assert link.conn.commands == deque([b"early", b"late"])
+    assert link.owner.delays == [25.0]
+
+
+@in_greenlet
+def test_a_peer_that_left_before_it_was_greeted() -> None:
+    """Starting a connection that is gone already watches nothing and schedules nothing."""
+    link = Link(tcp_pair, start=False)
+    link.peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+    link.peer.close()
+    while link.conn.reply(TEXT):
+        settle()
+    link.conn.start(wire.frame(wire.TEXT, b"early"))
+    link.expect_closed(CloseReason.GONE)
+    assert not link.conn._read.active
+    assert link.owner.delays == []
+    assert link.conn.commands is None
+
+
+BAD = [
+    (wire.frame(wire.TEXT, b"x", masked=False), CloseReason.PROTOCOL, "frame is not masked"),
+    (wire.frame(wire.TEXT, b"x", reserved=4), CloseReason.PROTOCOL, "reserved bit or opcode"),
+    (wire.frame(wire.CONTINUATION, b"x"), CloseReason.PROTOCOL, "fragment out of order"),
+    (wire.frame(wire.PING, b"x" * 126), CloseReason.PROTOCOL, "control frame is fragmented or too long"),
+    (wire.frame(wire.TEXT, b"\xff"), CloseReason.BAD_TEXT, "text is not UTF-8"),
+    (wire.frame(wire.BINARY, b"x"), CloseReason.UNSUPPORTED, "text frames only"),
+    (wire.frame(wire.TEXT, b"x" * 200), CloseReason.TOO_BIG, "message above 150 bytes"),
+    (wire.frame(wire.CLOSE, b"x"), CloseReason.PROTOCOL, "close frame of one byte"),
+    (wire.close(1005), CloseReason.PROTOCOL, "close code 1005 may not be sent"),
+    (wire.close(1000, b"\xff"), CloseReason.BAD_TEXT, "text is not UTF-8"),
+    (b"GET / HTTP/1.1\r\n\r\n", CloseReason.PROTOCOL, "reserved bit or opcode"),
+]
+
+
+@pytest.mark.parametrize(("stream", "reason", "text"), BAD, ids=[text for _, _, text in BAD])
+@in_greenlet
+def test_what_breaks_a_rule_closes(stream: bytes, reason: CloseReason, text: str) -> None:
+    """The peer gets its reason and the end of the stream; what it says after that is thrown away."""
+    link = Link(max_message_bytes=150)
+    link.say(wire.frame(wire.TEXT, b"good") + stream + wire.frame(wire.TEXT, b"never"))
+    assert link.conn.commands == deque([b"good"])
+    assert link.expect_goodbye(reason) == text
+    assert link.peer.to_end() == []
+    assert link.conn.state is State.CLOSING
+    link.say(b"more nonsense" * 1000)
+    assert link.conn.state is State.CLOSING
+    link.peer.close()
+    settle()
+    link.expect_closed(reason)
+
+
+@in_greenlet
+def test_a_slow_peer_that_breaks_a_rule_reads_all_and_the_end() -> None:
+    """The close frame stands behind what waits, and the end of the stream behind it."""
+    link = Link()
+    link.fill()
+    assert link.conn.send(TEXT)
+    link.say(b"\xff\xff")
+    assert link.conn.state is State.CLOSING
+    *told, goodbye = link.peer.to_end()
+    assert told == received(BIG, TEXT)
+    assert goodbye.code == 1002
+    link.peer.close()
+    settle()
+    link.expect_closed(CloseReason.PROTOCOL)
+
+
+@in_greenlet
+def test_a_defect_in_the_reader_costs_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the reader raises, the connection closes with 1011, and the event loop goes on."""
+
+    class Broken:
+        """A reader with a defect."""
+
+        def __init__(self, _: int) -> None:
+            pass
+
+        def feed(self, _: bytes) -> None:
+            raise ZeroDivisionError
+
+    link = Link()
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "FrameReader", Broken)
+        link.say(wire.frame(wire.TEXT, b"x"))
+    assert link.expect_goodbye(CloseReason.INTERNAL) == "internal error"
+    assert link.peer.to_end() == []
+    link.peer.close()
+    settle()
+    link.expect_closed(CloseReason.INTERNAL)
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frame", "echo"),
+    [
+        (wire.close(1000, b"bye"), 1000),
+        (wire.close(1001), 1001),
+        (wire.close(4999), 4999),
+        (wire.frame(wire.CLOSE), 1005),
+    ],
+)
+@in_greenlet
+def test_the_peer_closes(frame: bytes, echo: int) -> None:
+    """Its code comes back, then the end of the stream; frames behind its close frame mean nothing."""
+    link = Link()
+    link.say(frame + wire.frame(wire.TEXT, b"x"))
+    (answer,) = link.peer.to_end()
+    assert answer.code == echo
+    assert len(answer.payload) in (0, 2)
+    assert link.conn.commands is None
+    link.expect_closed(CloseReason.CLIENT)
+
+
+@pytest.mark.parametrize(
+    "reason", [r for r in CloseReason if r is not CloseReason.GONE], ids=lambda r: r.name
+)
+@in_greenlet
+def test_we_close(reason: CloseReason) -> None:
+    """The peer gets code and text, nothing is sent after that, and its answer ends it."""
+    link = Link()
+    assert link.conn.close(reason)
+    assert link.conn.state is State.CLOSING
+    assert link.owner.delays[-1] == link.owner.close_seconds
+    assert not link.conn.send(TEXT)
+    assert not link.conn.reply(TEXT)
+    assert link.expect_goodbye(reason) == reason.text
+    link.say(wire.frame(wire.TEXT, b"x") + wire.frame(wire.PING) + wire.frame(wire.BINARY))
+    assert link.conn.state is State.CLOSING
+    assert link.conn.commands is None
+    link.say(wire.close(reason.code))
+    assert link.peer.to_end() == []
+    link.expect_closed(reason)
+
+
+@in_greenlet
+def test_a_close_frame_of_our_own_making() -> None:
+    """A text of one's own, or a whole frame of one's own, stands in for the reason's."""
+    link = Link()
+    link.conn.close(CloseReason.POLICY, "because")
+    assert link.expect_goodbye(CloseReason.POLICY) == "because"
+    link = Link()
+    link.conn.close(CloseReason.RESTART, goodbye=frames.close(1012, "soon"))
+    assert link.expect_goodbye(CloseReason.RESTART) == "soon"
+
+
+@in_greenlet
+def test_closing_twice_is_closing_once() -> None:
+    """The first reason counts, whoever closes how often afterwards."""
+    link = Link()
+    assert link.conn.close(CloseReason.IDLE)
+    assert not link.conn.close(CloseReason.SLOW)
+    assert not link.conn.close(CloseReason.GONE)
+    link.conn.abort()
+    link.conn.abort()
+    link.conn.on_time()
+    assert not link.conn.close(CloseReason.IDLE)
+    link.expect_closed(CloseReason.IDLE)
+
+
+@in_greenlet
+def test_what_is_due_goes_out_before_the_goodbye() -> None:
+    """Frames of a pass under way are not lost to an orderly close."""
+    link = Link()
+    link.conn.due = [TEXT, frames.ping()]
+    link.conn.close(CloseReason.GOING_AWAY)
+    link.expect_goodbye(CloseReason.GOING_AWAY, received(TEXT, frames.ping()))
+    assert link.conn.due is None
+    assert link.owner.closing == [(CloseReason.GOING_AWAY, 0)]
+
+
+@in_greenlet
+def test_what_is_due_to_a_slow_client_is_given_up() -> None:
+    """It is counted as lost, with what waited."""
+    link = Link()
+    link.fill()
+    assert link.conn.send(TEXT)
+    link.conn.due = [TEXT, TEXT]
+    link.conn.close(CloseReason.SLOW)
+    assert link.owner.closing == [(CloseReason.SLOW, 3)]
+    link.expect_goodbye(CloseReason.SLOW, received(BIG))
+
+
+@pytest.mark.parametrize("first", ["peer", "server"])
+@in_greenlet
+def test_goodbyes_while_much_still_waits(first: str) -> None:
+    """Both say goodbye, whoever begins, before the peer has read what waits: it reads all, nothing is cut."""
+    link = Link()
+    link.fill()
+    assert link.conn.send(TEXT)
+    if first == "server":
+        link.conn.close(CloseReason.GOING_AWAY)
+    link.say(wire.close(1000))
+    assert link.conn.state is State.CLOSING
+    *told, goodbye = link.peer.to_end()
+    assert told == received(BIG, TEXT)
+    assert goodbye.code == (1000 if first == "peer" else 1001)
+    link.peer.close()
+    settle()
+    link.expect_closed(CloseReason.CLIENT if first == "peer" else CloseReason.GOING_AWAY)
+
+
+@pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
+@in_greenlet
+def test_the_end_of_the_stream_without_a_goodbye(pair: Any) -> None:
+    """A peer that just leaves, or only stops sending, is gone: nothing is said to it."""
+    link = Link(pair)
+    link.peer.sock.shutdown(socket.SHUT_WR)
+    settle()
+    assert link.peer.to_end() == []
+    link.expect_closed(CloseReason.GONE)
+
+
+@in_greenlet
+def test_a_reset() -> None:
+    """ECONNRESET is the end of the stream, too."""
+    link = Link(tcp_pair)
+    link.peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+    link.peer.close()
+    settle()
+    link.expect_closed(CloseReason.GONE)
+
+
+@in_greenlet
+def test_a_peer_that_leaves_instead_of_answering() -> None:
+    """Its end of the stream answers our close frame as well; the reason stays ours."""
+    link = Link()
+    link.conn.close(CloseReason.RESTART)
+    link.peer.close()
+    settle()
+    link.expect_closed(CloseReason.RESTART)
+
+
+@in_greenlet
+def test_a_goodbye_that_nobody_hears() -> None:
+    """Closing towards a peer that is gone is no error; the next read or the deadline ends it."""
+    link = Link()
+    link.conn._read.stop()
+    link.peer.close()
+    assert link.conn.close(CloseReason.GOING_AWAY)
+    assert link.conn.state is State.CLOSING
+    link.conn.on_time()
+    link.expect_closed(CloseReason.GOING_AWAY)
+
+
+@in_greenlet
+def test_a_half_close_that_fails() -> None:
+    """If the socket can't even be shut down there is nothing to wait for."""
+    link = Link()
+
+    class Broken:
+        """A socket whose shutdown fails."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def shutdown(self, _: int) -> None:
+            raise OSError
+
+    real = link.conn._sock
+    link.conn._sock = Broken()  # type: ignore[assignment]
+    link.say(b"\xff\xff")
+    link.expect_closed(CloseReason.PROTOCOL)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@in_greenlet
+def test_abort_waits_for_nobody(slow: bool) -> None:
+    """The descriptor is gone when it returns, whatever was under way."""
+    link = Link()
+    if slow:
+        link.fill()
+    link.conn.abort()
+    link.expect_closed(CloseReason.GOING_AWAY)
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+
+@in_greenlet
+def test_a_silent_peer_is_pinged_and_then_let_go() -> None:
+    """A ping each heartbeat, and 4009 once it has been silent for exactly `idle_seconds`."""
+    link = Link(heartbeat_seconds=25.0, idle_seconds=60.0)
+    owner = link.owner
+    pings = []
+    for _ in range(3):
+        owner.now += owner.delays[-1]
+        link.conn.on_time()
+        pings.append(owner.now)
+    assert pings == [1025.0, 1050.0, 1060.0]
+    assert link.expect_goodbye(CloseReason.IDLE, received(frames.ping(), frames.ping())) == "no sign of life"
+    assert owner.delays == [25.0, 25.0, 10.0, owner.close_seconds]
+
+
+@in_greenlet
+def test_a_ping_is_not_put_off_when_the_wheel_is_early() -> None:
+    """A clock that comes some ms before the time comes again soon, not a whole heartbeat later."""
+    link = Link(heartbeat_seconds=25.0)
+    link.owner.now += 24.99
+    link.conn.on_time()
+    assert link.owner.delays[-1] == pytest.approx(0.01)
+    link.owner.now += 0.25
+    link.conn.on_time()
+    assert link.peer.frames(1) == received(frames.ping())
+
+
+@in_greenlet
+def test_any_frame_is_a_sign_of_life() -> None:
+    """Whoever speaks is pinged later: a heartbeat after its last word."""
+    link = Link(heartbeat_seconds=25.0)
+    link.owner.now += 20
+    link.say(wire.frame(wire.PONG))
+    link.owner.now += 5
+    link.conn.on_time()
+    assert link.owner.delays[-1] == 20.0
+    link.owner.now += 20
+    link.conn.on_time()
+    assert link.peer.frames(1) == received(frames.ping())
+    assert link.owner.delays[-1] == 25.0
+
+
+@in_greenlet
+def test_a_ping_to_a_peer_that_is_gone() -> None:
+    """The ping finds out, and nothing more is scheduled."""
+    link = Link()
+    link.conn._read.stop()
+    link.peer.close()
+    link.owner.now += 30
+    link.conn.on_time()
+    link.expect_closed(CloseReason.GONE)
+    assert link.owner.delays == [25.0]
+
+
+@in_greenlet
+def test_a_ping_joins_the_pass_under_way() -> None:
+    """It stands behind the frames that are due."""
+    link = Link()
+    link.conn.due = [TEXT]
+    link.owner.now += 30
+    link.conn.on_time()
+    assert link.peer.frames(2) == received(TEXT, frames.ping())
+
+
+@in_greenlet
+def test_a_stalled_outbox_closes_with_4008() -> None:
+    """A socket that takes nothing for `outbox_seconds` is given up; it is looked at in time."""
+    link = Link(outbox_seconds=10.0)
+    link.fill()
+    assert link.owner.delays[-1] == 10.0
+    assert link.conn.send(TEXT)
+    link.owner.now += 9.9
+    link.conn.on_time()
+    assert link.conn.state is State.OPEN
+    assert link.owner.delays[-1] == 1.0
+    link.owner.now += 0.1
+    link.conn.on_time()
+    assert link.owner.closing == [(CloseReason.SLOW, 1)]
+    link.expect_goodbye(CloseReason.SLOW, received(BIG))
+
+
+@in_greenlet
+def test_a_slow_client_that_reads_is_neither_stalled_nor_idle() -> None:
+    """It takes a little now and then: that is progress and a sign of life, and it is not pinged meanwhile."""
+    link = Link(outbox_seconds=10.0, idle_seconds=30.0, heartbeat_seconds=25.0, outbox_bytes=1 << 20)
+    link.fill()
+    stream = b""
+    while link.conn._outbox is not None:
+        link.owner.now += 9.0
+        link.conn.on_time()
+        assert link.conn.state is State.OPEN
+        stream += link.peer.sock.recv(50_000)
+        settle()
+    assert link.owner.now > 1030
+    while len(stream) < len(BIG):
+        stream += link.peer.sock.recv(50_000)
+    assert stream == BIG
+
+
+@in_greenlet
+def test_the_heartbeat_is_taken_up_again_behind_a_drained_outbox() -> None:
+    """Once it is drained the connection is pinged as before."""
+    link = Link(heartbeat_seconds=25.0)
+    link.fill()
+    assert link.peer.frames(1) == received(BIG)
+    settle()
+    link.owner.now += 1
+    link.conn.on_time()
+    assert link.owner.delays[-1] == 24.0
+
+
+@in_greenlet
+def test_a_silent_client_with_a_full_outbox_is_not_pinged() -> None:
+    """A ping would only wait with the rest."""
+    link = Link(heartbeat_seconds=5.0, outbox_seconds=20.0)
+    link.fill()
+    link.owner.now += 6
+    link.conn.on_time()
+    assert link.owner.delays[-1] == 1.0
+    assert link.conn._outbox is not None
+    assert link.conn._outbox.cut()[1] == 0
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@in_greenlet
+def test_the_deadline_of_closing(slow: bool) -> None:
+    """A peer that does not answer, or does not even read, is not waited for any longer."""
+    link = Link()
+    if slow:
+        link.fill()
+    link.conn.close(CloseReason.GOING_AWAY)
+    assert link.owner.delays[-1] == link.owner.close_seconds
+    link.owner.now += link.owner.close_seconds
+    link.conn.on_time()
+    link.expect_closed(CloseReason.GOING_AWAY)
+
+
+@in_greenlet
+def test_a_connection_at_rest_holds_nothing() -> None:
+    """No reader, no outbox, no write watcher, no commands, nothing due: only itself and its socket."""
+    link = Link()
+    link.say(wire.frame(wire.PING, b"x"))
+    link.conn.send(TEXT)
+    conn = link.conn
+    assert (conn._reader, conn._outbox, conn._write, conn.commands, conn.due) == (None,) * 5
+    assert not hasattr(conn, "__dict__")

@@ -252,6 +252,7 @@ class _Session:
         resume = status.last_seq > 0
         if resume and state.first_seq > status.last_seq + 1:
             self._expired(status.last_seq + 1, state.first_seq - 1)
+            status.last_seq = state.first_seq - 1  # told once is enough
         self._whole_stream = info.config.subjects == [feed._subjects]
         self._seeds_to = 0 if resume else state.last_seq
         inbox = self._client.new_inbox()

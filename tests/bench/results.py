@@ -31,6 +31,7 @@ def result(
             "closes": {},
             "gap_notices": 0,
         },
+        "drained": True,
         "cpu_us_per_message": cost,
         "cpu_user_us_per_message": cost,
         "cpu_system_us_per_message": cost,

@@ -105,6 +105,13 @@ def test_faults_saturation_and_noise_are_noted() -> None:
     ]
 
 
+def test_what_is_still_on_its_way_is_not_called_lost() -> None:
+    """A server that had not sent everything when time was up is told from one that lost messages."""
+    good = result("arm", 1, 1.0)
+    late = {**good, "drained": False, "final": {**good["final"], "tail_missing": 9}}
+    assert faults(late) == {"undelivered when time was up": 9}
+
+
 def test_the_fate_of_stalled_clients_is_noted() -> None:
     """Clients that stopped reading are no fault of the arm; what it did with them is said."""
     good = result("arm", 1, 1.0)

@@ -82,10 +82,10 @@ def test_the_page_shows_moving_prices_and_nothing_fails(browser: Browser, server
     """All tokens move, nothing is missed, nothing is logged as an error, nothing comes from elsewhere."""
     with browser.page(server.http + "/", script=COUNT_RENDERS) as page:
         wait_for_new_prices(page)
-        page.until("/^\\d/.test(rate.textContent) && /ms$/.test(latency.textContent)", SECONDS, "numbers")
+        page.until("Math.abs(parseFloat(rate.textContent) - 19.2) < 3", SECONDS, "the demo feed's rate")
+        page.until("/ms$/.test(latency.textContent)", SECONDS, "a latency")
         page.until("workers.rows.length === 2", SECONDS, "both workers")
         page.until("/^\\d/.test(delivered.textContent)", SECONDS, "two readings of /stats")
-        assert 10 < float(text(page, "rate")) < 40  # the demo feed has 19.2 messages/s
         assert text(page, "gaps") == "0"
         assert text(page, "reconnects") == "0"
         assert text(page, "health") == "healthy"
