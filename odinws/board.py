@@ -16,6 +16,7 @@ import mmap
 import struct
 import tempfile
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,9 @@ from odinws.closing import CloseReason
 SLOTS = 256
 REFUSALS = ("capacity", "draining", "handshake")
 CLOSES = tuple(CloseReason)
+# Upper bounds of histograms; a last bucket has the rest.
+LAG_BOUNDS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1, 5, 10)
+STALL_BOUNDS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _CLOSE_INDEX = {reason: index for index, reason in enumerate(CLOSES)}
 _U64 = ctypes.c_uint64
 _F64 = ctypes.c_double
@@ -49,11 +53,16 @@ class Totals(ctypes.Structure):
         ("feed_gaps", _U64),  # stretches the stream no longer had: told as a gap
         ("feed_sessions", _U64),  # times the feed came up
         ("passes", _U64),
-        ("delivered", _U64),  # data frames handed to a socket or its outbox
+        ("delivered", _U64),  # messages and gaps handed to a socket or its outbox
         ("delivered_bytes", _U64),
-        ("undelivered", _U64),  # data frames given up with a closing connection
+        ("undelivered", _U64),  # messages given up with a closing connection
+        ("shed", _U64),  # messages given up for a slow client that stays: told as gaps
         ("sends", _U64),
         ("pass_seconds", _F64),
+        ("lag", _U64 * (len(LAG_BOUNDS_SECONDS) + 1)),  # of `delivered`, by delay from NATS to hand-over
+        ("lag_seconds", _F64),
+        ("stalls", _U64 * (len(STALL_BOUNDS_SECONDS) + 1)),  # ticks by their lateness
+        ("stall_seconds", _F64),
     )
 
 
@@ -90,6 +99,35 @@ class Row(ctypes.Structure):
     cpu_cores: float
     hub_stall_seconds: float
     pass_longest_seconds: float
+
+    def count_pass(self, seconds: float) -> None:
+        """Count a fan-out pass."""
+        self.totals.passes += 1
+        self.totals.pass_seconds += seconds
+        if seconds > self.pass_longest_seconds:
+            self.pass_longest_seconds = seconds
+
+    def count_sends(self, sends: int, delivered: int, undelivered: int, size: int) -> None:
+        """Count what a pass, or a part of it, handed to connections."""
+        totals = self.totals
+        totals.sends += sends
+        totals.delivered += delivered
+        totals.undelivered += undelivered
+        totals.delivered_bytes += size
+
+    def observe_lag(self, taken_ms: int, count: int) -> None:
+        """Count `count` messages that NATS took at `taken_ms` or later and that were handed over now."""
+        if taken_ms and count:
+            lag = max(0.0, time.time() - taken_ms / 1000)
+            self.totals.lag[bisect_left(LAG_BOUNDS_SECONDS, lag)] += count
+            self.totals.lag_seconds += lag * count
+
+    def observe_stall(self, seconds: float) -> None:
+        """Count a tick of the event loop that came this late."""
+        self.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, seconds)] += 1
+        self.totals.stall_seconds += seconds
+        if seconds > self.hub_stall_seconds:
+            self.hub_stall_seconds = seconds
 
     def closed_by(self, reason: CloseReason) -> None:
         """Count a connection that ends for `reason`."""

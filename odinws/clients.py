@@ -19,6 +19,7 @@ from gevent.event import Event
 from odinws.board import Board, Row
 from odinws.closing import CloseReason
 from odinws.connection import Connection
+from odinws.outbox import SlowPolicy
 from odinws.settings import Settings
 from odinws.wheel import TimingWheel
 from strategies.base import Strategy
@@ -52,7 +53,9 @@ class Clients:
         self.buffer = bytearray(_RECEIVE_BYTES)
         self.now = time.monotonic()
         self.max_message_bytes = settings.max_message_bytes
+        self.slow_policy = SlowPolicy(settings.slow_policy)
         self.outbox_bytes = settings.outbox_bytes
+        self.outbox_frames = settings.outbox_frames
         self.outbox_seconds = settings.outbox_seconds
         self.heartbeat_seconds = settings.heartbeat_seconds
         self.idle_seconds = settings.idle_seconds
@@ -74,12 +77,13 @@ class Clients:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, descriptor: int, peer: str) -> Connection:
+    def open(self, descriptor: int, peer: str, deflate: int) -> Connection:
         """Make a connection of an upgraded socket whose slot is already taken on the board.
 
         Args:
             descriptor: of a TCP or Unix socket; the connection owns it from here on.
             peer: the client's address, for logs.
+            deflate: the window agreed for compression, in bits; 0: none.
         """
         sock = socket._socket.socket(fileno=descriptor)  # type: ignore[attr-defined]
         sock.setblocking(False)
@@ -91,7 +95,7 @@ class Clients:
                 limit_ms = int(1000 * max(self.idle_seconds, self.outbox_seconds + self.close_seconds))
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
         self._born += 1
-        conn = Connection(self, f"{self._names}-{self._born:x}", sock, peer)
+        conn = Connection(self, f"{self._names}-{self._born:x}", sock, peer, deflate)
         self._open.add(conn)
         self._ended.clear()
         self._strategy.add(conn)
@@ -115,10 +119,14 @@ class Clients:
         finally:
             self.busy -= 1
 
-    def on_closing(self, conn: Connection, reason: CloseReason, frames_lost: int) -> None:
+    def on_shed(self, conn: Connection, messages: int) -> None:
+        """Count what a slow client was not sent but told of."""
+        self._row.totals.shed += messages
+
+    def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
         """Count the end and take the connection out of the strategy soon."""
         self._row.closed_by(reason)
-        self._row.totals.undelivered += frames_lost
+        self._row.totals.undelivered += messages_lost
         self._leaving.append(conn)
         self._anyone_leaving.set()
 
@@ -166,9 +174,7 @@ class Clients:
             due_at += _TICK_SECONDS
             gevent.sleep(max(0.0, due_at - time.monotonic()))
             self.now = time.monotonic()
-            late = self.now - due_at
-            self._row.hub_stall_seconds = max(self._row.hub_stall_seconds, late)
-            if late > 4 * _TICK_SECONDS:
+            if self.now - due_at > 4 * _TICK_SECONDS:
                 due_at = self.now  # after a long stall the wheel is late, not in a hurry
             for index, conn in enumerate(self._wheel.tick()):
                 if conn.place < 0:  # else it has a new time since

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,7 +22,8 @@ from odinws import frames
 from odinws.closing import CloseReason
 from odinws.errors import FrameError
 from odinws.frames import FrameReader, Message, Opcode
-from odinws.outbox import Outbox
+from odinws.outbox import Outbox, SlowPolicy
+from odinws.packet import Bundle
 
 if TYPE_CHECKING:
     from gevent.hub import Hub as EventHub
@@ -48,7 +50,9 @@ class Owner(Protocol):
     buffer: bytearray  # shared by all reads of the worker
     now: float  # monotonic seconds, to the last tick: one object shared by all
     max_message_bytes: int
+    slow_policy: SlowPolicy
     outbox_bytes: int
+    outbox_frames: int
     outbox_seconds: float
     heartbeat_seconds: float
     idle_seconds: float
@@ -57,7 +61,10 @@ class Owner(Protocol):
     def on_command(self, conn: Connection) -> None:
         """Commands wait in `conn.commands`."""
 
-    def on_closing(self, conn: Connection, reason: CloseReason, frames_lost: int) -> None:
+    def on_shed(self, conn: Connection, messages: int) -> None:
+        """Messages to a slow client were given up, and gaps name them."""
+
+    def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
         """The connection left OPEN. Called once."""
 
     def on_closed(self, conn: Connection) -> None:
@@ -75,6 +82,7 @@ class Connection:
         conn_id: unique in the worker.
         sock: a raw, non-blocking socket (not gevent's).
         peer: the client's address, for logs.
+        deflate: the window agreed for compression, in bits; 0: none.
     """
 
     __slots__ = (
@@ -89,6 +97,7 @@ class Connection:
         "allowance",
         "channels",
         "commands",
+        "deflate",
         "due",
         "errors",
         "id",
@@ -100,13 +109,14 @@ class Connection:
         "state",
     )
 
-    def __init__(self, owner: Owner, conn_id: str, sock: socket.socket, peer: str) -> None:
+    def __init__(self, owner: Owner, conn_id: str, sock: socket.socket, peer: str, deflate: int = 0) -> None:
         self.id = conn_id
         self.peer = peer
+        self.deflate = deflate
         self.channels: set[str] = set()  # written by the strategy alone
         self.state = State.OPEN
         self.reason: CloseReason | None = None
-        self.due: list[bytes] | None = None  # frames of the pass under way, see hub
+        self.due: list[Bundle] | None = None  # of the pass under way, see hub
         self.commands: deque[bytes] | None = None  # not None: a greenlet works on them
         self.errors = 0
         self.allowance = 0.0  # of the command rate, see commands
@@ -132,8 +142,12 @@ class Connection:
 
     # -- out ---------------------------------------------------------------------------------------
 
-    def send(self, data: bytes) -> bool:
-        """Hand whole frames to the kernel, or what it does not take to the outbox. Never blocks.
+    def send(self, data: bytes, bundles: Sequence[Bundle]) -> bool:
+        """Hand frames to the kernel, or what it does not take to the outbox. Never blocks.
+
+        Args:
+            data: all the frames, joined.
+            bundles: the same frames; looked at only if the socket does not take all.
 
         Returns:
             False: the connection is not open, or this ended it (peer gone, outbox full).
@@ -149,20 +163,36 @@ class Connection:
                 self.close(CloseReason.GONE)
                 return False
             if sent != len(data):
-                self._hold(Outbox(data, sent, self._owner.outbox_bytes))
+                outbox = Outbox(bundles, sent)
+                self._hold(outbox)
+                return self._within_bounds(outbox)
             return True
-        if self._outbox.offer(data):
-            return True
-        self.close(CloseReason.SLOW)
-        return False
+        for bundle in bundles:
+            self._outbox.append(bundle)
+        return self._within_bounds(self._outbox)
 
     def reply(self, frame: bytes) -> bool:
-        """Send a frame in its place behind the frames of the pass under way."""
-        if self.due is not None:
-            self.due.append(frame)
-            frame = b"".join(self.due)
-            self.due = None
-        return self.send(frame)
+        """Send a frame that is no data in its place behind the frames of the pass under way."""
+        if self.due is None:
+            return self.send(frame, (Bundle.control(frame),))
+        bundles, self.due = [*self.due, Bundle.control(frame)], None
+        return self.send(b"".join([bundle.data for bundle in bundles]), bundles)
+
+    def _within_bounds(self, outbox: Outbox) -> bool:
+        """Whether the outbox may stay as it is, or could be made so by the policy. False: it ended this."""
+        owner = self._owner
+        if outbox.fits(owner.outbox_bytes, owner.outbox_frames):
+            return True
+        if owner.slow_policy is not SlowPolicy.DISCONNECT:
+            if owner.slow_policy is SlowPolicy.CONFLATE:
+                given_up = outbox.conflate()
+            else:
+                given_up = outbox.drop_oldest(owner.outbox_bytes, owner.outbox_frames)
+            owner.on_shed(self, given_up)
+            if outbox.fits(owner.outbox_bytes, owner.outbox_frames):
+                return True
+        self.close(CloseReason.SLOW)
+        return False
 
     def _hold(self, outbox: Outbox) -> None:
         self._outbox = outbox
@@ -218,7 +248,7 @@ class Connection:
             self._release()
 
     def _receive(self, data: bytes) -> None:
-        reader = self._reader or FrameReader(self._owner.max_message_bytes)
+        reader = self._reader or FrameReader(self._owner.max_message_bytes, deflate=self.deflate > 0)
         try:
             for message in reader.feed(data):
                 self._handle(message)
@@ -303,18 +333,16 @@ class Connection:
         """
         if self.state:
             return False
-        due = b"".join(self.due or ())
-        self.due = None
-        if goodbye is None:
-            goodbye = frames.close(reason.code, text or reason.text)
+        due, self.due = self.due or [], None
+        goodbye = frames.close(reason.code, text or reason.text) if goodbye is None else goodbye
         lost = 0
         if reason is CloseReason.GONE or reason is CloseReason.SLOW:
             rest, lost = self._outbox.cut() if self._outbox is not None else (b"", 0)
-            lost += frames.count(due)
+            lost += sum(entry.messages for bundle in due for entry in bundle.entries)
             self._drop_outbox()
             goodbye = rest + goodbye
         else:
-            goodbye = due + goodbye
+            goodbye = b"".join([*(bundle.data for bundle in due), goodbye])
         if reason is CloseReason.SLOW:
             self._widen(len(goodbye))
         if reason is not CloseReason.GONE:
@@ -339,7 +367,7 @@ class Connection:
     def _say(self, goodbye: bytes) -> None:
         """Send the last bytes; a peer that is gone shows itself at the next read."""
         if self._outbox is not None:
-            self._outbox.append(goodbye)
+            self._outbox.append(Bundle.control(goodbye))
             return
         try:
             sent = self._sock.send(goodbye)
@@ -348,7 +376,7 @@ class Connection:
         except OSError:
             return
         if sent != len(goodbye):
-            self._hold(Outbox(goodbye, sent, self._owner.outbox_bytes))
+            self._hold(Outbox((Bundle.control(goodbye),), sent))
 
     def _widen(self, size: int) -> None:
         """Let the kernel take the goodbye of a client that reads nothing, so that nobody waits for it."""

@@ -1,10 +1,11 @@
 """WebSocket frames (RFC 6455 section 5): encode once for all, decode piece by piece. Pure.
 
 Rules of what is accepted from a client:
-- every frame is masked (5.1), no reserved bit or opcode is used (5.2), lengths are minimal (5.2);
+- every frame is masked (5.1), no reserved bit or opcode is used (5.2), lengths are minimal (5.2); the
+  first reserved bit is allowed on the first piece of a message if compression was agreed (RFC 7692);
 - control frames are whole and at most 125 bytes (5.5); they may stand between the pieces of a message;
 - a message has at most `max_bytes` and at most `MAX_FRAGMENTS` pieces, known from the header of the
-  piece that breaks the bound, before its payload is read;
+  piece that breaks the bound, before its payload is read; it is inflated to no more than that;
 - text is UTF-8 (8.1), close codes are those of 7.4.
 
 A reader that is at rest holds nothing worth keeping, so a connection keeps none while it is idle.
@@ -18,6 +19,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from odinws.closing import CloseReason
+from odinws.deflate import inflate
 from odinws.errors import FrameError
 
 MAX_FRAGMENTS = 1024
@@ -25,6 +27,7 @@ MAX_CONTROL_BYTES = 125
 
 _FIN = 0x80
 _RSV = 0x70
+_DEFLATED = 0x40  # the first reserved bit (RFC 7692 section 6)
 _MASK = 0x80
 _LENGTH_16 = struct.Struct("!H")
 _LENGTH_64 = struct.Struct("!Q")
@@ -62,9 +65,9 @@ def encode(opcode: int, payload: bytes) -> bytes:
     return b"%c\x7f%b%b" % (_FIN | opcode, _LENGTH_64.pack(size), payload)
 
 
-def text(payload: bytes) -> bytes:
-    """A text frame; the payload must be UTF-8."""
-    return encode(Opcode.TEXT, payload)
+def text(payload: bytes, *, deflated: bool = False) -> bytes:
+    """A text frame; the payload must be UTF-8, or its compressed form."""
+    return encode(_DEFLATED | Opcode.TEXT if deflated else Opcode.TEXT, payload)
 
 
 def ping(payload: bytes = b"") -> bytes:
@@ -87,41 +90,6 @@ def close(code: int, reason: str = "") -> bytes:
     return encode(Opcode.CLOSE, _LENGTH_16.pack(code) + whole)
 
 
-def boundary(stream: bytes, sent: int) -> int:
-    """Where the frame ends that byte `sent` lies in.
-
-    Args:
-        stream: whole frames as `encode` makes them, one after the other.
-        sent: how many of its bytes are gone, 0 to its length.
-
-    Returns:
-        The smallest frame boundary at or after `sent`.
-    """
-    at = 0
-    while at < sent:
-        at = _end(stream, at)
-    return at
-
-
-def count(stream: bytes, start: int = 0) -> int:
-    """How many whole frames follow the boundary `start`."""
-    frames = 0
-    while start < len(stream):
-        start = _end(stream, start)
-        frames += 1
-    return frames
-
-
-def _end(stream: bytes, at: int) -> int:
-    """The end of the unmasked frame that begins at `at`."""
-    size = stream[at + 1]
-    if size < 126:
-        return at + 2 + size
-    if size == 126:
-        return at + 4 + int(_LENGTH_16.unpack_from(stream, at + 2)[0])
-    return at + 10 + int(_LENGTH_64.unpack_from(stream, at + 2)[0])
-
-
 def parse_close(payload: bytes) -> tuple[int, str]:
     """Code and reason of a close frame; 1005 when it has none (7.1.5).
 
@@ -142,13 +110,16 @@ class FrameReader:
     """Turns bytes of a client into messages.
 
     Args:
-        max_bytes: bound of one message.
+        max_bytes: bound of one message, also when inflated.
+        deflate: whether compressed messages were agreed on.
     """
 
-    __slots__ = ("_buffer", "_fragments", "_max_bytes", "_message", "_opcode")
+    __slots__ = ("_buffer", "_deflate", "_deflated", "_fragments", "_max_bytes", "_message", "_opcode")
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, deflate: bool = False) -> None:
         self._max_bytes = max_bytes
+        self._deflate = deflate
+        self._deflated = False  # whether the message under way is compressed
         self._buffer = bytearray()
         self._message = bytearray()  # the pieces of a message that is not whole yet
         self._fragments = 0
@@ -186,7 +157,8 @@ class FrameReader:
             return None
         first, second = buffer[start], buffer[start + 1]
         opcode = _OPCODES.get(first & 0x0F)
-        if first & _RSV or opcode is None:
+        reserved = first & _RSV
+        if opcode is None or (reserved and not self._may_be_deflated(reserved, opcode)):
             raise FrameError(CloseReason.PROTOCOL, "reserved bit or opcode")
         if not second & _MASK:
             raise FrameError(CloseReason.PROTOCOL, "frame is not masked")
@@ -211,7 +183,13 @@ class FrameReader:
         end = at + 4 + size
         if len(buffer) < end:
             return None
+        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+            self._deflated = bool(reserved)
         return opcode, final, _unmask(buffer[at + 4 : end], buffer[at : at + 4]), end
+
+    def _may_be_deflated(self, reserved: int, opcode: Opcode) -> bool:
+        starts_message = opcode is Opcode.TEXT or opcode is Opcode.BINARY
+        return self._deflate and reserved == _DEFLATED and starts_message
 
     @staticmethod
     def _check_minimal(minimal: bool) -> None:
@@ -231,7 +209,7 @@ class FrameReader:
         if opcode >= _CONTROL:
             return Message(opcode, payload)
         if self._opcode is None and final:
-            return _whole(opcode, payload)
+            return self._whole(opcode, payload)
         self._fragments += 1
         if self._opcode is None:
             self._opcode = opcode
@@ -242,13 +220,14 @@ class FrameReader:
         self._message.clear()
         self._opcode = None
         self._fragments = 0
-        return _whole(opcode, payload)
+        return self._whole(opcode, payload)
 
-
-def _whole(opcode: Opcode, payload: bytes) -> Message:
-    if opcode is Opcode.TEXT:
-        _utf8(payload)
-    return Message(opcode, payload)
+    def _whole(self, opcode: Opcode, payload: bytes) -> Message:
+        if self._deflated:
+            payload = inflate(payload, self._max_bytes)
+        if opcode is Opcode.TEXT:
+            _utf8(payload)
+        return Message(opcode, payload)
 
 
 def _utf8(payload: bytes) -> str:

@@ -96,8 +96,11 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         self.environ[UPGRADE] = self.upgrade
         super(WebSocketHandler, self).run_application()
 
-    def upgrade(self) -> Upgraded:
+    def upgrade(self, extensions: str) -> Upgraded:
         """Make the handshake and give the socket away. What the application answers then goes nowhere.
+
+        Args:
+            extensions: `Sec-WebSocket-Extensions` of the answer, "" for none.
 
         Raises:
             HandshakeError: the request is not one of RFC 6455 section 4.2.1; nothing was sent.
@@ -115,6 +118,8 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         websocket.closed = True
         self.websocket = None
         self.upgraded = True
+        if extensions:
+            self.response_headers.append((b"Sec-WebSocket-Extensions", extensions.encode()))
         self.write(b"")  # sends the headers
         sock = self.socket
         sock.settimeout(0.0)  # so that peek returns what is there and does not wait
@@ -126,9 +131,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         version = self.environ.get("HTTP_SEC_WEBSOCKET_VERSION", "")
         if version not in self.SUPPORTED_VERSIONS:
             headers = (("Sec-WebSocket-Version", ", ".join(self.SUPPORTED_VERSIONS)),)
-            raise HandshakeError(
-                426, f"WebSocket version {version[:20]!r} is not supported, 13 is", headers
-            )
+            raise HandshakeError(426, f"WebSocket version {version[:20]!r} is not supported, 13 is", headers)
         if self.content_length or self.headers.get("Transfer-Encoding"):
             raise HandshakeError(400, "an upgrade request has no body")
         if self.request_version != "HTTP/1.1":

@@ -1,37 +1,31 @@
 """The hub: takes what the feed brought, walks the subscribers once, sends once per connection.
 
-One loop per worker. A pass takes all messages that wait, so the busier the worker, the more messages
-share one `send`. Messages of a channel keep their order: there is one pass at a time, and one list per
-channel. A pass yields to the event loop every `_YIELD_SECONDS`, between the batches of the strategy.
+One loop per worker. A pass takes what waits, so the busier the worker, the more messages share one
+`send`, and an idle worker adds no delay. Messages of a channel keep their order: there is one pass at a
+time, and one packet per channel. A pass yields to the event loop every `_YIELD_SECONDS`, between the
+batches of the strategy. Who is served first moves on by one batch with each pass.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 
 import gevent
 from gevent.event import Event
 
 from odinws import frames, protocol
+from odinws.backlog import Backlog
 from odinws.board import Row
 from odinws.connection import Connection
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
+from odinws.packet import Packer, Packet, Text
 from strategies.base import Strategy
 
 _YIELD_SECONDS = 0.002
-_MESSAGES_PER_PASS = 512  # bounds what one connection is sent at once
-
-
-@dataclass(slots=True)
-class _Overflow:
-    """A stretch of a channel that the backlog had no room for."""
-
-    first: int
-    last: int
+_EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
+_FLUSH_BATCH = 64  # sends between two looks at the clock
 
 
 class Hub:
@@ -41,6 +35,8 @@ class Hub:
         strategy: who is subscribed.
         row: where totals are counted.
         backlog: how many messages may wait; beyond it they are dropped, counted and told as `gap`.
+        delay_seconds: how long a pass waits for more messages after the first.
+        packer: frames the messages.
         welcome: makes the welcome frame of a connection, for when the epoch changes.
     """
 
@@ -49,36 +45,31 @@ class Hub:
         strategy: Strategy[Connection],
         row: Row,
         backlog: int,
+        delay_seconds: float,
+        packer: Packer,
         welcome: Callable[[Connection], bytes],
     ) -> None:
         self._strategy = strategy
         self._row = row
-        self._limit = backlog
+        self._backlog = Backlog(backlog)
+        self._delay_seconds = delay_seconds
+        self._packer = packer
         self._welcome = welcome
-        self._waiting: deque[FeedEvent] = deque()
-        self._overflow: dict[str, _Overflow] = {}
         self._arrived = Event()
-        self._yielded = 0.0
+        self._breathed = 0.0
+        self._turn = 0
+        self._oldest_ms = 0  # of the messages of the pass under way
         self.epoch = "none"
 
     @property
     def backlog(self) -> int:
-        """How many messages wait."""
-        return len(self._waiting)
+        """How many events wait."""
+        return len(self._backlog)
 
     def receive(self, event: FeedEvent) -> None:
         """Take what the feed brings, in its order. Never blocks."""
-        if len(self._waiting) >= self._limit and isinstance(event, Message):
+        if not self._backlog.put(event):
             self._row.totals.feed_overflow += 1
-            stretch = self._overflow.get(event.channel)
-            if stretch is None:
-                self._overflow[event.channel] = _Overflow(event.seq, event.seq)
-            else:
-                stretch.last = event.seq
-        else:
-            if self._overflow:
-                self._tell_overflow()
-            self._waiting.append(event)
         if not self._arrived.is_set():
             self._arrived.set()
 
@@ -87,94 +78,95 @@ class Hub:
         while True:
             self._arrived.wait()
             self._arrived.clear()
-            while self._waiting or self._overflow:
-                if not self._waiting:
-                    self._tell_overflow()
-                self._pass()
+            if self._delay_seconds:
+                gevent.sleep(self._delay_seconds)
+            while events := self._backlog.take(_EVENTS_PER_PASS):
+                self.deliver(events)
                 gevent.sleep(0)
 
-    def _tell_overflow(self) -> None:
-        """Queue what had no room as gaps, behind what came before it."""
-        for channel, stretch in self._overflow.items():
-            self._waiting.append(Lost(channel, stretch.first, stretch.last, "overflow"))
-        self._overflow.clear()
-
-    def _pass(self) -> None:
-        started = self._yielded = time.perf_counter()
-        messages: dict[str, list[Message | Lost]] = {}
-        taken = 0
-        while self._waiting and taken < _MESSAGES_PER_PASS:
-            event = self._waiting[0]
-            if isinstance(event, NewEpoch) or (isinstance(event, Lost) and event.channel is None):
-                if messages:
-                    break  # what came before it goes out before it
-                self._waiting.popleft()
+    def deliver(self, events: Sequence[FeedEvent]) -> None:
+        """Make one pass. Events that concern all channels come alone, as the backlog gives them."""
+        started = self._breathed = time.perf_counter()
+        by_channel: dict[str, list[Message | Lost]] = {}
+        self._oldest_ms = 0
+        for event in events:
+            if isinstance(event, NewEpoch) or event.channel is None:
                 self._announce(event)
                 continue
-            self._waiting.popleft()
-            messages.setdefault(event.channel or "", []).append(event)
-            taken += 1
-        if len(messages) == 1:
-            self._deliver(*messages.popitem())
-        elif messages:
-            self._deliver_many(messages)
-        spent = time.perf_counter() - started
-        totals = self._row.totals
-        totals.passes += 1
-        totals.pass_seconds += spent
-        self._row.pass_longest_seconds = max(self._row.pass_longest_seconds, spent)
+            by_channel.setdefault(event.channel, []).append(event)
+            if isinstance(event, Message):
+                self._oldest_ms = min(self._oldest_ms, event.ts_ms) if self._oldest_ms else event.ts_ms
+        if len(by_channel) == 1:
+            self._deliver_one(*by_channel.popitem())
+        elif by_channel:
+            self._deliver_many(by_channel)
+        self._turn += 1
+        self._row.count_pass(time.perf_counter() - started)
 
-    def _deliver(self, channel: str, events: list[Message | Lost]) -> None:
+    def _deliver_one(self, channel: str, events: Sequence[Message | Lost]) -> None:
         """One channel: each connection is sent to as it is met."""
-        data = b""
-        reached = failed = 0
-        with closing(self._strategy.batches(channel)) as batches:
+        packet: Packet | None = None
+        sends = failed = size = 0
+        with closing(self._strategy.batches(channel, self._turn)) as batches:
             for batch in batches:
-                data = data or self._encode(events)
+                packet = packet or self._pack(events)
+                plain = packet.plain
+                data, bundles = plain.data, (plain,)
+                length = len(data)
                 for conn in batch:
-                    if conn.send(data):
-                        reached += 1
+                    if conn.deflate:
+                        small = packet.deflated(conn.deflate)
+                        reached, own_size = conn.send(small.data, (small,)), len(small.data)
+                    else:
+                        reached, own_size = conn.send(data, bundles), length
+                    if reached:
+                        sends += 1
+                        size += own_size
                     else:
                         failed += 1
+                self._row.observe_lag(self._oldest_ms, len(batch) * len(events))
                 self._breathe()
-        each = len(events)
-        self._count(reached, reached * each, failed * each, reached * len(data))
+        self._row.count_sends(sends, sends * len(events), failed * len(events), size)
 
-    def _deliver_many(self, messages: dict[str, list[Message | Lost]]) -> None:
+    def _deliver_many(self, by_channel: dict[str, list[Message | Lost]]) -> None:
         """Several channels: what is due to a connection is gathered first, then sent in one piece."""
         touched: list[Connection] = []
-        offered = 0
-        for channel, events in messages.items():
-            data = b""
-            with closing(self._strategy.batches(channel)) as batches:
+        for channel, events in by_channel.items():
+            packet: Packet | None = None
+            with closing(self._strategy.batches(channel, self._turn)) as batches:
                 for batch in batches:
-                    data = data or self._encode(events)
+                    packet = packet or self._pack(events)
+                    plain = packet.plain
                     for conn in batch:
-                        if conn.due is None:
-                            conn.due = [data]
+                        bundle = packet.deflated(conn.deflate) if conn.deflate else plain
+                        due = conn.due
+                        if due is None:
+                            conn.due = [bundle]
                             touched.append(conn)
                         else:
-                            conn.due.append(data)
-                    offered += len(batch) * len(events)
+                            due.append(bundle)
                     self._breathe()
-        self._flush(touched, offered)
+        for start in range(0, len(touched), _FLUSH_BATCH):
+            self._flush(touched[start : start + _FLUSH_BATCH])
+            self._breathe()
 
-    def _flush(self, touched: Iterable[Connection], offered: int) -> None:
-        sends = failed = size = 0
-        for index, conn in enumerate(touched):
+    def _flush(self, touched: Sequence[Connection]) -> None:
+        sends = delivered = failed = size = 0
+        for conn in touched:
             due = conn.due
             if due is None:  # a reply took it along, or the connection is closing
                 continue
             conn.due = None
-            data = b"".join(due)
-            if conn.send(data):
+            data = b"".join([bundle.data for bundle in due])
+            count = sum([len(bundle.entries) for bundle in due])
+            if conn.send(data, due):
                 sends += 1
+                delivered += count
                 size += len(data)
             else:
-                failed += frames.count(data)
-            if index & 63 == 63:
-                self._breathe()
-        self._count(sends, offered - failed, failed, size)
+                failed += count
+        self._row.observe_lag(self._oldest_ms, delivered)
+        self._row.count_sends(sends, delivered, failed, size)
 
     def _announce(self, event: NewEpoch | Lost) -> None:
         """Tell every connection of something that concerns all its channels."""
@@ -184,39 +176,33 @@ class Hub:
             for conn in batch:
                 if isinstance(event, NewEpoch):
                     conn.reply(self._welcome(conn))
-                else:
+                elif conn.channels:
                     gaps = [
                         frames.text(protocol.gap(channel, event.first, event.last, event.reason))
                         for channel in sorted(conn.channels)
                     ]
-                    if gaps:
-                        conn.reply(b"".join(gaps))
+                    conn.reply(b"".join(gaps))
             self._breathe()
 
-    def _encode(self, events: list[Message | Lost]) -> bytes:
-        return b"".join([self._encode_one(event) for event in events])
+    def _pack(self, events: Sequence[Message | Lost]) -> Packet:
+        return Packet(self._packer, [self._encode(event) for event in events])
 
-    def _encode_one(self, event: Message | Lost) -> bytes:
+    def _encode(self, event: Message | Lost) -> Text:
         if isinstance(event, Lost):
-            return frames.text(protocol.gap(event.channel or "", event.first, event.last, event.reason))
+            channel = event.channel or ""  # those of all channels are announced, not encoded
+            gap = protocol.gap(channel, event.first, event.last, event.reason)
+            return Text(gap, channel, event.first, event.last, 0)
         try:
             kind = protocol.payload_type(event.payload)
         except ValueError:
             self._row.totals.feed_invalid += 1
-            return frames.text(protocol.gap(event.channel, event.seq, event.seq, "invalid_payload"))
-        return frames.text(
-            protocol.data(kind, event.channel, event.seq, event.prev, event.ts_ms, event.payload)
-        )
+            gap = protocol.gap(event.channel, event.seq, event.seq, "invalid_payload")
+            return Text(gap, event.channel, event.seq, event.seq, 0)
+        text = protocol.data(kind, event.channel, event.seq, event.prev, event.ts_ms, event.payload)
+        return Text(text, event.channel, event.seq, event.seq, 1)
 
     def _breathe(self) -> None:
         """Let others run if it is time."""
-        if time.perf_counter() - self._yielded > _YIELD_SECONDS:
+        if time.perf_counter() - self._breathed > _YIELD_SECONDS:
             gevent.sleep(0)
-            self._yielded = time.perf_counter()
-
-    def _count(self, sends: int, delivered: int, undelivered: int, size: int) -> None:
-        totals = self._row.totals
-        totals.sends += sends
-        totals.delivered += delivered
-        totals.undelivered += undelivered
-        totals.delivered_bytes += size
+            self._breathed = time.perf_counter()

@@ -13,6 +13,7 @@ from odinws.board import Board, Row
 from odinws.settings import Settings
 
 SAMPLE_SECONDS = 1.0
+STALL_TICK_SECONDS = 0.02
 _SMOOTHING = 0.3  # weight of the newest sample: a step is 83 % through after 5 s
 
 
@@ -38,6 +39,13 @@ class Sensor:
         while True:
             self.sample()
             gevent.sleep(SAMPLE_SECONDS)
+
+    def watch_stalls(self) -> None:
+        """Measure how late the event loop wakes who is due, for the life of the worker."""
+        while True:
+            due = time.perf_counter() + STALL_TICK_SECONDS
+            gevent.sleep(STALL_TICK_SECONDS)
+            self._row.observe_stall(max(0.0, time.perf_counter() - due))
 
     def sample(self) -> None:
         """Take one sample now."""

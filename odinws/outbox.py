@@ -1,75 +1,142 @@
-"""What a socket did not take yet: a queue bounded in bytes. Pure.
+"""What a socket did not take yet: a queue bounded in bytes and frames. Pure.
 
-A connection has an outbox only while its socket is full. The first chunk may be half sent; everything
-else in it is whole frames, so a frame is never cut by another and never interleaved.
+A connection has an outbox only while its socket is full. It knows its frames one by one, so it can give
+some up and put a `gap` in their place; the frame under way is always finished, so none is ever cut.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
+from enum import Enum
 from itertools import islice
 
-from odinws import frames
+from odinws import frames, protocol
+from odinws.packet import Bundle, Entry
 
-_CHUNKS_PER_SEND = 64  # well below IOV_MAX (1024)
+_FRAMES_PER_SEND = 256  # well below IOV_MAX (1024)
+
+
+class SlowPolicy(Enum):
+    """What becomes of a client that does not keep up, when its outbox is full."""
+
+    DISCONNECT = "disconnect"
+    CONFLATE = "conflate"
+    DROP_OLDEST = "drop-oldest"
 
 
 class Outbox:
-    """Chunks of whole frames that wait for their socket.
+    """Frames that wait for their socket.
 
     Args:
-        chunk: whole frames, of which the socket took the first `sent` bytes (less than all).
-        limit_bytes: how much may wait in all; the first chunk alone may be more.
+        bundles: what was to be sent.
+        sent: how many of their bytes the socket took, less than all.
     """
 
-    __slots__ = ("_chunks", "_limit_bytes", "_sent", "size_bytes")
+    __slots__ = ("_entries", "_rest", "size_bytes")
 
-    def __init__(self, chunk: bytes, sent: int, limit_bytes: int) -> None:
-        self._chunks = deque((chunk,))
-        self._sent = sent
-        self._limit_bytes = limit_bytes
-        self.size_bytes = len(chunk) - sent
+    def __init__(self, bundles: Iterable[Bundle], sent: int) -> None:
+        self._entries: deque[Entry] = deque()
+        self._rest: bytes | memoryview = b""  # of the frame under way
+        self.size_bytes = 0
+        for bundle in bundles:
+            self.append(bundle)
+        self.advance(sent)
 
-    def offer(self, chunk: bytes) -> bool:
-        """Queue whole frames. False: they would not fit, and nothing was queued."""
-        if self.size_bytes and self.size_bytes + len(chunk) > self._limit_bytes:
-            return False
-        self.append(chunk)
-        return True
+    def __len__(self) -> int:
+        """Whole frames that wait."""
+        return len(self._entries)
 
-    def append(self, chunk: bytes) -> None:
-        """Queue whole frames beyond the bound: for the last ones that a connection says."""
-        self._chunks.append(chunk)
-        self.size_bytes += len(chunk)
+    def append(self, bundle: Bundle) -> None:
+        """Queue frames."""
+        self._entries.extend(bundle.entries)
+        self.size_bytes += len(bundle.data)
+
+    def fits(self, max_bytes: int, max_frames: int) -> bool:
+        """Whether what waits is within bounds. One frame alone always is, however long."""
+        return len(self._entries) <= max_frames and (self.size_bytes <= max_bytes or len(self._entries) <= 1)
 
     def waiting(self) -> list[bytes | memoryview]:
         """The next bytes for the socket, for one `sendmsg`."""
-        chunks: list[bytes | memoryview] = list(islice(self._chunks, _CHUNKS_PER_SEND))
-        if self._sent:
-            chunks[0] = memoryview(self._chunks[0])[self._sent :]
-        return chunks
+        buffers: list[bytes | memoryview] = [self._rest] if self._rest else []
+        buffers += [entry.frame for entry in islice(self._entries, _FRAMES_PER_SEND)]
+        return buffers
 
     def advance(self, taken: int) -> None:
         """Forget `taken` bytes that the socket took of what is waiting."""
         self.size_bytes -= taken
-        self._sent += taken
-        while self._chunks and self._sent >= len(self._chunks[0]):
-            self._sent -= len(self._chunks.popleft())
+        if taken < len(self._rest):
+            self._rest = memoryview(self._rest)[taken:]
+            return
+        taken -= len(self._rest)
+        self._rest = b""
+        while taken:
+            frame = self._entries.popleft().frame
+            if taken < len(frame):
+                self._rest = memoryview(frame)[taken:]
+                return
+            taken -= len(frame)
 
     def cut(self) -> tuple[bytes, int]:
         """Give up all but the frame under way.
 
         Returns:
-            The rest of the frame that is half sent (empty if none is), and how many whole frames
-            were given up.
+            The rest of that frame (empty if none is half sent), and how many messages were given up.
         """
-        if not self._chunks:
-            return b"", 0
-        first = self._chunks.popleft()
-        end = frames.boundary(first, self._sent)
-        rest = first[self._sent : end]
-        dropped = frames.count(first, end) + sum(frames.count(chunk) for chunk in self._chunks)
-        self._chunks.clear()
-        self._sent = 0
+        rest = bytes(self._rest)
+        lost = sum(entry.messages for entry in self._entries)
+        self._entries.clear()
+        self._rest = b""
         self.size_bytes = 0
-        return rest, dropped
+        return rest, lost
+
+    def conflate(self) -> int:
+        """Keep the newest message of each channel, behind a `gap` that names the others.
+
+        Returns:
+            How many messages were given up.
+        """
+        newest = {entry.channel: index for index, entry in enumerate(self._entries)}
+        kept: list[Entry] = []
+        lost: dict[str, list[Entry]] = {}
+        for index, entry in enumerate(self._entries):
+            if entry.channel is None:
+                kept.append(entry)
+            elif index < newest[entry.channel]:
+                lost.setdefault(entry.channel, []).append(entry)
+            else:
+                if entry.channel in lost:
+                    kept.append(_gap(entry.channel, lost[entry.channel]))
+                kept.append(entry)
+        return self._replace(kept, lost.values())
+
+    def drop_oldest(self, max_bytes: int, max_frames: int) -> int:
+        """Give up the oldest messages until half of the bounds is free, and name them in gaps.
+
+        Returns:
+            How many messages were given up.
+        """
+        size, count = self.size_bytes, len(self._entries)
+        control: list[Entry] = []
+        lost: dict[str, list[Entry]] = {}
+        while count and (size > max_bytes // 2 or count > max_frames // 2):
+            entry = self._entries.popleft()
+            count -= 1
+            if entry.channel is None:
+                control.append(entry)
+            else:
+                size -= len(entry.frame)
+                lost.setdefault(entry.channel, []).append(entry)
+        gaps = [_gap(channel, entries) for channel, entries in lost.items()]
+        return self._replace([*control, *gaps, *self._entries], lost.values())
+
+    def _replace(self, kept: Sequence[Entry], lost: Iterable[Sequence[Entry]]) -> int:
+        self._entries = deque(kept)
+        self.size_bytes = len(self._rest) + sum(len(entry.frame) for entry in kept)
+        return sum(entry.messages for entries in lost for entry in entries)
+
+
+def _gap(channel: str, entries: Sequence[Entry]) -> Entry:
+    """One gap in the place of neighbours of a channel."""
+    first, last = entries[0].first, entries[-1].last
+    return Entry(frames.text(protocol.gap(channel, first, last, "slow")), channel, first, last)

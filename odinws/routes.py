@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request, send_from_directory
 
-from odinws import metrics, report
+from odinws import deflate, metrics, report
 from odinws.admission import Refuse
 from odinws.errors import HandshakeError
 from odinws.handover import UPGRADE, Upgraded
@@ -40,8 +40,10 @@ def websocket() -> Response:
         response = _error(verdict.status, verdict.reason, verdict.message)
         response.headers["Retry-After"] = str(verdict.retry_after_seconds)
         return response
+    offers = request.headers.get("Sec-WebSocket-Extensions", "") if services.settings.compression else ""
+    agreement = deflate.negotiate(offers)
     try:
-        upgraded: Upgraded = request.environ[UPGRADE]()
+        upgraded: Upgraded = request.environ[UPGRADE](agreement.header)
     except HandshakeError as error:
         services.give_back()
         response = _error(error.status, "handshake", error.message)
@@ -53,7 +55,7 @@ def websocket() -> Response:
     except BaseException:  # the slot is given back whatever ends the request, also a kill
         services.give_back()
         raise
-    services.open(upgraded.descriptor, upgraded.early, request.remote_addr or "")
+    services.open(upgraded.descriptor, upgraded.early, request.remote_addr or "", agreement.bits)
     return Response(status=HTTPStatus.SWITCHING_PROTOCOLS)
 
 

@@ -25,6 +25,7 @@ from odinws.connection import Connection
 from odinws.feed.nats import NatsFeed
 from odinws.hub import Hub
 from odinws.load import Sensor
+from odinws.packet import Packer
 from odinws.settings import Settings
 from strategies.base import Strategy
 
@@ -67,13 +68,27 @@ class Services:
         )
         self.commands = Commands(settings, self.strategy, self.row)
         self.clients = Clients(settings, self.strategy, self.row, self.commands.run)
-        self.hub = Hub(self.strategy, self.row, settings.feed_backlog, self.welcome)
+        self.hub = Hub(
+            self.strategy,
+            self.row,
+            settings.feed_backlog,
+            settings.write_delay_ms / 1000,
+            Packer(settings.compression_min_bytes),
+            self.welcome,
+        )
         self.feed = NatsFeed(settings, nats_urls, self.row, self.hub.receive, lambda: self.hub.backlog)
         self.sensor = Sensor(self.row, self.count_greenlets, self.publish_details)
 
     def start(self) -> None:
         """Start what runs for the life of the worker, and give the feed a moment to come up."""
-        for run in (self.clients.clock, self.clients.reaper, self.hub.run, self.feed.run, self.sensor.run):
+        for run in (
+            self.clients.clock,
+            self.clients.reaper,
+            self.hub.run,
+            self.feed.run,
+            self.sensor.run,
+            self.sensor.watch_stalls,
+        ):
             part = gevent.spawn(run)
             part.link(self._ended)
             self._parts.append(part)
@@ -100,15 +115,16 @@ class Services:
         Board.release(self.row)
         self.row.refused_by("handshake")
 
-    def open(self, descriptor: int, early: bytes, peer: str) -> None:
+    def open(self, descriptor: int, early: bytes, peer: str, deflate: int) -> None:
         """Make a connection of an upgraded socket, in the slot that `admit` took.
 
         Args:
             descriptor: of the socket; it has a new owner from here on.
             early: what the client sent behind its handshake.
             peer: the client's address, for logs.
+            deflate: the window agreed for compression, in bits; 0: none.
         """
-        conn = self.clients.open(descriptor, peer)
+        conn = self.clients.open(descriptor, peer, deflate)
         conn.reply(self.welcome(conn))
         conn.start(early)
 
@@ -132,6 +148,7 @@ class Services:
                     "command_burst": settings.command_burst,
                     "max_errors": settings.max_errors,
                     "outbox_bytes": settings.outbox_bytes,
+                    "outbox_frames": settings.outbox_frames,
                     "idle_seconds": settings.idle_seconds,
                 },
             )

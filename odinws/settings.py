@@ -104,8 +104,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     outbox_bytes: Annotated[
         int,
-        Meta(ge=1024, le=1 << 30, description="bytes that wait for a slow socket before it closes with 4008"),
+        Meta(ge=1024, le=1 << 30, description="bytes that wait for a slow socket before the policy acts"),
     ] = field(name="WS_OUTBOX_BYTES", default=1 << 20)
+    outbox_frames: Annotated[
+        int, Meta(ge=16, le=10_000_000, description="frames that wait for a socket before the policy acts")
+    ] = field(name="WS_OUTBOX_FRAMES", default=8192)
+    slow_policy: Annotated[
+        Literal["disconnect", "conflate", "drop-oldest"],
+        Meta(description="what becomes of a client whose outbox is full"),
+    ] = field(name="WS_SLOW_POLICY", default="disconnect")
+    write_delay_ms: Annotated[
+        float, Meta(ge=0, le=1000, description="milliseconds to wait for more messages before a pass")
+    ] = field(name="WS_WRITE_DELAY_MS", default=0.0)
+    compression: Annotated[bool, Meta(description="offer permessage-deflate")] = field(
+        name="WS_COMPRESSION", default=True
+    )
+    compression_min_bytes: Annotated[
+        int, Meta(ge=0, le=1 << 30, description="shorter messages are not compressed")
+    ] = field(name="WS_COMPRESSION_MIN_BYTES", default=256)
     outbox_seconds: Annotated[
         float, Meta(gt=0, le=3600, description="seconds a socket may take nothing before it closes with 4008")
     ] = field(name="WS_OUTBOX_SECONDS", default=10.0)
@@ -199,7 +215,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         given: dict[str, Any] = {name: text for name in known if (text := environ.get(name, "").strip())}
         for name, text in given.items():
             _check_unicode(name, text)
-        for name in ("LOG_LEVEL", "LOG_FORMAT", "WS_SHARD_STRATEGY", "WS_SHARD_KEY"):
+        for name in ("LOG_LEVEL", "LOG_FORMAT", "WS_SHARD_STRATEGY", "WS_SHARD_KEY", "WS_SLOW_POLICY"):
             if name in given:
                 given[name] = given[name].lower()
         if "JS_STREAM_MAX_AGE" in given:

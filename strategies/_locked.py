@@ -82,10 +82,11 @@ class LockedStrategy(ShardStrategy[C]):
         with shard.lock:
             return shard.unsubscribe(conn, channel)
 
-    def batches(self, channel: str) -> Generator[Sequence[C], None, None]:
+    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[C], None, None]:
         shards = self._shards if self._by_connection else (self._shard_of(channel),)
-        for shard in shards:
+        first = turn % len(shards)
+        for shard in (*shards[first:], *shards[:first]):
             with shard.lock:
                 entry = shard.channels.get(channel)
                 if entry is not None:
-                    yield from entry.walk(entry.snapshot(), self._batch_size)
+                    yield from entry.walk(entry.snapshot(), self._batch_size, turn)

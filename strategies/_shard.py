@@ -33,9 +33,14 @@ class Channel(Generic[C]):
             self._snapshot = tuple(self.subscribers)
         return self._snapshot
 
-    def walk(self, snapshot: tuple[C, ...], size: int) -> Iterator[Sequence[C]]:
-        """Yield a snapshot of this channel in batches of at most `size`, without those who left since."""
-        for start in range(0, len(snapshot), size):
+    def walk(self, snapshot: tuple[C, ...], size: int, turn: int) -> Iterator[Sequence[C]]:
+        """Yield a snapshot of this channel in batches of at most `size`, without those who left since.
+
+        The batch to begin with moves on by one with each `turn`, so that nobody is always last.
+        """
+        count = -(-len(snapshot) // size)
+        for index in range(turn, turn + count):
+            start = index % count * size
             batch = snapshot[start : start + size]
             if self._snapshot is not snapshot:
                 batch = tuple([conn for conn in batch if conn in self.subscribers])

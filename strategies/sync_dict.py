@@ -34,7 +34,7 @@ class SyncDict(ShardStrategy[C]):
     def unsubscribe(self, conn: C, channel: str) -> bool:
         return self._shard.unsubscribe(conn, channel)
 
-    def batches(self, channel: str) -> Generator[Sequence[C], None, None]:
+    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[C], None, None]:
         entry = self._shard.channels.get(channel)
         if entry is not None:
-            yield from entry.walk(entry.snapshot(), self._batch_size)
+            yield from entry.walk(entry.snapshot(), self._batch_size, turn)

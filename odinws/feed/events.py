@@ -40,6 +40,7 @@ class NewEpoch(NamedTuple):
     """From here on `seq` counts anew, under this name."""
 
     epoch: str
+    channel: None = None  # it concerns all of them
 
 
 FeedEvent = Message | Lost | NewEpoch

@@ -1,0 +1,49 @@
+"""What waits between the feed and the hub: bounded, in order, and what had no room is told. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from odinws.feed.events import FeedEvent, Lost, Message
+
+
+class Backlog:
+    """Events of the feed that no pass has taken yet.
+
+    Args:
+        limit: how many may wait. A message beyond it is dropped; a `Lost` takes its place behind what waits.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._waiting: deque[FeedEvent] = deque()
+        self._dropped: dict[str, Lost] = {}  # channel -> what had no room since the last event that had
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._dropped)
+
+    def put(self, event: FeedEvent) -> bool:
+        """Queue an event. False: there was no room, and it will be told as lost."""
+        if isinstance(event, Message) and len(self._waiting) >= self._limit:
+            known = self._dropped.get(event.channel)
+            first = event.seq if known is None else known.first
+            self._dropped[event.channel] = Lost(event.channel, first, event.seq, "overflow")
+            return False
+        self._tell()
+        self._waiting.append(event)
+        return True
+
+    def take(self, most: int) -> list[FeedEvent]:
+        """The next events, at most `most`. An event that concerns all channels comes alone."""
+        if not self._waiting:
+            self._tell()
+        taken: list[FeedEvent] = []
+        while self._waiting and len(taken) < most:
+            if self._waiting[0].channel is None:
+                return taken or [self._waiting.popleft()]
+            taken.append(self._waiting.popleft())
+        return taken
+
+    def _tell(self) -> None:
+        self._waiting.extend(self._dropped.values())
+        self._dropped.clear()

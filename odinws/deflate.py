@@ -1,0 +1,114 @@
+"""permessage-deflate (RFC 7692) without context takeover: each message stands for itself. Pure.
+
+So a message is compressed once and shared by all connections with the same window, and a connection
+holds no compressor. What clients send is inflated within a bound.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+from odinws.closing import CloseReason
+from odinws.errors import FrameError
+
+_TAIL = b"\x00\x00\xff\xff"  # taken from the end of each message, and put back (7.2.1, 7.2.2)
+_NAME = "permessage-deflate"
+_MAX_BITS = 15
+_MIN_BITS = 9  # zlib has no window of 8 bits
+_LEVEL = 6
+
+
+class Agreement(NamedTuple):
+    """What was agreed in the handshake.
+
+    Attributes:
+        bits: size of the server's window, 9 to 15; 0: no compression.
+        header: the `Sec-WebSocket-Extensions` of the answer; "" without compression.
+    """
+
+    bits: int
+    header: str
+
+
+NONE = Agreement(0, "")
+
+
+def negotiate(offers: str) -> Agreement:
+    """Take the first offer that can be had (7.1); none is an answer too.
+
+    Args:
+        offers: the client's `Sec-WebSocket-Extensions`, "" without one.
+    """
+    for offer in offers.split(","):
+        name, *parameters = (part.strip() for part in offer.split(";"))
+        if name.lower() == _NAME:
+            agreement = _take(parameters)
+            if agreement is not None:
+                return agreement
+    return NONE
+
+
+def _take(parameters: list[str]) -> Agreement | None:
+    bits = _MAX_BITS
+    seen: set[str] = set()
+    for parameter in parameters:
+        name, has_value, value = parameter.partition("=")
+        name, value = name.strip().lower(), value.strip().strip('"')
+        if name in seen:
+            return None
+        seen.add(name)
+        match name:
+            case "server_no_context_takeover" | "client_no_context_takeover":
+                if has_value:
+                    return None
+            case "client_max_window_bits":  # any window of the client's can be inflated
+                if has_value and not _is_bits(value):
+                    return None
+            case "server_max_window_bits":
+                if not _is_bits(value) or int(value) < _MIN_BITS:
+                    return None
+                bits = int(value)
+            case _:
+                return None
+    header = f"{_NAME}; server_no_context_takeover; client_no_context_takeover"
+    if "server_max_window_bits" in seen:
+        header += f"; server_max_window_bits={bits}"
+    return Agreement(bits, header)
+
+
+def _is_bits(value: str) -> bool:
+    return value.isascii() and value.isdecimal() and len(value) <= 2 and 8 <= int(value) <= _MAX_BITS
+
+
+class Deflater:
+    """Compresses messages, each without regard to those before it.
+
+    Args:
+        bits: size of the window, 9 to 15.
+    """
+
+    def __init__(self, bits: int) -> None:
+        self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -bits)
+
+    def deflate(self, payload: bytes) -> bytes:
+        """The payload of a frame whose first reserved bit is set."""
+        # A full flush forgets what was before: cheaper than a new compressor, which clears 256 KB.
+        compressor = self._compressor
+        return (compressor.compress(payload) + compressor.flush(zlib.Z_FULL_FLUSH))[: -len(_TAIL)]
+
+
+def inflate(payload: bytes, max_bytes: int) -> bytes:
+    """What a client's compressed message says.
+
+    Raises:
+        FrameError: it is more than `max_bytes` (nothing beyond that is inflated), or no deflate stream.
+    """
+    inflater = zlib.decompressobj(-_MAX_BITS)
+    try:
+        message = inflater.decompress(payload + _TAIL, max_bytes + 1)
+    except zlib.error as error:
+        raise FrameError(CloseReason.BAD_TEXT, f"not a deflate stream: {error}") from None
+    if len(message) > max_bytes:
+        raise FrameError(CloseReason.TOO_BIG, f"message above {max_bytes} bytes")
+    return message

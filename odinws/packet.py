@@ -1,0 +1,110 @@
+"""What a pass sends: frames that are made once and shared by all who get them. Pure.
+
+A connection whose socket takes everything needs only the joined bytes. One whose socket does not needs
+to know which frames are in them, to give some up and tell the client which: so the frames go along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from odinws import frames
+from odinws.deflate import Deflater
+
+
+class Entry(NamedTuple):
+    """One frame.
+
+    Attributes:
+        channel: what it belongs to; None: it is no data, and is never given up.
+        first, last: the sequences it tells of: one message, or a gap.
+        messages: 1 for a message, 0 for a gap.
+    """
+
+    frame: bytes
+    channel: str | None = None
+    first: int = 0
+    last: int = 0
+    messages: int = 0
+
+
+class Bundle(NamedTuple):
+    """Frames that go out together.
+
+    Attributes:
+        data: all frames, joined.
+        entries: the same, one by one.
+    """
+
+    data: bytes
+    entries: Sequence[Entry]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> Bundle:
+        """A bundle of frames that are made already."""
+        return cls(b"".join([entry.frame for entry in entries]), entries)
+
+    @classmethod
+    def control(cls, frame: bytes) -> Bundle:
+        """A bundle of one frame that is no data."""
+        return cls(frame, (Entry(frame),))
+
+
+class Text(NamedTuple):
+    """One message of a channel before it is framed. Attributes as in `Entry`."""
+
+    payload: bytes
+    channel: str
+    first: int
+    last: int
+    messages: int
+
+
+class Packer:
+    """Frames messages, compressed for those who agreed on it.
+
+    Args:
+        min_deflate_bytes: shorter payloads are not compressed: they would hardly shrink.
+    """
+
+    def __init__(self, min_deflate_bytes: int) -> None:
+        self._min_deflate_bytes = min_deflate_bytes
+        self._deflaters: dict[int, Deflater] = {}
+
+    def plain(self, texts: Sequence[Text]) -> Bundle:
+        """The frames as they are."""
+        return Bundle.of([Entry(frames.text(text.payload), *text[1:]) for text in texts])
+
+    def deflated(self, texts: Sequence[Text], bits: int) -> Bundle:
+        """The frames for connections with a window of `bits`."""
+        return Bundle.of([Entry(self._deflate(text.payload, bits), *text[1:]) for text in texts])
+
+    def _deflate(self, payload: bytes, bits: int) -> bytes:
+        if len(payload) >= self._min_deflate_bytes:
+            deflater = self._deflaters.get(bits)
+            if deflater is None:
+                deflater = self._deflaters[bits] = Deflater(bits)
+            small = deflater.deflate(payload)
+            if len(small) < len(payload):
+                return frames.text(small, deflated=True)
+        return frames.text(payload)
+
+
+class Packet:
+    """The messages of one channel in one pass, framed once, and compressed once if anyone wants that."""
+
+    __slots__ = ("_deflated", "_packer", "_texts", "plain")
+
+    def __init__(self, packer: Packer, texts: Sequence[Text]) -> None:
+        self._packer = packer
+        self._texts = texts
+        self._deflated: dict[int, Bundle] = {}
+        self.plain = packer.plain(texts)
+
+    def deflated(self, bits: int) -> Bundle:
+        """The frames for connections with a window of `bits`; made once for all of them."""
+        bundle = self._deflated.get(bits)
+        if bundle is None:
+            bundle = self._deflated[bits] = self._packer.deflated(self._texts, bits)
+        return bundle
