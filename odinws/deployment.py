@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import signal
+import resource
 import sys
 from typing import Any
 
@@ -18,6 +19,7 @@ from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
 from odinws.settings import Settings, without_credentials
 
+_SPARE_FILES = 200  # that a worker needs besides its connections
 _DETAILS_BYTES = 8 << 10
 _DETAILS_BYTES_PER_SHARD = 320
 
@@ -54,6 +56,7 @@ class Deployment:
     def on_starting(self, server: Any) -> None:
         """Start the embedded NATS and the demo feed, if they are wanted."""
         logs.configure(self.settings.log_level, self.settings.log_format)
+        self._raise_file_limit()
         if self.settings.embedded_nats or self.settings.runs_demo_feed:
             try:
                 self._companion = Companion.start(
@@ -68,6 +71,20 @@ class Deployment:
                 sys.exit(f"odinws: {error}")
             if self.settings.embedded_nats:
                 self.nats_urls = [self._companion.nats_url]
+
+    def _raise_file_limit(self) -> None:
+        """Take as many file descriptors as this process may, and say so if they are too few."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        share = self.settings.max_connections // self.settings.workers
+        if share + _SPARE_FILES > hard:
+            log.warning(
+                "too few open files for WS_MAX_CONNECTIONS",
+                open_files_per_worker=hard,
+                needed_per_worker=share + _SPARE_FILES,
+                hint="raise `ulimit -n`, or WS_WORKERS",
+            )
 
     def when_ready(self, server: Any) -> None:
         """Say what runs and how to stop it."""

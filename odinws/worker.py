@@ -17,6 +17,7 @@ from gunicorn.http.wsgi import base_environ
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import VERSION
 
+from odinws.balance import Balance
 from odinws.handover import Handler
 
 _NOTIFY_SECONDS = 1.0
@@ -62,10 +63,12 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         services.start()
         servers = [self._serve(sock) for sock in self.sockets]
         services.count_requests = lambda: sum(len(server.pool) for server in servers)
+        services.on_opened = Balance(services.board, services.row, servers).opened
         services.row.accepting = 1
         while self.alive:
             self.notify()
             stopping.wait(_NOTIFY_SECONDS)
+        services.row.accepting = 0
         for server in servers:
             server.close()
         stops = [gevent.spawn(server.stop, _REQUEST_SECONDS) for server in servers]

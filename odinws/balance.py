@@ -1,0 +1,69 @@
+"""An even spread of connections over the workers of a server.
+
+All workers accept from one socket, and the kernel does not care whose turn it is: long-lived connections
+pile up unevenly. So a worker that holds clearly more than the one with the fewest steps aside for a
+moment, and another one takes the next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import gevent
+from gevent.baseserver import BaseServer
+
+from odinws.board import Board, Row
+
+_SLACK = 8  # connections ahead that are no reason to step aside
+_SLACK_SHARE = 0.01
+_LOOK_SECONDS = 0.005
+_ASIDE_SECONDS = 0.25  # then it takes at least one, whatever the others do
+_ALIVE_SECONDS = 3.0  # a worker whose last sample is older does not count
+
+
+class Balance:
+    """Lets one worker step aside.
+
+    Args:
+        board: of the server; row: of this worker.
+        servers: what accepts.
+    """
+
+    def __init__(self, board: Board, row: Row, servers: Sequence[BaseServer]) -> None:
+        self._board = board
+        self._row = row
+        self._servers = servers
+        self._aside = False
+
+    def opened(self) -> None:
+        """Look whether it is another's turn. Call it for each new connection."""
+        if not self._aside and self._is_ahead():
+            self._aside = True
+            for server in self._servers:
+                server.stop_accepting()
+            gevent.spawn(self._wait)
+
+    def _wait(self) -> None:
+        until = time.monotonic() + _ASIDE_SECONDS
+        while self._is_ahead() and time.monotonic() < until:
+            gevent.sleep(_LOOK_SECONDS)
+        self._aside = False
+        if self._row.accepting:
+            for server in self._servers:
+                server.start_accepting()
+
+    def _is_ahead(self) -> bool:
+        fewest = self._fewest_elsewhere()
+        return fewest is not None and self._row.connections > fewest * (1 + _SLACK_SHARE) + _SLACK
+
+    def _fewest_elsewhere(self) -> int | None:
+        since = time.time() - _ALIVE_SECONDS
+        return min(
+            (
+                row.connections
+                for _, row in self._board.living()
+                if row.accepting and row.beat > since and row.pid != self._row.pid
+            ),
+            default=None,
+        )
