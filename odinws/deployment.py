@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-import signal
 import resource
+import signal
 import sys
 from typing import Any
 
