@@ -1,7 +1,7 @@
 """One client: its socket, its reader, its outbox, and one idempotent end.
 
 A connection at rest holds no greenlet and no buffer: only itself, its socket, a read watcher and its
-set of channels. Callbacks of the watchers run in the event loop and never block; a command that may
+dict of channels. Callbacks of the watchers run in the event loop and never block; a command that may
 wait runs in a greenlet of its owner.
 
 States: OPEN -> CLOSING (a close frame is on its way, nothing else is said) -> CLOSED (the descriptor is
@@ -113,7 +113,7 @@ class Connection:
         self.id = conn_id
         self.peer = peer
         self.deflate = deflate
-        self.channels: set[str] = set()  # written by the strategy alone
+        self.channels: dict[str, None] = {}  # written by the strategy alone
         self.state = State.OPEN
         self.reason: CloseReason | None = None
         self.due: list[Bundle] | None = None  # of the pass under way, see hub

@@ -80,7 +80,7 @@ class Shard(Generic[C]):
             return False
         entry.add(conn)
         # The channel's own string: otherwise a parsed copy would stay for each client and subscription.
-        conn.channels.add(entry.name)
+        conn.channels[entry.name] = None
         return True
 
     def unsubscribe(self, conn: C, channel: str) -> bool:
@@ -89,7 +89,7 @@ class Shard(Generic[C]):
         if entry is None or conn not in entry.subscribers:
             return False
         entry.remove(conn)
-        conn.channels.discard(channel)
+        conn.channels.pop(channel, None)
         if not entry.subscribers:
             del self.channels[channel]
         return True

@@ -37,8 +37,11 @@ class Subscriber(Protocol):
 
     id: str
     """Unique among the members of a worker, and constant. It decides the shard of the membership."""
-    channels: set[str]
-    """Its subscriptions. Created empty by the owner, written only by the strategy."""
+    channels: dict[str, None]
+    """Its subscriptions. Created empty by the owner, written only by the strategy.
+
+    A dict, because a set of five takes 728 bytes in CPython, and a dict of five 184 (`sys.getsizeof`).
+    """
 
 
 C = TypeVar("C", bound=Subscriber)

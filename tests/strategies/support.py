@@ -24,7 +24,7 @@ class Conn:
 
     def __init__(self, id: str) -> None:  # noqa: A002 -- the name of the attribute
         self.id = id
-        self.channels: set[str] = set()
+        self.channels: dict[str, None] = {}
 
     def __repr__(self) -> str:
         return f"<{self.id}>"
@@ -233,7 +233,7 @@ class Model:
             assert len(seen) == len(set(seen))
             assert set(seen) == subscribers
         for conn in members:
-            assert conn.channels == {name for name, conns in self.subscribers.items() if conn in conns}
+            assert conn.channels.keys() == {name for name, conns in self.subscribers.items() if conn in conns}
         shards = self.strategy.shards()
         assert sum(shard.connections for shard in shards) == len(self.members)
         assert sum(shard.subscriptions for shard in shards) == sum(map(len, self.subscribers.values()))
