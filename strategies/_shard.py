@@ -33,7 +33,7 @@ class Channel(Generic[C]):
             self._snapshot = tuple(self.subscribers)
         return self._snapshot
 
-    def walk(self, snapshot: tuple[C, ...], size: int, turn: int) -> Iterator[Sequence[C]]:
+    def walk(self, snapshot: tuple[C, ...], size: int, turn: int = 0) -> Iterator[Sequence[C]]:
         """Yield a snapshot of this channel in batches of at most `size`, without those who left since.
 
         The batch to begin with moves on by one with each `turn`, so that nobody is always last.

@@ -23,6 +23,16 @@ def test_a_walk_meets_each_subscriber_once_in_batches(arm: Arm, count: int) -> N
     assert set(met) == set(conns)
 
 
+def test_turns_change_who_comes_first_and_nothing_else(arm: Arm) -> None:
+    """Every turn meets each subscriber once, and over the turns many are first."""
+    strategy = arm.make(batch_size=3)
+    conns = populate(strategy, 60, "x")
+    walks = [[conn for batch in strategy.batches("x", turn) for conn in batch] for turn in range(64)]
+    assert all(len(met) == 60 and set(met) == set(conns) for met in walks)
+    assert len({met[0] for met in walks}) >= 10
+    assert len({met[-1] for met in walks}) >= 10
+
+
 def test_a_walk_is_a_generator_that_starts_with_the_first_batch(arm: Arm) -> None:
     """A walk that was made and not begun holds nothing, and sees who subscribes before it begins."""
     strategy = arm.make()

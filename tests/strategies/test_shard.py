@@ -51,6 +51,19 @@ def test_a_walk_without_changes_yields_slices() -> None:
     assert batches == [conns[0:2], conns[2:4], conns[4:5]]
 
 
+def test_each_turn_begins_with_the_next_batch_and_goes_round() -> None:
+    """With as many turns as there are batches each batch is first once and last once."""
+    channel, conns = channel_of(5)
+    walks = [[list(batch) for batch in channel.walk(channel.snapshot(), 2, turn)] for turn in range(4)]
+    first, second, third = conns[0:2], conns[2:4], conns[4:5]
+    assert walks == [
+        [first, second, third],
+        [second, third, first],
+        [third, first, second],
+        [first, second, third],
+    ]
+
+
 def test_a_walk_leaves_out_who_left_and_skips_empty_batches() -> None:
     """After a change each later batch is filtered, also when another reader has built a new snapshot."""
     channel, conns = channel_of(8)
