@@ -195,6 +195,8 @@ class _Session:
         self._settings = feed._settings
         self._client = Client()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # A session that fails on its way up never reads it, and asyncio would complain.
+        self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         self._heard = time.monotonic()
         self._consumer_seq = 0
         self._seeds_to = 0  # messages up to here only tell the latest seq of their channel
@@ -249,12 +251,12 @@ class _Session:
         # A stream with less in it than we saw was restored from an older copy: its numbers come again.
         if epoch != status.epoch or status.last_seq > state.last_seq:
             feed._enter_epoch(epoch, anew=True)
-        resume = status.last_seq > 0
-        if resume and state.first_seq > status.last_seq + 1:
+            # Clients are promised all that comes behind it, even if this session ends before it is ready.
+            status.last_seq = self._seeds_to = state.last_seq
+        elif state.first_seq > status.last_seq + 1:
             self._expired(status.last_seq + 1, state.first_seq - 1)
             status.last_seq = state.first_seq - 1  # told once is enough
         self._whole_stream = info.config.subjects == [feed._subjects]
-        self._seeds_to = 0 if resume else state.last_seq
         inbox = self._client.new_inbox()
         await self._client.subscribe(
             inbox,
@@ -262,17 +264,17 @@ class _Session:
             pending_msgs_limit=_PENDING_MESSAGES,
             pending_bytes_limit=_PENDING_BYTES,
         )
-        await self._consume(js, inbox, resume)
+        await self._consume(js, inbox)
         return True
 
-    async def _consume(self, js: JetStreamContext, inbox: str, resume: bool) -> None:
-        status = self._feed.status
-        await js.add_consumer(
+    async def _consume(self, js: JetStreamContext, inbox: str) -> None:
+        seeds = self._seeds_to > 0
+        info = await js.add_consumer(
             self._settings.stream_name,
             ConsumerConfig(
                 deliver_subject=inbox,
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE if resume else DeliverPolicy.LAST_PER_SUBJECT,
-                opt_start_seq=status.last_seq + 1 if resume else None,
+                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT if seeds else DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=None if seeds else self._feed.status.last_seq + 1,
                 filter_subject=self._feed._subjects,
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
@@ -283,7 +285,7 @@ class _Session:
                 num_replicas=1,
             ),
         )
-        if resume or not self._seeds_to:
+        if not seeds or info.num_pending == 0:  # a stream may have forgotten all it ever had
             self._ready("jetstream")
 
     async def _stream(self, js: JetStreamContext) -> StreamInfo:
@@ -341,9 +343,8 @@ class _Session:
             if channel is not None:
                 feed._last[channel] = seq
         else:
-            last = feed.status.last_seq
-            if self._whole_stream and last and seq > last + 1 and seq > self._seeds_to + 1:
-                self._expired(max(last, self._seeds_to) + 1, seq - 1)
+            if self._whole_stream and seq > feed.status.last_seq + 1:
+                self._expired(feed.status.last_seq + 1, seq - 1)
             if channel is not None:
                 feed._take(channel, seq, ts_ns // 1_000_000, msg.data)
         feed.status.last_seq = max(feed.status.last_seq, seq)
