@@ -126,9 +126,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         version = self.environ.get("HTTP_SEC_WEBSOCKET_VERSION", "")
         if version not in self.SUPPORTED_VERSIONS:
             headers = (("Sec-WebSocket-Version", ", ".join(self.SUPPORTED_VERSIONS)),)
-            raise HandshakeError(
-                426, f"WebSocket version {version[:20]!r} is not supported, 13 is", headers
-            )
+            raise HandshakeError(426, f"WebSocket version {version[:20]!r} is not supported, 13 is", headers)
         if self.content_length or self.headers.get("Transfer-Encoding"):
             raise HandshakeError(400, "an upgrade request has no body")
         if self.request_version != "HTTP/1.1":
