@@ -1,4 +1,4 @@
-"""The JetStream stream behind the feed: made when it is missing, looked at when it is there, never altered."""
+"""The JetStream stream behind the feed: made when missing, looked at when there, never altered."""
 
 from __future__ import annotations
 
