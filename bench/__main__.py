@@ -23,7 +23,7 @@ from bench.trial import Trial
 
 console = Console()
 # Tables are wide; a pipe has no width of its own.
-WIDE = 200
+WIDE = 230
 
 
 @click.group()

@@ -89,10 +89,17 @@ def _notes(results: Sequence[Result]) -> list[str]:
         notes += _stalled(result)
         if result["delivered_share"] is not None and result["delivered_share"] < 0.98:
             notes.append(f"saturated: {result['delivered_share']:.0%} of what was due")
-        if result["noisy"]:
-            notes.append(f"noisy: {result['foreign_cores']:.1f} cores used by others")
     counted = {note: notes.count(note) for note in dict.fromkeys(notes)}
-    return [note if count == 1 else f"{note} (x{count})" for note, count in counted.items()]
+    said = [note if count == 1 else f"{note} (x{count})" for note, count in counted.items()]
+    return [*said, *_noise(results)]
+
+
+def _noise(results: Sequence[Result]) -> list[str]:
+    """One note for all rounds that the machine's other processes disturbed; empty when none was."""
+    noisy = [result["foreign_cores"] for result in results if result["status"] == "ok" and result["noisy"]]
+    if not noisy:
+        return []
+    return [f"noisy: others used up to {max(noisy):.1f} cores in {len(noisy)} of {len(results)} rounds"]
 
 
 def _ratio(of: Mapping[int, float], to: Mapping[int, float]) -> Ratio | None:

@@ -199,8 +199,7 @@ class Connection:
         self._stalled_since = self._owner.now
         self._write = self._owner.event_hub.loop.io(self._sock.fileno(), _WRITE)
         self._write.start(self._writable)
-        if not self.state:
-            self._owner.schedule(self, min(self._owner.outbox_seconds, self._owner.heartbeat_seconds))
+        self._owner.schedule(self, min(self._owner.outbox_seconds, self._owner.heartbeat_seconds))
 
     def _writable(self) -> None:
         outbox = self._outbox
@@ -361,8 +360,7 @@ class Connection:
     def abort(self) -> None:
         """End at once: what the kernel has not taken yet is given up."""
         self.close(CloseReason.GOING_AWAY)
-        if self.state is not State.CLOSED:
-            self._release()
+        self._release()
 
     def _say(self, goodbye: bytes) -> None:
         """Send the last bytes; a peer that is gone shows itself at the next read."""
@@ -400,11 +398,8 @@ class Connection:
             self._release()
 
     def _release(self) -> None:
-        """Give the descriptor and all memory back. Idempotent."""
+        """Give the descriptor and all memory back, after `close`. Idempotent."""
         if self.state is State.CLOSED:
-            return
-        if self.state is State.OPEN:
-            self.close(CloseReason.GONE)
             return
         self.state = State.CLOSED
         self._drop_outbox()

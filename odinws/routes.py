@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request, send_from_directory
+from werkzeug.exceptions import MethodNotAllowed
 
 from odinws import deflate, metrics, report
 from odinws.admission import Refuse
@@ -129,9 +130,11 @@ def unknown_path(_: Any) -> Response:
 
 
 @routes.app_errorhandler(405)
-def wrong_method(_: Any) -> Response:
+def wrong_method(error: MethodNotAllowed) -> Response:
     """Say what is allowed."""
-    return _error(405, "method_not_allowed", f"{request.method} is not allowed here, GET is")
+    response = _error(405, "method_not_allowed", f"{request.method} is not allowed here, GET is")
+    response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+    return response
 
 
 def _error(status: int, code: str, message: str) -> Response:

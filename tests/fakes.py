@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import os
 import socket
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ import gevent.socket
 import hypothesis
 from hypothesis import strategies as st
 
+from odinws.board import Totals
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
 from tests import wire
@@ -74,6 +77,17 @@ def running(function: Callable[[], Any]) -> Iterator[gevent.Greenlet]:
         greenlet.kill()
 
 
+def fill(totals: Totals, numbers: Iterator[int]) -> None:
+    """Give every field, and every element of the arrays, a value of its own."""
+    for name, _ in Totals._fields_:
+        value = getattr(totals, name)
+        if isinstance(value, ctypes.Array):
+            for index in range(len(value)):
+                value[index] = next(numbers)
+        else:
+            setattr(totals, name, next(numbers))
+
+
 def forked(function: Callable[[], object]) -> int:
     """Run a function in a forked process, which exits with 0, or with 1 if it raised. Returns its pid."""
     pid = os.fork()
@@ -82,6 +96,9 @@ def forked(function: Callable[[], object]) -> int:
         try:
             function()
             status = 0
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             os._exit(status)
     return pid
@@ -209,30 +226,39 @@ class Peer:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = gevent.socket.socket(sock.family, sock.type, fileno=sock.detach())
         self.sock.settimeout(SECONDS)
+        self._found: list[wire.Frame] = []
         self._rest = b""
 
     def send(self, data: bytes) -> None:
         """Send everything."""
         self.sock.sendall(data)
 
+    def _receive(self) -> bool:
+        chunk = self.sock.recv(1 << 16)
+        found, self._rest = wire.split(self._rest + chunk)
+        self._found += found
+        return bool(chunk)
+
+    def next(self) -> wire.Frame:
+        """The next frame, whatever follows it."""
+        while not self._found:
+            assert self._receive(), f"the stream ended with {self._rest!r}"
+        return self._found.pop(0)
+
     def frames(self, count: int) -> list[wire.Frame]:
-        """The next `count` frames, no more, and no bytes of another one after them."""
-        found, rest = wire.split(self._rest)
-        while len(found) < count:
-            chunk = self.sock.recv(1 << 16)
-            assert chunk, f"the stream ended after {found}, {rest!r}"
-            self._rest += chunk
-            found, rest = wire.split(self._rest)
+        """The next `count` frames, when no whole one has come behind them yet."""
+        while len(self._found) < count:
+            assert self._receive(), f"the stream ended after {self._found} with {self._rest!r}"
+        found, self._found = self._found, []
         assert len(found) == count, found
-        self._rest = rest
         return found
 
     def to_end(self) -> list[wire.Frame]:
         """All frames until the server's end of the stream, which must not fall into one of them."""
-        while chunk := self.sock.recv(1 << 16):
-            self._rest += chunk
-        found, self._rest = wire.split(self._rest)
+        while self._receive():
+            pass
         assert self._rest == b"", f"the stream ends within a frame: {self._rest[:40]!r}"
+        found, self._found = self._found, []
         return found
 
     def close(self) -> None:

@@ -194,14 +194,21 @@ def test_the_server_comes_back_under_the_same_url(
     temporary_root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A killed nats-server is started again at its address, and that is logged to the arbiter's stderr."""
+    said: list[str] = []
+
+    def logged() -> bool:
+        said.append(capfd.readouterr().err)
+        return "\n" in "".join(said)
+
     companion = Companion.start(embedded=True, demo=False, log_format="json")
     try:
         traces = Traces.of(companion.pid, companion.nats_url, temporary_root)
         os.kill(traces.nats_pid, signal.SIGKILL)
         wait_for(lambda: not alive(traces.nats_pid) and traces.listening(), 10.0, "the server is back")
+        wait_for(logged, 10.0, "a line on stderr")
     finally:
         companion.close()
-    line = json.loads(capfd.readouterr().err.splitlines()[0])
+    line = json.loads("".join(said).splitlines()[0])
     assert line["event"] == f"nats-server ended with code -9, starting it again at {companion.nats_url}"
     assert line["level"] == "warning"
     assert line["timestamp"].endswith("Z")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import struct
@@ -21,6 +22,7 @@ from tests.fakes import SECONDS, FakeOwner, Peer, in_greenlet, settle
 
 SEND_BUFFER_BYTES = 4096  # the kernel doubles it; a socket holds little, so that outboxes fill
 BIG = frames.text(b"x" * 300_000)  # more than any of these sockets takes at once
+TEXT = frames.text(b"hello")
 LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -60,6 +62,16 @@ class Link:
         assert self.conn.send(BIG)
         assert self.conn._outbox is not None
 
+    def stuff(self) -> int:
+        """Fill the kernel's buffer with whole frames; returns how many."""
+        for count in itertools.count():
+            try:
+                sent = self.conn._sock.send(TEXT)
+            except BlockingIOError:
+                return count
+            assert sent == len(TEXT)
+        raise AssertionError
+
     def say(self, data: bytes) -> None:
         """The peer sends, and the connection hears it."""
         self.peer.send(data)
@@ -88,9 +100,6 @@ def received(*chunks: bytes) -> list[wire.Frame]:
     found, rest = wire.split(b"".join(chunks))
     assert rest == b""
     return found
-
-
-TEXT = frames.text(b"hello")
 
 
 # -- out -------------------------------------------------------------------------------------------
@@ -124,17 +133,27 @@ def test_a_half_sent_frame_is_finished_before_the_next(pair: Any) -> None:
 
 @in_greenlet
 def test_a_socket_that_takes_nothing_at_all() -> None:
-    """EAGAIN at the first byte is as good as a partial write."""
+    """EAGAIN at the first byte is as good as a partial write; a wake-up without room changes nothing."""
     link = Link()
-    link.fill()
-    outbox = link.conn._outbox
-    link.conn._drop_outbox()  # as if the kernel had taken just that frame, and were full now
+    before = link.stuff()
     assert link.conn.send(TEXT)
     assert link.conn._outbox is not None
+    link.conn._writable()
     assert link.conn._outbox.size_bytes == len(TEXT)
-    link.conn._writable()  # a wake-up without room changes nothing
-    assert link.conn._outbox.size_bytes == len(TEXT)
-    assert outbox is not None
+    assert link.peer.frames(before + 1) == received(*[TEXT] * (before + 1))
+
+
+@pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
+@in_greenlet
+def test_a_goodbye_that_the_socket_does_not_take(pair: Any) -> None:
+    """It waits for room as any other frame does."""
+    link = Link(pair)
+    before = link.stuff()
+    link.conn.close(CloseReason.GOING_AWAY)
+    assert link.conn._outbox is not None
+    link.expect_goodbye(CloseReason.GOING_AWAY, received(*[TEXT] * before))
+    link.say(wire.close(1001))
+    link.expect_closed(CloseReason.GOING_AWAY)
 
 
 @in_greenlet

@@ -201,6 +201,14 @@ def test_each_message_comes_with_the_byte_that_completes_it(
         fed += len(piece)
 
 
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
+def test_a_header_in_two_pieces(size: int) -> None:
+    """A header may be cut anywhere: nothing is decided before it is whole, and nothing is lost."""
+    whole = wire.frame(wire.BINARY, b"x" * size)
+    for cut in range(len(whole) - size + 1):
+        assert read(whole, [cut]) == [Message(Opcode.BINARY, b"x" * size)]
+
+
 def test_at_rest() -> None:
     """A reader is at rest only between messages, also when only a header byte or a fragment is held."""
     reader = FrameReader(100)

@@ -288,7 +288,18 @@ def test_addr(addr: str, host: str, port: int) -> None:
 
 @pytest.mark.parametrize(
     "addr",
-    ["3004", "host", "host:", "host:http", "host:-1", "host:९", "host:65536", "host:" + "9" * 5000, "a b:1", "h:1:"],
+    [
+        "3004",
+        "host",
+        "host:",
+        "host:http",
+        "host:-1",
+        "host:९",
+        "host:65536",
+        "host:" + "9" * 5000,
+        "a b:1",
+        "h:1:",
+    ],
 )
 def test_bad_addr(addr: str) -> None:
     """A port is needed, and is one."""

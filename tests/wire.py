@@ -135,6 +135,9 @@ class Peer:
     Args:
         port: of the server on 127.0.0.1.
         receive_buffer_bytes: SO_RCVBUF, set before the connection is made; None: the system's.
+
+    Attributes:
+        rest: what was read and is not a whole frame, or belongs to the next answer.
     """
 
     def __init__(self, port: int, receive_buffer_bytes: int | None = None) -> None:
@@ -143,7 +146,7 @@ class Peer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self.sock.settimeout(DEFAULT_SECONDS)
         self.sock.connect(("127.0.0.1", port))
-        self._rest = b""
+        self.rest = b""
         self._frames: list[Frame] = []
 
     def send(self, data: bytes) -> Self:
@@ -154,23 +157,23 @@ class Peer:
 
     def http(self) -> Http:
         """Read the head of an HTTP answer; status 0 if the server closed without one."""
-        data = self._rest
+        data = self.rest
         while b"\r\n\r\n" not in data:
             chunk = self._receive()
             if not chunk:
                 return Http(0, {}, data)
             data += chunk
-        head, _, self._rest = data.partition(b"\r\n\r\n")
+        head, _, self.rest = data.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-        return Http(int(first.split()[1]), headers, self._rest)
+        return Http(int(first.split()[1]), headers, self.rest)
 
     def body(self, answer: Http) -> bytes:
         """The body of an answer, by its Content-Length."""
         size = int(answer.headers["content-length"])
-        while len(self._rest) < size and (chunk := self._receive()):
-            self._rest += chunk
-        body, self._rest = self._rest[:size], self._rest[size:]
+        while len(self.rest) < size and (chunk := self._receive()):
+            self.rest += chunk
+        body, self.rest = self.rest[:size], self.rest[size:]
         return body
 
     def upgrade(self, early: bytes = b"", *, path: str = "/ws") -> Any:
@@ -181,7 +184,7 @@ class Peer:
         """
         self.send(request(path=path) + early)
         answer = self.http()
-        assert answer.status == 101, (answer, self._rest)
+        assert answer.status == 101, (answer, self.rest)
         assert answer.headers["sec-websocket-accept"] == ACCEPT
         welcome = self.next().json
         assert welcome["type"] == "welcome"
@@ -191,14 +194,14 @@ class Peer:
         """The next frame, control frames included; `END` at the end of the stream, also after a reset."""
         deadline = time.monotonic() + seconds
         while not self._frames:
-            self._frames, self._rest = split(self._rest)
+            self._frames, self.rest = split(self.rest)
             if self._frames:
                 break
             self.sock.settimeout(max(0.001, deadline - time.monotonic()))
             chunk = self._receive()
             if not chunk:
                 return END
-            self._rest += chunk
+            self.rest += chunk
         return self._frames.pop(0)
 
     def answer(self, *kinds: str, seconds: float = DEFAULT_SECONDS) -> Any:

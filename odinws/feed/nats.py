@@ -19,7 +19,6 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 import nats
 import nats.errors
@@ -32,16 +31,12 @@ from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
     DeliverPolicy,
-    DiscardPolicy,
-    RetentionPolicy,
-    StorageType,
-    StreamConfig,
-    StreamInfo,
 )
 from tenacity import AsyncRetrying, wait_random_exponential
 
 from odinws.board import Row
 from odinws.errors import FeedError
+from odinws.feed import stream
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
 from odinws.protocol import CHANNEL
 from odinws.settings import Settings, without_credentials
@@ -56,7 +51,6 @@ _STEADY_SECONDS = 5.0  # a session that lived this long starts the waits anew
 _BACKPRESSURE_SECONDS = 0.002
 _PENDING_MESSAGES = 1_000_000
 _PENDING_BYTES = 256 << 20
-_JETSTREAM_OFF_FOR_ACCOUNT = 10039
 
 log = structlog.get_logger("odinws.feed")
 
@@ -110,7 +104,7 @@ class NatsFeed:
         self._backlog = backlog
         self._high_water = settings.feed_backlog // 2
         self._prefix_length = len(settings.subject_prefix)
-        self._subjects = settings.subject_prefix + ">"
+        self._subjects = stream.subjects(settings)
         self._last: dict[str, int] = {}  # channel -> seq of its latest message
         self._core_seq = 0
 
@@ -195,6 +189,8 @@ class _Session:
         self._settings = feed._settings
         self._client = Client()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # A session that fails on its way up never reads it, and asyncio would complain.
+        self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         self._heard = time.monotonic()
         self._consumer_seq = 0
         self._seeds_to = 0  # messages up to here only tell the latest seq of their channel
@@ -238,23 +234,23 @@ class _Session:
         feed = self._feed
         js = self._client.jetstream(timeout=_CONNECT_SECONDS)
         try:
-            info = await self._stream(js)
+            info = await stream.find_or_create(js, self._settings)
         except nats.js.errors.APIError as error:
-            if error.err_code == _JETSTREAM_OFF_FOR_ACCOUNT:
+            if error.err_code == stream.JETSTREAM_OFF_FOR_ACCOUNT:
                 return False
             raise FeedError(f"stream {self._settings.stream_name}: {error.description}") from error
-        self._check(info)
+        self._report(stream.differences(info, self._settings))
         status, state = feed.status, info.state
-        epoch = _epoch(self._settings.stream_name, info)
+        epoch = stream.epoch(info)
         # A stream with less in it than we saw was restored from an older copy: its numbers come again.
         if epoch != status.epoch or status.last_seq > state.last_seq:
             feed._enter_epoch(epoch, anew=True)
-        resume = status.last_seq > 0
-        if resume and state.first_seq > status.last_seq + 1:
+            # Clients are promised all that comes behind it, even if this session ends before it is ready.
+            status.last_seq = self._seeds_to = state.last_seq
+        elif state.first_seq > status.last_seq + 1:
             self._expired(status.last_seq + 1, state.first_seq - 1)
             status.last_seq = state.first_seq - 1  # told once is enough
         self._whole_stream = info.config.subjects == [feed._subjects]
-        self._seeds_to = 0 if resume else state.last_seq
         inbox = self._client.new_inbox()
         await self._client.subscribe(
             inbox,
@@ -262,17 +258,24 @@ class _Session:
             pending_msgs_limit=_PENDING_MESSAGES,
             pending_bytes_limit=_PENDING_BYTES,
         )
-        await self._consume(js, inbox, resume)
+        await self._consume(js, inbox)
         return True
 
-    async def _consume(self, js: JetStreamContext, inbox: str, resume: bool) -> None:
+    def _report(self, differences: str) -> None:
         status = self._feed.status
-        await js.add_consumer(
+        if differences and differences != status.stream_differs:
+            name = self._settings.stream_name
+            log.warning("stream differs from the settings", stream=name, differs=differences)
+        status.stream_differs = differences
+
+    async def _consume(self, js: JetStreamContext, inbox: str) -> None:
+        seeds = self._seeds_to > 0
+        info = await js.add_consumer(
             self._settings.stream_name,
             ConsumerConfig(
                 deliver_subject=inbox,
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE if resume else DeliverPolicy.LAST_PER_SUBJECT,
-                opt_start_seq=status.last_seq + 1 if resume else None,
+                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT if seeds else DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=None if seeds else self._feed.status.last_seq + 1,
                 filter_subject=self._feed._subjects,
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
@@ -283,43 +286,8 @@ class _Session:
                 num_replicas=1,
             ),
         )
-        if resume or not self._seeds_to:
+        if not seeds or info.num_pending == 0:  # a stream may have forgotten all it ever had
             self._ready("jetstream")
-
-    async def _stream(self, js: JetStreamContext) -> StreamInfo:
-        settings = self._settings
-        try:
-            return await js.stream_info(settings.stream_name)
-        except nats.js.errors.NotFoundError:
-            log.info("creating stream", stream=settings.stream_name, subjects=self._feed._subjects)
-            return await js.add_stream(
-                StreamConfig(
-                    name=settings.stream_name,
-                    subjects=[self._feed._subjects],
-                    retention=RetentionPolicy.LIMITS,
-                    discard=DiscardPolicy.OLD,
-                    storage=StorageType.FILE,
-                    max_age=settings.stream_max_age_seconds,
-                    max_msgs=settings.stream_max_msgs,
-                    max_bytes=settings.stream_max_bytes,
-                    allow_direct=True,
-                )
-            )
-
-    def _check(self, info: StreamInfo) -> None:
-        """Report how the stream differs from the settings. It is never altered."""
-        settings, config = self._settings, info.config
-        wanted = {
-            "subjects": [self._feed._subjects],
-            "max_age": settings.stream_max_age_seconds,
-            "max_msgs": settings.stream_max_msgs,
-            "max_bytes": settings.stream_max_bytes,
-        }
-        found = {name: getattr(config, name) for name in wanted}
-        differs = ", ".join(f"{n} is {found[n]}, not {wanted[n]}" for n in wanted if found[n] != wanted[n])
-        if differs and differs != self._feed.status.stream_differs:
-            log.warning("stream differs from the settings", stream=settings.stream_name, differs=differs)
-        self._feed.status.stream_differs = differs
 
     async def _on_stream_message(self, msg: Msg) -> None:
         self._heard = time.monotonic()
@@ -341,9 +309,8 @@ class _Session:
             if channel is not None:
                 feed._last[channel] = seq
         else:
-            last = feed.status.last_seq
-            if self._whole_stream and last and seq > last + 1 and seq > self._seeds_to + 1:
-                self._expired(max(last, self._seeds_to) + 1, seq - 1)
+            if self._whole_stream and seq > feed.status.last_seq + 1:
+                self._expired(feed.status.last_seq + 1, seq - 1)
             if channel is not None:
                 feed._take(channel, seq, ts_ns // 1_000_000, msg.data)
         feed.status.last_seq = max(feed.status.last_seq, seq)
@@ -416,10 +383,3 @@ class _Session:
     def _end(self, error: Exception) -> None:
         if not self._ended.done():
             self._ended.set_exception(error)
-
-
-def _epoch(stream: str, info: StreamInfo) -> str:
-    """The name of a stream's life: its creation tells it from one that replaced it."""
-    created = info.created
-    stamp = created.timestamp() if isinstance(created, datetime) else 0.0
-    return f"{stream}-{int(stamp * 1000):x}"

@@ -101,7 +101,7 @@ def test_faults_saturation_and_noise_are_noted() -> None:
         "1 duplicates",
         "3 closed by server",
         "saturated: 50% of what was due",
-        "noisy: 1.2 cores used by others",
+        "noisy: others used up to 1.2 cores in 1 of 1 rounds",
     ]
 
 

@@ -130,7 +130,7 @@ def test_keeps_trying_while_the_port_is_taken(tmp_path: Path, caplog: pytest.Log
                         thief.listen()
                         break
                 await until(lambda: "address already in use" in caplog.text)
-            await (await nats.connect(server.url, reconnect_time_wait=0)).close()
+            await (await nats.connect(server.url, reconnect_time_wait=0.1)).close()
 
     asyncio.run(run())
     assert "before it was ready (attempt 1)" in caplog.text

@@ -1,7 +1,7 @@
 """The main promise: a price published to NATS reaches every subscriber, once, in order, whoever else moves.
 
-A thousand connections subscribe, unsubscribe, connect and disconnect without pause while ten thousand messages
-are published. Each checks while it reads; afterwards all are held against the stream itself.
+A thousand connections subscribe, unsubscribe, connect and disconnect without pause while ten thousand
+messages are published. Each checks while it reads; afterwards all are held against the stream itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import strategies
+from odinws.feed.simulator import TOKENS
 from tests import ledger
 from tests.ledger import Publisher
 from tests.nats import NatsServer
@@ -24,7 +25,7 @@ from tests.swarm import Swarm
 CONNECTIONS = 1_000
 MESSAGES = 10_000
 RATE = 500.0
-CHANNELS = [f"token.{name}" for name in "BTC ETH ODIN SOL DOGE USDT BNB XRP ADA MATIC".split()] + ["global"]
+CHANNELS = [*(f"token.{token}" for token in TOKENS), "global"]
 SLACK_SECONDS = 4.0  # how far a client may lag behind when it leaves: it shares two cores with all the rest
 CHURN_SECONDS = 0.02  # between two changes of a few connections each
 ARMS = [(name, "channel") for name in strategies.NAMES] + [("fnv-sharded", "connection")]

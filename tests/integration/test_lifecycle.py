@@ -284,6 +284,19 @@ def test_the_embedded_nats_comes_back(server: Server, swarm: Swarm, home: Home) 
     nothing_is_left(processes, server.port, home, seconds=0.5)
 
 
+def test_a_killed_companion_is_told_and_leaves_nothing(server: Server, swarm: Swarm, home: Home) -> None:
+    """Its nats-server dies with it: health says so, clients stay, and a stop cleans up what it could not."""
+    processes = server.processes()
+    companion = next(process for process in processes if "odinws.companion" in process.cmdline())
+    companion.kill()
+    wait_for(lambda: server.get("/readyz")[0] == 503, 5, "that it is noticed")
+    assert server.json("/health")["status"] == "unhealthy"
+    assert len(swarm.open()) == CLIENTS
+    server.signal(signal.SIGTERM)
+    assert server.wait(END_SECONDS) == 0
+    nothing_is_left(processes, server.port, home, seconds=0.5)
+
+
 # -- make run ---------------------------------------------------------------------------------------------
 
 

@@ -150,6 +150,34 @@ def test_a_killed_nats_that_comes_back_at_once(nats: NatsServer, server: Server,
     nothing_is_lost(swarm, nats)
 
 
+def test_an_outage_before_the_first_message_costs_nobody_anything(
+    nats: NatsServer, server: Server, swarm: Swarm
+) -> None:
+    """What NATS takes between its return and the server's is delivered, also from an empty stream."""
+    nats.restart()
+    publish(nats.url, [(channel, b"{}") for channel in CHANNELS * 20])
+    nothing_is_lost(swarm, nats)
+    is_up(server)
+
+
+def test_a_stream_that_has_forgotten_everything_is_ready(nats: NatsServer, serve: Serve) -> None:
+    """Its last message is gone by age or purge: the server is ready all the same, and the feed goes on."""
+    config = StreamConfig(
+        name=STREAM, subjects=["odin.>"], max_age=3600.0, max_msgs=1_000_000, max_bytes=512 << 20
+    )
+    manage(nats.url, lambda js: js.add_stream(config))
+    publish(nats.url, [(channel, b"{}") for channel in CHANNELS])
+    manage(nats.url, lambda js: js.purge_stream(STREAM))
+    server = serve(NATS_URL=nats.url)
+    assert server.json("/health")["status"] == "healthy"
+    with Swarm(server.port) as swarm:
+        join(swarm)
+        publish(nats.url, [(channel, b"{}") for channel in CHANNELS])
+        nothing_is_lost(swarm, nats)
+        assert {stretch.first for stretch in swarm.stretches()} == {6, 7, 8, 9, 10}
+        assert all(not life.replies for life in swarm.lives)
+
+
 def test_a_nats_that_stands_still(nats: NatsServer, server: Server, swarm: Swarm) -> None:
     """Stopped for six seconds: noticed, told, and made up for."""
     with Publisher(nats.url, CHANNELS, RATE):
@@ -221,7 +249,7 @@ def test_a_deleted_consumer_costs_nobody_anything(nats: NatsServer, server: Serv
 
 
 def test_what_the_stream_no_longer_has_is_told_as_a_gap(serve: Serve, tmp_path: Path) -> None:
-    """While the server can't see it the stream moves on beyond its bound: all are told from where to where."""
+    """Unseen by the server, the stream moves on beyond its bound: all are told from where to where."""
     store, port = tmp_path / "nats", free_port()
     with NatsServer(store, port=port) as seen:
         server = serve(NATS_URL=seen.url, JS_STREAM_MAX_MSGS="100")
@@ -232,6 +260,11 @@ def test_what_the_stream_no_longer_has_is_told_as_a_gap(serve: Serve, tmp_path: 
             seen.kill()
             with NatsServer(store) as unseen:
                 publish(unseen.url, [(CHANNELS[1], b"{}")] * 300)
+                wait_for(
+                    lambda: len(read(unseen.url)) == 100 and read(unseen.url).seqs[CHANNELS[1]][-1] == 350,
+                    5,
+                    "300",
+                )
                 unseen.stop()
             seen.start()
             is_up(server)
@@ -295,7 +328,10 @@ def test_without_jetstream_the_epoch_says_so(serve: Serve, tmp_path: Path) -> No
             goes_on(swarm)
             nats.restart()
             wait_for(lambda: all(life.replies for life in swarm.open()), BACK_SECONDS, "the new epoch")
-            goes_on(swarm)
+            live = [life.stretches[-len(CHANNELS) :] for life in swarm.open()]
+            wait_for(
+                lambda: all(stretch.count for five in live for stretch in five), BACK_SECONDS, "all channels"
+            )
             is_up(server)
             assert swarm.problems() == []
             epochs = {stretch.epoch for stretch in swarm.stretches()}

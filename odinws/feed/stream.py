@@ -1,0 +1,64 @@
+"""The JetStream stream behind the feed: made when missing, looked at when there, never altered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import nats.js.errors
+import structlog
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
+
+from odinws.settings import Settings
+
+JETSTREAM_OFF_FOR_ACCOUNT = 10039  # error code of the JetStream API
+
+log = structlog.get_logger("odinws.feed")
+
+
+def subjects(settings: Settings) -> str:
+    """What the feed takes: all that begins with the prefix."""
+    return settings.subject_prefix + ">"
+
+
+async def find_or_create(js: JetStreamContext, settings: Settings) -> StreamInfo:
+    """The stream of the settings.
+
+    Raises:
+        nats.js.errors.APIError: JetStream refuses, as when other streams have its subjects.
+    """
+    try:
+        return await js.stream_info(settings.stream_name)
+    except nats.js.errors.NotFoundError:
+        log.info("creating stream", stream=settings.stream_name, subjects=subjects(settings))
+        return await js.add_stream(
+            StreamConfig(
+                name=settings.stream_name,
+                subjects=[subjects(settings)],
+                retention=RetentionPolicy.LIMITS,
+                discard=DiscardPolicy.OLD,
+                storage=StorageType.FILE,
+                max_age=settings.stream_max_age_seconds,
+                max_msgs=settings.stream_max_msgs,
+                max_bytes=settings.stream_max_bytes,
+                allow_direct=True,
+            )
+        )
+
+
+def differences(info: StreamInfo, settings: Settings) -> str:
+    """How a stream differs from the settings, in words; "" if it does not."""
+    wanted = {
+        "subjects": [subjects(settings)],
+        "max_age": settings.stream_max_age_seconds,
+        "max_msgs": settings.stream_max_msgs,
+        "max_bytes": settings.stream_max_bytes,
+    }
+    found = {name: getattr(info.config, name) for name in wanted}
+    return ", ".join(f"{n} is {found[n]}, not {wanted[n]}" for n in wanted if found[n] != wanted[n])
+
+
+def epoch(info: StreamInfo) -> str:
+    """The name of a stream's life: its creation tells it from one that replaced it."""
+    created = info.created.timestamp() if isinstance(info.created, datetime) else 0.0
+    return f"{info.config.name}-{int(created * 1000):x}"

@@ -1,0 +1,318 @@
+"""The rules of `docs/design.md` about who may know whom, read from the imports of the source."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAX_LINES = 400
+
+PURE = {
+    "odinws.admission",
+    "odinws.closing",
+    "odinws.errors",
+    "odinws.feed.events",
+    "odinws.feed.simulator",
+    "odinws.frames",
+    "odinws.outbox",
+    "odinws.protocol",
+    "odinws.wheel",
+    "strategies.hashing",
+}
+# What a pure module must not even import: the world outside, or the time in it.
+IMPURE = {
+    "asyncio",
+    "datetime",
+    "gevent",
+    "io",
+    "logging",
+    "multiprocessing",
+    "os",
+    "pathlib",
+    "secrets",
+    "select",
+    "selectors",
+    "signal",
+    "socket",
+    "ssl",
+    "structlog",
+    "subprocess",
+    "sys",
+    "tempfile",
+    "threading",
+    "time",
+    "urllib",
+}
+# Third-party libraries that are known in some places only: where greenlets or sockets live, at the edge.
+ONLY_IN = {
+    "gevent": {
+        "odinws.clients",
+        "odinws.commands",
+        "odinws.connection",
+        "odinws.handover",
+        "odinws.hub",
+        "odinws.load",
+        "odinws.services",
+        "odinws.worker",
+    },
+    "geventwebsocket": {"odinws.handover", "odinws.worker"},
+    "gunicorn": {"odinws.handover", "odinws.worker"},
+    "flask": {"odinws.app", "odinws.routes"},
+    "werkzeug": {"odinws.app", "odinws.routes"},
+    "prometheus_client": {"odinws.metrics"},
+    "nats": {"odinws.feed.nats", "odinws.feed.publisher"},
+    "click": {"odinws.cli"},
+    "rich": {"odinws.cli"},
+    "threading": {"strategies.locks"},
+}
+# Concrete parts of a worker that only its composition root puts together.
+PARTS = {"odinws.clients", "odinws.commands", "odinws.hub"}
+ROOTS = {"odinws.services"}
+
+
+class Import(NamedTuple):
+    """One imported module.
+
+    Attributes:
+        module: its full name, also for a relative import.
+        names: what was taken from it; empty for `import module`.
+        runs: whether it is imported at run time, not for types only.
+        early: whether it is imported with the module, not by a function.
+    """
+
+    module: str
+    names: tuple[str, ...]
+    runs: bool
+    early: bool
+
+
+def sources() -> dict[str, Path]:
+    """Every module of the product by its full name."""
+    found = {}
+    for package in ("odinws", "strategies"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports_of(module: str, source: str) -> Iterator[Import]:
+    """What a module imports, wherever it stands in the source."""
+    yield from _walk(ast.parse(source), module, runs=True, early=True)
+
+
+def _walk(node: ast.AST, module: str, *, runs: bool, early: bool) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield Import(alias.name, (), runs, early)
+    elif isinstance(node, ast.ImportFrom):
+        base = module.split(".")[: -node.level] if node.level else []
+        full = ".".join([*base, *([node.module] if node.module else [])])
+        yield Import(full, tuple(alias.name for alias in node.names), runs, early)
+    elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        for statement in node.body:
+            yield from _walk(statement, module, runs=False, early=early)
+        for statement in node.orelse:
+            yield from _walk(statement, module, runs=runs, early=early)
+    else:
+        inner = early and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from _walk(child, module, runs=runs, early=inner)
+
+
+SOURCES = sources()
+IMPORTS = {module: list(imports_of(module, path.read_text())) for module, path in SOURCES.items()}
+modules = pytest.mark.parametrize("module", SOURCES)
+
+
+def top(name: str) -> str:
+    """The top package of a module."""
+    return name.partition(".")[0]
+
+
+def ours(found: Import) -> set[str]:
+    """The modules of the product that an import names: submodules taken from a package included."""
+    taken = {f"{found.module}.{name}" for name in found.names}
+    submodules = taken & set(SOURCES)
+    # `from odinws import frames` needs the package only to reach the module.
+    return submodules if taken and submodules == taken else submodules | ({found.module} & set(SOURCES))
+
+
+# -- the reader itself -----------------------------------------------------------------------------
+
+
+def test_the_reader_of_imports() -> None:
+    """All forms are seen: plain, from, relative, in functions, and for types only."""
+    source = """
+import a.b, c as d
+from e import f, g
+from . import h
+from .i import j
+if TYPE_CHECKING:
+    import k
+else:
+    import l
+def function():
+    import m
+"""
+    assert list(imports_of("pack.mod", source)) == [
+        Import("a.b", (), True, True),
+        Import("c", (), True, True),
+        Import("e", ("f", "g"), True, True),
+        Import("pack", ("h",), True, True),
+        Import("pack.i", ("j",), True, True),
+        Import("k", (), False, True),
+        Import("l", (), True, True),
+        Import("m", (), True, False),
+    ]
+
+
+def test_the_lists_are_of_modules_that_exist() -> None:
+    """A module that is renamed does not silently leave its rule behind."""
+    named = PURE | PARTS | ROOTS | {module for places in ONLY_IN.values() for module in places}
+    assert named <= set(SOURCES)
+
+
+# -- who may know whom -----------------------------------------------------------------------------
+
+
+@modules
+def test_strategies_know_only_themselves_and_the_standard_library(module: str) -> None:
+    """A registry knows no socket library, no server, and nothing of odinws."""
+    if top(module) != "strategies":
+        return
+    for found in IMPORTS[module]:
+        assert top(found.module) == "strategies" or top(found.module) in sys.stdlib_module_names
+
+
+@modules
+def test_nobody_outside_names_a_concrete_strategy(module: str) -> None:
+    """odinws makes strategies by name and uses their interface."""
+    if top(module) == "strategies":
+        return
+    for found in IMPORTS[module]:
+        if top(found.module) == "strategies":
+            assert ours(found) <= {"strategies", "strategies.base"}
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules_take_nothing_from_the_world(module: str) -> None:
+    """No socket, clock, environment, logger or greenlet, not even through another module of ours."""
+    for found in IMPORTS[module]:
+        assert top(found.module) not in IMPURE
+        if top(found.module) in ("odinws", "strategies"):
+            assert ours(found) <= PURE
+        else:
+            assert top(found.module) in sys.stdlib_module_names | {"msgspec"}
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules_do_no_input_or_output(module: str) -> None:
+    """Nor by the built-in functions."""
+    for node in ast.walk(ast.parse(SOURCES[module].read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("open", "print", "input", "exec", "eval", "__import__")
+
+
+@modules
+def test_libraries_stay_in_their_places(module: str) -> None:
+    """gevent where greenlets or sockets live, Flask in routes and app, Prometheus in metrics, and so on."""
+    for found in IMPORTS[module]:
+        places = ONLY_IN.get(top(found.module))
+        assert places is None or module in places, f"{found.module} is not for {module}"
+
+
+def test_places_are_used() -> None:
+    """A place that does not need its library any more leaves the list."""
+    for library, places in ONLY_IN.items():
+        users = {module for module in SOURCES if any(top(i.module) == library for i in IMPORTS[module])}
+        assert places - users <= {"odinws.app"}  # Flask's place, also of what belongs to Flask
+
+
+@modules
+def test_concrete_parts_meet_in_services(module: str) -> None:
+    """Only the composition root knows which hub serves which connections."""
+    if module in ROOTS:
+        return
+    for found in IMPORTS[module]:
+        assert not ours(found) & PARTS, f"{module} knows {found.module}"
+
+
+def test_no_import_cycles() -> None:
+    """The modules stand in layers."""
+    graph = {
+        module: {name for i in IMPORTS[module] if i.runs and i.early for name in ours(i)}
+        - {module, top(module)}
+        for module in SOURCES
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@modules
+def test_the_environment_is_read_in_settings_only(module: str) -> None:
+    """One place knows the names; the others take settings."""
+    if module == "odinws.settings":
+        return
+    source = ast.parse(SOURCES[module].read_text())
+    for node in ast.walk(source):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
+            assert node.attr not in ("environ", "environb", "getenv", "putenv", "unsetenv")
+    for found in IMPORTS[module]:
+        assert found.module != "os" or not {"environ", "getenv"} & set(found.names)
+
+
+@modules
+def test_locks_are_looked_up_when_they_are_made(module: str) -> None:
+    """gunicorn patches `threading` after our import, so no name may be taken from it."""
+    for found in IMPORTS[module]:
+        assert found.module not in ("threading", "_thread") or found.names == ()
+
+
+def test_locustfiles_speak_only_the_wire_format() -> None:
+    """A load test that shares code with the server would share its mistakes."""
+    for path in (ROOT / "locustfiles").rglob("*.py"):
+        for found in imports_of(path.stem, path.read_text()):
+            assert top(found.module) not in ("odinws", "strategies", "tests", "bench"), path
+
+
+# -- form ------------------------------------------------------------------------------------------
+
+
+@modules
+def test_modules_are_readable_at_one_sitting(module: str) -> None:
+    """Split by concept before it is too long."""
+    assert len(SOURCES[module].read_text().splitlines()) <= MAX_LINES
+
+
+@modules
+def test_modules_are_named_after_what_they_are(module: str) -> None:
+    """There is no drawer for odds and ends."""
+    assert module.rpartition(".")[2] not in ("utils", "util", "helpers", "helper", "common", "misc")
+
+
+@modules
+def test_modules_say_what_they_are(module: str) -> None:
+    """Each begins with a docstring, unless it is empty."""
+    tree = ast.parse(SOURCES[module].read_text())
+    assert ast.get_docstring(tree) or not tree.body
+
+
+@modules
+def test_exceptions_are_caught_narrowly(module: str) -> None:
+    """A broad `except Exception` stands only where a defect must cost one client or session, not a worker."""
+    wide = {"odinws.clients", "odinws.connection", "odinws.feed.nats"}
+    for node in ast.walk(ast.parse(SOURCES[module].read_text())):
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            assert caught != "everything"
+            assert caught != "Exception" or module in wide

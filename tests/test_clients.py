@@ -1,0 +1,301 @@
+"""`odinws.clients`: every connection is counted once in and once out, and leaves the strategy."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+import strategies
+from odinws import clients, frames
+from odinws.board import Row
+from odinws.clients import Clients
+from odinws.closing import CloseReason
+from odinws.connection import Connection, State
+from odinws.settings import Settings
+from strategies import Strategy
+from tests import wire
+from tests.fakes import SECONDS, Peer, in_greenlet, running, settle
+from tests.strategies.support import cooperative_locks
+
+TEXT = frames.text(b"hello")
+
+
+class World:
+    """The connections of a worker, whose commands are kept for the test."""
+
+    def __init__(self, arm: str = "sync-dict", **environ: str) -> None:
+        with cooperative_locks():
+            self.strategy: Strategy[Connection] = strategies.create(arm)
+        self.row = Row()
+        self.asked: list[bytes] = []
+        self.peers: list[Peer] = []  # they stay until the test ends
+        self.clients = Clients(Settings.from_environ(environ), self.strategy, self.row, self.run_commands)
+
+    def run_commands(self, conn: Connection) -> None:
+        """Carry commands out: keep them."""
+        while conn.commands:
+            self.asked.append(conn.commands.popleft())
+        conn.commands_done()
+
+    def connect(self, *, tcp: bool = False) -> tuple[Connection, Peer]:
+        """A new connection in a slot of its own, as after a handshake."""
+        if tcp:
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                theirs = socket.create_connection(server.getsockname())
+                ours, _ = server.accept()
+        else:
+            ours, theirs = socket.socketpair()
+        self.row.connections += 1
+        conn = self.clients.open(ours.detach(), "10.0.0.1")
+        conn.start(b"")
+        self.peers.append(Peer(theirs))
+        return conn, self.peers[-1]
+
+    def members(self) -> list[Connection]:
+        """Who is in the strategy."""
+        return [conn for batch in self.strategy.connections() for conn in batch]
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@in_greenlet
+def test_a_connection_comes_and_goes(tcp: bool) -> None:
+    """It is counted, registered and heard; its slot, its descriptor and its place are free when it left."""
+    world = World()
+    with running(world.clients.reaper):
+        conn, peer = world.connect(tcp=tcp)
+        descriptor = conn._sock.fileno()
+        assert (len(world.clients), world.row.totals.accepted, world.row.connections) == (1, 1, 1)
+        assert world.members() == [conn]
+        assert conn.peer == "10.0.0.1"
+        peer.send(wire.frame(wire.TEXT, b"one"))
+        settle()
+        assert world.asked == [b"one"]
+        assert world.clients.busy == 0
+        assert world.strategy.subscribe(conn, "global")
+        peer.send(wire.close(1000))
+        assert peer.to_end()[0].code == 1000
+        settle()
+    assert (len(world.clients), world.row.connections) == (0, 0)
+    assert world.members() == []
+    assert conn.channels == set()
+    assert dict(zip(CloseReason, world.row.totals.closed, strict=True))[CloseReason.CLIENT] == 1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+@in_greenlet
+def test_sockets_are_set_up() -> None:
+    """Non-blocking, without Nagle's delay, with a bounded buffer and a bounded patience of the kernel."""
+    world = World(WS_SEND_BUFFER_BYTES="10000", WS_IDLE_SECONDS="40", WS_OUTBOX_SECONDS="9")
+    conn, _ = world.connect(tcp=True)
+    sock = conn._sock
+    assert sock.gettimeout() == 0.0
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 20_000  # the kernel doubles it
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 40_000
+    conn.abort()
+
+
+@in_greenlet
+def test_a_kernel_without_a_patience_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TCP_USER_TIMEOUT is not known, a connection works without it."""
+    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
+    conn, peer = World().connect(tcp=True)
+    assert conn.send(TEXT)
+    assert peer.frames(1)[0].payload == b"hello"
+    conn.abort()
+
+
+@in_greenlet
+def test_ids_are_unique_over_workers() -> None:
+    """Two connections of a worker differ, and so do those of two workers."""
+    one, two = World(), World()
+    conns = [world.connect()[0] for world in (one, one, two, two)]
+    assert len({conn.id for conn in conns}) == 4
+    for world in (one, two):
+        world.clients.abort_all()
+
+
+@in_greenlet
+def test_a_failing_command_costs_one_connection() -> None:
+    """A defect in a command closes its connection with 1011; the next connection is served."""
+    world = World()
+    good = world.run_commands
+
+    def broken(_: Connection) -> None:
+        raise ZeroDivisionError
+
+    world.clients._run_commands = broken
+    _, peer = world.connect()
+    peer.send(wire.frame(wire.TEXT, b"x"))
+    assert peer.frames(1)[0].code == 1011
+    assert world.clients.busy == 0
+    world.clients._run_commands = good
+    _, peer = world.connect()
+    peer.send(wire.frame(wire.TEXT, b"y"))
+    settle()
+    assert world.asked == [b"y"]
+
+
+@in_greenlet
+def test_leaving_waits_for_a_lock_without_holding_anyone_up() -> None:
+    """While a pass holds the lock a connection can end; it leaves the strategy when the lock is free."""
+    world = World("single-lock")
+    with running(world.clients.reaper):
+        conn, peer = world.connect()
+        other, other_peer = world.connect()
+        world.strategy.subscribe(conn, "global")
+        walk = world.strategy.batches("global")
+        assert next(walk) == (conn,)
+        peer.close()
+        settle()
+        assert conn.state is State.CLOSED
+        assert conn in world.members()
+        assert other.send(TEXT)
+        assert other_peer.frames(1)
+        walk.close()
+        settle()
+        assert world.members() == [other]
+
+
+@in_greenlet
+def test_close_all_and_wait() -> None:
+    """All hear the goodbye and leave the strategy; the wait ends as soon as the last has answered."""
+    world = World()
+    peers = [world.connect()[1] for _ in range(100)]
+    assert not world.clients.wait_closed(0.01)
+    with running(world.clients.reaper):
+        world.clients.close_all(CloseReason.GOING_AWAY)
+        for peer in peers:
+            assert peer.frames(1)[0].code == 1001
+        settle()
+        assert world.members() == []
+    waiting = gevent.spawn(world.clients.wait_closed, 5.0)
+    for peer in peers:
+        assert not waiting.ready()
+        peer.send(wire.close(1001))
+    assert waiting.get()
+    assert (len(world.clients), world.row.connections) == (0, 0)
+    assert world.clients.wait_closed(0.0)
+
+
+@in_greenlet
+def test_abort_all() -> None:
+    """Whoever did not answer is dropped."""
+    world = World()
+    peers = [world.connect()[1] for _ in range(5)]
+    world.clients.close_all(CloseReason.RESTART)
+    assert len(world.clients) == 5
+    world.clients.abort_all()
+    assert (len(world.clients), world.row.connections) == (0, 0)
+    assert [peer.to_end()[0].code for peer in peers] == [1012] * 5
+    assert dict(zip(CloseReason, world.row.totals.closed, strict=True))[CloseReason.RESTART] == 5
+
+
+@in_greenlet
+def test_undelivered_frames_are_counted() -> None:
+    """What a slow client loses stands in the totals."""
+    world = World(WS_OUTBOX_BYTES="20000", WS_SEND_BUFFER_BYTES="4096")
+    conn, _ = world.connect()
+    while conn.send(frames.text(b"x" * 3000)):
+        pass
+    totals = world.row.totals
+    assert dict(zip(CloseReason, totals.closed, strict=True))[CloseReason.SLOW] == 1
+    assert totals.undelivered > 0
+    conn.abort()
+    assert world.row.connections == 0
+
+
+@in_greenlet
+def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps the time for all, calls who is due, and remembers its longest lateness."""
+    monkeypatch.setattr(clients, "_TICK_SECONDS", 0.002)
+    world = World(WS_HEARTBEAT_SECONDS="0.1", WS_IDLE_SECONDS="0.25")
+    before = world.clients.now
+    with running(world.clients.clock), running(world.clients.reaper):
+        _, peer = world.connect()
+        told = [peer.next()]
+        while told[-1].opcode == wire.PING:
+            told.append(peer.next())
+        assert len(told) in (3, 4)  # a tick that is early by a hair pings once more
+        assert told[-1].code == 4009
+        assert 0.25 <= world.clients.now - before < 2
+        assert world.row.hub_stall_seconds > 0
+        peer.send(wire.close(4009))
+        assert peer.to_end() == []
+        assert len(world.clients) == 0
+
+
+class Scripted:
+    """`time` for the clock: the given instants, one per look."""
+
+    def __init__(self, *instants: float) -> None:
+        self._instants = list(instants)
+
+    def monotonic(self) -> float:
+        """Seconds; after the last instant the clock's greenlet ends."""
+        if not self._instants:
+            raise gevent.GreenletExit
+        return self._instants.pop(0)
+
+
+@in_greenlet
+def test_after_a_long_stall_the_wheel_is_late_not_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stall of 100 s is remembered, and is no reason for 400 ticks at once."""
+    world = World()
+    slept: list[float] = []
+    monkeypatch.setattr("odinws.clients.gevent.sleep", slept.append)
+    # start, before the first sleep, after it; before the second, after it; before the third
+    monkeypatch.setattr(clients, "time", Scripted(0.0, 0.0, 100.25, 100.25, 100.5, 100.5))
+    with pytest.raises(gevent.GreenletExit):
+        world.clients.clock()
+    assert slept == [0.25, 0.25, 0.25]
+    assert world.row.hub_stall_seconds == 100.0
+    assert world.clients.now == 100.5
+
+
+@in_greenlet
+def test_a_small_delay_is_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks keep their rhythm: one that is late shortens the next sleep."""
+    world = World()
+    slept: list[float] = []
+    monkeypatch.setattr("odinws.clients.gevent.sleep", slept.append)
+    monkeypatch.setattr(clients, "time", Scripted(0.0, 0.0, 0.35, 0.35, 0.5, 0.5))
+    with pytest.raises(gevent.GreenletExit):
+        world.clients.clock()
+    assert slept == pytest.approx([0.25, 0.15, 0.25])
+    assert world.row.hub_stall_seconds == pytest.approx(0.1)
+
+
+@in_greenlet
+def test_who_gets_a_new_time_during_a_tick_is_not_called_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick of many yields; a connection that begins to close meanwhile keeps its whole deadline."""
+    monkeypatch.setattr(clients, "_TICK_SECONDS", 0.002)
+    world = World(WS_HEARTBEAT_SECONDS="0.1", WS_IDLE_SECONDS="60")
+    conns = [world.connect()[0] for _ in range(3 * clients._REAP_BURST)]
+    called: list[Any] = []
+    reached = Event()
+
+    def on_time(conn: Connection) -> None:
+        called.append(conn)
+        if len(called) == clients._REAP_BURST:  # the last before the yield
+            reached.set()
+            for other in conns:
+                if other not in called:
+                    other.close(CloseReason.GOING_AWAY)
+
+    monkeypatch.setattr(Connection, "on_time", on_time)
+    with running(world.clients.clock):
+        assert reached.wait(SECONDS)
+        settle()
+        assert len(called) == clients._REAP_BURST
+        closing = [conn for conn in conns if conn not in called]
+        assert all(conn.state is State.CLOSING and conn.place >= 0 for conn in closing)
+    monkeypatch.undo()
+    world.clients.abort_all()
+    assert world.row.connections == 0

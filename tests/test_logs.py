@@ -1,0 +1,125 @@
+"""`odinws.logs`, each in a process of its own, because logging is set up once for all."""
+
+from __future__ import annotations
+
+import json
+import logging.config
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from odinws import logs
+
+ROOT = Path(__file__).parents[1]
+
+PROGRAM = """
+import logging
+import structlog
+log = structlog.get_logger("odinws.test")  # made before the set-up, as in every module
+from odinws import logs
+logs.configure({level!r}, {form!r})
+plain = logging.getLogger("gunicorn.error")
+log.debug("a debug", n=1)
+log.info("an info", client="c-1", peer="::1")
+log.warning("a warning", text='new\\nline "quoted" ü \\u2028')
+plain.info("plain %s", "words")
+logging.getLogger("geventwebsocket").warning("per request")
+logging.getLogger("nats").error("connection refused")
+logging.getLogger("some.library").error("library")
+try:
+    secret = "hunter2"
+    raise KeyError("broken")
+except KeyError:
+    log.exception("failed", client="c-2")
+    plain.exception("plain failed")
+"""
+
+
+def run(level: str, form: str) -> tuple[str, str]:
+    """What a process with this set-up writes to stdout and stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(level=level, form=form)],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        timeout=30,
+        encoding="utf-8",
+        env={"PYTHONIOENCODING": "utf-8", "PATH": ""},
+    )
+    return done.stdout, done.stderr
+
+
+def test_json() -> None:
+    """One object per line, ours and the libraries' alike, with time, level, logger and event."""
+    stdout, stderr = run("debug", "json")
+    assert stdout == ""
+    lines: list[dict[str, Any]] = [json.loads(line) for line in stderr.split("\n") if line]
+    assert [line["event"] for line in lines] == [
+        "a debug",
+        "an info",
+        "a warning",
+        "plain words",
+        "library",
+        "failed",
+        "plain failed",
+    ]
+    for line in lines:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"])
+        assert {"level", "logger"} <= set(line)
+    assert [line["level"] for line in lines] == [
+        "debug",
+        "info",
+        "warning",
+        "info",
+        "error",
+        "error",
+        "error",
+    ]
+    assert lines[1] | {"timestamp": ""} == {
+        "event": "an info",
+        "client": "c-1",
+        "peer": "::1",
+        "level": "info",
+        "logger": "odinws.test",
+        "timestamp": "",
+    }
+    assert lines[2]["text"] == 'new\nline "quoted" ü \u2028'
+    for line in lines[-2:]:
+        assert "KeyError: 'broken'" in line["exception"]
+        assert "hunter2" not in json.dumps(line)
+
+
+def test_text() -> None:
+    """Lines for people, without colours when nobody sees them; what clients sent is not in a traceback."""
+    stdout, stderr = run("info", "text")
+    assert stdout == ""
+    assert "a debug" not in stderr
+    assert re.search(r"\[info +\] an info +\[odinws.test\] client=c-1 peer=::1", stderr)
+    assert re.search(r"\[info +\] plain words", stderr)
+    assert "KeyError: 'broken'" in stderr
+    assert "per request" not in stderr
+    assert "connection refused" not in stderr
+    assert "\x1b" not in stderr
+    assert stderr.count("hunter2") == 0
+
+
+@pytest.mark.parametrize(("level", "count"), [("debug", 7), ("info", 6), ("warning", 4), ("error", 3)])
+def test_levels(level: str, count: int) -> None:
+    """What is below the level is not written, whoever says it."""
+    assert len(run(level, "json")[1].splitlines()) == count
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_config_is_a_valid_dict_config(level: str, form: str) -> None:
+    """gunicorn is handed the same value: it must be one that the standard library takes."""
+    config = logs.config(level, form)
+    assert config["root"] == {"handlers": ["stderr"], "level": level.upper()}
+    assert config["disable_existing_loggers"] is False
+    configurator = logging.config.DictConfigurator(config)
+    formatter = configurator.configure_formatter(dict(config["formatters"]["odinws"]))
+    assert isinstance(formatter, logging.Formatter)

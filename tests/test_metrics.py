@@ -1,0 +1,152 @@
+"""`odinws.metrics`: the exposition is one that Prometheus reads, and says what the board says."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import odinws
+from odinws import metrics
+from odinws.board import CLOSES, REFUSALS, Board, Totals
+from odinws.settings import Settings
+from tests.fakes import fill
+
+SETTINGS = Settings.from_environ(
+    {"WS_CPU_LIMIT": "1.5", "WS_MAX_CONNECTIONS": "123", "WS_MEMORY_LIMIT": "2000000", "WS_NUM_SHARDS": "4"}
+)
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+GAUGES = {
+    "connections": "ws_connections",
+    "subscriptions": "ws_subscriptions",
+    "accepting": "ws_worker_accepting",
+    "feed_ready": "ws_feed_ready",
+    "greenlets": "ws_greenlets",
+    "rss_bytes": "ws_memory_rss_bytes",
+    "cpu_cores": "ws_cpu_cores",
+    "hub_stall_seconds": "ws_hub_stall_longest_seconds",
+    "pass_longest_seconds": "ws_pass_longest_seconds",
+}
+COUNTERS = {
+    "accepted": "ws_connections_accepted_total",
+    "commands": "ws_commands_total",
+    "command_errors": "ws_command_errors_total",
+    "feed_messages": "ws_feed_messages_total",
+    "feed_ignored": "ws_feed_ignored_total",
+    "feed_invalid": "ws_feed_invalid_total",
+    "feed_overflow": "ws_feed_overflow_total",
+    "feed_gaps": "ws_feed_gaps_total",
+    "feed_sessions": "ws_feed_sessions_total",
+    "passes": "ws_passes_total",
+    "pass_seconds": "ws_pass_seconds_total",
+    "delivered": "ws_messages_delivered_total",
+    "delivered_bytes": "ws_bytes_delivered_total",
+    "undelivered": "ws_messages_undelivered_total",
+    "sends": "ws_sends_total",
+}
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """A sample's name and labels."""
+    return name, frozenset(labels.items())
+
+
+def scrape(board: Board, settings: Settings = SETTINGS) -> Samples:
+    """All samples of an exposition, as Prometheus's own parser reads them; none comes twice."""
+    body, content_type = metrics.exposition(board, settings)
+    assert content_type.startswith("text/plain; version=0.0.4")
+    samples: Samples = {}
+    for family in text_string_to_metric_families(body.decode()):
+        assert family.documentation
+        for sample in family.samples:
+            found = key(sample.name, **sample.labels)
+            assert found not in samples
+            samples[found] = sample.value
+    return samples
+
+
+def board_with_workers() -> Board:
+    """Two workers, each field with a value of its own, and one that is gone."""
+    board = Board(4096)
+    numbers = itertools.count(1)
+    for slot in range(3):
+        row = board.rows[board.claim()]
+        row.pid = 100 + slot
+        for field in (*GAUGES, "cpu_seconds"):
+            setattr(row, field, next(numbers))
+        fill(row.totals, numbers)
+    board.bury(2)
+    return board
+
+
+def test_every_gauge_of_every_worker() -> None:
+    """One sample per worker that runs, with the strategy in its labels."""
+    board = board_with_workers()
+    samples = scrape(board)
+    for field, name in GAUGES.items():
+        for slot in (0, 1):
+            labels = {"worker": str(slot), "strategy": "sync-dict", "shards": "4", "shard_key": "channel"}
+            assert samples[key(name, **labels)] == getattr(board.rows[slot], field)
+        assert sum(found == name for found, _ in samples) == 2
+    for slot in (0, 1):
+        assert samples[key("ws_cpu_seconds_total", worker=str(slot))] == board.rows[slot].cpu_seconds
+
+
+def test_every_counter_is_the_boards_total() -> None:
+    """Sums of the whole server, workers that are gone included."""
+    board = board_with_workers()
+    samples, totals = scrape(board), board.totals()
+    for field, name in COUNTERS.items():
+        assert samples[key(name)] == getattr(totals, field)
+    for reason, count in zip(REFUSALS, totals.refused, strict=True):
+        assert samples[key("ws_connections_refused_total", reason=reason)] == count
+    for close, count in zip(CLOSES, totals.closed, strict=True):
+        labels = {"reason": close.label, "code": str(close.code)}
+        assert samples[key("ws_connections_closed_total", **labels)] == count
+
+
+def test_no_total_is_left_out() -> None:
+    """Each field of the board's totals has its family."""
+    assert {*COUNTERS, "refused", "closed"} == {name for name, _ in Totals._fields_}
+
+
+def test_limits_and_build() -> None:
+    """What a dashboard needs to draw the limits, and which version and strategy runs."""
+    samples = scrape(Board(4096))
+    assert samples[key("ws_connections_limit")] == 123
+    assert samples[key("ws_cpu_limit_cores")] == 1.5
+    assert samples[key("ws_memory_limit_bytes")] == 2_000_000
+    labels = {
+        "version": odinws.__version__,
+        "environment": "development",
+        "strategy": "sync-dict",
+        "shards": "4",
+        "shard_key": "channel",
+    }
+    assert samples[key("ws_build_info", **labels)] == 1
+
+
+def test_an_empty_board_has_all_counters_at_zero() -> None:
+    """Counters exist from the start, so that their first rise is seen."""
+    samples = scrape(Board(4096))
+    assert {samples[key(name)] for name in COUNTERS.values()} == {0}
+    assert sum(name == "ws_connections_closed_total" for name, _ in samples) == len(CLOSES)
+
+
+def test_names() -> None:
+    """Every name begins with `ws_`, is one that Prometheus takes, and has its unit spelled out."""
+    for name, _ in scrape(board_with_workers()):
+        assert re.fullmatch(r"ws_[a-z]+(_[a-z]+)*", name)
+
+
+@pytest.mark.parametrize("environment", ['quo"te', "back\\slash", "new\nline", "ünï", "{}"])
+def test_labels_are_escaped(environment: str) -> None:
+    """Whatever the deployment is called, the exposition stays readable."""
+    samples = scrape(Board(4096), Settings.from_environ({"ENVIRONMENT": environment}))
+    assert [dict(labels)["environment"] for name, labels in samples if name == "ws_build_info"] == [
+        environment
+    ]
