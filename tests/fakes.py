@@ -6,6 +6,7 @@ import ctypes
 import functools
 import itertools
 import os
+import signal
 import socket
 import traceback
 from collections import deque
@@ -24,6 +25,7 @@ from odinws.connection import Connection, State
 from tests import wire
 
 SECONDS = 5.0  # no test body waits longer for anything
+FORK_SECONDS = 20  # nor does a process that a test forks live longer
 
 # A machine under load may be slow: that is no failure.
 hypothesis.settings.register_profile("odinws", deadline=None)
@@ -89,11 +91,16 @@ def fill(totals: Totals, numbers: Iterator[int]) -> None:
 
 
 def forked(function: Callable[[], object]) -> int:
-    """Run a function in a forked process, which exits with 0, or with 1 if it raised. Returns its pid."""
+    """Run a function in a forked process, which exits with 0, or with 1 if it raised. Returns its pid.
+
+    It is ended by a signal after `FORK_SECONDS`, whatever became of the test.
+    """
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(FORK_SECONDS)
             function()
             status = 0
         except BaseException:
@@ -105,7 +112,7 @@ def forked(function: Callable[[], object]) -> int:
 
 
 def join(*pids: int) -> None:
-    """Wait for forked processes and expect that none of them raised."""
+    """Wait for forked processes and expect that none of them raised or had to be ended."""
     statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
     assert statuses == [0] * len(pids)
 

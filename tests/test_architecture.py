@@ -67,7 +67,7 @@ ONLY_IN = {
     "flask": {"odinws.app", "odinws.routes"},
     "werkzeug": {"odinws.app", "odinws.routes"},
     "prometheus_client": {"odinws.metrics"},
-    "nats": {"odinws.feed.nats", "odinws.feed.publisher"},
+    "nats": {"odinws.feed.nats", "odinws.feed.publisher", "odinws.feed.stream"},
     "click": {"odinws.cli"},
     "rich": {"odinws.cli"},
     "threading": {"strategies.locks"},

@@ -729,6 +729,8 @@ def test_abort_waits_for_nobody(slow: bool) -> None:
     link = Link()
     if slow:
         link.fill()
+    link.say(wire.frame(wire.TEXT, b"half of a message", final=False))
+    assert link.conn._reader is not None
     link.conn.abort()
     link.expect_closed(CloseReason.GOING_AWAY)
 
@@ -871,6 +873,16 @@ def test_the_deadline_of_closing(slow: bool) -> None:
     link.owner.now += link.owner.close_seconds
     link.conn.on_time()
     link.expect_closed(CloseReason.GOING_AWAY)
+
+
+@in_greenlet
+def test_a_new_connection() -> None:
+    """What the other parts of a worker find: nothing subscribed, due, asked or wrong, and no place yet."""
+    conn = Link(start=False).conn
+    assert (conn.id, conn.peer, conn.state, conn.reason) == ("c-1", "peer", State.OPEN, None)
+    assert (conn.channels, conn.due, conn.commands) == (set(), None, None)
+    assert (conn.errors, conn.allowance, conn.place) == (0, 0.0, -1)
+    assert conn.opened == conn.last_seen == 1000.0
 
 
 @in_greenlet
