@@ -150,7 +150,8 @@ class Connection:
             bundles: the same frames; looked at only if the socket does not take all.
 
         Returns:
-            False: the connection is not open, or this ended it (peer gone, outbox full).
+            False: nothing of it was taken, as the connection is not open, or its peer is gone. What was taken
+            is sent, or counted by `on_shed` or `on_closing`: also if this filled the outbox and ended it.
         """
         if self.state:
             return False
@@ -165,11 +166,12 @@ class Connection:
             if sent != len(data):
                 outbox = Outbox(bundles, sent)
                 self._hold(outbox)
-                return self._within_bounds(outbox)
+                self._bound(outbox)
             return True
         for bundle in bundles:
             self._outbox.append(bundle)
-        return self._within_bounds(self._outbox)
+        self._bound(self._outbox)
+        return True
 
     def reply(self, frame: bytes) -> bool:
         """Send a frame that is no data in its place behind the frames of the pass under way."""
@@ -178,11 +180,11 @@ class Connection:
         bundles, self.due = [*self.due, Bundle.control(frame)], None
         return self.send(b"".join([bundle.data for bundle in bundles]), bundles)
 
-    def _within_bounds(self, outbox: Outbox) -> bool:
-        """Whether the outbox may stay as it is, or could be made so by the policy. False: it ended this."""
+    def _bound(self, outbox: Outbox) -> None:
+        """Make the outbox fit by the policy, or end the connection."""
         owner = self._owner
         if outbox.fits(owner.outbox_bytes, owner.outbox_frames):
-            return True
+            return
         if owner.slow_policy is not SlowPolicy.DISCONNECT:
             if owner.slow_policy is SlowPolicy.CONFLATE:
                 given_up = outbox.conflate()
@@ -190,9 +192,8 @@ class Connection:
                 given_up = outbox.drop_oldest(owner.outbox_bytes, owner.outbox_frames)
             owner.on_shed(self, given_up)
             if outbox.fits(owner.outbox_bytes, owner.outbox_frames):
-                return True
+                return
         self.close(CloseReason.SLOW)
-        return False
 
     def _hold(self, outbox: Outbox) -> None:
         self._outbox = outbox

@@ -17,6 +17,7 @@ _NAME = "permessage-deflate"
 _MAX_BITS = 15
 _MIN_BITS = 9  # zlib has no window of 8 bits
 _LEVEL = 6
+_BITS = {str(bits): bits for bits in range(8, _MAX_BITS + 1)}  # no leading zeroes (7.1.2)
 
 
 class Agreement(NamedTuple):
@@ -63,22 +64,18 @@ def _take(parameters: list[str]) -> Agreement | None:
                 if has_value:
                     return None
             case "client_max_window_bits":  # any window of the client's can be inflated
-                if has_value and not _is_bits(value):
+                if has_value and value not in _BITS:
                     return None
             case "server_max_window_bits":
-                if not _is_bits(value) or int(value) < _MIN_BITS:
+                bits = _BITS.get(value, 0)
+                if bits < _MIN_BITS:
                     return None
-                bits = int(value)
             case _:
                 return None
     header = f"{_NAME}; server_no_context_takeover; client_no_context_takeover"
     if "server_max_window_bits" in seen:
         header += f"; server_max_window_bits={bits}"
     return Agreement(bits, header)
-
-
-def _is_bits(value: str) -> bool:
-    return value.isascii() and value.isdecimal() and len(value) <= 2 and 8 <= int(value) <= _MAX_BITS
 
 
 class Deflater:

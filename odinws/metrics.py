@@ -7,19 +7,26 @@ reads that: nothing is counted twice, nothing is left on disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 import odinws
 from odinws import load
-from odinws.board import CLOSES, REFUSALS, Board
+from odinws.board import CLOSES, LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS, Board
 from odinws.settings import Settings
 
-Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 
 
 def exposition(board: Board, settings: Settings) -> tuple[bytes, str]:
@@ -99,6 +106,7 @@ class BoardCollector(Collector):
             ("ws_pass_seconds", "Time spent in fan-out passes.", sums.pass_seconds),
             ("ws_messages_delivered", "Data frames handed to a connection.", sums.delivered),
             ("ws_messages_undelivered", "Data frames given up with a closing connection.", sums.undelivered),
+            ("ws_messages_shed", "Data frames a slow client was not sent, told as gaps.", sums.shed),
             ("ws_bytes_delivered", "Bytes of data frames handed to connections.", sums.delivered_bytes),
             ("ws_sends", "Hand-overs of data to a connection.", sums.sends),
             ("ws_feed_messages", "Messages taken from NATS by all workers.", sums.feed_messages),
@@ -109,6 +117,20 @@ class BoardCollector(Collector):
             ("ws_feed_sessions", "Times a worker's feed came up.", sums.feed_sessions),
         ):
             yield CounterMetricFamily(name, text, value=value)
+        yield _histogram(
+            "ws_delivery_lag_seconds",
+            "From NATS to the kernel, by the oldest message of each pass: an upper bound for the others.",
+            LAG_BOUNDS_SECONDS,
+            sums.lag,
+            sums.lag_seconds,
+        )
+        yield _histogram(
+            "ws_hub_stall_seconds",
+            "How late the event loop woke who was due.",
+            STALL_BOUNDS_SECONDS,
+            sums.stalls,
+            sums.stall_seconds,
+        )
         refused = CounterMetricFamily("ws_connections_refused", "Upgrades refused.", labels=("reason",))
         for reason, count in zip(REFUSALS, sums.refused, strict=True):
             refused.add_metric((reason,), count)
@@ -117,3 +139,12 @@ class BoardCollector(Collector):
         for close, count in zip(CLOSES, sums.closed, strict=True):
             closed.add_metric((close.label, str(close.code)), count)
         yield closed
+
+
+def _histogram(
+    name: str, text: str, bounds: Sequence[float], counts: Sequence[int], total_seconds: float
+) -> HistogramMetricFamily:
+    """A histogram without labels; `counts` are those of each bucket by itself."""
+    edges = [*map(floatToGoString, bounds), "+Inf"]
+    buckets = list(zip(edges, accumulate(counts), strict=True))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=total_seconds, unit="seconds")

@@ -91,52 +91,61 @@ class Outbox:
         return rest, lost
 
     def conflate(self) -> int:
-        """Keep the newest message of each channel, behind a `gap` that names the others.
+        """Keep the newest message of each channel, and name the others in gaps.
 
         Returns:
             How many messages were given up.
         """
-        newest = {entry.channel: index for index, entry in enumerate(self._entries)}
-        kept: list[Entry] = []
-        lost: dict[str, list[Entry]] = {}
-        for index, entry in enumerate(self._entries):
-            if entry.channel is None:
-                kept.append(entry)
-            elif index < newest[entry.channel]:
-                lost.setdefault(entry.channel, []).append(entry)
-            else:
-                if entry.channel in lost:
-                    kept.append(_gap(entry.channel, lost[entry.channel]))
-                kept.append(entry)
-        return self._replace(kept, lost.values())
+        newest = {entry.channel: index for index, entry in enumerate(self._entries) if entry.messages}
+        return self._thin([index != newest.get(entry.channel) for index, entry in enumerate(self._entries)])
 
     def drop_oldest(self, max_bytes: int, max_frames: int) -> int:
-        """Give up the oldest messages until half of the bounds is free, and name them in gaps.
+        """Give up the oldest messages until half of the bounds is free, but for the gaps that name them.
 
         Returns:
             How many messages were given up.
         """
         size, count = self.size_bytes, len(self._entries)
-        control: list[Entry] = []
-        lost: dict[str, list[Entry]] = {}
-        while count and (size > max_bytes // 2 or count > max_frames // 2):
-            entry = self._entries.popleft()
-            count -= 1
-            if entry.channel is None:
-                control.append(entry)
-            else:
+        goes: list[bool] = []
+        for entry in self._entries:
+            goes.append(size > max_bytes // 2 or count > max_frames // 2)
+            if goes[-1] and entry.channel is not None:
                 size -= len(entry.frame)
-                lost.setdefault(entry.channel, []).append(entry)
-        gaps = [_gap(channel, entries) for channel, entries in lost.items()]
-        return self._replace([*control, *gaps, *self._entries], lost.values())
+                count -= 1
+        return self._thin(goes)
 
-    def _replace(self, kept: Sequence[Entry], lost: Iterable[Sequence[Entry]]) -> int:
-        self._entries = deque(kept)
-        self.size_bytes = len(self._rest) + sum(len(entry.frame) for entry in kept)
-        return sum(entry.messages for entries in lost for entry in entries)
+    def _thin(self, goes: Sequence[bool]) -> int:
+        """Give entries up, except those that are no data; returns how many messages that were.
+
+        Neighbours of a channel give way to one gap, where the last of them stood. A gap does not reach over
+        a message that stays, nor into an older epoch, whose sequences are higher: it would end before it
+        begins.
+        """
+        kept: list[Entry] = []  # from the last to the first
+        gaps: dict[str, int] = {}  # where in `kept` the gap of a channel stands that may still grow
+        given_up = 0
+        for entry, gone in zip(reversed(self._entries), reversed(goes), strict=True):
+            channel = entry.channel
+            if channel is None:
+                kept.append(entry)
+                continue
+            if not gone:
+                gaps.pop(channel, None)
+                kept.append(entry)
+                continue
+            given_up += entry.messages
+            at = gaps.get(channel)
+            if at is not None and entry.last < kept[at].first:
+                kept[at] = Entry(b"", channel, entry.first, kept[at].last)
+                continue
+            gaps[channel] = len(kept)
+            kept.append(Entry(b"", channel, entry.first, entry.last) if entry.messages else entry)
+        self._entries = deque([entry if entry.frame else _gap(entry) for entry in reversed(kept)])
+        self.size_bytes = len(self._rest) + sum([len(entry.frame) for entry in self._entries])
+        return given_up
 
 
-def _gap(channel: str, entries: Sequence[Entry]) -> Entry:
-    """One gap in the place of neighbours of a channel."""
-    first, last = entries[0].first, entries[-1].last
-    return Entry(frames.text(protocol.gap(channel, first, last, "slow")), channel, first, last)
+def _gap(entry: Entry) -> Entry:
+    """The entry with its frame."""
+    channel = entry.channel or ""
+    return entry._replace(frame=frames.text(protocol.gap(channel, entry.first, entry.last, "slow")))

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from odinws import load
-from odinws.board import CLOSES, REFUSALS, Board, Row, Totals
+from odinws.board import (
+    CLOSES,
+    LAG_BOUNDS_SECONDS,
+    REFUSALS,
+    STALL_BOUNDS_SECONDS,
+    Board,
+    Row,
+    Totals,
+)
 from odinws.feed.nats import FeedStatus
 from odinws.settings import Settings
 
@@ -151,9 +162,17 @@ def totals(sums: Totals) -> dict[str, Any]:
             "delivered": sums.delivered,
             "delivered_bytes": sums.delivered_bytes,
             "undelivered": sums.undelivered,
+            "shed": sums.shed,
             "sends": sums.sends,
             "pass_seconds": round(sums.pass_seconds, 6),
         },
+        "lag": _histogram(
+            LAG_BOUNDS_SECONDS,
+            sums.lag,
+            sums.lag_seconds,
+            {"p50_seconds": 0.5, "p95_seconds": 0.95, "p99_seconds": 0.99},
+        ),
+        "stall": _histogram(STALL_BOUNDS_SECONDS, sums.stalls, sums.stall_seconds, {"p99_9_seconds": 0.999}),
         "feed": {
             "messages": sums.feed_messages,
             "ignored": sums.feed_ignored,
@@ -162,6 +181,44 @@ def totals(sums: Totals) -> dict[str, Any]:
             "gaps": sums.feed_gaps,
             "sessions": sums.feed_sessions,
         },
+    }
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
+    """Estimate what `share` of the observations does not exceed, as Prometheus does.
+
+    Within a bucket they are taken to be spread evenly, so the error is at most the width of a bucket. Above
+    the last bound nothing is known: such an estimate is that bound, and the truth is more.
+
+    Args:
+        bounds: upper bounds of the buckets but the last, rising.
+        counts: of each bucket; the last one is what is above all bounds.
+        share: above 0, at most 1.
+
+    Returns:
+        In the unit of the bounds; None without observations.
+    """
+    reached = list(accumulate(counts))
+    if not reached[-1]:
+        return None
+    rank = share * reached[-1]
+    at = bisect_left(reached, rank)
+    if at >= len(bounds):
+        return bounds[-1]
+    low = bounds[at - 1] if at else 0.0
+    return low + (bounds[at] - low) * (rank - reached[at] + counts[at]) / counts[at]
+
+
+def _histogram(
+    bounds: Sequence[float], counts: Sequence[int], total_seconds: float, shares: dict[str, float]
+) -> dict[str, Any]:
+    """A histogram in words; its quantiles are estimates."""
+    estimates = {name: quantile(bounds, counts, share) for name, share in shares.items()}
+    return {
+        "bounds_seconds": list(bounds),
+        "counts": list(counts),
+        "sum_seconds": round(total_seconds, 6),
+        **{name: None if value is None else round(value, 6) for name, value in estimates.items()},
     }
 
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ParamSpec, cast
 
@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from odinws.board import Totals
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
+from odinws.outbox import SlowPolicy
+from odinws.packet import Bundle
 from tests import wire
 
 SECONDS = 5.0  # no test body waits longer for anything
@@ -122,33 +124,39 @@ class FakeConnection:
 
     Attributes:
         sent: each hand-over, as bytes of whole frames.
+        bundles: what each hand-over consists of.
         closed: why it was closed, and with which text; None: it is open.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, deflate: int = 0) -> None:
         self.id = name
-        self.channels: set[str] = set()
-        self.due: list[bytes] | None = None
+        self.deflate = deflate
+        self.channels: dict[str, None] = {}
+        self.due: list[Bundle] | None = None
         self.commands: deque[bytes] | None = None
         self.errors = 0
         self.allowance = 0.0
         self.state = State.OPEN
         self.sent: list[bytes] = []
+        self.bundles: list[Sequence[Bundle]] = []
         self.closed: tuple[CloseReason, str] | None = None
         self.done = 0
 
-    def send(self, data: bytes) -> bool:
-        """Take whole frames while open."""
+    def send(self, data: bytes, bundles: Sequence[Bundle]) -> bool:
+        """Take whole frames while open. What a full socket would need says the same as the bytes."""
+        assert data == b"".join([bundle.data for bundle in bundles])
+        for bundle in bundles:
+            assert bundle.data == b"".join([entry.frame for entry in bundle.entries])
         if self.state:
             return False
         self.sent.append(data)
+        self.bundles.append(tuple(bundles))
         return True
 
     def reply(self, frame: bytes) -> bool:
         """As `Connection.reply`: behind the frames of the pass under way."""
-        frame = b"".join((*(self.due or ()), frame))
-        self.due = None
-        return self.send(frame)
+        bundles, self.due = [*(self.due or ()), Bundle.control(frame)], None
+        return self.send(b"".join([bundle.data for bundle in bundles]), bundles)
 
     def close(self, reason: CloseReason, text: str = "") -> bool:
         """End it, once."""
@@ -181,7 +189,8 @@ class FakeOwner:
 
     Attributes:
         delays: what was asked of `schedule`, in order.
-        closing: why connections left OPEN, and how many frames were given up.
+        closing: why connections left OPEN, and how many messages were given up.
+        shed: how many messages were given up of connections that were to stay, each time.
         closed: connections whose descriptor is gone.
         told: connections that said they have commands.
     """
@@ -190,7 +199,9 @@ class FakeOwner:
         self,
         *,
         max_message_bytes: int = 1 << 20,
+        slow_policy: SlowPolicy = SlowPolicy.DISCONNECT,
         outbox_bytes: int = 1 << 20,
+        outbox_frames: int = 8192,
         outbox_seconds: float = 10.0,
         heartbeat_seconds: float = 25.0,
         idle_seconds: float = 60.0,
@@ -200,12 +211,15 @@ class FakeOwner:
         self.buffer = bytearray(64 << 10)
         self.now = 1000.0
         self.max_message_bytes = max_message_bytes
+        self.slow_policy = slow_policy
         self.outbox_bytes = outbox_bytes
+        self.outbox_frames = outbox_frames
         self.outbox_seconds = outbox_seconds
         self.heartbeat_seconds = heartbeat_seconds
         self.idle_seconds = idle_seconds
         self.close_seconds = close_seconds
         self.delays: list[float] = []
+        self.shed: list[int] = []
         self.closing: list[tuple[CloseReason, int]] = []
         self.closed: list[Connection] = []
         self.told: list[Connection] = []
@@ -214,9 +228,13 @@ class FakeOwner:
         """Note it; the commands stay where they are."""
         self.told.append(conn)
 
-    def on_closing(self, conn: Connection, reason: CloseReason, frames_lost: int) -> None:
+    def on_shed(self, conn: Connection, messages: int) -> None:
         """Note it."""
-        self.closing.append((reason, frames_lost))
+        self.shed.append(messages)
+
+    def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
+        """Note it."""
+        self.closing.append((reason, messages_lost))
 
     def on_closed(self, conn: Connection) -> None:
         """Note it."""

@@ -16,12 +16,15 @@ MAX_LINES = 400
 
 PURE = {
     "odinws.admission",
+    "odinws.backlog",
     "odinws.closing",
+    "odinws.deflate",
     "odinws.errors",
     "odinws.feed.events",
     "odinws.feed.simulator",
     "odinws.frames",
     "odinws.outbox",
+    "odinws.packet",
     "odinws.protocol",
     "odinws.wheel",
     "strategies.hashing",
@@ -53,6 +56,7 @@ IMPURE = {
 # Third-party libraries that are known in some places only: where greenlets or sockets live, at the edge.
 ONLY_IN = {
     "gevent": {
+        "odinws.balance",
         "odinws.clients",
         "odinws.commands",
         "odinws.connection",

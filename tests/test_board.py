@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -84,6 +85,56 @@ def test_reasons_have_counters(board: Board) -> None:
         row.refused_by("bogus")
 
 
+def test_passes_and_sends_are_counted() -> None:
+    """Sums of all of them, and the longest pass, not the last one."""
+    row = Row()
+    for seconds in (0.25, 0.5, 0.125):
+        row.count_pass(seconds)
+    row.count_sends(2, 30, 4, 500)
+    row.count_sends(1, 1, 1, 1)
+    totals = row.totals
+    assert (totals.passes, totals.pass_seconds, row.pass_longest_seconds) == (3, 0.875, 0.5)
+    assert (totals.sends, totals.delivered, totals.undelivered, totals.delivered_bytes) == (3, 31, 5, 501)
+
+
+@pytest.mark.parametrize(
+    ("lag_seconds", "bucket"),
+    [(0.0, 0), (0.001, 0), (0.0011, 1), (0.03, 5), (0.035, 6), (10.0, 14), (10.5, 15), (1e6, 15), (-5.0, 0)],
+)
+def test_lag_is_counted_in_its_bucket(
+    monkeypatch: pytest.MonkeyPatch, lag_seconds: float, bucket: int
+) -> None:
+    """A bound belongs to its bucket, what is above all has one too, and a clock behind makes no debt."""
+    taken_ms = 1_700_000_000_000
+    now = SimpleNamespace(
+        time=lambda: taken_ms / 1000 + lag_seconds - 1e-6
+    )  # doubles of this size are coarse
+    monkeypatch.setattr(board_module, "time", now)
+    row = Row()
+    row.observe_lag(taken_ms, 7)
+    assert {index: count for index, count in enumerate(row.totals.lag) if count} == {bucket: 7}
+    assert row.totals.lag_seconds == pytest.approx(7 * max(0.0, lag_seconds), abs=1e-4)
+
+
+def test_no_lag_without_messages() -> None:
+    """A pass of gaps alone has no time of publication, and nobody reached has none of delivery."""
+    row = Row()
+    row.observe_lag(0, 5)
+    row.observe_lag(1_700_000_000_000, 0)
+    assert not any(words(row.totals))
+
+
+def test_stalls_are_counted_in_their_buckets() -> None:
+    """Each tick once, by how late it came; the longest one is remembered."""
+    row = Row()
+    for seconds in (0.0, 0.001, 0.0015, 2.5, 0.25, 30.0, 0.26):
+        row.observe_stall(seconds)
+    counts = {index: count for index, count in enumerate(row.totals.stalls) if count}
+    assert counts == {0: 2, 1: 1, 8: 1, 9: 1, 11: 1, 12: 1}
+    assert row.totals.stall_seconds == pytest.approx(33.0125)
+    assert row.hub_stall_seconds == 30.0
+
+
 def test_add_totals_adds_every_field() -> None:
     """No field is forgotten, arrays included."""
     into, more = Totals(), Totals()
@@ -147,7 +198,7 @@ def test_totals_sum_all_workers(board: Board) -> None:
 def test_warm_is_when_all_workers_are_ready_at_once(board: Board) -> None:
     """Accepting and fed, all of them, at one time; and for good after that."""
     for slot in range(2):
-        board.rows[slot].pid = slot + 1
+        board.rows[board.claim()].pid = slot + 1
     board.rows[0].accepting = board.rows[0].feed_ready = 1
     board.rows[1].accepting = 1
     assert not board.is_warm(2)
@@ -166,7 +217,7 @@ def test_warm_is_when_all_workers_are_ready_at_once(board: Board) -> None:
 
 def test_reserve_and_release(board: Board) -> None:
     """A slot is taken while the whole server holds fewer than the limit, and can be given back."""
-    ours, others = board.rows[0], board.rows[1]
+    ours, others = [board.rows[board.claim()] for _ in range(2)]
     others.connections = 2
     assert board.reserve(ours, 4)
     assert board.reserve(ours, 4)
@@ -190,9 +241,10 @@ def test_processes_reserve_exactly_the_limit(board: Board, limit: int) -> None:
         assert board.connections() == limit
         assert not board.reserve(row, limit)
 
-    join(*[forked(lambda row=row: worker(row)) for row in board.rows[:4]])  # type: ignore[misc]
+    rows = [board.rows[board.claim()] for _ in range(4)]
+    join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
     assert board.connections() == limit
-    assert sum(row.connections for row in board.rows[:4]) == limit
+    assert sum(row.connections for row in rows) == limit
 
 
 def test_processes_reserve_and_release(board: Board) -> None:
@@ -213,13 +265,15 @@ def test_processes_reserve_and_release(board: Board) -> None:
             Board.release(row)
         assert row.connections == 0
 
-    join(*[forked(lambda row=row: worker(row)) for row in board.rows[:3]])  # type: ignore[misc]
+    rows = [board.rows[board.claim()] for _ in range(3)]
+    join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
     assert board.connections() == 0
 
 
 def test_a_killed_process_leaves_the_lock_free(board: Board) -> None:
     """A worker that dies while it holds the lock holds nobody up."""
 
+    ours = board.rows[board.claim()]
     held, holds = os.pipe()
 
     def hold() -> None:
@@ -229,7 +283,7 @@ def test_a_killed_process_leaves_the_lock_free(board: Board) -> None:
 
     pid = forked(hold)
     assert os.read(held, 1) == b"!"
-    waiter = forked(lambda: board.reserve(board.rows[1], 10))
+    waiter = forked(lambda: board.reserve(ours, 10))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     join(waiter)

@@ -14,9 +14,12 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from odinws import connection, frames
+from odinws import connection, frames, protocol
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
+from odinws.deflate import Deflater
+from odinws.outbox import SlowPolicy
+from odinws.packet import Bundle, Entry
 from tests import wire
 from tests.fakes import SECONDS, FakeOwner, Peer, in_greenlet, settle
 
@@ -24,6 +27,11 @@ SEND_BUFFER_BYTES = 4096  # the kernel doubles it; a socket holds little, so tha
 BIG = frames.text(b"x" * 300_000)  # more than any of these sockets takes at once
 TEXT = frames.text(b"hello")
 LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+def messages(*whole: bytes) -> list[Bundle]:
+    """A bundle for each of these frames, as if it were a message."""
+    return [Bundle.of([Entry(frame, "global", 1, 1, 1)]) for frame in whole]
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
@@ -47,19 +55,25 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 class Link:
     """A connection that has started, its owner, and its peer."""
 
-    def __init__(self, pair: Any = socket_pair, *, start: bool = True, **owner: Any) -> None:
+    def __init__(
+        self, pair: Any = socket_pair, *, start: bool = True, deflate: int = 0, **owner: Any
+    ) -> None:
         self.owner = FakeOwner(**owner)
         ours, theirs = pair()
         ours.setblocking(False)
         self.descriptor = ours.fileno()
-        self.conn = Connection(self.owner, "c-1", ours, "peer")
+        self.conn = Connection(self.owner, "c-1", ours, "peer", deflate)
         self.peer = Peer(theirs)
         if start:
             self.conn.start(b"")
 
+    def send(self, *whole: bytes) -> bool:
+        """Send frames as messages of a pass."""
+        return self.conn.send(b"".join(whole), messages(*whole))
+
     def fill(self) -> None:
         """Send until the kernel takes no more and some of a frame waits."""
-        assert self.conn.send(BIG)
+        assert self.send(BIG)
         assert self.conn._outbox is not None
 
     def stuff(self) -> int:
@@ -109,8 +123,8 @@ def received(*chunks: bytes) -> list[wire.Frame]:
 def test_what_the_socket_takes_needs_no_outbox() -> None:
     """A send goes straight to the kernel and leaves nothing behind."""
     link = Link()
-    assert link.conn.send(TEXT)
-    assert link.conn.send(TEXT + frames.ping())
+    assert link.send(TEXT)
+    assert link.send(TEXT, frames.ping())
     assert (link.conn._outbox, link.conn._write) == (None, None)
     assert link.peer.frames(3) == received(TEXT, TEXT, frames.ping())
     assert link.conn.state is State.OPEN
@@ -123,11 +137,11 @@ def test_a_half_sent_frame_is_finished_before_the_next(pair: Any) -> None:
     link = Link(pair, outbox_bytes=1 << 20)
     link.fill()
     for number in range(10):
-        assert link.conn.send(frames.text(b"%d" % number))
+        assert link.send(frames.text(b"%d" % number))
     assert link.peer.frames(11) == received(BIG, *(frames.text(b"%d" % number) for number in range(10)))
     settle()
     assert (link.conn._outbox, link.conn._write) == (None, None)
-    assert link.conn.send(TEXT)
+    assert link.send(TEXT)
     assert link.peer.frames(1) == received(TEXT)
 
 
@@ -136,7 +150,7 @@ def test_a_socket_that_takes_nothing_at_all() -> None:
     """EAGAIN at the first byte is as good as a partial write; a wake-up without room changes nothing."""
     link = Link()
     before = link.stuff()
-    assert link.conn.send(TEXT)
+    assert link.send(TEXT)
     assert link.conn._outbox is not None
     link.conn._writable()
     assert link.conn._outbox.size_bytes == len(TEXT)
@@ -169,7 +183,7 @@ def test_a_late_wake_up_without_an_outbox() -> None:
 def test_a_reply_goes_behind_what_is_due() -> None:
     """An answer in the middle of a pass takes the gathered frames along, in their order."""
     link = Link()
-    link.conn.due = [frames.text(b"1"), frames.text(b"2")]
+    link.conn.due = messages(frames.text(b"1"), frames.text(b"2"))
     assert link.conn.reply(TEXT)
     assert link.conn.due is None
     assert link.conn.reply(frames.ping())
@@ -184,8 +198,8 @@ def test_a_peer_that_is_gone_shows_itself_when_sent_to(pair: Any) -> None:
     link.conn._read.stop()  # so that the end of the stream is not read first
     link.peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
     link.peer.close()
-    assert not link.conn.send(TEXT)
-    assert not link.conn.send(TEXT)
+    assert not link.send(TEXT)
+    assert not link.send(TEXT)
     link.expect_closed(CloseReason.GONE)
 
 
@@ -194,8 +208,8 @@ def test_a_peer_that_leaves_while_it_is_slow() -> None:
     """The outbox can't be drained any more: what waited is counted, the frame under way not."""
     link = Link()
     link.fill()
-    assert link.conn.send(TEXT)
-    link.conn.due = [TEXT, TEXT]
+    assert link.send(TEXT)
+    link.conn.due = messages(TEXT, TEXT)
     link.conn._read.stop()
     link.peer.close()
     settle()
@@ -217,12 +231,12 @@ ENDS = (
 class SlowReader(RuleBasedStateMachine):
     """What a slow peer reads parses into exactly the frames that were accepted, in order.
 
-    If it was too slow it reads a prefix of them; the others are counted, and the close frame comes next.
+    If it was too slow it reads a prefix of them; messages behind are counted, and the close frame comes next.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.accepted: list[bytes] = []
+        self.accepted: list[tuple[bytes, int]] = []  # frames, and whether they are messages
         self.stream = b""
         self.letter = 0
         self.lost_with_close = 0
@@ -232,10 +246,14 @@ class SlowReader(RuleBasedStateMachine):
         self.letter += 1
         return [frames.text(bytes((97 + self.letter % 26,)) * size) for size in wanted]
 
-    @initialize(limit=st.sampled_from([1024, 10_000, 100_000]), end=st.sampled_from(ENDS))
-    def open(self, limit: int, end: CloseReason) -> None:
+    @initialize(
+        limit=st.sampled_from([1024, 10_000, 100_000]),
+        frames=st.sampled_from([3, 8192]),
+        end=st.sampled_from(ENDS),
+    )
+    def open(self, limit: int, frames: int, end: CloseReason) -> None:
         """A new connection, and how it is to end if it lasts."""
-        self.link = Link(outbox_bytes=limit)
+        self.link = Link(outbox_bytes=limit, outbox_frames=frames)
         self.conn, self.end = self.link.conn, end
 
     @precondition(lambda self: self.conn.due is None)
@@ -243,37 +261,43 @@ class SlowReader(RuleBasedStateMachine):
     def send(self, wanted: list[int]) -> None:
         """A pass of one channel."""
         chunk = self.made(wanted)
-        if self.conn.send(b"".join(chunk)):
-            self.accepted += chunk
+        if self.link.send(*chunk):
+            self.accepted += [(frame, 1) for frame in chunk]
 
     @precondition(lambda self: not self.conn.state)
     @rule(wanted=sizes)
     def gather(self, wanted: list[int]) -> None:
         """A pass of several channels gathers first."""
-        self.conn.due = [*(self.conn.due or []), *self.made(wanted)]
+        self.conn.due = [*(self.conn.due or []), *messages(*self.made(wanted))]
+
+    def due(self) -> list[tuple[bytes, int]]:
+        """What has been gathered."""
+        return [(bundle.data, 1) for bundle in self.conn.due or ()]
 
     @precondition(lambda self: self.conn.due)
     @rule()
     def flush(self) -> None:
         """And then sends."""
-        due, self.conn.due = self.conn.due or [], None
-        if self.conn.send(b"".join(due)):
+        due = self.due()
+        bundles, self.conn.due = self.conn.due or [], None
+        if self.conn.send(b"".join([bundle.data for bundle in bundles]), bundles):
             self.accepted += due
 
     @rule(size=st.integers(0, 300))
     def reply(self, size: int) -> None:
         """An answer comes in between."""
-        due, answer = list(self.conn.due or ()), self.made([size])
-        if self.conn.reply(answer[0]):
-            self.accepted += due + answer
+        due, (answer,) = self.due(), self.made([size])
+        if self.conn.reply(answer):
+            self.accepted += [*due, (answer, 0)]
 
     @rule(payload=st.binary(max_size=10))
     def ping(self, payload: bytes) -> None:
         """The peer pings."""
-        due = list(self.conn.due or ())
+        was_open = not self.conn.state
+        due = self.due()
         self.link.say(wire.frame(wire.PING, payload))
-        if not self.conn.state:
-            self.accepted += [*due, frames.pong(payload)]
+        if was_open:
+            self.accepted += [*due, (frames.pong(payload), 0)]
 
     @rule(count=st.integers(1, 30_000))
     def read(self, count: int) -> None:
@@ -294,18 +318,18 @@ class SlowReader(RuleBasedStateMachine):
             return
         peer, conn = self.link.peer, self.conn
         if not conn.state:
-            self.finish(conn.due or [])
+            self.finish(self.due())
         while not (found := wire.split(self.stream)[0]) or found[-1].opcode != wire.CLOSE:
             chunk = peer.sock.recv(1 << 16)
             assert chunk, "the stream ended without a close frame"
             self.stream += chunk
         assert wire.split(self.stream)[1] == b""
         ((reason, lost),) = self.link.owner.closing
-        told = received(*self.accepted)
+        told = received(*(frame for frame, _ in self.accepted))
         *heard, goodbye = found
         assert goodbye.code == reason.code
         assert heard == told[: len(heard)]
-        assert lost == len(told) - len(heard) + self.lost_with_close
+        assert lost == sum(message for _, message in self.accepted[len(heard) :]) + self.lost_with_close
         assert reason is CloseReason.SLOW or lost == 0
         if reason is not CloseReason.CLIENT:
             peer.send(wire.close(1000))
@@ -315,7 +339,7 @@ class SlowReader(RuleBasedStateMachine):
         assert conn.state is State.CLOSED
         assert self.link.owner.closed == [conn]
 
-    def finish(self, due: list[bytes]) -> None:
+    def finish(self, due: list[tuple[bytes, int]]) -> None:
         """End a connection that lasted to the end of the plan."""
         if self.end is CloseReason.SLOW:
             self.lost_with_close = len(due)
@@ -339,7 +363,7 @@ def test_a_client_that_is_too_slow_closes_with_4008(pair: Any) -> None:
     link = Link(pair, outbox_bytes=len(BIG))
     link.fill()
     sent = 0
-    while link.conn.send(TEXT):
+    while link.send(TEXT):
         sent += 1
     assert sent > 0
     assert link.conn.state is State.CLOSING
@@ -354,13 +378,169 @@ def test_one_slow_client_is_let_go_without_waiting_for_it() -> None:
     """The kernel takes the goodbye of a client that reads nothing, so the server holds nothing for it."""
     link = Link(outbox_bytes=20_000)
     payload = b"x" * 5000
-    while link.conn.send(frames.text(payload)):
+    while link.send(frames.text(payload)):
         pass
     assert link.owner.closing[0][0] is CloseReason.SLOW
     assert (link.conn._outbox, link.conn._write) == (None, None)
 
 
+# -- a slow reader that may stay -------------------------------------------------------------------
+
+
+class Tape:
+    """Messages of some channels that share one count, as in a stream, and what a reader heard of them."""
+
+    def __init__(self, names: int = 3) -> None:
+        self.seqs = itertools.count(1)
+        self.offered: dict[str, list[int]] = {f"token.{index}": [] for index in range(names)}
+
+    def bundles(self, count: int) -> list[Bundle]:
+        """The next `count` messages of each channel."""
+        made = []
+        for channel, offered in self.offered.items():
+            entries = []
+            for seq in itertools.islice(self.seqs, count):
+                prev = offered[-1] if offered else 0
+                text = protocol.data(b'"price"', channel, seq, prev, 0, b'"%b"' % (b"x" * 100))
+                entries.append(Entry(frames.text(text), channel, seq, seq, 1))
+                offered.append(seq)
+            made.append(Bundle.of(entries))
+        return made
+
+    def send(self, conn: Connection, count: int) -> bool:
+        """Send them as one pass does."""
+        bundles = self.bundles(count)
+        return conn.send(b"".join([bundle.data for bundle in bundles]), bundles)
+
+    @property
+    def count(self) -> int:
+        """How many messages were offered."""
+        return sum(map(len, self.offered.values()))
+
+    def check(self, said: list[Any], *, whole: bool = True) -> int:
+        """Follow the chain of each channel, to its end if it is `whole`; returns how many messages came."""
+        for channel, offered in self.offered.items():
+            heard = 0
+            for text in [text for text in said if text.get("channel") == channel]:
+                if text["type"] == "price":
+                    assert text["prev"] == (offered[heard - 1] if heard else 0)
+                    first = last = text["seq"]
+                else:
+                    assert (text["type"], text["reason"]) == ("gap", "slow")
+                    first, last = text["from"], text["to"]
+                assert first == offered[heard]
+                assert last >= first
+                heard = offered.index(last) + 1
+            assert heard == len(offered) or not whole
+        return sum(text["type"] == "price" for text in said)
+
+
+@pytest.mark.parametrize("policy", [SlowPolicy.CONFLATE, SlowPolicy.DROP_OLDEST])
+@pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
+@in_greenlet
+def test_a_reader_that_stalls_and_reads_again(pair: Any, policy: SlowPolicy) -> None:
+    """It misses messages, knows of each of them, reads whole frames alone, and stays."""
+    link = Link(pair, slow_policy=policy, outbox_bytes=20_000, outbox_frames=200)
+    tape = Tape()
+    said: list[Any] = []
+    for stall in (b'"first"', b'"second"', b'"third"'):
+        for _ in range(60):
+            assert tape.send(link.conn, 5)
+            assert link.conn._outbox is None or link.conn._outbox.fits(20_000, 200)
+        assert link.conn.reply(frames.text(b'{"type":%b}' % stall))
+        while not said or f'"{said[-1]["type"]}"'.encode() != stall:
+            said.append(link.peer.next().json)
+        settle()
+        assert (link.conn._outbox, link.conn.state) == (None, State.OPEN)
+    heard = tape.check(said)
+    assert 0 < heard < tape.count
+    assert sum(link.owner.shed) == tape.count - heard
+    assert link.owner.closing == []
+    if policy is SlowPolicy.CONFLATE:  # the newest of all came
+        newest = {text["channel"]: text["seq"] for text in said if text["type"] == "price"}
+        assert newest == {channel: offered[-1] for channel, offered in tape.offered.items()}
+
+
+@pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
+@in_greenlet
+def test_a_reader_that_stalls_is_disconnected(pair: Any) -> None:
+    """Without a policy that gives up messages it reads an unbroken beginning; all others are counted."""
+    link = Link(pair, outbox_bytes=20_000)
+    tape = Tape()
+    while tape.send(link.conn, 5):
+        pass
+    refused = 15  # by the last pass, which found it closed
+    said = []
+    while (frame := link.peer.next()).opcode != wire.CLOSE:
+        said.append(frame.json)
+    assert frame.code == 4008
+    assert all(text["type"] == "price" for text in said)
+    heard = tape.check(said, whole=False)
+    assert link.owner.closing == [(CloseReason.SLOW, tape.count - refused - heard)]
+    assert link.owner.shed == []
+
+
+@pytest.mark.parametrize("policy", SlowPolicy)
+@in_greenlet
+def test_the_bound_of_frames(policy: SlowPolicy) -> None:
+    """Small frames are bounded by their number, whatever their bytes."""
+    link = Link(slow_policy=policy, outbox_frames=16)
+    link.fill()
+    for number in range(1, 17):
+        assert link.conn.send(TEXT, [Bundle.of([Entry(TEXT, "token.a", number, number, 1)])])
+    assert (link.owner.shed, link.conn.state) == ([], State.OPEN)
+    assert link.conn.send(TEXT, [Bundle.of([Entry(TEXT, "token.a", 17, 17, 1)])])
+    if policy is SlowPolicy.DISCONNECT:
+        assert link.owner.closing == [(CloseReason.SLOW, 17)]
+        link.expect_goodbye(CloseReason.SLOW, received(BIG))
+        return
+    kept = 1 if policy is SlowPolicy.CONFLATE else 8
+    assert link.owner.shed == [17 - kept]
+    gap = frames.text(protocol.gap("token.a", 1, 17 - kept, "slow"))
+    assert link.peer.frames(2 + kept) == received(BIG, gap, *[TEXT] * kept)
+
+
+@in_greenlet
+def test_what_no_policy_makes_fit() -> None:
+    """More channels than may wait: nothing can be conflated, so it is disconnected after all."""
+    link = Link(slow_policy=SlowPolicy.CONFLATE, outbox_frames=16)
+    link.fill()
+    assert Tape(17).send(link.conn, 2)
+    assert sum(link.owner.shed) == 17
+    assert link.owner.closing == [(CloseReason.SLOW, 17)]
+    link.expect_goodbye(CloseReason.SLOW, received(BIG))
+
+
 # -- in --------------------------------------------------------------------------------------------
+
+
+@in_greenlet
+def test_compressed_commands() -> None:
+    """With an agreement a command may come compressed, whole or in pieces."""
+    link = Link(deflate=15)
+    small = Deflater(15).deflate(b"hello" * 20)
+    link.say(wire.frame(wire.TEXT, small, reserved=4))
+    link.say(wire.frame(wire.TEXT, small[:3], reserved=4, final=False))
+    link.say(wire.frame(wire.CONTINUATION, small[3:]))
+    assert link.conn.commands == deque([b"hello" * 20] * 2)
+    assert link.conn.state is State.OPEN
+
+
+BAD_DEFLATED = [
+    (b"\xff" * 20, CloseReason.BAD_TEXT),
+    (Deflater(15).deflate(b"\xff" * 100), CloseReason.BAD_TEXT),
+    (Deflater(15).deflate(b"x" * 151), CloseReason.TOO_BIG),
+]
+
+
+@pytest.mark.parametrize(("payload", "reason"), BAD_DEFLATED)
+@in_greenlet
+def test_compressed_nonsense_closes(payload: bytes, reason: CloseReason) -> None:
+    """What is no deflate stream, no text or too much closes as if it had come plain."""
+    link = Link(deflate=15, max_message_bytes=150)
+    link.say(wire.frame(wire.TEXT, payload, reserved=4))
+    link.expect_goodbye(reason)
+    assert link.conn.commands is None
 
 
 @in_greenlet
@@ -512,7 +692,7 @@ def test_a_slow_peer_that_breaks_a_rule_reads_all_and_the_end() -> None:
     """The close frame stands behind what waits, and the end of the stream behind it."""
     link = Link()
     link.fill()
-    assert link.conn.send(TEXT)
+    assert link.send(TEXT)
     link.say(b"\xff\xff")
     assert link.conn.state is State.CLOSING
     *told, goodbye = link.peer.to_end()
@@ -530,8 +710,8 @@ def test_a_defect_in_the_reader_costs_one_connection(monkeypatch: pytest.MonkeyP
     class Broken:
         """A reader with a defect."""
 
-        def __init__(self, _: int) -> None:
-            pass
+        def __init__(self, _: int, *, deflate: bool) -> None:
+            assert not deflate
 
         def feed(self, _: bytes) -> None:
             raise ZeroDivisionError
@@ -581,7 +761,7 @@ def test_we_close(reason: CloseReason) -> None:
     assert link.conn.close(reason)
     assert link.conn.state is State.CLOSING
     assert link.owner.delays[-1] == link.owner.close_seconds
-    assert not link.conn.send(TEXT)
+    assert not link.send(TEXT)
     assert not link.conn.reply(TEXT)
     assert link.expect_goodbye(reason) == reason.text
     link.say(wire.frame(wire.TEXT, b"x") + wire.frame(wire.PING) + wire.frame(wire.BINARY))
@@ -621,7 +801,7 @@ def test_closing_twice_is_closing_once() -> None:
 def test_what_is_due_goes_out_before_the_goodbye() -> None:
     """Frames of a pass under way are not lost to an orderly close."""
     link = Link()
-    link.conn.due = [TEXT, frames.ping()]
+    link.conn.due = messages(TEXT, frames.ping())
     link.conn.close(CloseReason.GOING_AWAY)
     link.expect_goodbye(CloseReason.GOING_AWAY, received(TEXT, frames.ping()))
     assert link.conn.due is None
@@ -633,8 +813,8 @@ def test_what_is_due_to_a_slow_client_is_given_up() -> None:
     """It is counted as lost, with what waited."""
     link = Link()
     link.fill()
-    assert link.conn.send(TEXT)
-    link.conn.due = [TEXT, TEXT]
+    assert link.send(TEXT)
+    link.conn.due = messages(TEXT, TEXT)
     link.conn.close(CloseReason.SLOW)
     assert link.owner.closing == [(CloseReason.SLOW, 3)]
     link.expect_goodbye(CloseReason.SLOW, received(BIG))
@@ -646,7 +826,7 @@ def test_goodbyes_while_much_still_waits(first: str) -> None:
     """Both say goodbye, whoever begins, before the peer has read what waits: it reads all, nothing is cut."""
     link = Link()
     link.fill()
-    assert link.conn.send(TEXT)
+    assert link.send(TEXT)
     if first == "server":
         link.conn.close(CloseReason.GOING_AWAY)
     link.say(wire.close(1000))
@@ -796,19 +976,20 @@ def test_a_ping_to_a_peer_that_is_gone() -> None:
 def test_a_ping_joins_the_pass_under_way() -> None:
     """It stands behind the frames that are due."""
     link = Link()
-    link.conn.due = [TEXT]
+    link.conn.due = messages(TEXT)
     link.owner.now += 30
     link.conn.on_time()
     assert link.peer.frames(2) == received(TEXT, frames.ping())
 
 
+@pytest.mark.parametrize("policy", SlowPolicy)
 @in_greenlet
-def test_a_stalled_outbox_closes_with_4008() -> None:
-    """A socket that takes nothing for `outbox_seconds` is given up; it is looked at in time."""
-    link = Link(outbox_seconds=10.0)
+def test_a_stalled_outbox_closes_with_4008(policy: SlowPolicy) -> None:
+    """A socket that takes nothing for `outbox_seconds` is given up by any policy; it is looked at in time."""
+    link = Link(outbox_seconds=10.0, slow_policy=policy)
     link.fill()
     assert link.owner.delays[-1] == 10.0
-    assert link.conn.send(TEXT)
+    assert link.send(TEXT)
     link.owner.now += 9.9
     link.conn.on_time()
     assert link.conn.state is State.OPEN
@@ -858,6 +1039,7 @@ def test_a_silent_client_with_a_full_outbox_is_not_pinged() -> None:
     link.conn.on_time()
     assert link.owner.delays[-1] == 1.0
     assert link.conn._outbox is not None
+    assert len(link.conn._outbox) == 0
     assert link.conn._outbox.cut()[1] == 0
 
 
@@ -880,7 +1062,7 @@ def test_a_new_connection() -> None:
     """What the other parts of a worker find: nothing subscribed, due, asked or wrong, and no place yet."""
     conn = Link(start=False).conn
     assert (conn.id, conn.peer, conn.state, conn.reason) == ("c-1", "peer", State.OPEN, None)
-    assert (conn.channels, conn.due, conn.commands) == (set(), None, None)
+    assert (conn.channels, conn.due, conn.commands, conn.deflate) == ({}, None, None, 0)
     assert (conn.errors, conn.allowance, conn.place) == (0, 0.0, -1)
     assert conn.opened == conn.last_seen == 1000.0
 
@@ -890,7 +1072,7 @@ def test_a_connection_at_rest_holds_nothing() -> None:
     """No reader, no outbox, no write watcher, no commands, nothing due: only itself and its socket."""
     link = Link()
     link.say(wire.frame(wire.PING, b"x"))
-    link.conn.send(TEXT)
+    link.send(TEXT)
     conn = link.conn
     assert (conn._reader, conn._outbox, conn._write, conn.commands, conn.due) == (None,) * 5
     assert not hasattr(conn, "__dict__")

@@ -11,7 +11,6 @@ Where it differs from wsproto on purpose:
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Iterable
 
@@ -24,6 +23,7 @@ from wsproto.frame_protocol import Opcode as OracleOpcode
 
 from odinws import frames
 from odinws.closing import CloseReason
+from odinws.deflate import Deflater
 from odinws.errors import FrameError
 from odinws.frames import MAX_FRAGMENTS, FrameReader, Message, Opcode
 from tests import wire
@@ -42,16 +42,20 @@ controls = st.tuples(st.sampled_from([Opcode.PING, Opcode.PONG]), st.binary(max_
 cuts = st.lists(st.integers(0, 1 << 18), max_size=20)
 
 
-def read(stream: bytes, at: Iterable[int] = (), max_bytes: int = MAX_BYTES) -> list[Message]:
+def read(
+    stream: bytes, at: Iterable[int] = (), max_bytes: int = MAX_BYTES, *, deflate: bool = False
+) -> list[Message]:
     """All messages of a stream that is cut at these places."""
-    reader = FrameReader(max_bytes)
+    reader = FrameReader(max_bytes, deflate=deflate)
     return [message for piece in pieces(stream, at) for message in reader.feed(piece)]
 
 
-def refused(stream: bytes, at: Iterable[int] = (), max_bytes: int = MAX_BYTES) -> CloseReason:
+def refused(
+    stream: bytes, at: Iterable[int] = (), max_bytes: int = MAX_BYTES, *, deflate: bool = False
+) -> CloseReason:
     """Why a stream is refused."""
     with pytest.raises(FrameError) as caught:
-        read(stream, at, max_bytes)
+        read(stream, at, max_bytes, deflate=deflate)
     assert str(caught.value) == caught.value.message
     return caught.value.reason
 
@@ -109,17 +113,9 @@ def test_close_frames_hold_code_and_reason(code: int, reason: str) -> None:
     assert said == reason or len(reason[: len(said) + 1].encode()) > 123
 
 
-@given(chunks=st.lists(payloads, max_size=6), data=st.data())
-def test_boundary_and_count_against_a_model(chunks: list[bytes], data: st.DataObject) -> None:
-    """`boundary` is the end of the frame a byte lies in; `count` is how many frames follow a boundary."""
-    whole = [frames.text(chunk) for chunk in chunks]
-    stream = b"".join(whole)
-    ends = list(itertools.accumulate(map(len, whole), initial=0))
-    sent = data.draw(st.one_of(st.sampled_from(ends), st.integers(0, len(stream))))
-    expected = min(end for end in ends if end >= sent)
-    assert frames.boundary(stream, sent) == expected
-    assert frames.count(stream, expected) == len(ends) - 1 - ends.index(expected)
-    assert frames.count(stream) == len(chunks)
+def test_compressed_text_has_the_first_reserved_bit() -> None:
+    """And nothing else tells it from a plain frame (RFC 7692 section 6)."""
+    assert frames.text(b"x" * 126, deflated=True) == b"\xc1" + frames.text(b"x" * 126)[1:]
 
 
 # -- decoding --------------------------------------------------------------------------------------
@@ -259,7 +255,7 @@ def test_unmasked(size: int) -> None:
 
 @pytest.mark.parametrize("reserved", range(1, 8))
 def test_reserved_bits(reserved: int) -> None:
-    """No extension is negotiated, so no reserved bit may be set (5.2)."""
+    """Without an extension no reserved bit may be set (5.2)."""
     assert refused(wire.frame(wire.TEXT, b"x", reserved=reserved)) is CloseReason.PROTOCOL
 
 
@@ -386,6 +382,96 @@ def test_fragment_bound_is_one_of_a_message() -> None:
         wire.frame(wire.BINARY, b"", final=False) + wire.frame(wire.PING) + wire.frame(wire.CONTINUATION, b"")
     )
     assert len(read(message * MAX_FRAGMENTS)) == 2 * MAX_FRAGMENTS
+
+
+# -- compressed messages ---------------------------------------------------------------------------
+
+SMALL = Deflater(15).deflate(b"hello" * 40)
+
+
+@given(said=st.lists(st.tuples(st.text(max_size=200), st.booleans(), cuts), max_size=5), at=cuts)
+def test_compressed_and_plain_messages(said: list[tuple[str, bool, list[int]]], at: list[int]) -> None:
+    """With an agreement each message is compressed or not, in any fragments, with pings in between."""
+    deflater = Deflater(15)
+    stream, expected = b"", []
+    for text, deflated, places in said:
+        payload = text.encode()
+        parts = pieces(deflater.deflate(payload) if deflated else payload, places) or [b""]
+        for index, part in enumerate(parts):
+            opcode = wire.CONTINUATION if index else wire.TEXT
+            reserved = 4 if deflated and not index else 0
+            if index:
+                stream += wire.frame(wire.PING, b"!")
+                expected.append(Message(Opcode.PING, b"!"))
+            stream += wire.frame(opcode, part, reserved=reserved, final=index == len(parts) - 1)
+        expected.append(Message(Opcode.TEXT, payload))
+    assert read(stream, at, deflate=True) == expected
+
+
+def test_binary_may_be_compressed() -> None:
+    """The bit belongs to the message, text or not; what is inflated is not unmasked again."""
+    stream = wire.frame(wire.BINARY, Deflater(15).deflate(b"\xff" * 50), reserved=4)
+    assert read(stream, deflate=True) == [Message(Opcode.BINARY, b"\xff" * 50)]
+
+
+@pytest.mark.parametrize("opcode", [wire.TEXT, wire.BINARY])
+@pytest.mark.parametrize("reserved", range(1, 8))
+def test_reserved_bits_with_an_agreement(opcode: int, reserved: int) -> None:
+    """Only the first of the three has a meaning, and only if it was agreed on."""
+    stream = wire.frame(opcode, SMALL, reserved=reserved)
+    assert refused(stream) is CloseReason.PROTOCOL
+    if reserved == 4:
+        assert read(stream, deflate=True) == [Message(Opcode(opcode), b"hello" * 40)]
+    else:
+        assert refused(stream, deflate=True) is CloseReason.PROTOCOL
+
+
+@pytest.mark.parametrize("opcode", [wire.CLOSE, wire.PING, wire.PONG])
+def test_control_frames_are_not_compressed(opcode: int) -> None:
+    """The bit on a control frame is refused, also within a compressed message (RFC 7692 section 5)."""
+    bad = wire.frame(opcode, b"", reserved=4)
+    assert refused(bad, deflate=True) is CloseReason.PROTOCOL
+    begun = wire.frame(wire.TEXT, SMALL, reserved=4, final=False)
+    assert refused(begun + bad, deflate=True) is CloseReason.PROTOCOL
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_the_bit_stands_on_the_first_fragment_alone(final: bool) -> None:
+    """On a continuation it is refused, of a compressed message and of a plain one (RFC 7692 6.1)."""
+    for reserved in (0, 4):
+        begun = wire.frame(wire.TEXT, SMALL[:4], reserved=reserved, final=False)
+        bad = wire.frame(wire.CONTINUATION, SMALL[4:], reserved=4, final=final)
+        assert refused(begun + bad, deflate=True) is CloseReason.PROTOCOL
+
+
+def test_the_bit_is_forgotten_with_its_message() -> None:
+    """A plain message behind a compressed one is plain, in fragments too, and the other way round."""
+    small = wire.frame(wire.TEXT, SMALL, reserved=4)
+    plain = wire.frame(wire.TEXT, b"a", final=False) + wire.frame(wire.CONTINUATION, b"b")
+    expected = [Message(Opcode.TEXT, b"hello" * 40), Message(Opcode.TEXT, b"ab")]
+    assert read((small + plain) * 2, deflate=True) == expected * 2
+
+
+def test_the_bound_of_an_inflated_message() -> None:
+    """It counts inflated bytes as well as those that came; the latter are known from the header."""
+    stream = wire.frame(wire.TEXT, SMALL, reserved=4)
+    assert read(stream, max_bytes=200, deflate=True) == [Message(Opcode.TEXT, b"hello" * 40)]
+    assert refused(stream, max_bytes=199, deflate=True) is CloseReason.TOO_BIG
+    assert refused(wire.frame(wire.TEXT, bytes(100), reserved=4)[:2], max_bytes=99, deflate=True) is (
+        CloseReason.TOO_BIG
+    )
+
+
+def test_what_is_inflated_must_be_text() -> None:
+    """UTF-8 is a rule of the inflated message; what is no deflate stream is refused with 1007 as well."""
+    bad = Deflater(15).deflate(b"\xff" * 50)
+    assert refused(wire.frame(wire.TEXT, bad, reserved=4), deflate=True) is CloseReason.BAD_TEXT
+    assert refused(wire.frame(wire.TEXT, b"\xff" * 9, reserved=4), deflate=True) is CloseReason.BAD_TEXT
+    whole = Deflater(15).deflate("grüß".encode())
+    for cut in range(len(whole) + 1):
+        stream = wire.frame(wire.TEXT, whole[:cut], reserved=4, final=False)
+        stream += wire.frame(wire.CONTINUATION, whole[cut:])
+        assert read(stream, deflate=True) == [Message(Opcode.TEXT, "grüß".encode())]
 
 
 # -- close frames ----------------------------------------------------------------------------------

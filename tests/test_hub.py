@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
+import zlib
+from collections import Counter
 from collections.abc import Generator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -13,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
-from odinws import frames, hub, protocol
-from odinws.board import Row
+from odinws import board, frames, hub, protocol
+from odinws.board import LAG_BOUNDS_SECONDS, Row
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
 from odinws.hub import Hub
+from odinws.packet import Bundle, Packer, Text
 from strategies import Strategy
 from tests import wire
 from tests.fakes import FakeConnection, in_greenlet, running, settle
@@ -38,13 +43,16 @@ class World:
         shard_key: str = "channel",
         backlog: int = 1000,
         batch_size: int = 256,
+        delay_seconds: float = 0.0,
+        min_deflate_bytes: int = 0,
     ) -> None:
         with cooperative_locks():
             self.strategy: Strategy[Connection] = strategies.create(
                 arm, shard_key=shard_key, batch_size=batch_size
             )
         self.row = Row()
-        self.hub = Hub(self.strategy, self.row, backlog, self.welcome)
+        self.packer = Packer(min_deflate_bytes)
+        self.hub = Hub(self.strategy, self.row, backlog, delay_seconds, self.packer, self.welcome)
         self.conns: list[FakeConnection] = []
         self.seq = 0
         self.last: dict[str, int] = {}
@@ -53,9 +61,9 @@ class World:
         """A short welcome frame."""
         return frames.text(json.dumps({"type": "welcome", "epoch": self.hub.epoch, "to": conn.id}).encode())
 
-    def join(self, *channels: str) -> FakeConnection:
+    def join(self, *channels: str, deflate: int = 0) -> FakeConnection:
         """A new connection with subscriptions."""
-        conn = FakeConnection(f"c-{len(self.conns)}")
+        conn = FakeConnection(f"c-{len(self.conns)}", deflate)
         self.conns.append(conn)
         assert self.strategy.add(conn.real)
         for channel in channels:
@@ -205,8 +213,8 @@ def test_an_answer_stands_behind_what_was_gathered_before_it() -> None:
 
     walk = world.strategy.batches
 
-    def batches(channel: str) -> Generator[Sequence[Connection], None, None]:
-        for batch in walk(channel):
+    def batches(channel: str, turn: int = 0) -> Generator[Sequence[Connection], None, None]:
+        for batch in walk(channel, turn):
             yield batch
             if channel == "token.A" and conn.real in batch:
                 conn.reply(answer)
@@ -254,6 +262,7 @@ def test_what_a_closed_connection_misses_is_counted(channels: list[str]) -> None
     assert [len(conn.messages) for conn in conns] == [due, 0, due, 0]
     assert world.row.totals.delivered == 2 * due
     assert world.row.totals.undelivered == 2 * due
+    assert sum(world.row.totals.lag) == world.row.totals.delivered
     assert all(conn.due is None for conn in conns)
 
 
@@ -267,6 +276,29 @@ def test_the_longest_pass_is_remembered() -> None:
     world.deliver()
     assert world.row.pass_longest_seconds == 1000.0
     assert world.row.totals.pass_seconds < 1000.0
+
+
+@pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
+@in_greenlet
+def test_lag_is_observed(monkeypatch: pytest.MonkeyPatch, channels: list[str]) -> None:
+    """What was delivered is counted by the age of the oldest message of its pass: an upper bound."""
+    world = World(batch_size=2)
+    for _ in range(5):
+        world.join(*channels)
+    made = [world.message(channel) for channel in channels * 2]
+    at = made[0].ts_ms / 1000 + 0.055
+    monkeypatch.setattr(board, "time", SimpleNamespace(time=lambda: at))
+    world.hub.deliver(made)
+    totals = world.row.totals
+    assert totals.delivered == 5 * 2 * len(channels)
+    assert list(totals.lag) == [
+        totals.delivered if bound == 0.06 else 0 for bound in (*LAG_BOUNDS_SECONDS, None)
+    ]
+    assert totals.lag_seconds == pytest.approx(totals.delivered * 0.055, rel=1e-3)
+    before = list(totals.lag)
+    world.hub.deliver([Lost(channel, 90, 99, "expired") for channel in channels])
+    world.hub.deliver([NewEpoch("two")])
+    assert list(totals.lag) == before, "a gap has no age, nor has that of the pass before"
 
 
 # -- payloads --------------------------------------------------------------------------------------
@@ -312,7 +344,7 @@ def test_overflow_is_told_exactly() -> None:
     world = World(backlog=3)
     conn = world.join("token.A", "token.B")
     made = world.publish("token.A", "token.B", "token.A", "token.B", "token.A", "token.B", "token.B")
-    assert world.hub.backlog == 3
+    assert world.hub.backlog == 3 + 2  # and a gap of each channel
     assert world.row.totals.feed_overflow == 4
     world.deliver()
     a = [expected(m) for m in made[:3] if m.channel == "token.A"]
@@ -450,6 +482,167 @@ def story(messages: list[Any], channel: str, offered: list[FeedEvent]) -> list[t
     return found
 
 
+# -- turns -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [["token.A"], ["token.A", "token.B"]])
+@in_greenlet
+def test_who_is_first_moves_on(channels: list[str]) -> None:
+    """Each pass begins one batch further on, round and round; everyone is served in each."""
+    world = World(batch_size=2)
+    conns = [world.join(*channels) for _ in range(6)]
+    order: list[int] = []
+
+    def note(index: int) -> Any:
+        def send(*_: Any) -> bool:
+            order.append(index)
+            return True
+
+        return send
+
+    for index, conn in enumerate(conns):
+        conn.send = note(index)  # type: ignore[method-assign]
+    batches = [[0, 1], [2, 3], [4, 5]]
+    for turn in range(7):
+        order.clear()
+        world.hub.deliver([world.message(channel) for channel in channels])
+        first = batches[turn % 3 :] + batches[: turn % 3]
+        assert order == [index for batch in first for index in batch]
+
+
+@pytest.mark.parametrize(("arm", "shard_key"), ARMS)
+@in_greenlet
+def test_nobody_is_always_first_nor_last(arm: str, shard_key: str) -> None:
+    """Every arm: over many passes the first place, and the last, go to different connections."""
+    world = World(arm, shard_key=shard_key, batch_size=3)
+    conns = [world.join("token.A") for _ in range(30)]
+    places: dict[str, list[str]] = {"first": [], "last": []}
+    order: list[str] = []
+
+    def note(name: str) -> Any:
+        def send(*_: Any) -> bool:
+            order.append(name)
+            return True
+
+        return send
+
+    for conn in conns:
+        conn.send = note(conn.id)  # type: ignore[method-assign]
+    for _ in range(20):
+        order.clear()
+        world.hub.deliver([world.message("token.A")])
+        assert sorted(order) == sorted(conn.id for conn in conns)
+        places["first"].append(order[0])
+        places["last"].append(order[-1])
+    for found in places.values():
+        assert max(Counter(found).values()) <= 4
+
+
+# -- the write delay -------------------------------------------------------------------------------
+
+
+@in_greenlet
+def test_a_pass_waits_for_more() -> None:
+    """What comes within the delay of the first message goes out with it, in one piece, and not before."""
+    world = World(delay_seconds=0.05)
+    conn = world.join("token.A")
+    with running(world.hub.run):
+        gevent.sleep(0)
+        started = time.monotonic()
+        made = world.publish("token.A")
+        for _ in range(5):
+            gevent.sleep(0.002)
+            made += world.publish("token.A")
+        assert conn.sent == []
+        world.wait()
+        assert time.monotonic() - started >= 0.045
+    assert len(conn.sent) == 1
+    assert conn.messages == [expected(message) for message in made]
+    assert world.row.totals.passes == 1
+
+
+@in_greenlet
+def test_without_a_delay_nothing_waits() -> None:
+    """An idle hub delivers in the next turn of the event loop."""
+    world = World()
+    conn = world.join("token.A")
+    with running(world.hub.run):
+        gevent.sleep(0)
+        made = world.publish("token.A")
+        gevent.sleep(0)
+        assert conn.messages == [expected(made[0])]
+
+
+# -- compression -----------------------------------------------------------------------------------
+
+
+def read(sent: bytes) -> list[tuple[bool, Any]]:
+    """The messages of a piece that was sent, and whether each was compressed."""
+    found, rest = wire.split(sent)
+    assert rest == b""
+    told = []
+    for frame in found:
+        small = frame.head == 0xC1
+        assert small or frame.head == 0x81
+        payload = (
+            zlib.decompressobj(-15).decompress(frame.payload + b"\x00\x00\xff\xff")
+            if small
+            else frame.payload
+        )
+        told.append((small, json.loads(payload)))
+    return told
+
+
+@pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
+@in_greenlet
+def test_who_agreed_gets_compressed_messages(monkeypatch: pytest.MonkeyPatch, channels: list[str]) -> None:
+    """Everyone reads the same; each kind is made once per channel and pass, however many want it."""
+    world = World()
+    made_for: list[tuple[str, int]] = []
+    deflated = world.packer.deflated
+
+    def counted(texts: Sequence[Text], bits: int) -> Bundle:
+        made_for.append((texts[0].channel, bits))
+        return deflated(texts, bits)
+
+    monkeypatch.setattr(world.packer, "deflated", counted)
+    windows = [0, 15, 9, 15, 0, 9, 15]
+    conns = [world.join(*channels, deflate=bits) for bits in windows]
+    payload = json.dumps({"filling": "x" * 500}).encode()
+    made = [world.message(channel, payload) for channel in channels for _ in range(2)]
+    world.hub.deliver(made)
+    for conn, bits in zip(conns, windows, strict=True):
+        assert [read(sent) for sent in conn.sent] == [[(bits > 0, expected(m)) for m in made]]
+        assert [entry.first for bundle in conn.bundles[0] for entry in bundle.entries] == [
+            m.seq for m in made
+        ]
+    assert sorted(made_for) == sorted((channel, bits) for channel in channels for bits in (9, 15))
+    shared = {(bits, id(conn.bundles[0][0])) for conn, bits in zip(conns, windows, strict=True)}
+    assert len(shared) == 3
+    assert len(conns[1].sent[0]) < len(conns[0].sent[0]) / 2
+    assert world.row.totals.delivered_bytes == sum(len(conn.sent[0]) for conn in conns)
+
+
+@in_greenlet
+def test_without_anyone_who_agreed_nothing_is_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compression costs only where it is wanted."""
+    world = World()
+    world.join("token.A")
+    monkeypatch.setattr(world.packer, "deflated", None)
+    world.hub.deliver([world.message("token.A")])
+    assert world.row.totals.delivered == 1
+
+
+@in_greenlet
+def test_short_messages_are_not_compressed() -> None:
+    """Below the bound, and where it would not shrink, the plain frame goes out."""
+    world = World(min_deflate_bytes=200)
+    conn = world.join("token.A", deflate=15)
+    short, long = world.message("token.A"), world.message("token.A", b'"' + b"y" * 300 + b'"')
+    world.hub.deliver([short, long])
+    assert [read(sent) for sent in conn.sent] == [[(False, expected(short)), (True, expected(long))]]
+
+
 # -- epochs and losses -----------------------------------------------------------------------------
 
 
@@ -527,13 +720,13 @@ def test_a_pass_yields_between_batches(monkeypatch: pytest.MonkeyPatch, plan: li
             turns += 1
             gevent.sleep(0)
 
-    def send(data: bytes, conn: FakeConnection) -> bool:
+    def send(data: bytes, _: Sequence[Bundle], conn: FakeConnection) -> bool:
         seen.append(turns)
         conn.sent.append(data)
         return True
 
     for conn in conns:
-        conn.send = lambda data, conn=conn: send(data, conn)  # type: ignore[method-assign,misc]
+        conn.send = lambda data, bundles, conn=conn: send(data, bundles, conn)  # type: ignore[method-assign,misc]
     if plan == "epoch":
         world.hub.receive(NewEpoch("two"))
     else:
@@ -562,10 +755,9 @@ def test_a_short_pass_does_not_yield(monkeypatch: pytest.MonkeyPatch, plan: list
     world = World(batch_size=1)
     for _ in range(100):
         world.join(*CHANNELS)
-    world.publish(*plan)
     switched: list[int] = []
     greenlet = gevent.spawn(switched.append, 1)
-    world.hub._pass()
+    world.hub.deliver([world.message(channel) for channel in plan])
     assert world.row.totals.delivered == 100 * len(plan)
     assert switched == []
     greenlet.get()
@@ -577,14 +769,13 @@ def test_a_failing_pass_frees_the_strategy(channels: list[str]) -> None:
     """A defect that ends a pass leaves no lock held, even while its traceback is kept."""
     world = World("single-lock")
     conn = world.join(*channels)
-    world.publish(*channels)
 
-    def raises(*_: Any) -> bytes:
+    def raises(*_: Any) -> Bundle:
         raise ZeroDivisionError
 
-    world.hub._encode_one = raises  # type: ignore[method-assign,assignment]
+    world.packer.plain = raises  # type: ignore[method-assign,assignment]
     with pytest.raises(ZeroDivisionError) as kept:
-        world.hub._pass()
+        world.hub.deliver([world.message(channel) for channel in channels])
     assert world.strategy.unsubscribe(conn.real, "token.A")
     assert kept.tb is not None
 

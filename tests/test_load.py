@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odinws import load
-from odinws.board import Board, Row
+from odinws.board import STALL_BOUNDS_SECONDS, Board, Row
 from odinws.load import Load, Sensor
 from odinws.settings import Settings
 from tests.fakes import in_greenlet, running
@@ -134,6 +135,23 @@ def test_it_samples_for_the_life_of_the_worker(monkeypatch: pytest.MonkeyPatch) 
         assert sampled.wait(5)
 
 
+@in_greenlet
+def test_stalls_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A greenlet that keeps the event loop for 60 ms makes one tick that late; the others are in time."""
+    monkeypatch.setattr(load, "STALL_TICK_SECONDS", 0.001)
+    row = Row()
+    with running(Sensor(row, lambda: 0, lambda: None).watch_stalls):
+        while not sum(row.totals.stalls):
+            gevent.sleep(0.001)
+        before = sum(row.totals.stalls)
+        time.sleep(0.06)  # no other greenlet runs meanwhile: this is the stall
+        while sum(row.totals.stalls) == before:
+            gevent.sleep(0.001)
+    assert row.hub_stall_seconds > 0.05
+    assert row.totals.stall_seconds >= row.hub_stall_seconds
+    assert sum(row.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, 0.05) :]) >= 1
+
+
 def test_a_real_process() -> None:
     """psutil's figures of this very process."""
     row = Row()
@@ -149,8 +167,8 @@ def test_a_real_process() -> None:
 def test_measure_sums_the_workers_that_run() -> None:
     """Rows without a process do not count, except that their connection slots are taken."""
     board = Board(4096)
-    for index, pid in enumerate((11, 0, 12)):
-        row = board.rows[index]
+    for pid in (11, 0, 12):
+        row = board.rows[board.claim()]
         row.pid, row.connections, row.greenlets, row.rss_bytes, row.cpu_cores = pid, 5, 10, 1 << 20, 0.5
     settings = Settings.from_environ(
         {

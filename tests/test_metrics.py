@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import odinws
 from odinws import metrics
-from odinws.board import CLOSES, REFUSALS, Board, Totals
+from odinws.board import CLOSES, LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS, Board, Totals
 from odinws.settings import Settings
 from tests.fakes import fill
 
@@ -46,7 +46,12 @@ COUNTERS = {
     "delivered": "ws_messages_delivered_total",
     "delivered_bytes": "ws_bytes_delivered_total",
     "undelivered": "ws_messages_undelivered_total",
+    "shed": "ws_messages_shed_total",
     "sends": "ws_sends_total",
+}
+HISTOGRAMS = {  # counts, sum: bounds, name
+    ("lag", "lag_seconds"): (LAG_BOUNDS_SECONDS, "ws_delivery_lag_seconds"),
+    ("stalls", "stall_seconds"): (STALL_BOUNDS_SECONDS, "ws_hub_stall_seconds"),
 }
 
 
@@ -109,9 +114,29 @@ def test_every_counter_is_the_boards_total() -> None:
         assert samples[key("ws_connections_closed_total", **labels)] == count
 
 
+@pytest.mark.parametrize(("fields", "found"), HISTOGRAMS.items())
+def test_every_histogram_is_the_boards(fields: tuple[str, str], found: tuple[tuple[float, ...], str]) -> None:
+    """Buckets hold what is up to their bound, the last one all; the sum is in seconds; there is no label."""
+    board = board_with_workers()
+    samples, totals = scrape(board), board.totals()
+    (counts, total), (bounds, name) = fields, found
+    heights = {
+        float(dict(labels)["le"]): value
+        for (sample, labels), value in samples.items()
+        if sample == name + "_bucket"
+    }
+    own = list(getattr(totals, counts))
+    assert heights == {bound: sum(own[: index + 1]) for index, bound in enumerate((*bounds, float("inf")))}
+    assert samples[key(name + "_count")] == sum(own) == heights[float("inf")]
+    assert samples[key(name + "_sum")] == getattr(totals, total)
+    body = metrics.exposition(board, SETTINGS)[0].decode()
+    assert f"\n# TYPE {name} histogram\n" in body
+
+
 def test_no_total_is_left_out() -> None:
     """Each field of the board's totals has its family."""
-    assert {*COUNTERS, "refused", "closed"} == {name for name, _ in Totals._fields_}
+    histograms = {field for fields in HISTOGRAMS for field in fields}
+    assert {*COUNTERS, *histograms, "refused", "closed"} == {name for name, _ in Totals._fields_}
 
 
 def test_limits_and_build() -> None:
@@ -134,6 +159,8 @@ def test_an_empty_board_has_all_counters_at_zero() -> None:
     """Counters exist from the start, so that their first rise is seen."""
     samples = scrape(Board(4096))
     assert {samples[key(name)] for name in COUNTERS.values()} == {0}
+    for _, name in HISTOGRAMS.values():
+        assert samples[key(name + "_count")] == samples[key(name + "_bucket", le="+Inf")] == 0
     assert sum(name == "ws_connections_closed_total" for name, _ in samples) == len(CLOSES)
 
 

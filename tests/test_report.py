@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import json
+import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from odinws import report
-from odinws.board import REFUSALS, Board
+from odinws.board import LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS, Board, Totals
 from odinws.closing import CloseReason
 from odinws.feed.nats import FeedStatus
 from odinws.settings import Settings
+from tests.fakes import fill
 
 SETTINGS = Settings.from_environ(
     {
@@ -340,21 +347,85 @@ def test_stats_of_each_worker() -> None:
 
 
 def test_totals_in_words_leave_nothing_out() -> None:
-    """Each field of the totals appears once."""
-    board = Board(4096)
-    totals = board.totals()
-    number = 0
-    for name, _ in totals._fields_:
-        value = getattr(totals, name)
-        if not hasattr(value, "__len__"):
-            number += 1
-            setattr(totals, name, number)
+    """Each field of the totals, and each element of an array, appears once."""
+    sums = Totals()
+    fill(sums, itertools.count(1))
+    filled = sum(
+        len(value) if isinstance(value := getattr(sums, name), ctypes.Array) else 1
+        for name, _ in Totals._fields_
+    )
 
     def leaves(value: Any) -> list[float]:
-        return (
-            [leaf for member in value.values() for leaf in leaves(member)]
-            if isinstance(value, dict)
-            else [value]
-        )
+        if isinstance(value, dict):
+            return [leaf for member in value.values() for leaf in leaves(member)]
+        return value if isinstance(value, list) else [value]
 
-    assert sorted(leaf for leaf in leaves(report.totals(totals)) if leaf) == list(range(1, number + 1))
+    body = report.totals(sums)
+    for histogram in (body["lag"], body["stall"]):
+        for name in [name for name in histogram if name not in ("counts", "sum_seconds")]:
+            del histogram[name]  # bounds and estimates are no totals
+    assert sorted(leaves(body)) == list(range(1, filled + 1))
+
+
+def test_histograms_in_words() -> None:
+    """Bounds, counts and estimates in seconds, of the whole server and of each worker."""
+    board = serving()
+    first, second = board.rows[0], board.rows[1]
+    first.totals.lag[4], second.totals.lag[5], second.totals.lag_seconds = 98, 2, 1.5  # up to 20 and 30 ms
+    second.totals.stalls[0], second.totals.stalls[11], second.totals.shed = 999, 1, 5
+    body = report.stats(board, SETTINGS, 0)
+    assert body["lag"] == {
+        "bounds_seconds": list(LAG_BOUNDS_SECONDS),
+        "counts": [98 if index == 4 else 2 if index == 5 else 0 for index in range(16)],
+        "sum_seconds": 1.5,
+        "p50_seconds": pytest.approx(0.01 + 0.01 * 50 / 98, abs=1e-6),
+        "p95_seconds": pytest.approx(0.01 + 0.01 * 95 / 98, abs=1e-6),
+        "p99_seconds": pytest.approx(0.02 + 0.01 * 1 / 2, abs=1e-6),
+    }
+    assert body["stall"]["bounds_seconds"] == list(STALL_BOUNDS_SECONDS)
+    assert body["stall"]["counts"] == [999, *[0] * 10, 1, 0]
+    assert body["stall"]["p99_9_seconds"] == pytest.approx(0.001)
+    assert body["fan_out"]["shed"] == 5
+    by_worker = body["workers"]
+    assert (by_worker[0]["lag"]["p99_seconds"], by_worker[0]["fan_out"]["shed"]) == (
+        pytest.approx(0.0199),
+        0,
+    )
+    assert by_worker[0]["stall"]["p99_9_seconds"] is None
+    assert (by_worker[1]["lag"]["p50_seconds"], by_worker[1]["fan_out"]["shed"]) == (pytest.approx(0.025), 5)
+    assert json.loads(json.dumps(body, allow_nan=False)) == body
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "expected"),
+    [
+        ([0, 0, 0], 0.5, None),
+        ([4, 0, 0], 0.5, 0.5),
+        ([4, 0, 0], 1.0, 1.0),
+        ([2, 2, 0], 0.5, 1.0),
+        ([2, 2, 0], 0.75, 2.0),
+        ([0, 4, 0], 0.25, 1.5),
+        ([0, 0, 9], 0.01, 3.0),
+        ([50, 49, 1], 0.999, 3.0),
+    ],
+)
+def test_quantiles_are_estimated(counts: list[int], share: float, expected: float | None) -> None:
+    """Even within a bucket, from 0 in the first; the last bound for what is above it; None for nothing."""
+    assert report.quantile((1.0, 3.0), counts, share) == expected
+
+
+@given(
+    seconds=st.lists(st.floats(0, LAG_BOUNDS_SECONDS[-1]), min_size=1, max_size=200),
+    share=st.floats(0.001, 1.0),
+)
+def test_an_estimate_is_in_the_bucket_of_the_truth(seconds: list[float], share: float) -> None:
+    """The error is at most the width of the bucket that the true quantile is in."""
+    counts = [0] * (len(LAG_BOUNDS_SECONDS) + 1)
+    for value in seconds:
+        counts[bisect_left(LAG_BOUNDS_SECONDS, value)] += 1
+    truth = sorted(seconds)[max(0, math.ceil(share * len(seconds)) - 1)]
+    bucket = bisect_left(LAG_BOUNDS_SECONDS, truth)
+    low = LAG_BOUNDS_SECONDS[bucket - 1] if bucket else 0.0
+    estimate = report.quantile(LAG_BOUNDS_SECONDS, counts, share)
+    assert estimate is not None
+    assert low - 1e-9 <= estimate <= LAG_BOUNDS_SECONDS[bucket] + 1e-9

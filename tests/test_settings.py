@@ -39,6 +39,11 @@ DEFAULTS: dict[str, Any] = {
     "WS_COMMAND_BURST": 500,
     "WS_MAX_ERRORS": 100,
     "WS_OUTBOX_BYTES": 1_048_576,
+    "WS_OUTBOX_FRAMES": 8192,
+    "WS_SLOW_POLICY": "disconnect",
+    "WS_WRITE_DELAY_MS": 0.0,
+    "WS_COMPRESSION": True,
+    "WS_COMPRESSION_MIN_BYTES": 256,
     "WS_OUTBOX_SECONDS": 10.0,
     "WS_SEND_BUFFER_BYTES": 65_536,
     "WS_HEARTBEAT_SECONDS": 25.0,
@@ -71,6 +76,9 @@ BOUNDS: dict[str, tuple[float, float | None, bool]] = {
     "WS_COMMAND_BURST": (1, 100_000, True),
     "WS_MAX_ERRORS": (1, 100_000, True),
     "WS_OUTBOX_BYTES": (1024, 1 << 30, True),
+    "WS_OUTBOX_FRAMES": (16, 10_000_000, True),
+    "WS_WRITE_DELAY_MS": (0, 1000, True),
+    "WS_COMPRESSION_MIN_BYTES": (0, 1 << 30, True),
     "WS_OUTBOX_SECONDS": (0, 3600, False),
     "WS_SEND_BUFFER_BYTES": (4096, 16 << 20, True),
     "WS_HEARTBEAT_SECONDS": (0.1, 3600, True),
@@ -213,6 +221,7 @@ def test_bad_ages(text: str) -> None:
         ("LOG_LEVEL", ["debug", "info", "warning", "error"]),
         ("LOG_FORMAT", ["json", "text"]),
         ("WS_SHARD_KEY", ["channel", "connection"]),
+        ("WS_SLOW_POLICY", ["disconnect", "conflate", "drop-oldest"]),
         ("WS_SHARD_STRATEGY", list(strategies.NAMES)),
     ],
 )
@@ -229,6 +238,13 @@ def test_demo_feed(value: str, flag: bool) -> None:
     """The demo feed is a switch."""
     assert read(WS_DEMO_FEED=value).runs_demo_feed is flag
     assert "true or false" in refusal("WS_DEMO_FEED", "maybe")
+
+
+@pytest.mark.parametrize(("value", "flag"), [("true", True), ("1", True), ("false", False), ("0", False)])
+def test_compression(value: str, flag: bool) -> None:
+    """Compression is a switch."""
+    assert read(WS_COMPRESSION=value).compression is flag
+    assert "true or false" in refusal("WS_COMPRESSION", "maybe")
 
 
 @pytest.mark.parametrize(("url", "runs"), [("", True), ("nats://h:4222", False)])
