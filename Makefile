@@ -46,7 +46,7 @@ clean: ## remove what make has made
 	@$(PIP) install -r $<
 	@touch $@
 
-.venv/all: requirements.txt conf/requirements-runtime.txt | .venv/bin/python
+.venv/all: requirements.txt conf/requirements-runtime.txt bench/requirements.txt | .venv/bin/python
 	@echo "installing $<"
 	@$(PIP) install -r $<
 	@touch $@ .venv/runtime
