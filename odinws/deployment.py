@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 from typing import Any
@@ -20,6 +21,7 @@ from odinws.settings import Settings, without_credentials
 
 _DETAILS_BYTES = 8 << 10
 _DETAILS_BYTES_PER_SHARD = 320
+_DESCRIPTORS_BESIDE_CONNECTIONS = 2000  # of one worker: mostly HTTP requests under way
 
 log = structlog.get_logger("odinws.arbiter")
 
@@ -54,6 +56,7 @@ class Deployment:
     def on_starting(self, server: Any) -> None:
         """Start the embedded NATS and the demo feed, if they are wanted."""
         logs.configure(self.settings.log_level, self.settings.log_format)
+        self._make_room_for_descriptors()
         if self.settings.embedded_nats or self.settings.runs_demo_feed:
             try:
                 self._companion = Companion.start(
@@ -68,6 +71,16 @@ class Deployment:
                 sys.exit(f"odinws: {error}")
             if self.settings.embedded_nats:
                 self.nats_urls = [self._companion.nats_url]
+
+    def _make_room_for_descriptors(self) -> None:
+        """Let one worker hold all connections. A shell's usual limit of 1024 is there to be raised."""
+        needed = self.settings.max_connections + _DESCRIPTORS_BESIDE_CONNECTIONS
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        if soft != resource.RLIM_INFINITY and soft < allowed:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < needed:
+            log.warning("too few file descriptors for all connections", allowed=allowed, needed=needed)
 
     def when_ready(self, server: Any) -> None:
         """Say what runs and how to stop it."""
