@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE := odinws strategies tests bench gunicorn.conf.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format image-check clean
+.PHONY: help run test check format bench bench-smoke image-check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ format: .venv/all ## rewrite the code in the house style
 	$(BIN)/ruff check --fix-only --quiet $(CODE)
 	$(BIN)/ruff format $(CODE)
 
+bench: .venv/all ## what fan-out costs beside peers; SCENARIOS="single burst", ARMS=..., ROUNDS=6
+	$(BIN)/python -m bench run $(SCENARIOS) $(if $(ARMS),--arms $(ARMS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-smoke: .venv/all ## every arm that needs only pip starts and delivers
+	$(BIN)/python -m bench smoke
+
 image-check: ## build the image and run it (needs root; installs buildah and debootstrap)
 	$(PYTHON) -m tests.image.check --install
 
@@ -46,7 +52,7 @@ clean: ## remove what make has made
 	@$(PIP) install -r $<
 	@touch $@
 
-.venv/all: requirements.txt conf/requirements-runtime.txt | .venv/bin/python
+.venv/all: requirements.txt conf/requirements-runtime.txt bench/requirements.txt | .venv/bin/python
 	@echo "installing $<"
 	@$(PIP) install -r $<
 	@touch $@ .venv/runtime

@@ -168,3 +168,15 @@ def _summary(result: PublishResult, asked_rate: float) -> str:
         f"longest lateness {result.longest_late_seconds * 1000:.1f} ms, reconnects {result.reconnects}"
     )
     return line if result.confirmed else f"{line}; the server did not confirm the last of them"
+
+
+@cli.command()
+def settings() -> None:
+    """Print the settings of the server as a table in Markdown."""
+    from odinws.settings import describe
+
+    click.echo("| variable | takes | default | what it is |")
+    click.echo("|---|---|---|---|")
+    for name, allowed, default, about in describe():
+        cells = (f"`{name}`", allowed, default, about)
+        click.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

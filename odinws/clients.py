@@ -123,6 +123,10 @@ class Clients:
         """Count what a slow client was not sent but told of."""
         self._row.totals.shed += messages
 
+    def on_flushed(self, messages: int) -> None:
+        """Count what a closing connection took along out of the pass under way."""
+        self._row.totals.delivered += messages
+
     def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
         """Count the end and take the connection out of the strategy soon."""
         self._row.closed_by(reason)

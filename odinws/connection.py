@@ -14,7 +14,7 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -23,10 +23,8 @@ from odinws.closing import CloseReason
 from odinws.errors import FrameError
 from odinws.frames import FrameReader, Message, Opcode
 from odinws.outbox import Outbox, SlowPolicy
+from odinws.owner import Owner
 from odinws.packet import Bundle
-
-if TYPE_CHECKING:
-    from gevent.hub import Hub as EventHub
 
 log = structlog.get_logger("odinws.connection")
 
@@ -41,37 +39,6 @@ class State(IntEnum):
     OPEN = 0
     CLOSING = 1
     CLOSED = 2
-
-
-class Owner(Protocol):
-    """What a connection needs of the registry that owns it."""
-
-    event_hub: EventHub
-    buffer: bytearray  # shared by all reads of the worker
-    now: float  # monotonic seconds, to the last tick: one object shared by all
-    max_message_bytes: int
-    slow_policy: SlowPolicy
-    outbox_bytes: int
-    outbox_frames: int
-    outbox_seconds: float
-    heartbeat_seconds: float
-    idle_seconds: float
-    close_seconds: float
-
-    def on_command(self, conn: Connection) -> None:
-        """Commands wait in `conn.commands`."""
-
-    def on_shed(self, conn: Connection, messages: int) -> None:
-        """Messages to a slow client were given up, and gaps name them."""
-
-    def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
-        """The connection left OPEN. Called once."""
-
-    def on_closed(self, conn: Connection) -> None:
-        """The descriptor is gone. Called once."""
-
-    def schedule(self, conn: Connection, delay_seconds: float) -> None:
-        """Call `conn.on_time()` after about this delay, instead of when it was due before."""
 
 
 class Connection:
@@ -175,10 +142,11 @@ class Connection:
 
     def reply(self, frame: bytes) -> bool:
         """Send a frame that is no data in its place behind the frames of the pass under way."""
+        bundle = Bundle.control(frame)
         if self.due is None:
-            return self.send(frame, (Bundle.control(frame),))
-        bundles, self.due = [*self.due, Bundle.control(frame)], None
-        return self.send(b"".join([bundle.data for bundle in bundles]), bundles)
+            return self.send(frame, (bundle,))
+        self.due.append(bundle)  # the pass sends it
+        return not self.state
 
     def _bound(self, outbox: Outbox) -> None:
         """Make the outbox fit by the policy, or end the connection."""
@@ -343,6 +311,7 @@ class Connection:
             goodbye = rest + goodbye
         else:
             goodbye = b"".join([*(bundle.data for bundle in due), goodbye])
+            self._owner.on_flushed(sum(bundle.data_count for bundle in due))
         if reason is CloseReason.SLOW:
             self._widen(len(goodbye))
         if reason is not CloseReason.GONE:

@@ -19,9 +19,9 @@ from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
 from odinws.settings import Settings, without_credentials
 
-_SPARE_FILES = 200  # that a worker needs besides its connections
 _DETAILS_BYTES = 8 << 10
 _DETAILS_BYTES_PER_SHARD = 320
+_DESCRIPTORS_BESIDE_CONNECTIONS = 2000  # of one worker: mostly HTTP requests under way
 
 log = structlog.get_logger("odinws.arbiter")
 
@@ -56,7 +56,7 @@ class Deployment:
     def on_starting(self, server: Any) -> None:
         """Start the embedded NATS and the demo feed, if they are wanted."""
         logs.configure(self.settings.log_level, self.settings.log_format)
-        self._raise_file_limit()
+        self._make_room_for_descriptors()
         if self.settings.embedded_nats or self.settings.runs_demo_feed:
             try:
                 self._companion = Companion.start(
@@ -72,19 +72,15 @@ class Deployment:
             if self.settings.embedded_nats:
                 self.nats_urls = [self._companion.nats_url]
 
-    def _raise_file_limit(self) -> None:
-        """Take as many file descriptors as this process may, and say so if they are too few."""
+    def _make_room_for_descriptors(self) -> None:
+        """Let one worker hold all connections. A shell's usual limit of 1024 is there to be raised."""
+        needed = self.settings.max_connections + _DESCRIPTORS_BESIDE_CONNECTIONS
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        share = self.settings.max_connections // self.settings.workers
-        if share + _SPARE_FILES > hard:
-            log.warning(
-                "too few open files for WS_MAX_CONNECTIONS",
-                open_files_per_worker=hard,
-                needed_per_worker=share + _SPARE_FILES,
-                hint="raise `ulimit -n`, or WS_WORKERS",
-            )
+        allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        if soft != resource.RLIM_INFINITY and soft < allowed:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < needed:
+            log.warning("too few file descriptors for all connections", allowed=allowed, needed=needed)
 
     def when_ready(self, server: Any) -> None:
         """Say what runs and how to stop it."""

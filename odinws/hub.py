@@ -109,6 +109,7 @@ class Hub:
         sends = failed = size = 0
         with closing(self._strategy.batches(channel, self._turn)) as batches:
             for batch in batches:
+                before = sends
                 packet = packet or self._pack(events)
                 plain = packet.plain
                 data, bundles = plain.data, (plain,)
@@ -124,7 +125,7 @@ class Hub:
                         size += own_size
                     else:
                         failed += 1
-                self._row.observe_lag(self._oldest_ms, len(batch) * len(events))
+                self._row.observe_lag(self._oldest_ms, (sends - before) * len(events))
                 self._breathe()
         self._row.count_sends(sends, sends * len(events), failed * len(events), size)
 
@@ -154,11 +155,11 @@ class Hub:
         sends = delivered = failed = size = 0
         for conn in touched:
             due = conn.due
-            if due is None:  # a reply took it along, or the connection is closing
+            if due is None:  # the connection is closing, and has counted it
                 continue
             conn.due = None
             data = b"".join([bundle.data for bundle in due])
-            count = sum([len(bundle.entries) for bundle in due])
+            count = sum([bundle.data_count for bundle in due])
             if conn.send(data, due):
                 sends += 1
                 delivered += count

@@ -35,20 +35,22 @@ class Bundle(NamedTuple):
     Attributes:
         data: all frames, joined.
         entries: the same, one by one.
+        data_count: how many of them are data: messages and gaps.
     """
 
     data: bytes
     entries: Sequence[Entry]
+    data_count: int
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Bundle:
-        """A bundle of frames that are made already."""
-        return cls(b"".join([entry.frame for entry in entries]), entries)
+        """A bundle of data frames that are made already."""
+        return cls(b"".join([entry.frame for entry in entries]), entries, len(entries))
 
     @classmethod
     def control(cls, frame: bytes) -> Bundle:
         """A bundle of one frame that is no data."""
-        return cls(frame, (Entry(frame),))
+        return cls(frame, (Entry(frame),), 0)
 
 
 class Text(NamedTuple):

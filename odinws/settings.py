@@ -8,10 +8,12 @@ field says its unit and bounds. A value that is wrong, or a `WS_` name that nobo
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
+import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,6 +21,7 @@ import psutil
 from msgspec import Meta, field, inspect
 
 import strategies
+from odinws import cgroup
 from odinws.errors import SettingsError
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
@@ -35,9 +38,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+def _cpu_cores() -> float:
+    """Cores that the server may use: the control group's quota, else those it may run on."""
+    return min(cgroup.cpu_cores() or math.inf, float(usable_cores()))
+
+
 def _memory_bytes() -> int:
-    """Bytes of memory of the machine."""
-    return int(psutil.virtual_memory().total)
+    """Bytes that the server may use: the control group's limit, else the machine's memory."""
+    return min(cgroup.memory_bytes() or sys.maxsize, int(psutil.virtual_memory().total))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,13 +75,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = field(name="WS_SHARD_KEY", default="channel")
 
     workers: Annotated[int, Meta(ge=1, le=128, description="worker processes")] = field(
-        name="WS_WORKERS", default_factory=usable_cores
+        name="WS_WORKERS", default_factory=lambda: math.ceil(_cpu_cores())
     )
     max_connections: Annotated[
         int, Meta(ge=1, le=10_000_000, description="open WebSockets of the whole server")
     ] = field(name="WS_MAX_CONNECTIONS", default=10_000)
     cpu_limit: Annotated[float, Meta(gt=0, le=1024, description="cores the server may use")] = field(
-        name="WS_CPU_LIMIT", default_factory=lambda: float(usable_cores())
+        name="WS_CPU_LIMIT", default_factory=_cpu_cores
     )
     memory_limit: Annotated[int, Meta(ge=1 << 20, description="bytes the server may use")] = field(
         name="WS_MEMORY_LIMIT", default_factory=_memory_bytes
@@ -210,8 +218,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if name.startswith(_OWN_PREFIX) and name not in known:
                 close = difflib.get_close_matches(name, sorted(known), n=1)
                 hint = f"did you mean {close[0]}?" if close else "see docs/operations.md for the list"
-                # Nobody knows what it holds: a misspelt secret is not printed.
-                raise SettingsError(ascii(name)[1:-1], "***", f"no setting has this name, {hint}")
+                raise SettingsError(ascii(name)[1:-1], environ[name], f"no setting has this name, {hint}")
         given: dict[str, Any] = {name: text for name in known if (text := environ.get(name, "").strip())}
         for name, text in given.items():
             _check_unicode(name, text)
@@ -240,25 +247,64 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return settings
 
 
+class Description(NamedTuple):
+    """One setting in words.
+
+    Attributes:
+        allowed: what it takes.
+        default: its default; "" stands for unset.
+        about: what it is, with its unit.
+    """
+
+    name: str
+    allowed: str
+    default: str
+    about: str
+
+
+def describe() -> list[Description]:
+    """All settings, in the order of their definition."""
+    described = []
+    for field_type in cast("inspect.StructType", inspect.type_info(Settings)).fields:
+        found = cast("inspect.Metadata", field_type.type)
+        about = (found.extra_json_schema or {})["description"]
+        default = _DERIVED_DEFAULTS.get(field_type.encode_name)
+        if default is None:
+            default = "" if field_type.default is None else f"{field_type.default}"
+        described.append(Description(field_type.encode_name, _allowed(found.type), default, about))
+    return described
+
+
+_DERIVED_DEFAULTS = {
+    "WS_WORKERS": "usable cores",
+    "WS_CPU_LIMIT": "the cgroup's, else usable cores",
+    "WS_MEMORY_LIMIT": "the cgroup's, else the machine's",
+    "WS_DEMO_FEED": "with embedded NATS",
+}
+
+
+def _allowed(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
+        case inspect.IntType(ge=least, le=most):
+            return f"a whole number from {least} {f'to {most}' if most else 'on'}"
+        case inspect.FloatType(gt=above, ge=least, le=most):
+            return f"a number {f'from {least:g}' if above is None else f'above {above:g}'} to {most:g}"
+        case inspect.StrType(pattern=None, max_length=None):
+            return "text"
+        case inspect.StrType(pattern=None, max_length=most):
+            return f"at most {most} characters"
+        case inspect.StrType(pattern=pattern):
+            return f"a match of {pattern}"
+        case _:
+            return "true or false"
+
+
 def _expected(name: str) -> str:
     """What a setting takes and what it is, in words."""
-    fields = cast("inspect.StructType", inspect.type_info(Settings)).fields
-    found = cast("inspect.Metadata", next(f.type for f in fields if f.encode_name == name))
-    about = (found.extra_json_schema or {})["description"]
-    match found.type:
-        case inspect.LiteralType(values=values):
-            taken = f"one of {', '.join(map(str, values))}"
-        case inspect.IntType(ge=least, le=most):
-            taken = f"a whole number from {least} {f'to {most}' if most else 'on'}"
-        case inspect.FloatType(gt=above, ge=least, le=most):
-            taken = f"a number {f'from {least:g}' if above is None else f'above {above:g}'} to {most:g}"
-        case inspect.StrType(pattern=None, max_length=most):
-            taken = f"at most {most} characters"
-        case inspect.StrType(pattern=pattern):
-            taken = f"a match of {pattern}"
-        case _:
-            taken = "true or false"
-    return f"expected {taken} ({about})"
+    setting = next(setting for setting in describe() if setting.name == name)
+    return f"expected {setting.allowed} ({setting.about})"
 
 
 def _check_unicode(name: str, text: str) -> None:

@@ -155,8 +155,11 @@ class FakeConnection:
 
     def reply(self, frame: bytes) -> bool:
         """As `Connection.reply`: behind the frames of the pass under way."""
-        bundles, self.due = [*(self.due or ()), Bundle.control(frame)], None
-        return self.send(b"".join([bundle.data for bundle in bundles]), bundles)
+        bundle = Bundle.control(frame)
+        if self.due is None:
+            return self.send(frame, (bundle,))
+        self.due.append(bundle)
+        return not self.state
 
     def close(self, reason: CloseReason, text: str = "") -> bool:
         """End it, once."""
@@ -220,6 +223,7 @@ class FakeOwner:
         self.close_seconds = close_seconds
         self.delays: list[float] = []
         self.shed: list[int] = []
+        self.flushed: list[int] = []
         self.closing: list[tuple[CloseReason, int]] = []
         self.closed: list[Connection] = []
         self.told: list[Connection] = []
@@ -231,6 +235,10 @@ class FakeOwner:
     def on_shed(self, conn: Connection, messages: int) -> None:
         """Note it."""
         self.shed.append(messages)
+
+    def on_flushed(self, messages: int) -> None:
+        """Note it."""
+        self.flushed.append(messages)
 
     def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
         """Note it."""

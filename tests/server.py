@@ -21,6 +21,7 @@ from typing import Any, Self
 import psutil
 
 ROOT = Path(__file__).parents[1]
+GUNICORN = (sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py")
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 
@@ -66,7 +67,7 @@ class Server:
         self,
         settings: Mapping[str, str] | None = None,
         *,
-        command: Sequence[str] = (sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"),
+        command: Sequence[str] = GUNICORN,
         directory: Path = ROOT,
     ) -> None:
         self.port = free_port()

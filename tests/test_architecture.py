@@ -59,7 +59,7 @@ ONLY_IN = {
         "odinws.balance",
         "odinws.clients",
         "odinws.commands",
-        "odinws.connection",
+        "odinws.owner",
         "odinws.handover",
         "odinws.hub",
         "odinws.load",

@@ -205,7 +205,7 @@ def test_the_hub_waits_and_wakes() -> None:
 
 @in_greenlet
 def test_an_answer_stands_behind_what_was_gathered_before_it() -> None:
-    """A reply in the middle of a pass takes along what is due: nothing is out of order or doubled."""
+    """A reply in the middle of a pass waits behind what is due: nothing is out of order or doubled."""
     world = World(batch_size=1)
     conn = world.join("token.A", "global")
     late = world.join("token.A")

@@ -124,6 +124,6 @@ def test_what_does_not_shrink_stays_plain(payload: bytes) -> None:
 def test_bundles() -> None:
     """A bundle joins its frames; an answer belongs to no channel and is no message."""
     entries = [Entry(b"a", "global", 1, 1, 1), Entry(b"bc")]
-    assert Bundle.of(entries) == Bundle(b"abc", entries)
-    assert Bundle.of([]) == Bundle(b"", [])
-    assert Bundle.control(b"x") == Bundle(b"x", (Entry(b"x", None, 0, 0, 0),))
+    assert Bundle.of(entries) == Bundle(b"abc", entries, 2)
+    assert Bundle.of([]) == Bundle(b"", [], 0)
+    assert Bundle.control(b"x") == Bundle(b"x", (Entry(b"x", None, 0, 0, 0),), 0)

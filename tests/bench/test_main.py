@@ -25,7 +25,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
 def test_list_names_everything(runner: CliRunner) -> None:
     """Arms and scenarios can be looked up."""
     text = runner.invoke(main, ["list"]).output
-    assert all(word in text for word in ("odinws:hybrid", "flask-socketio", "churn", "peak"))
+    assert all(word in text for word in ("odinws:fnv-sharded", "flask-socketio", "churn", "peak"))
 
 
 @pytest.mark.parametrize("words", [["run", "nonsense"], ["run", "single", "--arms", "nonsense"]])

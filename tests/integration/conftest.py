@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.nats import NatsServer
-from tests.server import Server
+from tests.server import GUNICORN, Server
 
 Serve = Callable[..., Server]
 
@@ -19,8 +19,8 @@ Serve = Callable[..., Server]
 def _serving() -> Iterator[Serve]:
     servers: list[Server] = []
 
-    def serve(*, ready: bool = True, **settings: str) -> Server:
-        server = Server(settings)
+    def serve(*, ready: bool = True, command: Sequence[str] = GUNICORN, **settings: str) -> Server:
+        server = Server(settings, command=command)
         servers.append(server)
         return server.start(ready=ready)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from websockets.sync.client import connect
 
 from tests.integration.conftest import Serve
 from tests.nats import NatsServer
-from tests.server import Server, established, wait_for
+from tests.server import GUNICORN, Server, established, wait_for
 from tests.swarm import Swarm
 from tests.wire import Peer, request
 
@@ -171,3 +172,24 @@ def test_killed_workers_do_not_wear_the_board_out(server: Server) -> None:
     assert count(server) == 0
     with connect(server.ws) as client:
         assert json.loads(client.recv(5))["type"] == "welcome"
+
+
+def test_the_usual_limit_of_descriptors_is_no_limit(nats: NatsServer, serve: Serve) -> None:
+    """A shell that gives 128 of them: the server takes more, and four hundred clients get in."""
+    command = ["sh", "-c", f"ulimit -Sn 128; exec {shlex.join(GUNICORN)}"]
+    server = serve(command=command, NATS_URL=nats.url, WS_MAX_CONNECTIONS="400")
+    with Swarm(server.port) as swarm:
+        swarm.connect(range(400))
+        swarm.settle()
+        assert len(swarm.open()) == 400
+        assert count(server) == 400
+    assert "too few" not in server.log()
+
+
+def test_too_few_descriptors_are_told_at_the_start(nats: NatsServer, serve: Serve) -> None:
+    """Where the limit can't be raised far enough, one line says by how much."""
+    command = ["sh", "-c", f"ulimit -n 128; exec {shlex.join(GUNICORN)}"]
+    server = serve(command=command, NATS_URL=nats.url, WS_MAX_CONNECTIONS="400")
+    [line] = [line for line in server.log().splitlines() if "too few file descriptors" in line]
+    assert "allowed=128" in line
+    assert "needed=2400" in line

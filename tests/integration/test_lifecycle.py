@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -192,6 +192,39 @@ def test_all_killed_but_the_companion(server: Server, home: Home) -> None:
         os.kill(pid, signal.SIGKILL)
     server.wait()
     nothing_is_left(processes, server.port, home, seconds=END_SECONDS)
+
+
+def test_a_worker_that_hangs_does_not_keep_the_companion(server: Server, home: Home) -> None:
+    """The arbiter is killed while a worker stands still: companion, nats-server and data go all the same."""
+    processes = server.processes()
+    hanging = server.workers()[0]
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        server.signal(signal.SIGKILL)
+        server.wait()
+        others = [process for process in processes if process.pid != hanging]
+        wait_for(lambda: not alive(others), END_SECONDS, "the end of all others")
+        assert home.left() == []
+    finally:
+        os.kill(hanging, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("away", [NatsServer.pause, NatsServer.kill])
+def test_a_stop_while_nats_is_away(
+    nats: NatsServer, serve: Serve, home: Home, away: Callable[[NatsServer], None]
+) -> None:
+    """Neither a NATS that stands still nor one that is gone holds the end up."""
+    server = serve(**home.settings, NATS_URL=nats.url)
+    processes = server.processes()
+    with Swarm(server.port) as swarm:
+        swarm.connect(range(CLIENTS))
+        swarm.settle()
+        away(nats)
+        wait_for(lambda: server.get("/readyz")[0] == 503, 6, "that it is noticed")
+        server.signal(signal.SIGTERM)
+        assert server.wait(END_SECONDS) == 0
+        nothing_is_left(processes, server.port, home, seconds=0.5)
+        told(swarm, 1001)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

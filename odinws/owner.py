@@ -1,0 +1,47 @@
+"""What a connection needs of the registry that owns it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from odinws.closing import CloseReason
+from odinws.outbox import SlowPolicy
+
+if TYPE_CHECKING:
+    from gevent.hub import Hub as EventHub
+
+    from odinws.connection import Connection
+
+
+class Owner(Protocol):
+    """The registry of a worker, as a connection sees it. Bounds are those of the settings."""
+
+    event_hub: EventHub
+    buffer: bytearray  # shared by all reads of the worker
+    now: float  # monotonic seconds, to the last tick: one object shared by all
+    max_message_bytes: int
+    slow_policy: SlowPolicy
+    outbox_bytes: int
+    outbox_frames: int
+    outbox_seconds: float
+    heartbeat_seconds: float
+    idle_seconds: float
+    close_seconds: float
+
+    def on_command(self, conn: Connection) -> None:
+        """Commands wait in `conn.commands`."""
+
+    def on_shed(self, conn: Connection, messages: int) -> None:
+        """Messages to a slow client were given up, and gaps name them."""
+
+    def on_flushed(self, messages: int) -> None:
+        """Messages of the pass under way went out before a close frame."""
+
+    def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
+        """The connection left OPEN. Called once."""
+
+    def on_closed(self, conn: Connection) -> None:
+        """The descriptor is gone. Called once."""
+
+    def schedule(self, conn: Connection, delay_seconds: float) -> None:
+        """Call `conn.on_time()` after about this delay, instead of when it was due before."""
