@@ -71,11 +71,10 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     "wide": (
         Scenario(
             "wide",
-            "10,000 channels, 2,000 connections with 5 each, 2,000 messages/s in 20 bursts",
+            "10,000 channels, 2,000 connections with 500 each, 400 messages/s, evenly",
             channels=10_000,
-            subscribed=5,
-            burst_size=100,
-            bursts_per_second=20.0,
+            subscribed=500,
+            bursts_per_second=400.0,
         ),
     ),
     "sweep": tuple(
