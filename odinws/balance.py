@@ -36,13 +36,18 @@ class Balance:
         self._servers = servers
         self._aside = False
 
-    def opened(self) -> None:
-        """Look whether it is another's turn. Call it for each new connection."""
+    def entered(self) -> None:
+        """A client was accepted: count it, and look whether the next is another's."""
+        self._row.pending += 1
         if not self._aside and self._is_ahead():
             self._aside = True
             for server in self._servers:
                 server.stop_accepting()
             gevent.spawn(self._wait)
+
+    def left(self) -> None:
+        """Its last request is done: it is gone, or has become a connection, which is counted as such."""
+        self._row.pending -= 1
 
     def _wait(self) -> None:
         until = time.monotonic() + _ASIDE_SECONDS
@@ -55,15 +60,20 @@ class Balance:
 
     def _is_ahead(self) -> bool:
         fewest = self._fewest_elsewhere()
-        return fewest is not None and self._row.connections > fewest * (1 + _SLACK_SHARE) + _SLACK
+        return fewest is not None and _held(self._row) > fewest * (1 + _SLACK_SHARE) + _SLACK
 
     def _fewest_elsewhere(self) -> int | None:
         since = time.time() - _ALIVE_SECONDS
         return min(
             (
-                row.connections
+                _held(row)
                 for _, row in self._board.living()
                 if row.accepting and row.beat > since and row.pid != self._row.pid
             ),
             default=None,
         )
+
+
+def _held(row: Row) -> int:
+    """Clients of a worker, also those whose request is under way: a burst is accepted faster than served."""
+    return row.connections + row.pending

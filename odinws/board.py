@@ -76,6 +76,7 @@ class Row(ctypes.Structure):
         ("accepting", _U64),
         ("feed_ready", _U64),
         ("connections", _U64),  # slots taken: open, closing, or being upgraded
+        ("pending", _U64),  # clients whose HTTP request is under way, or who may send another
         ("subscriptions", _U64),
         ("greenlets", _U64),
         ("rss_bytes", _U64),
@@ -92,6 +93,7 @@ class Row(ctypes.Structure):
     accepting: int
     feed_ready: int
     connections: int
+    pending: int
     subscriptions: int
     greenlets: int
     rss_bytes: int

@@ -77,8 +77,13 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
 
     def handle(self) -> None:
         """As pywsgi's; a client that is gone before its answer is not worth a traceback."""
-        with contextlib.suppress(OSError):
-            super().handle()
+        balance = self.server.balance
+        balance.entered()
+        try:
+            with contextlib.suppress(OSError):
+                super().handle()
+        finally:
+            balance.left()
 
     def handle_error(self, kind: Any, error: Any, trace: Any) -> None:
         """As pywsgi's, unless the client is gone or too slow."""

@@ -62,7 +62,6 @@ class Services:
         self.row.pid = pid
         self._on_failure = on_failure
         self._parts: list[gevent.Greenlet] = []
-        self.on_opened: Callable[[], None] = lambda: None  # a connection was opened, set by the worker
         self.count_requests: Callable[[], int] = lambda: 0  # HTTP requests under way, set by the worker
         self.strategy: Strategy[Connection] = strategies.create(
             settings.strategy, shards=settings.num_shards, shard_key=settings.shard_key
@@ -128,7 +127,6 @@ class Services:
         conn = self.clients.open(descriptor, peer, deflate)
         conn.reply(self.welcome(conn))
         conn.start(early)
-        self.on_opened()
 
     def welcome(self, conn: Connection) -> bytes:
         """The welcome frame of a connection."""

@@ -61,9 +61,10 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         """Serve until told to stop, then drain."""
         services, stopping = self.services, self._stopping
         services.start()
-        servers = [self._serve(sock) for sock in self.sockets]
+        servers: list[WSGIServer] = []
+        balance = Balance(services.board, services.row, servers)
+        servers += [self._serve(sock, balance) for sock in self.sockets]
         services.count_requests = lambda: sum(len(server.pool) for server in servers)
-        services.on_opened = Balance(services.board, services.row, servers).opened
         services.row.accepting = 1
         while self.alive:
             self.notify()
@@ -110,7 +111,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         """A part ended that must not: better no worker than half of one. The arbiter starts another."""
         self._stop()
 
-    def _serve(self, sock: Any) -> WSGIServer:
+    def _serve(self, sock: Any, balance: Balance) -> WSGIServer:
         sock.setblocking(1)
         environ = base_environ(self.cfg)
         environ.update({"wsgi.multithread": True, "SERVER_SOFTWARE": VERSION})
@@ -125,5 +126,6 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             environ=environ,
             **tls,
         )
+        server.balance = balance
         server.start()
         return server

@@ -57,8 +57,10 @@ class World:
 
     def open(self, connections: int) -> bool:
         """Let the worker hold so many, with a new one among them. Whether it still accepts."""
+        self.row.connections = connections - 1
+        self.balance.entered()
+        self.balance.left()
         self.row.connections = connections
-        self.balance.opened()
         return self.accepts
 
     @property

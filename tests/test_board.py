@@ -59,6 +59,21 @@ def test_every_field_is_an_aligned_word() -> None:
     assert all(ctypes.addressof(row) % 8 == 0 for row in Board(DETAILS_BYTES).rows)
 
 
+def test_nothing_overlaps(board: Board) -> None:
+    """All rows, the totals of those who are gone, and all details have memory of their own."""
+    for row in board.rows:
+        ctypes.memset(ctypes.addressof(row), 0xA5, ctypes.sizeof(Row))
+    fill(board.departed, itertools.count(1))
+    before, started = words(board.departed), board.started
+    longest = "x" * (DETAILS_BYTES - board_module._MARK_BYTES - 2)
+    for slot in range(SLOTS):
+        board.publish_details(slot, longest)
+    assert all(bytes(row) == b"\xa5" * ctypes.sizeof(Row) for row in board.rows)
+    assert words(board.departed) == before
+    assert board.started == started
+    assert all(board.details(slot) == longest for slot in range(SLOTS))
+
+
 def test_a_new_board_is_empty(board: Board) -> None:
     """Nobody runs, nothing was counted, and it knows when it was made."""
     assert abs(time.time() - board.started) < 5
@@ -358,6 +373,27 @@ def test_details_are_never_torn(board: Board) -> None:
         seen += details != {}
     join(pid)
     assert seen
+
+
+def test_a_write_during_a_read_is_noticed(board: Board) -> None:
+    """A second writing of the very same length, half of which was read with the first, is read again."""
+    board.publish_details(0, "a" * 100)
+    memory, looks = board._map, itertools.count()
+
+    class Racing:
+        """The memory of a reader that another process is faster than, once."""
+
+        def __getitem__(self, part: slice) -> bytes:
+            before = memory[part]
+            if next(looks) != 1:  # the first look is for the mark, the second for the details
+                return before
+            board._map = memory
+            board.publish_details(0, "b" * 100)
+            board._map = self  # type: ignore[assignment]
+            return before[:50] + memory[part][50:]
+
+    board._map = Racing()  # type: ignore[assignment]
+    assert board.details(0) == "b" * 100
 
 
 @pytest.mark.parametrize("encoded", [b'{"a":', b'"\xff"'])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
+from structlog.testing import capture_logs
 
 import strategies
 from odinws import clients, frames
@@ -84,22 +86,44 @@ def test_a_connection_comes_and_goes(tcp: bool) -> None:
         settle()
     assert (len(world.clients), world.row.connections) == (0, 0)
     assert world.members() == []
-    assert conn.channels == {}
+    assert (conn.channels, conn.place) == ({}, -1)
     assert dict(zip(CloseReason, world.row.totals.closed, strict=True))[CloseReason.CLIENT] == 1
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
 
 
 @in_greenlet
-def test_sockets_are_set_up() -> None:
+def test_both_ends_of_a_connection_are_logged() -> None:
+    """Two lines per connection: who came, and why and after how long it left."""
+    world = World()
+    with capture_logs() as lines:
+        conn, _ = world.connect()
+        world.clients.now += 2.5
+        conn.abort()
+    assert lines == [
+        {"event": "connection opened", "log_level": "debug", "client": conn.id, "peer": "10.0.0.1"},
+        {
+            "event": "connection closed",
+            "log_level": "debug",
+            "client": conn.id,
+            "peer": "10.0.0.1",
+            "reason": "going_away",
+            "seconds": 2.5,
+        },
+    ]
+
+
+@pytest.mark.parametrize(("idle", "outbox", "patience_ms"), [("40", "9", 40_000), ("40", "50", 53_000)])
+@in_greenlet
+def test_sockets_are_set_up(idle: str, outbox: str, patience_ms: int) -> None:
     """Non-blocking, without Nagle's delay, with a bounded buffer and a bounded patience of the kernel."""
-    world = World(WS_SEND_BUFFER_BYTES="10000", WS_IDLE_SECONDS="40", WS_OUTBOX_SECONDS="9")
+    world = World(WS_SEND_BUFFER_BYTES="10000", WS_IDLE_SECONDS=idle, WS_OUTBOX_SECONDS=outbox)
     conn, _ = world.connect(tcp=True)
     sock = conn._sock
     assert sock.gettimeout() == 0.0
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 20_000  # the kernel doubles it
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 40_000
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == patience_ms
     conn.abort()
 
 
@@ -169,6 +193,7 @@ def test_leaving_waits_for_a_lock_without_holding_anyone_up() -> None:
 def test_close_all_and_wait() -> None:
     """All hear the goodbye and leave the strategy; the wait ends as soon as the last has answered."""
     world = World()
+    assert world.clients.wait_closed(0.0)
     peers = [world.connect()[1] for _ in range(100)]
     assert not world.clients.wait_closed(0.01)
     with running(world.clients.reaper):
@@ -274,6 +299,46 @@ def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(world.clients) == 0
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+@in_greenlet
+def test_many_goodbyes_let_others_run(at_once: bool) -> None:
+    """Closing hundreds, and taking hundreds that left at once out of the strategy, yields now and then."""
+    world = World()
+    conns = [world.connect()[0] for _ in range(4 * clients._REAP_BURST)]
+    turns: list[tuple[int, int]] = []
+
+    def other() -> None:
+        while True:
+            turns.append((sum(world.row.totals.closed), _members(world)))
+            gevent.sleep(0)
+
+    with running(other), running(world.clients.reaper):
+        if at_once:
+            for conn in conns:
+                conn.close(CloseReason.GOING_AWAY)
+        else:
+            world.clients.close_all(CloseReason.GOING_AWAY)
+        while _members(world):
+            gevent.sleep(0)
+    closed, members = zip(*turns, strict=True)
+    assert at_once or {64, 128, 192, 256} <= set(closed)
+    assert max(a - b for a, b in itertools.pairwise(members)) <= clients._REAP_BURST
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_what_a_closing_connection_took_along_is_delivered() -> None:
+    """Messages of the pass under way that went out with a goodbye stand in the totals."""
+    world = World()
+    world.clients.on_flushed(3)
+    world.clients.on_flushed(4)
+    assert world.row.totals.delivered == 7
+
+
+def _members(world: World) -> int:
+    return sum(shard.connections for shard in world.strategy.shards())
+
+
 class Scripted:
     """`time` for the clock: the given instants, one per look."""
 
@@ -287,30 +352,27 @@ class Scripted:
         return self._instants.pop(0)
 
 
+@pytest.mark.parametrize(
+    ("late", "sleeps"),
+    [
+        (0.1, [0.25, 0.15]),  # caught up with a shorter sleep
+        (0.9, [0.25, 0.0]),  # caught up without one
+        (1.1, [0.25, 0.25]),  # a new rhythm begins
+        (100.0, [0.25, 0.25]),
+    ],
+)
 @in_greenlet
-def test_after_a_long_stall_the_wheel_is_late_not_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stall of 100 s is no reason for 400 ticks at once."""
+def test_a_late_tick(monkeypatch: pytest.MonkeyPatch, late: float, sleeps: list[float]) -> None:
+    """Ticks keep their rhythm; but after a stall the wheel is late, not in a hurry."""
     world = World()
     slept: list[float] = []
     monkeypatch.setattr("odinws.clients.gevent.sleep", slept.append)
-    # start, before the first sleep, after it; before the second, after it; before the third
-    monkeypatch.setattr(clients, "time", Scripted(0.0, 0.0, 100.25, 100.25, 100.5, 100.5))
+    # start, before the first sleep, after it, before the second
+    monkeypatch.setattr(clients, "time", Scripted(0.0, 0.0, 0.25 + late, 0.25 + late))
     with pytest.raises(gevent.GreenletExit):
         world.clients.clock()
-    assert slept == [0.25, 0.25, 0.25]
-    assert world.clients.now == 100.5
-
-
-@in_greenlet
-def test_a_small_delay_is_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ticks keep their rhythm: one that is late shortens the next sleep."""
-    world = World()
-    slept: list[float] = []
-    monkeypatch.setattr("odinws.clients.gevent.sleep", slept.append)
-    monkeypatch.setattr(clients, "time", Scripted(0.0, 0.0, 0.35, 0.35, 0.5, 0.5))
-    with pytest.raises(gevent.GreenletExit):
-        world.clients.clock()
-    assert slept == pytest.approx([0.25, 0.15, 0.25])
+    assert slept == pytest.approx(sleeps)
+    assert world.clients.now == 0.25 + late
 
 
 @in_greenlet
@@ -326,13 +388,13 @@ def test_who_gets_a_new_time_during_a_tick_is_not_called_in_it(monkeypatch: pyte
         called.append(conn)
         if len(called) == clients._REAP_BURST:  # the last before the yield
             reached.set()
-            for other in conns:
-                if other not in called:
-                    other.close(CloseReason.GOING_AWAY)
 
     monkeypatch.setattr(Connection, "on_time", on_time)
     with running(world.clients.clock):
         assert reached.wait(SECONDS)
+        for other in conns:
+            if other not in called:
+                other.close(CloseReason.GOING_AWAY)
         settle()
         assert len(called) == clients._REAP_BURST
         closing = [conn for conn in conns if conn not in called]

@@ -217,6 +217,9 @@ def test_a_burst_is_exactly_as_large_as_it_says(rate: float, burst: int, now: fl
     answers = world.run(*[HEARTBEAT] * (burst + 3))
     assert [answer["type"] for answer in answers] == ["pong"] * burst + ["error"] * 3
     assert {answer.get("code") for answer in answers[burst:]} == {"RATE_LIMIT_EXCEEDED"}
+    assert {answer["message"] for answer in answers[burst:]} == {
+        f"more than {float(f'{rate:f}'):g} commands/s"
+    }
 
 
 @given(gaps=st.lists(st.floats(0, 5), min_size=1, max_size=50))

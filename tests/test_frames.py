@@ -359,10 +359,15 @@ def test_message_bound_counts_all_fragments(first: int, second: int, limit: int)
     assert caught.value.reason is CloseReason.TOO_BIG
 
 
-def test_control_frames_do_not_count_for_the_bound() -> None:
-    """A ping of more bytes than a message may have is a good frame, also within a full message."""
-    stream = wire.frame(wire.TEXT, b"xx", final=False) + wire.frame(wire.PING, b"y" * 125)
-    assert read(stream, max_bytes=2) == [Message(Opcode.PING, b"y" * 125)]
+@pytest.mark.parametrize("opcode", [wire.CLOSE, wire.PING, wire.PONG])
+def test_control_frames_stand_between_fragments(opcode: int) -> None:
+    """One within a message is heard at once, is no part of it, and does not count for its bound."""
+    between = b"y" * 125
+    first, last = wire.frame(wire.TEXT, b"x", final=False), wire.frame(wire.CONTINUATION, b"x")
+    assert read(first + wire.frame(opcode, between) + last, max_bytes=2) == [
+        Message(Opcode(opcode), between),
+        Message(Opcode.TEXT, b"xx"),
+    ]
 
 
 @pytest.mark.parametrize("size", [0, 1])
@@ -372,6 +377,7 @@ def test_fragment_bound_is_known_from_the_header(size: int) -> None:
     more = wire.frame(wire.CONTINUATION, b"x" * size, final=False)
     last = wire.frame(wire.CONTINUATION, b"x" * size)
     full = begin + more * (MAX_FRAGMENTS - 2)
+    assert len(read((full + last) * 2)) == 2
     assert read(full + last) == [Message(Opcode.BINARY, b"x" * size * MAX_FRAGMENTS)]
     assert refused(full + more + last[:2]) is CloseReason.TOO_BIG
 

@@ -172,7 +172,7 @@ def test_bad_fields(kind: str, data: Any, place: str) -> None:
     """Each field of each command, of each wrong kind: the answer names the command and the place."""
     error = problem(command(kind, data))
     assert error.code == "INVALID_FIELD"
-    assert error.message.startswith(f"{kind}: ")
+    assert error.message.startswith((f"{kind}: Expected ", f"{kind}: Object missing "))
     assert "`" not in error.message
     assert place in error.message
 
@@ -304,7 +304,8 @@ def test_channel_grammar(channel: str) -> None:
 
 
 def test_too_many() -> None:
-    """The rejection beyond the limit says the limit."""
+    """The rejection beyond the limit says the limit, and of a long channel only the head."""
+    assert protocol.too_many("x" * 80, 3).channel == "x" * 80
     rejected = protocol.too_many("x" * 100, 3)
     assert rejected == Rejected(
         "x" * 80 + "…", "TOO_MANY_SUBSCRIPTIONS", "a connection may hold 3 subscriptions"

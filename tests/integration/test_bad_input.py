@@ -405,7 +405,7 @@ def test_right_upgrades_in_odd_shapes_are_served(scene: Scene) -> None:
     odd = wire.request(
         Upgrade="WebSocket",
         Connection="keep-alive, Upgrade",
-        Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits",
+        Sec_WebSocket_Extensions="x-unknown; a=1, permessage-deflate; unknown",
         Origin="https://elsewhere.example",
     )
     with Peer(scene.server.port) as peer:

@@ -7,6 +7,7 @@ neither bad frames nor bad UTF-8; and 1006, which says that the server said noth
 from __future__ import annotations
 
 import json
+import random
 import re
 import signal
 import socket
@@ -312,6 +313,10 @@ def test_a_browser_that_still_sends_sees_the_close_code(browser: Browser, server
     assert [code, reason] == [1009, f"message above {MAX_BYTES} bytes"]
 
 
+# Nothing that compression could shrink, so that the page's buffers fill quickly.
+NOISE = b'"' + random.Random(1).randbytes(100_000).hex().encode() + b'"'
+
+
 def test_a_browser_that_does_not_keep_up_sees_4008(browser: Browser, server: Server) -> None:
     """A page that blocks its main thread stalls its socket; it is told so when it comes to itself."""
     with browser.page(server.http + "/") as page:
@@ -328,7 +333,7 @@ def test_a_browser_that_does_not_keep_up_sees_4008(browser: Browser, server: Ser
         page.evaluate(f"void setTimeout(() => {block})")
 
         def closed() -> bool:
-            publish(server, "token.BIG", b'"' + b"x" * 100_000 + b'"', 20)
+            publish(server, "token.BIG", NOISE, 20)
             return bool(server.json("/stats")["closed"]["slow"])
 
         wait_for(closed, SECONDS, "the server gives the page up")

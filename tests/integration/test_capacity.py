@@ -152,7 +152,7 @@ def test_a_killed_worker_frees_its_share(server: Server, swarm: Swarm) -> None:
     wait_for(lambda: len(swarm.open()) == other["connections"], 2, "the clients to notice")
 
     wait_for(partial(replaced, server, victim["pid"]), 10, "the successor")
-    wait_for(lambda: server.get("/readyz")[0] == 200, 10, "its readiness")
+    wait_for(lambda: server.metric("ws_worker_accepting") == 2, 10, "both accept")
     swarm.connect(range(1000, 1200))
     swarm.settle()
     assert len(swarm.open()) == LIMIT
