@@ -12,7 +12,8 @@ deployment = Deployment.load()
 settings = deployment.settings
 
 wsgi_app = "odinws.app:create_app"
-bind = f"{settings.host}:{settings.port}"
+host = f"[{settings.host}]" if ":" in settings.host else settings.host  # IPv6
+bind = f"{host}:{settings.port}"
 workers = settings.workers
 worker_class = "odinws.worker.Worker"
 # A slot per HTTP request under way; WebSockets leave the pool. Above the cap, so that a full server
