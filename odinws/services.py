@@ -15,7 +15,7 @@ import gevent
 import structlog
 
 import strategies
-from odinws import admission, frames, load, protocol
+from odinws import admission, frames, protocol
 from odinws.admission import Refuse, Verdict
 from odinws.board import Board
 from odinws.clients import Clients
@@ -179,10 +179,6 @@ class Services:
     def count_greenlets(self) -> int:
         """Greenlets of the worker: its parts, HTTP requests, and connections with commands at work."""
         return len(self._parts) + self.count_requests() + self.clients.busy
-
-    def load(self) -> load.Load:
-        """The load of the whole server."""
-        return load.measure(self.board, self.settings)
 
     def _ended(self, part: gevent.Greenlet) -> None:
         if not isinstance(part.value, gevent.GreenletExit):
