@@ -61,7 +61,7 @@ class Totals(ctypes.Structure):
         ("pass_seconds", _F64),
         ("lag", _U64 * (len(LAG_BOUNDS_SECONDS) + 1)),  # of `delivered`, by delay from NATS to hand-over
         ("lag_seconds", _F64),
-        ("stalls", _U64 * (len(STALL_BOUNDS_SECONDS) + 1)),  # ticks by their lateness
+        ("stalls", _U64 * (len(STALL_BOUNDS_SECONDS) + 1)),  # turns of the event loop by their length
         ("stall_seconds", _F64),
     )
 
@@ -82,7 +82,7 @@ class Row(ctypes.Structure):
         ("rss_bytes", _U64),
         ("cpu_seconds", _F64),
         ("cpu_cores", _F64),  # smoothed use, in cores
-        ("hub_stall_seconds", _F64),  # longest lateness of a tick in the life of the worker
+        ("hub_stall_seconds", _F64),  # longest turn of the event loop in the life of the worker
         ("pass_longest_seconds", _F64),
         ("totals", Totals),
     )
@@ -125,7 +125,7 @@ class Row(ctypes.Structure):
             self.totals.lag_seconds += lag * count
 
     def observe_stall(self, seconds: float) -> None:
-        """Count a tick of the event loop that came this late."""
+        """Count a turn of the event loop that took this long."""
         self.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, seconds)] += 1
         self.totals.stall_seconds += seconds
         if seconds > self.hub_stall_seconds:

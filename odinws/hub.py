@@ -20,12 +20,15 @@ from odinws.backlog import Backlog
 from odinws.board import Row
 from odinws.connection import Connection
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
-from odinws.packet import Packer, Packet, Text
+from odinws.packet import Bundle, Packer, Packet, Text
 from strategies.base import Strategy
 
 _YIELD_SECONDS = 0.002
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
 _FLUSH_BATCH = 64  # sends between two looks at the clock
+_JOINS_KEPT = 512  # 5 of 10 tokens are 252 combinations
+
+_Joins = dict[tuple[Bundle, ...], tuple[bytes, int]]  # bundles -> their bytes in one piece, how many are data
 
 
 class Hub:
@@ -130,7 +133,10 @@ class Hub:
         self._row.count_sends(sends, sends * len(events), failed * len(events), size)
 
     def _deliver_many(self, by_channel: dict[str, list[Message | Lost]]) -> None:
-        """Several channels: what is due to a connection is gathered first, then sent in one piece."""
+        """Several channels: what is due to a connection is gathered first, then sent in one piece.
+
+        Connections that are due the same share the piece: it is joined once.
+        """
         touched: list[Connection] = []
         for channel, events in by_channel.items():
             packet: Packet | None = None
@@ -147,19 +153,25 @@ class Hub:
                         else:
                             due.append(bundle)
                     self._breathe()
+        joins: _Joins = {}
         for start in range(0, len(touched), _FLUSH_BATCH):
-            self._flush(touched[start : start + _FLUSH_BATCH])
+            self._flush(touched[start : start + _FLUSH_BATCH], joins)
             self._breathe()
 
-    def _flush(self, touched: Sequence[Connection]) -> None:
+    def _flush(self, touched: Sequence[Connection], joins: _Joins) -> None:
         sends = delivered = failed = size = 0
         for conn in touched:
             due = conn.due
             if due is None:  # the connection is closing, and has counted it
                 continue
             conn.due = None
-            data = b"".join([bundle.data for bundle in due])
-            count = sum([bundle.data_count for bundle in due])
+            key = tuple(due)
+            joined = joins.get(key)
+            if joined is None:
+                if len(joins) == _JOINS_KEPT:
+                    joins.clear()
+                joined = joins[key] = _join(due)
+            data, count = joined
             if conn.send(data, due):
                 sends += 1
                 delivered += count
@@ -207,3 +219,7 @@ class Hub:
         if time.perf_counter() - self._breathed > _YIELD_SECONDS:
             gevent.sleep(0)
             self._breathed = time.perf_counter()
+
+
+def _join(bundles: Sequence[Bundle]) -> tuple[bytes, int]:
+    return b"".join([bundle.data for bundle in bundles]), sum([bundle.data_count for bundle in bundles])

@@ -13,7 +13,6 @@ from odinws.board import Board, Row
 from odinws.settings import Settings
 
 SAMPLE_SECONDS = 1.0
-STALL_TICK_SECONDS = 0.02
 _SMOOTHING = 0.3  # weight of the newest sample: a step is 83 % through after 5 s
 
 
@@ -40,13 +39,6 @@ class Sensor:
             self.sample()
             gevent.sleep(SAMPLE_SECONDS)
 
-    def watch_stalls(self) -> None:
-        """Measure how late the event loop wakes who is due, for the life of the worker."""
-        while True:
-            due = time.perf_counter() + STALL_TICK_SECONDS
-            gevent.sleep(STALL_TICK_SECONDS)
-            self._row.observe_stall(max(0.0, time.perf_counter() - due))
-
     def sample(self) -> None:
         """Take one sample now."""
         row, now, used = self._row, time.monotonic(), self._used()
@@ -64,6 +56,36 @@ class Sensor:
     def _used(self) -> float:
         times = self._process.cpu_times()
         return float(times.user + times.system)
+
+
+class StallWatch:
+    """Measures every turn of the event loop: how long whoever became ready may have waited for it.
+
+    A turn is what lies between two looks at the sockets. No timer is needed, so an idle worker sleeps.
+    """
+
+    def __init__(self, row: Row) -> None:
+        loop = gevent.get_hub().loop
+        self._row = row
+        self._turned = time.perf_counter()
+        self._before = loop.prepare(ref=False, priority=loop.MINPRI)  # after gevent has run the greenlets
+        self._after = loop.check(ref=False, priority=loop.MAXPRI)
+
+    def start(self) -> None:
+        """Measure for the life of the worker."""
+        self._before.start(self._end_turn)
+        self._after.start(self._begin_turn)
+
+    def stop(self) -> None:
+        """Measure no longer."""
+        self._before.stop()
+        self._after.stop()
+
+    def _begin_turn(self) -> None:
+        self._turned = time.perf_counter()
+
+    def _end_turn(self) -> None:
+        self._row.observe_stall(time.perf_counter() - self._turned)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class BoardCollector(Collector):
             ("greenlets", "ws_greenlets", "Greenlets at work."),
             ("rss_bytes", "ws_memory_rss_bytes", "Resident memory."),
             ("cpu_cores", "ws_cpu_cores", "CPU use in cores, smoothed."),
-            ("hub_stall_seconds", "ws_hub_stall_longest_seconds", "Longest lateness of the clock."),
+            ("hub_stall_seconds", "ws_hub_stall_longest_seconds", "Longest turn of the event loop."),
             ("pass_longest_seconds", "ws_pass_longest_seconds", "Longest fan-out pass."),
         ):
             family = GaugeMetricFamily(name, text, labels=labels)
@@ -126,7 +126,7 @@ class BoardCollector(Collector):
         )
         yield _histogram(
             "ws_hub_stall_seconds",
-            "How late the event loop woke who was due.",
+            "Turns of the event loop: how long whoever was ready may have waited.",
             STALL_BOUNDS_SECONDS,
             sums.stalls,
             sums.stall_seconds,

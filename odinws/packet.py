@@ -7,6 +7,7 @@ to know which frames are in them, to give some up and tell the client which: so 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from odinws import frames
@@ -29,8 +30,9 @@ class Entry(NamedTuple):
     messages: int = 0
 
 
-class Bundle(NamedTuple):
-    """Frames that go out together.
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """Frames that go out together. Compared by identity, which makes it a cheap key.
 
     Attributes:
         data: all frames, joined.

@@ -24,7 +24,7 @@ from odinws.commands import Commands
 from odinws.connection import Connection
 from odinws.feed.nats import NatsFeed
 from odinws.hub import Hub
-from odinws.load import Sensor
+from odinws.load import Sensor, StallWatch
 from odinws.packet import Packer
 from odinws.settings import Settings
 from strategies.base import Strategy
@@ -78,6 +78,7 @@ class Services:
         )
         self.feed = NatsFeed(settings, nats_urls, self.row, self.hub.receive, lambda: self.hub.backlog)
         self.sensor = Sensor(self.row, self.count_greenlets, self.publish_details)
+        self._stalls = StallWatch(self.row)
 
     def start(self) -> None:
         """Start what runs for the life of the worker, and give the feed a moment to come up."""
@@ -87,11 +88,11 @@ class Services:
             self.hub.run,
             self.feed.run,
             self.sensor.run,
-            self.sensor.watch_stalls,
         ):
             part = gevent.spawn(run)
             part.link(self._ended)
             self._parts.append(part)
+        self._stalls.start()
         with gevent.Timeout(_FEED_WAIT_SECONDS, False):
             while not self.feed.status.ready:
                 gevent.sleep(0.02)

@@ -59,6 +59,7 @@ ONLY_IN = {
         "odinws.balance",
         "odinws.clients",
         "odinws.commands",
+        "odinws.feed.selector",
         "odinws.owner",
         "odinws.handover",
         "odinws.hub",

@@ -162,6 +162,23 @@ def test_a_channel_is_encoded_once_for_all() -> None:
     assert len({id(conn.sent[0]) for conn in conns}) == 1
 
 
+@pytest.mark.parametrize("kept", [1, 512])
+@in_greenlet
+def test_what_several_are_due_alike_is_joined_once(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+    """Connections with the same channels are sent the same object; how many are kept changes no byte."""
+    monkeypatch.setattr(hub, "_JOINS_KEPT", kept)
+    world = World()
+    pairs = [world.join(*CHANNELS[:2]) for _ in range(3)]
+    others = [world.join(*CHANNELS[1:]), world.join(*CHANNELS[:2], deflate=15)]
+    made = world.publish(*CHANNELS * 2)
+    world.deliver()
+    assert len({id(conn.sent[0]) for conn in pairs}) == 1
+    assert len({id(conn.sent[0]) for conn in (*others, *pairs)}) == 3
+    for conn, channels in [(conn, CHANNELS[:2]) for conn in pairs] + [(others[0], CHANNELS[1:])]:
+        due = [expected(m) for channel in channels for m in made if m.channel == channel]
+        assert conn.messages == due
+
+
 @in_greenlet
 def test_without_subscribers_nothing_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel that nobody wants costs no encoding."""

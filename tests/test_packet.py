@@ -124,6 +124,9 @@ def test_what_does_not_shrink_stays_plain(payload: bytes) -> None:
 def test_bundles() -> None:
     """A bundle joins its frames; an answer belongs to no channel and is no message."""
     entries = [Entry(b"a", "global", 1, 1, 1), Entry(b"bc")]
-    assert Bundle.of(entries) == Bundle(b"abc", entries, 2)
-    assert Bundle.of([]) == Bundle(b"", [], 0)
-    assert Bundle.control(b"x") == Bundle(b"x", (Entry(b"x", None, 0, 0, 0),), 0)
+    whole = Bundle.of(entries)
+    assert (whole.data, whole.entries, whole.data_count) == (b"abc", entries, 2)
+    empty = Bundle.of([])
+    assert (empty.data, list(empty.entries), empty.data_count) == (b"", [], 0)
+    control = Bundle.control(b"x")
+    assert (control.data, control.entries, control.data_count) == (b"x", (Entry(b"x", None, 0, 0, 0),), 0)

@@ -38,6 +38,7 @@ from odinws.board import Row
 from odinws.errors import FeedError
 from odinws.feed import stream
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
+from odinws.feed.selector import GreenletSelector
 from odinws.protocol import CHANNEL
 from odinws.settings import Settings, without_credentials
 
@@ -110,7 +111,8 @@ class NatsFeed:
 
     def run(self) -> None:
         """Run for ever, in the calling greenlet, which must have an event loop to itself."""
-        asyncio.run(self._sessions())
+        with asyncio.Runner(loop_factory=_event_loop) as runner:
+            runner.run(self._sessions())
 
     async def _sessions(self) -> None:
         while True:
@@ -175,6 +177,10 @@ class NatsFeed:
         self._row.totals.feed_messages += 1
         self._sink(Message(channel, seq, self._last.get(channel, 0), ts_ms, payload))
         self._last[channel] = seq
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.SelectorEventLoop(GreenletSelector())
 
 
 class _Brief(Exception):  # noqa: N818 - a signal to the retry loop, not an error

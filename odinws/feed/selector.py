@@ -1,0 +1,87 @@
+"""How an asyncio event loop lives in one greenlet beside gevent's.
+
+gevent's own selector stops and starts its watchers and makes a timer with every turn of the asyncio loop,
+and switches greenlets even when callbacks are waiting. This one keeps its watchers, switches when there
+is nothing to do, or when asyncio has had the thread for `_TURN_SECONDS`: so a feed that never pauses
+cannot keep the other greenlets waiting.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Mapping
+from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+_TURN_SECONDS = 0.002
+
+
+class GreenletSelector(selectors.BaseSelector):
+    """Waits for descriptors by gevent's loop. File objects are descriptors, as asyncio gives them.
+
+    A descriptor must be unregistered before it is closed. Serves the greenlets of one OS thread.
+    """
+
+    def __init__(self) -> None:
+        self._loop = gevent.get_hub().loop
+        self._keys: dict[Any, SelectorKey] = {}
+        self._watchers: dict[int, Any] = {}
+        self._ready: dict[int, int] = {}  # descriptor -> events since the last `select`
+        self._any_ready = Event()
+        self._since = 0.0  # when asyncio got the thread
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
+        """Watch a descriptor for `EVENT_READ` (1), `EVENT_WRITE` (2) or both.
+
+        Raises:
+            KeyError: it is watched already.
+        """
+        if fileobj in self._keys:
+            raise KeyError(f"{fileobj} is registered already")
+        key = self._keys[fileobj] = SelectorKey(fileobj, int(fileobj), events, data)
+        watcher = self._watchers[key.fd] = self._loop.io(key.fd, events)  # gevent counts events alike
+        watcher.start(self._happened, key.fd, pass_events=True)
+        return key
+
+    def unregister(self, fileobj: Any) -> SelectorKey:
+        """Watch it no longer.
+
+        Raises:
+            KeyError: it is not watched.
+        """
+        key = self._keys.pop(fileobj)
+        watcher = self._watchers.pop(key.fd)
+        watcher.stop()
+        watcher.close()
+        self._ready.pop(key.fd, None)
+        return key
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        """What is ready; waits for it at most `timeout` seconds (None: for ever; 0 or less: not at all)."""
+        if not self._ready and (timeout is None or timeout > 0):
+            self._any_ready.clear()
+            self._any_ready.wait(timeout)
+            self._since = time.perf_counter()
+        elif time.perf_counter() - self._since > _TURN_SECONDS:
+            gevent.sleep(0)
+            self._since = time.perf_counter()
+        ready, self._ready = self._ready, {}
+        keys = {key.fd: key for key in self._keys.values()}
+        return [(keys[fd], events & keys[fd].events) for fd, events in ready.items()]
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        for fileobj in list(self._keys):
+            self.unregister(fileobj)
+
+    def get_map(self) -> Mapping[Any, SelectorKey]:
+        """The keys by their file objects."""
+        return self._keys
+
+    def _happened(self, events: int, fd: int) -> None:
+        self._ready[fd] = self._ready.get(fd, 0) | (events & (EVENT_READ | EVENT_WRITE))
+        self._any_ready.set()
