@@ -72,6 +72,7 @@ class Connection:
         "opened",
         "peer",
         "place",
+        "ready",
         "reason",
         "state",
     )
@@ -89,6 +90,8 @@ class Connection:
         self.allowance = 0.0  # of the command rate, see commands
         self.place = -1
         self.opened = self.last_seen = owner.now
+        # The socket, while plain frames can go straight to it: the fast way of the hub. None: use `send`.
+        self.ready: socket.socket | None = None if deflate else sock
         self._owner = owner
         self._sock = sock
         self._outbox: Outbox | None = None
@@ -131,14 +134,18 @@ class Connection:
                 self.close(CloseReason.GONE)
                 return False
             if sent != len(data):
-                outbox = Outbox(bundles, sent)
-                self._hold(outbox)
-                self._bound(outbox)
+                self.keep(bundles, sent)
             return True
         for bundle in bundles:
             self._outbox.append(bundle)
         self._bound(self._outbox)
         return True
+
+    def keep(self, bundles: Sequence[Bundle], sent: int) -> None:
+        """Take care of what the socket did not take of frames: it took the first `sent` bytes, not all."""
+        outbox = Outbox(bundles, sent)
+        self._hold(outbox)
+        self._bound(outbox)
 
     def reply(self, frame: bytes) -> bool:
         """Send a frame that is no data in its place behind the frames of the pass under way."""
@@ -165,6 +172,7 @@ class Connection:
 
     def _hold(self, outbox: Outbox) -> None:
         self._outbox = outbox
+        self.ready = None
         self._stalled_since = self._owner.now
         self._write = self._owner.event_hub.loop.io(self._sock.fileno(), _WRITE)
         self._write.start(self._writable)
@@ -192,6 +200,7 @@ class Connection:
 
     def _drop_outbox(self) -> None:
         self._outbox = None
+        self.ready = None if self.state or self.deflate else self._sock
         if self._write is not None:
             self._write.stop()
             self._write.close()
@@ -317,6 +326,7 @@ class Connection:
         if reason is not CloseReason.GONE:
             self._say(goodbye)
         self.state = State.CLOSING
+        self.ready = None
         self.reason = reason
         self._owner.on_closing(self, reason, lost)
         if reason is CloseReason.GONE:

@@ -118,14 +118,22 @@ class Hub:
                 data, bundles = plain.data, (plain,)
                 length = len(data)
                 for conn in batch:
-                    if conn.deflate:
-                        small = packet.deflated(conn.deflate)
-                        reached, own_size = conn.send(small.data, (small,)), len(small.data)
-                    else:
-                        reached, own_size = conn.send(data, bundles), length
-                    if reached:
+                    ready = conn.ready
+                    if ready is not None:  # as `conn.send`, without the call: 0.1 µs less
+                        try:
+                            sent = ready.send(data)
+                        except OSError:
+                            sent = 0  # `conn.send` meets it again, and knows what to do
+                        if sent:
+                            sends += 1
+                            size += length
+                            if sent != length:
+                                conn.keep(bundles, sent)
+                            continue
+                    bundle = packet.deflated(conn.deflate) if conn.deflate else plain
+                    if conn.send(bundle.data, (bundle,)):
                         sends += 1
-                        size += own_size
+                        size += len(bundle.data)
                     else:
                         failed += 1
                 self._row.observe_lag(self._oldest_ms, (sends - before) * len(events))

@@ -125,12 +125,14 @@ class FakeConnection:
     Attributes:
         sent: each hand-over, as bytes of whole frames.
         bundles: what each hand-over consists of.
+        kept: frames of which a socket took only so many bytes.
         closed: why it was closed, and with which text; None: it is open.
     """
 
     def __init__(self, name: str, deflate: int = 0) -> None:
         self.id = name
         self.deflate = deflate
+        self.ready: Any = None  # the slow way, unless a test puts a socket here
         self.channels: dict[str, None] = {}
         self.due: list[Bundle] | None = None
         self.commands: deque[bytes] | None = None
@@ -138,6 +140,7 @@ class FakeConnection:
         self.allowance = 0.0
         self.state = State.OPEN
         self.sent: list[bytes] = []
+        self.kept: list[tuple[bytes, int]] = []
         self.bundles: list[Sequence[Bundle]] = []
         self.closed: tuple[CloseReason, str] | None = None
         self.done = 0
@@ -152,6 +155,10 @@ class FakeConnection:
         self.sent.append(data)
         self.bundles.append(tuple(bundles))
         return True
+
+    def keep(self, bundles: Sequence[Bundle], sent: int) -> None:
+        """Note what a socket did not take."""
+        self.kept.append((b"".join([bundle.data for bundle in bundles]), sent))
 
     def reply(self, frame: bytes) -> bool:
         """As `Connection.reply`: behind the frames of the pass under way."""

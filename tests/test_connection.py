@@ -100,6 +100,7 @@ class Link:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(self.descriptor)
         assert (self.conn._outbox, self.conn._write, self.conn._reader) == (None, None, None)
+        assert self.conn.ready is None
 
     def expect_goodbye(self, reason: CloseReason, before: list[wire.Frame] | None = None) -> str:
         """The peer reads what was before, then the close frame of this reason; returns its text."""
@@ -128,6 +129,27 @@ def test_what_the_socket_takes_needs_no_outbox() -> None:
     assert (link.conn._outbox, link.conn._write) == (None, None)
     assert link.peer.frames(3) == received(TEXT, TEXT, frames.ping())
     assert link.conn.state is State.OPEN
+
+
+@pytest.mark.parametrize("deflate", [0, 15])
+@in_greenlet
+def test_when_the_hub_may_send_directly(deflate: int) -> None:
+    """While it is open, nothing waits, and plain frames are wanted; not while closing."""
+    link = Link(deflate=deflate)
+    conn = link.conn
+    ready = None if deflate else conn._sock
+    assert conn.ready is ready
+    conn.keep(messages(BIG), conn._sock.send(BIG))
+    assert conn.ready is None
+    assert link.send(TEXT)
+    assert [len(frame.payload) for frame in (link.peer.next(), link.peer.next())] == [300_000, 5]
+    settle()
+    assert conn.ready is ready
+    conn.close(CloseReason.GOING_AWAY)
+    assert conn.ready is None
+    assert conn.state is State.CLOSING
+    conn.abort()
+    link.expect_closed(CloseReason.GOING_AWAY)
 
 
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])

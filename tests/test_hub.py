@@ -180,6 +180,40 @@ def test_what_several_are_due_alike_is_joined_once(monkeypatch: pytest.MonkeyPat
 
 
 @in_greenlet
+def test_a_socket_that_is_ready_is_sent_to_directly() -> None:
+    """Taken whole it is done; what is left is kept; what fails goes the way that knows the error."""
+
+    class Socket:
+        def __init__(self, takes: int | OSError) -> None:
+            self.takes = takes
+            self.got: list[bytes] = []
+
+        def send(self, data: bytes) -> int:
+            if isinstance(self.takes, OSError):
+                raise self.takes
+            self.got.append(data)
+            return min(self.takes, len(data))
+
+    world = World()
+    whole, part, full, gone = conns = [world.join("token.A") for _ in range(4)]
+    taken: list[int | OSError] = [1 << 20, 7, BlockingIOError(), ConnectionResetError()]
+    for conn, takes in zip(conns, taken, strict=True):
+        conn.ready = Socket(takes)
+    gone.close(CloseReason.GONE)
+    made = world.publish("token.A")
+    world.deliver()
+    (data,) = whole.ready.got
+    assert [frame.json for frame in wire.split(data)[0]] == [expected(made[0])]
+    assert (whole.sent, whole.kept) == ([], [])
+    assert (part.sent, part.kept) == ([], [(data, 7)])
+    assert full.sent == [data]
+    assert gone.sent == []
+    totals = world.row.totals
+    assert (totals.sends, totals.delivered, totals.undelivered) == (3, 3, 1)
+    assert totals.delivered_bytes == 3 * len(data)
+
+
+@in_greenlet
 def test_without_subscribers_nothing_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel that nobody wants costs no encoding."""
     world = World()
