@@ -21,6 +21,7 @@ from odinws.closing import CloseReason
 from odinws.connection import Connection
 from odinws.outbox import SlowPolicy
 from odinws.settings import Settings
+from odinws.turns import next_turn
 from odinws.wheel import TimingWheel
 from strategies.base import Strategy
 
@@ -160,7 +161,7 @@ class Clients:
         for index, conn in enumerate(list(self._open)):
             conn.close(reason)
             if index % _REAP_BURST == _REAP_BURST - 1:
-                gevent.sleep(0)
+                next_turn()
 
     def wait_closed(self, timeout_seconds: float) -> bool:
         """Wait until no connection is left; False on time-out."""
@@ -184,7 +185,7 @@ class Clients:
                 if conn.place < 0:  # else it has a new time since
                     conn.on_time()
                 if index % _REAP_BURST == _REAP_BURST - 1:
-                    gevent.sleep(0)
+                    next_turn()
 
     def reaper(self) -> None:
         """Take connections that end out of the strategy. Runs for the life of the worker."""
@@ -197,4 +198,4 @@ class Clients:
                 self._strategy.discard(conn)
                 count += 1
                 if count % _REAP_BURST == 0:
-                    gevent.sleep(0)
+                    next_turn()

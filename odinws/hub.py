@@ -21,6 +21,7 @@ from odinws.board import Row
 from odinws.connection import Connection
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
 from odinws.packet import Bundle, Packer, Packet, Text
+from odinws.turns import next_turn
 from strategies.base import Strategy
 
 _YIELD_SECONDS = 0.002
@@ -85,7 +86,7 @@ class Hub:
                 gevent.sleep(self._delay_seconds)
             while events := self._backlog.take(_EVENTS_PER_PASS):
                 self.deliver(events)
-                gevent.sleep(0)
+                next_turn()
 
     def deliver(self, events: Sequence[FeedEvent]) -> None:
         """Make one pass. Events that concern all channels come alone, as the backlog gives them."""
@@ -225,7 +226,7 @@ class Hub:
     def _breathe(self) -> None:
         """Let others run if it is time."""
         if time.perf_counter() - self._breathed > _YIELD_SECONDS:
-            gevent.sleep(0)
+            next_turn()
             self._breathed = time.perf_counter()
 
 

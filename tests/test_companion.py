@@ -145,6 +145,19 @@ def test_close_kills_a_companion_that_hangs(companion: Companion, traces: Traces
     assert traces.all_gone()
 
 
+def test_close_waits_for_a_server_that_outlives_a_killed_companion(
+    companion: Companion, traces: Traces
+) -> None:
+    """A server ends a little later than its killed companion: `close` waits for the one in the ports file."""
+    with subprocess.Popen(["sleep", "0.3"]) as slow:
+        (ports,) = traces.directory.glob("*.ports")
+        ports.rename(ports.with_name(f"nats-server_{slow.pid}.ports"))
+        os.kill(companion.pid, signal.SIGKILL)
+        companion.close()
+        assert not alive(slow.pid)
+        assert not traces.directory.exists()
+
+
 def test_close_in_a_forked_child_only_lets_go(companion: Companion, traces: Traces) -> None:
     """A worker that calls `close`, say at its exit, ends nothing."""
     child = os.fork()

@@ -29,6 +29,7 @@ from odinws.feed.simulator import DEFAULT_PREFIX
 START_SECONDS = 10.0  # for the companion to say that NATS is up
 END_SECONDS = 2.0  # for the companion to end by itself
 _CLOSE_SECONDS = END_SECONDS + 1.0  # on a busy machine, before it is killed
+_ORPHAN_SECONDS = 1.0
 _REMOVE_SECONDS = 1.0
 _TAIL_BYTES = 4096
 _STDERR = 2
@@ -126,8 +127,8 @@ class Companion:
     def close(self) -> None:
         """End the companion and all it owns: by the pipe, by SIGKILL when it has not ended 3 s later.
 
-        Its data is gone afterwards even if it was killed itself. Idempotent. In a forked child it only lets
-        go, as `forget` does.
+        Its NATS server and its data are gone afterwards even if it was killed itself. Idempotent. In a forked
+        child it only lets go, as `forget` does.
         """
         if os.getpid() != self._owner:
             self.forget()
@@ -144,6 +145,7 @@ class Companion:
             self._process.wait(_REMOVE_SECONDS)
         self._stdout.close()
         if self._directory is not None:
+            _await_orphan(self._directory)
             remove(self._directory)
 
     def forget(self) -> None:
@@ -189,6 +191,29 @@ def remove(directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         if directory.exists():
             time.sleep(0.02)
+
+
+def _await_orphan(directory: Path) -> None:
+    """Wait until the nats-server of a killed companion has ended too, for at most a second.
+
+    The kernel kills it with the companion (see `feed.embedded.death_signal`), but its threads take some more
+    milliseconds to end, in which it may listen and write. It is nobody's child of ours, so its process id is
+    read from the name of its ports file. After an orderly end there is no such file. Elsewhere than on Linux
+    nothing is waited for.
+    """
+    if sys.platform != "linux":
+        return
+    for path in directory.glob("*.ports"):
+        try:
+            process = os.pidfd_open(int(path.stem.rpartition("_")[2]))
+        except OSError:  # it is gone; or a container's rules forbid the call
+            continue
+        try:
+            poller = select.poll()
+            poller.register(process, select.POLLIN)  # readable when its last thread has ended
+            poller.poll(_ORPHAN_SECONDS * 1000)
+        finally:
+            os.close(process)
 
 
 def _spawn(arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import gevent
 import nats
 import nats.errors
 import nats.js.errors
@@ -27,18 +28,14 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import (
-    AckPolicy,
-    ConsumerConfig,
-    DeliverPolicy,
-)
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from tenacity import AsyncRetrying, wait_random_exponential
 
 from odinws.board import Row
 from odinws.errors import FeedError
 from odinws.feed import stream
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
-from odinws.feed.selector import GreenletSelector
+from odinws.feed.selector import greenlet_event_loop
 from odinws.protocol import CHANNEL
 from odinws.settings import Settings, without_credentials
 
@@ -50,6 +47,7 @@ _RETRY_SECONDS = 0.1
 _RETRY_CAP_SECONDS = 2.0
 _STEADY_SECONDS = 5.0  # a session that lived this long starts the waits anew
 _BACKPRESSURE_SECONDS = 0.002
+_MESSAGES_PER_TURN = 32  # about a millisecond of work
 _PENDING_MESSAGES = 1_000_000
 _PENDING_BYTES = 256 << 20
 
@@ -111,7 +109,7 @@ class NatsFeed:
 
     def run(self) -> None:
         """Run for ever, in the calling greenlet, which must have an event loop to itself."""
-        with asyncio.Runner(loop_factory=_event_loop) as runner:
+        with asyncio.Runner(loop_factory=greenlet_event_loop) as runner:
             runner.run(self._sessions())
 
     async def _sessions(self) -> None:
@@ -179,10 +177,6 @@ class NatsFeed:
         self._last[channel] = seq
 
 
-def _event_loop() -> asyncio.AbstractEventLoop:
-    return asyncio.SelectorEventLoop(GreenletSelector())
-
-
 class _Brief(Exception):  # noqa: N818 - a signal to the retry loop, not an error
     """The session ended soon after it began: wait longer before the next."""
 
@@ -199,6 +193,7 @@ class _Session:
         self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         self._heard = time.monotonic()
         self._consumer_seq = 0
+        self._taken = 0
         self._seeds_to = 0  # messages up to here only tell the latest seq of their channel
         self._whole_stream = False  # every message of the stream comes to us
 
@@ -295,7 +290,23 @@ class _Session:
         if not seeds or info.num_pending == 0:  # a stream may have forgotten all it ever had
             self._ready("jetstream")
 
+    async def _let_others_run(self) -> None:
+        """nats-py calls for all that it has read without a pause of its own."""
+        self._taken += 1
+        if self._taken % _MESSAGES_PER_TURN == 0:
+            await asyncio.sleep(0)
+
+    def _wait_for_room(self) -> None:
+        """Stop all reading from NATS until the hub has room: a feed that is too fast waits in the stream.
+
+        The greenlet sleeps, and asyncio with it: else nats-py would read on, into memory.
+        """
+        while self._feed._backlog() > self._feed._high_water:
+            gevent.sleep(_BACKPRESSURE_SECONDS)
+
     async def _on_stream_message(self, msg: Msg) -> None:
+        await self._let_others_run()
+        self._wait_for_room()
         self._heard = time.monotonic()
         if not msg.reply.startswith("$JS.ACK."):
             await self._on_control(msg)
@@ -324,14 +335,11 @@ class _Session:
             self._ready("jetstream")
 
     async def _on_control(self, msg: Msg) -> None:
-        """Answer flow control, once the hub has room: so a feed that is too fast waits in the stream."""
+        """Answer flow control."""
         reply = msg.reply
         if not reply and msg.headers:
             reply = msg.headers.get("Nats-Consumer-Stalled", "")
         if reply:
-            while self._feed._backlog() > self._feed._high_water:
-                await asyncio.sleep(_BACKPRESSURE_SECONDS)
-                self._heard = time.monotonic()
             await self._client.publish(reply)
 
     async def _watch_heartbeats(self) -> None:
@@ -365,6 +373,7 @@ class _Session:
         self._ready("core")
 
     async def _on_core_message(self, msg: Msg) -> None:
+        await self._let_others_run()
         feed = self._feed
         channel = feed._channel(msg.subject)
         if channel is not None:

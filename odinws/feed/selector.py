@@ -8,6 +8,7 @@ cannot keep the other greenlets waiting.
 
 from __future__ import annotations
 
+import asyncio
 import selectors
 import time
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
+
+from odinws.turns import next_turn
 
 _TURN_SECONDS = 0.002
 
@@ -67,7 +70,7 @@ class GreenletSelector(selectors.BaseSelector):
             self._any_ready.wait(timeout)
             self._since = time.perf_counter()
         elif time.perf_counter() - self._since > _TURN_SECONDS:
-            gevent.sleep(0)
+            next_turn()
             self._since = time.perf_counter()
         ready, self._ready = self._ready, {}
         keys = {key.fd: key for key in self._keys.values()}
@@ -85,3 +88,8 @@ class GreenletSelector(selectors.BaseSelector):
     def _happened(self, events: int, fd: int) -> None:
         self._ready[fd] = self._ready.get(fd, 0) | (events & (EVENT_READ | EVENT_WRITE))
         self._any_ready.set()
+
+
+def greenlet_event_loop() -> asyncio.AbstractEventLoop:
+    """An event loop for the greenlet that runs it; a thread can have one at a time."""
+    return asyncio.SelectorEventLoop(GreenletSelector())

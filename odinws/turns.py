@@ -1,0 +1,17 @@
+"""How a greenlet with much to do lets the others run."""
+
+from __future__ import annotations
+
+import gevent
+
+# Any timer will do that has run out when the event loop looks at it: then it does not wait for it.
+_NOTHING_SECONDS = 1e-9
+
+
+def next_turn() -> None:
+    """Go on in the next turn of the event loop, after all who are ready, and after a look at the sockets.
+
+    `gevent.sleep(0)` waits for the greenlets that are ready, but the loop runs 50 of their slices before it
+    looks at the clock and the sockets again: with slices of 2 ms, 100 ms.
+    """
+    gevent.sleep(_NOTHING_SECONDS)
