@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import gevent
-
 from odinws import frames, protocol
 from odinws.board import Row
 from odinws.closing import CloseReason
@@ -18,6 +16,7 @@ from odinws.connection import Connection, State
 from odinws.errors import CommandError
 from odinws.protocol import Heartbeat, Rejected, Replay, Subscribe, Unsubscribe
 from odinws.settings import Settings
+from odinws.turns import next_turn
 from strategies.base import Strategy
 
 _YIELD_EVERY = 32
@@ -49,7 +48,7 @@ class Commands:
             self._execute(conn, conn.commands.popleft())
             done += 1
             if done % _YIELD_EVERY == 0:
-                gevent.sleep(0)
+                next_turn()
         conn.commands_done()
 
     def _execute(self, conn: Connection, text: bytes) -> None:

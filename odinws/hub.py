@@ -2,7 +2,7 @@
 
 One loop per worker. A pass takes what waits, so the busier the worker, the more messages share one
 `send`, and an idle worker adds no delay. Messages of a channel keep their order: there is one pass at a
-time, and one packet per channel. A pass yields to the event loop every `_YIELD_SECONDS`, between the
+time, and one packet per channel. A pass yields to the event loop after each slice of time, between the
 batches of the strategy. Who is served first moves on by one batch with each pass.
 """
 
@@ -21,10 +21,9 @@ from odinws.board import Row
 from odinws.connection import Connection
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
 from odinws.packet import Bundle, Packer, Packet, Text
-from odinws.turns import next_turn
+from odinws.turns import Slice, next_turn
 from strategies.base import Strategy
 
-_YIELD_SECONDS = 0.002
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
 _FLUSH_BATCH = 64  # sends between two looks at the clock
 _JOINS_KEPT = 512  # 5 of 10 tokens are 252 combinations
@@ -60,7 +59,7 @@ class Hub:
         self._packer = packer
         self._welcome = welcome
         self._arrived = Event()
-        self._breathed = 0.0
+        self._slice = Slice()
         self._turn = 0
         self._oldest_ms = 0  # of the messages of the pass under way
         self.epoch = "none"
@@ -90,7 +89,8 @@ class Hub:
 
     def deliver(self, events: Sequence[FeedEvent]) -> None:
         """Make one pass. Events that concern all channels come alone, as the backlog gives them."""
-        started = self._breathed = time.perf_counter()
+        started = time.perf_counter()
+        self._slice.begin()
         by_channel: dict[str, list[Message | Lost]] = {}
         self._oldest_ms = 0
         for event in events:
@@ -138,7 +138,7 @@ class Hub:
                     else:
                         failed += 1
                 self._row.observe_lag(self._oldest_ms, (sends - before) * len(events))
-                self._breathe()
+                self._slice.give_way()
         self._row.count_sends(sends, sends * len(events), failed * len(events), size)
 
     def _deliver_many(self, by_channel: dict[str, list[Message | Lost]]) -> None:
@@ -161,11 +161,11 @@ class Hub:
                             touched.append(conn)
                         else:
                             due.append(bundle)
-                    self._breathe()
+                    self._slice.give_way()
         joins: _Joins = {}
         for start in range(0, len(touched), _FLUSH_BATCH):
             self._flush(touched[start : start + _FLUSH_BATCH], joins)
-            self._breathe()
+            self._slice.give_way()
 
     def _flush(self, touched: Sequence[Connection], joins: _Joins) -> None:
         sends = delivered = failed = size = 0
@@ -204,7 +204,7 @@ class Hub:
                         for channel in sorted(conn.channels)
                     ]
                     conn.reply(b"".join(gaps))
-            self._breathe()
+            self._slice.give_way()
 
     def _pack(self, events: Sequence[Message | Lost]) -> Packet:
         return Packet(self._packer, [self._encode(event) for event in events])
@@ -222,12 +222,6 @@ class Hub:
             return Text(gap, event.channel, event.seq, event.seq, 0)
         text = protocol.data(kind, event.channel, event.seq, event.prev, event.ts_ms, event.payload)
         return Text(text, event.channel, event.seq, event.seq, 1)
-
-    def _breathe(self) -> None:
-        """Let others run if it is time."""
-        if time.perf_counter() - self._breathed > _YIELD_SECONDS:
-            next_turn()
-            self._breathed = time.perf_counter()
 
 
 def _join(bundles: Sequence[Bundle]) -> tuple[bytes, int]:

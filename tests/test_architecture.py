@@ -58,7 +58,6 @@ ONLY_IN = {
     "gevent": {
         "odinws.balance",
         "odinws.clients",
-        "odinws.commands",
         "odinws.feed.nats",
         "odinws.feed.selector",
         "odinws.owner",

@@ -20,37 +20,33 @@ def tree(folder: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
     return root, folder / "own"
 
 
-def test_version_2_takes_the_smallest_on_the_way_up(tmp_path: Path) -> None:
-    """A limit of a group above holds too."""
-    where = tree(
-        tmp_path,
-        "0::/slice/unit\n",
-        {
-            "cgroup.controllers": "cpu memory\n",
-            "slice/cpu.max": "150000 100000\n",
-            "slice/memory.max": "max\n",
-            "slice/unit/cpu.max": "max 100000\n",
-            "slice/unit/memory.max": "1073741824\n",
-        },
-    )
-    assert cgroup.cpu_cores(*where) == 1.5
-    assert cgroup.memory_bytes(*where) == 1 << 30
+VERSION_2 = {
+    "cgroup.controllers": "cpu memory\n",
+    "slice/cpu.max": "150000 100000\n",
+    "slice/memory.max": "max\n",
+    "slice/unit/cpu.max": "max 100000\n",
+    "slice/unit/memory.max": "1073741824\n",
+}
+VERSION_1 = {
+    "cpu/docker/x/cpu.cfs_quota_us": "50000\n",
+    "cpu/docker/x/cpu.cfs_period_us": "100000\n",
+    "memory/docker/x/memory.limit_in_bytes": "268435456\n",
+    "memory/memory.limit_in_bytes": "9223372036854771712\n",
+}
 
 
-def test_version_1(tmp_path: Path) -> None:
-    """Each controller has a tree of its own, and a huge number means no limit."""
-    where = tree(
-        tmp_path,
-        "4:memory:/docker/x\n1:cpu:/docker/x\n0::/\n",
-        {
-            "cpu/docker/x/cpu.cfs_quota_us": "50000\n",
-            "cpu/docker/x/cpu.cfs_period_us": "100000\n",
-            "memory/docker/x/memory.limit_in_bytes": "268435456\n",
-            "memory/memory.limit_in_bytes": "9223372036854771712\n",
-        },
-    )
-    assert cgroup.cpu_cores(*where) == 0.5
-    assert cgroup.memory_bytes(*where) == 256 << 20
+@pytest.mark.parametrize(
+    ("own", "files", "cores", "size"),
+    [
+        ("0::/slice/unit\n", VERSION_2, 1.5, 1 << 30),
+        ("4:memory:/docker/x\n1:cpu:/docker/x\n0::/\n", VERSION_1, 0.5, 256 << 20),
+    ],
+)
+def test_limits(tmp_path: Path, own: str, files: dict[str, str], cores: float, size: int) -> None:
+    """The smallest on the way up holds. In version 1 each controller has a tree; a huge number is none."""
+    where = tree(tmp_path, own, files)
+    assert cgroup.cpu_cores(*where) == cores
+    assert cgroup.memory_bytes(*where) == size
 
 
 @pytest.mark.parametrize("own", ["", "0::/\n", "1:cpu:/\n3:memory:/gone\n"])

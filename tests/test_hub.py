@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
-from odinws import board, frames, hub, protocol
+from odinws import board, frames, hub, protocol, turns
 from odinws.board import LAG_BOUNDS_SECONDS, Row
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
@@ -744,7 +744,7 @@ def test_a_loss_of_a_channel_is_told_to_its_subscribers() -> None:
 
 
 class SlowClock:
-    """`time` for the hub: each look at it takes 1 ms."""
+    """`time` for slices: each look at it takes 1 ms."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -759,20 +759,20 @@ class SlowClock:
 @in_greenlet
 def test_a_pass_yields_between_batches(monkeypatch: pytest.MonkeyPatch, plan: list[str] | str) -> None:
     """While a pass takes longer than 2 ms, other greenlets run: between batches, never within one."""
-    monkeypatch.setattr(hub, "time", SlowClock())
+    monkeypatch.setattr(turns, "time", SlowClock())
     world = World(batch_size=64)
     conns = [world.join(*CHANNELS) for _ in range(640)]
-    turns = 0
+    rounds = 0
     seen: list[int] = []
 
     def other() -> None:
-        nonlocal turns
+        nonlocal rounds
         while True:
-            turns += 1
+            rounds += 1
             gevent.sleep(0)
 
     def send(data: bytes, _: Sequence[Bundle], conn: FakeConnection) -> bool:
-        seen.append(turns)
+        seen.append(rounds)
         conn.sent.append(data)
         return True
 
@@ -796,13 +796,13 @@ def test_a_short_pass_does_not_yield(monkeypatch: pytest.MonkeyPatch, plan: list
     """Below 2 ms a yield would only cost."""
 
     class StoppedClock:
-        """`time` for the hub: a pass takes none."""
+        """`time` for slices: a pass takes none."""
 
         def perf_counter(self) -> float:
             """Seconds."""
             return 1.0
 
-    monkeypatch.setattr(hub, "time", StoppedClock())
+    monkeypatch.setattr(turns, "time", StoppedClock())
     world = World(batch_size=1)
     for _ in range(100):
         world.join(*CHANNELS)

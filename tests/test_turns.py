@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import gevent
 
-from odinws.turns import next_turn
+from odinws.turns import Slice, next_turn
 from tests.fakes import in_greenlet, running
 
 
@@ -29,3 +30,21 @@ def test_sockets_and_greenlets_have_their_turn() -> None:
         watcher.stop()
         watcher.close()
     assert sorted(seen) == ["greenlet", "socket"]
+
+
+@in_greenlet
+def test_a_slice_is_used_up_before_others_run() -> None:
+    """A greenlet that has just got the thread keeps it; one that has had it for long gives it away."""
+    ran: list[int] = []
+
+    def other() -> None:
+        ran.append(1)
+        gevent.sleep(5)
+
+    with running(other):
+        mine = Slice()
+        mine.give_way()
+        assert ran == []
+        time.sleep(0.005)
+        mine.give_way()
+        assert ran == [1]

@@ -2,25 +2,22 @@
 
 gevent's own selector stops and starts its watchers and makes a timer with every turn of the asyncio loop,
 and switches greenlets even when callbacks are waiting. This one keeps its watchers, switches when there
-is nothing to do, or when asyncio has had the thread for `_TURN_SECONDS`: so a feed that never pauses
-cannot keep the other greenlets waiting.
+is nothing to do, or when asyncio has had its slice of time: so a feed that never pauses cannot keep the
+other greenlets waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-import time
 from collections.abc import Mapping
-from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
+from selectors import SelectorKey
 from typing import Any
 
 import gevent
 from gevent.event import Event
 
-from odinws.turns import next_turn
-
-_TURN_SECONDS = 0.002
+from odinws.turns import Slice
 
 
 class GreenletSelector(selectors.BaseSelector):
@@ -35,7 +32,7 @@ class GreenletSelector(selectors.BaseSelector):
         self._watchers: dict[int, Any] = {}
         self._ready: dict[int, int] = {}  # descriptor -> events since the last `select`
         self._any_ready = Event()
-        self._since = 0.0  # when asyncio got the thread
+        self._slice = Slice()
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         """Watch a descriptor for `EVENT_READ` (1), `EVENT_WRITE` (2) or both.
@@ -68,13 +65,11 @@ class GreenletSelector(selectors.BaseSelector):
         if not self._ready and (timeout is None or timeout > 0):
             self._any_ready.clear()
             self._any_ready.wait(timeout)
-            self._since = time.perf_counter()
-        elif time.perf_counter() - self._since > _TURN_SECONDS:
-            next_turn()
-            self._since = time.perf_counter()
+            self._slice.begin()
+        else:
+            self._slice.give_way()
         ready, self._ready = self._ready, {}
-        keys = {key.fd: key for key in self._keys.values()}
-        return [(keys[fd], events & keys[fd].events) for fd, events in ready.items()]
+        return [(self._keys[fd], events & self._keys[fd].events) for fd, events in ready.items()]
 
     def close(self) -> None:
         """Watch nothing any more."""
@@ -86,7 +81,7 @@ class GreenletSelector(selectors.BaseSelector):
         return self._keys
 
     def _happened(self, events: int, fd: int) -> None:
-        self._ready[fd] = self._ready.get(fd, 0) | (events & (EVENT_READ | EVENT_WRITE))
+        self._ready[fd] = self._ready.get(fd, 0) | events
         self._any_ready.set()
 
 
