@@ -14,7 +14,9 @@ from typing import Self
 import nats
 import nats.errors
 from nats.aio.client import Client
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header
+from nats.js.errors import BadRequestError
 
 from tests.life import Stretch
 from tests.swarm import Swarm
@@ -85,6 +87,7 @@ async def _read(url: str, stream: str, prefix: str) -> Ledger:
     client = await nats.connect(url, connect_timeout=5)
     try:
         js = client.jetstream()
+        await _settled(js, stream, prefix)
         last = (await js.stream_info(stream)).state.last_seq
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, mem_storage=True, headers_only=True
@@ -99,6 +102,25 @@ async def _read(url: str, stream: str, prefix: str) -> Ledger:
     finally:
         await client.close()
     return ledger
+
+
+async def _settled(js: JetStreamContext, stream: str, prefix: str) -> None:
+    """Wait until the stream has taken all that NATS has read.
+
+    NATS answers a flush before its stream has stored what came before. A message that the stream refuses is
+    answered in its turn, and leaves nothing behind.
+    """
+    try:
+        await js.publish(
+            prefix + "settled",
+            b"",
+            timeout=10.0,
+            stream=stream,
+            headers={Header.EXPECTED_LAST_SEQUENCE: str(2**62)},
+        )
+    except BadRequestError:
+        return
+    raise AssertionError("the stream took a message with a sequence that cannot be")
 
 
 class Publisher:
