@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ def run(scenarios: tuple[str, ...], arms: str, rounds: int, seed: int, out: Path
         record["results"].append({**result, "round": step.round, "trial_seconds": time.monotonic() - began})
         _say(_outcome(result))
         base.with_suffix(".json").write_text(json.dumps(record, indent=1))
+    record["summary"] = [asdict(row) for row in rows(record["results"], REFERENCE)]
+    base.with_suffix(".json").write_text(json.dumps(record, indent=1))
     _show(record, base)
 
 

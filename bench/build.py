@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -54,8 +55,21 @@ def call(
     return done.stdout
 
 
-def compile_c(sources: Path, name: str) -> Path:
-    """Compile the C files of a folder into one program, unless it is newer than all of them."""
+@functools.cache
+def has_zlib() -> bool:
+    """Whether C programs can be built with zlib here."""
+    try:
+        call([tool("cc", "a C compiler"), "-fsyntax-only", "-include", "zlib.h", "-x", "c", os.devnull])
+    except MissingError:
+        return False
+    return True
+
+
+def compile_c(sources: Path, name: str, flags: Sequence[str] = ()) -> Path:
+    """Compile the C files of a folder into one program, unless it is newer than all of them.
+
+    Other flags ask for another name.
+    """
     program = BUILD / name
     files = sorted(sources.glob("*.[ch]"))
     if program.exists() and all(program.stat().st_mtime >= file.stat().st_mtime for file in files):
@@ -63,5 +77,5 @@ def compile_c(sources: Path, name: str) -> Path:
     compiler = tool("cc", "a C compiler, such as Debian's gcc")
     BUILD.mkdir(parents=True, exist_ok=True)
     units = [str(file) for file in files if file.suffix == ".c"]
-    call([compiler, "-O2", "-std=gnu11", "-o", str(program), *units])
+    call([compiler, "-O2", "-std=gnu11", "-o", str(program), *units, *flags])
     return program

@@ -4,48 +4,97 @@ Each payload carries a mark that the measuring client reads (bench/client/track.
 count on that channel and the nanosecond of publishing. Peers get the frame's text as odinws would send it,
 envelope included, over a unix socket: `length (4 bytes) | length of the channel's name (2) | name | text`,
 big-endian. odinws gets the bare payload over NATS and makes the envelope itself. Reading forty such records a
-second costs a peer next to nothing; in `wide`, with 2,000 records a second, it is part of what is measured.
+second costs a peer next to nothing; in `wide`, with 400 records a second, it is part of what is measured.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import select
 import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bench.scenarios import Scenario
 
 SUBJECT_PREFIX = "odin."
 SEND_SECONDS = 30.0
 """A server that reads nothing of its feed for so long ends the trial."""
+UNACKNOWLEDGED = 4_000
+"""Messages that may be on their way into the stream: nats-server drops what exceeds its queue of 10,000."""
+VARIETY = 64
+"""Different fillings of payloads."""
 
 
-@dataclass(frozen=True)
-class Message:
-    """One message: the payload, and the whole text of its frame."""
+class Message(NamedTuple):
+    """One message."""
 
     channel: str
     payload: bytes
-    text: bytes
+    seq: int
+    prev: int
+    wall_ms: int
+
+    @property
+    def text(self) -> bytes:
+        """The whole text of its frame."""
+        return b'{"type":"price:update","channel":"%b","seq":%d,"prev":%d,"ts":%d,"data":%b}' % (
+            self.channel.encode(),
+            self.seq,
+            self.prev,
+            self.wall_ms,
+            self.payload,
+        )
+
+
+def _members(draw: random.Random) -> Iterator[str]:
+    """JSON members such as the price of a token has, then trades for ever."""
+    price = draw.uniform(1_000, 90_000)
+    at = draw.randrange(1_700_000_000_000, 1_800_000_000_000)
+    yield f'"price":{price:.2f}'
+    yield f'"volume24h":{draw.uniform(1e8, 1e10):.2f}'
+    yield f'"priceChange24h":{draw.gauss(0, 3):.4f}'
+    yield f'"timestamp":{at}'
+    yield f'"source":"{draw.choice(("binance", "coinbase", "kraken"))}"'
+    number = 0
+    while True:
+        number += 1
+        price *= 1 + draw.gauss(0, 0.0005)
+        at += draw.randrange(1, 900)
+        side = draw.choice(("buy", "sell"))
+        size = draw.expovariate(2)
+        yield f'"trade{number}":{{"price":{price:.2f},"size":{size:.4f},"side":"{side}","at":{at}}}'
+
+
+def filling(draw: random.Random, size: int) -> str:
+    """JSON members of exactly `size` characters, which compress as such do. Raises ValueError if too few."""
+    text = ""
+    for member in _members(draw):
+        digits = size - len(text) - len('"nonce":""')
+        if digits < 1:
+            raise ValueError("no room")
+        if len(member) + 1 >= digits:
+            return f'{text}"nonce":"{draw.randrange(10**digits):0{digits}d}"'
+        text += member + ","
+    raise AssertionError("members do not end")
 
 
 class Composer:
-    """Makes the messages of a scenario in order, keeping the counts."""
+    """Makes the messages of a scenario in order, keeping the counts. The fillings are the seed's."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, seed: int = 1) -> None:
         self._names = scenario.channel_names()
         self._size = scenario.payload_bytes
-        self._previous = [0] * len(self._names)
+        self._random = random.Random(seed)
+        self._fillings: dict[int, list[str]] = {}
+        self._channels = len(self._names)
         self._sequence = 0
-        self._turn = 0
-        self.counts = [0] * len(self._names)
+        self.counts = [0] * self._channels
         """Messages made so far, by channel index."""
 
     def burst(self, size: int, sent_ns: int, wall_ms: int) -> list[Message]:
@@ -53,30 +102,40 @@ class Composer:
         return [self._next(sent_ns, wall_ms) for _ in range(size)]
 
     def _next(self, sent_ns: int, wall_ms: int) -> Message:
-        index = self._turn
-        self._turn = (index + 1) % len(self._names)
-        self.counts[index] += 1
+        index = self._sequence % self._channels
         self._sequence += 1
+        self.counts[index] += 1
+        number = self.counts[index]
         name = self._names[index]
-        mark = f"{index:05d}.{self.counts[index]:010d}.{sent_ns:019d}"
-        head = f'{{"type":"price:update","mark":"{mark}","tokenId":"{name[6:]}","fill":"'
-        fill = self._size - len(head) - 2
-        if fill < 0:
-            raise ValueError(f"payload_bytes must be at least {len(head) + 2}, not {self._size}")
-        payload = f'{head}{"x" * fill}"}}'
-        text = (
-            f'{{"type":"price:update","channel":"{name}","seq":{self._sequence},"prev":{self._previous[index]},'
-            f'"ts":{wall_ms},"data":{payload}}}'
-        )
-        self._previous[index] = self._sequence
-        return Message(name, payload.encode(), text.encode())
+        mark = f"{index:05d}.{number:010d}.{sent_ns:019d}"
+        head = f'{{"type":"price:update","mark":"{mark}","tokenId":"{name[6:]}",'
+        payload = f"{head}{self._filling(self._size - len(head) - 1, number)}}}"
+        prev = self._sequence - self._channels if number > 1 else 0
+        return Message(name, payload.encode(), self._sequence, prev, wall_ms)
+
+    def _filling(self, size: int, number: int) -> str:
+        """One of the fillings of that size."""
+        fillings = self._fillings.get(size)
+        if fillings is None:
+            try:
+                fillings = [filling(self._random, size) for _ in range(VARIETY)]
+            except ValueError:
+                raise ValueError(f"payload_bytes too small: {self._size}") from None
+            self._fillings[size] = fillings
+        return fillings[number % VARIETY]
 
 
 class Target(Protocol):
     """Where messages go."""
 
-    def send(self, messages: Sequence[Message]) -> None:
-        """Hand over all messages at once. Blocks when the reader does not keep up."""
+    def pack(self, messages: Sequence[Message]) -> bytes:
+        """The bytes that carry the messages."""
+
+    def send(self, data: bytes) -> None:
+        """Hand over what `pack` made, all at once. Blocks when the reader does not keep up."""
+
+    def settle(self) -> None:
+        """Wait until all that was handed over is taken. Raises OSError when it is not."""
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -99,13 +158,19 @@ class SocketTarget:
             peer.settimeout(SEND_SECONDS)
             self._peers.append(peer)
 
-    def send(self, messages: Sequence[Message]) -> None:
+    def pack(self, messages: Sequence[Message]) -> bytes:
         records = bytearray()
         for message in messages:
-            name = message.channel.encode()
-            records += struct.pack("!IH", 2 + len(name) + len(message.text), len(name)) + name + message.text
+            name, text = message.channel.encode(), message.text
+            records += struct.pack("!IH", 2 + len(name) + len(text), len(name)) + name + text
+        return bytes(records)
+
+    def send(self, data: bytes) -> None:
         for peer in self._peers:
-            peer.sendall(records)
+            peer.sendall(data)
+
+    def settle(self) -> None:
+        """A socket has no acknowledgements: what was sent is taken."""
 
     def close(self) -> None:
         for each in (*self._peers, self._listener):
@@ -113,16 +178,24 @@ class SocketTarget:
 
 
 class NatsTarget:
-    """A NATS connection that only publishes, in the bare protocol."""
+    """A NATS connection that only publishes, in the bare protocol.
+
+    Payloads go into odinws's stream, which acknowledges the last of each burst. The number it gives must be
+    how many were sent: so the stream has all of them, and nothing else.
+    """
 
     def __init__(self, port: int, whole_text: bool, timeout_seconds: float = 10.0) -> None:
         self._whole_text = whole_text
         self._socket = socket.create_connection(("127.0.0.1", port), timeout_seconds)
         self._cut = b""
+        self._packed = self._taken = self._awaited = 0
         options = {"verbose": False, "pedantic": False, "name": "bench", "lang": "python", "version": "1"}
-        self._socket.sendall(b"CONNECT " + json.dumps(options).encode() + b"\r\nPING\r\n")
+        self._socket.sendall(
+            b"CONNECT " + json.dumps(options).encode() + b"\r\nSUB _INBOX.bench.* 1\r\nPING\r\n"
+        )
         while b"PONG" not in self._read_lines():
             pass
+        self._socket.settimeout(SEND_SECONDS)
 
     def _read_lines(self) -> list[bytes]:
         """The whole lines that have come; pings are answered. Waits for something. Raises ConnectionError."""
@@ -135,16 +208,41 @@ class NatsTarget:
                 raise ConnectionError(line.decode(errors="replace"))
             if line == b"PING":
                 self._socket.sendall(b"PONG\r\n")
+            elif line.startswith(b"MSG "):
+                self._awaited = int(line.split(b" ")[1].rpartition(b".")[2])
+            elif line.startswith(b"{"):
+                self._acknowledge(line)
         return lines
 
-    def send(self, messages: Sequence[Message]) -> None:
+    def _acknowledge(self, answer: bytes) -> None:
+        taken = json.loads(answer).get("seq")
+        if taken != self._awaited:
+            raise ConnectionError(f"the stream has not all {self._awaited} messages: {answer.decode()}")
+        self._taken = taken
+
+    def pack(self, messages: Sequence[Message]) -> bytes:
+        lines = bytearray()
+        for number, message in enumerate(messages, 1):
+            body = message.text if self._whole_text else message.payload
+            reply = ""
+            if number == len(messages) and not self._whole_text:
+                reply = f"_INBOX.bench.{self._packed + number} "
+            lines += f"PUB {SUBJECT_PREFIX}{message.channel} {reply}{len(body)}\r\n".encode() + body + b"\r\n"
+        self._packed += len(messages)
+        return bytes(lines)
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+        self._wait(UNACKNOWLEDGED)
         while select.select([self._socket], [], [], 0)[0]:
             self._read_lines()
-        lines = bytearray()
-        for message in messages:
-            body = message.text if self._whole_text else message.payload
-            lines += f"PUB {SUBJECT_PREFIX}{message.channel} {len(body)}\r\n".encode() + body + b"\r\n"
-        self._socket.sendall(lines)
+
+    def settle(self) -> None:
+        self._wait(0)
+
+    def _wait(self, most: int) -> None:
+        while not self._whole_text and self._packed - self._taken > most:
+            self._read_lines()
 
     def close(self) -> None:
         self._socket.close()
@@ -182,18 +280,26 @@ class Feed:
             self._thread.join(60.0)
 
     def _run(self) -> None:
-        interval = 1.0 / self._scenario.bursts_per_second
-        due = free = time.monotonic()
         try:
-            while not self._stop.wait(max(0.0, due - time.monotonic())):
-                now = time.monotonic()
-                self.worst_lag_seconds = max(self.worst_lag_seconds, now - max(due, free))
-                # A burst that the server held up, by not reading the one before, counts from when it was due.
-                sent_ns = int((due if free > due else now) * 1e9)
-                wall_ms = time.time_ns() // 1_000_000
-                self._target.send(self._composer.burst(self._scenario.burst_size, sent_ns, wall_ms))
-                free = time.monotonic()
-                self.held_seconds = max(self.held_seconds, free - now)
-                due += interval
+            self._publish()
+            self._target.settle()
         except OSError as error:
             self.error = error
+
+    def _publish(self) -> None:
+        interval = 1.0 / self._scenario.bursts_per_second
+        due = time.monotonic()
+        held = 0.0  # by the server, of the time that we are behind
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            now = time.monotonic()
+            # A burst that the server held up, by not reading those before, counts from when it was due.
+            sent_ns = int((due if held else now) * 1e9)
+            burst = self._composer.burst(self._scenario.burst_size, sent_ns, time.time_ns() // 1_000_000)
+            data = self._target.pack(burst)
+            ready = time.monotonic()
+            self.worst_lag_seconds = max(self.worst_lag_seconds, ready - due - held)
+            self._target.send(data)
+            took = time.monotonic() - ready
+            self.held_seconds = max(self.held_seconds, took)
+            due += interval
+            held = held + took if ready + took > due else 0.0

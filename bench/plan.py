@@ -19,13 +19,32 @@ class Step:
     arm: Arm
 
 
+def families(scenarios: Sequence[Scenario]) -> list[list[Scenario]]:
+    """Scenarios that are set against each other, together; the others each alone. In the given order."""
+    found: list[list[Scenario]] = []
+    for scenario in scenarios:
+        joined = [scenario]
+        for family in [each for each in found if any(_related(scenario, other) for other in each)]:
+            found.remove(family)
+            joined += family
+        found.append(sorted(joined, key=scenarios.index))
+    return found
+
+
+def _related(one: Scenario, other: Scenario) -> bool:
+    return one.name in other.baselines or other.name in one.baselines
+
+
 def plan(scenarios: Sequence[Scenario], arms: Sequence[Arm], rounds: int, seed: int) -> list[Step]:
-    """Scenario by scenario, round by round, every arm once in each round."""
+    """Family by family, round by round, every arm once in each scenario of the family.
+
+    What is set against each other runs one after the other: an arm's turn in a round is all scenarios of the
+    family, shuffled too.
+    """
     order = random.Random(seed)
     steps: list[Step] = []
-    for scenario in scenarios:
+    for family in families(scenarios):
         for number in range(1, rounds + 1):
-            shuffled = list(arms)
-            order.shuffle(shuffled)
-            steps += [Step(scenario, number, arm) for arm in shuffled]
+            for arm in order.sample(arms, len(arms)):
+                steps += [Step(scenario, number, arm) for scenario in order.sample(family, len(family))]
     return steps

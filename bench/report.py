@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from bench.scenarios import DESCRIPTIONS
+from bench.scenarios import BY_NAME
 from bench.stats import CONFIDENCE, Ratio, Spread
 from bench.summary import Row
 
@@ -29,8 +29,23 @@ _COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("conn/s", "connections_per_second", 0),
 )
 _IDLE_COLUMN = ("CPU µs/conn/s", "cpu_us_per_connection_second", 2)
-_CHURN_COLUMN = ("rejoin p99 ms", "subscribe_p99_ms", 1)
-_SLOW_COLUMN = ("RSS growth MB", "resident_growth_mb", 0)
+_EXTRA: tuple[tuple[str, str, int], ...] = (
+    ("cores, median of 5 s", "cores_median", 2),
+    ("highest", "cores_highest", 2),
+    ("to kernel p99 ms ≤", "lag_p99_ms", 0),
+    ("wire B/msg", "wire_bytes_per_message", 0),
+    ("join/s", "joins_per_second", 0),
+    ("join p99 ms", "subscribe_p99_ms", 1),
+    ("published/s", "published_per_second", 0),
+    ("stall p99 ms ≤", "stall_p99_ms", 0),
+    ("p99.9 ≤", "stall_p999_ms", 0),
+    ("longest stall", "stall_longest_ms", 0),
+    ("RSS MB before", "resident_before_mb", 0),
+    ("peak", "resident_peak_mb", 0),
+    ("after", "resident_after_mb", 0),
+    ("RSS growth MB", "resident_growth_mb", 0),
+)
+"""Columns that a scenario may ask for (`Scenario.shows`)."""
 
 
 def _cell(value: Spread | None, digits: int) -> str:
@@ -52,9 +67,7 @@ def ratio_text(ratio: Ratio | None) -> str:
 
 def _columns(rows: Sequence[Row]) -> list[tuple[str, str, int]]:
     """The columns that have something to show."""
-    wanted = [_IDLE_COLUMN, *_COLUMNS] if _is_idle(rows) else [*_COLUMNS, _CHURN_COLUMN]
-    if any(note.startswith("stalled") for row in rows for note in row.notes):
-        wanted.append(_SLOW_COLUMN)
+    wanted = [_IDLE_COLUMN, *_COLUMNS] if _is_idle(rows) else _COLUMNS
     return [column for column in wanted if any(row.figures[column[1]] for row in rows)]
 
 
@@ -71,7 +84,7 @@ def table(scenario: str, rows: Sequence[Row], reference: str) -> Table:
         value = row.figures[cost]
         return float("inf") if value is None else value.median
 
-    result = Table(title=f"{scenario}: {DESCRIPTIONS[scenario]}", title_justify="left", show_lines=True)
+    result = Table(title=f"{scenario}: {BY_NAME[scenario].what}", title_justify="left", show_lines=True)
     result.add_column("arm", no_wrap=True)
     result.add_column(f"x {reference}", justify="right", no_wrap=True)
     for title, _, _ in columns:
@@ -83,11 +96,38 @@ def table(scenario: str, rows: Sequence[Row], reference: str) -> Table:
     return result
 
 
+def details_table(scenario: str, rows: Sequence[Row]) -> Table | None:
+    """What the scenario shows besides, and each arm against itself under the baselines; None: nothing."""
+    columns = [
+        column
+        for column in _EXTRA
+        if column[1] in BY_NAME[scenario].shows and any(row.figures[column[1]] for row in rows)
+    ]
+    baselines = [each.baseline for each in rows[0].against]
+    if not columns and not baselines:
+        return None
+    result = Table(show_lines=True)
+    result.add_column("arm", no_wrap=True)
+    for baseline in baselines:
+        result.add_column(f"CPU/msg x {baseline}", justify="right", no_wrap=True)
+        result.add_column(f"p99 x {baseline}", justify="right", no_wrap=True)
+    for title, _, _ in columns:
+        result.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        if row.counted:
+            ratios = [ratio_text(ratio) for each in row.against for ratio in (each.cost, each.p99)]
+            result.add_row(
+                row.arm, *ratios, *(_cell(row.figures[name], digits) for _, name, digits in columns)
+            )
+    return result
+
+
 _LEGEND = (
     "Medians over the rounds, with lowest-highest. CPU is that of the server's processes, per message "
     "delivered to a client; a nats-server beside odinws and the feed are not in it. Ratios by round "
-    "(Hodges-Lehmann), their interval exact (Wilcoxon). Slab is the whole machine's: both ends of each "
-    "connection. Void rounds are left out."
+    "(Hodges-Lehmann), their interval exact (Wilcoxon); against a baseline, each arm against itself in the "
+    "same round. ≤: the bound of a bucket of the server's own histogram. Slab is the whole machine's: both "
+    "ends of each connection. Void rounds are left out."
 )
 
 
@@ -96,6 +136,8 @@ def show(console: Console, summary: Sequence[Row], missing: Mapping[str, str], r
     for scenario in dict.fromkeys(row.scenario for row in summary):
         here = [row for row in summary if row.scenario == scenario]
         console.print(table(scenario, here, reference))
+        if (details := details_table(scenario, here)) is not None:
+            console.print(details)
         for row in here:
             for note in row.notes:
                 console.print(f"  {row.arm}: {note}", style="yellow", highlight=False)

@@ -11,33 +11,41 @@ from typing import Any
 
 import psutil
 
-from bench import measure, server
+from bench import measure, scrape, server
 from bench.arms.base import Arm, FeedKind, Place
+from bench.build import has_zlib
 from bench.client.driver import SPARE_FILES, Clients, open_files_limit
 from bench.client.process import ClientError
 from bench.client.wire import Load
 from bench.feed import Feed, NatsTarget, SocketTarget, Target
+from bench.observe import Observer
 from bench.scenarios import Scenario
-from bench.verdict import Measured, figures, void_reasons
+from bench.verdict import Measured, figures, limits, void_reasons
 
 CONNECT_SECONDS = 180.0
 SETTLE_SECONDS = 1.0
 """After the last subscription: servers without an acknowledgement catch up, memory comes to rest."""
 DRAIN_STILL_SECONDS = 0.5
 DRAIN_SECONDS = 15.0
-PROGRESS_SECONDS = 5.0
+OVERLOAD_DRAIN_SECONDS = 90.0
+UNEVEN = 1.12
+"""Workers share connections unevenly, so each needs room for more than its part."""
 
 Result = dict[str, Any]
 
 
 def impossible(arm: Arm, scenario: Scenario) -> str | None:
-    """Why this machine's limits forbid the trial; None when they do not."""
+    """Why the arm or this machine's limits forbid the trial; None when they do not."""
+    if scenario.deflate and not arm.deflates:
+        return "no permessage-deflate"
+    if scenario.deflate and not has_zlib():
+        return "zlib.h is not installed (Debian: zlib1g-dev), so the client cannot inflate"
     processes = scenario.workers if arm.takes_workers else 1
     limit = open_files_limit()
-    # Workers share connections unevenly, so each needs room for more than its part.
-    room = 1.0 if processes == 1 else 1.25
-    if scenario.connections / processes * room + SPARE_FILES > limit:
-        return f"{scenario.connections:,} connections in {processes} process(es) of {limit:,} open files"
+    room = 1.0 if processes == 1 else UNEVEN
+    connections = scenario.connections + scenario.joins
+    if connections / processes * room + SPARE_FILES > limit:
+        return f"{connections:,} connections in {processes} process(es) of {limit:,} open files"
     return None
 
 
@@ -49,6 +57,10 @@ def _load(scenario: Scenario, seed: int) -> Load:
         seed=seed,
         stall_permille=scenario.stall_permille,
         churn_per_second=scenario.churn_per_second,
+        rate=scenario.ramp_per_second,
+        joins=scenario.joins,
+        join_rate=scenario.join_rate,
+        deflate=scenario.deflate,
     )
 
 
@@ -83,8 +95,9 @@ class Trial:
             nats_port=nats_port,
             feed_socket=directory / "feed.sock",
             workers=scenario.workers,
-            connections=scenario.connections,
+            connections=scenario.connections + scenario.joins,
             ping_seconds=scenario.ping_seconds,
+            deflate=scenario.deflate,
         )
         with contextlib.ExitStack() as stack:
             sockets: SocketTarget | None = None
@@ -106,52 +119,48 @@ class Trial:
         return measure.processes(root, self._arm.excluded_processes)
 
     def _under_load(self, root: int, ours: list[psutil.Process], place: Place, target: Target) -> Result:
-        scenario = self._scenario
+        scenario, path = self._scenario, self._arm.metrics_path
         empty = measure.memory(self._servers(root))
         feed = Feed(scenario, target)
         with Clients(place.port, self._arm.wire, _load(scenario, self._seed), place.directory) as clients:
-            ready = clients.wait_ready(CONNECT_SECONDS)
+            ramp = scenario.connections / scenario.ramp_per_second if scenario.ramp_per_second else 0.0
+            ready = clients.wait_ready(CONNECT_SECONDS + ramp)
             self._say(f"{ready['ready']:,} of {scenario.connections:,} connected in {ready['seconds']:.1f} s")
             time.sleep(SETTLE_SECONDS)
             full = measure.memory(self._servers(root))
             feed.start()
             try:
                 time.sleep(scenario.warmup_seconds)
-                window, used, ours_seconds = self._window(self._servers(root), ours, clients)
-                after = measure.memory(self._servers(root))
+                servers = self._servers(root)
+                metrics = (lambda: scrape.fetch(place.port, path)) if path else None
+                seen = Observer(servers, ours, clients, feed, metrics, self._say).window(
+                    scenario.window_seconds
+                )
+                after = measure.memory(servers)
             finally:
                 feed.stop()
             clients.quiet()
-            drained = clients.wait_drained(DRAIN_STILL_SECONDS, DRAIN_SECONDS)
+            patience = OVERLOAD_DRAIN_SECONDS if scenario.overload else DRAIN_SECONDS
+            drained = clients.wait_drained(DRAIN_STILL_SECONDS, patience)
             final = clients.finish(feed.counts)
-        reasons = void_reasons(scenario, window, feed.worst_lag_seconds)
+        reasons = void_reasons(scenario, seen.clients, feed.worst_lag_seconds)
         if feed.error is not None:
             reasons.append(f"feed: {feed.error}")
-        measured = Measured(used, ours_seconds, empty, full, after)
         return {
             "status": "void" if reasons else "ok",
             "reasons": reasons,
-            **figures(scenario, ready, window, measured),
+            "limits": limits(seen.clients, feed.worst_lag_seconds) if scenario.overload else [],
+            **figures(scenario, ready, Measured(seen, empty, full, after)),
+            **seen.told,
             "ready": ready,
-            "window": window,
+            "window": seen.clients,
             "final": final,
             "drained": drained,
             "published": sum(feed.counts),
             "feed_lag_seconds": feed.worst_lag_seconds,
             "feed_held_seconds": feed.held_seconds,
-            "cpu": {"seconds": used.seconds, "total": used.total, "user": used.user, "system": used.system},
+            "cpu": {
+                **{name: getattr(seen.used, name) for name in ("seconds", "total", "user", "system")},
+                "samples": seen.samples,
+            },
         }
-
-    def _window(
-        self, servers: list[psutil.Process], ours: list[psutil.Process], clients: Clients
-    ) -> tuple[Result, measure.CpuUse, float]:
-        """Measure what the clients had, and the CPU of the server and (in seconds) of the bench beside it."""
-        clients.begin()
-        before, ours_before = measure.cpu(servers), measure.cpu(ours)
-        end = time.monotonic() + self._scenario.window_seconds
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, PROGRESS_SECONDS))
-            progress = clients.progress()
-            self._say(f"{progress.get('delivered', 0):,} delivered to {progress.get('ready', 0):,}")
-        after, ours_after = measure.cpu(servers), measure.cpu(ours)
-        return clients.end(), after.since(before), ours_after.since(ours_before).total

@@ -16,12 +16,16 @@ REFERENCE = "c-loop"
 def choose(words: str) -> list[Arm]:
     """The arms named in a comma-separated list.
 
-    The part of a name before its colon stands for all of that kind, `all` for all. Raises KeyError with the
-    word that names none.
+    The part of a name before its colon stands for all of that kind, `all` for all, but for those that run on
+    request only. Raises KeyError with the word that names none.
     """
     chosen: dict[str, Arm] = {}
     for word in words.split(","):
-        found = {name: arm for name, arm in ARMS.items() if word in ("all", name, name.partition(":")[0])}
+        found = {
+            name: arm
+            for name, arm in ARMS.items()
+            if word == name or (not arm.on_request and word in ("all", name.partition(":")[0]))
+        }
         if not found:
             raise KeyError(word)
         chosen.update(found)

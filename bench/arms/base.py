@@ -33,6 +33,8 @@ class Place:
     connections: int
     ping_seconds: int
     """0: no pings wanted."""
+    deflate: bool = False
+    """Compression is wanted."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,9 @@ class Arm:
     """True: needs nothing but Python packages, so the smoke runs it."""
     excluded_processes: tuple[str, ...] = ()
     """Names of child processes that do not count."""
+    deflates: bool = False
+    """It can compress messages (permessage-deflate)."""
+    metrics_path: str = ""
+    """Where it exposes odinws's metrics; empty: nowhere."""
+    on_request: bool = False
+    """True: neither `all` nor its kind stands for it; it runs when it is named."""

@@ -30,7 +30,8 @@ def _build() -> dict[str, str]:
 
 
 def _command(place: Place) -> Command:
-    return Command((str(_PROGRAM), str(place.port), str(place.feed_socket), str(place.ping_seconds)))
+    words = (place.port, place.feed_socket, place.ping_seconds, int(place.deflate))
+    return Command((str(_PROGRAM), *(str(word) for word in words)))
 
 
-ARMS = (Arm("gorilla", "Go gorilla, PreparedMessage", _build, _command),)
+ARMS = (Arm("gorilla", "Go gorilla, PreparedMessage", _build, _command, deflates=True),)

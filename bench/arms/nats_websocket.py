@@ -15,10 +15,11 @@ def _build() -> dict[str, str]:
 
 def _command(place: Place) -> Command:
     ping = f'ping_interval: "{place.ping_seconds}s"\n' if place.ping_seconds else ""
+    compression = "true" if place.deflate else "false"
     config = place.directory / "websocket.conf"
     config.write_text(
         f'listen: "127.0.0.1:{place.nats_port}"\nmax_connections: {place.connections + 1000}\n{ping}'
-        f'websocket {{ listen: "127.0.0.1:{place.port}", no_tls: true }}\n'
+        f'websocket {{ listen: "127.0.0.1:{place.port}", no_tls: true, compression: {compression} }}\n'
     )
     return Command((server.nats_server(), "-c", str(config)))
 
@@ -42,5 +43,6 @@ ARMS = (
         ),
         feed=FeedKind.OWN_NATS,
         pip_only=True,
+        deflates=True,
     ),
 )

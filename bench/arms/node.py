@@ -32,10 +32,10 @@ def _build(package: str) -> dict[str, str]:
 def _arm(package: str, name: str, title: str, server: str, takes_workers: bool) -> Arm:
     def command(place: Place) -> Command:
         node = tool("node", "Node 18 or later")
-        words = (place.port, place.feed_socket, place.ping_seconds, place.workers)
+        words = (place.port, place.feed_socket, place.ping_seconds, place.workers, int(place.deflate))
         return Command((node, str(_FOLDER / server), *(str(word) for word in words)))
 
-    return Arm(name, title, lambda: _build(package), command, takes_workers=takes_workers)
+    return Arm(name, title, lambda: _build(package), command, takes_workers=takes_workers, deflates=True)
 
 
 ARMS = (

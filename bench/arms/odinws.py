@@ -1,4 +1,4 @@
-"""odinws as shipped, once for each strategy."""
+"""odinws as shipped, once for each strategy; on request with each way to treat slow clients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ def _build() -> dict[str, str]:
     return {"python": platform.python_version(), **versions}
 
 
-def _arm(strategy: str) -> Arm:
+POLICIES = ("conflate", "drop-oldest")
+"""What is not the default, which is to disconnect."""
+_PATIENT_SECONDS = 60
+"""A client that keeps its connection by the policy may take nothing for longer than any window."""
+
+
+def _arm(name: str, strategy: str, policy: str = "") -> Arm:
+    slow = {"WS_SLOW_POLICY": policy, "WS_OUTBOX_SECONDS": str(_PATIENT_SECONDS)} if policy else {}
+
     def command(place: Place) -> Command:
         return Command(
             (sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"),
@@ -36,21 +44,28 @@ def _arm(strategy: str) -> Arm:
                 "WS_MAX_CONNECTIONS": str(place.connections * 2),
                 "WS_CPU_REJECT_THRESHOLD": "100",
                 "LOG_LEVEL": "warning",
+                **slow,
             },
             ready_path="/readyz",
         )
 
     return Arm(
-        f"odinws:{strategy}",
-        f"odinws, {strategy}",
+        name,
+        f"odinws, {strategy}" + (f", slow clients: {policy}" if policy else ""),
         _build,
         command,
-        wire=Wire(path="/ws"),
+        wire=Wire(path="/ws", numbered=True),
         feed=FeedKind.NATS,
         takes_workers=True,
         pip_only=True,
         excluded_processes=("nats-server",),
+        deflates=True,
+        metrics_path="/metrics",
+        on_request=bool(policy),
     )
 
 
-ARMS = tuple(_arm(strategy) for strategy in strategies.NAMES)
+ARMS = (
+    *(_arm(f"odinws:{strategy}", strategy) for strategy in strategies.NAMES),
+    *(_arm(f"odinws-{policy}", "sync-dict", policy) for policy in POLICIES),
+)

@@ -19,12 +19,19 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
     return {"python": platform.python_version(), **versions}
 
 
-def _arm(name: str, title: str, server: str, packages: tuple[str, ...], wire: Wire) -> Arm:
+def _arm(
+    name: str, title: str, server: str, packages: tuple[str, ...], wire: Wire, deflates: bool = False
+) -> Arm:
     def command(place: Place) -> Command:
-        words = (str(place.port), str(place.feed_socket), str(place.ping_seconds))
-        return Command((sys.executable, "-m", f"bench.peers.python.{server}", *words))
+        words = (
+            place.port,
+            place.feed_socket,
+            place.ping_seconds,
+            *((int(place.deflate),) if deflates else ()),
+        )
+        return Command((sys.executable, "-m", f"bench.peers.python.{server}", *(str(word) for word in words)))
 
-    return Arm(name, title, lambda: _versions(packages), command, wire=wire, pip_only=True)
+    return Arm(name, title, lambda: _versions(packages), command, wire=wire, pip_only=True, deflates=deflates)
 
 
 # Engine.IO and Socket.IO: 40 opens the namespace, 42 is an event; a ping is the text 2, its answer 3.
@@ -38,7 +45,14 @@ _SOCKETIO_WIRE = Wire(
 )
 
 ARMS = (
-    _arm("websockets", "Python websockets, broadcast()", "websockets_server", ("websockets",), Wire()),
+    _arm(
+        "websockets",
+        "Python websockets, broadcast()",
+        "websockets_server",
+        ("websockets",),
+        Wire(),
+        deflates=True,
+    ),
     _arm("picows", "picows on uvloop", "picows_server", ("picows", "uvloop"), Wire()),
     _arm(
         "flask-socketio",

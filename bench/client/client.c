@@ -4,7 +4,7 @@
  * Commands on stdin, one a line; each is answered by one line of JSON on stdout, beside a progress line a second:
  *   begin         forget all counts but those of faults and closes: a measured window starts
  *   end           the counts since begin ("window")
- *   quiet         stop churn, let stalled connections read again ("quiet")
+ *   quiet         stop churn and joins, let stalled connections read again ("quiet")
  *   finish FILE   FILE has, line by line, how many messages each channel had: the verdict ("final")
  *   quit          (or end of input) leave
  * "ready" is printed by itself when no connection is left to be opened.
@@ -23,11 +23,16 @@
 
 enum { STDIN_TAG = 0xffffffff, TICK_MS = 10, SPARE_FILES = 64 };
 
+static uint32_t total(const struct run *run)
+{
+    return run->options.connections + run->options.joins;
+}
+
 static void begin(struct run *run)
 {
     memset(&run->client.counts, 0, sizeof run->client.counts);
     run->longest_pass_ns = run->passes = run->churned = 0;
-    run->window_ns = run->churn_ns = now_ns();
+    run->window_ns = run->churn_ns = run->join_ns = now_ns();
     getrusage(RUSAGE_SELF, &run->window_usage);
     report_state(run, "begin");
     report_end();
@@ -58,28 +63,37 @@ static void finish(const struct run *run, const char *path)
 {
     const struct options *options = &run->options;
     uint32_t *finals = calloc(options->channels, sizeof *finals);
-    uint64_t tail = 0, stalled_tail = 0, due = 0;
+    uint64_t tail = 0, stalled_tail = 0, after_close = 0, due = 0;
+    uint32_t unequal = 0, stalled_unequal = 0;
     FILE *file = fopen(path, "r");
     for (uint32_t i = 0; file && i < options->channels && fscanf(file, "%u", &finals[i]) == 1; i++)
         ;
     if (file)
         fclose(file);
-    for (uint32_t i = 0; i < options->connections; i++) {
+    for (uint32_t i = 0; i < total(run); i++) {
         const struct connection *connection = &run->client.connections[i];
-        if (connection->state != READY)
+        bool open = connection->state == READY, from_start = options->expect_first && !connection->returned;
+        bool equal = true;
+        if (!open && !(connection->state == CLOSED && connection->served))
             continue;
         for (uint32_t j = 0; j < options->subscribed; j++) {
             const struct subscription *subscription = &connection->subscriptions[j];
             uint32_t final = finals[subscription->channel];
+            uint64_t rest = track_tail(subscription, final, from_start);
             due += final;
-            *(connection->stalled ? &stalled_tail : &tail) +=
-                track_tail(subscription, final, options->expect_first && !connection->returned);
+            *(!open ? &after_close : connection->stalled ? &stalled_tail : &tail) += rest;
+            if (subscription->had + subscription->told + (open ? 0 : rest) != final)
+                equal = false;
         }
+        if (!equal && from_start)
+            *(connection->stalled ? &stalled_unequal : &unequal) += 1;
     }
     free(finals);
     report_state(run, "final");
-    printf(",\"tail_missing\":%llu,\"stalled_tail_missing\":%llu,\"due\":%llu", (unsigned long long)tail,
-           (unsigned long long)stalled_tail, (unsigned long long)due);
+    printf(",\"tail_missing\":%llu,\"stalled_tail_missing\":%llu,\"after_close\":%llu,\"due\":%llu",
+           (unsigned long long)tail, (unsigned long long)stalled_tail, (unsigned long long)after_close,
+           (unsigned long long)due);
+    printf(",\"unequal\":%u,\"stalled_unequal\":%u", unequal, stalled_unequal);
     report_counts(run);
     report_end();
 }
@@ -116,6 +130,14 @@ static void read_commands(struct run *run)
     }
 }
 
+static void connect_or_fail(struct client *client, struct connection *connection)
+{
+    if (!connection_begin(client, connection)) {
+        client->failed++;
+        client->refused[0]++;
+    }
+}
+
 /* Open what rate and in_flight allow. A connection that cannot even begin counts as failed. */
 static void ramp(struct run *run, uint64_t now)
 {
@@ -125,10 +147,7 @@ static void ramp(struct run *run, uint64_t now)
     if (options->rate)
         allowed = 1 + (now - run->started_ns) * options->rate / 1000000000ull;
     while (run->next < options->connections && run->next < allowed && client->in_flight < options->in_flight) {
-        if (!connection_begin(client, &client->connections[run->next])) {
-            client->failed++;
-            client->refused[0]++;
-        }
+        connect_or_fail(client, &client->connections[run->next]);
         run->next++;
     }
     if (!run->announced && run->next == options->connections && !client->in_flight) {
@@ -153,11 +172,20 @@ static void churn(struct run *run, uint64_t now)
             continue;
         connection_leave(client, connection);
         run->churned++;
-        if (!connection_begin(client, connection)) {
-            client->failed++;
-            client->refused[0]++;
-        }
+        connect_or_fail(client, connection);
     }
+}
+
+/* Within the window: newcomers, as join_rate and in_flight allow. */
+static void join(struct run *run, uint64_t now)
+{
+    const struct options *options = &run->options;
+    struct client *client = &run->client;
+    if (!run->join_ns || client->quiet)
+        return;
+    uint64_t due = (now - run->join_ns) * options->join_rate / 1000000000ull;
+    while (run->joins < options->joins && run->joins < due && client->in_flight < options->in_flight)
+        connect_or_fail(client, &client->connections[options->connections + run->joins++]);
 }
 
 static void raise_file_limit(const struct options *options)
@@ -166,9 +194,9 @@ static void raise_file_limit(const struct options *options)
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur < options->connections + SPARE_FILES) {
+    if (limit.rlim_cur < options->connections + options->joins + SPARE_FILES) {
         fprintf(stderr, "client: %u connections need more than the %llu open files allowed (RLIMIT_NOFILE)\n",
-                options->connections, (unsigned long long)limit.rlim_cur);
+                options->connections + options->joins, (unsigned long long)limit.rlim_cur);
         exit(3);
     }
 }
@@ -180,14 +208,16 @@ static void prepare(struct run *run)
     client->options = options;
     client->epoll = epoll_create1(EPOLL_CLOEXEC);
     client->buffer = malloc(READ_BUFFER);
-    client->connections = calloc(options->connections, sizeof *client->connections);
+    client->connections = calloc(total(run), sizeof *client->connections);
     struct subscription *subscriptions =
-        calloc((size_t)options->connections * options->subscribed, sizeof *subscriptions);
-    for (uint32_t i = 0; i < options->connections; i++) {
+        calloc((size_t)total(run) * options->subscribed, sizeof *subscriptions);
+    for (uint32_t i = 0; i < total(run); i++) {
         struct connection *connection = &client->connections[i];
         connection->id = options->first_id + i;
         connection->subscriptions = subscriptions + (size_t)i * options->subscribed;
-        connection->stalled = connection->id * 2654435761u / 1000u % 1000u < options->stall_permille;
+        connection->returned = i >= options->connections;
+        connection->stalled =
+            !connection->returned && connection->id * 2654435761u / 1000u % 1000u < options->stall_permille;
     }
     fcntl(0, F_SETFL, O_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = STDIN_TAG};
@@ -198,7 +228,7 @@ static void prepare(struct run *run)
 static void loop(struct run *run)
 {
     struct client *client = &run->client;
-    int size = (int)run->options.connections + 1;
+    int size = (int)total(run) + 1;
     struct epoll_event *events = calloc((size_t)size, sizeof *events);
     while (!run->leaving) {
         int count = epoll_wait(client->epoll, events, size, TICK_MS);
@@ -212,6 +242,7 @@ static void loop(struct run *run)
         }
         ramp(run, woken);
         churn(run, woken);
+        join(run, woken);
         uint64_t now = now_ns();
         run->passes++;
         if (now - woken > run->longest_pass_ns)

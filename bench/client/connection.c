@@ -15,8 +15,12 @@
 
 #include "frames.h"
 #include "judge.h"
+#include "unpack.h"
 
-enum { COMMAND_SIZE = 60000 };
+enum { COMMAND_SIZE = 60000, CATCH_UP_BUFFER = 1 << 20 };
+
+static const char OFFER[] = "Sec-WebSocket-Extensions: permessage-deflate; "
+                            "client_no_context_takeover; server_no_context_takeover\r\n";
 
 uint64_t now_ns(void)
 {
@@ -112,8 +116,9 @@ static bool upgrade(struct client *client, struct connection *connection)
     char request[512];
     int length = snprintf(request, sizeof request,
                           "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                          client->options->path, client->options->host, client->options->port);
+                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
+                          client->options->path, client->options->host, client->options->port,
+                          client->options->deflate ? OFFER : "");
     connection->state = UPGRADING;
     client->open++;
     watch(client, connection, EPOLLIN, EPOLL_CTL_MOD);
@@ -122,10 +127,16 @@ static bool upgrade(struct client *client, struct connection *connection)
 
 static void become_ready(struct client *client, struct connection *connection)
 {
+    uint64_t now = now_ns();
     connection->state = READY;
+    connection->served = true;
     client->in_flight--;
     client->ready++;
-    histogram_add(&client->counts.subscribe, now_ns() - connection->begun_ns);
+    histogram_add(&client->counts.subscribe, now - connection->begun_ns);
+    if (connection->id - client->options->first_id >= client->options->connections) {
+        client->joined++;
+        client->joined_ns = now;
+    }
     if (connection->stalled && !client->quiet)
         watch(client, connection, 0, EPOLL_CTL_MOD);
 }
@@ -149,15 +160,18 @@ static bool subscribe(struct client *client, struct connection *connection)
     return true;
 }
 
-/* Returns the bytes of the response head, 0 when it is not whole yet, -1 when it is not 101. */
+/* Returns the bytes of the response head, 0 when it is not whole yet, -1 when it is not 101, or agrees to less than we
+   insist on. */
 static ssize_t response(struct client *client, const uint8_t *data, size_t length)
 {
     const uint8_t *end = memmem(data, length, "\r\n\r\n", 4);
     if (!end)
         return 0;
     int status = length > 12 ? atoi((const char *)data + 9) : 0;
-    if (status == 101)
-        return end - data + 4;
+    static const char agreed[] = "server_no_context_takeover";
+    size_t head = (size_t)(end - data);
+    if (status == 101 && (!client->options->deflate || memmem(data, head, agreed, sizeof agreed - 1)))
+        return (ssize_t)head + 4;
     client->refused[status > 0 && status < HTTP_STATUSES ? status : 0]++;
     return -1;
 }
@@ -168,8 +182,40 @@ static bool begins(const struct frame *frame, const char *text)
     return frame->length >= length && !memcmp(frame->payload, text, length);
 }
 
+/* Replace the payload of a compressed frame by what it says. False: it says nothing, or was not agreed on. */
+static bool inflated(const struct client *client, struct frame *frame)
+{
+    if (!frame->deflated)
+        return true;
+    if (!client->options->deflate)
+        return false;
+    frame->payload = unpack(frame->payload, frame->length, &frame->length);
+    return frame->payload;
+}
+
+/* A frame without a message: an acknowledgement, a gap, a ping in text. */
+static bool handle_control(struct client *client, struct connection *connection, const struct frame *frame)
+{
+    const struct options *options = client->options;
+    struct gap gap;
+    client->counts.control++;
+    if (begins(frame, "{\"type\":\"gap\"")) {
+        client->gap_notices++;
+        if (options->numbered && gap_read(frame->payload, frame->length, &gap))
+            judge_gap(client, connection, &gap);
+    }
+    if (connection->state == SUBSCRIBING && *options->ack &&
+        memmem(frame->payload, frame->length, options->ack, strlen(options->ack)))
+        become_ready(client, connection);
+    if (*options->ask && begins(frame, options->ask)) {
+        client->counts.pings++;
+        return send_text(client, connection, options->reply, strlen(options->reply));
+    }
+    return true;
+}
+
 /* False: drop the connection. */
-static bool handle(struct client *client, struct connection *connection, const struct frame *frame, uint64_t now,
+static bool handle(struct client *client, struct connection *connection, struct frame *frame, uint64_t now,
                    uint32_t *guess)
 {
     const struct options *options = client->options;
@@ -183,24 +229,19 @@ static bool handle(struct client *client, struct connection *connection, const s
         connection->close_code = (uint16_t)(code < CLOSE_CODES ? code : 1002);
         return false;
     }
+    if (!inflated(client, frame)) {
+        connection->close_code = 1002;
+        return false;
+    }
     struct mark mark;
     size_t at = 0, end;
     while (mark_find(frame->payload + at, frame->length - at, &mark, &end)) {
+        if (options->numbered && !numbering_fits(frame->payload + at, end, &mark, options->channels))
+            (connection->stalled ? &client->stalled_tally : &client->tally)->misnumbered++;
         judge(client, connection, &mark, now, guess);
         at += end;
     }
-    if (at)
-        return true;
-    client->counts.control++;
-    client->gap_notices += begins(frame, "{\"type\":\"gap\"");
-    if (connection->state == SUBSCRIBING && *options->ack &&
-        memmem(frame->payload, frame->length, options->ack, strlen(options->ack)))
-        become_ready(client, connection);
-    if (*options->ask && begins(frame, options->ask)) {
-        client->counts.pings++;
-        return send_text(client, connection, options->reply, strlen(options->reply));
-    }
-    return true;
+    return at || handle_control(client, connection, frame);
 }
 
 /* Consume whole frames of the buffer; returns the bytes used, or -1 to drop the connection. */
@@ -282,12 +323,13 @@ void connection_event(struct client *client, struct connection *connection, uint
         return;
     }
     bool paused = connection->stalled && connection->state == READY && !client->quiet;
-    if (paused && events & (EPOLLHUP | EPOLLERR)) {
-        drop(client, connection);
-        return;
-    }
-    if (!paused)
+    if (!paused) {
         receive(client, connection);
+    } else if (events & (EPOLLHUP | EPOLLERR)) {
+        /* What came before is still to be read, once it reads again. */
+        epoll_ctl(client->epoll, EPOLL_CTL_DEL, connection->fd, NULL);
+        connection->ended = true;
+    }
 }
 
 void connection_leave(struct client *client, struct connection *connection)
@@ -308,5 +350,7 @@ void connection_leave(struct client *client, struct connection *connection)
 
 void connection_resume(struct client *client, struct connection *connection)
 {
-    watch(client, connection, EPOLLIN, EPOLL_CTL_MOD);
+    int size = CATCH_UP_BUFFER; /* a window of a few kilobytes would take its time */
+    setsockopt(connection->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    watch(client, connection, EPOLLIN, connection->ended ? EPOLL_CTL_ADD : EPOLL_CTL_MOD);
 }

@@ -15,7 +15,9 @@ struct connection {
     int fd;
     uint8_t state;
     bool stalled;    /* chosen to stop reading */
-    bool returned;   /* reconnected by churn: what it missed meanwhile is not a loss */
+    bool returned;   /* came or came back while the feed ran: what it missed before is not a loss */
+    bool served;     /* was READY once */
+    bool ended;      /* the peer hung up while this stalled connection did not read: not watched */
     uint16_t close_code;
     uint32_t id;
     uint32_t leftover_length;
@@ -37,6 +39,8 @@ struct client {
     struct connection *connections;
     int epoll;
     uint32_t in_flight, open, ready, failed, closed, stalled_closed;
+    uint32_t joined;     /* of the connections begun in the window, those that became READY */
+    uint64_t joined_ns;  /* when the last of them did */
     bool quiet; /* no more churn; stalled connections read again */
     struct counts counts;
     /* Over the whole run: */

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.build import BENCH, compile_c
+from bench.build import BENCH, compile_c, has_zlib
 from bench.client.process import ClientProcess, Event
 from bench.client.totals import add_up
 from bench.client.wire import Load, Wire
@@ -21,10 +21,16 @@ def open_files_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def split(connections: int, most: int) -> list[int]:
-    """Share connections over as few processes as `most` for each allows, evenly."""
-    processes = -(-connections // most)
-    return [connections // processes + (index < connections % processes) for index in range(processes)]
+def share_out(whole: int, parts: int) -> list[int]:
+    """Parts of a whole, as even as can be."""
+    return [whole // parts + (index < whole % parts) for index in range(parts)]
+
+
+def build() -> Path:
+    """Compile the client; without zlib when that is not there. Raises MissingError."""
+    if has_zlib():
+        return compile_c(BENCH / "client", "client", ("-lz",))
+    return compile_c(BENCH / "client", "client-without-zlib", ("-DWITHOUT_ZLIB",))
 
 
 class Clients:
@@ -34,7 +40,7 @@ class Clients:
         names = directory / "channels.txt"
         names.write_text("".join(f"{name}\n" for name in load.channels))
         self._finals = directory / "finals.txt"
-        program = str(compile_c(BENCH / "client", "client"))
+        program = str(build())
         common = {
             "--port": port,
             "--path": wire.path,
@@ -48,6 +54,8 @@ class Clients:
             "--ask": wire.ask,
             "--reply": wire.reply,
             "--binary": int(wire.binary),
+            "--numbered": int(wire.numbered),
+            "--deflate": int(load.deflate),
             "--channels": len(load.channels),
             "--subscribed": load.subscribed,
             "--seed": load.seed,
@@ -55,21 +63,25 @@ class Clients:
             "--receive-buffer": load.receive_buffer,
             "--expect-first": int(load.expect_first),
         }
-        shares = split(load.connections, open_files_limit() - SPARE_FILES)
+        processes = -(-(load.connections + load.joins) // (open_files_limit() - SPARE_FILES))
         self._processes: list[ClientProcess] = []
         first = 0
-        for share in shares:
+        for share, joins in zip(
+            share_out(load.connections, processes), share_out(load.joins, processes), strict=True
+        ):
             options = {
                 **common,
                 "--connections": share,
                 "--first-id": first,
-                "--in-flight": max(1, load.in_flight // len(shares)),
-                "--rate": -(-load.rate // len(shares)),
-                "--churn-per-second": -(-load.churn_per_second // len(shares)),
+                "--joins": joins,
+                "--in-flight": max(1, load.in_flight // processes),
+                "--rate": -(-load.rate // processes),
+                "--join-rate": -(-load.join_rate // processes),
+                "--churn-per-second": -(-load.churn_per_second // processes),
             }
             command = [program, *(str(word) for option in options.items() for word in option)]
             self._processes.append(ClientProcess(command))
-            first += share
+            first += share + joins
 
     def __enter__(self) -> Clients:
         return self
@@ -104,7 +116,7 @@ class Clients:
         return self._all("end", "window")
 
     def quiet(self) -> None:
-        """No more churn; stalled clients read again."""
+        """No more churn and joins; stalled clients read again."""
         self._all("quiet", "quiet")
 
     def wait_drained(self, still_seconds: float, timeout_seconds: float) -> bool:

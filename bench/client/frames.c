@@ -6,7 +6,7 @@ enum frame_result frame_read(const uint8_t *data, size_t length, size_t limit, s
 {
     if (length < 2)
         return FRAME_PARTIAL;
-    if (data[0] & 0x70 || data[1] & 0x80)
+    if (data[0] & 0x30 || data[1] & 0x80)
         return FRAME_BAD;
     size_t header = 2;
     uint64_t payload = data[1] & 0x7f;
@@ -24,6 +24,7 @@ enum frame_result frame_read(const uint8_t *data, size_t length, size_t limit, s
     if (length < header + payload)
         return FRAME_PARTIAL;
     frame->opcode = data[0] & 0x0f;
+    frame->deflated = data[0] & 0x40;
     frame->payload = data + header;
     frame->length = (size_t)payload;
     *used = header + (size_t)payload;

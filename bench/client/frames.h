@@ -2,6 +2,7 @@
 #ifndef FRAMES_H
 #define FRAMES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -9,6 +10,7 @@ enum { OP_CONTINUATION = 0, OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 
 
 struct frame {
     unsigned opcode;
+    bool deflated; /* its first reserved bit is set (RFC 7692, section 6) */
     const uint8_t *payload;
     size_t length;
 };
@@ -17,7 +19,7 @@ enum frame_result { FRAME_WHOLE, FRAME_PARTIAL, FRAME_BAD };
 
 /*
  * Read one frame at data. On FRAME_WHOLE *used is what it took. FRAME_BAD: masked, or longer than limit, or
- * with a reserved bit (compression is never offered, so none may be set).
+ * with a reserved bit for which there is no extension.
  */
 enum frame_result frame_read(const uint8_t *data, size_t length, size_t limit, struct frame *frame, size_t *used);
 

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "unpack.h"
+
 static void fail(const char *what, const char *which)
 {
     fprintf(stderr, "client: %s: %s\n", what, which);
@@ -72,6 +74,8 @@ void options_read(struct options *options, int count, char **arguments)
         {"--rate", NULL, &options->rate},
         {"--stall-permille", NULL, &options->stall_permille},
         {"--churn-per-second", NULL, &options->churn_per_second},
+        {"--joins", NULL, &options->joins},
+        {"--join-rate", NULL, &options->join_rate},
     };
     for (int i = 1; i < count; i += 2) {
         const char *name = arguments[i];
@@ -95,6 +99,10 @@ void options_read(struct options *options, int count, char **arguments)
             options->binary = number(name, value) != 0;
         else if (!strcmp(name, "--expect-first"))
             options->expect_first = number(name, value) != 0;
+        else if (!strcmp(name, "--deflate"))
+            options->deflate = number(name, value) != 0;
+        else if (!strcmp(name, "--numbered"))
+            options->numbered = number(name, value) != 0;
         else
             fail("unknown option", name);
     }
@@ -104,6 +112,10 @@ void options_read(struct options *options, int count, char **arguments)
         fail("must lie between 1 and --channels", "--subscribed");
     if (!options->per_address || !options->in_flight)
         fail("must be 1 or more", "--per-address, --in-flight");
+    if (options->joins && !options->join_rate)
+        fail("needed with --joins", "--join-rate");
+    if (options->deflate && !unpack_available())
+        fail("this client was built without zlib", "--deflate");
     read_names(options);
 }
 

@@ -15,9 +15,12 @@ struct options {
     uint32_t in_flight;            /* handshakes at one time */
     uint32_t rate;                 /* connections begun per second at most; 0: as in_flight allows */
     uint32_t stall_permille, churn_per_second;
+    uint32_t joins, join_rate;     /* more connections, begun in the window, this many per second at most */
     uint64_t seed;
     int receive_buffer; /* SO_RCVBUF of stalled connections, bytes */
     bool binary, expect_first;
+    bool deflate;       /* offer permessage-deflate without context takeover, and insist on it */
+    bool numbered;      /* the server numbers as odinws does, and tells of what it leaves out: see numbering.h */
     /* The commands sent once the handshake is done: hello (a frame of its own unless empty), then
        prefix + item, item, ... + suffix. In an item %c is the channel's name and %i its index. */
     const char *hello, *prefix, *item, *separator, *suffix;

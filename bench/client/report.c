@@ -36,10 +36,13 @@ static void print_sparse(const char *name, const uint64_t *values, int count)
 
 static void print_tally(const char *name, const struct tally *tally)
 {
-    printf(",\"%s\":{\"gaps\":%llu,\"missing\":%llu,\"duplicates\":%llu,\"disorder\":%llu,\"stray\":%llu}", name,
+    printf(",\"%s\":{\"gaps\":%llu,\"missing\":%llu,\"duplicates\":%llu,\"disorder\":%llu,\"stray\":%llu,"
+           "\"told\":%llu,\"misnumbered\":%llu}",
+           name,
            (unsigned long long)tally->gaps, (unsigned long long)tally->missing,
            (unsigned long long)tally->duplicates, (unsigned long long)tally->disorder,
-           (unsigned long long)tally->stray);
+           (unsigned long long)tally->stray, (unsigned long long)tally->told,
+           (unsigned long long)tally->misnumbered);
 }
 
 void report_counts(const struct run *run)
@@ -75,4 +78,6 @@ void report_window(const struct run *run)
            seconds(now_ns() - run->window_ns), cpu(&usage.ru_utime, &run->window_usage.ru_utime),
            cpu(&usage.ru_stime, &run->window_usage.ru_stime), seconds(run->longest_pass_ns),
            (unsigned long long)run->passes);
+    printf(",\"joined\":%u,\"join_seconds\":%.6f", run->client.joined,
+           run->client.joined ? seconds(run->client.joined_ns - run->join_ns) : 0.0);
 }

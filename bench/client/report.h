@@ -12,10 +12,10 @@
 struct run {
     struct client client;
     struct options options;
-    uint64_t started_ns, window_ns, progress_ns, churn_ns;
+    uint64_t started_ns, window_ns, progress_ns, churn_ns, join_ns;
     uint64_t longest_pass_ns, passes;
     struct rusage window_usage;
-    uint32_t next, churn_next, churned;
+    uint32_t next, churn_next, churned, joins;
     bool announced, leaving;
     char line[4096];
     size_t line_length;

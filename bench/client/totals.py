@@ -11,7 +11,7 @@ from bench.client.histogram import Histogram
 _SUMS = (
     *("open", "ready", "failed", "closed", "stalled_closed"),
     *("delivered", "stalled_delivered", "bytes", "frames", "control", "gap_notices", "pings", "churned"),
-    *("tail_missing", "stalled_tail_missing", "due"),
+    *("tail_missing", "stalled_tail_missing", "after_close", "due", "unequal", "stalled_unequal", "joined"),
 )
 
 
@@ -32,6 +32,7 @@ def add_up(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     whole["seconds"] = max(event["seconds"] for event in events)
     if "window_seconds" in events[0]:
         whole["window_seconds"] = max(event["window_seconds"] for event in events)
+        whole["join_seconds"] = max(event["join_seconds"] for event in events)
         whole["longest_pass"] = max(event["longest_pass"] for event in events)
         loads = [(event["cpu_user"] + event["cpu_system"]) / event["window_seconds"] for event in events]
         whole["busiest_core_share"] = max(loads)

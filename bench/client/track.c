@@ -27,19 +27,26 @@ bool mark_find(const uint8_t *data, size_t length, struct mark *mark, size_t *en
     return true;
 }
 
+/* Step on to `number`, which lies ahead; what is skipped is missing. */
+static void advance(struct subscription *subscription, uint32_t last, uint32_t number, struct tally *tally)
+{
+    uint32_t ahead = number - last;
+    if (ahead > 1) {
+        tally->gaps++;
+        tally->missing += ahead - 1;
+    }
+    subscription->recent = ahead < 64 ? subscription->recent << ahead | 1 : 1;
+    subscription->last = number;
+}
+
 void track(struct subscription *subscription, uint32_t number, bool from_start, struct tally *tally)
 {
     uint32_t last = subscription->last;
     if (!last && !from_start)
         last = number - 1;
     if (number > last) {
-        uint32_t ahead = number - last;
-        if (ahead > 1) {
-            tally->gaps++;
-            tally->missing += ahead - 1;
-        }
-        subscription->recent = ahead < 64 ? subscription->recent << ahead | 1 : 1;
-        subscription->last = number;
+        advance(subscription, last, number, tally);
+        subscription->had++;
         return;
     }
     uint32_t behind = last - number;
@@ -48,9 +55,31 @@ void track(struct subscription *subscription, uint32_t number, bool from_start, 
         return;
     }
     subscription->recent |= 1ull << behind;
+    subscription->had++;
     tally->disorder++;
     if (tally->missing)
         tally->missing--;
+}
+
+void track_told(struct subscription *subscription, uint32_t first, uint32_t last, bool from_start, struct tally *tally)
+{
+    if (last < first)
+        return;
+    if (!subscription->last && !from_start)
+        subscription->last = first - 1;
+    if (first <= subscription->last) {
+        uint32_t end = last < subscription->last ? last : subscription->last;
+        tally->duplicates += end - first + 1;
+        first = subscription->last + 1;
+        if (last < first)
+            return;
+    }
+    advance(subscription, subscription->last, first, tally);
+    uint32_t more = last - first;
+    subscription->recent = more < 64 ? subscription->recent << more | ((1ull << more) - 1) : ~0ull;
+    subscription->last = last;
+    subscription->told += more + 1;
+    tally->told += more + 1;
 }
 
 uint64_t track_tail(const struct subscription *subscription, uint32_t final, bool from_start)

@@ -21,11 +21,13 @@ bool mark_find(const uint8_t *data, size_t length, struct mark *mark, size_t *en
 struct subscription {
     uint32_t channel;
     uint32_t last;   /* 0: nothing yet */
-    uint64_t recent; /* bit i: last - i was seen */
+    uint32_t had;    /* messages, each counted once */
+    uint32_t told;   /* messages that the server said it left out */
+    uint64_t recent; /* bit i: last - i was seen, or told */
 };
 
 struct tally {
-    uint64_t gaps, missing, duplicates, disorder, stray;
+    uint64_t gaps, missing, duplicates, disorder, stray, told, misnumbered;
 };
 
 /*
@@ -34,6 +36,12 @@ struct tally {
  * Numbers more than 64 behind count as duplicates: they are no longer remembered.
  */
 void track(struct subscription *subscription, uint32_t number, bool from_start, struct tally *tally);
+
+/*
+ * The server says that it left out messages first to last of the channel (none if last < first). They are told, not
+ * missing; what lies before them is missing. Any of them that came already, or was told already, is a duplicate.
+ */
+void track_told(struct subscription *subscription, uint32_t first, uint32_t last, bool from_start, struct tally *tally);
 
 /* What is still missing at the end, when `final` messages were published on the channel. */
 uint64_t track_tail(const struct subscription *subscription, uint32_t final, bool from_start);

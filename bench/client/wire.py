@@ -20,6 +20,7 @@ class Wire:
     ask: str = ""
     reply: str = ""
     binary: bool = False
+    numbered: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,5 +36,8 @@ class Load:
     in_flight: int = 256
     stall_permille: int = 0
     churn_per_second: int = 0
+    joins: int = 0
+    join_rate: int = 0
+    deflate: bool = False
     receive_buffer: int = 4096
     expect_first: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-TALLY = {"gaps": 0, "missing": 0, "duplicates": 0, "disorder": 0, "stray": 0}
+TALLY = dict.fromkeys(("gaps", "missing", "duplicates", "disorder", "stray", "told", "misnumbered"), 0)
 LATENCY = {"count": 1, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "longest_ms": 4.0}
 
 
@@ -18,6 +18,7 @@ def result(
         "round": number,
         "status": "ok",
         "reasons": [],
+        "limits": [],
         "ready": {"ready": 10, "failed": 0},
         "window": {"latency": LATENCY, "subscribe": {**LATENCY, "p50_ms": None, "p99_ms": None}},
         "final": {
@@ -27,6 +28,10 @@ def result(
             "stalled_tail_missing": 0,
             "stalled_delivered": 0,
             "stalled_closed": 0,
+            "delivered": 100,
+            "after_close": 0,
+            "unequal": 0,
+            "stalled_unequal": 0,
             "closed": 0,
             "closes": {},
             "gap_notices": 0,
@@ -37,12 +42,20 @@ def result(
         "cpu_system_us_per_message": cost,
         "cpu_us_per_connection_second": 7.0,
         "server_cores": 0.5,
+        "cores_median": 0.5,
+        "cores_highest": 0.6,
+        "published_per_second": 40.0,
         "delivered_per_second": 100.0,
         "delivered_share": 1.0,
+        "wire_bytes_per_message": 280.0,
         "resident_kb_per_connection": 2.0,
         "slab_kb_per_connection": 8.0,
+        "resident_before_mb": 50.0,
+        "resident_peak_mb": 52.0,
+        "resident_after_mb": 51.0,
         "resident_growth_mb": 1.0,
         "connections_per_second": 1000.0,
+        "joins_per_second": None,
         "foreign_cores": 0.0,
         "noisy": False,
         **other,

@@ -11,10 +11,10 @@ from collections.abc import Callable
 SECONDS = 10.0
 
 
-def text_frame(text: str | bytes, opcode: int = 1) -> bytes:
+def text_frame(text: str | bytes, opcode: int = 1, deflated: bool = False) -> bytes:
     """A server's frame, of fewer than 65,536 bytes."""
     payload = text.encode() if isinstance(text, str) else text
-    head = bytes([0x80 | opcode])
+    head = bytes([0x80 | opcode | (0x40 if deflated else 0)])
     if len(payload) < 126:
         return head + bytes([len(payload)]) + payload
     return head + struct.pack("!BH", 126, len(payload)) + payload
@@ -33,9 +33,10 @@ class Peer:
                 raise ConnectionError("no request")
             self.request += line
 
-    def accept(self) -> None:
+    def accept(self, headers: bytes = b"") -> None:
         """Answer the upgrade. The measuring client does not check Sec-WebSocket-Accept."""
-        self.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        self.send(head + headers + b"\r\n")
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""

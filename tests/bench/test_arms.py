@@ -20,9 +20,12 @@ PEERS = {
 }
 
 
+ON_REQUEST = {"odinws-conflate", "odinws-drop-oldest"}
+
+
 def test_the_arms() -> None:
     """odinws is there with each strategy, beside every peer; ratios have their reference."""
-    assert set(ARMS) == {f"odinws:{strategy}" for strategy in NAMES} | PEERS
+    assert set(ARMS) == {f"odinws:{strategy}" for strategy in NAMES} | PEERS | ON_REQUEST
     assert REFERENCE in ARMS
 
 
@@ -33,7 +36,8 @@ def test_choosing() -> None:
         "odinws:fnv-sharded",
     ]
     assert len(choose("odinws")) == len(NAMES)
-    assert len(choose("all")) == len(ARMS)
+    assert {arm.name for arm in choose("all")} == set(ARMS) - ON_REQUEST
+    assert [arm.name for arm in choose("odinws-conflate")] == ["odinws-conflate"]
     with pytest.raises(KeyError, match="node"):
         choose("c-loop,node")
 
@@ -47,6 +51,10 @@ def test_odinws_is_started_as_documented(tmp_path: Path) -> None:
     assert command.environment["WS_WORKERS"] == "4"
     assert int(command.environment["WS_MAX_CONNECTIONS"]) >= 60_000
     assert command.environment["NATS_URL"] == "nats://127.0.0.1:4001"
+    assert "WS_SLOW_POLICY" not in command.environment
+    patient = ARMS["odinws-drop-oldest"].command(place).environment
+    assert patient["WS_SLOW_POLICY"] == "drop-oldest"
+    assert float(patient["WS_OUTBOX_SECONDS"]) > 30, "a stalled client must last the window"
 
 
 def test_open_files_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,10 +71,32 @@ def test_open_files_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result["status"], result["reasons"]) == ("impossible", [reason])
 
 
+def test_who_compresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An arm without permessage-deflate says so; a client without zlib rules out every arm."""
+    compressed = SCENARIOS["compressed"][1]
+    able = {arm.name for arm in ARMS.values() if impossible(arm, compressed) is None}
+    unable = {"c-loop", "c-batch", "picows", "flask-socketio"}
+    assert able == set(ARMS) - unable
+    assert impossible(ARMS["c-loop"], compressed) == "no permessage-deflate"
+    monkeypatch.setattr("bench.trial.has_zlib", lambda: False)
+    assert "zlib.h is not installed" in str(impossible(ARMS["gorilla"], compressed))
+    assert impossible(ARMS["gorilla"], SCENARIOS["compressed"][0]) is None
+
+
+@pytest.mark.parametrize("name", ["peak", "beyond"])
+def test_the_ends_fit_into_20_000_open_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With those who join, what is to be shown at the end fits into the usual hard limit."""
+    monkeypatch.setattr("bench.trial.open_files_limit", lambda: 20_000)
+    (scenario,) = SCENARIOS[name]
+    assert scenario.joins > 0
+    assert impossible(ARMS["odinws:sync-dict"], scenario) is None
+    assert impossible(ARMS["odinws:sync-dict"], replace(scenario, workers=scenario.workers - 1)) is not None
+
+
 def test_only_python_is_pip_only() -> None:
     """The smoke needs no compiler of other languages and no other registry."""
     names = {arm.name for arm in ARMS.values() if arm.pip_only}
-    assert names == {name for name in ARMS if name.startswith("odinws:")} | {
+    assert names == {name for name in ARMS if name.startswith("odinws")} | {
         *("nats-websocket", "websockets", "picows", "flask-socketio")
     }
     assert {ARMS[name].feed for name in names} == set(FeedKind)

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,86 @@ def test_nobody_listens(tmp_path: Path) -> None:
     with Clients(port, Wire(), Load(2, ONE_CHANNEL, 1), tmp_path) as clients:
         ready = clients.wait_ready(SECONDS)
     assert (ready["failed"], ready["refused"]) == (2, {"0": 2})
+
+
+AGREED = b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n"
+
+
+def deflated(text: bytes) -> bytes:
+    """A compressed frame, as by RFC 7692."""
+    compressor = zlib.compressobj(wbits=-15)
+    payload = compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return text_frame(payload.removesuffix(b"\x00\x00\xff\xff"), deflated=True)
+
+
+def compressed(
+    frames: Sequence[bytes], answer: bytes, directory: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a client that insists on compression says once connected, and in the end."""
+    done = threading.Event()
+
+    def script(peer: Peer) -> None:
+        assert b"permessage-deflate; client_no_context_takeover; server_no_context_takeover" in peer.request
+        peer.accept(answer)
+        peer.read()
+        peer.text(ACK)
+        for frame in frames:
+            peer.send(frame)
+        done.wait(SECONDS)
+
+    load = Load(1, ONE_CHANNEL, 1, deflate=True)
+    with (
+        ScriptedServer(script, upgrade=False) as server,
+        Clients(server.port, Wire(), load, directory) as clients,
+    ):
+        ready = clients.wait_ready(SECONDS)
+        clients.wait_drained(0.3, SECONDS)
+        final = clients.finish([3])
+        done.set()
+    return ready, final
+
+
+def test_compressed_messages_are_inflated(tmp_path: Path) -> None:
+    """Each message stands for itself; a short one may come as it is."""
+    texts = messages(1, 3)
+    _, final = compressed([deflated(texts[0]), text_frame(texts[1]), deflated(texts[2])], AGREED, tmp_path)
+    assert (final["delivered"], final["closes"]) == (3, {})
+    assert faults(final) == {}
+
+
+def test_a_server_that_does_not_compress_is_refused(tmp_path: Path) -> None:
+    """Without the agreement nothing would be measured: the connection counts as refused."""
+    ready, _ = compressed([], b"", tmp_path)
+    assert (ready["ready"], ready["failed"], ready["refused"]) == (0, 1, {"101": 1})
+
+
+def test_what_cannot_be_inflated_ends_the_connection(tmp_path: Path) -> None:
+    """Bytes that are no deflate stream are an error of the server."""
+    _, final = compressed([text_frame(b"\xff\xff\xff", deflated=True)], AGREED, tmp_path)
+    assert final["closes"] == {"1002": 1}
+
+
+def test_joiners_come_in_the_window(tmp_path: Path) -> None:
+    """Connections that join are begun once the window is, and what came before them is no loss."""
+    texts = messages(1, 5)
+
+    def script(peer: Peer) -> None:
+        peer.read()
+        peer.text(ACK)
+        peer.text(texts[4])
+        peer.read()
+
+    load = Load(2, ONE_CHANNEL, 1, joins=6, join_rate=200, expect_first=False)
+    with ScriptedServer(script) as server, Clients(server.port, Wire(), load, tmp_path) as clients:
+        assert clients.wait_ready(SECONDS)["ready"] == 2
+        clients.begin()
+        while (window := clients.end())["joined"] < 6:
+            pass
+        clients.wait_drained(0.3, SECONDS)
+        final = clients.finish([5])
+    assert 0.02 < window["join_seconds"] < SECONDS
+    assert (final["ready"], final["delivered"]) == (8, 8)
+    assert faults(final) == {}
 
 
 def _until_closed(frame: bytes) -> Callable[[Peer], None]:

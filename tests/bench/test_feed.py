@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -51,6 +52,25 @@ def test_marks_count_by_channel() -> None:
     assert composer.counts == [2, 2, *[1] * 8]
 
 
+def test_payloads_shrink_as_json_does() -> None:
+    """Compressed by itself, a payload of the compressed scenario becomes smaller, but not next to nothing."""
+    (_, compressed) = SCENARIOS["compressed"]
+    messages = Composer(compressed).burst(50, 1, 1)
+    share = sum(len(zlib.compress(message.text)) / len(message.text) for message in messages) / len(messages)
+    assert 0.3 < share < 0.8
+    assert len({message.payload[80:] for message in messages}) > 10
+
+
+def test_the_sequence_follows_from_the_count() -> None:
+    """Of C channels message n of channel c has sequence (n - 1) C + c + 1, however bursts are cut."""
+    composer = Composer(BURST)
+    messages = [message for size in (3, 10, 4, 13) for message in composer.burst(size, 1, 1)]
+    for message in messages:
+        channel, number = (int(part) for part in json.loads(message.payload)["mark"].split(".")[:2])
+        assert message.seq == (number - 1) * 10 + channel + 1
+        assert message.prev == (message.seq - 10 if number > 1 else 0)
+
+
 def test_too_small_a_payload_is_refused() -> None:
     """A payload with no room for the mark is an error, not a longer payload."""
     with pytest.raises(ValueError, match="payload_bytes"):
@@ -64,47 +84,93 @@ def test_socket_records(tmp_path: Path) -> None:
         peer.settimeout(SECONDS)
         peer.connect(str(path))
         target.accept(1, SECONDS)
-        target.send([Message("a", b"", b"one"), Message("token.T1", b"", b"two")])
+        messages = [Message("a", b"1", 1, 0, 5), Message("token.T1", b"2", 2, 0, 5)]
+        target.send(target.pack(messages))
         with peer.makefile("rb") as stream:
-            for name, text in ((b"a", b"one"), (b"token.T1", b"two")):
+            for message in messages:
                 length, name_length = struct.unpack("!IH", stream.read(6))
-                assert stream.read(length - 2) == name + text
-                assert name_length == len(name)
+                assert stream.read(length - 2) == message.channel.encode() + message.text
+                assert name_length == len(message.channel)
 
 
-def _fake_nats(received: list[bytes], ready: threading.Event) -> socket.socket:
-    listener = socket.create_server(("127.0.0.1", 0))
+class _FakeNats:
+    """A nats-server that acknowledges with the numbers it is given; without them it says nothing."""
 
-    def serve() -> None:
-        connection, _ = listener.accept()
+    def __init__(self, acknowledgements: Sequence[int] = ()) -> None:
+        self.received: list[bytes] = []
+        self.answered_ping = threading.Event()
+        self._acknowledgements = list(acknowledgements)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> _FakeNats:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(SECONDS)  # it ends with its client, and has read everything then
+        self._listener.close()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
         connection.settimeout(SECONDS)
         with connection, connection.makefile("rb") as stream:
             connection.sendall(b"INFO {}\r\n")
             assert stream.readline().startswith(b"CONNECT")
+            assert stream.readline() == b"SUB _INBOX.bench.* 1\r\n"
             assert stream.readline() == b"PING\r\n"
             connection.sendall(b"PONG\r\nPING\r\n")
             while line := stream.readline():
-                received.append(line)
-                if line == b"hello\r\n":
-                    ready.set()
+                self.received.append(line)
+                words = line.split()
+                if words[0] == b"PONG":
+                    self.answered_ping.set()
+                if words[0] == b"PUB" and len(words) == 4 and self._acknowledgements:
+                    answer = b'{"stream":"ODIN_TOKENS","seq":%d}' % self._acknowledgements.pop(0)
+                    connection.sendall(b"MSG %b 1 %d\r\n%b\r\n" % (words[2], len(answer), answer))
 
-    threading.Thread(target=serve, daemon=True).start()
-    return listener
+
+TWO = [Message("token.A", b"one", 1, 0, 5), Message("token.B", b"two", 2, 0, 5)]
 
 
-@pytest.mark.parametrize(("whole_text", "body"), [(True, b"hello"), (False, b"pay")])
-def test_nats_publishing(whole_text: bool, body: bytes) -> None:
-    """The payload, or the whole text, goes to the channel's subject; the server's ping is answered."""
-    received: list[bytes] = []
-    done = threading.Event()
-    with closing(_fake_nats(received, done)) as listener:
-        target = NatsTarget(listener.getsockname()[1], whole_text=whole_text, timeout_seconds=SECONDS)
-        target.send([Message("token.A", b"pay", b"hello")])
-        target.send([Message("token.A", b"hello", b"hello")])
-        assert done.wait(SECONDS)
-        target.close()
-    assert received[received.index(f"PUB odin.token.A {len(body)}\r\n".encode()) + 1] == body + b"\r\n"
-    assert b"PONG\r\n" in received
+def test_payloads_go_into_the_stream_and_are_acknowledged() -> None:
+    """The payload goes to the channel's subject; the last of a burst asks for the stream's word."""
+    with _FakeNats([2, 4]) as nats, closing(NatsTarget(nats.port, False, SECONDS)) as target:
+        for _ in range(2):
+            target.send(target.pack(TWO))
+        target.settle()
+    published = [line for line in nats.received if line != b"PONG\r\n"]
+    assert published[:4] == [
+        b"PUB odin.token.A 3\r\n",
+        b"one\r\n",
+        b"PUB odin.token.B _INBOX.bench.2 3\r\n",
+        b"two\r\n",
+    ]
+    assert published[6] == b"PUB odin.token.B _INBOX.bench.4 3\r\n"
+
+
+def _send_and_settle(target: NatsTarget, data: bytes) -> None:
+    target.send(data)
+    target.settle()
+
+
+def test_a_stream_that_does_not_have_all_is_an_error() -> None:
+    """A message that nats-server dropped on the way into the stream is not taken for the server's fault."""
+    with _FakeNats([1]) as nats, closing(NatsTarget(nats.port, False, SECONDS)) as target:
+        data = target.pack([*TWO, *TWO])
+        with pytest.raises(ConnectionError, match="not all 4 messages"):
+            _send_and_settle(target, data)
+
+
+def test_whole_texts_are_published_without_a_word_back() -> None:
+    """A nats-server that is the server itself has no stream; its pings are answered all the same."""
+    with _FakeNats() as nats, closing(NatsTarget(nats.port, True, SECONDS)) as target:
+        target.settle()
+        while not nats.answered_ping.is_set():
+            target.send(target.pack(TWO[:1]))
+    assert b"PUB odin.token.A %d\r\n" % len(TWO[0].text) in nats.received
+    assert TWO[0].text + b"\r\n" in nats.received
 
 
 def test_a_nats_error_is_raised() -> None:
@@ -123,22 +189,32 @@ def test_a_nats_error_is_raised() -> None:
 class _Kept:
     """A target that keeps bursts, and can be slow or broken."""
 
+    settled = False
+
     def __init__(self, enough: int, blocks: threading.Event | None = None, breaks: bool = False) -> None:
         self.bursts: list[Sequence[Message]] = []
+        self._packed: Sequence[Message] = ()
         self.enough = threading.Event()
         self._enough = enough
         self._blocks = blocks
         self._breaks = breaks
 
-    def send(self, messages: Sequence[Message]) -> None:
+    def pack(self, messages: Sequence[Message]) -> bytes:
+        self._packed = messages
+        return b""
+
+    def send(self, data: bytes) -> None:
         if self._breaks:
             self.enough.set()
             raise BrokenPipeError("gone")
-        self.bursts.append(messages)
+        self.bursts.append(self._packed)
         if len(self.bursts) >= self._enough:
             self.enough.set()
         if self._blocks is not None:
             self._blocks.wait(0.5)
+
+    def settle(self) -> None:
+        self.settled = True
 
     def close(self) -> None:
         return
@@ -153,6 +229,7 @@ def test_the_feed_publishes_until_stopped() -> None:
     feed.stop()
     assert all(len(burst) == SMOKE.burst_size for burst in kept.bursts)
     assert sum(feed.counts) == SMOKE.burst_size * len(kept.bursts)
+    assert kept.settled
 
 
 def test_a_held_up_burst_counts_from_when_it_was_due() -> None:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from bench.__main__ import main
 from bench.scenarios import SCENARIOS, SMOKE
+from tests.bench.results import TALLY
 
 SHORT = replace(SMOKE, connections=20, window_seconds=0.5, warmup_seconds=0.1)
 
@@ -51,10 +52,9 @@ def test_a_run_from_build_to_picture(runner: CliRunner, tmp_path: Path) -> None:
     assert [[each["scenario"], each["round"], each["arm"]] for each in record["results"]] == record["order"]
     for each in record["results"]:
         assert each["final"]["tail_missing"] == 0
-        assert each["final"]["tally"] == {
-            **dict.fromkeys(("gaps", "missing", "duplicates", "disorder", "stray"), 0)
-        }
+        assert each["final"]["tally"] == TALLY, "all of it is 0"
         assert each["window"]["delivered"] > 0
+    assert [(row["arm"], row["counted"]) for row in record["summary"]] == [("c-batch", 2), ("c-loop", 2)]
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert "c-batch" in result.output
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.arms import ARMS
-from bench.plan import plan
+from bench.plan import families, plan
 from bench.scenarios import SCENARIOS
 
 ARMS_OF_PLAN = list(ARMS.values())[:5]
@@ -32,3 +32,21 @@ def test_rounds_differ_in_order() -> None:
     steps = plan(TWO[:1], ARMS_OF_PLAN, 6, seed=1)
     orders = {tuple(step.arm.name for step in steps[at : at + 5]) for at in range(0, 30, 5)}
     assert len(orders) > 1
+
+
+def test_families_are_what_is_set_against_each_other() -> None:
+    """Baselines bring scenarios together, over several steps; without them each is alone."""
+    chosen = [scenario for name in ("single", "burst", "wide", "compressed") for scenario in SCENARIOS[name]]
+    found = [[scenario.name for scenario in family] for family in families(chosen)]
+    assert found == [["burst"], ["single", "wide", "compressed-off", "compressed"]]
+    assert families(TWO) == [[TWO[0]], [TWO[1]]]
+
+
+def test_a_family_runs_together() -> None:
+    """In each round an arm goes through all scenarios of the family before the next arm begins."""
+    family = list(SCENARIOS["slow"])
+    steps = plan(family, ARMS_OF_PLAN, 2, seed=1)
+    for at in range(0, len(steps), 2):
+        pair = steps[at : at + 2]
+        assert len({(step.arm.name, step.round) for step in pair}) == 1
+        assert {step.scenario.name for step in pair} == {"slow", "slow-none"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,7 +14,7 @@ from bench.stats import Ratio
 from bench.summary import rows
 from tests.bench.results import impossible, result, void
 
-RESULTS = [
+RESULTS: list[Any] = [
     *(result("c-loop", number, 2.0 + number / 10) for number in (1, 2)),
     *(result("odinws:sync-dict", number, 3.0 + number / 10) for number in (1, 2)),
     void("node-ws", 1, "client used 95% of a core"),
@@ -22,10 +23,10 @@ RESULTS = [
 ]
 
 
-def shown(missing: dict[str, str]) -> str:
-    """What a console of 200 columns shows of RESULTS."""
+def shown(missing: dict[str, str], results: list[Any] = RESULTS) -> str:
+    """What a console of 200 columns shows of results."""
     out = io.StringIO()
-    show(Console(file=out, width=200), rows(RESULTS, "c-loop"), missing, "c-loop")
+    show(Console(file=out, width=200), rows(results, "c-loop"), missing, "c-loop")
     return out.getvalue()
 
 
@@ -44,6 +45,20 @@ def test_what_is_void_or_missing_is_said() -> None:
     assert "node-ws: void: client used 95% of a core" in text
     assert "gorilla: impossible: open files" in text
     assert "missing: uwebsockets: npm is not installed" in text
+
+
+def test_baselines_and_what_a_scenario_shows_besides() -> None:
+    """A second table has the arm against itself, and the figures that the scenario asks for."""
+    pair = [
+        result("a", 1, 2.0, "compressed-off"),
+        result("a", 1, 3.0, "compressed", wire_bytes_per_message=99),
+    ]
+    text = shown({}, pair)
+    assert "CPU/msg x compressed-off" in text
+    assert "p99 x compressed-off" in text
+    assert "wire B/msg" in text
+    assert "1.50" in text
+    assert "x single" not in text, "it is not in the run"
 
 
 @pytest.mark.parametrize(

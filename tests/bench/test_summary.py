@@ -116,13 +116,71 @@ def test_the_fate_of_stalled_clients_is_noted() -> None:
     """Clients that stopped reading are no fault of the arm; what it did with them is said."""
     good = result("arm", 1, 1.0)
     stalled = {
-        "stalled_tally": {**TALLY, "missing": 30},
+        "stalled_tally": {**TALLY, "missing": 30, "told": 7},
         "stalled_closed": 5,
+        "after_close": 1_200,
         "closes": {"4008": 5},
         "gap_notices": 2,
     }
     noted = {**good, "final": {**good["final"], **stalled}}
     assert faults(noted) == {}
     assert list(row(rows([noted], "ref"), "arm").notes) == [
-        "stalled clients: 5 closed (4008: 5), 30 messages missed, 2 gap notices"
+        "stalled clients: 5 closed (4008: 5), 30 messages missed, 7 told, 1,200 after a close"
+    ]
+
+
+def test_a_sum_that_does_not_come_out_is_a_fault() -> None:
+    """What was delivered and told must be what was published, for each client; stalled ones have a note."""
+    good = result("arm", 1, 1.0)
+    bad = {**good, "final": {**good["final"], "unequal": 2}}
+    assert faults(bad) == {"clients whose delivered + told is not what was published": 2}
+    final = {**good["final"], "stalled_closed": 1, "closes": {"4008": 1}, "stalled_unequal": 1}
+    (note,) = row(rows([{**good, "final": final}], "ref"), "arm").notes
+    assert note.endswith("1 clients whose sum is not what was published")
+
+
+def test_what_is_told_is_not_missing() -> None:
+    """Messages that gaps name are in a note, and no fault."""
+    good = result("arm", 1, 1.0)
+    told = {**good, "final": {**good["final"], "tally": {**TALLY, "told": 9}}}
+    assert faults(told) == {}
+    assert list(row(rows([told], "ref"), "arm").notes) == [
+        "9 messages left out and told, 100 delivered since the window began"
+    ]
+
+
+def test_a_scenario_is_set_against_its_baseline_round_by_round() -> None:
+    """Ratios to the baseline pair the same arm in the same round; void rounds take no part."""
+    results = [result("arm", number, cost) for number, cost in enumerate([1.0, 10.0, 5.0], 1)]
+    wide = [result("arm", number, cost, "wide") for number, cost in enumerate([2.0, 20.0, 7.0], 1)]
+    wide[2]["status"] = "void"
+    table = rows([*results, *wide, result("other", 1, 9.0, "wide")], "ref")
+    (against,) = row([each for each in table if each.scenario == "wide"], "arm").against
+    assert against.baseline == "single"
+    assert against.cost is not None
+    assert (against.cost.lower, against.cost.upper, against.cost.pairs) == pytest.approx((2.0, 2.0, 2))
+    assert against.p99 is not None
+    assert against.p99.estimate == pytest.approx(1.0)
+    (other,) = row(table, "other").against
+    assert (other.cost, other.p99) == (None, None)
+    assert row(table, "arm").against == [], "single has no baseline"
+
+
+def test_no_baseline_in_the_run_no_ratio() -> None:
+    """A scenario that runs without its baselines is set against nothing."""
+    assert rows([result("arm", 1, 1.0, "wide")], "ref")[0].against == []
+
+
+def test_an_overloaded_feed_is_noted() -> None:
+    """Where more is published than may be carried, the notes say who was the limit and what was dropped."""
+    overload = {
+        "feed_held_seconds": 1.5,
+        "feed_messages": 90_000,
+        "feed_overflow": 12,
+        "feed_gaps": 0,
+        "limits": ["client used 95% of a core"],
+    }
+    assert list(rows([result("arm", 1, 1.0, "ingest", **overload)], "ref")[0].notes) == [
+        "feed held back for 1500 ms at most; 90,000 messages taken, 12 overflowed; 0 gaps in the stream",
+        "limit of the bench: client used 95% of a core",
     ]

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from bench.measure import CpuUse, Memory
-from bench.scenarios import SCENARIOS, Scenario
-from bench.verdict import Measured, figures, void_reasons
+from bench.observe import Observed
+from bench.scenarios import BY_NAME, SCENARIOS, Scenario
+from bench.summary import FIGURES
+from bench.verdict import Measured, figures, limits, void_reasons
 
 SINGLE = SCENARIOS["single"][0]
 WINDOW: dict[str, Any] = {
@@ -18,17 +20,29 @@ WINDOW: dict[str, Any] = {
     "stalled_delivered": 0,
     "window_seconds": 10.0,
     "cpu_seconds": 4.0,
+    "bytes": 240_000_000,
+    "joined": 0,
+    "join_seconds": 0.0,
 }
 READY = {"ready": 2_000, "seconds": 0.5}
 
 
-def measured(total: float = 2.4, machine_busy: float = 7.0) -> Measured:
+def measured(total: float = 2.4, machine_busy: float = 7.0, **window: Any) -> Measured:
     """A server that used 2.4 s of CPU in ten, and 2 KB of memory for each of 2,000 connections."""
     used = CpuUse(seconds=10.0, total=total, user=total / 4, system=total * 3 / 4, machine_busy=machine_busy)
     empty = Memory(resident=10 << 20, slab=1 << 20, socket_buffers=0)
     full = Memory(resident=(10 << 20) + 2_000 * 2_048, slab=(1 << 20) + 2_000 * 8_192, socket_buffers=0)
     after = Memory(resident=full.resident + (3 << 20), slab=full.slab, socket_buffers=1 << 20)
-    return Measured(used, ours_seconds=0.5, empty=empty, full=full, after=after)
+    seen = Observed(
+        clients={**WINDOW, **window},
+        used=used,
+        samples=[0.2, 0.3, 0.25],
+        ours_seconds=0.5,
+        peak_resident=full.resident + (5 << 20),
+        published=400,
+        told={},
+    )
+    return Measured(seen, empty=empty, full=full, after=after)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +67,7 @@ def test_idle_needs_no_delivery() -> None:
 
 def test_figures() -> None:
     """The figures are what they are called."""
-    found = figures(SINGLE, READY, WINDOW, measured())
+    found = figures(SINGLE, READY, measured())
     assert found["cpu_us_per_message"] == pytest.approx(3.0)
     assert found["cpu_user_us_per_message"] == pytest.approx(0.75)
     assert found["cpu_system_us_per_message"] == pytest.approx(2.25)
@@ -63,20 +77,41 @@ def test_figures() -> None:
     assert found["slab_kb_per_connection"] == pytest.approx(8.0)
     assert found["resident_growth_mb"] == pytest.approx(3.0)
     assert found["connections_per_second"] == 4_000
+    assert found["resident_peak_mb"] - found["resident_before_mb"] == pytest.approx(5.0)
+    assert found["resident_after_mb"] - found["resident_before_mb"] == pytest.approx(3.0)
+    assert (found["cores_median"], found["cores_highest"]) == (0.25, 0.3)
+    assert found["published_per_second"] == pytest.approx(40.0)
+    assert found["wire_bytes_per_message"] == pytest.approx(300.0)
+    assert found["joins_per_second"] is None
     assert found["foreign_cores"] == pytest.approx(0.01)
     assert found["noisy"] is False
 
 
+def test_joins_have_a_rate() -> None:
+    """The connect rate under load is that of those who joined, to the last of them."""
+    found = figures(SINGLE, READY, measured(joined=4_000, join_seconds=2.5))
+    assert found["joins_per_second"] == pytest.approx(1_600)
+
+
+def test_an_overload_is_not_void_for_its_limits() -> None:
+    """Where more is asked for than may be carried, the limits are told; nothing delivered is void still."""
+    (ingest,) = SCENARIOS["ingest"]
+    late = {**WINDOW, "busiest_core_share": 0.95}
+    assert void_reasons(ingest, late, 3.0) == []
+    assert limits(late, 3.0) == ["client used 95% of a core", "feed 3000 ms late"]
+    assert void_reasons(ingest, {**late, "delivered": 0}, 3.0) == ["nothing was delivered"]
+
+
 def test_a_busy_machine_is_noisy() -> None:
     """CPU that is neither server's nor client's nor the bench's own is somebody else's."""
-    found = figures(SINGLE, READY, WINDOW, measured(machine_busy=12.0))
+    found = figures(SINGLE, READY, measured(machine_busy=12.0))
     assert found["foreign_cores"] == pytest.approx(0.51)
     assert found["noisy"] is True
 
 
 def test_nothing_delivered_has_no_cost_per_message() -> None:
     """A division by nothing is None, not an error and not 0."""
-    found = figures(SCENARIOS["idle"][0], READY, {**WINDOW, "delivered": 0}, measured())
+    found = figures(SCENARIOS["idle"][0], READY, measured(delivered=0))
     assert found["cpu_us_per_message"] is None
     assert found["delivered_share"] is None
     assert found["cpu_us_per_connection_second"] == pytest.approx(120.0)
@@ -88,5 +123,7 @@ def test_nothing_delivered_has_no_cost_per_message() -> None:
 def test_scenarios_make_sense(scenario: Scenario) -> None:
     """Subscriptions lie within the channels, rates within what one feed can write, windows in a minute."""
     assert 1 <= scenario.subscribed <= scenario.channels == len(set(scenario.channel_names()))
-    assert scenario.burst_size * scenario.bursts_per_second <= 2_000
+    assert scenario.burst_size * scenario.bursts_per_second <= (50_000 if scenario.overload else 2_000)
     assert scenario.warmup_seconds + scenario.window_seconds <= 60
+    assert set(scenario.baselines) <= set(BY_NAME) - {scenario.name}
+    assert set(scenario.shows) <= {*FIGURES, "subscribe_p99_ms"}

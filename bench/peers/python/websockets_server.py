@@ -1,6 +1,6 @@
 """Python websockets: `broadcast()` to the connections of a channel, as its documentation recommends.
 
-Arguments: port, feed socket, ping seconds (0: none).
+Arguments: port, feed socket, ping seconds (0: none), compression (1: by the library's default).
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ def publish(name: str, text: bytes) -> None:
     broadcast(channels[name], text.decode())
 
 
-async def main(port: str, feed_path: str, ping_seconds: str) -> None:
+async def main(port: str, feed_path: str, ping_seconds: str, deflate: str) -> None:
     """Serve until the feed ends."""
     ping = float(ping_seconds) or None
-    async with serve(handle, "127.0.0.1", int(port), backlog=4096, ping_interval=ping):
+    compression = "deflate" if int(deflate) else None
+    async with serve(
+        handle, "127.0.0.1", int(port), backlog=4096, ping_interval=ping, compression=compression
+    ):
         await read_feed(feed_path, publish)
 
 

@@ -1,0 +1,176 @@
+"""A process that opens connections, leaves them at rest and looks at them: `python -m bench.resting COUNT`.
+
+Prints JSON. The connections are real, over loopback TCP, and subscribed by real frames to 5 channels of
+`sync-dict`. The far ends are bare descriptors of the same process: next to nothing in its memory, half of the
+kernel's.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import resource
+import socket
+import struct
+import sys
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from bench.holdings import own, reach, resident, slab
+from odinws import logs
+from odinws.board import Row
+from odinws.clients import Clients
+from odinws.commands import Commands
+from odinws.connection import Connection
+from odinws.packet import Bundle, Entry
+from odinws.settings import Settings
+from strategies.sync_dict import SyncDict
+
+BUSY = 200  # connections that carry out a command at one time
+_CHANNELS = [f"token.{number}" for number in range(5)]
+_ASKED = json.dumps({"type": "subscribe", "data": {"channels": _CHANNELS}}).encode()
+_SUBSCRIBE = bytes((0x81, 0x80 | len(_ASKED), 0, 0, 0, 0)) + _ASKED  # masked with zeros
+_FRAME = Entry(b"\x81\x7e\x00\xc4" + b" " * 196, _CHANNELS[0], 1, 1, 1)
+_TICKS = 99  # joins are spread over a heartbeat (100 ticks of the wheel), as those of a server in use
+_WARM = 64  # connections before the first look: what is loaded once belongs to none
+_SECONDS = 10.0  # nothing here waits longer
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: the far ends leave no TIME_WAIT that spoils the next run
+
+
+class World:
+    """The connections of a worker, with the far ends of their sockets."""
+
+    def __init__(self) -> None:
+        settings, row = Settings.from_environ({}), Row()
+        self.strategy: SyncDict[Connection] = SyncDict()
+        self.commands = Commands(settings, self.strategy, row)
+        self.clients = Clients(settings, self.strategy, row, self._run)
+        self.peers = array.array("i")
+        self.gate = Event()  # while it is not set, commands wait
+        self.gate.set()
+        self.server = socket.create_server(("127.0.0.1", 0))
+        for _ in range(512):  # places are small integers at first, which cost nothing
+            self.clients._wheel.tick()
+
+    def _run(self, conn: Connection) -> None:
+        self.gate.wait()
+        self.commands.run(conn)
+
+    def settle(self, busy: int = 0) -> None:
+        """Let the loop run until it is idle and so many connections carry out commands."""
+        with gevent.Timeout(_SECONDS):
+            gevent.idle()
+            while self.clients.busy != busy:
+                gevent.idle()
+
+    def join(self) -> Connection:
+        """A connection that has subscribed and whose answer was read."""
+        theirs = socket.create_connection(self.server.getsockname(), _SECONDS)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        ours, address = self.server.accept()
+        conn = self.clients.open(ours.detach(), address[0], 0)
+        conn.start(b"")
+        theirs.sendall(_SUBSCRIBE)
+        with gevent.Timeout(_SECONDS):
+            while len(conn.channels) < len(_CHANNELS) or conn.commands is not None:
+                gevent.idle()
+        theirs.recv(4096)
+        self.peers.append(theirs.detach())
+        return conn
+
+    def fill(self, count: int, ticks: int = 0) -> list[Connection]:
+        """Open connections while so many ticks pass, fewer than connections; returns two of one instant."""
+        first = []
+        for number in range(count):
+            conn = self.join()
+            if number < 2:
+                first.append(conn)
+            if (number + 1) * ticks // count > number * ticks // count:
+                self.clients._wheel.tick()
+                self.clients.now += self.clients._wheel.tick_seconds
+        for channel in _CHANNELS:
+            next(self.strategy.batches(channel))  # builds the snapshot, as a pass does
+        return first
+
+    def containers(self) -> dict[str, int]:
+        """Bytes of what is there for all connections."""
+        shard = self.strategy._shard
+        channels = [shard.channels[name] for name in _CHANNELS]
+        return {
+            "strategy: dict of members": sys.getsizeof(shard.members),
+            "strategy: 5 dicts of subscribers": sum(sys.getsizeof(each.subscribers) for each in channels),
+            "strategy: 5 snapshots": sum(sys.getsizeof(each.snapshot()) for each in channels),
+            "wheel: sets of its places": sum(map(sys.getsizeof, self.clients._wheel._places)),
+            "clients: set of those open": sys.getsizeof(self.clients._open),
+        }
+
+    def states(self, conn: Connection, shared: set[int]) -> dict[str, dict[str, int]]:
+        """What a connection, the first after the warm ones, holds more while it is not at rest."""
+        rest = own(conn, shared)
+        found: dict[str, dict[str, int]] = {}
+
+        def note(state: str) -> None:
+            now = own(conn, shared)
+            found[state] = {
+                name: now[name] - rest.get(name, 0) for name in now if now[name] > rest.get(name, 0)
+            }
+
+        os.write(self.peers[_WARM], _SUBSCRIBE[:60])
+        self.settle()
+        note("60 bytes of a frame are there")
+        os.write(self.peers[_WARM], _SUBSCRIBE[60:])
+        self.settle()
+        before = resident()
+        self.gate.clear()
+        for peer in self.peers[_WARM : _WARM + BUSY]:
+            os.write(peer, _SUBSCRIBE)
+        self.settle(BUSY)
+        each = (resident() - before) // BUSY
+        note("a command waits")
+        found["a command waits"] = {"all, with its greenlet (resident)": each, **found["a command waits"]}
+        self.gate.set()
+        self.settle()
+        bundle = Bundle.of([_FRAME])
+        shared |= set(reach(bundle))
+        while conn._outbox is None or len(conn._outbox) < 100:
+            conn.send(bundle.data, (bundle,))
+        note("its socket is full, and 100 frames wait")
+        return found
+
+
+def look(count: int) -> dict[str, Any]:
+    """Open connections and look at one, at all and at the kernel; bytes, per connection where all are meant.
+
+    `count` is `BUSY` or more. Raises OSError when the process may not have that many descriptors.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    logs.configure("warning", "text")
+    world = World()
+    world.fill(_WARM)
+    shared, kernel = world.containers(), slab()
+    # Blocks that were freed so far would hide what comes: take a MB of each size.
+    ballast: list[object] = [float(number) for number in range(1 << 15)]
+    ballast += [bytes(size - 33) for size in range(48, 513, 16) for _ in range((1 << 20) // size)]
+    before = resident()
+    one, other = world.fill(count, _TICKS)
+    grown = resident() - before
+    kernel = {name: size - kernel[name] for name, size in slab().items()}
+    io, watcher = type(one._read).__mro__[:2]
+    same = set(reach(other)) | set(map(id, vars(world.clients).values()))
+    return {
+        "objects": own(one, same),
+        "containers": {name: (size - shared[name]) / count for name, size in world.containers().items()},
+        "resident": grown / count,
+        "kernel": {name: size / count for name, size in kernel.items()},
+        "states": world.states(one, same),
+        "watcher_struct": io.__basicsize__ - watcher.__basicsize__,
+        "send_buffer": one._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
+    }
+
+
+if __name__ == "__main__":
+    json.dump(look(int(sys.argv[1])), sys.stdout)

@@ -1,0 +1,96 @@
+"""What odinws says of itself, read and made into figures."""
+
+from __future__ import annotations
+
+import math
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from bench.scrape import Scrape, bound_ms, fetch, figures, read, within
+from odinws.board import Board
+from odinws.metrics import exposition
+from odinws.settings import Settings
+
+
+def scraped(stalls: tuple[float, ...] = (), lag_count: int = 0, overflow: int = 0) -> Scrape:
+    """What a real board with such observations is read as."""
+    board = Board()
+    row = board.rows[board.claim()]
+    row.pid = 1
+    for seconds in stalls:
+        row.observe_stall(seconds)
+    row.totals.lag[3] = lag_count
+    row.totals.feed_messages = 100
+    row.totals.feed_overflow = overflow
+    text, _ = exposition(board, Settings())
+    return read(text.decode())
+
+
+def test_the_metrics_of_odinws_are_read() -> None:
+    """The names are those that odinws exposes: a change of them shows here."""
+    scrape = scraped(stalls=(0.0004, 0.004, 0.7), lag_count=5, overflow=3)
+    assert scrape.longest_stall_seconds == pytest.approx(0.7)
+    assert scrape.stall[math.inf] == 3
+    assert scrape.stall[0.001] == 1
+    assert scrape.lag[math.inf] == 5
+    assert scrape.counters == {"feed_messages": 100, "feed_overflow": 3, "feed_gaps": 0, "shed": 0}
+
+
+def test_only_the_window_counts() -> None:
+    """Figures are of what was observed between the two looks."""
+    quick = (0.0004,) * 997
+    found = figures(scraped(stalls=(2.0,)), scraped(stalls=(2.0, *quick, 0.004, 0.04, 0.04), overflow=7))
+    assert found["stall_p99_ms"] == pytest.approx(1.0)
+    assert found["stall_p999_ms"] == pytest.approx(50.0)
+    assert found["stall_longest_ms"] == pytest.approx(50.0), "the two seconds were before"
+    assert found["feed_overflow"] == 7
+    assert found["lag_p99_ms"] is None
+
+
+def test_a_record_is_known_exactly() -> None:
+    """The longest stall of the server's life, if it came in the window, has its own length."""
+    found = figures(scraped(stalls=(0.01,)), scraped(stalls=(0.01, 0.033)))
+    assert found["stall_longest_ms"] == pytest.approx(33.0)
+
+
+def test_a_server_that_says_nothing_has_no_such_figures() -> None:
+    """Peers have no metrics of this kind."""
+    assert set(figures(None, None).values()) == {None}
+
+
+def test_bounds() -> None:
+    """The bound is that of the bucket; nothing observed is None, and above the last is infinity."""
+    buckets = {0.001: 90.0, 0.005: 99.0, math.inf: 100.0}
+    assert bound_ms(buckets, 0.5) == pytest.approx(1.0)
+    assert bound_ms(buckets, 0.99) == pytest.approx(5.0)
+    assert bound_ms(buckets, 1.0) == math.inf
+    assert bound_ms({}, 0.5) is None
+    assert bound_ms(within(buckets, buckets), 0.5) is None
+
+
+def _answering(status: int) -> HTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"ws_feed_messages_total 4\n")
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    return server
+
+
+def test_fetching() -> None:
+    """The answer is read; any status but 200 is an error."""
+    server = _answering(200)
+    assert fetch(server.server_port, "/metrics").counters["feed_messages"] == 4
+    server.server_close()
+    server = _answering(503)
+    with pytest.raises(OSError, match="503"):
+        fetch(server.server_port, "/metrics")
+    server.server_close()
