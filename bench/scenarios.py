@@ -172,7 +172,7 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
         replace(
             _PEAK,
             name="beyond",
-            what="100,000 connections, 5 messages/s in bursts of ten, 6 workers; 4,000 more join, up to 1,500/s",
+            what="100,000 connections, 5 messages/s in bursts of ten, 6 workers; 4,000 join in the window",
             connections=100_000,
             bursts_per_second=0.5,
             workers=6,

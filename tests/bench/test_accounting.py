@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,12 @@ def test_wrong_numbers_are_found(tmp_path: Path, old: bytes) -> None:
 
 def test_a_stalled_client_is_accounted_for_when_it_reads_again(tmp_path: Path) -> None:
     """What lay in the kernel when the server closed is read at the end, close code and all."""
+    go = threading.Event()
 
     def script(peer: Peer) -> None:
         peer.read()
         peer.text(ACK)
+        assert go.wait(SECONDS)
         for frame in (*TEXTS[:2], gap(3, 4), TEXTS[4], SLOW_CLOSE):
             peer.send(frame)
         peer.close()
@@ -125,6 +128,7 @@ def test_a_stalled_client_is_accounted_for_when_it_reads_again(tmp_path: Path) -
     with ScriptedServer(script) as server, Clients(server.port, NUMBERED, load, tmp_path) as clients:
         clients.wait_ready(SECONDS)
         clients.begin()
+        go.set()
         assert clients.wait_drained(0.3, SECONDS)
         assert clients.end()["stalled_closed"] == 0, "it does not look before it reads"
         clients.quiet()

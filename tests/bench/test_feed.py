@@ -166,6 +166,7 @@ def test_a_stream_that_does_not_have_all_is_an_error() -> None:
 def test_whole_texts_are_published_without_a_word_back() -> None:
     """A nats-server that is the server itself has no stream; its pings are answered all the same."""
     with _FakeNats() as nats, closing(NatsTarget(nats.port, True, SECONDS)) as target:
+        target.send(target.pack(TWO[:1]))
         target.settle()
         while not nats.answered_ping.is_set():
             target.send(target.pack(TWO[:1]))
