@@ -1,4 +1,4 @@
-"""`python -m bench`: run, smoke, show, list."""
+"""`python -m bench`: run, smoke, show, list, footprint."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bench.arms import ARMS, REFERENCE, choose
 from bench.arms.base import Arm
 from bench.build import BENCH, MissingError
 from bench.client.driver import open_files_limit
+from bench.footprint import footprint
 from bench.plan import plan
 from bench.scenarios import SCENARIOS, SMOKE, Scenario
 from bench.summary import faults, rows
@@ -176,6 +177,9 @@ def _smoke(arm: Arm) -> list[str]:
         return list(result["reasons"])
     found = [f"{count} {kind}" for kind, count in faults(result).items()]
     return found if result["final"]["delivered"] else [*found, "nothing was delivered"]
+
+
+main.add_command(footprint)
 
 
 def _silent(_: str) -> None:
