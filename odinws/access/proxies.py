@@ -1,0 +1,113 @@
+"""Who the client is when proxies stand before the server. Pure.
+
+Each proxy appends to `X-Forwarded-For` the address that it was called from. What a trusted proxy wrote is
+true; what stood there before it is its caller's word. So the header is read from the right, for as long as
+the addresses are trusted proxies: the first that is none is the client.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
+
+Address = IPv4Address | IPv6Address
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+MAX_HOPS = 16
+
+_MAX_CHARACTERS = 64  # of an address with its port
+_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
+
+
+class Resolved(NamedTuple):
+    """What the header came to.
+
+    Attributes:
+        address: of the client, else of the last proxy that could be believed.
+        certain: whether it is the client's: False if the other end is not believed but says that it
+            forwards, or if the proxy that was believed last named nobody.
+    """
+
+    address: str
+    certain: bool
+
+
+def parse_networks(text: str) -> Networks:
+    """Read comma-separated networks or addresses (`10.0.0.0/8, ::1`).
+
+    Raises:
+        ValueError: one is none, or has bits behind its prefix; the text names it.
+    """
+    networks = []
+    for part in (part.strip() for part in text.split(",")):
+        if not part:
+            continue
+        try:
+            network = ip_network(part)
+        except ValueError as error:
+            raise ValueError(f"{part!r} is no network: {error}") from None
+        if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
+            raise ValueError(f"{part!r} is a network of IPv4: write it as one")
+        networks.append(network)
+    return tuple(networks)
+
+
+def parse_address(text: str) -> Address | None:
+    """An address as it compares: IPv4 in IPv6 as IPv4, without the zone of a link. None if it is none."""
+    if len(text) > _MAX_CHARACTERS:
+        return None
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def client_address(peer: str, x_forwarded_for: str | None, trusted: Networks) -> str:
+    """The client's address, in its shortest form; see `resolve`."""
+    return resolve(peer, x_forwarded_for, trusted).address
+
+
+def resolve(peer: str, x_forwarded_for: str | None, trusted: Networks) -> Resolved:
+    """Walk from the peer towards the client.
+
+    Args:
+        peer: address of the other end of the socket; what is no address is given back as it is.
+        x_forwarded_for: the header, several joined with commas; None: absent.
+        trusted: the proxies that are believed.
+
+    Returns:
+        The first address that is no trusted proxy. If all are, the one farthest from here. An entry that is
+        no address ends the walk, as do 16 proxies: the last one believed is given, and `certain` is False.
+    """
+    address = parse_address(peer)
+    if address is None:
+        return Resolved(peer, False)
+    if x_forwarded_for is None:
+        return Resolved(str(address), True)
+    if not _is_in(address, trusted):
+        return Resolved(str(address), False)
+    parts = x_forwarded_for.rsplit(",", MAX_HOPS)
+    unread = parts.pop(0) if len(parts) > MAX_HOPS else None
+    for part in reversed(parts):
+        entry = _entry(part)
+        if entry is None:
+            return Resolved(str(address), False)
+        address = entry
+        if not _is_in(address, trusted):
+            return Resolved(str(address), True)
+    return Resolved(str(address), unread is None)
+
+
+def _entry(part: str) -> Address | None:
+    """The address of an entry, which may have a port and quotes."""
+    text = part.strip(" \t").strip('"')
+    if "%" in text:  # a zone may hold anything
+        return None
+    match = _WITH_PORT.fullmatch(text)
+    return parse_address((match[1] or match[2]) if match else text)
+
+
+def _is_in(address: Address, networks: Networks) -> bool:
+    return any(address in network for network in networks)

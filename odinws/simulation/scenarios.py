@@ -1,0 +1,69 @@
+"""What is run on the model, and what was observed of the predecessor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from odinws.guard import Limits
+from odinws.simulation.model import (
+    CLEAN,
+    LOOPING,
+    Costs,
+    Guarded,
+    Hog,
+    Load,
+    Policy,
+    Predecessor,
+    Row,
+    Trace,
+    run,
+)
+
+# The lowest that gives the seven rows, and later no sample that breaks the rhythm of 30 s or 10 s.
+SEED: Final = 86
+SETTLED_SECONDS: Final = 120  # by then all clients have come, the hog is gone, and who came back is in
+HOG: Final = Hog(start=20, end=80, percent=80)
+LIMITS: Final = Limits(max_connections=7000, max_greenlets=20_000, workers=4)
+
+# The load test of 25 October 2025 against the predecessor.
+OBSERVED: Final = (
+    Row(10, 990, 990, 0, 24.7),
+    Row(20, 1990, 1990, 0, 47.5),
+    Row(30, 3000, 2040, 950, 17.0),
+    Row(40, 4000, 2490, 1500, 17.7),
+    Row(50, 4990, 3490, 1500, 71.2),
+    Row(60, 5990, 3540, 2450, 20.3),
+    Row(70, 6981, 3980, 3000, 20.3),
+)
+
+
+def predecessor(hold_seconds: float = 15.0) -> Predecessor:
+    """As it was, but for how long a sample is held."""
+    return Predecessor(hold_seconds)
+
+
+def guarded() -> Guarded:
+    """Ours, with its defaults, in four workers."""
+    return Guarded(LIMITS)
+
+
+def ramp(costs: Costs, seconds: int, *, retries: bool = False, hog: Hog | None = None) -> Load:
+    """7,000 clients, 100 a second."""
+    return Load(costs, seconds, retries=retries, hog=hog)
+
+
+def _run(make: Callable[[], Policy], load: Load, seed: int) -> Trace:
+    return run(make(), load, seed)
+
+
+SCENARIOS: Final[dict[str, Callable[[int], Trace]]] = {
+    "predecessor": partial(_run, predecessor, ramp(LOOPING, 250)),
+    "predecessor, held 5 s": partial(_run, partial(predecessor, 5.0), ramp(LOOPING, 250)),
+    "predecessor, clean feed": partial(_run, predecessor, ramp(CLEAN, 250)),
+    "predecessor, clean feed, hog": partial(_run, predecessor, ramp(CLEAN, 250, hog=HOG)),
+    "ours": partial(_run, guarded, ramp(CLEAN, 250, retries=True)),
+    "ours, looping feed": partial(_run, guarded, ramp(LOOPING, 600, retries=True)),
+    "ours, hog": partial(_run, guarded, ramp(CLEAN, 250, retries=True, hog=HOG)),
+}
