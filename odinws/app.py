@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from odinws.routes import routes
+from odinws.routes import echo, routes
 from odinws.services import Services
 
 EXTENSION = "odinws"
@@ -15,4 +15,6 @@ def create_app(services: Services) -> Flask:
     app = Flask("odinws", static_folder=None)
     app.extensions[EXTENSION] = services
     app.register_blueprint(routes)
+    if services.settings.test_echo:
+        app.add_url_rule("/echo", view_func=echo, websocket=True)
     return app

@@ -78,13 +78,16 @@ class Clients:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, descriptor: int, peer: str, deflate: int) -> Connection:
+    def open(
+        self, descriptor: int, peer: str, deflate: int, kind: type[Connection] = Connection
+    ) -> Connection:
         """Make a connection of an upgraded socket whose slot is already taken on the board.
 
         Args:
             descriptor: of a TCP or Unix socket; the connection owns it from here on.
             peer: the client's address, for logs.
             deflate: the window agreed for compression, in bits; 0: none.
+            kind: what the connection does with what it hears.
         """
         sock = socket._socket.socket(fileno=descriptor)  # type: ignore[attr-defined]
         sock.setblocking(False)
@@ -96,7 +99,7 @@ class Clients:
                 limit_ms = int(1000 * max(self.idle_seconds, self.outbox_seconds + self.close_seconds))
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
         self._born += 1
-        conn = Connection(self, f"{self._names}-{self._born:x}", sock, peer, deflate)
+        conn = kind(self, f"{self._names}-{self._born:x}", sock, peer, deflate)
         self._open.add(conn)
         self._ended.clear()
         self._strategy.add(conn)

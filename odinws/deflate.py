@@ -13,10 +13,13 @@ from odinws.closing import CloseReason
 from odinws.errors import FrameError
 
 _TAIL = b"\x00\x00\xff\xff"  # taken from the end of each message, and put back (7.2.1, 7.2.2)
+_LAST_BLOCK = b"\x01\x00\x00\xff\xff"  # stored, empty (RFC 1951 section 3.2.4)
 _NAME = "permessage-deflate"
 _MAX_BITS = 15
 _MIN_BITS = 9  # zlib has no window of 8 bits
 _LEVEL = 6
+_WINDOW_BYTES = 1 << _MAX_BITS
+_MAX_STREAMS = 32  # of one message, each to its last block; clients send one and do not end it
 _BITS = {str(bits): bits for bits in range(8, _MAX_BITS + 1)}  # no leading zeroes (7.1.2)
 
 
@@ -98,14 +101,31 @@ class Deflater:
 def inflate(payload: bytes, max_bytes: int) -> bytes:
     """What a client's compressed message says.
 
+    Blocks may follow one that is marked as the last, and refer to what was before it (7.2.1).
+
     Raises:
-        FrameError: it is more than `max_bytes` (nothing beyond that is inflated), or no deflate stream.
+        FrameError: it is more than `max_bytes` (nothing beyond that is inflated), no deflate stream, cut off,
+            or more than `_MAX_STREAMS` of them.
     """
-    inflater = zlib.decompressobj(-_MAX_BITS)
+    message, rest, streams = b"", payload, 0
     try:
-        message = inflater.decompress(payload + _TAIL, max_bytes + 1)
+        while rest:
+            streams += 1
+            if streams > _MAX_STREAMS:
+                raise FrameError(
+                    CloseReason.BAD_TEXT, f"more than {_MAX_STREAMS} deflate streams in a message"
+                )
+            inflater = zlib.decompressobj(-_MAX_BITS, zdict=message[-_WINDOW_BYTES:])
+            message += inflater.decompress(rest, max_bytes - len(message) + 1)
+            if len(message) > max_bytes:
+                raise FrameError(CloseReason.TOO_BIG, f"message above {max_bytes} bytes")
+            if not inflater.eof:
+                # What is whole comes to its end here and says nothing more. What was cut off in a stored
+                # block takes this for its data, in a code for the rest of it.
+                more = inflater.decompress(_TAIL + _LAST_BLOCK, 1)
+                if more or inflater.unused_data or not inflater.eof:
+                    raise FrameError(CloseReason.BAD_TEXT, "compressed message is cut off")
+            rest = inflater.unused_data
     except zlib.error as error:
         raise FrameError(CloseReason.BAD_TEXT, f"not a deflate stream: {error}") from None
-    if len(message) > max_bytes:
-        raise FrameError(CloseReason.TOO_BIG, f"message above {max_bytes} bytes")
     return message

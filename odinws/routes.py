@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,19 @@ def _services() -> Services:
 
 @routes.route("/ws", websocket=True)
 def websocket() -> Response:
-    """Admit, shake hands, hand the socket over. What is returned after that goes nowhere."""
+    """The way in."""
     services = _services()
+    return _enter(services, services.open)
+
+
+def echo() -> Response:
+    """The way into `/echo`, a route only of a server under test (WS_TEST_ECHO)."""
+    services = _services()
+    return _enter(services, services.open_echo)
+
+
+def _enter(services: Services, take: Callable[[int, bytes, str, int], None]) -> Response:
+    """Admit, shake hands, hand the socket over. What is returned after that goes nowhere."""
     verdict = services.admit()
     if isinstance(verdict, Refuse):
         response = _error(verdict.status, verdict.reason, verdict.message)
@@ -56,7 +68,7 @@ def websocket() -> Response:
     except BaseException:  # the slot is given back whatever ends the request, also a kill
         services.give_back()
         raise
-    services.open(upgraded.descriptor, upgraded.early, request.remote_addr or "", agreement.bits)
+    take(upgraded.descriptor, upgraded.early, request.remote_addr or "", agreement.bits)
     return Response(status=HTTPStatus.SWITCHING_PROTOCOLS)
 
 

@@ -22,6 +22,7 @@ from odinws.clients import Clients
 from odinws.closing import CloseReason
 from odinws.commands import Commands
 from odinws.connection import Connection
+from odinws.echo import Echo
 from odinws.feed.nats import NatsFeed
 from odinws.hub import Hub
 from odinws.load import Sensor, StallWatch
@@ -128,6 +129,10 @@ class Services:
         conn = self.clients.open(descriptor, peer, deflate)
         conn.reply(self.welcome(conn))
         conn.start(early)
+
+    def open_echo(self, descriptor: int, early: bytes, peer: str, deflate: int) -> None:
+        """As `open`, but the connection is not greeted and echoes what it hears."""
+        self.clients.open(descriptor, peer, deflate, Echo).start(early)
 
     def welcome(self, conn: Connection) -> bytes:
         """The welcome frame of a connection."""

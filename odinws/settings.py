@@ -153,6 +153,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=100, le=10_000_000, description="messages that may wait between feed and hub")
     ] = field(name="WS_FEED_BACKLOG", default=20_000)
 
+    test_echo: Annotated[
+        bool, Meta(description="add /echo, which echoes what it hears, for a conformance suite")
+    ] = field(name="WS_TEST_ECHO", default=False)
+
     stream_name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="JetStream stream")] = (
         field(name="JS_STREAM_NAME", default="ODIN_TOKENS")
     )

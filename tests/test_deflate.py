@@ -184,6 +184,47 @@ def test_the_examples_of_the_rfc(payload: bytes) -> None:
     assert inflate(payload, 5) == b"Hello"
 
 
+@given(parts=st.lists(payloads, min_size=1, max_size=8))
+def test_blocks_after_a_last_one(parts: list[bytes]) -> None:
+    """Blocks may follow one that is marked as the last (7.2.1), and refer to what is before it."""
+    stream, said = b"", b""
+    for part in parts:
+        compressor = zlib.compressobj(6, zlib.DEFLATED, -15, zdict=said[-(1 << 15) :])
+        stream += compressor.compress(part) + compressor.flush()
+        said += part
+    assert inflate(stream, len(said)) == said
+    assert inflate(stream + b"\x00", len(said)) == said
+
+
+def test_last_blocks_are_bounded() -> None:
+    """Each stream costs a copy of what follows it, so a message has at most 32."""
+    end = b"\x03\x00"  # an empty last block
+    assert inflate(end * 32, 0) == b""
+    assert refused(end * 33) is CloseReason.BAD_TEXT
+
+
+@given(
+    payload=st.text(min_size=1, max_size=300).map(str.encode) | st.binary(min_size=1, max_size=300),
+    level=st.integers(0, 9),
+    keep=st.floats(0, 1, exclude_max=True),
+)
+def test_what_is_cut_off(payload: bytes, level: int, keep: float) -> None:
+    """A message without its last bytes is refused, whatever kind of block they were of."""
+    compressor = zlib.compressobj(level, zlib.DEFLATED, -15)
+    small = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    cut = small[: max(1, int(len(small) * keep))]
+    if cut not in (small, b"\x00"):  # one byte of a stored block is an empty message
+        assert refused(cut) is CloseReason.BAD_TEXT
+
+
+@pytest.mark.parametrize("missing", range(1, 12))
+def test_a_stored_block_that_is_cut_off(missing: int) -> None:
+    """The tail is not taken for its data, also where it would just fill it."""
+    stored = b"\x00\x10\x00\xef\xff" + bytes(16) + b"\x00"
+    assert inflate(stored, 16) == bytes(16)
+    assert refused(stored[: -1 - missing]) is CloseReason.BAD_TEXT
+
+
 def test_empty_messages() -> None:
     """An empty message is one byte (7.2.3.6), or none."""
     assert inflate(b"\x00", 0) == b""

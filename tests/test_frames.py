@@ -4,7 +4,6 @@ Where it differs from wsproto on purpose:
 
 - stricter: a message is bounded in bytes and in fragments; wsproto has no bound;
 - looser: close code 1014 (bad gateway, in the IANA registry) is taken; wsproto does not know it;
-- later: text that is not UTF-8 is refused when its message is whole; by wsproto at the first bad byte;
 - earlier: what the first two bytes tell (no mask, a reserved bit, a fragment out of order) is refused with
   them; wsproto waits for the length, or for a byte of the payload.
 """
@@ -25,11 +24,12 @@ from odinws import frames
 from odinws.closing import CloseReason
 from odinws.deflate import Deflater
 from odinws.errors import FrameError
-from odinws.frames import MAX_FRAGMENTS, FrameReader, Message, Opcode
+from odinws.frames import BYTES_PER_FRAGMENT, MIN_FRAGMENTS, FrameReader, Message, Opcode
 from tests import wire
 from tests.fakes import pieces
 
 MAX_BYTES = 1 << 17
+MAX_FRAGMENTS = MAX_BYTES // BYTES_PER_FRAGMENT
 EDGES = [0, 1, 124, 125, 126, 127, 128, 65534, 65535, 65536, 65537]
 
 sizes = st.one_of(st.integers(0, 300), st.sampled_from(EDGES))
@@ -318,6 +318,18 @@ def test_text_is_utf8(payload: bytes) -> None:
     assert read(wire.frame(wire.BINARY, payload)) == [Message(Opcode.BINARY, payload)]
 
 
+@pytest.mark.parametrize("final", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_bad_byte_is_refused_when_it_comes(first: bool, final: bool) -> None:
+    """The rest of the frame is not waited for, nor that of the message; what is good so far is kept."""
+    good, bad = "κόσμε".encode(), b"\xf4\x90"
+    begun = b"" if first else wire.frame(wire.TEXT, good, final=False)
+    frame = wire.frame(wire.TEXT if first else wire.CONTINUATION, good + bad + b"edited", final=final)
+    cut = len(frame) - len(b"edited")
+    assert read((begun + frame)[: len(begun) + cut - 1]) == []
+    assert refused((begun + frame)[: len(begun) + cut]) is CloseReason.BAD_TEXT
+
+
 @given(text=st.text(min_size=1, max_size=50), at=cuts)
 def test_characters_may_be_cut_by_fragments(text: str, at: list[int]) -> None:
     """A fragment may end within a character: UTF-8 is a rule of the message."""
@@ -380,6 +392,23 @@ def test_fragment_bound_is_known_from_the_header(size: int) -> None:
     assert len(read((full + last) * 2)) == 2
     assert read(full + last) == [Message(Opcode.BINARY, b"x" * size * MAX_FRAGMENTS)]
     assert refused(full + more + last[:2]) is CloseReason.TOO_BIG
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "fragments"),
+    [
+        (0, MIN_FRAGMENTS),
+        (MIN_FRAGMENTS * BYTES_PER_FRAGMENT, MIN_FRAGMENTS),
+        ((MIN_FRAGMENTS + 1) * BYTES_PER_FRAGMENT - 1, MIN_FRAGMENTS),
+        ((MIN_FRAGMENTS + 1) * BYTES_PER_FRAGMENT, MIN_FRAGMENTS + 1),
+    ],
+)
+def test_fragment_bound_grows_with_that_in_bytes(max_bytes: int, fragments: int) -> None:
+    """A long message may come in more pieces, a short one never in fewer than `MIN_FRAGMENTS`."""
+    begin = wire.frame(wire.BINARY, b"", final=False)
+    more = wire.frame(wire.CONTINUATION, b"", final=False)
+    read(begin + more * (fragments - 1), max_bytes=max_bytes)
+    assert refused(begin + more * fragments, max_bytes=max_bytes) is CloseReason.TOO_BIG
 
 
 def test_fragment_bound_is_one_of_a_message() -> None:
@@ -445,7 +474,7 @@ def test_control_frames_are_not_compressed(opcode: int) -> None:
 def test_the_bit_stands_on_the_first_fragment_alone(final: bool) -> None:
     """On a continuation it is refused, of a compressed message and of a plain one (RFC 7692 6.1)."""
     for reserved in (0, 4):
-        begun = wire.frame(wire.TEXT, SMALL[:4], reserved=reserved, final=False)
+        begun = wire.frame(wire.BINARY, SMALL[:4], reserved=reserved, final=False)
         bad = wire.frame(wire.CONTINUATION, SMALL[4:], reserved=4, final=final)
         assert refused(begun + bad, deflate=True) is CloseReason.PROTOCOL
 
@@ -568,7 +597,7 @@ def oracle(stream: bytes) -> tuple[list[Message], Verdict, Oracle]:
     return heard, None, side
 
 
-def ours(stream: bytes) -> tuple[list[Message], Verdict, FrameReader]:
+def ours(stream: bytes) -> tuple[list[Message], Verdict]:
     """What we make of it, up to the first close frame, as a connection does."""
     reader = FrameReader(MAX_BYTES)
     heard: list[Message] = []
@@ -581,8 +610,8 @@ def ours(stream: bytes) -> tuple[list[Message], Verdict, FrameReader]:
     except FrameError as error:
         if heard and heard[-1].opcode is Opcode.CLOSE:
             heard.pop()
-        return heard, error.reason.code, reader
-    return heard, None, reader
+        return heard, error.reason.code
+    return heard, None
 
 
 @st.composite
@@ -612,11 +641,7 @@ def dubious_frames(draw: st.DrawFn) -> bytes:
 def agree(stream: bytes) -> None:
     """Both hear the same and refuse for the same reason, but for what the head of this file lists."""
     theirs, their_verdict, side = oracle(stream)
-    heard, verdict, reader = ours(stream)
-    if their_verdict == CloseReason.BAD_TEXT.code:  # later: we may hear more, but nothing of that text
-        assert heard[: len(theirs)] == theirs
-        assert verdict is not None or not reader.at_rest
-        return
+    heard, verdict = ours(stream)
     if verdict == CloseReason.TOO_BIG.code:  # stricter: they wait for the payload
         assert (theirs, their_verdict) == (heard, None)
         return

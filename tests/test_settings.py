@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "WS_CLOSE_SECONDS": 3.0,
     "WS_STOP_SECONDS": 2.0,
     "WS_FEED_BACKLOG": 20_000,
+    "WS_TEST_ECHO": False,
     "JS_STREAM_NAME": "ODIN_TOKENS",
     "JS_STREAM_MAX_AGE": 3600.0,
     "JS_STREAM_MAX_MSGS": 1_000_000,

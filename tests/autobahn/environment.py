@@ -1,0 +1,120 @@
+"""A Python 2.7 environment with the suite, made once and kept in the user's cache directory.
+
+Python 2.7 is looked for on PATH, then among pyenv's versions; if there is none and pyenv is there, pyenv
+builds one, which takes minutes. `virtualenv` makes the environment: it is the last release that still can.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+REQUIREMENTS = Path(__file__).parents[2] / "conf/requirements-autobahn.txt"
+VIRTUALENV = ("virtualenv==20.21.1", "distlib==0.4.4", "filelock==3.32.7", "platformdirs==3.11.0")
+VERSION = "2.7.18"
+_STEP_SECONDS = 600.0
+_BUILD_SECONDS = 1800.0
+_CHECK = "import sys, ssl, zlib; sys.exit(sys.version_info[:2] != (2, 7))"
+
+
+class EnvironmentMissingError(Exception):
+    """The environment can't be made; says what is missing, or what a step wrote."""
+
+
+def wstest(cache: Path | None = None) -> Path:
+    """The suite's program, in an environment that is made if it is not there.
+
+    Args:
+        cache: directory that keeps it; None: that of the user. One process at a time makes it.
+
+    Raises:
+        EnvironmentMissingError: there is no Python 2.7, or a step failed.
+    """
+    cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "odinws", "autobahn")
+    pins = REQUIREMENTS.read_bytes() + repr(VIRTUALENV).encode()
+    place = cache / hashlib.sha256(pins).hexdigest()[:16]
+    program, complete = place / "env/bin/wstest", place / "complete"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete.exists() or not _is_python_27(place / "env/bin/python"):
+            shutil.rmtree(place, ignore_errors=True)
+            _make(place)
+            complete.touch()
+    return program
+
+
+def _make(place: Path) -> None:
+    python = find_python_27()
+    tool = place / "virtualenv"
+    pip = ("-m", "pip", "--disable-pip-version-check", "--quiet", "install")
+    _step(sys.executable, *pip, "--target", str(tool), *VIRTUALENV)
+    _step(
+        *(sys.executable, "-m", "virtualenv", "--quiet", "--no-periodic-update"),
+        *("--app-data", str(place / "seeds"), "--python", str(python), str(place / "env")),
+        environ={"PYTHONPATH": str(tool)},
+    )
+    _step(str(place / "env/bin/python"), *pip, "--requirement", str(REQUIREMENTS))
+
+
+def find_python_27() -> Path:
+    """A Python 2.7 that works.
+
+    Raises:
+        EnvironmentMissingError: there is none and pyenv can't build one.
+    """
+    for python in _candidates():
+        if _is_python_27(python):
+            return python
+    pyenv = shutil.which("pyenv")
+    if pyenv is None:
+        raise EnvironmentMissingError(
+            "the Autobahn testsuite needs Python 2.7: put python2.7 on PATH, or pyenv, which can build it"
+        )
+    _step(pyenv, "install", "--skip-existing", VERSION, seconds=_BUILD_SECONDS)
+    python = _pyenv_root(pyenv) / f"versions/{VERSION}/bin/python2.7"
+    if not _is_python_27(python):
+        raise EnvironmentMissingError(f"pyenv installed Python {VERSION}, but {python} does not work")
+    return python
+
+
+def _candidates() -> Iterator[Path]:
+    """Where Python 2.7 may be. One on PATH may be a shim of pyenv's that does not work."""
+    if found := shutil.which("python2.7"):
+        yield Path(found)
+    if pyenv := shutil.which("pyenv"):
+        yield from sorted(_pyenv_root(pyenv).glob("versions/2.7*/bin/python2.7"), reverse=True)
+
+
+def _pyenv_root(pyenv: str) -> Path:
+    return Path(_step(pyenv, "root").strip())
+
+
+def _is_python_27(python: Path) -> bool:
+    """Whether it runs, is 2.7, and has what pip needs."""
+    try:
+        return subprocess.run((python, "-c", _CHECK), capture_output=True, timeout=30).returncode == 0
+    except OSError:
+        return False
+
+
+def _step(*command: str, environ: dict[str, str] | None = None, seconds: float = _STEP_SECONDS) -> str:
+    """Run a command; what it wrote."""
+    done = subprocess.run(
+        command,
+        env={**os.environ, **(environ or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+    )
+    if done.returncode:
+        raise EnvironmentMissingError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
+    return done.stdout
