@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE := odinws strategies tests bench locustfiles gunicorn.conf.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench bench-smoke image-check clean
+.PHONY: help run test check format bench autobahn bench-smoke image-check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ format: .venv/all ## rewrite the code in the house style
 
 bench: .venv/all ## what fan-out costs beside peers; SCENARIOS="single burst", ARMS=..., ROUNDS=6
 	$(BIN)/python -m bench run $(SCENARIOS) $(if $(ARMS),--arms $(ARMS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+autobahn: .venv/all ## the Autobahn testsuite against /echo: all of it, or SECTIONS="1-7,10"
+	$(BIN)/python -m tests.autobahn $(if $(SECTIONS),--sections "$(SECTIONS)",--all)
 
 bench-smoke: .venv/all ## every arm that needs only pip starts and delivers
 	$(BIN)/python -m bench smoke

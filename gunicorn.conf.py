@@ -3,6 +3,7 @@
 What a deployment may choose are environment variables, read in `odinws/settings.py`.
 """
 
+import math
 import os
 
 from odinws import logs
@@ -22,7 +23,8 @@ worker_connections = settings.max_connections + 1000
 backlog = 4096
 # A worker that does not yield for this long is killed.
 timeout = 30
-graceful_timeout = int(settings.stop_seconds) + 2
+# More than a worker needs: it says goodbye for `drain_seconds`, waits for `stop_seconds`, and ends.
+graceful_timeout = math.ceil(settings.drain_seconds + settings.stop_seconds) + 4
 # In memory, so that a busy disk can't make a worker look dead.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 # One name for all servers of a user would make them share it.
@@ -30,6 +32,7 @@ control_socket_disable = True
 logconfig_dict = logs.config(settings.log_level, settings.log_format)
 
 on_starting = deployment.on_starting
+on_reload = deployment.on_reload
 when_ready = deployment.when_ready
 pre_fork = deployment.pre_fork
 post_fork = deployment.post_fork

@@ -46,7 +46,7 @@ class World:
     def __init__(self) -> None:
         settings, row = Settings.from_environ({}), Row()
         self.strategy: SyncDict[Connection] = SyncDict()
-        self.commands = Commands(settings, self.strategy, row)
+        self.commands = Commands(settings, self.strategy, row, lambda old, _: old)
         self.clients = Clients(settings, self.strategy, row, self._run)
         self.peers = array.array("i")
         self.gate = Event()  # while it is not set, commands wait

@@ -1,13 +1,65 @@
-"""Who may connect now: facts in, a verdict out. Pure."""
+"""The way in: who asks, may they, is there room. One verdict per upgrade request.
+
+draining -> upgrade rates -> origin -> token -> ResourceGuard -> connection slot
+
+What costs least comes first. `ResourceGuard` is the name under which users know the guard in the log.
+"""
 
 from __future__ import annotations
 
+import math
+import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import structlog
+
+from odinws import load, logs
+from odinws.access import configured, credentials
+from odinws.access.errors import AccessError, forbidden
+from odinws.access.origin import Origins
+from odinws.access.proxies import client_address, parse_address, parse_networks
+from odinws.access.rates import Limit, Rates
+from odinws.access.tokens import OPEN, Identity
+from odinws.board import Board, Row
+from odinws.guard import Decision, Guard, Limits, State
+from odinws.settings import Settings
+
+_DRAIN_RETRY_SECONDS = (1, 3)
+
+log = structlog.get_logger("odinws.admission")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an upgrade request brings; headers that are absent are None.
+
+    Attributes:
+        peer: address of the other end of the socket.
+        query: of the URL, still encoded.
+    """
+
+    peer: str
+    forwarded_for: str | None = None
+    origin: str | None = None
+    authorization: str | None = None
+    protocols: str | None = None
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """The upgrade may go on."""
+    """The upgrade may go on: a connection slot is taken.
+
+    Attributes:
+        address: of the client, for logs.
+        subprotocol: for the answer; None: it names none.
+    """
+
+    identity: Identity
+    address: str
+    subprotocol: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,39 +69,173 @@ class Refuse:
     Attributes:
         status: HTTP status.
         reason: label of the counter, one of `board.REFUSALS`.
-        message: for people.
-        retry_after_seconds: when to come back, at least 1.
+        message: for people; nothing of a token.
+        retry_after_seconds: when to come back, at least 1; None: the same request will be refused again.
+        headers: that the answer must carry besides.
     """
 
     status: int
     reason: str
     message: str
-    retry_after_seconds: int
+    retry_after_seconds: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Verdict = Admit | Refuse
 
-_CAPACITY_RETRY_SECONDS = (5, 15)
-_DRAIN_RETRY_SECONDS = (1, 3)
 
-
-def decide(*, accepting: bool, has_room: bool, limit: int, spread: float) -> Verdict:
-    """Decide on one upgrade.
+class Admission:
+    """Decides for one worker on figures of the whole server.
 
     Args:
-        accepting: whether the worker takes new connections.
-        has_room: whether a connection slot could be taken.
-        limit: slots of the whole server, for the message.
-        spread: 0 to 1; where in its range `Retry-After` falls, so that clients do not come back at once.
+        settings: of the server.
+        board: of the server.
+        row: of this worker.
+        clock: monotonic seconds.
+        now: seconds since 1970.
+        draw: 0 to 1 at random.
+
+    Attributes:
+        going_away: the server leaves, and refuses all.
+
+    Raises:
+        KeysError: a key can't be used.
     """
-    if not accepting:
-        return Refuse(503, "draining", "server is going away", _between(_DRAIN_RETRY_SECONDS, spread))
-    if not has_room:
-        message = f"server holds its {limit} connections"
-        return Refuse(503, "capacity", message, _between(_CAPACITY_RETRY_SECONDS, spread))
-    return Admit()
+
+    def __init__(
+        self,
+        settings: Settings,
+        board: Board,
+        row: Row,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.going_away = False
+        self._settings = settings
+        self._board = board
+        self._row = row
+        self._clock = clock
+        self._now = now
+        self._draw = draw
+        self._guard = Guard(limits(settings))
+        self._origins = Origins.parse(settings.origins)
+        self._trusted = parse_networks(settings.trusted_proxies)
+        self._tokens = configured.tokens(settings, now())
+        self._rates = Rates(
+            _limit(settings.upgrade_rate, settings.upgrade_burst, settings.workers),
+            None,
+            exempt_loopback=settings.upgrade_exempt_loopback,
+        )
+        self._server_rate = _limit(settings.server_upgrade_rate, settings.server_upgrade_burst)
+        self._seldom = logs.Seldom()
+
+    @property
+    def state(self) -> State:
+        """What the guard saw last, as health shows it."""
+        return self._guard.state
+
+    def observe(self) -> None:
+        """Look at what the server uses; with every sample."""
+        self._guard.observe(load.measure(self._board, self._settings), self._clock())
+
+    def enter(self, asked: Asked) -> Verdict:
+        """Decide on a client. With `Admit` a connection slot is taken: fill it, or give it back."""
+        address = client_address(asked.peer, asked.forwarded_for, self._trusted)
+        verdict = self._decide(asked, address)
+        if isinstance(verdict, Refuse):
+            self._row.refused_by(verdict.reason)
+        return verdict
+
+    def refresh(self, old: Identity, token: str) -> Identity:
+        """The identity of an open connection that brings another token.
+
+        Raises:
+            AccessError: the token is no good, or of somebody else, or nobody is asked for one here.
+        """
+        if self._tokens is None:
+            raise forbidden("this server asks nobody for a token")
+        return self._tokens.refresh(old, token, self._now())
+
+    def _decide(self, asked: Asked, address: str) -> Verdict:
+        if self.going_away:
+            low, high = _DRAIN_RETRY_SECONDS
+            wait = low + round((high - low) * self._draw())
+            return Refuse(503, "draining", "server is going away", wait)
+        wait_seconds = self._rate(address)
+        if wait_seconds:
+            message = "too many upgrades in a short time"
+            self._say("rate", "too many upgrades", address=address)
+            return Refuse(429, "rate", message, math.ceil(wait_seconds * (1 + self._draw())))
+        if not self._origins.allow(asked.origin, without=not self._settings.origin_required):
+            self._say("origin", "origin refused", address=address, origin=(asked.origin or "")[:100])
+            return Refuse(403, "origin", "this origin may not connect; WS_ORIGINS lists those that may")
+        try:
+            found = credentials.find(asked.authorization, asked.protocols, asked.query)
+            identity = OPEN if self._tokens is None else self._tokens.identify(found.token, self._now())
+        except AccessError as error:
+            self._say(error.reason.label, "client refused", address=address, problem=error.message)
+            return Refuse(error.status, error.reason.label, error.message, headers=error.headers)
+        decision = self._take_slot()
+        if decision.admitted:
+            return Admit(identity, address, found.subprotocol)
+        return Refuse(503, decision.reason, decision.text, decision.retry_after_seconds)
+
+    def _rate(self, address: str) -> float:
+        """Seconds to wait; 0: now."""
+        now = self._clock()
+        wait = self._rates.admit(address, now)
+        if wait or self._server_rate is None:
+            return wait
+        parsed = parse_address(address)
+        if self._settings.upgrade_exempt_loopback and parsed is not None and parsed.is_loopback:
+            return 0.0
+        return self._board.spend_upgrade(self._server_rate, now)
+
+    def _take_slot(self) -> Decision:
+        guard, limit = self._guard, self._settings.max_connections
+        connections = self._board.connections()
+        decision = guard.decide(connections, self._clock(), self._draw())
+        if decision.admitted and not self._board.reserve(self._row, limit):
+            decision = guard.full(limit, self._draw())
+        if not decision.reason:
+            return decision
+        message = "Connection rejected by ResourceGuard"
+        if decision.admitted:
+            self._row.would_refuse(decision.reason)
+            message = "Connection would be rejected by ResourceGuard"
+        self._say(
+            f"{decision.reason} {decision.admitted}",
+            message,
+            current_connections=connections,
+            max_connections=limit,
+            reason=decision.text,
+        )
+        return decision
+
+    def _say(self, kind: str, message: str, **facts: object) -> None:
+        """Log a refusal, at most once a second of each kind, and how many were not logged since."""
+        more = self._seldom.passed_over(kind, self._clock())
+        if more is not None:
+            log.warning(message, **facts, **({"not_logged": more} if more else {}))
 
 
-def _between(bounds: tuple[int, int], spread: float) -> int:
-    low, high = bounds
-    return low + round((high - low) * spread)
+def limits(settings: Settings) -> Limits:
+    """What the guard goes by."""
+    return Limits(
+        max_connections=settings.max_connections,
+        max_greenlets=settings.max_greenlets,
+        cpu_percent=settings.cpu_reject_threshold,
+        memory_percent=settings.memory_reject_threshold,
+        memory_hard_percent=settings.memory_hard_threshold,
+        hub_lag_ms=settings.hub_lag_threshold_ms,
+        workers=settings.workers,
+        start_rate=settings.admission_start_rate,
+        floor_rate=settings.admission_floor_rate,
+        dry_run=settings.admission_dry_run,
+    )
+
+
+def _limit(rate: float, burst: int, workers: int = 1) -> Limit | None:
+    return Limit(rate, burst).among(workers) if rate else None

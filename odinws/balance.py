@@ -14,12 +14,12 @@ import gevent
 from gevent.baseserver import BaseServer
 
 from odinws.board import Board, Row
+from odinws.load import ALIVE_SECONDS
 
 _SLACK = 8  # connections ahead that are no reason to step aside
 _SLACK_SHARE = 0.01
 _LOOK_SECONDS = 0.005
 _ASIDE_SECONDS = 0.25  # then it takes at least one, whatever the others do
-_ALIVE_SECONDS = 3.0  # a worker whose last sample is older does not count
 
 
 class Balance:
@@ -35,19 +35,23 @@ class Balance:
         self._row = row
         self._servers = servers
         self._aside = False
+        self.descriptors: set[int] = set()  # of clients' sockets that no connection owns
 
-    def entered(self) -> None:
+    def entered(self, descriptor: int) -> None:
         """A client was accepted: count it, and look whether the next is another's."""
         self._row.pending += 1
+        self.descriptors.add(descriptor)
         if not self._aside and self._is_ahead():
             self._aside = True
             for server in self._servers:
                 server.stop_accepting()
             gevent.spawn(self._wait)
 
-    def left(self) -> None:
-        """Its last request is done: it is gone, or has become a connection, which is counted as such."""
+    def left(self, descriptor: int | None) -> None:
+        """Its last request is done: it is gone, or (None) its socket has become a connection's."""
         self._row.pending -= 1
+        if descriptor is not None:
+            self.descriptors.discard(descriptor)
 
     def _wait(self) -> None:
         until = time.monotonic() + _ASIDE_SECONDS
@@ -63,7 +67,7 @@ class Balance:
         return fewest is not None and _held(self._row) > fewest * (1 + _SLACK_SHARE) + _SLACK
 
     def _fewest_elsewhere(self) -> int | None:
-        since = time.time() - _ALIVE_SECONDS
+        since = time.time() - ALIVE_SECONDS
         return min(
             (
                 _held(row)

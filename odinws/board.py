@@ -22,17 +22,22 @@ from contextlib import contextmanager
 
 import msgspec
 
+from odinws import guard
+from odinws.access.rates import Limit, step
 from odinws.closing import CloseReason
 
 SLOTS = 256
-REFUSALS = ("capacity", "draining", "handshake")
+REFUSALS = (*guard.REASONS, "draining", "rate", "origin", "unauthorised", "forbidden", "handshake")
+DIFFERENCES = ("board", "strategy", "outbox", "wheel", "kernel", "descriptor")  # see reconciliation
 CLOSES = tuple(CloseReason)
 # Upper bounds of histograms; a last bucket has the rest.
 LAG_BOUNDS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1, 5, 10)
 STALL_BOUNDS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _CLOSE_INDEX = {reason: index for index, reason in enumerate(CLOSES)}
+_REFUSAL_INDEX = {reason: index for index, reason in enumerate(REFUSALS)}
 _U64 = ctypes.c_uint64
 _F64 = ctypes.c_double
+_SUM_BYTE, _TURN_BYTE = 0, 1  # of the file, where locks are: of sums over rows, of the one that leaves
 _MARK = struct.Struct("<II")  # of published details: their size, and how often the writer has written
 _MARK_BYTES = _MARK.size
 
@@ -43,6 +48,7 @@ class Totals(ctypes.Structure):
     _fields_ = (
         ("accepted", _U64),  # upgrades that became connections
         ("refused", _U64 * len(REFUSALS)),
+        ("would_refuse", _U64 * len(guard.REASONS)),  # admitted only because it was a dry run
         ("closed", _U64 * len(CLOSES)),
         ("commands", _U64),
         ("command_errors", _U64),
@@ -63,6 +69,9 @@ class Totals(ctypes.Structure):
         ("lag_seconds", _F64),
         ("stalls", _U64 * (len(STALL_BOUNDS_SECONDS) + 1)),  # turns of the event loop by their length
         ("stall_seconds", _F64),
+        ("reconciliations", _U64),
+        ("differences", _U64 * len(DIFFERENCES)),
+        ("rebalanced", _U64),  # connections sent to other workers
     )
 
 
@@ -74,6 +83,7 @@ class Row(ctypes.Structure):
         ("booted", _F64),  # seconds since 1970
         ("beat", _F64),  # seconds since 1970 of the last sample below
         ("accepting", _U64),
+        ("recycling", _U64),  # 1: it leaves, and the arbiter has been asked for another
         ("feed_ready", _U64),
         ("connections", _U64),  # slots taken: open, closing, or being upgraded
         ("pending", _U64),  # clients whose HTTP request is under way, or who may send another
@@ -82,6 +92,9 @@ class Row(ctypes.Structure):
         ("rss_bytes", _U64),
         ("cpu_seconds", _F64),
         ("cpu_cores", _F64),  # smoothed use, in cores
+        ("group_cpu_percent", _F64),  # smoothed use of all in the control group, of its quota; 0: it has none
+        ("group_memory_percent", _F64),  # the same of memory, of this moment
+        ("hub_lag_seconds", _F64),  # longest turn of the event loop in the last seconds
         ("hub_stall_seconds", _F64),  # longest turn of the event loop in the life of the worker
         ("pass_longest_seconds", _F64),
         ("totals", Totals),
@@ -99,6 +112,10 @@ class Row(ctypes.Structure):
     rss_bytes: int
     cpu_seconds: float
     cpu_cores: float
+    group_cpu_percent: float
+    group_memory_percent: float
+    hub_lag_seconds: float
+    recycling: int
     hub_stall_seconds: float
     pass_longest_seconds: float
 
@@ -137,11 +154,26 @@ class Row(ctypes.Structure):
 
     def refused_by(self, reason: str) -> None:
         """Count an upgrade refused for `reason`, one of `REFUSALS`."""
-        self.totals.refused[REFUSALS.index(reason)] += 1
+        self.totals.refused[_REFUSAL_INDEX[reason]] += 1
+
+    def would_refuse(self, reason: str) -> None:
+        """Count an upgrade that only a dry run let in; `reason` is one of `guard.REASONS`."""
+        self.totals.would_refuse[guard.REASONS.index(reason)] += 1
+
+    def differs(self, kind: str, count: int) -> None:
+        """Count differences that a reconciliation found, of one of the `DIFFERENCES`."""
+        self.totals.differences[DIFFERENCES.index(kind)] += count
 
 
 class _Header(ctypes.Structure):
-    _fields_ = (("started", _F64), ("warm", _U64), ("high", _U64))  # high: slots that were ever in use
+    _fields_ = (
+        ("started", _F64),
+        ("warm", _U64),
+        ("high", _U64),  # slots that were ever in use
+        ("stopping", _U64),  # 1: the whole server ends
+        ("reloaded", _F64),  # seconds since 1970 of the last reload
+        ("upgrades_due", _F64),  # of the bucket of all upgrades, see access.rates
+    )
 
 
 def add_totals(into: Totals, more: Totals) -> None:
@@ -184,6 +216,34 @@ class Board:
     def started(self) -> float:
         """When the server started, seconds since 1970."""
         return float(self._header.started)
+
+    def mark_stop(self) -> None:
+        """The whole server ends. The arbiter's call."""
+        self._header.stopping = 1
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the whole server ends."""
+        return bool(self._header.stopping)
+
+    def has_successor(self, row: Row) -> bool:
+        """Whether a worker that is to stay accepts with a feed, beside the one of `row`."""
+        return any(
+            other.pid != row.pid
+            and other.accepting
+            and other.feed_ready
+            and not other.recycling
+            and not self.is_outdated(other)
+            for _, other in self.living()
+        )
+
+    def mark_reload(self) -> None:
+        """All workers forked before this moment are to be replaced. The arbiter's call."""
+        self._header.reloaded = time.time()
+
+    def is_outdated(self, row: Row) -> bool:
+        """Whether a worker was forked before the last reload."""
+        return bool(row.booted < self._header.reloaded)
 
     def claim(self) -> int:
         """Take a free slot for a worker that is about to be forked. The arbiter's call.
@@ -236,6 +296,31 @@ class Board:
             row.connections += 1
             return True
 
+    def spend_upgrade(self, limit: Limit, now: float) -> float:
+        """Count an upgrade against a rate of the whole server, exact over all workers.
+
+        Args:
+            now: monotonic seconds, which all processes of a machine share.
+
+        Returns:
+            0.0, or the seconds to wait; then it was not counted.
+        """
+        with self._exclusive():
+            self._header.upgrades_due, wait = step(self._header.upgrades_due, now, limit)
+        return wait
+
+    def take_turn(self) -> bool:
+        """Whether this process now is the one that leaves; given back by `end_turn`, or with the process."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _TURN_BYTE)
+        except OSError:
+            return False
+        return True
+
+    def end_turn(self) -> None:
+        """Let the next one leave."""
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _TURN_BYTE)
+
     @staticmethod
     def release(row: Row) -> None:
         """Give a connection slot back."""
@@ -284,8 +369,8 @@ class Board:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _SUM_BYTE)
         try:
             yield
         finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _SUM_BYTE)

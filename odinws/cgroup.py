@@ -1,4 +1,4 @@
-"""What the control group of this process may use: version 2, version 1, or no limit."""
+"""What the control group of this process may use, and what it uses: version 2, version 1, or no limit."""
 
 from __future__ import annotations
 
@@ -12,25 +12,61 @@ _UNLIMITED_BYTES = 1 << 60  # version 1 says "no limit" with a number near 2^63
 
 def cpu_cores(root: Path = _ROOT, own: Path = _OWN) -> float | None:
     """The CPU quota in cores, the smallest of this group and those above it; None without one."""
-    quotas = []
+    return min((cores for cores, _ in _quotas(root, own)), default=None)
+
+
+def cpu_used_seconds(root: Path = _ROOT, own: Path = _OWN) -> float | None:
+    """CPU time used by all in the group whose quota is the smallest; None without a quota."""
+    _, folder = min(_quotas(root, own), default=(0.0, None))
+    if folder is None:
+        return None
+    for line in _read(folder / "cpu.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name == "usage_usec" and value.isdecimal():
+            return int(value) / 1e6
+    nanoseconds = _read(folder / "cpuacct.usage").strip()
+    return int(nanoseconds) / 1e9 if nanoseconds.isdecimal() else None
+
+
+def memory_bytes(root: Path = _ROOT, own: Path = _OWN) -> int | None:
+    """The memory limit in bytes, the smallest of this group and those above it; None without one."""
+    return min((limit for limit, _ in _limits(root, own)), default=None)
+
+
+def memory_used_bytes(root: Path = _ROOT, own: Path = _OWN) -> int | None:
+    """Memory used by all in the group whose limit is the smallest; None without a limit.
+
+    Without the pages of files that were not used lately: the kernel drops those before it kills anybody.
+    """
+    _, folder = min(_limits(root, own), default=(0, None))
+    if folder is None:
+        return None
+    text = (_read(folder / "memory.current") or _read(folder / "memory.usage_in_bytes")).strip()
+    if not text.isdecimal():
+        return None
+    droppable = 0
+    for line in _read(folder / "memory.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file") and value.isdecimal():
+            droppable = int(value)  # version 1 has both, and the last one is that of the whole group
+    return max(0, int(text) - droppable)
+
+
+def _quotas(root: Path, own: Path) -> Iterator[tuple[float, Path]]:
     for folder in _folders("cpu", root, own):
         words = _read(folder / "cpu.max").split() or [
             _read(folder / "cpu.cfs_quota_us").strip(),
             _read(folder / "cpu.cfs_period_us").strip(),
         ]
         if len(words) == 2 and words[0].isdecimal() and words[1].isdecimal() and int(words[1]):
-            quotas.append(int(words[0]) / int(words[1]))
-    return min(quotas, default=None)
+            yield int(words[0]) / int(words[1]), folder
 
 
-def memory_bytes(root: Path = _ROOT, own: Path = _OWN) -> int | None:
-    """The memory limit in bytes, the smallest of this group and those above it; None without one."""
-    limits = []
+def _limits(root: Path, own: Path) -> Iterator[tuple[int, Path]]:
     for folder in _folders("memory", root, own):
         text = (_read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes")).strip()
         if text.isdecimal() and 0 < int(text) < _UNLIMITED_BYTES:
-            limits.append(int(text))
-    return min(limits, default=None)
+            yield int(text), folder
 
 
 def _folders(controller: str, root: Path, own: Path) -> Iterator[Path]:

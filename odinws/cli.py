@@ -173,10 +173,10 @@ def _summary(result: PublishResult, asked_rate: float) -> str:
 @cli.command()
 def settings() -> None:
     """Print the settings of the server as a table in Markdown."""
-    from odinws.settings import describe
+    from odinws.settings import Settings, describe
 
     click.echo("| variable | takes | default | what it is |")
     click.echo("|---|---|---|---|")
-    for name, allowed, default, about in describe():
+    for name, allowed, default, about in describe(Settings):
         cells = (f"`{name}`", allowed, default, about)
         click.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

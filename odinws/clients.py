@@ -6,6 +6,8 @@ Leaving the strategy may wait for a lock that a pass holds, so one reaper greenl
 
 from __future__ import annotations
 
+import math
+import random
 import secrets
 import socket
 import time
@@ -16,10 +18,13 @@ import gevent
 import structlog
 from gevent.event import Event
 
+from odinws import closing
+from odinws.access.tokens import OPEN, Identity
 from odinws.board import Board, Row
 from odinws.closing import CloseReason
 from odinws.connection import Connection
 from odinws.outbox import SlowPolicy
+from odinws.sender import Sender
 from odinws.settings import Settings
 from odinws.turns import next_turn
 from odinws.wheel import TimingWheel
@@ -29,6 +34,8 @@ _TICK_SECONDS = 0.25
 _PLACES = 1024  # 256 s; a longer delay comes in several rounds
 _RECEIVE_BYTES = 8 << 10  # per wake-up of one client: 1,300 pings or so, 6 ms
 _REAP_BURST = 64
+_NO_WAIT_SECONDS = 0.001  # closer in time than this, goodbyes go out together
+_RETRY_SPREAD = 4.0  # the latest return, as a multiple of the earliest
 
 log = structlog.get_logger("odinws.clients")
 
@@ -61,11 +68,12 @@ class Clients:
         self.heartbeat_seconds = settings.heartbeat_seconds
         self.idle_seconds = settings.idle_seconds
         self.close_seconds = settings.close_seconds
+        self._first_command_seconds = settings.first_command_seconds or math.inf
         self._send_buffer_bytes = settings.send_buffer_bytes
         self._strategy = strategy
         self._row = row
         self._run_commands = run_commands
-        self._wheel: TimingWheel[Connection] = TimingWheel(_TICK_SECONDS, _PLACES)
+        self._wheel: TimingWheel[Sender] = TimingWheel(_TICK_SECONDS, _PLACES)
         self._leaving: deque[Connection] = deque()
         self._anyone_leaving = Event()
         self._names = secrets.token_hex(4)  # so that ids differ between workers and restarts
@@ -79,7 +87,12 @@ class Clients:
         return len(self._open)
 
     def open(
-        self, descriptor: int, peer: str, deflate: int, kind: type[Connection] = Connection
+        self,
+        descriptor: int,
+        peer: str,
+        deflate: int,
+        identity: Identity = OPEN,
+        kind: type[Connection] = Connection,
     ) -> Connection:
         """Make a connection of an upgraded socket whose slot is already taken on the board.
 
@@ -87,6 +100,7 @@ class Clients:
             descriptor: of a TCP or Unix socket; the connection owns it from here on.
             peer: the client's address, for logs.
             deflate: the window agreed for compression, in bits; 0: none.
+            identity: who the client is.
             kind: what the connection does with what it hears.
         """
         sock = socket._socket.socket(fileno=descriptor)  # type: ignore[attr-defined]
@@ -100,6 +114,7 @@ class Clients:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
         self._born += 1
         conn = kind(self, f"{self._names}-{self._born:x}", sock, peer, deflate)
+        conn.identity = identity
         self._open.add(conn)
         self._ended.clear()
         self._strategy.add(conn)
@@ -123,7 +138,7 @@ class Clients:
         finally:
             self.busy -= 1
 
-    def on_shed(self, conn: Connection, messages: int) -> None:
+    def on_shed(self, conn: Sender, messages: int) -> None:
         """Count what a slow client was not sent but told of."""
         self._row.totals.shed += messages
 
@@ -153,18 +168,56 @@ class Clients:
             seconds=round(self.now - conn.opened, 3),
         )
 
-    def schedule(self, conn: Connection, delay_seconds: float) -> None:
+    def limit(self, conn: Connection) -> tuple[float, CloseReason, str]:
+        """Until when the first command must have come, or another token."""
+        left, reason, text = math.inf, CloseReason.POLICY, "no command came"
+        if not conn.allowance:
+            left = self._first_command_seconds - (self.now - conn.opened)
+        expires_at = conn.identity.expires_at
+        if expires_at is not None and expires_at - time.time() < left:
+            return expires_at - time.time(), CloseReason.UNAUTHORISED, "the token has expired"
+        return left, reason, text
+
+    def schedule(self, conn: Sender, delay_seconds: float) -> None:
         """See `connection.Owner`."""
         self._wheel.schedule(conn, delay_seconds)
 
     # -- the worker's ------------------------------------------------------------------------------
 
-    def close_all(self, reason: CloseReason) -> None:
-        """Say goodbye to every connection."""
-        for index, conn in enumerate(list(self._open)):
-            conn.close(reason)
-            if index % _REAP_BURST == _REAP_BURST - 1:
+    def close_all(self, reason: CloseReason, spread_seconds: float = 0.0) -> None:
+        """Say goodbye to every connection, evenly over a time, in an order drawn at random.
+
+        Each close frame says when its client should come back: drawn at random too, so that those who leave
+        at one time do not return at one time.
+        """
+        started, conns = time.monotonic(), list(self._open)
+        random.shuffle(conns)
+        for index, conn in enumerate(conns):
+            due_at = started + spread_seconds * (index + random.random()) / len(conns)
+            wait_seconds = due_at - time.monotonic()
+            if wait_seconds > _NO_WAIT_SECONDS:
+                gevent.sleep(wait_seconds)
+            elif index % _REAP_BURST == 0:
                 next_turn()
+            self.send_away(conn, reason)
+        for conn in list(self._open):  # who came in meanwhile
+            self.send_away(conn, reason)
+
+    @staticmethod
+    def send_away(conn: Connection, reason: CloseReason) -> bool:
+        """Close with a hint when to come back; False if it is closing already."""
+        least = reason.retry_after_seconds or 0.0
+        return conn.close(reason, closing.with_retry(reason.text, least * random.uniform(1.0, _RETRY_SPREAD)))
+
+    def send_some_away(self, count: int) -> int:
+        """Close some connections, drawn at random, so that they come back to another worker; how many."""
+        candidates = [conn for conn in self._open if not conn.state]
+        chosen = random.sample(candidates, min(count, len(candidates)))
+        return sum(self.send_away(conn, CloseReason.RESTART) for conn in chosen)
+
+    def members(self) -> list[Connection]:
+        """All connections that still have a socket."""
+        return list(self._open)
 
     def wait_closed(self, timeout_seconds: float) -> bool:
         """Wait until no connection is left; False on time-out."""

@@ -45,3 +45,8 @@ class CloseReason(Enum):
         self.code = code
         self.text = text
         self.retry_after_seconds = retry_after_seconds
+
+
+def with_retry(text: str, seconds: float) -> str:
+    """The text of a close frame that says when to come back: `server restarts; retry_after=1.5`."""
+    return f"{text}; retry_after={seconds:.1f}"

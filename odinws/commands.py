@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable
 
 from odinws import frames, protocol
+from odinws.access.errors import AccessError
+from odinws.access.tokens import Identity
 from odinws.board import Row
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
 from odinws.errors import CommandError
-from odinws.protocol import Heartbeat, Rejected, Replay, Subscribe, Unsubscribe
+from odinws.protocol import Authenticate, Heartbeat, Rejected, Replay, Subscribe, Unsubscribe
 from odinws.settings import Settings
 from odinws.turns import next_turn
 from strategies.base import Strategy
@@ -23,17 +25,23 @@ _YIELD_EVERY = 32
 
 
 class Commands:
-    """Carries out the commands of a worker's connections."""
+    """Carries out the commands of a worker's connections.
+
+    Args:
+        refresh: the identity of a connection that brings another token; raises AccessError.
+    """
 
     def __init__(
         self,
         settings: Settings,
         strategy: Strategy[Connection],
         row: Row,
+        refresh: Callable[[Identity, str], Identity],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._strategy = strategy
         self._row = row
+        self._refresh = refresh
         self._clock = clock
         self._max_subscriptions = settings.max_subscriptions
         self._max_errors = settings.max_errors
@@ -65,9 +73,11 @@ class Commands:
                 answer = self._unsubscribe(conn, command)
             elif isinstance(command, Heartbeat):
                 answer = protocol.pong(int(time.time() * 1000))
+            elif isinstance(command, Authenticate):
+                answer = self._authenticate(conn, command)
             else:
                 answer = self._replay(command)
-        except CommandError as error:
+        except (CommandError, AccessError) as error:
             answer = protocol.error(error.code, error.message)
             self._count_error(conn)
         if conn.reply(frames.text(answer)) and conn.errors >= self._max_errors:
@@ -89,11 +99,15 @@ class Commands:
     def _subscribe(self, conn: Connection, command: Subscribe) -> bytes:
         if command.since is not None:
             raise CommandError("UNSUPPORTED", "since is not supported: subscribe without it")
-        _require_some(command.channels)
+        self._check_count(command.channels)
         subscribed: list[str] = []
         rejected: list[Rejected] = []
-        for channel in dict.fromkeys(command.channels):
+        for index, channel in enumerate(dict.fromkeys(command.channels), 1):
+            if index % _YIELD_EVERY == 0:
+                next_turn()
             problem = protocol.check_channel(channel)
+            if problem is None and not conn.identity.permissions.allows(channel):
+                problem = protocol.not_allowed(channel)
             if problem is None and channel not in conn.channels:
                 if len(conn.channels) >= self._max_subscriptions:
                     problem = protocol.too_many(channel, self._max_subscriptions)
@@ -108,15 +122,29 @@ class Commands:
         return protocol.subscription_ack(subscribed, len(conn.channels), rejected)
 
     def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> bytes:
-        _require_some(command.channels)
+        self._check_count(command.channels)
         gone = [c for c in dict.fromkeys(command.channels) if self._strategy.unsubscribe(conn, c)]
         return protocol.unsubscription_ack(gone, len(conn.channels))
+
+    def _authenticate(self, conn: Connection, command: Authenticate) -> bytes:
+        identity = self._refresh(conn.identity, command.token)
+        conn.identify(identity)
+        lost = [channel for channel in conn.channels if not identity.permissions.allows(channel)]
+        for channel in lost:
+            self._strategy.unsubscribe(conn, channel)
+        expires_at = identity.expires_at
+        expires_at_ms = None if expires_at is None else int(expires_at * 1000)
+        return protocol.authenticated(identity.subject, expires_at_ms, lost)
+
+    def _check_count(self, channels: list[str]) -> None:
+        """An answer names each channel: it must not become much larger than the command."""
+        if not channels:
+            raise CommandError("INVALID_FIELD", "expected at least one channel at data.channels")
+        most = 2 * self._max_subscriptions
+        if len(channels) > most:
+            message = f"expected at most {most} channels at data.channels, not {len(channels)}"
+            raise CommandError("INVALID_FIELD", message)
 
     @staticmethod
     def _replay(command: Replay) -> bytes:
         raise CommandError("UNSUPPORTED", f"replay is not supported: {command.channel} is live only")
-
-
-def _require_some(channels: list[str]) -> None:
-    if not channels:
-        raise CommandError("INVALID_FIELD", "expected at least one channel at data.channels")

@@ -12,36 +12,30 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Sequence
-from enum import IntEnum
 from typing import Any
 
 import structlog
 
 from odinws import frames
+from odinws.access.tokens import OPEN, Identity
 from odinws.closing import CloseReason
 from odinws.errors import FrameError
 from odinws.frames import FrameReader, Message, Opcode
-from odinws.outbox import Outbox, SlowPolicy
+from odinws.outbox import Outbox
 from odinws.owner import Owner
 from odinws.packet import Bundle
+from odinws.sender import Sender, State
+
+__all__ = ["Connection", "State"]
 
 log = structlog.get_logger("odinws.connection")
 
-_READ, _WRITE = 1, 2  # libev event masks
+_READ = 1  # libev event mask
 _MAX_COMMANDS_WAITING = 64  # reading pauses above this
 _SLACK_BYTES = 64 << 10  # extra kernel buffer that takes the goodbye of a stalled client
 
 
-class State(IntEnum):
-    """Where a connection is in its life."""
-
-    OPEN = 0
-    CLOSING = 1
-    CLOSED = 2
-
-
-class Connection:
+class Connection(Sender):
     """One WebSocket after its handshake.
 
     Args:
@@ -50,55 +44,38 @@ class Connection:
         sock: a raw, non-blocking socket (not gevent's).
         peer: the client's address, for logs.
         deflate: the window agreed for compression, in bits; 0: none.
+
+    Attributes:
+        identity: who the client is, and what it may have.
+        allowance: when its commands are within their rate again (see commands); 0.0: none came yet.
     """
 
     __slots__ = (
-        "_deaf",
-        "_outbox",
-        "_owner",
         "_read",
         "_reader",
-        "_sock",
-        "_stalled_since",
-        "_write",
         "allowance",
         "channels",
         "commands",
-        "deflate",
-        "due",
         "errors",
         "id",
-        "last_seen",
+        "identity",
         "opened",
         "peer",
-        "place",
-        "ready",
         "reason",
-        "state",
     )
 
     def __init__(self, owner: Owner, conn_id: str, sock: socket.socket, peer: str, deflate: int = 0) -> None:
+        super().__init__(owner, sock, deflate)
         self.id = conn_id
         self.peer = peer
-        self.deflate = deflate
+        self.identity: Identity = OPEN
         self.channels: dict[str, None] = {}  # written by the strategy alone
-        self.state = State.OPEN
         self.reason: CloseReason | None = None
-        self.due: list[Bundle] | None = None  # of the pass under way, see hub
         self.commands: deque[bytes] | None = None  # not None: a greenlet works on them
         self.errors = 0
-        self.allowance = 0.0  # of the command rate, see commands
-        self.place = -1
-        self.opened = self.last_seen = owner.now
-        # The socket, while plain frames can go straight to it: the fast way of the hub. None: use `send`.
-        self.ready: socket.socket | None = None if deflate else sock
-        self._owner = owner
-        self._sock = sock
-        self._outbox: Outbox | None = None
-        self._stalled_since = 0.0
+        self.allowance = 0.0
+        self.opened = owner.now
         self._reader: FrameReader | None = None
-        self._deaf = False  # what still comes in is thrown away
-        self._write: Any = None
         self._read: Any = owner.event_hub.loop.io(sock.fileno(), _READ)
 
     def start(self, early: bytes) -> None:
@@ -106,105 +83,14 @@ class Connection:
         if self.state is State.CLOSED:  # the peer left before it was greeted
             return
         self._read.start(self._readable)
-        self._owner.schedule(self, self._owner.heartbeat_seconds)
+        self._owner.schedule(self, min(self._owner.heartbeat_seconds, self._owner.limit(self)[0]))
         if early:
             self._receive(early)
 
-    # -- out ---------------------------------------------------------------------------------------
-
-    def send(self, data: bytes, bundles: Sequence[Bundle]) -> bool:
-        """Hand frames to the kernel, or what it does not take to the outbox. Never blocks.
-
-        Args:
-            data: all the frames, joined.
-            bundles: the same frames; looked at only if the socket does not take all.
-
-        Returns:
-            False: nothing of it was taken, as the connection is not open, or its peer is gone. What was taken
-            is sent, or counted by `on_shed` or `on_closing`: also if this filled the outbox and ended it.
-        """
-        if self.state:
-            return False
-        if self._outbox is None:
-            try:
-                sent = self._sock.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.close(CloseReason.GONE)
-                return False
-            if sent != len(data):
-                self.keep(bundles, sent)
-            return True
-        for bundle in bundles:
-            self._outbox.append(bundle)
-        self._bound(self._outbox)
-        return True
-
-    def keep(self, bundles: Sequence[Bundle], sent: int) -> None:
-        """Take care of what the socket did not take of frames: it took the first `sent` bytes, not all."""
-        outbox = Outbox(bundles, sent)
-        self._hold(outbox)
-        self._bound(outbox)
-
-    def reply(self, frame: bytes) -> bool:
-        """Send a frame that is no data in its place behind the frames of the pass under way."""
-        bundle = Bundle.control(frame)
-        if self.due is None:
-            return self.send(frame, (bundle,))
-        self.due.append(bundle)  # the pass sends it
-        return not self.state
-
-    def _bound(self, outbox: Outbox) -> None:
-        """Make the outbox fit by the policy, or end the connection."""
-        owner = self._owner
-        if outbox.fits(owner.outbox_bytes, owner.outbox_frames):
-            return
-        if owner.slow_policy is not SlowPolicy.DISCONNECT:
-            if owner.slow_policy is SlowPolicy.CONFLATE:
-                given_up = outbox.conflate()
-            else:
-                given_up = outbox.drop_oldest(owner.outbox_bytes, owner.outbox_frames)
-            owner.on_shed(self, given_up)
-            if outbox.fits(owner.outbox_bytes, owner.outbox_frames):
-                return
-        self.close(CloseReason.SLOW)
-
-    def _hold(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self.ready = None
-        self._stalled_since = self._owner.now
-        self._write = self._owner.event_hub.loop.io(self._sock.fileno(), _WRITE)
-        self._write.start(self._writable)
-        self._owner.schedule(self, min(self._owner.outbox_seconds, self._owner.heartbeat_seconds))
-
-    def _writable(self) -> None:
-        outbox = self._outbox
-        if outbox is None:
-            return
-        try:
-            taken = self._sock.sendmsg(outbox.waiting())
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close(CloseReason.GONE)
-            self._release()
-            return
-        outbox.advance(taken)
-        # Room means that the peer's kernel took something, so a client that only reads is not idle.
-        self._stalled_since = self.last_seen = self._owner.now
-        if not outbox.size_bytes:
-            self._drop_outbox()
-            if self.state is State.CLOSING and self._deaf:
-                self._half_close()
-
-    def _drop_outbox(self) -> None:
-        self._outbox = None
-        self.ready = None if self.state or self.deflate else self._sock
-        if self._write is not None:
-            self._write.stop()
-            self._write.close()
-            self._write = None
+    def identify(self, identity: Identity) -> None:
+        """Take on another identity, and end when that does."""
+        self.identity = identity
+        self._owner.schedule(self, 0.0)
 
     # -- in ----------------------------------------------------------------------------------------
 
@@ -285,6 +171,10 @@ class Connection:
         if silent >= owner.idle_seconds:
             self.close(CloseReason.IDLE)
             return
+        left, reason, text = owner.limit(self)
+        if left <= 0:
+            self.close(reason, text)
+            return
         wait = owner.heartbeat_seconds - silent  # the wheel may come a little early
         if wait <= 0:
             wait = owner.heartbeat_seconds
@@ -293,7 +183,7 @@ class Connection:
         if not self.state:
             if self._outbox is not None:
                 wait = min(1.0, owner.outbox_seconds)
-            owner.schedule(self, min(wait, owner.idle_seconds - silent))
+            owner.schedule(self, min(wait, owner.idle_seconds - silent, left))
 
     # -- the end -----------------------------------------------------------------------------------
 

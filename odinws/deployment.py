@@ -14,6 +14,8 @@ from typing import Any
 import structlog
 
 from odinws import logs
+from odinws.access.configured import check_keys
+from odinws.access.errors import KeysError
 from odinws.board import Board
 from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
@@ -47,7 +49,8 @@ class Deployment:
         global _current
         try:
             settings = Settings.from_environ()
-        except SettingsError as error:
+            check_keys(settings)
+        except (SettingsError, KeysError) as error:
             sys.exit(f"odinws: {error}")
         if _current is None:
             _current = cls(settings)
@@ -57,6 +60,7 @@ class Deployment:
         """Start the embedded NATS and the demo feed, if they are wanted."""
         logs.configure(self.settings.log_level, self.settings.log_format)
         self._make_room_for_descriptors()
+        self._mark_stop(server)
         if self.settings.embedded_nats or self.settings.runs_demo_feed:
             try:
                 self._companion = Companion.start(
@@ -71,6 +75,20 @@ class Deployment:
                 sys.exit(f"odinws: {error}")
             if self.settings.embedded_nats:
                 self.nats_urls = [self._companion.nats_url]
+
+    def _mark_stop(self, server: Any) -> None:
+        """Let workers know whether they alone are told to stop, or all: gunicorn has no hook for it."""
+        stop = server.stop
+
+        def marked(graceful: bool = True) -> None:
+            self.board.mark_stop()
+            stop(graceful)
+
+        server.stop = marked
+
+    def on_reload(self, server: Any) -> None:
+        """SIGHUP: all workers that run now are to be replaced, one after another."""
+        self.board.mark_reload()
 
     def _make_room_for_descriptors(self) -> None:
         """Let one worker hold all connections. A shell's usual limit of 1024 is there to be raised."""
@@ -122,6 +140,8 @@ class Deployment:
 
     def child_exit(self, server: Any, worker: Any) -> None:
         """Clear the row of a worker that is gone, however it went."""
+        if self.board.rows[worker.slot].recycling and server.num_workers > self.settings.workers:
+            server.num_workers -= 1  # it had asked for its successor with SIGTTIN
         self.board.bury(worker.slot)
 
     def on_exit(self, server: Any) -> None:

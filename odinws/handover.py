@@ -18,6 +18,8 @@ from gevent.pywsgi import Input
 from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler
 
+from odinws import tls
+from odinws.access.credentials import redact
 from odinws.errors import HandshakeError
 
 UPGRADE = "odinws.upgrade"  # environ key: a function that makes the handshake and hands the socket over
@@ -77,13 +79,13 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
 
     def handle(self) -> None:
         """As pywsgi's; a client that is gone before its answer is not worth a traceback."""
-        balance = self.server.balance
-        balance.entered()
+        balance, descriptor = self.server.balance, self.socket.fileno()
+        balance.entered(descriptor)
         try:
             with contextlib.suppress(OSError):
                 super().handle()
         finally:
-            balance.left()
+            balance.left(None if self.upgraded else descriptor)
 
     def handle_error(self, kind: Any, error: Any, trace: Any) -> None:
         """As pywsgi's, unless the client is gone or too slow."""
@@ -101,11 +103,12 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         self.environ[UPGRADE] = self.upgrade
         super(WebSocketHandler, self).run_application()
 
-    def upgrade(self, extensions: str) -> Upgraded:
+    def upgrade(self, extensions: str, subprotocol: str | None) -> Upgraded:
         """Make the handshake and give the socket away. What the application answers then goes nowhere.
 
         Args:
             extensions: `Sec-WebSocket-Extensions` of the answer, "" for none.
+            subprotocol: `Sec-WebSocket-Protocol` of the answer, None for none.
 
         Raises:
             HandshakeError: the request is not one of RFC 6455 section 4.2.1; nothing was sent.
@@ -126,11 +129,17 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         self.upgraded = True
         if extensions:
             self.response_headers.append((b"Sec-WebSocket-Extensions", extensions.encode()))
+        if subprotocol:
+            self.response_headers.append((b"Sec-WebSocket-Protocol", subprotocol.encode()))
         self.write(b"")  # sends the headers
         sock = self.socket
         sock.settimeout(0.0)  # so that peek returns what is there and does not wait
         early = self.rfile.peek()
         self.socket = None
+        owned = self.server.balance.descriptors
+        if isinstance(sock, tls.SSLSocket):
+            return Upgraded(tls.bridge(sock, owned), early)
+        owned.discard(sock.fileno())
         return Upgraded(sock.detach(), early)
 
     def _check_request(self) -> None:
@@ -156,6 +165,10 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         """As pywsgi's; after the upgrade the application's answer is dropped."""
         if not self.upgraded:
             super().process_result()
+
+    def format_request(self) -> str:
+        """As pywsgi's, without tokens."""
+        return redact(super().format_request())
 
     def log_request(self) -> None:
         """One access line, unless it was no request, or became a connection, which has lines of its own."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import gevent
 import psutil
 
+from odinws import cgroup
 from odinws.board import Board, Row
+from odinws.guard import Usage, smooth
 from odinws.settings import Settings
 
 SAMPLE_SECONDS = 1.0
-_SMOOTHING = 0.3  # weight of the newest sample: a step is 83 % through after 5 s
+ALIVE_SECONDS = 3.0  # a worker whose last sample is older does not count as one that accepts
+_LAG_SAMPLES = 5  # the longest turn of these counts as the lag of now
 
 
 class Sensor:
@@ -21,20 +24,29 @@ class Sensor:
 
     Args:
         row: where the samples go.
+        stalls: measures the turns of the event loop.
         count_greenlets: how many greenlets the worker runs.
         also: called after each sample, for what is published in the same rhythm.
     """
 
-    def __init__(self, row: Row, count_greenlets: Callable[[], int], also: Callable[[], None]) -> None:
+    def __init__(
+        self, row: Row, stalls: StallWatch, count_greenlets: Callable[[], int], also: Callable[[], None]
+    ) -> None:
         self._row = row
+        self._stalls = stalls
         self._count_greenlets = count_greenlets
         self._also = also
         self._process = psutil.Process()
         self._cpu_seconds = self._used()
+        self._quota_cores = cgroup.cpu_cores()
+        self._limit_bytes = cgroup.memory_bytes()
+        self._group_seconds = cgroup.cpu_used_seconds() or 0.0
         self._sampled = time.monotonic()
+        self._lags: deque[float] = deque(maxlen=_LAG_SAMPLES)
 
     def run(self) -> None:
         """Sample for the life of the worker."""
+        self._stalls.longest()  # what came before is of the start
         while True:
             self.sample()
             gevent.sleep(SAMPLE_SECONDS)
@@ -44,14 +56,27 @@ class Sensor:
         row, now, used = self._row, time.monotonic(), self._used()
         elapsed = now - self._sampled
         if elapsed >= SAMPLE_SECONDS / 2:
-            cores = (used - self._cpu_seconds) / elapsed
-            row.cpu_cores += _SMOOTHING * (cores - row.cpu_cores)
+            row.cpu_cores = smooth(row.cpu_cores, (used - self._cpu_seconds) / elapsed, elapsed)
             self._cpu_seconds, self._sampled = used, now
+            self._sample_group(elapsed)
+            self._lags.append(self._stalls.longest())
+            row.hub_lag_seconds = max(self._lags)
         row.cpu_seconds = used
         row.rss_bytes = self._process.memory_info().rss
         row.greenlets = self._count_greenlets()
         row.beat = time.time()
         self._also()
+
+    def _sample_group(self, elapsed: float) -> None:
+        """What all in the control group use, of its limits; nothing where there are none."""
+        row = self._row
+        if self._quota_cores:
+            used = cgroup.cpu_used_seconds() or 0.0
+            percent = 100.0 * (used - self._group_seconds) / elapsed / self._quota_cores
+            row.group_cpu_percent = smooth(row.group_cpu_percent, percent, elapsed)
+            self._group_seconds = used
+        if self._limit_bytes:
+            row.group_memory_percent = 100.0 * (cgroup.memory_used_bytes() or 0) / self._limit_bytes
 
     def _used(self) -> float:
         times = self._process.cpu_times()
@@ -67,12 +92,14 @@ class StallWatch:
     def __init__(self, row: Row) -> None:
         loop = gevent.get_hub().loop
         self._row = row
+        self._longest = 0.0
         self._turned = time.perf_counter()
         self._before = loop.prepare(ref=False, priority=loop.MINPRI)  # after gevent has run the greenlets
         self._after = loop.check(ref=False, priority=loop.MAXPRI)
 
     def start(self) -> None:
         """Measure for the life of the worker."""
+        self._turned = time.perf_counter()
         self._before.start(self._end_turn)
         self._after.start(self._begin_turn)
 
@@ -81,77 +108,42 @@ class StallWatch:
         self._before.stop()
         self._after.stop()
 
+    def longest(self) -> float:
+        """The longest turn since the last call, in seconds; also the one under way counts."""
+        longest = max(self._longest, time.perf_counter() - self._turned)
+        self._longest = 0.0
+        return longest
+
     def _begin_turn(self) -> None:
         self._turned = time.perf_counter()
 
     def _end_turn(self) -> None:
-        self._row.observe_stall(time.perf_counter() - self._turned)
+        seconds = time.perf_counter() - self._turned
+        if seconds > self._longest:
+            self._longest = seconds
+        self._row.observe_stall(seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What the whole server uses, against its limits.
+def memory_bytes(board: Board) -> int:
+    """Resident memory of all workers; pages they share count for each."""
+    return sum(row.rss_bytes for _, row in board.living())
 
-    Attributes:
-        cpu_percent: of `WS_CPU_LIMIT`, smoothed.
-        memory_bytes: resident memory of all workers; pages they share count for each.
+
+def measure(board: Board, settings: Settings) -> Usage:
+    """What the whole server uses, from the board.
+
+    Where a control group has a limit, what all in it use counts too: the kernel throttles and kills by that.
     """
-
-    connections: int
-    max_connections: int
-    cpu_percent: float
-    cpu_threshold: float
-    memory_bytes: int
-    memory_limit: int
-    greenlets: int
-    max_greenlets: int
-
-    @property
-    def connections_percent(self) -> float:
-        """Slots taken, percent of all."""
-        return 100.0 * self.connections / self.max_connections
-
-    @property
-    def memory_percent(self) -> float:
-        """Memory used, percent of the limit."""
-        return 100.0 * self.memory_bytes / self.memory_limit
-
-    @property
-    def greenlets_percent(self) -> float:
-        """Greenlets that run, percent of the limit."""
-        return 100.0 * self.greenlets / self.max_greenlets
-
-    @property
-    def has_room(self) -> bool:
-        """Whether a connection slot is free."""
-        return self.connections < self.max_connections
-
-    @property
-    def cpu_healthy(self) -> bool:
-        """Whether CPU use is below the threshold; 100 switches the check off."""
-        return self.cpu_threshold >= 100 or self.cpu_percent <= self.cpu_threshold
-
-    @property
-    def memory_healthy(self) -> bool:
-        """Whether less than nine tenths of the memory are used."""
-        return self.memory_percent < 90
-
-    @property
-    def greenlets_healthy(self) -> bool:
-        """Whether fewer greenlets run than are allowed."""
-        return self.greenlets < self.max_greenlets
-
-
-def measure(board: Board, settings: Settings) -> Load:
-    """The load of the whole server, from the board."""
     rows = [row for _, row in board.living()]
-    return Load(
+    cores = sum(row.cpu_cores for row in rows)
+    return Usage(
         connections=board.connections(),
-        max_connections=settings.max_connections,
-        cpu_percent=100.0 * sum(row.cpu_cores for row in rows) / settings.cpu_limit,
-        cpu_threshold=settings.cpu_reject_threshold,
-        memory_bytes=sum(row.rss_bytes for row in rows),
-        memory_limit=settings.memory_limit,
+        cpu_percent=max(
+            [100.0 * cores / settings.cpu_limit, *(row.group_cpu_percent for row in rows)],
+        ),
+        memory_percent=max(
+            [100.0 * memory_bytes(board) / settings.memory_limit, *(row.group_memory_percent for row in rows)]
+        ),
         greenlets=sum(row.greenlets for row in rows),
-        max_greenlets=settings.max_greenlets,
+        hub_lag_ms=max((1000.0 * row.hub_lag_seconds for row in rows), default=0.0),
     )

@@ -8,6 +8,9 @@ from typing import Any
 
 import structlog
 
+_SELDOM_SECONDS = 1.0
+_SELDOM_KINDS = 64
+
 _SHARED: list[Any] = [
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
@@ -25,7 +28,11 @@ def config(level: str, form: str) -> dict[str, Any]:
     """
     last: list[Any]
     if form == "json":
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        last = [
+            structlog.processors.format_exc_info,
+            structlog.processors.EventRenamer("message"),
+            structlog.processors.JSONRenderer(),
+        ]
     else:
         # The plain form: a rich one shows local variables, and with them what clients sent.
         plain = structlog.dev.plain_traceback
@@ -68,3 +75,30 @@ def configure(level: str, form: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.config.dictConfig(config(level, form))
+
+
+class Seldom:
+    """Keeps what repeats from filling the log: one line per kind and second.
+
+    Kinds are few and known: above 64 it forgets all, and each may be logged once more.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+        self._passed_over: dict[str, int] = {}
+
+    def passed_over(self, kind: str, now: float) -> int | None:
+        """How many were not logged since the last line of this kind; None: this one is not logged either.
+
+        Args:
+            now: monotonic seconds.
+        """
+        last = self._last.get(kind)
+        if last is not None and now - last < _SELDOM_SECONDS:
+            self._passed_over[kind] = self._passed_over.get(kind, 0) + 1
+            return None
+        if last is None and len(self._last) >= _SELDOM_KINDS:
+            self._last.clear()
+            self._passed_over.clear()
+        self._last[kind] = now
+        return self._passed_over.pop(kind, 0)

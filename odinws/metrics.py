@@ -22,30 +22,37 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 import odinws
-from odinws import load
-from odinws.board import CLOSES, LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS, Board
+from odinws import guard
+from odinws.board import CLOSES, DIFFERENCES, LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS, Board
+from odinws.guard import State
 from odinws.settings import Settings
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 
 
-def exposition(board: Board, settings: Settings) -> tuple[bytes, str]:
-    """The metrics as text, and their content type."""
+def exposition(board: Board, settings: Settings, state: State) -> tuple[bytes, str]:
+    """The metrics as text, and their content type.
+
+    Args:
+        state: what admission goes by.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(BoardCollector(board, settings))
+    registry.register(BoardCollector(board, settings, state))
     return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
 
 class BoardCollector(Collector):
     """Turns the board into metric families."""
 
-    def __init__(self, board: Board, settings: Settings) -> None:
+    def __init__(self, board: Board, settings: Settings, state: State) -> None:
         self._board = board
         self._settings = settings
+        self._state = state
 
     def collect(self) -> Iterator[Family]:
         """Yield all families."""
         yield from self._deployment()
+        yield from self._admission()
         yield from self._workers()
         yield from self._totals()
 
@@ -63,13 +70,28 @@ class BoardCollector(Collector):
             },
         )
         yield build
-        used = load.measure(self._board, settings)
         for name, text, value in (
-            ("ws_connections_limit", "Connections that the whole server may hold.", used.max_connections),
+            ("ws_connections_limit", "Connections that the whole server may hold.", settings.max_connections),
             ("ws_cpu_limit_cores", "Cores that the whole server may use.", settings.cpu_limit),
-            ("ws_memory_limit_bytes", "Memory that the whole server may use.", used.memory_limit),
+            ("ws_memory_limit_bytes", "Memory that the whole server may use.", settings.memory_limit),
         ):
             yield GaugeMetricFamily(name, text, value=value)
+
+    def _admission(self) -> Iterator[Family]:
+        state = self._state
+        yield GaugeMetricFamily(
+            "ws_admission_rate", "Connections per second that ResourceGuard admits.", value=state.rate
+        )
+        for name, text, values in (
+            ("ws_admission_pressure", "0: no reason to refuse, 1: fully loaded.", "pressure"),
+            ("ws_admission_value", "What ResourceGuard compares, in the unit of its threshold.", "value"),
+            ("ws_admission_threshold", "Above it a resource is unhealthy.", "threshold"),
+            ("ws_admission_healthy", "1 if the resource is healthy.", "healthy"),
+        ):
+            family = GaugeMetricFamily(name, text, labels=("resource",))
+            for reading in state.readings:
+                family.add_metric((reading.reason,), float(getattr(reading, values)))
+            yield family
 
     def _workers(self) -> Iterator[Family]:
         settings = self._settings
@@ -84,6 +106,7 @@ class BoardCollector(Collector):
             ("greenlets", "ws_greenlets", "Greenlets at work."),
             ("rss_bytes", "ws_memory_rss_bytes", "Resident memory."),
             ("cpu_cores", "ws_cpu_cores", "CPU use in cores, smoothed."),
+            ("hub_lag_seconds", "ws_hub_lag_seconds", "Longest turn of the event loop in the last 5 s."),
             ("hub_stall_seconds", "ws_hub_stall_longest_seconds", "Longest turn of the event loop."),
             ("pass_longest_seconds", "ws_pass_longest_seconds", "Longest fan-out pass."),
         ):
@@ -114,6 +137,8 @@ class BoardCollector(Collector):
             ("ws_feed_invalid", "Messages that are not JSON, told as gaps.", sums.feed_invalid),
             ("ws_feed_overflow", "Messages dropped before the hub, told as gaps.", sums.feed_overflow),
             ("ws_feed_gaps", "Stretches the stream no longer had, told as gaps.", sums.feed_gaps),
+            ("ws_reconciliations", "Comparisons of all counts.", sums.reconciliations),
+            ("ws_connections_rebalanced", "Connections sent to other workers.", sums.rebalanced),
             ("ws_feed_sessions", "Times a worker's feed came up.", sums.feed_sessions),
         ):
             yield CounterMetricFamily(name, text, value=value)
@@ -135,6 +160,26 @@ class BoardCollector(Collector):
         for reason, count in zip(REFUSALS, sums.refused, strict=True):
             refused.add_metric((reason,), count)
         yield refused
+        for name, text, label, labels, counts in (
+            (
+                "ws_connections_would_refuse",
+                "Upgrades that only a dry run let in.",
+                "reason",
+                guard.REASONS,
+                sums.would_refuse,
+            ),
+            (
+                "ws_reconciliation_differences",
+                "Differences between counts that were found and set right: there should be none.",
+                "kind",
+                DIFFERENCES,
+                sums.differences,
+            ),
+        ):
+            family = CounterMetricFamily(name, text, labels=(label,))
+            for value, count in zip(labels, counts, strict=True):
+                family.add_metric((value,), count)
+            yield family
         closed = CounterMetricFamily("ws_connections_closed", "Connections ended.", labels=("reason", "code"))
         for close, count in zip(CLOSES, sums.closed, strict=True):
             closed.add_metric((close.label, str(close.code)), count)

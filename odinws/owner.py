@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gevent.hub import Hub as EventHub
 
     from odinws.connection import Connection
+    from odinws.sender import Sender
 
 
 class Owner(Protocol):
@@ -31,7 +32,7 @@ class Owner(Protocol):
     def on_command(self, conn: Connection) -> None:
         """Commands wait in `conn.commands`."""
 
-    def on_shed(self, conn: Connection, messages: int) -> None:
+    def on_shed(self, conn: Sender, messages: int) -> None:
         """Messages to a slow client were given up, and gaps name them."""
 
     def on_flushed(self, messages: int) -> None:
@@ -43,5 +44,8 @@ class Owner(Protocol):
     def on_closed(self, conn: Connection) -> None:
         """The descriptor is gone. Called once."""
 
-    def schedule(self, conn: Connection, delay_seconds: float) -> None:
+    def limit(self, conn: Connection) -> tuple[float, CloseReason, str]:
+        """Seconds that the connection may still live, whatever its peer does, and why it ends then."""
+
+    def schedule(self, conn: Sender, delay_seconds: float) -> None:
         """Call `conn.on_time()` after about this delay, instead of when it was due before."""

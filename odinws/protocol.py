@@ -46,13 +46,24 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """Ask for a pong."""
 
 
-Command = Subscribe | Unsubscribe | Replay | Heartbeat
+class Authenticate(msgspec.Struct, frozen=True):
+    """Bring another token."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        """Without the token: this may get into a log."""
+        return "Authenticate(***)"
+
+
+Command = Subscribe | Unsubscribe | Replay | Heartbeat | Authenticate
 
 _COMMANDS: dict[str, type[Command]] = {
     "subscribe": Subscribe,
     "unsubscribe": Unsubscribe,
     "replay": Replay,
     "heartbeat": Heartbeat,
+    "authenticate": Authenticate,
 }
 
 
@@ -124,6 +135,11 @@ def check_channel(channel: str) -> Rejected | None:
         "INVALID_CHANNEL",
         "expected token.{id}, user.{id} or global; id is 1-64 of A-Z a-z 0-9 _ -",
     )
+
+
+def not_allowed(channel: str) -> Rejected:
+    """The rejection of a channel that the client's token does not give."""
+    return Rejected(channel, "FORBIDDEN", "your token does not allow this channel")
 
 
 def too_many(channel: str, limit: int) -> Rejected:
@@ -201,6 +217,24 @@ def subscription_ack(subscribed: Sequence[str], count: int, rejected: Sequence[R
 def unsubscription_ack(unsubscribed: Sequence[str], count: int) -> bytes:
     """The answer to `unsubscribe`: `count` is how many channels the connection still holds."""
     return _encode({"type": "unsubscription_ack", "unsubscribed": unsubscribed, "count": count})
+
+
+def authenticated(subject: str | None, expires_at_ms: int | None, unsubscribed: Sequence[str]) -> bytes:
+    """The answer to `authenticate`.
+
+    Args:
+        subject: the token's `sub`.
+        expires_at_ms: when the connection ends unless another token comes, ms since 1970; None: never.
+        unsubscribed: channels that the new token does not allow.
+    """
+    return _encode(
+        {
+            "type": "authenticated",
+            "subject": subject,
+            "expires_at": expires_at_ms,
+            "unsubscribed": unsubscribed,
+        }
+    )
 
 
 def pong(ts_ms: int) -> bytes:

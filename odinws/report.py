@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from odinws import load
+from odinws import guard, load
 from odinws.board import (
     CLOSES,
+    DIFFERENCES,
     LAG_BOUNDS_SECONDS,
     REFUSALS,
     STALL_BOUNDS_SECONDS,
@@ -19,6 +21,7 @@ from odinws.board import (
     Totals,
 )
 from odinws.feed.nats import FeedStatus
+from odinws.guard import State
 from odinws.settings import Settings
 
 _STUCK_SECONDS = 5.0  # a worker samples itself each second; older than this it does not run
@@ -46,12 +49,16 @@ def not_ready(board: Board, settings: Settings, feed: FeedStatus) -> list[str]:
     return reasons
 
 
-def health(board: Board, settings: Settings, feed: FeedStatus) -> dict[str, Any]:
+def health(board: Board, settings: Settings, feed: FeedStatus, state: State) -> dict[str, Any]:
     """The health of the whole server, in the predecessor's form.
 
     `degraded`: it works, and something wants a look. `unhealthy`: clients do not get what they came for.
+
+    Args:
+        state: what admission goes by.
     """
-    used = load.measure(board, settings)
+    connections = board.connections()
+    used_bytes = load.memory_bytes(board)
     warnings: list[str] = []
     errors: list[str] = []
     living = [row for _, row in board.living()]
@@ -67,14 +74,13 @@ def health(board: Board, settings: Settings, feed: FeedStatus) -> dict[str, Any]
         warnings.append("nats: no JetStream, so seq counts per worker and nothing can be recovered")
     if feed.stream_differs:
         warnings.append(f"stream {settings.stream_name} differs from the settings: {feed.stream_differs}")
-    if not used.has_room:
-        warnings.append(f"capacity: all {used.max_connections} connections are taken")
-    if not used.cpu_healthy:
-        warnings.append(f"CPU {used.cpu_percent:.1f}% > {used.cpu_threshold:.1f}%")
-    if not used.memory_healthy:
-        warnings.append(f"memory at {used.memory_percent:.1f}%")
-    if not used.greenlets_healthy:
-        warnings.append(f"{used.greenlets} greenlets, {used.max_greenlets} are allowed")
+    if connections >= settings.max_connections:
+        warnings.append(f"capacity: all {settings.max_connections} connections are taken")
+    warnings += [
+        reading.text or f"{reading.reason} was above {reading.threshold:g} a moment ago"
+        for reading in state.readings[1:]
+        if not reading.healthy
+    ]
     status = "unhealthy" if errors else "degraded" if warnings else "healthy"
     return {
         "status": status,
@@ -88,27 +94,32 @@ def health(board: Board, settings: Settings, feed: FeedStatus) -> dict[str, Any]
                 "problem": feed.problem,
             },
             "capacity": {
-                "current": used.connections,
-                "max": used.max_connections,
-                "percentage": round(used.connections_percent, 2),
-                "healthy": used.has_room,
+                "current": connections,
+                "max": settings.max_connections,
+                "percentage": round(100.0 * connections / settings.max_connections, 2),
+                "healthy": connections < settings.max_connections,
             },
             "cpu": {
-                "percentage": round(used.cpu_percent, 2),
-                "threshold": used.cpu_threshold,
-                "healthy": used.cpu_healthy,
+                "percentage": round(state.cpu.value, 2),
+                "threshold": settings.cpu_reject_threshold,
+                "healthy": state.cpu.healthy,
             },
             "memory": {
-                "used_mb": round(used.memory_bytes / (1 << 20), 1),
-                "limit_mb": round(used.memory_limit / (1 << 20), 1),
-                "percentage": round(used.memory_percent, 2),
-                "healthy": used.memory_healthy,
+                "used_mb": round(used_bytes / (1 << 20), 1),
+                "limit_mb": round(settings.memory_limit / (1 << 20), 1),
+                "percentage": round(state.memory.value, 2),
+                "healthy": state.memory.healthy,
             },
             "greenlets": {
-                "current": used.greenlets,
-                "limit": used.max_greenlets,
-                "percentage": round(used.greenlets_percent, 2),
-                "healthy": used.greenlets_healthy,
+                "current": round(state.greenlets.value),
+                "limit": settings.max_greenlets,
+                "percentage": round(100.0 * state.greenlets.value / settings.max_greenlets, 2),
+                "healthy": state.greenlets.healthy,
+            },
+            "hub_lag": {
+                "milliseconds": round(state.hub_lag.value, 2),
+                "threshold": settings.hub_lag_threshold_ms,
+                "healthy": state.hub_lag.healthy,
             },
             "limits": {
                 "max_connections": settings.max_connections,
@@ -126,11 +137,12 @@ def health(board: Board, settings: Settings, feed: FeedStatus) -> dict[str, Any]
     }
 
 
-def stats(board: Board, settings: Settings, slot: int) -> dict[str, Any]:
+def stats(board: Board, settings: Settings, slot: int, state: State) -> dict[str, Any]:
     """The whole server and each worker.
 
     Args:
         slot: the worker that answers.
+        state: what its admission goes by.
     """
     living = board.living()
     return {
@@ -145,8 +157,26 @@ def stats(board: Board, settings: Settings, slot: int) -> dict[str, Any]:
         "subscriptions": sum(row.subscriptions for _, row in living),
         "uptime_seconds": round(time.time() - board.started, 3),
         "answered_by": slot,
+        "admission": admission(settings, state),
         **totals(board.totals()),
         "workers": [_worker(board, index, row) for index, row in living],
+    }
+
+
+def admission(settings: Settings, state: State) -> dict[str, Any]:
+    """What the guard sees; `rate_per_second` is None where it slows nobody."""
+    return {
+        "dry_run": settings.admission_dry_run,
+        "rate_per_second": None if math.isinf(state.rate) else round(state.rate, 2),
+        "resources": {
+            reading.reason: {
+                "value": round(reading.value, 2),
+                "threshold": round(reading.threshold, 2),
+                "healthy": reading.healthy,
+                "pressure": round(reading.pressure, 3),
+            }
+            for reading in state.readings
+        },
     }
 
 
@@ -155,6 +185,12 @@ def totals(sums: Totals) -> dict[str, Any]:
     return {
         "accepted": sums.accepted,
         "refused": dict(zip(REFUSALS, sums.refused, strict=True)),
+        "would_refuse": dict(zip(guard.REASONS, sums.would_refuse, strict=True)),
+        "reconciliation": {
+            "runs": sums.reconciliations,
+            "differences": dict(zip(DIFFERENCES, sums.differences, strict=True)),
+        },
+        "rebalanced": sums.rebalanced,
         "closed": {reason.label: count for reason, count in zip(CLOSES, sums.closed, strict=True)},
         "commands": {"received": sums.commands, "errors": sums.command_errors},
         "fan_out": {

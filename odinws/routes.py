@@ -11,7 +11,10 @@ from flask import Blueprint, Response, current_app, jsonify, request, send_from_
 from werkzeug.exceptions import MethodNotAllowed
 
 from odinws import deflate, metrics, report
-from odinws.admission import Refuse
+from odinws.access.headers import security_headers
+from odinws.access.inspection import may_inspect
+from odinws.access.proxies import parse_networks
+from odinws.admission import Admit, Asked, Refuse
 from odinws.errors import HandshakeError
 from odinws.handover import UPGRADE, Upgraded
 from odinws.services import Services
@@ -21,11 +24,6 @@ routes = Blueprint("odinws", __name__)
 _PAGE = Path(__file__).with_name("dashboard")
 # Not by the machine's table of types, which may know others or none.
 _PAGE_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_PAGE_HEADERS = {
-    "Cache-Control": "no-cache",  # ask each time; mostly answered by 304
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def _services() -> Services:
@@ -46,17 +44,29 @@ def echo() -> Response:
     return _enter(services, services.open_echo)
 
 
-def _enter(services: Services, take: Callable[[int, bytes, str, int], None]) -> Response:
+def _enter(services: Services, take: Callable[[int, bytes, Admit, int], None]) -> Response:
     """Admit, shake hands, hand the socket over. What is returned after that goes nowhere."""
-    verdict = services.admit()
+    headers = request.headers
+    verdict = services.admit(
+        Asked(
+            peer=request.remote_addr or "",
+            forwarded_for=headers.get("X-Forwarded-For"),
+            origin=headers.get("Origin"),
+            authorization=headers.get("Authorization"),
+            protocols=headers.get("Sec-WebSocket-Protocol"),
+            query=request.query_string.decode("latin-1"),
+        )
+    )
     if isinstance(verdict, Refuse):
         response = _error(verdict.status, verdict.reason, verdict.message)
-        response.headers["Retry-After"] = str(verdict.retry_after_seconds)
+        response.headers.extend(dict(verdict.headers))
+        if verdict.retry_after_seconds is not None:
+            response.headers["Retry-After"] = str(verdict.retry_after_seconds)
         return response
-    offers = request.headers.get("Sec-WebSocket-Extensions", "") if services.settings.compression else ""
+    offers = headers.get("Sec-WebSocket-Extensions", "") if services.settings.compression else ""
     agreement = deflate.negotiate(offers)
     try:
-        upgraded: Upgraded = request.environ[UPGRADE](agreement.header)
+        upgraded: Upgraded = request.environ[UPGRADE](agreement.header, verdict.subprotocol)
     except HandshakeError as error:
         services.give_back()
         response = _error(error.status, "handshake", error.message)
@@ -68,7 +78,7 @@ def _enter(services: Services, take: Callable[[int, bytes, str, int], None]) -> 
     except BaseException:  # the slot is given back whatever ends the request, also a kill
         services.give_back()
         raise
-    take(upgraded.descriptor, upgraded.early, request.remote_addr or "", agreement.bits)
+    take(upgraded.descriptor, upgraded.early, verdict, agreement.bits)
     return Response(status=HTTPStatus.SWITCHING_PROTOCOLS)
 
 
@@ -86,7 +96,7 @@ def websocket_expected() -> Response:
 def dashboard(name: str = "index.html") -> Response:
     """The live page and what it is made of."""
     response = send_from_directory(_PAGE, name, mimetype=_PAGE_TYPES.get(Path(name).suffix))
-    response.headers.update(_PAGE_HEADERS)
+    response.headers.update(security_headers(page=True))
     return response
 
 
@@ -95,7 +105,7 @@ def health() -> Response:
     """How the whole server is. 200 unless unhealthy."""
     services = _services()
     services.sensor.sample()
-    body = report.health(services.board, services.settings, services.feed.status)
+    body = report.health(services.board, services.settings, services.feed.status, services.admission.state)
     response = jsonify(body)
     response.status_code = 503 if body["status"] == "unhealthy" else 200
     return response
@@ -119,10 +129,12 @@ def ready() -> Response:
 
 @routes.get("/stats")
 def stats() -> Response:
-    """The whole server and each worker, in detail."""
+    """The whole server and each worker, in detail. For this machine, or with `WS_ADMIN_TOKEN`."""
     services = _services()
+    if not _may_inspect(services):
+        return _error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN as a bearer token")
     services.sensor.sample()
-    return jsonify(report.stats(services.board, services.settings, services.slot))
+    return jsonify(report.stats(services.board, services.settings, services.slot, services.admission.state))
 
 
 @routes.get("/metrics")
@@ -130,8 +142,16 @@ def prometheus() -> Response:
     """The whole server, for Prometheus."""
     services = _services()
     services.sensor.sample()
-    body, content_type = metrics.exposition(services.board, services.settings)
+    body, content_type = metrics.exposition(services.board, services.settings, services.admission.state)
     return Response(body, content_type=content_type)
+
+
+@routes.after_app_request
+def secure(response: Response) -> Response:
+    """Say to browsers what they may do with an answer, unless that is said already."""
+    for name, value in security_headers(page=False).items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 @routes.app_errorhandler(404)
@@ -147,6 +167,18 @@ def wrong_method(error: MethodNotAllowed) -> Response:
     response = _error(405, "method_not_allowed", f"{request.method} is not allowed here, GET is")
     response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
     return response
+
+
+def _may_inspect(services: Services) -> bool:
+    headers, settings = request.headers, services.settings
+    return may_inspect(
+        request.remote_addr or "",
+        headers.get("Authorization"),
+        settings.admin_token,
+        x_forwarded_for=headers.get("X-Forwarded-For"),
+        forwarded=headers.get("Forwarded"),
+        trusted=parse_networks(settings.trusted_proxies),
+    )
 
 
 def _error(status: int, code: str, message: str) -> Response:

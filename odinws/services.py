@@ -5,9 +5,8 @@ NATS -> NatsFeed -> Hub -> Strategy -> Connection -> socket
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -15,8 +14,8 @@ import gevent
 import structlog
 
 import strategies
-from odinws import admission, frames, protocol
-from odinws.admission import Refuse, Verdict
+from odinws import frames, protocol
+from odinws.admission import Admission, Admit, Asked, Verdict
 from odinws.board import Board
 from odinws.clients import Clients
 from odinws.closing import CloseReason
@@ -27,7 +26,9 @@ from odinws.feed.nats import NatsFeed
 from odinws.hub import Hub
 from odinws.load import Sensor, StallWatch
 from odinws.packet import Packer
+from odinws.reconciliation import Reconciliation
 from odinws.settings import Settings
+from odinws.shedding import Shedding
 from strategies.base import Strategy
 
 _FEED_WAIT_SECONDS = 2.0
@@ -64,10 +65,14 @@ class Services:
         self._on_failure = on_failure
         self._parts: list[gevent.Greenlet] = []
         self.count_requests: Callable[[], int] = lambda: 0  # HTTP requests under way, set by the worker
+        self.ports: set[int] = set()  # and where it listens, and the sockets of clients that it has
+        self.descriptors: Callable[[], Iterable[int]] = tuple
+        self._upgrading = 0  # slots taken by upgrades that are no connections yet
+        self.admission = Admission(settings, board, self.row)
         self.strategy: Strategy[Connection] = strategies.create(
             settings.strategy, shards=settings.num_shards, shard_key=settings.shard_key
         )
-        self.commands = Commands(settings, self.strategy, self.row)
+        self.commands = Commands(settings, self.strategy, self.row, self.admission.refresh)
         self.clients = Clients(settings, self.strategy, self.row, self.commands.run)
         self.hub = Hub(
             self.strategy,
@@ -78,8 +83,17 @@ class Services:
             self.welcome,
         )
         self.feed = NatsFeed(settings, nats_urls, self.row, self.hub.receive, lambda: self.hub.backlog)
-        self.sensor = Sensor(self.row, self.count_greenlets, self.publish_details)
         self._stalls = StallWatch(self.row)
+        self.sensor = Sensor(self.row, self._stalls, self.count_greenlets, self._sampled)
+        self.reconciliation = Reconciliation(
+            self.clients,
+            self.strategy,
+            self.row,
+            upgrading=lambda: self._upgrading,
+            others=lambda: self.descriptors(),
+            ports=lambda: self.ports,
+        )
+        self._shedding = Shedding(board, self.row, self.clients, settings.rebalance_rate)
 
     def start(self) -> None:
         """Start what runs for the life of the worker, and give the feed a moment to come up."""
@@ -89,6 +103,8 @@ class Services:
             self.hub.run,
             self.feed.run,
             self.sensor.run,
+            self._reconcile,
+            self._shedding.run,
         ):
             part = gevent.spawn(run)
             part.link(self._ended)
@@ -98,41 +114,37 @@ class Services:
             while not self.feed.status.ready:
                 gevent.sleep(0.02)
 
-    def admit(self) -> Verdict:
+    def admit(self, asked: Asked) -> Verdict:
         """Decide on an upgrade. With `Admit` a connection slot is taken: `open` or `give_back` it."""
-        accepting = bool(self.row.accepting)
-        has_room = accepting and self.board.reserve(self.row, self.settings.max_connections)
-        verdict = admission.decide(
-            accepting=accepting,
-            has_room=has_room,
-            limit=self.settings.max_connections,
-            spread=random.random(),
-        )
-        if isinstance(verdict, Refuse):
-            self.row.refused_by(verdict.reason)
+        verdict = self.admission.enter(asked)
+        if isinstance(verdict, Admit):
+            self._upgrading += 1
         return verdict
 
     def give_back(self) -> None:
         """Give back a slot whose handshake failed."""
+        self._upgrading -= 1
         Board.release(self.row)
         self.row.refused_by("handshake")
 
-    def open(self, descriptor: int, early: bytes, peer: str, deflate: int) -> None:
+    def open(self, descriptor: int, early: bytes, entry: Admit, deflate: int) -> None:
         """Make a connection of an upgraded socket, in the slot that `admit` took.
 
         Args:
             descriptor: of the socket; it has a new owner from here on.
             early: what the client sent behind its handshake.
-            peer: the client's address, for logs.
+            entry: what `admit` gave.
             deflate: the window agreed for compression, in bits; 0: none.
         """
-        conn = self.clients.open(descriptor, peer, deflate)
+        self._upgrading -= 1
+        conn = self.clients.open(descriptor, entry.address, deflate, entry.identity)
         conn.reply(self.welcome(conn))
         conn.start(early)
 
-    def open_echo(self, descriptor: int, early: bytes, peer: str, deflate: int) -> None:
+    def open_echo(self, descriptor: int, early: bytes, entry: Admit, deflate: int) -> None:
         """As `open`, but the connection is not greeted and echoes what it hears."""
-        self.clients.open(descriptor, peer, deflate, Echo).start(early)
+        self._upgrading -= 1
+        self.clients.open(descriptor, entry.address, deflate, entry.identity, Echo).start(early)
 
     def welcome(self, conn: Connection) -> bytes:
         """The welcome frame of a connection."""
@@ -156,19 +168,24 @@ class Services:
                     "outbox_bytes": settings.outbox_bytes,
                     "outbox_frames": settings.outbox_frames,
                     "idle_seconds": settings.idle_seconds,
+                    "first_command_seconds": settings.first_command_seconds,
                 },
             )
         )
 
-    def drain(self) -> None:
-        """Say goodbye to all connections; bounded by `WS_STOP_SECONDS`."""
-        self.row.accepting = 0
+    def drain(self, reason: CloseReason) -> None:
+        """Say goodbye to all connections, over `WS_DRAIN_SECONDS`; `WS_STOP_SECONDS` more for the rest."""
         started = time.monotonic()
         count = len(self.clients)
-        self.clients.close_all(CloseReason.GOING_AWAY)
+        self.clients.close_all(reason, self.settings.drain_seconds)
         if not self.clients.wait_closed(self.settings.stop_seconds):
             self.clients.abort_all()
-        log.info("worker drained", connections=count, seconds=round(time.monotonic() - started, 3))
+        log.info(
+            "worker drained",
+            connections=count,
+            reason=reason.label,
+            seconds=round(time.monotonic() - started, 3),
+        )
 
     def publish_details(self) -> None:
         """Put what `/stats` tells of this worker on the board."""
@@ -181,6 +198,15 @@ class Services:
             "backlog": self.hub.backlog,
         }
         self.board.publish_details(self.slot, details)
+
+    def _sampled(self) -> None:
+        self.publish_details()
+        self.admission.observe()
+
+    def _reconcile(self) -> None:
+        while True:
+            gevent.sleep(self.settings.reconcile_seconds)
+            self.reconciliation.run()
 
     def count_greenlets(self) -> int:
         """Greenlets of the worker: its parts, HTTP requests, and connections with commands at work."""

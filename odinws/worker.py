@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
+import time
 from types import FrameType
 from typing import Any
 
@@ -17,10 +19,15 @@ from gunicorn.http.wsgi import base_environ
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import VERSION
 
+from odinws.access.credentials import redact
 from odinws.balance import Balance
+from odinws.closing import CloseReason
 from odinws.handover import Handler
+from odinws.lifetime import Lifetime
 
 _NOTIFY_SECONDS = 1.0
+_TURN_LOOK_SECONDS = 0.1
+_SUCCESSOR_SECONDS = 30.0  # how long an outdated worker waits for one that takes over
 _REQUEST_SECONDS = 1.0  # what HTTP requests under way get when the worker stops
 
 
@@ -65,21 +72,61 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         balance = Balance(services.board, services.row, servers)
         servers += [self._serve(sock, balance) for sock in self.sockets]
         services.count_requests = lambda: sum(len(server.pool) for server in servers)
+        services.descriptors = lambda: balance.descriptors
+        services.ports = {int(sock.getsockname()[1]) for sock in self.sockets if _has_port(sock)}
         services.row.accepting = 1
+        began, settings = time.monotonic(), services.settings
+        lifetime = Lifetime(settings.worker_max_age_seconds, settings.worker_max_memory, random.random())
         while self.alive:
             self.notify()
             stopping.wait(_NOTIFY_SECONDS)
+            end = lifetime.end(time.monotonic() - began, services.row.rss_bytes)
+            if end and self.alive:
+                self._ask_for_successor(end)
+        self._wait_for_turn()
+        self._leave(servers)
+
+    def _ask_for_successor(self, why: str) -> None:
+        """One worker at a time: the arbiter starts another one, and this one leaves when that accepts."""
+        if self.services.board.take_turn():
+            self.log.info("Worker is replaced (pid: %s): %s", self.pid, why)
+            self.services.row.recycling = 1  # see Deployment.child_exit
+            os.kill(self.ppid, signal.SIGTTIN)
+            self._stop()
+
+    def _wait_for_turn(self) -> None:
+        """A worker that is replaced serves on until a successor accepts and no other one is leaving."""
+        board, row = self.services.board, self.services.row
+        until = time.monotonic() + _SUCCESSOR_SECONDS
+        while (board.is_outdated(row) or row.recycling) and not board.is_stopping and self._has_arbiter():
+            if (board.has_successor(row) or time.monotonic() > until) and board.take_turn():
+                return
+            self.tmp.notify()
+            gevent.sleep(_TURN_LOOK_SECONDS)
+
+    def _leave(self, servers: list[WSGIServer]) -> None:
+        """Accept no more, say goodbye, and tell the arbiter meanwhile that we live."""
+        services = self.services
+        stays = self._has_arbiter() and not services.board.is_stopping
+        reason = CloseReason.RESTART if stays else CloseReason.GOING_AWAY
         services.row.accepting = 0
+        services.admission.going_away = not stays
         for server in servers:
             server.close()
         stops = [gevent.spawn(server.stop, _REQUEST_SECONDS) for server in servers]
-        services.drain()
+        draining = gevent.spawn(services.drain, reason)
+        while not draining.ready():
+            self.tmp.notify()
+            draining.join(_NOTIFY_SECONDS)
         gevent.joinall(stops)
+
+    def _has_arbiter(self) -> bool:
+        return bool(self.ppid == os.getppid())
 
     def notify(self) -> None:
         """Tell the arbiter that we live; stop if it does not."""
         self.tmp.notify()
-        if self.alive and self.ppid != os.getppid():
+        if self.alive and not self._has_arbiter():
             self.log.info("Parent changed, shutting down: %s", self)
             self._stop()
 
@@ -121,7 +168,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             application=self.wsgi,
             spawn=Pool(self.worker_connections),
             log=self.log,
-            error_log=LoggingLogAdapter(self.log, logging.INFO),  # of requests that are none: not our errors
+            error_log=_ErrorLog(self.log, logging.INFO),  # of requests that are none: not our errors
             handler_class=self.wsgi_handler,
             environ=environ,
             **tls,
@@ -129,3 +176,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         server.balance = balance
         server.start()
         return server
+
+
+class _ErrorLog(LoggingLogAdapter):  # type: ignore[misc]
+    """As gevent's; a malformed request line may have a token in it."""
+
+    def write(self, msg: str) -> None:
+        super().write(redact(msg))
+
+
+def _has_port(sock: Any) -> bool:
+    return isinstance(sock.getsockname(), tuple)

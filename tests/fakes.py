@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import math
 import os
 import signal
 import socket
@@ -19,11 +20,13 @@ import gevent.socket
 import hypothesis
 from hypothesis import strategies as st
 
+from odinws.access.tokens import OPEN, Identity
 from odinws.board import Totals
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
 from odinws.outbox import SlowPolicy
 from odinws.packet import Bundle
+from odinws.sender import Sender
 from tests import wire
 
 SECONDS = 5.0  # no test body waits longer for anything
@@ -138,6 +141,7 @@ class FakeConnection:
         self.commands: deque[bytes] | None = None
         self.errors = 0
         self.allowance = 0.0
+        self.identity: Identity = OPEN
         self.state = State.OPEN
         self.sent: list[bytes] = []
         self.kept: list[tuple[bytes, int]] = []
@@ -155,6 +159,10 @@ class FakeConnection:
         self.sent.append(data)
         self.bundles.append(tuple(bundles))
         return True
+
+    def identify(self, identity: Identity) -> None:
+        """Take it on."""
+        self.identity = identity
 
     def keep(self, bundles: Sequence[Bundle], sent: int) -> None:
         """Note what a socket did not take."""
@@ -198,6 +206,7 @@ class FakeOwner:
     """Owns connections; its clock stands still until the test moves it, and commands wait for the test.
 
     Attributes:
+        left: what `limit` answers.
         delays: what was asked of `schedule`, in order.
         closing: why connections left OPEN, and how many messages were given up.
         shed: how many messages were given up of connections that were to stay, each time.
@@ -228,6 +237,7 @@ class FakeOwner:
         self.heartbeat_seconds = heartbeat_seconds
         self.idle_seconds = idle_seconds
         self.close_seconds = close_seconds
+        self.left = (math.inf, CloseReason.POLICY, "")
         self.delays: list[float] = []
         self.shed: list[int] = []
         self.flushed: list[int] = []
@@ -239,7 +249,7 @@ class FakeOwner:
         """Note it; the commands stay where they are."""
         self.told.append(conn)
 
-    def on_shed(self, conn: Connection, messages: int) -> None:
+    def on_shed(self, conn: Sender, messages: int) -> None:
         """Note it."""
         self.shed.append(messages)
 
@@ -255,7 +265,11 @@ class FakeOwner:
         """Note it."""
         self.closed.append(conn)
 
-    def schedule(self, conn: Connection, delay_seconds: float) -> None:
+    def limit(self, conn: Connection) -> tuple[float, CloseReason, str]:
+        """As the test says."""
+        return self.left
+
+    def schedule(self, conn: Sender, delay_seconds: float) -> None:
         """Note it; the test calls `on_time` itself."""
         self.delays.append(delay_seconds)
 

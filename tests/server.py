@@ -58,7 +58,7 @@ class Server:
     """`gunicorn -c gunicorn.conf.py` in an environment of its own.
 
     Args:
-        settings: environment variables besides WS_ADDR; WS_WORKERS is 2 unless given.
+        settings: environment variables besides WS_ADDR; 2 workers and a drain of half a second unless given.
         command: what is run instead, as leader of a session of its own.
         directory: where; this repository unless given.
     """
@@ -73,7 +73,7 @@ class Server:
         self.port = free_port()
         self._command = command
         self._directory = directory
-        self.settings = {"WS_WORKERS": "2", **(settings or {})}
+        self.settings = {"WS_WORKERS": "2", "WS_DRAIN_SECONDS": "0.5", **(settings or {})}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -58,8 +58,8 @@ class World:
     def open(self, connections: int) -> bool:
         """Let the worker hold so many, with a new one among them. Whether it still accepts."""
         self.row.connections = connections - 1
-        self.balance.entered()
-        self.balance.left()
+        self.balance.entered(7)
+        self.balance.left(7)
         self.row.connections = connections
         return self.accepts
 

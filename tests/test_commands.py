@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 import strategies
 from odinws import commands as commands_module
+from odinws.access.errors import unauthenticated
+from odinws.access.permissions import Permissions
+from odinws.access.tokens import Identity
 from odinws.board import Row
 from odinws.closing import CloseReason
 from odinws.commands import Commands
@@ -40,11 +43,22 @@ class World:
 
     def __init__(self, *, now: float = 12345.678, **settings: str) -> None:
         self.clock = Clock(now)
+        self.identities: dict[str, Identity] = {}
         self.row = Row()
         self.strategy: Strategy[Connection] = strategies.create("sync-dict")
-        self.commands = Commands(Settings.from_environ(settings), self.strategy, self.row, self.clock)
+        self.commands = self.made(Settings.from_environ(settings))
         self.conn = FakeConnection("c-1")
         assert self.strategy.add(self.conn.real)
+
+    def made(self, settings: Settings) -> Commands:
+        """Commands of this worker."""
+        return Commands(settings, self.strategy, self.row, self.refresh, self.clock)
+
+    def refresh(self, old: Identity, token: str) -> Identity:
+        """Tokens are names of identities here."""
+        if token not in self.identities:
+            raise unauthenticated("the token is not known here")
+        return self.identities[token]
 
     def run(self, *texts: bytes) -> list[Any]:
         """Carry commands out, and return the answers to them."""
@@ -382,7 +396,7 @@ def test_only_the_asking_connection_waits_for_a_lock() -> None:
     world = World()
     with cooperative_locks():
         world.strategy = strategies.create("single-lock")
-    world.commands = Commands(Settings.from_environ({}), world.strategy, world.row, world.clock)
+    world.commands = world.made(Settings.from_environ({}))
     world.strategy.add(world.conn.real)
     other = FakeConnection("c-2")
     world.strategy.add(other.real)
@@ -399,3 +413,58 @@ def test_only_the_asking_connection_waits_for_a_lock() -> None:
     walk.close()
     waiting.get()
     assert world.conn.messages[0]["subscribed"] == ["global"]
+
+
+# -- who may ---------------------------------------------------------------------------------------
+
+
+def test_only_what_the_identity_allows() -> None:
+    """Other channels are rejected by name; what is allowed is subscribed all the same."""
+    world = World()
+    world.conn.real.identity = Identity("42", None, Permissions(("token.*",), "42"))
+    channels = ["token.A", "user.42", "user.43", "global"]
+    [answer] = world.run(json.dumps({"type": "subscribe", "data": {"channels": channels}}).encode())
+    assert answer["subscribed"] == ["token.A", "user.42"]
+    assert [(r["channel"], r["code"]) for r in answer["rejected"]] == [
+        ("user.43", "FORBIDDEN"),
+        ("global", "FORBIDDEN"),
+    ]
+    assert set(world.conn.real.channels) == {"token.A", "user.42"}
+
+
+def test_another_token() -> None:
+    """It replaces the identity, and channels that it does not allow are given back and named."""
+    world = World()
+    world.run(b'{"type":"subscribe","data":{"channels":["token.A","token.B"]}}')
+    world.identities["new"] = Identity("42", 2_000_000_000.5, Permissions(("token.A",)))
+    [answer] = world.run(b'{"type":"authenticate","data":{"token":"new"}}')
+    assert answer == {
+        "type": "authenticated",
+        "subject": "42",
+        "expires_at": 2_000_000_000_500,
+        "unsubscribed": ["token.B"],
+    }
+    assert set(world.conn.real.channels) == {"token.A"}
+    assert world.conn.real.identity is world.identities["new"]
+
+
+def test_a_token_that_is_no_good_changes_nothing() -> None:
+    """It is answered with an error that says nothing of the token."""
+    world = World()
+    before = world.conn.real.identity
+    [answer] = world.run(b'{"type":"authenticate","data":{"token":"secret"}}')
+    assert (answer["type"], answer["code"]) == ("error", "UNAUTHORISED")
+    assert "secret" not in json.dumps(answer)
+    assert world.conn.real.identity is before
+
+
+def test_a_command_of_too_many_channels() -> None:
+    """An answer names each channel, so there is a bound; below it each is judged by itself."""
+    world = World(WS_MAX_SUBSCRIPTIONS="10")
+    channels = [f"!{n}" for n in range(21)]
+    for kind in ("subscribe", "unsubscribe"):
+        [answer] = world.run(json.dumps({"type": kind, "data": {"channels": channels}}).encode())
+        assert answer["code"] == "INVALID_FIELD"
+        assert "at most 20 channels" in answer["message"]
+    [answer] = world.run(json.dumps({"type": "subscribe", "data": {"channels": channels[:20]}}).encode())
+    assert len(answer["rejected"]) == 20

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any, cast
 
 import gevent
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from odinws import load
+from odinws import cgroup, load
 from odinws.board import STALL_BOUNDS_SECONDS, Board, Row
-from odinws.load import Load, Sensor, StallWatch
+from odinws.guard import SMOOTHING_SECONDS, Usage
+from odinws.load import Sensor, StallWatch
 from odinws.settings import Settings
 from tests.fakes import in_greenlet, running
+
+STEP = 1 - math.exp(-1 / SMOOTHING_SECONDS)  # how much of a step one second shows
 
 
 class FakeProcess:
@@ -60,7 +62,12 @@ class World:
         self.also = 0
         monkeypatch.setattr(load, "psutil", SimpleNamespace(Process=lambda: self.process))
         monkeypatch.setattr(load, "time", self.time)
-        self.sensor = Sensor(self.row, lambda: 42, self._also)
+        self.stalls = [0.0]
+        self.sensor = Sensor(self.row, cast(Any, self), lambda: 42, self._also)
+
+    def longest(self) -> float:
+        """What the watch of turns would say."""
+        return self.stalls.pop(0) if self.stalls else 0.0
 
     def _also(self) -> None:
         self.also += 1
@@ -85,7 +92,7 @@ def test_a_sample(world: World) -> None:
     row = world.row
     assert (row.rss_bytes, row.greenlets, row.cpu_seconds) == (5_000_000, 42, 4.5)
     assert row.beat == world.time.time()
-    assert row.cpu_cores == pytest.approx(0.15)
+    assert row.cpu_cores == pytest.approx(0.5 * STEP)
     assert world.also == 1
 
 
@@ -109,7 +116,7 @@ def test_who_asks_often_does_not_change_the_figure(world: World) -> None:
     assert world.row.cpu_seconds == pytest.approx(4.3)
     assert world.also == 3
     world.use(1.0, 0.7)
-    assert world.row.cpu_cores == pytest.approx(0.3)
+    assert world.row.cpu_cores == pytest.approx(1 - math.exp(-1 / SMOOTHING_SECONDS))
 
 
 def test_the_use_before_the_sensor_does_not_count(world: World) -> None:
@@ -131,7 +138,7 @@ def test_it_samples_for_the_life_of_the_worker(monkeypatch: pytest.MonkeyPatch) 
         if count == 3:
             sampled.set()
 
-    with running(Sensor(Row(), lambda: 0, also).run):
+    with running(Sensor(Row(), cast(Any, SimpleNamespace(longest=float)), lambda: 0, also).run):
         assert sampled.wait(5)
 
 
@@ -160,7 +167,7 @@ def test_stalls_are_seen() -> None:
 def test_a_real_process() -> None:
     """psutil's figures of this very process."""
     row = Row()
-    Sensor(row, lambda: 1, lambda: None).sample()
+    Sensor(row, StallWatch(row), lambda: 1, lambda: None).sample()
     assert row.rss_bytes > 1 << 20
     assert row.cpu_seconds == pytest.approx(sum(os.times()[:2]), abs=0.5)
     assert abs(row.beat - time.time()) < 5
@@ -184,58 +191,57 @@ def test_measure_sums_the_workers_that_run() -> None:
             "WS_MAX_GREENLETS": "100",
         }
     )
+    board.rows[2].hub_lag_seconds = 0.25
     used = load.measure(board, settings)
-    assert used == Load(
-        connections=15,
-        max_connections=60,
-        cpu_percent=25.0,
-        cpu_threshold=80.0,
-        memory_bytes=2 << 20,
-        memory_limit=8 << 20,
-        greenlets=20,
-        max_greenlets=100,
+    assert used == Usage(
+        connections=15, cpu_percent=25.0, memory_percent=25.0, greenlets=20, hub_lag_ms=250.0
     )
-    assert (used.connections_percent, used.memory_percent, used.greenlets_percent) == (25.0, 25.0, 20.0)
+    assert load.memory_bytes(board) == 2 << 20
+    board.rows[2].group_cpu_percent, board.rows[0].group_memory_percent = 80.0, 70.0
+    used = load.measure(board, settings)
+    assert (used.cpu_percent, used.memory_percent) == (80.0, 70.0)
 
 
-def made(**fields: float) -> Load:
-    """A load with some figures of its own."""
-    base: dict[str, float] = {
-        "connections": 0,
-        "max_connections": 10,
-        "cpu_percent": 0.0,
-        "cpu_threshold": 75.0,
-        "memory_bytes": 0,
-        "memory_limit": 1000,
-        "greenlets": 0,
-        "max_greenlets": 100,
-    }
-    return Load(**{**base, **fields})  # type: ignore[arg-type]
+def test_the_lag_is_the_worst_of_five_samples(world: World) -> None:
+    """A long turn is seen for as long as five samples, then it is forgotten."""
+    world.stalls = [0.3, 0.1]
+    lags = []
+    for _ in range(8):
+        world.use(0.0)
+        lags.append(world.row.hub_lag_seconds)
+    assert lags == [0.3, 0.3, 0.3, 0.3, 0.3, 0.1, 0.0, 0.0]
 
 
-@pytest.mark.parametrize(
-    ("fields", "check", "healthy"),
-    [
-        ({"connections": 9}, lambda used: used.has_room, True),
-        ({"connections": 10}, lambda used: used.has_room, False),
-        ({"connections": 11}, lambda used: used.has_room, False),
-        ({"cpu_percent": 75.0}, lambda used: used.cpu_healthy, True),
-        ({"cpu_percent": 75.1}, lambda used: used.cpu_healthy, False),
-        ({"cpu_percent": 500.0, "cpu_threshold": 100.0}, lambda used: used.cpu_healthy, True),
-        ({"memory_bytes": 899}, lambda used: used.memory_healthy, True),
-        ({"memory_bytes": 900}, lambda used: used.memory_healthy, False),
-        ({"greenlets": 99}, lambda used: used.greenlets_healthy, True),
-        ({"greenlets": 100}, lambda used: used.greenlets_healthy, False),
-    ],
-)
-def test_bounds(fields: dict[str, float], check: Callable[[Load], bool], healthy: bool) -> None:
-    """Each check at its bound."""
-    assert check(made(**fields)) is healthy
+def test_a_control_group_counts_as_a_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a quota, the use of all in the group stands beside the worker's own, smoothed alike."""
+    used = [10.0]
+    for name, value in (
+        ("cpu_cores", lambda: 2.0),
+        ("cpu_used_seconds", lambda: used[0]),
+        ("memory_bytes", lambda: 1000),
+        ("memory_used_bytes", lambda: 750),
+    ):
+        monkeypatch.setattr(cgroup, name, value)
+    sensor = Sensor(world.row, cast(Any, world), lambda: 42, lambda: None)
+    used[0] += 1.0
+    world.time.now += 1.0
+    sensor.sample()
+    assert world.row.group_cpu_percent == pytest.approx(50.0 * STEP)
+    assert world.row.group_memory_percent == 75.0
 
 
-@given(connections=st.integers(0, 1 << 40), limit=st.integers(1, 1 << 40))
-def test_room_is_what_percent_says(connections: int, limit: int) -> None:
-    """There is room exactly below 100 %."""
-    used = made(connections=connections, max_connections=limit)
-    assert used.has_room is (connections < limit)
-    assert used.connections_percent == 100 * connections / limit
+@in_greenlet
+def test_the_longest_turn_since_the_last_look() -> None:
+    """The one under way counts too."""
+    watch = StallWatch(Row())
+    watch.start()
+    try:
+        gevent.sleep(0.001)
+        time.sleep(0.05)
+        assert watch.longest() >= 0.05
+        gevent.sleep(0.001)
+        assert watch.longest() >= 0.05  # now it is over
+        gevent.sleep(0.001)
+        assert watch.longest() < 0.05
+    finally:
+        watch.stop()

@@ -58,7 +58,7 @@ def test_json() -> None:
     stdout, stderr = run("debug", "json")
     assert stdout == ""
     lines: list[dict[str, Any]] = [json.loads(line) for line in stderr.split("\n") if line]
-    assert [line["event"] for line in lines] == [
+    assert [line["message"] for line in lines] == [
         "a debug",
         "an info",
         "a warning",
@@ -80,7 +80,7 @@ def test_json() -> None:
         "error",
     ]
     assert lines[1] | {"timestamp": ""} == {
-        "event": "an info",
+        "message": "an info",
         "client": "c-1",
         "peer": "::1",
         "level": "info",

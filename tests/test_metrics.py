@@ -10,9 +10,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import odinws
 from odinws import metrics
-from odinws.board import CLOSES, LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS, Board, Totals
+from odinws.board import (
+    CLOSES,
+    DIFFERENCES,
+    LAG_BOUNDS_SECONDS,
+    REFUSALS,
+    STALL_BOUNDS_SECONDS,
+    Board,
+    Totals,
+)
+from odinws.guard import REASONS
 from odinws.settings import Settings
 from tests.fakes import fill
+from tests.seen import seen
 
 SETTINGS = Settings.from_environ(
     {"WS_CPU_LIMIT": "1.5", "WS_MAX_CONNECTIONS": "123", "WS_MEMORY_LIMIT": "2000000", "WS_NUM_SHARDS": "4"}
@@ -26,6 +36,7 @@ GAUGES = {
     "accepting": "ws_worker_accepting",
     "feed_ready": "ws_feed_ready",
     "greenlets": "ws_greenlets",
+    "hub_lag_seconds": "ws_hub_lag_seconds",
     "rss_bytes": "ws_memory_rss_bytes",
     "cpu_cores": "ws_cpu_cores",
     "hub_stall_seconds": "ws_hub_stall_longest_seconds",
@@ -40,6 +51,8 @@ COUNTERS = {
     "feed_invalid": "ws_feed_invalid_total",
     "feed_overflow": "ws_feed_overflow_total",
     "feed_gaps": "ws_feed_gaps_total",
+    "reconciliations": "ws_reconciliations_total",
+    "rebalanced": "ws_connections_rebalanced_total",
     "feed_sessions": "ws_feed_sessions_total",
     "passes": "ws_passes_total",
     "pass_seconds": "ws_pass_seconds_total",
@@ -62,7 +75,7 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
 
 def scrape(board: Board, settings: Settings = SETTINGS) -> Samples:
     """All samples of an exposition, as Prometheus's own parser reads them; none comes twice."""
-    body, content_type = metrics.exposition(board, settings)
+    body, content_type = metrics.exposition(board, settings, seen(board, settings))
     assert content_type.startswith("text/plain; version=0.0.4")
     samples: Samples = {}
     for family in text_string_to_metric_families(body.decode()):
@@ -109,6 +122,10 @@ def test_every_counter_is_the_boards_total() -> None:
         assert samples[key(name)] == getattr(totals, field)
     for reason, count in zip(REFUSALS, totals.refused, strict=True):
         assert samples[key("ws_connections_refused_total", reason=reason)] == count
+    for reason, count in zip(REASONS, totals.would_refuse, strict=True):
+        assert samples[key("ws_connections_would_refuse_total", reason=reason)] == count
+    for kind, count in zip(DIFFERENCES, totals.differences, strict=True):
+        assert samples[key("ws_reconciliation_differences_total", kind=kind)] == count
     for close, count in zip(CLOSES, totals.closed, strict=True):
         labels = {"reason": close.label, "code": str(close.code)}
         assert samples[key("ws_connections_closed_total", **labels)] == count
@@ -129,14 +146,16 @@ def test_every_histogram_is_the_boards(fields: tuple[str, str], found: tuple[tup
     assert heights == {bound: sum(own[: index + 1]) for index, bound in enumerate((*bounds, float("inf")))}
     assert samples[key(name + "_count")] == sum(own) == heights[float("inf")]
     assert samples[key(name + "_sum")] == getattr(totals, total)
-    body = metrics.exposition(board, SETTINGS)[0].decode()
+    body = metrics.exposition(board, SETTINGS, seen(board, SETTINGS))[0].decode()
     assert f"\n# TYPE {name} histogram\n" in body
 
 
 def test_no_total_is_left_out() -> None:
     """Each field of the board's totals has its family."""
     histograms = {field for fields in HISTOGRAMS for field in fields}
-    assert {*COUNTERS, *histograms, "refused", "closed"} == {name for name, _ in Totals._fields_}
+    assert {*COUNTERS, *histograms, "refused", "closed", "would_refuse", "differences"} == {
+        name for name, _ in Totals._fields_
+    }
 
 
 def test_limits_and_build() -> None:
@@ -177,3 +196,18 @@ def test_labels_are_escaped(environment: str) -> None:
     assert [dict(labels)["environment"] for name, labels in samples if name == "ws_build_info"] == [
         environment
     ]
+
+
+def test_what_admission_goes_by() -> None:
+    """Each resource with its value, its threshold, its pressure and its health; and the rate."""
+    board = board_with_workers()
+    for row in board.rows[:2]:
+        row.cpu_cores, row.hub_lag_seconds, row.greenlets, row.rss_bytes = 0.6, 0.0, 0, 0
+    samples = scrape(board)
+    assert samples[key("ws_admission_value", resource="cpu")] == pytest.approx(80.0)
+    assert samples[key("ws_admission_threshold", resource="cpu")] == 75.0
+    assert samples[key("ws_admission_healthy", resource="cpu")] == 0
+    assert 0 < samples[key("ws_admission_pressure", resource="cpu")] < 1
+    assert 10 < samples[key("ws_admission_rate")] < 200
+    for reason in REASONS:
+        assert key("ws_admission_pressure", resource=reason) in samples

@@ -21,6 +21,7 @@ from odinws.closing import CloseReason
 from odinws.feed.nats import FeedStatus
 from odinws.settings import Settings
 from tests.fakes import fill
+from tests.seen import seen
 
 SETTINGS = Settings.from_environ(
     {
@@ -42,6 +43,7 @@ HEALTH = {  # each member of `/health`, and its type
         "cpu": {"percentage": float, "threshold": float, "healthy": bool},
         "memory": {"used_mb": float, "limit_mb": float, "percentage": float, "healthy": bool},
         "greenlets": {"current": int, "limit": int, "percentage": float, "healthy": bool},
+        "hub_lag": {"milliseconds": float, "threshold": float, "healthy": bool},
         "limits": {
             "max_connections": int,
             "max_subscriptions": int,
@@ -76,7 +78,7 @@ def serving() -> Board:
 
 def health(board: Board, feed: FeedStatus | None = None) -> dict[str, Any]:
     """`/health`, whose status and flags always agree."""
-    body = report.health(board, SETTINGS, feed or fed())
+    body = report.health(board, SETTINGS, feed or fed(), seen(board, SETTINGS))
     assert body["healthy"] is not bool(body["errors"])
     expected = "unhealthy" if body["errors"] else "degraded" if body["warnings"] else "healthy"
     assert body["status"] == expected
@@ -132,11 +134,15 @@ def _busy(board: Board) -> None:
 
 
 def _fat(board: Board) -> None:
-    board.rows[0].rss_bytes = 70 << 20
+    board.rows[0].rss_bytes = 71 << 20
 
 
 def _crowded(board: Board) -> None:
-    board.rows[0].greenlets = 191
+    board.rows[0].greenlets = 192
+
+
+def _slow(board: Board) -> None:
+    board.rows[0].hub_lag_seconds = 0.251
 
 
 def _one_left(board: Board) -> None:
@@ -148,8 +154,9 @@ def _one_left(board: Board) -> None:
     [
         (_full, "capacity", "capacity: all 10 connections are taken"),
         (_busy, "cpu", "CPU 77.5% > 75.0%"),
-        (_fat, "memory", "memory at 90.0%"),
-        (_crowded, "greenlets", "200 greenlets, 200 are allowed"),
+        (_fat, "memory", "memory 91.0% > 90.0%"),
+        (_crowded, "greenlets", "greenlets 201 > 180"),
+        (_slow, "hub_lag", "hub lag 251.0ms > 250.0ms"),
         (_one_left, None, "1 of 2 workers run"),
     ],
 )
@@ -164,10 +171,10 @@ def test_what_degrades(change: Callable[[Board], None], check: str | None, warni
 
 
 def test_just_below_is_healthy() -> None:
-    """The last slot, the last percent and the last greenlet are no reason to warn."""
+    """What stands at its threshold is no reason to warn."""
     board = serving()
     row = board.rows[0]
-    row.connections, row.cpu_cores, row.rss_bytes, row.greenlets = 6, 1.25, (70 << 20) - 1, 190
+    row.connections, row.cpu_cores, row.rss_bytes, row.greenlets = 6, 1.25, 70 << 20, 171
     assert health(board)["status"] == "healthy"
 
 
@@ -178,7 +185,7 @@ def test_the_cpu_check_can_be_switched_off() -> None:
     settings = Settings.from_environ(
         {"WS_WORKERS": "2", "WS_CPU_REJECT_THRESHOLD": "100", "WS_CPU_LIMIT": "2"}
     )
-    body = report.health(board, settings, fed())
+    body = report.health(board, settings, fed(), seen(board, settings))
     assert body["checks"]["cpu"]["healthy"]
     assert body["status"] == "healthy"
 
@@ -313,7 +320,7 @@ def counted() -> Board:
 
 def test_stats_of_the_whole_server() -> None:
     """Sums, workers that are gone included, and which worker answered."""
-    body = report.stats(counted(), SETTINGS, 1)
+    body = report.stats(counted(), SETTINGS, 1, seen(counted(), SETTINGS))
     assert body["connections"] == 6
     assert body["subscriptions"] == 14
     assert body["max_connections"] == 10
@@ -336,7 +343,7 @@ def test_stats_of_each_worker() -> None:
     """Each row that runs, with its own totals and the details that it published."""
     board = counted()
     board.publish_details(1, {"shards": [1, 2]})
-    first, second = report.stats(board, SETTINGS, 0)["workers"]
+    first, second = report.stats(board, SETTINGS, 0, seen(board, SETTINGS))["workers"]
     assert (first["slot"], first["pid"], second["slot"], second["pid"]) == (0, 101, 1, 102)
     assert (first["details"], second["details"]) == ({}, {"shards": [1, 2]})
     assert first["accepted"] == 10
@@ -373,7 +380,7 @@ def test_histograms_in_words() -> None:
     first, second = board.rows[0], board.rows[1]
     first.totals.lag[4], second.totals.lag[5], second.totals.lag_seconds = 98, 2, 1.5  # up to 20 and 30 ms
     second.totals.stalls[0], second.totals.stalls[11], second.totals.shed = 999, 1, 5
-    body = report.stats(board, SETTINGS, 0)
+    body = report.stats(board, SETTINGS, 0, seen(board, SETTINGS))
     assert body["lag"] == {
         "bounds_seconds": list(LAG_BOUNDS_SECONDS),
         "counts": [98 if index == 4 else 2 if index == 5 else 0 for index in range(16)],

@@ -32,7 +32,30 @@ DEFAULTS: dict[str, Any] = {
     "WS_CPU_LIMIT": float(usable_cores()),
     "WS_MEMORY_LIMIT": psutil.virtual_memory().total,
     "WS_CPU_REJECT_THRESHOLD": 75.0,
+    "WS_MEMORY_REJECT_THRESHOLD": 90.0,
+    "WS_MEMORY_HARD_THRESHOLD": 95.0,
+    "WS_HUB_LAG_THRESHOLD_MS": 250.0,
     "WS_MAX_GREENLETS": 20_000,
+    "WS_ADMISSION_START_RATE": 200.0,
+    "WS_ADMISSION_FLOOR_RATE": 10.0,
+    "WS_ADMISSION_DRY_RUN": False,
+    "WS_UPGRADE_RATE": 100.0,
+    "WS_UPGRADE_BURST": 500,
+    "WS_SERVER_UPGRADE_RATE": 0.0,
+    "WS_SERVER_UPGRADE_BURST": 100,
+    "WS_UPGRADE_EXEMPT_LOOPBACK": True,
+    "WS_TRUSTED_PROXIES": "",
+    "WS_ORIGINS": "*",
+    "WS_ORIGIN_REQUIRED": False,
+    "WS_JWT_SECRET": "",
+    "WS_JWT_SECRET_FILE": "",
+    "WS_JWKS_FILE": "",
+    "WS_JWT_AUDIENCE": "",
+    "WS_JWT_ISSUER": "",
+    "WS_JWT_LEEWAY_SECONDS": 5.0,
+    "WS_JWT_REQUIRE_EXP": True,
+    "WS_ALLOW_ANONYMOUS": False,
+    "WS_ADMIN_TOKEN": "",
     "WS_MAX_SUBSCRIPTIONS": 1_000,
     "WS_MAX_MESSAGE_BYTES": 65_536,
     "WS_COMMAND_RATE": 100.0,
@@ -49,7 +72,13 @@ DEFAULTS: dict[str, Any] = {
     "WS_HEARTBEAT_SECONDS": 25.0,
     "WS_IDLE_SECONDS": 60.0,
     "WS_CLOSE_SECONDS": 3.0,
-    "WS_STOP_SECONDS": 2.0,
+    "WS_FIRST_COMMAND_SECONDS": 300.0,
+    "WS_DRAIN_SECONDS": 3.0,
+    "WS_STOP_SECONDS": 1.0,
+    "WS_WORKER_MAX_AGE_SECONDS": 0.0,
+    "WS_WORKER_MAX_MEMORY": 0,
+    "WS_REBALANCE_RATE": 10.0,
+    "WS_RECONCILE_SECONDS": 30.0,
     "WS_FEED_BACKLOG": 20_000,
     "WS_TEST_ECHO": False,
     "JS_STREAM_NAME": "ODIN_TOKENS",
@@ -70,7 +99,17 @@ BOUNDS: dict[str, tuple[float, float | None, bool]] = {
     "WS_CPU_LIMIT": (0, 1024, False),
     "WS_MEMORY_LIMIT": (1 << 20, None, True),
     "WS_CPU_REJECT_THRESHOLD": (0, 100, False),
+    "WS_MEMORY_REJECT_THRESHOLD": (0, 100, False),
+    "WS_MEMORY_HARD_THRESHOLD": (0, 200, False),
+    "WS_HUB_LAG_THRESHOLD_MS": (10, 60_000, True),
     "WS_MAX_GREENLETS": (100, None, True),
+    "WS_ADMISSION_START_RATE": (0, 1_000_000, False),
+    "WS_ADMISSION_FLOOR_RATE": (0, 1_000_000, False),
+    "WS_UPGRADE_RATE": (0, 1_000_000, True),
+    "WS_UPGRADE_BURST": (1, 1_000_000, True),
+    "WS_SERVER_UPGRADE_RATE": (0, 1_000_000, True),
+    "WS_SERVER_UPGRADE_BURST": (1, 1_000_000, True),
+    "WS_JWT_LEEWAY_SECONDS": (0, 300, True),
     "WS_MAX_SUBSCRIPTIONS": (1, 100_000, True),
     "WS_MAX_MESSAGE_BYTES": (128, 16 << 20, True),
     "WS_COMMAND_RATE": (0, 1_000_000, False),
@@ -85,7 +124,13 @@ BOUNDS: dict[str, tuple[float, float | None, bool]] = {
     "WS_HEARTBEAT_SECONDS": (0.1, 3600, True),
     "WS_IDLE_SECONDS": (0.2, 7200, True),
     "WS_CLOSE_SECONDS": (0.1, 60, True),
+    "WS_FIRST_COMMAND_SECONDS": (0, 86_400, True),
+    "WS_DRAIN_SECONDS": (0, 3600, True),
     "WS_STOP_SECONDS": (0.1, 600, True),
+    "WS_WORKER_MAX_AGE_SECONDS": (0, 1_000_000_000, True),
+    "WS_WORKER_MAX_MEMORY": (0, INT64_MAX, True),
+    "WS_REBALANCE_RATE": (0, 100_000, True),
+    "WS_RECONCILE_SECONDS": (1, 3600, True),
     "WS_FEED_BACKLOG": (100, 10_000_000, True),
     "JS_STREAM_MAX_AGE": (1, 1_000_000_000, True),
     "JS_STREAM_MAX_MSGS": (1, INT64_MAX, True),
@@ -96,7 +141,13 @@ WHOLE = {name for name, value in DEFAULTS.items() if type(value) is int}
 
 def read(**environ: str) -> Settings:
     """The settings of an environment."""
-    # The two depend on each other: let each of them be tried alone.
+    # Some depend on each other: let each of them be tried alone.
+    if "WS_MEMORY_REJECT_THRESHOLD" in environ:
+        environ.setdefault("WS_MEMORY_HARD_THRESHOLD", "200")
+    if "WS_MEMORY_HARD_THRESHOLD" in environ:
+        environ.setdefault("WS_MEMORY_REJECT_THRESHOLD", "0.0001")
+    if "WS_ALLOW_ANONYMOUS" in environ:
+        environ.setdefault("WS_JWKS_FILE", "/some/file")
     if "WS_HEARTBEAT_SECONDS" in environ:
         environ.setdefault("WS_IDLE_SECONDS", "7200")
     if "WS_IDLE_SECONDS" in environ:
@@ -457,3 +508,38 @@ def test_any_environment_is_settings_or_a_settings_error(environ: dict[str, str]
         assert settings.host
         for value in msgspec.structs.asdict(settings).values():
             str(value).encode()
+
+
+# -- who may ---------------------------------------------------------------------------------------
+
+
+def test_lists_are_read_at_the_start() -> None:
+    """An origin or a network that is none stops the start, and is named."""
+    assert "'odin.example' is no origin" in refusal("WS_ORIGINS", "https://a.example, odin.example")
+    assert "'10.0.0.1/8' is no network" in refusal("WS_TRUSTED_PROXIES", "::1, 10.0.0.1/8")
+    assert read(WS_ORIGINS="https://*.odin.example,null").origins
+
+
+def test_secrets_are_never_shown() -> None:
+    """Neither one that is too short, nor one that is no text."""
+    for name, value in (("WS_ADMIN_TOKEN", "hunter2"), ("WS_JWT_SECRET", "hunter2\udcff")):
+        with pytest.raises(SettingsError) as caught:
+            read(**{name: value})
+        assert "hunter2" not in str(caught.value)
+        assert caught.value.value == "***"
+
+
+def test_what_contradicts_itself() -> None:
+    """Two secrets, anonymity where nobody is asked, and thresholds the wrong way round."""
+    assert "is set already" in refusal("WS_JWT_SECRET_FILE", "/x", WS_JWT_SECRET="y" * 32)
+    with pytest.raises(SettingsError, match="everybody may enter already"):
+        Settings.from_environ({"WS_ALLOW_ANONYMOUS": "true"})
+    with pytest.raises(SettingsError, match="more than WS_MEMORY_REJECT_THRESHOLD"):
+        Settings.from_environ({"WS_MEMORY_HARD_THRESHOLD": "80"})
+
+
+def test_tokens_are_asked_for_with_any_key() -> None:
+    """And not without one."""
+    assert not Settings.from_environ({}).checks_tokens
+    for name in ("WS_JWT_SECRET", "WS_JWT_SECRET_FILE", "WS_JWKS_FILE"):
+        assert Settings.from_environ({name: "x"}).checks_tokens

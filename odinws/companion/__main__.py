@@ -130,7 +130,7 @@ class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         fields = {
-            "event": record.getMessage(),
+            "message": record.getMessage(),
             "level": record.levelname.lower(),
             "logger": record.name,
             "timestamp": f"{second}.{int(record.msecs):03}Z",

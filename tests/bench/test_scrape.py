@@ -12,6 +12,7 @@ from bench.scrape import Scrape, bound_ms, fetch, figures, read, within
 from odinws.board import Board
 from odinws.metrics import exposition
 from odinws.settings import Settings
+from tests.seen import seen
 
 
 def scraped(stalls: tuple[float, ...] = (), lag_count: int = 0, overflow: int = 0) -> Scrape:
@@ -24,7 +25,7 @@ def scraped(stalls: tuple[float, ...] = (), lag_count: int = 0, overflow: int = 
     row.totals.lag[3] = lag_count
     row.totals.feed_messages = 100
     row.totals.feed_overflow = overflow
-    text, _ = exposition(board, Settings())
+    text, _ = exposition(board, Settings(), seen(board, Settings()))
     return read(text.decode())
 
 

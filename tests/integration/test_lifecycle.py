@@ -424,7 +424,7 @@ def test_the_start_says_what_runs_and_how_to_stop_it(serve: Serve, form: str) ->
     log = server.log()
     if form == "json":
         lines = [json.loads(line) for line in log.splitlines()]
-        facts = next(line for line in lines if line["event"] == "odinws is up")
+        facts = next(line for line in lines if line["message"] == "odinws is up")
     else:
         block = log.partition("odinws is up\n")[2].partition("\n\n")[0]
         facts = dict(line.split(maxsplit=1) for line in block.splitlines())

@@ -10,25 +10,19 @@ from __future__ import annotations
 import difflib
 import math
 import os
-import re
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, cast
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
 import msgspec
 import psutil
-from msgspec import Meta, field, inspect
+from msgspec import Meta, field
 
-import strategies
 from odinws import cgroup
 from odinws.errors import SettingsError
+from odinws.settings import checks
+from odinws.settings.words import expected
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
-_PORT = re.compile(r"[0-9]{1,5}")
-_DURATION_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
-_NATS_SCHEMES = ("nats", "tls", "ws", "wss")
-_NATS_SCHEME = re.compile(rf"(?:{'|'.join(_NATS_SCHEMES)})://")
 _OWN_PREFIX = "WS_"
 _INT64_MAX = (1 << 63) - 1  # what NATS can hold
 
@@ -88,11 +82,88 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     cpu_reject_threshold: Annotated[
         float,
-        Meta(gt=0, le=100, description="percent of WS_CPU_LIMIT above which health is degraded; 100: off"),
+        Meta(gt=0, le=100, description="percent of WS_CPU_LIMIT above which admission falls; 100: off"),
     ] = field(name="WS_CPU_REJECT_THRESHOLD", default=75.0)
+    memory_reject_threshold: Annotated[
+        float, Meta(gt=0, le=100, description="percent of WS_MEMORY_LIMIT above which admission falls")
+    ] = field(name="WS_MEMORY_REJECT_THRESHOLD", default=90.0)
+    memory_hard_threshold: Annotated[
+        float, Meta(gt=0, le=200, description="percent of WS_MEMORY_LIMIT at which nobody enters any more")
+    ] = field(name="WS_MEMORY_HARD_THRESHOLD", default=95.0)
+    hub_lag_threshold_ms: Annotated[
+        float, Meta(ge=10, le=60_000, description="longest turn of an event loop above which admission falls")
+    ] = field(name="WS_HUB_LAG_THRESHOLD_MS", default=250.0)
     max_greenlets: Annotated[int, Meta(ge=100, description="greenlets of the whole server")] = field(
         name="WS_MAX_GREENLETS", default=20_000
     )
+
+    admission_start_rate: Annotated[
+        float, Meta(gt=0, le=1e6, description="connections/s of the server when admission begins to fall")
+    ] = field(name="WS_ADMISSION_START_RATE", default=200.0)
+    admission_floor_rate: Annotated[
+        float,
+        Meta(gt=0, le=1e6, description="connections/s of the server under full load; 1 per worker holds"),
+    ] = field(name="WS_ADMISSION_FLOOR_RATE", default=10.0)
+    admission_dry_run: Annotated[
+        bool, Meta(description="refuse nobody for load: count and log whom it would have been")
+    ] = field(name="WS_ADMISSION_DRY_RUN", default=False)
+    upgrade_rate: Annotated[
+        float, Meta(ge=0, le=1e6, description="upgrades per second of one client address; 0: no limit")
+    ] = field(name="WS_UPGRADE_RATE", default=100.0)
+    upgrade_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="upgrades of one address at once")] = (
+        field(name="WS_UPGRADE_BURST", default=500)
+    )
+    server_upgrade_rate: Annotated[
+        float, Meta(ge=0, le=1e6, description="upgrades per second of the whole server; 0: no limit")
+    ] = field(name="WS_SERVER_UPGRADE_RATE", default=0.0)
+    server_upgrade_burst: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="upgrades of the whole server at once")
+    ] = field(name="WS_SERVER_UPGRADE_BURST", default=100)
+    upgrade_exempt_loopback: Annotated[
+        bool, Meta(description="upgrade rates do not hold for clients of this machine")
+    ] = field(name="WS_UPGRADE_EXEMPT_LOOPBACK", default=True)
+    trusted_proxies: Annotated[
+        str, Meta(description="networks whose X-Forwarded-For is believed, comma-separated")
+    ] = field(name="WS_TRUSTED_PROXIES", default="")
+
+    origins: Annotated[
+        str,
+        Meta(description="origins that may connect, comma-separated, `https://*.example.com` too; *: all"),
+    ] = field(name="WS_ORIGINS", default="*")
+    origin_required: Annotated[
+        bool, Meta(description="refuse clients that name no origin, as programs do")
+    ] = field(name="WS_ORIGIN_REQUIRED", default=False)
+    jwt_secret: Annotated[
+        str, Meta(description="secret of HS256 tokens, at least 32 bytes; with a key, tokens are asked for")
+    ] = field(name="WS_JWT_SECRET", default="")
+    jwt_secret_file: Annotated[str, Meta(description="file with that secret; read again when it changes")] = (
+        field(name="WS_JWT_SECRET_FILE", default="")
+    )
+    jwks_file: Annotated[
+        str,
+        Meta(
+            description="file with public keys (JWKS) of RS256 and ES256 tokens; read again when it changes"
+        ),
+    ] = field(name="WS_JWKS_FILE", default="")
+    jwt_audience: Annotated[str, Meta(description="`aud` that a token must have; several with commas")] = (
+        field(name="WS_JWT_AUDIENCE", default="")
+    )
+    jwt_issuer: Annotated[str, Meta(description="`iss` that a token must have; several with commas")] = field(
+        name="WS_JWT_ISSUER", default=""
+    )
+    jwt_leeway_seconds: Annotated[
+        float, Meta(ge=0, le=300, description="how far the issuer's clock may differ, seconds")
+    ] = field(name="WS_JWT_LEEWAY_SECONDS", default=5.0)
+    jwt_require_exp: Annotated[bool, Meta(description="refuse tokens that never expire")] = field(
+        name="WS_JWT_REQUIRE_EXP", default=True
+    )
+    allow_anonymous: Annotated[
+        bool, Meta(description="without a token the public channels (token.*, global) may be had")
+    ] = field(name="WS_ALLOW_ANONYMOUS", default=False)
+    admin_token: Annotated[
+        str,
+        Meta(description="bearer token that opens /stats and /debug from elsewhere; unset: loopback only"),
+    ] = field(name="WS_ADMIN_TOKEN", default="")
 
     max_subscriptions: Annotated[int, Meta(ge=1, le=100_000, description="channels of one connection")] = (
         field(name="WS_MAX_SUBSCRIPTIONS", default=1_000)
@@ -143,12 +214,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=0.2, le=7200, description="seconds without any frame before a connection closes with 4009"),
     ] = field(name="WS_IDLE_SECONDS", default=60.0)
+    first_command_seconds: Annotated[
+        float,
+        Meta(ge=0, le=86400, description="seconds for a client's first command before 1008; 0: for ever"),
+    ] = field(name="WS_FIRST_COMMAND_SECONDS", default=300.0)
     close_seconds: Annotated[
         float, Meta(ge=0.1, le=60, description="seconds a closing connection may wait for its peer")
     ] = field(name="WS_CLOSE_SECONDS", default=3.0)
+    drain_seconds: Annotated[
+        float, Meta(ge=0, le=3600, description="seconds over which a leaving worker spreads its goodbyes")
+    ] = field(name="WS_DRAIN_SECONDS", default=3.0)
     stop_seconds: Annotated[
-        float, Meta(ge=0.1, le=600, description="seconds a stopping worker gives its connections to close")
-    ] = field(name="WS_STOP_SECONDS", default=2.0)
+        float, Meta(ge=0.1, le=600, description="seconds a worker waits for clients behind its last goodbye")
+    ] = field(name="WS_STOP_SECONDS", default=1.0)
+    worker_max_age_seconds: Annotated[
+        float,
+        Meta(ge=0, le=1e9, description="age at which a worker is replaced, up to a tenth more; 0: never"),
+    ] = field(name="WS_WORKER_MAX_AGE_SECONDS", default=0.0)
+    worker_max_memory: Annotated[
+        int, Meta(ge=0, le=_INT64_MAX, description="resident bytes at which a worker is replaced; 0: never")
+    ] = field(name="WS_WORKER_MAX_MEMORY", default=0)
+    rebalance_rate: Annotated[
+        float,
+        Meta(ge=0, le=1e5, description="connections/s that a worker far above its share sends away; 0: none"),
+    ] = field(name="WS_REBALANCE_RATE", default=10.0)
+    reconcile_seconds: Annotated[
+        float, Meta(ge=1, le=3600, description="seconds between two comparisons of all counts")
+    ] = field(name="WS_RECONCILE_SECONDS", default=30.0)
     feed_backlog: Annotated[
         int, Meta(ge=100, le=10_000_000, description="messages that may wait between feed and hub")
     ] = field(name="WS_FEED_BACKLOG", default=20_000)
@@ -205,6 +297,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the demo feed is published."""
         return self.embedded_nats if self.demo_feed is None else self.demo_feed
 
+    @property
+    def checks_tokens(self) -> bool:
+        """Whether clients are asked who they are."""
+        return bool(self.jwt_secret or self.jwt_secret_file or self.jwks_file)
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the settings.
@@ -225,127 +322,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingsError(ascii(name)[1:-1], environ[name], f"no setting has this name, {hint}")
         given: dict[str, Any] = {name: text for name in known if (text := environ.get(name, "").strip())}
         for name, text in given.items():
-            _check_unicode(name, text)
+            checks.check_unicode(name, text)
         for name in ("LOG_LEVEL", "LOG_FORMAT", "WS_SHARD_STRATEGY", "WS_SHARD_KEY", "WS_SLOW_POLICY"):
             if name in given:
                 given[name] = given[name].lower()
         if "JS_STREAM_MAX_AGE" in given:
-            given["JS_STREAM_MAX_AGE"] = _seconds("JS_STREAM_MAX_AGE", given["JS_STREAM_MAX_AGE"])
+            given["JS_STREAM_MAX_AGE"] = checks.seconds("JS_STREAM_MAX_AGE", given["JS_STREAM_MAX_AGE"])
         try:
             settings = msgspec.convert(given, cls, strict=False)
         except msgspec.ValidationError as error:
             name = str(error).rpartition("`$.")[2].rstrip("`")
-            raise SettingsError(name, environ[name], _expected(name)) from None
-        _check_addr(settings.addr)
-        _check_nats_urls(settings)
-        if settings.strategy not in strategies.NAMES:
-            raise SettingsError(
-                "WS_SHARD_STRATEGY", settings.strategy, f"expected one of {', '.join(strategies.NAMES)}"
-            )
-        if settings.idle_seconds <= settings.heartbeat_seconds:
-            raise SettingsError(
-                "WS_IDLE_SECONDS",
-                f"{settings.idle_seconds:g}",
-                f"expected more than WS_HEARTBEAT_SECONDS ({settings.heartbeat_seconds:g})",
-            )
+            raise SettingsError(name, checks.shown(name, environ[name]), expected(cls, name)) from None
+        checks.check(settings)
         return settings
-
-
-class Description(NamedTuple):
-    """One setting in words.
-
-    Attributes:
-        allowed: what it takes.
-        default: its default; "" stands for unset.
-        about: what it is, with its unit.
-    """
-
-    name: str
-    allowed: str
-    default: str
-    about: str
-
-
-def describe() -> list[Description]:
-    """All settings, in the order of their definition."""
-    described = []
-    for field_type in cast("inspect.StructType", inspect.type_info(Settings)).fields:
-        found = cast("inspect.Metadata", field_type.type)
-        about = (found.extra_json_schema or {})["description"]
-        default = _DERIVED_DEFAULTS.get(field_type.encode_name)
-        if default is None:
-            default = "" if field_type.default is None else f"{field_type.default}"
-        described.append(Description(field_type.encode_name, _allowed(found.type), default, about))
-    return described
-
-
-_DERIVED_DEFAULTS = {
-    "WS_WORKERS": "usable cores",
-    "WS_CPU_LIMIT": "the cgroup's, else usable cores",
-    "WS_MEMORY_LIMIT": "the cgroup's, else the machine's",
-    "WS_DEMO_FEED": "with embedded NATS",
-}
-
-
-def _allowed(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.LiteralType(values=values):
-            return f"one of {', '.join(map(str, values))}"
-        case inspect.IntType(ge=least, le=most):
-            return f"a whole number from {least} {f'to {most}' if most else 'on'}"
-        case inspect.FloatType(gt=above, ge=least, le=most):
-            return f"a number {f'from {least:g}' if above is None else f'above {above:g}'} to {most:g}"
-        case inspect.StrType(pattern=None, max_length=None):
-            return "text"
-        case inspect.StrType(pattern=None, max_length=most):
-            return f"at most {most} characters"
-        case inspect.StrType(pattern=pattern):
-            return f"a match of {pattern}"
-        case _:
-            return "true or false"
-
-
-def _expected(name: str) -> str:
-    """What a setting takes and what it is, in words."""
-    setting = next(setting for setting in describe() if setting.name == name)
-    return f"expected {setting.allowed} ({setting.about})"
-
-
-def _check_unicode(name: str, text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise SettingsError(name, without_credentials(text), "expected UTF-8") from None
-
-
-def _seconds(name: str, text: str) -> float:
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise SettingsError(name, text, "expected seconds, or a number with ms, s, m or h")
-    return float(match[1]) * _DURATION_SECONDS[match[2]]
-
-
-def _check_addr(addr: str) -> None:
-    host, colon, port = addr.rpartition(":")
-    if not colon or not _PORT.fullmatch(port) or int(port) > 65535 or " " in host:
-        raise SettingsError("WS_ADDR", addr, "expected host:port with a port from 0 to 65535")
-
-
-def _check_nats_urls(settings: Settings) -> None:
-    for url in settings.nats_urls:
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in _NATS_SCHEMES and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            # The whole value: a comma in a password would leave one of its halves in a part of its own.
-            shown = without_credentials(settings.nats_url)
-            raise SettingsError("NATS_URL", shown, "expected nats://host:port, several with commas")
-
-
-def without_credentials(url: str) -> str:
-    """A URL as it may be logged: all that stands between its scheme and its last `@` is `***`."""
-    before, found, host = url.rpartition("@")
-    scheme = _NATS_SCHEME.match(before)
-    return f"{scheme[0] if scheme else ''}***@{host}" if found else url

@@ -1,0 +1,50 @@
+"""What checks tokens, as the settings say."""
+
+from __future__ import annotations
+
+import time
+
+from odinws.access.keys import KeyFile, Secret, Source, parse_jwks, parse_secret
+from odinws.access.tokens import Tokens
+from odinws.settings import Settings
+
+
+def tokens(settings: Settings, now: float) -> Tokens | None:
+    """What checks tokens; None: nobody is asked for one.
+
+    Args:
+        now: seconds since 1970.
+
+    Raises:
+        KeysError: a key can't be used.
+    """
+    sources: list[Source] = []
+    if settings.jwt_secret:
+        sources.append(Secret(settings.jwt_secret))
+    if settings.jwt_secret_file:
+        sources.append(KeyFile(settings.jwt_secret_file, parse_secret, now))
+    if settings.jwks_file:
+        sources.append(KeyFile(settings.jwks_file, parse_jwks, now))
+    if not sources:
+        return None
+    return Tokens(
+        sources,
+        audience=_list(settings.jwt_audience),
+        issuer=_list(settings.jwt_issuer),
+        leeway_seconds=settings.jwt_leeway_seconds,
+        require_expiry=settings.jwt_require_exp,
+        allow_anonymous=settings.allow_anonymous,
+    )
+
+
+def check_keys(settings: Settings) -> None:
+    """Look at the keys before any worker is forked.
+
+    Raises:
+        KeysError: one can't be used.
+    """
+    tokens(settings, time.time())
+
+
+def _list(text: str) -> list[str]:
+    return [part for part in (part.strip() for part in text.split(",")) if part]

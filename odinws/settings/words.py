@@ -1,0 +1,66 @@
+"""Settings in words: for the documentation, the command line and error messages."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+from msgspec import Struct, inspect
+
+_DERIVED_DEFAULTS = {
+    "WS_WORKERS": "usable cores",
+    "WS_CPU_LIMIT": "the cgroup's, else usable cores",
+    "WS_MEMORY_LIMIT": "the cgroup's, else the machine's",
+    "WS_DEMO_FEED": "with embedded NATS",
+}
+
+
+class Description(NamedTuple):
+    """One setting in words.
+
+    Attributes:
+        allowed: what it takes.
+        default: its default; "" stands for unset.
+        about: what it is, with its unit.
+    """
+
+    name: str
+    allowed: str
+    default: str
+    about: str
+
+
+def describe(kind: type[Struct]) -> list[Description]:
+    """All settings of a struct, in the order of their definition."""
+    described = []
+    for field_type in cast("inspect.StructType", inspect.type_info(kind)).fields:
+        found = cast("inspect.Metadata", field_type.type)
+        about = (found.extra_json_schema or {})["description"]
+        default = _DERIVED_DEFAULTS.get(field_type.encode_name)
+        if default is None:
+            default = "" if field_type.default is None else f"{field_type.default}"
+        described.append(Description(field_type.encode_name, _allowed(found.type), default, about))
+    return described
+
+
+def expected(kind: type[Struct], name: str) -> str:
+    """What a setting takes and what it is, in words."""
+    setting = next(setting for setting in describe(kind) if setting.name == name)
+    return f"expected {setting.allowed} ({setting.about})"
+
+
+def _allowed(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
+        case inspect.IntType(ge=least, le=most):
+            return f"a whole number from {least} {f'to {most}' if most else 'on'}"
+        case inspect.FloatType(gt=above, ge=least, le=most):
+            return f"a number {f'from {least:g}' if above is None else f'above {above:g}'} to {most:g}"
+        case inspect.StrType(pattern=None, max_length=None):
+            return "text"
+        case inspect.StrType(pattern=None, max_length=most):
+            return f"at most {most} characters"
+        case inspect.StrType(pattern=pattern):
+            return f"a match of {pattern}"
+        case _:
+            return "true or false"
