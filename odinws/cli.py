@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -180,3 +181,22 @@ def settings() -> None:
     for name, allowed, default, about in describe(Settings):
         cells = (f"`{name}`", allowed, default, about)
         click.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+
+
+@cli.command()
+def keys() -> None:
+    """Say which keys tokens are checked with, or why they can't be used."""
+    from odinws.access.configured import sources
+    from odinws.access.errors import KeysError
+    from odinws.errors import SettingsError
+    from odinws.settings import Settings
+
+    now = time.time()
+    try:
+        found = [key for source in sources(Settings.from_environ(), now) for key in source.keys(now)]
+    except (SettingsError, KeysError) as error:
+        raise click.ClickException(str(error)) from None
+    for key in found:
+        click.echo(f"{key.algorithm} {key.kid or '(no name)'}")
+    if not found:
+        click.echo("none: nobody is asked for a token")

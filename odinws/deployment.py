@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import resource
 import signal
+import subprocess
 import sys
 from typing import Any
 
 import structlog
 
 from odinws import logs
-from odinws.access.configured import check_keys
-from odinws.access.errors import KeysError
 from odinws.board import Board
 from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
@@ -49,9 +48,10 @@ class Deployment:
         global _current
         try:
             settings = Settings.from_environ()
-            check_keys(settings)
-        except (SettingsError, KeysError) as error:
+        except SettingsError as error:
             sys.exit(f"odinws: {error}")
+        if settings.checks_tokens:
+            _check_keys()
         if _current is None:
             _current = cls(settings)
         return _current
@@ -148,3 +148,17 @@ class Deployment:
         """End the embedded NATS and the demo feed, after the workers."""
         if self._companion is not None:
             self._companion.close()
+
+
+def _check_keys() -> None:
+    """Look at the keys before anything starts.
+
+    In a process of its own: the libraries that read keys must not be loaded before gevent patches a worker.
+
+    Raises:
+        SystemExit: they can't be used; one line on standard error says why.
+    """
+    done = subprocess.run((sys.executable, "-m", "odinws", "keys"), capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"reading keys ended with {done.returncode}"]
+        sys.exit(f"odinws: {lines[-1].removeprefix('odinws: ')}")

@@ -166,14 +166,20 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         if not self.upgraded:
             super().process_result()
 
-    def format_request(self) -> str:
-        """As pywsgi's, without tokens."""
-        return redact(super().format_request())
-
     def log_request(self) -> None:
         """One access line, unless it was no request, or became a connection, which has lines of its own."""
         if self.environ is not None and not self.upgraded:
+            self._forget_tokens()
             super().log_request()
+
+    def _forget_tokens(self) -> None:
+        """Whatever the format of the access line asks for, it finds no token."""
+        for name in ("RAW_URI", "QUERY_STRING", "HTTP_REFERER"):
+            if name in self.environ:
+                self.environ[name] = redact(self.environ[name])
+        for name in ("Authorization", "Sec-WebSocket-Protocol"):
+            self.environ.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
+            del self.headers[name]
 
 
 def _drop(_: bytes | Iterable[bytes]) -> None:

@@ -54,7 +54,11 @@ def config(level: str, form: str) -> dict[str, Any]:
         "loggers": {
             "gunicorn.error": {"level": level.upper(), "propagate": True, "handlers": []},
             # Per request; what matters of it is counted.
-            "gunicorn.access": {"level": "INFO" if level == "debug" else "WARNING", "handlers": []},
+            "gunicorn.access": {
+                "level": "INFO" if level == "debug" else "WARNING",
+                "propagate": True,
+                "handlers": [],
+            },
             "geventwebsocket": {"level": "ERROR"},
             # Its connection attempts are reported by the feed.
             "nats": {"level": "CRITICAL"},

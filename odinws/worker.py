@@ -26,6 +26,7 @@ from odinws.handover import Handler
 from odinws.lifetime import Lifetime
 
 _NOTIFY_SECONDS = 1.0
+_KEYS_RETRY_SECONDS = 1.0  # until the arbiter starts another
 _TURN_LOOK_SECONDS = 0.1
 _SUCCESSOR_SECONDS = 30.0  # how long an outdated worker waits for one that takes over
 _REQUEST_SECONDS = 1.0  # what HTTP requests under way get when the worker stops
@@ -51,17 +52,24 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         """Build the services and the application, after the patching."""
+        from odinws.access.errors import KeysError
         from odinws.app import create_app
         from odinws.services import Services
 
-        self.services = Services(
-            self.deployment.settings,
-            self.deployment.board,
-            self.slot,
-            os.getpid(),
-            self.deployment.nats_urls,
-            on_failure=self._fail,
-        )
+        try:
+            self.services = Services(
+                self.deployment.settings,
+                self.deployment.board,
+                self.slot,
+                os.getpid(),
+                self.deployment.nats_urls,
+                on_failure=self._fail,
+            )
+        except KeysError as error:
+            # They were good when the server started. gunicorn would end it all if the application failed.
+            self.log.critical("No worker without its keys: %s", error)
+            gevent.sleep(_KEYS_RETRY_SECONDS)
+            os._exit(1)
         self.wsgi = create_app(self.services)
 
     def run(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from odinws.access.keys import KeyFile, Secret, Source, parse_jwks, parse_secret
 from odinws.access.tokens import Tokens
 from odinws.settings import Settings
@@ -18,17 +16,10 @@ def tokens(settings: Settings, now: float) -> Tokens | None:
     Raises:
         KeysError: a key can't be used.
     """
-    sources: list[Source] = []
-    if settings.jwt_secret:
-        sources.append(Secret(settings.jwt_secret))
-    if settings.jwt_secret_file:
-        sources.append(KeyFile(settings.jwt_secret_file, parse_secret, now))
-    if settings.jwks_file:
-        sources.append(KeyFile(settings.jwks_file, parse_jwks, now))
-    if not sources:
+    if not settings.checks_tokens:
         return None
     return Tokens(
-        sources,
+        sources(settings, now),
         audience=_list(settings.jwt_audience),
         issuer=_list(settings.jwt_issuer),
         leeway_seconds=settings.jwt_leeway_seconds,
@@ -37,13 +28,23 @@ def tokens(settings: Settings, now: float) -> Tokens | None:
     )
 
 
-def check_keys(settings: Settings) -> None:
-    """Look at the keys before any worker is forked.
+def sources(settings: Settings, now: float) -> list[Source]:
+    """Where keys come from; empty: there are none.
+
+    Args:
+        now: seconds since 1970.
 
     Raises:
-        KeysError: one can't be used.
+        KeysError: a key can't be used.
     """
-    tokens(settings, time.time())
+    found: list[Source] = []
+    if settings.jwt_secret:
+        found.append(Secret(settings.jwt_secret))
+    if settings.jwt_secret_file:
+        found.append(KeyFile(settings.jwt_secret_file, parse_secret, now))
+    if settings.jwks_file:
+        found.append(KeyFile(settings.jwks_file, parse_jwks, now))
+    return found
 
 
 def _list(text: str) -> list[str]:

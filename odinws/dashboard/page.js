@@ -113,6 +113,7 @@ let since = Infinity; // when `recent` began to be complete
 let market = null;
 
 const address = new URL("ws", document.baseURI);
+address.search = location.search; // may carry a token
 address.protocol = address.protocol.replace("http", "ws");
 const client = new Client(address.href, [...rows.keys(), "global"], {
   change() {

@@ -42,8 +42,12 @@ export class ServerPanel {
       if (this.#running) {
         mark(byId("server"), "stale", undefined);
         renderHealth(health);
-        renderStats(stats, this.#before);
-        this.#before = stats;
+        if (stats.error) {
+          renderHidden(health);
+        } else {
+          renderStats(stats, this.#before);
+          this.#before = stats;
+        }
       }
     } catch {
       this.#failures += 1;
@@ -87,6 +91,16 @@ function renderStats(stats, before) {
   write(byId("delivered-all"), `${count(stats.fan_out.delivered)} in all`);
   write(byId("uptime"), age(stats.uptime_seconds));
   renderWorkers(stats.workers, before?.workers ?? []);
+}
+
+/** What a stranger may know: the inside is for the server's own machine, or its admin token. */
+function renderHidden({ checks, uptime }) {
+  write(byId("connections"), count(checks.capacity.current));
+  write(byId("connections-max"), `of ${count(checks.capacity.max)}`);
+  write(byId("uptime"), age(uptime));
+  write(byId("subscriptions"), NONE);
+  write(byId("delivered"), NONE);
+  write(byId("delivered-all"), "shown on the server's own machine");
 }
 
 /** Deliveries between two readings by the server's own clock; none across a restart. */
