@@ -103,9 +103,10 @@ class Deployment:
     def when_ready(self, server: Any) -> None:
         """Say what runs and how to stop it."""
         settings = self.settings
-        address = f"{settings.host}:{settings.port}"
+        host, port = settings.host, settings.port
         if server.LISTENERS:
-            address = "{}:{}".format(*server.LISTENERS[0].sock.getsockname()[:2])
+            host, port = server.LISTENERS[0].sock.getsockname()[:2]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         nats = ", ".join(without_credentials(url) for url in self.nats_urls)
         facts = {
             "page": f"http://{address}/",
