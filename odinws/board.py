@@ -28,6 +28,7 @@ from odinws.closing import CloseReason
 
 SLOTS = 256
 REFUSALS = (*guard.REASONS, "draining", "rate", "origin", "unauthorised", "forbidden", "handshake")
+RECOVERIES = ("ring", "stream", "expired", "epoch")  # where what was missed came from, or why not
 DIFFERENCES = ("board", "strategy", "outbox", "wheel", "kernel", "descriptor")  # see reconciliation
 CLOSES = tuple(CloseReason)
 # Upper bounds of histograms; a last bucket has the rest.
@@ -71,6 +72,8 @@ class Totals(ctypes.Structure):
         ("stall_seconds", _F64),
         ("reconciliations", _U64),
         ("differences", _U64 * len(DIFFERENCES)),
+        ("replayed", _U64),  # messages of the past that were sent
+        ("recovered", _U64 * len(RECOVERIES)),  # channels resumed
         ("rebalanced", _U64),  # connections sent to other workers
     )
 
@@ -159,6 +162,10 @@ class Row(ctypes.Structure):
     def would_refuse(self, reason: str) -> None:
         """Count an upgrade that only a dry run let in; `reason` is one of `guard.REASONS`."""
         self.totals.would_refuse[guard.REASONS.index(reason)] += 1
+
+    def recovered(self, outcome: str) -> None:
+        """Count a channel that was resumed, by one of the `RECOVERIES`."""
+        self.totals.recovered[RECOVERIES.index(outcome)] += 1
 
     def differs(self, kind: str, count: int) -> None:
         """Count differences that a reconciliation found, of one of the `DIFFERENCES`."""

@@ -15,8 +15,9 @@ from odinws.access.tokens import Identity
 from odinws.board import Row
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
-from odinws.errors import CommandError
+from odinws.errors import CommandError, FeedError
 from odinws.protocol import Authenticate, Heartbeat, Rejected, Replay, Subscribe, Unsubscribe
+from odinws.recovery import Recovery
 from odinws.settings import Settings
 from odinws.turns import next_turn
 from strategies.base import Strategy
@@ -29,6 +30,7 @@ class Commands:
 
     Args:
         refresh: the identity of a connection that brings another token; raises AccessError.
+        recovery: sends what was missed.
     """
 
     def __init__(
@@ -37,11 +39,15 @@ class Commands:
         strategy: Strategy[Connection],
         row: Row,
         refresh: Callable[[Identity, str], Identity],
+        recovery: Recovery,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._strategy = strategy
         self._row = row
         self._refresh = refresh
+        self._recovery = recovery
+        # A replay counts as so many commands.
+        self._replay_seconds = 1.0 / settings.replay_rate
         self._clock = clock
         self._max_subscriptions = settings.max_subscriptions
         self._max_errors = settings.max_errors
@@ -76,11 +82,11 @@ class Commands:
             elif isinstance(command, Authenticate):
                 answer = self._authenticate(conn, command)
             else:
-                answer = self._replay(command)
+                answer = self._replay(conn, command)
         except (CommandError, AccessError) as error:
             answer = protocol.error(error.code, error.message)
             self._count_error(conn)
-        if conn.reply(frames.text(answer)) and conn.errors >= self._max_errors:
+        if answer and conn.reply(frames.text(answer)) and conn.errors >= self._max_errors:
             conn.close(CloseReason.POLICY, f"{conn.errors} bad commands")
 
     def _count_error(self, conn: Connection) -> None:
@@ -97,9 +103,9 @@ class Commands:
         return True
 
     def _subscribe(self, conn: Connection, command: Subscribe) -> bytes:
-        if command.since is not None:
-            raise CommandError("UNSUPPORTED", "since is not supported: subscribe without it")
         self._check_count(command.channels)
+        since = command.since or {}
+        later: list[str] = []  # joined to the live flow behind the acknowledgement
         subscribed: list[str] = []
         rejected: list[Rejected] = []
         for index, channel in enumerate(dict.fromkeys(command.channels), 1):
@@ -109,8 +115,10 @@ class Commands:
             if problem is None and not conn.identity.permissions.allows(channel):
                 problem = protocol.not_allowed(channel)
             if problem is None and channel not in conn.channels:
-                if len(conn.channels) >= self._max_subscriptions:
+                if len(conn.channels) + len(later) >= self._max_subscriptions:
                     problem = protocol.too_many(channel, self._max_subscriptions)
+                elif command.last or channel in since:
+                    later.append(channel)
                 else:
                     self._strategy.subscribe(conn, channel)
             if problem is None:
@@ -119,7 +127,16 @@ class Commands:
                 rejected.append(problem)
         if rejected:
             self._count_error(conn)
-        return protocol.subscription_ack(subscribed, len(conn.channels), rejected)
+        ack = protocol.subscription_ack(subscribed, len(conn.channels) + len(later), rejected)
+        if not later:
+            return ack
+        conn.reply(frames.text(ack))
+        for channel in later:
+            if channel in since:
+                self._recovery.resume(conn, channel, since[channel], command.epoch)
+            else:
+                self._recovery.latest(conn, channel)
+        return b""
 
     def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> bytes:
         self._check_count(command.channels)
@@ -145,6 +162,17 @@ class Commands:
             message = f"expected at most {most} channels at data.channels, not {len(channels)}"
             raise CommandError("INVALID_FIELD", message)
 
-    @staticmethod
-    def _replay(command: Replay) -> bytes:
-        raise CommandError("UNSUPPORTED", f"replay is not supported: {command.channel} is live only")
+    def _replay(self, conn: Connection, command: Replay) -> bytes:
+        problem = protocol.check_channel(command.channel)
+        if problem is not None:
+            raise CommandError(problem.code, problem.message)
+        if not conn.identity.permissions.allows(command.channel):
+            raise CommandError("FORBIDDEN", protocol.not_allowed(command.channel).message)
+        if (command.since is None) == (command.start is None):
+            raise CommandError("INVALID_FIELD", "expected either since or from in data")
+        conn.allowance += self._replay_seconds
+        first = command.start if command.start is not None else (command.since or 0) + 1
+        try:
+            return self._recovery.replay(conn, command.channel, max(1, first), command.end)
+        except FeedError as error:
+            raise CommandError("UNAVAILABLE", str(error)) from None

@@ -9,11 +9,13 @@ batches of the strategy. Who is served first moves on by one batch with each pas
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import TypeVar, cast
 
 import gevent
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 
 from odinws import frames, protocol
 from odinws.backlog import Backlog
@@ -21,13 +23,16 @@ from odinws.board import Row
 from odinws.connection import Connection
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
 from odinws.packet import Bundle, Packer, Packet, Text
-from odinws.turns import Slice, next_turn
+from odinws.protocol import wildcard
+from odinws.ring import Ring
+from odinws.turns import SLICE_SECONDS, Slice, next_turn
 from strategies.base import Strategy
 
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
 _FLUSH_BATCH = 64  # sends between two looks at the clock
 _JOINS_KEPT = 512  # 5 of 10 tokens are 252 combinations
 
+T = TypeVar("T")
 _Joins = dict[tuple[Bundle, ...], tuple[bytes, int]]  # bundles -> their bytes in one piece, how many are data
 
 
@@ -41,6 +46,11 @@ class Hub:
         delay_seconds: how long a pass waits for more messages after the first.
         packer: frames the messages.
         welcome: makes the welcome frame of a connection, for when the epoch changes.
+        ring: keeps the latest messages, for those who were away.
+
+    Attributes:
+        epoch: the name of the life of the sequence.
+        ring: has all of what passes have delivered.
     """
 
     def __init__(
@@ -51,6 +61,7 @@ class Hub:
         delay_seconds: float,
         packer: Packer,
         welcome: Callable[[Connection], bytes],
+        ring: Ring,
     ) -> None:
         self._strategy = strategy
         self._row = row
@@ -62,7 +73,9 @@ class Hub:
         self._slice = Slice()
         self._turn = 0
         self._oldest_ms = 0  # of the messages of the pass under way
+        self._asked: deque[tuple[Callable[[], object], AsyncResult]] = deque()
         self.epoch = "none"
+        self.ring = ring
 
     @property
     def backlog(self) -> int:
@@ -83,9 +96,33 @@ class Hub:
             self._arrived.clear()
             if self._delay_seconds:
                 gevent.sleep(self._delay_seconds)
-            while events := self._backlog.take(_EVENTS_PER_PASS):
-                self.deliver(events)
+            while True:
+                self._answer()
+                events = self._backlog.take(_EVENTS_PER_PASS)
+                if events:
+                    self.deliver(events)
+                elif not self._asked:
+                    break
                 next_turn()
+
+    def between_passes(self, work: Callable[[], T]) -> T:
+        """Have something done while no pass is under way; the calling greenlet waits for it.
+
+        What waits is done in turn with passes, for a slice of time each, so neither starves the other.
+        """
+        done: AsyncResult = AsyncResult()
+        self._asked.append((work, done))
+        self._arrived.set()
+        return cast("T", done.get())
+
+    def _answer(self) -> None:
+        until = time.perf_counter() + SLICE_SECONDS
+        while self._asked and time.perf_counter() < until:
+            work, done = self._asked.popleft()
+            try:
+                done.set(work())
+            except Exception as error:  # noqa: BLE001 - it is the asker's
+                done.set_exception(error)
 
     def deliver(self, events: Sequence[FeedEvent]) -> None:
         """Make one pass. Events that concern all channels come alone, as the backlog gives them."""
@@ -94,16 +131,26 @@ class Hub:
         by_channel: dict[str, list[Message | Lost]] = {}
         self._oldest_ms = 0
         for event in events:
-            if isinstance(event, NewEpoch) or event.channel is None:
+            if isinstance(event, NewEpoch):
+                self.ring.restart(event.seq)
+                self._announce(event)
+                continue
+            if isinstance(event, Message):
+                self.ring.add(event)
+            else:
+                self.ring.lose(event.last)
+            if event.channel is None:
                 self._announce(event)
                 continue
             by_channel.setdefault(event.channel, []).append(event)
             if isinstance(event, Message):
                 self._oldest_ms = min(self._oldest_ms, event.ts_ms) if self._oldest_ms else event.ts_ms
-        if len(by_channel) == 1:
+        kinds = {wildcard(channel) for channel in by_channel} - {""}
+        wild = {pattern for pattern in kinds if self._strategy.has_subscribers(pattern)}
+        if len(by_channel) == 1 and not wild:
             self._deliver_one(*by_channel.popitem())
         elif by_channel:
-            self._deliver_many(by_channel)
+            self._deliver_many(by_channel, wild)
         self._turn += 1
         self._row.count_pass(time.perf_counter() - started)
 
@@ -141,31 +188,42 @@ class Hub:
                 self._slice.give_way()
         self._row.count_sends(sends, sends * len(events), failed * len(events), size)
 
-    def _deliver_many(self, by_channel: dict[str, list[Message | Lost]]) -> None:
+    def _deliver_many(self, by_channel: dict[str, list[Message | Lost]], wild: set[str]) -> None:
         """Several channels: what is due to a connection is gathered first, then sent in one piece.
 
         Connections that are due the same share the piece: it is joined once.
+
+        Args:
+            wild: wildcards that have subscribers.
         """
         touched: list[Connection] = []
         for channel, events in by_channel.items():
             packet: Packet | None = None
-            with closing(self._strategy.batches(channel, self._turn)) as batches:
-                for batch in batches:
-                    packet = packet or self._pack(events)
-                    plain = packet.plain
-                    for conn in batch:
-                        bundle = packet.deflated(conn.deflate) if conn.deflate else plain
-                        due = conn.due
-                        if due is None:
-                            conn.due = [bundle]
-                            touched.append(conn)
-                        else:
-                            due.append(bundle)
-                    self._slice.give_way()
+            pattern = wildcard(channel)
+            for name in (channel, pattern) if pattern in wild else (channel,):
+                with closing(self._strategy.batches(name, self._turn)) as batches:
+                    for batch in batches:
+                        packet = packet or self._pack(events)
+                        if name is pattern:  # who has the channel itself has it already
+                            batch = [conn for conn in batch if channel not in conn.channels]
+                        self._gather(batch, packet, touched)
+                        self._slice.give_way()
         joins: _Joins = {}
         for start in range(0, len(touched), _FLUSH_BATCH):
             self._flush(touched[start : start + _FLUSH_BATCH], joins)
             self._slice.give_way()
+
+    @staticmethod
+    def _gather(batch: Sequence[Connection], packet: Packet, touched: list[Connection]) -> None:
+        plain = packet.plain
+        for conn in batch:
+            bundle = packet.deflated(conn.deflate) if conn.deflate else plain
+            due = conn.due
+            if due is None:
+                conn.due = [bundle]
+                touched.append(conn)
+            else:
+                due.append(bundle)
 
     def _flush(self, touched: Sequence[Connection], joins: _Joins) -> None:
         sends = delivered = failed = size = 0
@@ -205,6 +263,11 @@ class Hub:
                     ]
                     conn.reply(b"".join(gaps))
             self._slice.give_way()
+
+    def pack(self, events: Sequence[Message | Lost], bits: int) -> Bundle:
+        """Frame messages for one connection that was away; as in a pass, but for nobody else."""
+        packet = self._pack(events)
+        return packet.deflated(bits) if bits else packet.plain
 
     def _pack(self, events: Sequence[Message | Lost]) -> Packet:
         return Packet(self._packer, [self._encode(event) for event in events])

@@ -23,7 +23,15 @@ from prometheus_client.utils import floatToGoString
 
 import odinws
 from odinws import guard
-from odinws.board import CLOSES, DIFFERENCES, LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS, Board
+from odinws.board import (
+    CLOSES,
+    DIFFERENCES,
+    LAG_BOUNDS_SECONDS,
+    RECOVERIES,
+    REFUSALS,
+    STALL_BOUNDS_SECONDS,
+    Board,
+)
 from odinws.guard import State
 from odinws.settings import Settings
 
@@ -138,6 +146,7 @@ class BoardCollector(Collector):
             ("ws_feed_overflow", "Messages dropped before the hub, told as gaps.", sums.feed_overflow),
             ("ws_feed_gaps", "Stretches the stream no longer had, told as gaps.", sums.feed_gaps),
             ("ws_reconciliations", "Comparisons of all counts.", sums.reconciliations),
+            ("ws_messages_replayed", "Messages of the past that were sent.", sums.replayed),
             ("ws_connections_rebalanced", "Connections sent to other workers.", sums.rebalanced),
             ("ws_feed_sessions", "Times a worker's feed came up.", sums.feed_sessions),
         ):
@@ -167,6 +176,13 @@ class BoardCollector(Collector):
                 "reason",
                 guard.REASONS,
                 sums.would_refuse,
+            ),
+            (
+                "ws_channels_resumed",
+                "Subscriptions with `since`, by where what was missed came from, or why it did not.",
+                "outcome",
+                RECOVERIES,
+                sums.recovered,
             ),
             (
                 "ws_reconciliation_differences",

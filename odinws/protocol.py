@@ -15,6 +15,7 @@ import msgspec
 from odinws.errors import CommandError
 
 CHANNEL = re.compile(r"(?:token|user)\.[A-Za-z0-9_-]{1,64}|global")
+WILDCARDS = ("token.*", "user.*")
 MAX_CHANNEL_BYTES = len("token.") + 64
 _Seq = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]  # NATS counts from 1; 0: before all
 _ECHO_CHARACTERS = 80  # how much of a bad value an error repeats
@@ -25,6 +26,8 @@ class Subscribe(msgspec.Struct, frozen=True):
 
     channels: list[str]
     since: dict[str, _Seq] | None = None
+    epoch: str | None = None
+    last: bool = False
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -40,6 +43,7 @@ class Replay(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"})
     since: _Seq | None = None
     start: _Seq | None = None
     end: _Seq | None = None
+    epoch: str | None = None
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -126,20 +130,24 @@ def _check_json(text: bytes) -> None:
 
 def check_channel(channel: str) -> Rejected | None:
     """None if the channel can be subscribed, else why not."""
-    if CHANNEL.fullmatch(channel):
+    if CHANNEL.fullmatch(channel) or channel in WILDCARDS:
         return None
-    if channel.split(".")[-1] == "*":
-        return Rejected(_short(channel), "UNSUPPORTED", "wildcards are not supported")
     return Rejected(
         _short(channel),
         "INVALID_CHANNEL",
-        "expected token.{id}, user.{id} or global; id is 1-64 of A-Z a-z 0-9 _ -",
+        "expected token.{id}, user.{id}, global, token.* or user.*; id is 1-64 of A-Z a-z 0-9 _ -",
     )
 
 
 def not_allowed(channel: str) -> Rejected:
     """The rejection of a channel that the client's token does not give."""
     return Rejected(channel, "FORBIDDEN", "your token does not allow this channel")
+
+
+def wildcard(channel: str) -> str:
+    """The pattern that stands for all channels of this one's kind; "" for `global`, which has no kind."""
+    kind, dot, _ = channel.partition(".")
+    return f"{kind}.*" if dot else ""
 
 
 def too_many(channel: str, limit: int) -> Rejected:
@@ -240,6 +248,25 @@ def authenticated(subject: str | None, expires_at_ms: int | None, unsubscribed: 
 def pong(ts_ms: int) -> bytes:
     """The answer to `heartbeat`."""
     return _encode({"type": "pong", "ts": ts_ms})
+
+
+def replay_complete(channel: str, first: int, last: int, count: int) -> bytes:
+    """All messages of a channel from `first` to `last`, as many as `count`, have been sent."""
+    return _encode({"type": "replay_complete", "channel": channel, "from": first, "to": last, "count": count})
+
+
+def replay_incomplete(channel: str, first: int, last: int, count: int, reason: str) -> bytes:
+    """As `replay_complete`, but some are missing, as gaps have said, or what lies behind `last`."""
+    return _encode(
+        {
+            "type": "replay_incomplete",
+            "channel": channel,
+            "from": first,
+            "to": last,
+            "count": count,
+            "reason": reason,
+        }
+    )
 
 
 def error(code: str, message: str) -> bytes:

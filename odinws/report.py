@@ -14,13 +14,14 @@ from odinws.board import (
     CLOSES,
     DIFFERENCES,
     LAG_BOUNDS_SECONDS,
+    RECOVERIES,
     REFUSALS,
     STALL_BOUNDS_SECONDS,
     Board,
     Row,
     Totals,
 )
-from odinws.feed.nats import FeedStatus
+from odinws.feed.status import FeedStatus
 from odinws.guard import State
 from odinws.settings import Settings
 
@@ -189,6 +190,10 @@ def totals(sums: Totals) -> dict[str, Any]:
         "reconciliation": {
             "runs": sums.reconciliations,
             "differences": dict(zip(DIFFERENCES, sums.differences, strict=True)),
+        },
+        "recovery": {
+            "replayed": sums.replayed,
+            "resumed": dict(zip(RECOVERIES, sums.recovered, strict=True)),
         },
         "rebalanced": sums.rebalanced,
         "closed": {reason.label: count for reason, count in zip(CLOSES, sums.closed, strict=True)},

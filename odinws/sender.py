@@ -88,6 +88,11 @@ class Sender(ABC):
         return self._sock.fileno()
 
     @property
+    def has_waiting(self) -> bool:
+        """Whether something waits that the socket has not taken."""
+        return self._outbox is not None
+
+    @property
     def is_consistent(self) -> bool:
         """Whether something waits if, and only if, somebody waits for room for it."""
         if self._outbox is None:

@@ -27,6 +27,8 @@ from odinws.hub import Hub
 from odinws.load import Sensor, StallWatch
 from odinws.packet import Packer
 from odinws.reconciliation import Reconciliation
+from odinws.recovery import Recovery
+from odinws.ring import Ring
 from odinws.settings import Settings
 from odinws.shedding import Shedding
 from strategies.base import Strategy
@@ -72,8 +74,7 @@ class Services:
         self.strategy: Strategy[Connection] = strategies.create(
             settings.strategy, shards=settings.num_shards, shard_key=settings.shard_key
         )
-        self.commands = Commands(settings, self.strategy, self.row, self.admission.refresh)
-        self.clients = Clients(settings, self.strategy, self.row, self.commands.run)
+        self.clients = Clients(settings, self.strategy, self.row, lambda conn: self.commands.run(conn))
         self.hub = Hub(
             self.strategy,
             self.row,
@@ -81,8 +82,11 @@ class Services:
             settings.write_delay_ms / 1000,
             Packer(settings.compression_min_bytes),
             self.welcome,
+            Ring(settings.ring_messages, settings.ring_bytes),
         )
         self.feed = NatsFeed(settings, nats_urls, self.row, self.hub.receive, lambda: self.hub.backlog)
+        self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.row)
+        self.commands = Commands(settings, self.strategy, self.row, self.admission.refresh, self.recovery)
         self._stalls = StallWatch(self.row)
         self.sensor = Sensor(self.row, self._stalls, self.count_greenlets, self._sampled)
         self.reconciliation = Reconciliation(

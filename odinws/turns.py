@@ -6,7 +6,7 @@ import time
 
 import gevent
 
-_SLICE_SECONDS = 0.002
+SLICE_SECONDS = 0.002
 # Any timer will do that has run out when the event loop looks at it: then it does not wait for it.
 _NOTHING_SECONDS = 1e-9
 
@@ -34,6 +34,6 @@ class Slice:
 
     def give_way(self) -> None:
         """Let others run if it is time."""
-        if time.perf_counter() - self._since > _SLICE_SECONDS:
+        if time.perf_counter() - self._since > SLICE_SECONDS:
             next_turn()
             self.begin()

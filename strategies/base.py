@@ -24,6 +24,7 @@ What the caller owes
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, TypedDict, TypeVar
 
@@ -143,6 +144,11 @@ class Strategy(ABC, Generic[C]):
 
         A generator. It may hold a lock as long as it lives, and may wait for one in any `next()`.
         """
+
+    def has_subscribers(self, channel: str) -> bool:
+        """Whether a walk of this channel would find anybody. May wait for a lock, as the walk would."""
+        with closing(self.batches(channel)) as batches:
+            return next(batches, None) is not None
 
     @abstractmethod
     def connections(self) -> Iterator[Sequence[C]]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from odinws import report
 from odinws.board import LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS, Board, Totals
 from odinws.closing import CloseReason
-from odinws.feed.nats import FeedStatus
+from odinws.feed.status import FeedStatus
 from odinws.settings import Settings
 from tests.fakes import fill
 from tests.seen import seen

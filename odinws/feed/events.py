@@ -37,9 +37,14 @@ class Lost(NamedTuple):
 
 
 class NewEpoch(NamedTuple):
-    """From here on `seq` counts anew, under this name."""
+    """From here on `seq` counts anew, under this name.
+
+    Attributes:
+        seq: the latest sequence that is there already; what follows it comes.
+    """
 
     epoch: str
+    seq: int = 0
     channel: None = None  # it concerns all of them
 
 

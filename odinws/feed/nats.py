@@ -17,8 +17,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import gevent
 import nats
@@ -34,8 +34,10 @@ from tenacity import AsyncRetrying, wait_random_exponential
 from odinws.board import Row
 from odinws.errors import FeedError
 from odinws.feed import stream
+from odinws.feed.asking import ask
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
 from odinws.feed.selector import greenlet_event_loop
+from odinws.feed.status import FeedStatus
 from odinws.protocol import CHANNEL
 from odinws.settings import Settings, without_credentials
 
@@ -51,29 +53,9 @@ _MESSAGES_PER_TURN = 32  # about a millisecond of work
 _PENDING_MESSAGES = 1_000_000
 _PENDING_BYTES = 256 << 20
 
+T = TypeVar("T")
+
 log = structlog.get_logger("odinws.feed")
-
-
-@dataclass(slots=True)
-class FeedStatus:
-    """How the feed is, for health and statistics. Written by the feed alone.
-
-    Attributes:
-        ready: messages flow: connected, consuming, and up to date with the stream's subjects.
-        mode: "jetstream", "core", or "none" before the first session.
-        problem: why it is not ready, or what differs from the settings; "" if nothing.
-        stream_differs: how an existing stream differs from the settings; it is left as it is.
-        since: when `ready` last changed, seconds since 1970.
-    """
-
-    ready: bool = False
-    mode: str = "none"
-    epoch: str = "none"
-    server: str = ""
-    problem: str = "not connected yet"
-    stream_differs: str = ""
-    since: float = 0.0
-    last_seq: int = 0
 
 
 class NatsFeed:
@@ -106,13 +88,27 @@ class NatsFeed:
         self._subjects = stream.subjects(settings)
         self._last: dict[str, int] = {}  # channel -> seq of its latest message
         self._core_seq = 0
+        self._session: _Session | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self) -> None:
         """Run for ever, in the calling greenlet, which must have an event loop to itself."""
         with asyncio.Runner(loop_factory=greenlet_event_loop) as runner:
             runner.run(self._sessions())
 
+    def ask(self, question: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
+        """Ask NATS something on the feed's own connection; the calling greenlet waits.
+
+        Raises:
+            FeedError: there is no session, NATS does not answer in time, or not with what is asked for.
+        """
+        session, loop = self._session, self._loop
+        if session is None or loop is None or not self.status.ready:
+            raise FeedError("NATS is away")
+        return ask(loop, question(session._client), timeout_seconds)
+
     async def _sessions(self) -> None:
+        self._loop = asyncio.get_running_loop()
         while True:
             async for attempt in AsyncRetrying(
                 wait=wait_random_exponential(multiplier=_RETRY_SECONDS, max=_RETRY_CAP_SECONDS)
@@ -123,7 +119,7 @@ class NatsFeed:
     async def _one_session(self) -> None:
         """Run one session to its end. Raises `_Brief` if it was too short to start the waits anew."""
         started = time.monotonic()
-        session = _Session(self)
+        self._session = session = _Session(self)
         try:
             await session.run()
         except (nats.errors.Error, FeedError, OSError, TimeoutError) as error:
@@ -132,6 +128,7 @@ class NatsFeed:
             log.exception("feed session failed")
             self._down(repr(error))
         finally:
+            self._session = None
             await session.close()
         if time.monotonic() - started < _STEADY_SECONDS:
             raise _Brief
@@ -156,13 +153,13 @@ class NatsFeed:
         self.status.problem = problem
         self._row.feed_ready = 0
 
-    def _enter_epoch(self, epoch: str, *, anew: bool) -> None:
-        """Name the life of the sequence. `anew`: it starts again, so nothing known of it holds."""
+    def _enter_epoch(self, epoch: str, seq: int, *, anew: bool) -> None:
+        """Name the life of the sequence, which is at `seq`. `anew`: nothing known of it holds."""
         self.status.epoch = epoch
         if anew:
             self.status.last_seq = 0
             self._last.clear()
-        self._sink(NewEpoch(epoch))
+        self._sink(NewEpoch(epoch, seq))
 
     def _channel(self, subject: str) -> str | None:
         channel = subject[self._prefix_length :]
@@ -245,7 +242,7 @@ class _Session:
         epoch = stream.epoch(info)
         # A stream with less in it than we saw was restored from an older copy: its numbers come again.
         if epoch != status.epoch or status.last_seq > state.last_seq:
-            feed._enter_epoch(epoch, anew=True)
+            feed._enter_epoch(epoch, state.last_seq, anew=True)
             # Clients are promised all that comes behind it, even if this session ends before it is ready.
             status.last_seq = self._seeds_to = state.last_seq
         elif state.first_seq > status.last_seq + 1:
@@ -362,9 +359,10 @@ class _Session:
 
     async def _on_core(self) -> None:
         # Nobody knows what was published since the last session, so the name changes; the count goes on.
-        self._feed._enter_epoch(f"core-{secrets.token_hex(4)}", anew=self._feed.status.mode != "core")
+        feed = self._feed
+        feed._enter_epoch(f"core-{secrets.token_hex(4)}", feed._core_seq, anew=feed.status.mode != "core")
         await self._client.subscribe(
-            self._feed._subjects,
+            feed._subjects,
             cb=self._on_core_message,
             pending_msgs_limit=_PENDING_MESSAGES,
             pending_bytes_limit=_PENDING_BYTES,

@@ -245,6 +245,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=100, le=10_000_000, description="messages that may wait between feed and hub")
     ] = field(name="WS_FEED_BACKLOG", default=20_000)
 
+    ring_messages: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="latest messages that a worker keeps for resuming clients")
+    ] = field(name="WS_RING_MESSAGES", default=20_000)
+    ring_bytes: Annotated[
+        int, Meta(ge=1024, le=1 << 34, description="bytes that they may take in each worker")
+    ] = field(name="WS_RING_BYTES", default=32 << 20)
+    replay_messages: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="messages that one replay sends at most")
+    ] = field(name="WS_REPLAY_MESSAGES", default=10_000)
+    replay_rate: Annotated[
+        float, Meta(gt=0, le=1e6, description="replays per second of one connection, sustained")
+    ] = field(name="WS_REPLAY_RATE", default=5.0)
+    replay_readers: Annotated[
+        int, Meta(ge=1, le=1000, description="reads of the stream that a worker makes at one time")
+    ] = field(name="WS_REPLAY_READERS", default=8)
+
     test_echo: Annotated[
         bool, Meta(description="add /echo, which echoes what it hears, for a conformance suite")
     ] = field(name="WS_TEST_ECHO", default=False)

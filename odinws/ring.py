@@ -1,0 +1,90 @@
+"""The latest messages of a worker: what a client that was away gets without asking NATS. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from operator import attrgetter
+
+from odinws.feed.events import Message
+
+_OVERHEAD_BYTES = 400  # of one message beside its payload: the tuple, its numbers, its places here
+_seq = attrgetter("seq")
+
+
+class Ring:
+    """Messages of all channels in the order of the feed, the oldest forgotten first.
+
+    Args:
+        max_messages: that are kept, at least 1.
+        max_bytes: that they may take; the newest message is kept in any case.
+
+    Attributes:
+        horizon: everything behind this sequence is here, of every channel.
+        last: the latest sequence that the worker knows of.
+    """
+
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._order: deque[Message] = deque()
+        self._channels: dict[str, deque[Message]] = {}
+        self._bytes = 0
+        self.horizon = 0
+        self.last = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def add(self, message: Message) -> None:
+        """Keep a message; its `seq` is above that of all before it."""
+        kept = self._channels.get(message.channel)
+        if kept is None:
+            kept = self._channels[message.channel] = deque()
+        kept.append(message)
+        self._order.append(message)
+        self._bytes += _OVERHEAD_BYTES + len(message.payload)
+        self.last = message.seq
+        while len(self._order) > 1 and self._bytes > self._max_bytes:
+            self._forget()
+        while len(self._order) > self._max_messages:
+            self._forget()
+
+    def lose(self, seq: int) -> None:
+        """Messages up to `seq` may be missing: what is here is complete only behind it."""
+        self.horizon = max(self.horizon, seq)
+        self.last = max(self.last, seq)
+
+    def restart(self, seq: int) -> None:
+        """The numbers begin anew, behind `seq`: forget all."""
+        self._order.clear()
+        self._channels.clear()
+        self._bytes = 0
+        self.horizon = self.last = seq
+
+    def after(self, channel: str, seq: int) -> list[Message] | None:
+        """All messages of a channel behind `seq`, in order; None: some may be missing here."""
+        if seq < self.horizon:
+            return None
+        kept = self._channels.get(channel)
+        return list(kept)[bisect_right(kept, seq, key=_seq) :] if kept else []
+
+    def all_after(self, seq: int) -> list[Message] | None:
+        """The same of all channels."""
+        if seq < self.horizon:
+            return None
+        return list(self._order)[bisect_right(self._order, seq, key=_seq) :]
+
+    def newest(self, channel: str) -> Message | None:
+        """The latest message of a channel; None: it is not here."""
+        kept = self._channels.get(channel)
+        return kept[-1] if kept else None
+
+    def _forget(self) -> None:
+        message = self._order.popleft()
+        self._bytes -= _OVERHEAD_BYTES + len(message.payload)
+        self.horizon = message.seq
+        kept = self._channels[message.channel]
+        kept.popleft()
+        if not kept:
+            del self._channels[message.channel]
