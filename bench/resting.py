@@ -14,7 +14,7 @@ import resource
 import socket
 import struct
 import sys
-from typing import Any
+from typing import Any, cast
 
 import gevent
 from gevent.event import Event
@@ -46,7 +46,7 @@ class World:
     def __init__(self) -> None:
         settings, row = Settings.from_environ({}), Row()
         self.strategy: SyncDict[Connection] = SyncDict()
-        self.commands = Commands(settings, self.strategy, row, lambda old, _: old)
+        self.commands = Commands(settings, self.strategy, row, lambda old, _: old, cast("Any", None))
         self.clients = Clients(settings, self.strategy, row, self._run)
         self.peers = array.array("i")
         self.gate = Event()  # while it is not set, commands wait

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from odinws import frames, protocol
 from odinws.access.errors import AccessError
@@ -17,7 +18,6 @@ from odinws.closing import CloseReason
 from odinws.connection import Connection, State
 from odinws.errors import CommandError, FeedError
 from odinws.protocol import Authenticate, Heartbeat, Rejected, Replay, Subscribe, Unsubscribe
-from odinws.recovery import Recovery
 from odinws.settings import Settings
 from odinws.turns import next_turn
 from strategies.base import Strategy
@@ -25,12 +25,25 @@ from strategies.base import Strategy
 _YIELD_EVERY = 32
 
 
+class Past(Protocol):
+    """What was published before, see `Recovery`."""
+
+    def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
+        """Subscribe, and send all behind `since`."""
+
+    def latest(self, conn: Connection, channel: str) -> None:
+        """Subscribe, and send the newest message."""
+
+    def replay(self, conn: Connection, channel: str, first: int, last: int | None) -> bytes:
+        """Send from `first` to `last`; the answer."""
+
+
 class Commands:
     """Carries out the commands of a worker's connections.
 
     Args:
         refresh: the identity of a connection that brings another token; raises AccessError.
-        recovery: sends what was missed.
+        past: sends what was missed.
     """
 
     def __init__(
@@ -39,13 +52,13 @@ class Commands:
         strategy: Strategy[Connection],
         row: Row,
         refresh: Callable[[Identity, str], Identity],
-        recovery: Recovery,
+        past: Past,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._strategy = strategy
         self._row = row
         self._refresh = refresh
-        self._recovery = recovery
+        self._past = past
         # A replay counts as so many commands.
         self._replay_seconds = 1.0 / settings.replay_rate
         self._clock = clock
@@ -133,9 +146,9 @@ class Commands:
         conn.reply(frames.text(ack))
         for channel in later:
             if channel in since:
-                self._recovery.resume(conn, channel, since[channel], command.epoch)
+                self._past.resume(conn, channel, since[channel], command.epoch)
             else:
-                self._recovery.latest(conn, channel)
+                self._past.latest(conn, channel)
         return b""
 
     def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> bytes:
@@ -173,6 +186,6 @@ class Commands:
         conn.allowance += self._replay_seconds
         first = command.start if command.start is not None else (command.since or 0) + 1
         try:
-            return self._recovery.replay(conn, command.channel, max(1, first), command.end)
+            return self._past.replay(conn, command.channel, max(1, first), command.end)
         except FeedError as error:
             raise CommandError("UNAVAILABLE", str(error)) from None

@@ -34,6 +34,7 @@ PURE = {
     "odinws.outbox",
     "odinws.packet",
     "odinws.protocol",
+    "odinws.ring",
     "odinws.simulation.model",
     "odinws.simulation.scenarios",
     "odinws.wheel",
@@ -74,7 +75,9 @@ ONLY_IN = {
         "odinws.handover",
         "odinws.hub",
         "odinws.load",
+        "odinws.feed.asking",
         "odinws.reconciliation",
+        "odinws.recovery",
         "odinws.services",
         "odinws.shedding",
         "odinws.tls",
@@ -88,7 +91,14 @@ ONLY_IN = {
     "prometheus_client": {"odinws.metrics"},
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
     "cryptography": {"odinws.access.keys"},
-    "nats": {"odinws.feed.nats", "odinws.feed.publisher", "odinws.feed.stream"},
+    "nats": {
+        "odinws.feed.asking",
+        "odinws.feed.history",
+        "odinws.feed.nats",
+        "odinws.feed.publisher",
+        "odinws.feed.stream",
+        "odinws.recovery",
+    },
     "click": {"odinws.cli"},
     "rich": {"odinws.cli"},
     "threading": {"strategies.locks"},
@@ -97,7 +107,7 @@ ONLY_IN = {
 PARTS = {"odinws.clients", "odinws.commands", "odinws.hub"}
 ROOTS = {"odinws.services"}
 # Those that look after all connections of a worker from outside.
-WARDENS = {"odinws.reconciliation", "odinws.shedding"}
+WARDENS = {"odinws.recovery", "odinws.reconciliation", "odinws.shedding"}
 
 
 class Import(NamedTuple):
@@ -265,7 +275,7 @@ def test_concrete_parts_meet_in_services(module: str) -> None:
     if module in ROOTS:
         return
     for found in IMPORTS[module]:
-        known = {"odinws.clients"} if module in WARDENS else set()
+        known = {"odinws.clients", "odinws.hub"} if module in WARDENS else set()
         assert not ours(found) & (PARTS - known), f"{module} knows {found.module}"
 
 
@@ -334,7 +344,7 @@ def test_modules_say_what_they_are(module: str) -> None:
 @modules
 def test_exceptions_are_caught_narrowly(module: str) -> None:
     """A broad `except Exception` stands only where a defect must cost one client or session, not a worker."""
-    wide = {"odinws.clients", "odinws.connection", "odinws.feed.nats"}
+    wide = {"odinws.clients", "odinws.connection", "odinws.feed.asking", "odinws.feed.nats", "odinws.hub"}
     for node in ast.walk(ast.parse(SOURCES[module].read_text())):
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else "everything"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import strategies
 from odinws import commands as commands_module
+from odinws import protocol
 from odinws.access.errors import unauthenticated
 from odinws.access.permissions import Permissions
 from odinws.access.tokens import Identity
@@ -22,6 +23,7 @@ from odinws.board import Row
 from odinws.closing import CloseReason
 from odinws.commands import Commands
 from odinws.connection import Connection, State
+from odinws.errors import FeedError
 from odinws.settings import Settings
 from strategies import Strategy
 from tests.fakes import FakeConnection, in_greenlet, running, settle
@@ -38,12 +40,39 @@ class Clock:
         return self.now
 
 
+class FakePast:
+    """Notes what is asked of it, and how many answers had been given by then; subscribes as the real one."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.asked: list[tuple[Any, ...]] = []
+        self.error: FeedError | None = None
+
+    def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
+        """Note it, and subscribe."""
+        self.asked.append(("resume", channel, since, epoch, len(self.world.conn.sent)))
+        self.world.strategy.subscribe(conn, channel)
+
+    def latest(self, conn: Connection, channel: str) -> None:
+        """Note it, and subscribe."""
+        self.asked.append(("latest", channel, len(self.world.conn.sent)))
+        self.world.strategy.subscribe(conn, channel)
+
+    def replay(self, conn: Connection, channel: str, first: int, last: int | None) -> bytes:
+        """Note it."""
+        self.asked.append(("replay", channel, first, last))
+        if self.error is not None:
+            raise self.error
+        return protocol.replay_complete(channel, first, last or 9, 0)
+
+
 class World:
     """A worker's commands and one connection, which is a member."""
 
     def __init__(self, *, now: float = 12345.678, **settings: str) -> None:
         self.clock = Clock(now)
         self.identities: dict[str, Identity] = {}
+        self.past = FakePast(self)
         self.row = Row()
         self.strategy: Strategy[Connection] = strategies.create("sync-dict")
         self.commands = self.made(Settings.from_environ(settings))
@@ -52,7 +81,7 @@ class World:
 
     def made(self, settings: Settings) -> Commands:
         """Commands of this worker."""
-        return Commands(settings, self.strategy, self.row, self.refresh, self.clock)
+        return Commands(settings, self.strategy, self.row, self.refresh, self.past, self.clock)
 
     def refresh(self, old: Identity, token: str) -> Identity:
         """Tokens are names of identities here."""
@@ -131,11 +160,11 @@ def test_unsubscribe_of_what_is_not_held() -> None:
 def test_bad_channels_are_rejected_one_by_one() -> None:
     """The good ones of a command are subscribed all the same; the command counts as one error."""
     world = World()
-    answer = world.ask("subscribe", channels=["token.A", "nope", "token.*", "global", "user.ü"])
+    answer = world.ask("subscribe", channels=["token.A", "nope", "token*", "global", "user.ü"])
     assert answer["subscribed"] == ["token.A", "global"]
     assert [(r["channel"], r["code"]) for r in answer["rejected"]] == [
         ("nope", "INVALID_CHANNEL"),
-        ("token.*", "UNSUPPORTED"),
+        ("token*", "INVALID_CHANNEL"),
         ("user.ü", "INVALID_CHANNEL"),
     ]
     assert answer["count"] == 2
@@ -160,23 +189,91 @@ def test_heartbeat_tells_the_time() -> None:
     assert before <= answer["ts"] <= time.time() * 1000
 
 
+def test_subscribe_with_since() -> None:
+    """The acknowledgement counts all; then what has a `since` is resumed; what has none is live already."""
+    world = World()
+    answer = world.ask(
+        "subscribe", channels=["token.A", "token.B", "global"], since={"token.B": 7, "token.C": 1}, epoch="e"
+    )
+    assert (answer["subscribed"], answer["count"]) == (["token.A", "token.B", "global"], 3)
+    assert world.past.asked == [("resume", "token.B", 7, "e", 1)]
+    assert set(world.conn.channels) == {"token.A", "token.B", "global"}
+
+
+def test_subscribe_with_last() -> None:
+    """The newest of each, behind the acknowledgement; `since` is more."""
+    world = World()
+    answer = world.ask("subscribe", channels=["token.A", "token.*"], since={"token.A": 7}, last=True)
+    assert answer["count"] == 2
+    assert world.past.asked == [("resume", "token.A", 7, None, 1), ("latest", "token.*", 1)]
+
+
+def test_what_is_held_already_is_not_resumed() -> None:
+    """It has missed nothing."""
+    world = World()
+    world.ask("subscribe", channels=["token.A"])
+    assert world.ask("subscribe", channels=["token.A"], since={"token.A": 0})["count"] == 1
+    assert world.past.asked == []
+
+
+def test_resumed_channels_count_against_the_limit() -> None:
+    """Also while they are on their way."""
+    world = World(WS_MAX_SUBSCRIPTIONS="2")
+    answer = world.ask("subscribe", channels=["token.A", "token.B", "token.C"], last=True)
+    assert answer["subscribed"] == ["token.A", "token.B"]
+    assert [problem["code"] for problem in answer["rejected"]] == ["TOO_MANY_SUBSCRIPTIONS"]
+
+
 @pytest.mark.parametrize(
-    ("kind", "data"),
+    ("data", "first", "last"),
     [
-        ("subscribe", {"channels": ["global"], "since": {"global": 1}}),
-        ("subscribe", {"channels": ["global"], "since": {}}),
-        ("replay", {"channel": "global", "since": 1}),
-        ("replay", {"channel": "global", "from": 1, "to": 2}),
-        ("replay", {"channel": "global"}),
+        ({"since": 4}, 5, None),
+        ({"since": 0}, 1, None),
+        ({"from": 4, "to": 8}, 4, 8),
+        ({"from": 0}, 1, None),
     ],
 )
-def test_what_is_not_offered_is_refused(kind: str, data: dict[str, Any]) -> None:
-    """No partial answer: a client that wants the past learns that there is none, and holds nothing."""
+def test_replay(data: dict[str, int], first: int, last: int | None) -> None:
+    """Behind a sequence, or from one to another."""
     world = World()
-    answer = world.ask(kind, **data)
-    assert (answer["type"], answer["code"]) == ("error", "UNSUPPORTED")
-    assert "not supported" in answer["message"]
-    assert set(world.conn.channels) == set()
+    answer = world.ask("replay", channel="token.A", **data)
+    assert answer["type"] == "replay_complete"
+    assert world.past.asked == [("replay", "token.A", first, last)]
+    assert not world.conn.channels
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        ({"channel": "token.A"}, "INVALID_FIELD"),
+        ({"channel": "token.A", "since": 1, "from": 2}, "INVALID_FIELD"),
+        ({"channel": "nope", "since": 1}, "INVALID_CHANNEL"),
+        ({"channel": "user.7", "since": 1}, "FORBIDDEN"),
+    ],
+)
+def test_replays_that_can_not_be(data: dict[str, Any], code: str) -> None:
+    """Each has its error."""
+    world = World()
+    world.conn.real.identity = Identity("42", None, Permissions(("token.*",)))
+    answer = world.ask("replay", **data)
+    assert (answer["type"], answer["code"]) == ("error", code)
+    assert world.past.asked == []
+
+
+def test_a_replay_without_nats() -> None:
+    """The connection stays, and may ask again."""
+    world = World()
+    world.past.error = FeedError("NATS is away")
+    answer = world.ask("replay", channel="token.A", since=1)
+    assert (answer["code"], answer["message"]) == ("UNAVAILABLE", "NATS is away")
+
+
+def test_a_replay_counts_as_many_commands() -> None:
+    """Five a second are as much as all commands."""
+    world = World(WS_REPLAY_RATE="5", WS_COMMAND_RATE="100", WS_COMMAND_BURST="100")
+    kinds = [world.ask("replay", channel="token.A", since=1)["type"] for _ in range(10)]
+    assert kinds.count("replay_complete") == 5
+    assert kinds[5:] == ["error"] * 5
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from odinws.connection import Connection, State
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
 from odinws.hub import Hub
 from odinws.packet import Bundle, Packer, Text
+from odinws.ring import Ring
 from strategies import Strategy
 from tests import wire
 from tests.fakes import FakeConnection, in_greenlet, running, settle
@@ -52,7 +53,9 @@ class World:
             )
         self.row = Row()
         self.packer = Packer(min_deflate_bytes)
-        self.hub = Hub(self.strategy, self.row, backlog, delay_seconds, self.packer, self.welcome)
+        self.hub = Hub(
+            self.strategy, self.row, backlog, delay_seconds, self.packer, self.welcome, Ring(1000, 1 << 20)
+        )
         self.conns: list[FakeConnection] = []
         self.seq = 0
         self.last: dict[str, int] = {}

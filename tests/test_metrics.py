@@ -14,6 +14,7 @@ from odinws.board import (
     CLOSES,
     DIFFERENCES,
     LAG_BOUNDS_SECONDS,
+    RECOVERIES,
     REFUSALS,
     STALL_BOUNDS_SECONDS,
     Board,
@@ -52,6 +53,7 @@ COUNTERS = {
     "feed_overflow": "ws_feed_overflow_total",
     "feed_gaps": "ws_feed_gaps_total",
     "reconciliations": "ws_reconciliations_total",
+    "replayed": "ws_messages_replayed_total",
     "rebalanced": "ws_connections_rebalanced_total",
     "feed_sessions": "ws_feed_sessions_total",
     "passes": "ws_passes_total",
@@ -124,6 +126,8 @@ def test_every_counter_is_the_boards_total() -> None:
         assert samples[key("ws_connections_refused_total", reason=reason)] == count
     for reason, count in zip(REASONS, totals.would_refuse, strict=True):
         assert samples[key("ws_connections_would_refuse_total", reason=reason)] == count
+    for outcome, count in zip(RECOVERIES, totals.recovered, strict=True):
+        assert samples[key("ws_channels_resumed_total", outcome=outcome)] == count
     for kind, count in zip(DIFFERENCES, totals.differences, strict=True):
         assert samples[key("ws_reconciliation_differences_total", kind=kind)] == count
     for close, count in zip(CLOSES, totals.closed, strict=True):
@@ -153,7 +157,7 @@ def test_every_histogram_is_the_boards(fields: tuple[str, str], found: tuple[tup
 def test_no_total_is_left_out() -> None:
     """Each field of the board's totals has its family."""
     histograms = {field for fields in HISTOGRAMS for field in fields}
-    assert {*COUNTERS, *histograms, "refused", "closed", "would_refuse", "differences"} == {
+    assert {*COUNTERS, *histograms, "refused", "closed", "would_refuse", "differences", "recovered"} == {
         name for name, _ in Totals._fields_
     }
 

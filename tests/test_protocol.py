@@ -285,15 +285,29 @@ def test_bad_channels(channel: str) -> None:
     rejected = protocol.check_channel(channel)
     assert rejected is not None
     assert rejected.code == "INVALID_CHANNEL"
-    assert "token.{id}, user.{id} or global" in rejected.message
+    assert "token.{id}, user.{id}, global" in rejected.message
     assert channel.startswith(rejected.channel.removesuffix("…"))
     assert len(rejected.channel) <= 81
 
 
-@pytest.mark.parametrize("channel", ["token.*", "user.*", "*", "a.b.*"])
-def test_wildcards_are_named_as_such(channel: str) -> None:
-    """A client that asks for a wildcard learns that it is none of ours, not that it is misspelt."""
-    assert protocol.check_channel(channel) == Rejected(channel, "UNSUPPORTED", "wildcards are not supported")
+@pytest.mark.parametrize("channel", ["token.*", "user.*"])
+def test_wildcards(channel: str) -> None:
+    """All channels of a kind."""
+    assert protocol.check_channel(channel) is None
+    assert protocol.wildcard(channel.replace("*", "X")) == channel
+
+
+@pytest.mark.parametrize("channel", ["*", "global.*", "a.b.*", "token.X*", "token.**", "*.X"])
+def test_other_patterns_are_none(channel: str) -> None:
+    """A star stands for a whole id."""
+    rejected = protocol.check_channel(channel)
+    assert rejected is not None
+    assert rejected.code == "INVALID_CHANNEL"
+
+
+def test_global_has_no_wildcard() -> None:
+    """It is alone of its kind."""
+    assert protocol.wildcard("global") == ""
 
 
 @given(channel=st.text())
