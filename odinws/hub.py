@@ -145,8 +145,7 @@ class Hub:
             by_channel.setdefault(event.channel, []).append(event)
             if isinstance(event, Message):
                 self._oldest_ms = min(self._oldest_ms, event.ts_ms) if self._oldest_ms else event.ts_ms
-        kinds = {wildcard(channel) for channel in by_channel} - {""}
-        wild = {pattern for pattern in kinds if self._strategy.has_subscribers(pattern)}
+        wild = self._wild(by_channel)
         if len(by_channel) == 1 and not wild:
             self._deliver_one(*by_channel.popitem())
         elif by_channel:
@@ -188,30 +187,46 @@ class Hub:
                 self._slice.give_way()
         self._row.count_sends(sends, sends * len(events), failed * len(events), size)
 
-    def _deliver_many(self, by_channel: dict[str, list[Message | Lost]], wild: set[str]) -> None:
+    def _deliver_many(
+        self, by_channel: dict[str, list[Message | Lost]], wild: dict[str, list[Message | Lost]]
+    ) -> None:
         """Several channels: what is due to a connection is gathered first, then sent in one piece.
 
-        Connections that are due the same share the piece: it is joined once.
+        Connections that are due the same share the piece: it is joined once. Who has a wildcard gets all of
+        its kind in the order of the stream, so that one sequence says how far it has heard.
 
         Args:
-            wild: wildcards that have subscribers.
+            wild: the events of wildcards that have subscribers.
         """
         touched: list[Connection] = []
-        for channel, events in by_channel.items():
+        for name, events in (*by_channel.items(), *wild.items()):
             packet: Packet | None = None
-            pattern = wildcard(channel)
-            for name in (channel, pattern) if pattern in wild else (channel,):
-                with closing(self._strategy.batches(name, self._turn)) as batches:
-                    for batch in batches:
-                        packet = packet or self._pack(events)
-                        if name is pattern:  # who has the channel itself has it already
-                            batch = [conn for conn in batch if channel not in conn.channels]
-                        self._gather(batch, packet, touched)
-                        self._slice.give_way()
+            pattern = wildcard(name) if name not in wild and wild else ""
+            with closing(self._strategy.batches(name, self._turn)) as batches:
+                for batch in batches:
+                    packet = packet or self._pack(events)
+                    if pattern in wild:
+                        batch = [conn for conn in batch if pattern not in conn.channels]
+                    self._gather(batch, packet, touched)
+                    self._slice.give_way()
         joins: _Joins = {}
         for start in range(0, len(touched), _FLUSH_BATCH):
             self._flush(touched[start : start + _FLUSH_BATCH], joins)
             self._slice.give_way()
+
+    def _wild(self, by_channel: dict[str, list[Message | Lost]]) -> dict[str, list[Message | Lost]]:
+        """What is due to wildcards that have subscribers, in the order of the stream."""
+        patterns = {wildcard(channel) for channel in by_channel} - {""}
+        wild: dict[str, list[Message | Lost]] = {
+            pattern: [] for pattern in sorted(patterns) if self._strategy.has_subscribers(pattern)
+        }
+        if wild:
+            for channel, events in by_channel.items():
+                if (found := wild.get(wildcard(channel))) is not None:
+                    found += events
+            for found in wild.values():
+                found.sort(key=_first_seq)
+        return wild
 
     @staticmethod
     def _gather(batch: Sequence[Connection], packet: Packet, touched: list[Connection]) -> None:
@@ -289,3 +304,7 @@ class Hub:
 
 def _join(bundles: Sequence[Bundle]) -> tuple[bytes, int]:
     return b"".join([bundle.data for bundle in bundles]), sum([bundle.data_count for bundle in bundles])
+
+
+def _first_seq(event: Message | Lost) -> int:
+    return event.seq if isinstance(event, Message) else event.first

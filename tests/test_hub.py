@@ -27,7 +27,7 @@ from odinws.packet import Bundle, Packer, Text
 from odinws.ring import Ring
 from strategies import Strategy
 from tests import wire
-from tests.fakes import FakeConnection, in_greenlet, running, settle
+from tests.fakes import SECONDS, FakeConnection, in_greenlet, running, settle
 from tests.strategies.support import cooperative_locks
 
 CHANNELS = ["token.A", "token.B", "global"]
@@ -844,3 +844,85 @@ def test_receive_never_blocks_nor_switches() -> None:
     world.hub.receive(NewEpoch("x"))
     assert switched == []
     greenlet.get()
+
+
+# -- wildcards, the ring, and what is done between passes ------------------------------------------
+
+
+def received(conn: FakeConnection) -> list[Any]:
+    """The messages that a connection was sent."""
+    found, rest = wire.split(b"".join(conn.sent))
+    assert not rest
+    return [frame.json for frame in found]
+
+
+@in_greenlet
+def test_a_wildcard_gets_all_of_its_kind_once() -> None:
+    """Also who has a channel of its own besides; each channel in its order; `global` is of no kind."""
+    world = World()
+    wild, both, plain = world.join("token.*"), world.join("token.A", "token.*"), world.join("token.A")
+    users = world.join("user.*")
+    made = world.publish("token.A", "token.B", "global", "user.1", "token.A")
+    world.hub.deliver(made)
+    everything = [m.seq for m in made if m.channel.startswith("token.")]
+    for conn, seqs in (
+        (wild, everything),
+        (both, everything),
+        (plain, [made[0].seq, made[4].seq]),
+        (users, [made[3].seq]),
+    ):
+        found = [text["seq"] for text in received(conn)]
+        assert sorted(found) == sorted(seqs)
+        assert [seq for seq in found if seq in (made[0].seq, made[4].seq)] == [
+            seq for seq in (made[0].seq, made[4].seq) if seq in seqs
+        ]
+
+
+@in_greenlet
+def test_a_wildcard_alone_in_a_pass_of_one_channel() -> None:
+    """One channel, and nobody who has it itself."""
+    world = World()
+    wild = world.join("token.*")
+    world.hub.deliver(world.publish("token.A", "token.A"))
+    assert [text["seq"] for text in received(wild)] == [1, 2]
+
+
+@in_greenlet
+def test_the_ring_has_what_passes_delivered() -> None:
+    """Messages in order; what was lost moves its horizon; a new epoch empties it."""
+    world = World()
+    world.hub.deliver(world.publish("token.A", "token.B"))
+    assert [m.seq for m in world.hub.ring.all_after(0) or []] == [1, 2]
+    world.hub.deliver([Lost("token.A", 3, 3, "overflow")])
+    assert world.hub.ring.after("token.B", 2) is None
+    world.hub.deliver([NewEpoch("two", 40)])
+    assert (world.hub.ring.horizon, world.hub.ring.last, len(world.hub.ring)) == (40, 40, 0)
+
+
+@in_greenlet
+def test_work_is_done_between_passes() -> None:
+    """Never amid one, in the order asked, with its result or its error for the one who asked."""
+    world = World(batch_size=1)
+    conns = [world.join("token.A") for _ in range(5)]
+    amid: list[bool] = []
+
+    def ask(number: int) -> int:
+        def work() -> int:
+            amid.append(len({len(conn.sent) for conn in conns}) > 1)
+            if number == 3:
+                raise ValueError(number)
+            return number
+
+        return world.hub.between_passes(work)
+
+    with running(world.hub.run):
+        asked = [gevent.spawn(ask, number) for number in range(6)]
+        for message in world.publish(*["token.A"] * 20):
+            world.hub.receive(message)
+            gevent.sleep(0)
+        gevent.joinall(asked, timeout=SECONDS)
+        settle()
+    assert [one.value for one in asked] == [0, 1, 2, None, 4, 5]
+    assert isinstance(asked[3].exception, ValueError)
+    assert not any(amid)
+    assert len(amid) == 6
