@@ -1,0 +1,161 @@
+"""What a client has heard, and how it asks for the rest. No input or output.
+
+The book outlives connections. It drops what comes twice, and sees a hole that nobody told of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message.
+
+    Attributes:
+        type: of the payload, or `message`.
+        seq: its sequence; rises on each channel.
+        ts_ms: when NATS took it, milliseconds since 1970.
+        data: the payload.
+    """
+
+    channel: str
+    seq: int
+    type: str
+    ts_ms: int
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages that will not come: `first` to `last` of the stream's sequences, inclusive.
+
+    Attributes:
+        reason: as the server says; `unknown` if it did not tell, which is a defect of somebody. `epoch`: the
+            numbers have begun anew, and what was missed is not known.
+    """
+
+    channel: str
+    first: int
+    last: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A channel that can't be had, or a command that failed (channel ""). `code` is for programs."""
+
+    channel: str
+    code: str
+    message: str
+
+
+Event = Message | Gap | Rejected
+
+
+class Book:
+    """Of one client.
+
+    Args:
+        channels: that it wants; wildcards are fine.
+        last: whether a channel that was never heard begins with its newest message.
+    """
+
+    def __init__(self, channels: Iterable[str], *, last: bool) -> None:
+        self.channels = dict.fromkeys(channels)
+        self._last = last
+        self._heard: dict[str, int] = {}  # by what was subscribed: the sequence up to which all is known
+        self._seen: dict[str, int] = {}  # by channel: the last message
+        self._epoch = ""  # of the numbers in the two above
+        self._current = ""  # of the connection
+        self._is_greeted = False
+        self.expires_at_ms: int | None = None
+
+    def connected(self) -> None:
+        """A new connection begins: its first frame is a welcome."""
+        self._is_greeted = False
+
+    def subscription(self, channels: Iterable[str] | None = None) -> str:
+        """The command that subscribes, resuming where something was heard."""
+        wanted = list(self.channels if channels is None else channels)
+        since = {channel: self._heard[channel] for channel in wanted if channel in self._heard}
+        data: dict[str, Any] = {"channels": wanted}
+        if since:
+            data |= {"since": since, "epoch": self._epoch}
+        if self._last:
+            data["last"] = True
+        return json.dumps({"type": "subscribe", "data": data})
+
+    def forget(self, channels: Iterable[str]) -> str:
+        """The command that unsubscribes."""
+        gone = list(channels)
+        for channel in gone:
+            self.channels.pop(channel, None)
+            self._heard.pop(channel, None)
+        return json.dumps({"type": "unsubscribe", "data": {"channels": gone}})
+
+    def read(self, text: str | bytes) -> list[Event]:
+        """What a frame says to the user; mostly one event, or none."""
+        message = json.loads(text)
+        kind = message.get("type")
+        if "seq" in message:
+            return self._message(message)
+        if kind == "gap":
+            return self._gap(message)
+        if kind == "welcome":
+            return self._welcome(message["epoch"])
+        if kind == "subscription_ack":
+            self._epoch = self._current  # what is of another one is told by gaps, which follow
+            return [Rejected(r["channel"], r["code"], r["message"]) for r in message["rejected"]]
+        if kind == "authenticated":
+            self.expires_at_ms = message["expires_at"]
+        if kind == "error":
+            return [Rejected("", message["code"], message["message"])]
+        return []
+
+    def _welcome(self, epoch: str) -> list[Event]:
+        """The first of a connection names its epoch; a later one says that the numbers have begun anew."""
+        self._current = epoch
+        if not self._is_greeted:
+            self._is_greeted = True
+            return []
+        self._epoch = epoch
+        self._seen.clear()
+        self._heard.clear()
+        return [Gap(channel, 0, 0, "epoch") for channel in self.channels]
+
+    def _message(self, message: dict[str, Any]) -> list[Event]:
+        channel, seq, prev = message["channel"], message["seq"], message["prev"]
+        seen = self._seen.get(channel, 0)
+        if seq <= seen:
+            return []
+        found: list[Event] = []
+        if seen and prev > seen:
+            found.append(Gap(channel, seen + 1, prev, "unknown"))
+        self._note(channel, seq)
+        found.append(Message(channel, seq, message["type"], message["ts"], message["data"]))
+        return found
+
+    def _gap(self, message: dict[str, Any]) -> list[Event]:
+        gap = Gap(message["channel"], message["from"], message["to"], message["reason"])
+        if gap.reason == "epoch":
+            self._restart(gap.channel)
+        self._note(gap.channel, gap.last)
+        return [gap]
+
+    def _note(self, channel: str, seq: int) -> None:
+        self._seen[channel] = max(self._seen.get(channel, 0), seq)
+        pattern = f"{channel.partition('.')[0]}.*"
+        for name in (channel, pattern):
+            if name in self.channels:
+                self._heard[name] = max(self._heard.get(name, 0), seq)
+
+    def _restart(self, channel: str) -> None:
+        """The numbers begin anew: what was heard says nothing."""
+        kind = channel[:-1] if channel.endswith(".*") else None
+        for name in [n for n in self._seen if n == channel or (kind and n.startswith(kind))]:
+            del self._seen[name]
+        self._heard.pop(channel, None)

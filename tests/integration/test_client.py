@@ -1,0 +1,122 @@
+"""The client library with a real server: it comes back from everything and misses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections import defaultdict
+
+import pytest
+
+from odinws.client import AsyncClient, Client, Gap, Message, RefusedError
+from tests.access.material import SECRET, token
+from tests.integration.conftest import Serve
+from tests.ledger import Publisher, read
+from tests.nats import NatsServer
+from tests.server import wait_for
+
+CHANNELS = [f"token.T{n}" for n in range(5)]
+
+
+def test_it_misses_nothing(serve: Serve, nats: NatsServer) -> None:
+    """Workers die, the server is reloaded, NATS goes and comes: in threads, in asyncio, by wildcard."""
+    server = serve(NATS_URL=nats.url)
+    heard: list[dict[str, list[int]]] = [defaultdict(list) for _ in range(3)]
+    gaps: list[Gap] = []
+    threaded = [Client(server.ws, CHANNELS), Client(server.ws, ["token.*"])]
+
+    def read_on(client: Client, into: dict[str, list[int]]) -> None:
+        for event in client:
+            if isinstance(event, Message):
+                into[event.channel].append(event.seq)
+            else:
+                assert isinstance(event, Gap)
+                gaps.append(event)
+
+    async def read_async(into: dict[str, list[int]]) -> None:
+        async with AsyncClient(server.ws, CHANNELS) as client:
+            async for event in client:
+                assert isinstance(event, Message)
+                into[event.channel].append(event.seq)
+                if stopping.is_set():
+                    return
+
+    stopping = threading.Event()
+    threads = [
+        threading.Thread(target=read_on, args=(client, into))
+        for client, into in zip(threaded, heard, strict=False)
+    ]
+    threads.append(threading.Thread(target=lambda: asyncio.run(read_async(heard[2]))))
+    with Publisher(nats.url, CHANNELS, 200):
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: all(len(into) == 5 for into in heard), 10, "the first messages")
+        os.kill(server.workers()[0], signal.SIGKILL)
+        time.sleep(1.5)
+        server.signal(signal.SIGHUP)
+        time.sleep(4)
+        nats.restart()
+        wait_for(lambda: server.get("/readyz")[0] == 200, 15, "readiness")
+        time.sleep(2)
+        stopping.set()
+        threads[2].join(15)
+    truth = read(nats.url)
+
+    def complete() -> bool:
+        return all(into[c][-1] == truth.seqs[c][-1] for into in heard[:2] for c in CHANNELS)
+
+    wait_for(complete, 15, "the last messages")
+    for client in threaded:
+        client.close()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert gaps == []
+    for into in heard:
+        for channel in CHANNELS:
+            first, last = into[channel][0], into[channel][-1]
+            assert into[channel] == [seq for seq in truth.seqs[channel] if first <= seq <= last]
+
+
+def test_its_token_is_renewed(serve: Serve) -> None:
+    """The connection outlives its first token by minutes of its kind; one that can't be had ends it."""
+    server = serve(WS_JWT_SECRET=SECRET, WS_JWT_LEEWAY_SECONDS="0", WS_WORKERS="1")
+    asked = []
+
+    def fresh() -> str:
+        asked.append(time.time())
+        return token(exp=time.time() + 2.0)
+
+    waits: list[str] = []
+    began = time.monotonic()
+    with Client(server.ws, ["token.BTC"], token=fresh, on_wait=lambda _, why: waits.append(why)) as client:
+        for _ in client:
+            if time.monotonic() - began > 5:
+                break
+    assert waits == []
+    assert 3 <= len(asked) <= 6
+    assert server.json("/stats")["accepted"] == 1
+    with pytest.raises(RefusedError, match="401"):
+        next(iter(Client(server.ws, ["token.BTC"], token=lambda: token("x" * 32))))
+
+
+def test_it_obeys_the_server(serve: Serve) -> None:
+    """A full server says when to come back; then there is room."""
+    server = serve(WS_MAX_CONNECTIONS="1", WS_WORKERS="1")
+    waits: list[tuple[float, str]] = []
+    with Client(server.ws, ["token.BTC"]) as first:
+        events = iter(first)
+        assert isinstance(next(events), Message)
+
+        def noted(seconds: float, why: str) -> None:
+            waits.append((seconds, why))
+            raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            next(iter(Client(server.ws, ["token.BTC"], on_wait=noted)))
+    [(seconds, why)] = waits
+    assert seconds >= 10
+    assert why == "refused with 503"
