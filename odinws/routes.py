@@ -23,7 +23,13 @@ routes = Blueprint("odinws", __name__)
 
 _PAGE = Path(__file__).with_name("dashboard")
 # Not by the machine's table of types, which may know others or none.
-_PAGE_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_PAGE_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".ts": "text/plain",
+    ".svg": "image/svg+xml",
+}
 
 
 def _services() -> Services:
@@ -97,6 +103,16 @@ def dashboard(name: str = "index.html") -> Response:
     """The live page and what it is made of."""
     response = send_from_directory(_PAGE, name, mimetype=_PAGE_TYPES.get(Path(name).suffix))
     response.headers.update(security_headers(page=True))
+    return response
+
+
+@routes.get("/client.js")
+@routes.get("/client.d.ts")
+def client_library() -> Response:
+    """The client for browsers, for pages of any origin."""
+    name = request.path.rpartition("/")[2]
+    response = dashboard(name)
+    response.headers["Access-Control-Allow-Origin"] = "*"
     return response
 
 

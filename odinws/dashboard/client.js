@@ -1,6 +1,10 @@
 /**
- * A client of `/ws`: subscribes, follows every channel's sequence, and comes back when it may.
- * Knows nothing of the page.
+ * A client of `/ws`: subscribes, follows every channel's sequence, comes back when it may, and resumes where it
+ * was: nothing is missed but what a gap names. One module without dependencies; types in client.d.ts.
+ *
+ *   import { Client } from "https://your.server/client.js";
+ *   const client = new Client("wss://your.server/ws", ["token.BTC"], { message: (m) => console.log(m) });
+ *   client.start();
  */
 
 /** Seconds to wait before coming back, by close code, as in odinws/closing.py; null: do not come back. */
@@ -15,6 +19,9 @@ const BACKOFF_CAP_SECONDS = 30;
 const STEADY_SECONDS = 10; // a connection that lived this long starts the waits anew
 const CHECK_SECONDS = 10; // without any frame for this long, heartbeat answers included, it is lost
 const CLOCK_SAMPLES = 6;
+
+const HINT = /; retry_after=([0-9.]+)$/; // in the text of a close frame: seconds
+const RENEW_SHARE = 0.8; // of a token's remaining life after which the next one is fetched
 
 const LOST = 1006; // what a browser says of a connection that ended without a close frame
 
@@ -49,39 +56,100 @@ export class Client {
   #checked = 0;
   #heard = false;
   #asked = 0;
-  #chain = new Map(); // channel -> seq of its latest message
+  #chain = new Map(); // channel -> seq up to which all is known
+  #epoch = ""; // of those numbers
+  #token; // gives a token, or a promise of one
+  #renewal = 0;
+  #fetching = null;
   #clock = []; // the last clock samples: {rtt, offset}, milliseconds
   #offset = 0;
 
   /**
    * @param url of `/ws`
-   * @param channels to subscribe to
-   * @param on {change(): something above changed, message(message, latencyMs): data came}
+   * @param channels to subscribe to; `token.*` stands for all tokens
+   * @param on what to call, each optional: {change(): something above changed, message(message, latencyMs): data
+   *   came, gap({channel, from, to, reason}): this will not come}
+   * @param token gives the token for a connection, and again before it expires; may return a promise
    */
-  constructor(url, channels, on) {
+  constructor(url, channels, on, { token } = {}) {
     this.#url = url;
     this.#channels = channels;
-    this.#on = on;
+    this.#on = { change() {}, message() {}, gap() {}, ...on };
+    this.#token = token;
   }
 
   /** Connect now, whatever the state. */
   start() {
-    if (this.#socket) return;
+    if (this.#socket || this.#fetching) return;
     clearTimeout(this.#timer);
-    const socket = new WebSocket(this.#url);
+    if (this.#token) this.#fetch();
+    else this.#connect(new WebSocket(this.#url));
+  }
+
+  async #fetch() {
+    this.#enter("connecting");
+    const fetching = (this.#fetching = Promise.resolve().then(this.#token));
+    try {
+      const token = await fetching;
+      if (this.#fetching !== fetching) return; // stopped meanwhile
+      this.#fetching = null;
+      this.#renewAt(token);
+      this.#connect(new WebSocket(this.#url, ["odinws", `bearer.${token}`]));
+    } catch (error) {
+      if (this.#fetching !== fetching) return;
+      this.#fetching = null;
+      this.#ended(LOST, `no token: ${error}`);
+    }
+  }
+
+  /** Fetch the next token in time, and bring it over the open connection. */
+  #renewAt(token) {
+    clearTimeout(this.#renewal);
+    const body = token.split(".")[1]?.replace(/-/g, "+").replace(/_/g, "/");
+    let left;
+    try {
+      left = JSON.parse(atob(body)).exp * 1000 - Date.now();
+    } catch {
+      return; // not ours to judge: the server will
+    }
+    if (!(left > 0)) return;
+    this.#renewal = setTimeout(async () => {
+      try {
+        const next = await this.#token();
+        this.#send("authenticate", { token: next });
+        this.#renewAt(next);
+      } catch (error) {
+        this.problem = `no token: ${error}`;
+        this.#on.change();
+      }
+    }, Math.min(RENEW_SHARE * left, 2 ** 31 - 1));
+  }
+
+  #connect(socket) {
     this.#socket = socket;
     this.#heard = true;
     this.#opened = Infinity;
     this.#checked = performance.now();
     this.#check = setInterval(() => this.#watch(), CHECK_SECONDS * 1000);
-    socket.onopen = () => this.#send("subscribe", { channels: this.#channels });
+    socket.onopen = () => this.#subscribe();
     socket.onmessage = (event) => this.#take(JSON.parse(event.data));
     socket.onclose = (event) => this.#ended(event.code, event.reason);
     this.#enter("connecting");
   }
 
-  /** Close, and stay closed until `start`. What is missed meanwhile is no gap. */
+  #subscribe() {
+    const data = { channels: this.#channels };
+    const heard = this.#channels.filter((channel) => this.#chain.has(channel));
+    if (heard.length) {
+      data.since = Object.fromEntries(heard.map((channel) => [channel, this.#chain.get(channel)]));
+      data.epoch = this.#epoch;
+    }
+    this.#send("subscribe", data);
+  }
+
+  /** Close, and stay closed until `start`. What is missed meanwhile is no gap, and is not asked for. */
   stop() {
+    this.#fetching = null;
     this.#letGo(1000, "paused");
     this.#chain.clear();
     this.closed = null;
@@ -96,7 +164,7 @@ export class Client {
   #take(message) {
     this.#heard = true;
     if ("seq" in message) {
-      this.#follow(message);
+      if (!this.#follow(message)) return;
       this.received += 1;
       this.#on.message(message, Date.now() + this.#offset - message.ts);
       return;
@@ -107,12 +175,11 @@ export class Client {
         break;
       case "subscription_ack":
         this.problem = message.rejected.map((one) => `${one.channel}: ${one.message}`).join("; ");
+        this.#epoch = this.welcome?.epoch ?? ""; // what is of another one is told by gaps, which follow
         this.#enter("live");
         break;
       case "gap":
-        this.gaps += 1;
-        this.#chain.delete(message.channel); // told once, so not counted again by its broken chain
-        this.#on.change();
+        this.#skip(message);
         break;
       case "pong":
         this.#setClock(message.ts);
@@ -124,18 +191,39 @@ export class Client {
     }
   }
 
+  /** Whether a message is new. A hole before it that nobody told of is told here. */
   #follow({ channel, seq, prev }) {
-    const last = this.#chain.get(channel);
-    if (last !== undefined && last !== prev) this.gaps += 1;
-    this.#chain.set(channel, seq);
+    const last = this.#chain.get(channel) ?? 0;
+    if (seq <= last) return false;
+    if (last && prev > last) this.#skip({ channel, from: last + 1, to: prev, reason: "unknown" });
+    this.#know(channel, seq);
+    return true;
+  }
+
+  #skip({ channel, from, to, reason }) {
+    this.gaps += 1;
+    if (reason === "epoch") this.#chain.delete(channel); // the numbers begin anew
+    this.#know(channel, to);
+    this.#on.gap({ channel, from, to, reason });
+    this.#on.change();
+  }
+
+  #know(channel, seq) {
+    for (const name of [channel, `${channel.split(".")[0]}.*`]) {
+      if (name === channel || this.#channels.includes(name)) {
+        this.#chain.set(name, Math.max(this.#chain.get(name) ?? 0, seq));
+      }
+    }
   }
 
   /** First of a connection, and again when the epoch changes. */
   #welcomed(message) {
-    if (message.epoch !== this.welcome?.epoch) this.#chain.clear();
     if (this.#opened === Infinity) {
       this.#opened = performance.now();
       if (this.welcome) this.reconnects += 1;
+    } else {
+      this.#chain.clear(); // the numbers begin anew
+      this.#epoch = message.epoch;
     }
     this.welcome = message;
     this.#clock = [];
@@ -172,7 +260,9 @@ export class Client {
   #ended(code, reason) {
     this.#letGo();
     this.closed = { code, reason };
-    const after = RETURN_AFTER_SECONDS.has(code) ? RETURN_AFTER_SECONDS.get(code) : UNKNOWN_CODE_SECONDS;
+    const hint = HINT.exec(reason);
+    const known = RETURN_AFTER_SECONDS.has(code) ? RETURN_AFTER_SECONDS.get(code) : UNKNOWN_CODE_SECONDS;
+    const after = hint ? Number(hint[1]) : known;
     if (after === null) {
       this.#enter("ended");
       return;
@@ -188,6 +278,7 @@ export class Client {
   /** Forget the socket without waiting for its end, which may take a minute if the peer is gone. */
   #letGo(...closing) {
     clearTimeout(this.#timer);
+    clearTimeout(this.#renewal);
     clearInterval(this.#check);
     const socket = this.#socket;
     if (!socket) return;
