@@ -15,7 +15,9 @@ from types import SimpleNamespace
 import pytest
 
 from odinws import board as board_module
-from odinws.board import CLOSES, REFUSALS, SLOTS, Board, Row, Totals, add_totals
+from odinws import guard
+from odinws.access.rates import Limit
+from odinws.board import CLOSES, DIFFERENCES, REFUSALS, SLOTS, Board, Row, Totals, add_totals
 from odinws.closing import CloseReason
 from tests.fakes import fill, forked, join
 
@@ -98,6 +100,19 @@ def test_reasons_have_counters(board: Board) -> None:
     assert list(row.totals.refused) == [1] * len(REFUSALS)
     with pytest.raises(KeyError):
         row.refused_by("bogus")
+
+
+def test_differences_and_dry_runs_have_counters(board: Board) -> None:
+    """Each kind its own, in as many as were found; an unknown kind is an error."""
+    row = board.rows[0]
+    for count, kind in enumerate(DIFFERENCES, 1):
+        row.differs(kind, count)
+    for reason in guard.REASONS:
+        row.would_refuse(reason)
+    assert list(row.totals.differences) == list(range(1, len(DIFFERENCES) + 1))
+    assert list(row.totals.would_refuse) == [1] * len(guard.REASONS)
+    with pytest.raises(ValueError, match="not in tuple"):
+        row.differs("bogus", 1)
 
 
 def test_passes_and_sends_are_counted() -> None:
@@ -326,6 +341,168 @@ def test_totals_never_fall(board: Board) -> None:
         last = now
     join(pid)
     assert len({value / (index + 1) for index, value in enumerate(words(board.departed))}) == 1
+
+
+# -- upgrades of the whole server ------------------------------------------------------------------
+
+
+def test_upgrades_are_counted_against_one_rate(board: Board) -> None:
+    """A burst at once, then one each interval; who is told to wait was not counted."""
+    limit = Limit(2.0, 3)
+    assert [board.spend_upgrade(limit, 50.0) for _ in range(3)] == [0.0] * 3
+    assert [board.spend_upgrade(limit, 50.0) for _ in range(5)] == [pytest.approx(0.5)] * 5
+    assert board.spend_upgrade(limit, 50.4) == pytest.approx(0.1)
+    assert board.spend_upgrade(limit, 50.5) == 0.0
+    assert board.spend_upgrade(limit, 50.5) > 0
+    assert [board.spend_upgrade(limit, 1000.0) for _ in range(3)] == [0.0] * 3, "not more than a burst"
+    assert board.spend_upgrade(limit, 1000.0) > 0
+
+
+@pytest.mark.parametrize("burst", [1, 40, 1000])
+def test_processes_spend_exactly_the_burst(board: Board, burst: int) -> None:
+    """Workers that ask at one instant as fast as they can get the burst together, not each."""
+
+    def worker(row: Row) -> None:
+        for _ in range(burst + 50):
+            row.connections += board.spend_upgrade(Limit(10.0, burst), 77.0) == 0.0
+
+    rows = [board.rows[board.claim()] for _ in range(4)]
+    join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
+    assert board.connections() == burst
+
+
+def test_processes_keep_the_rate(board: Board) -> None:
+    """Over a time they get the burst and the rate, by the clock that they share."""
+    limit = Limit(300.0, 20)
+
+    def worker(row: Row) -> None:
+        for _ in until(STRESS_SECONDS):
+            row.connections += board.spend_upgrade(limit, time.monotonic()) == 0.0
+
+    rows = [board.rows[board.claim()] for _ in range(3)]
+    began = time.monotonic()
+    join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
+    seconds = time.monotonic() - began
+    admitted = board.connections()
+    assert admitted <= limit.burst + limit.per_second * seconds + 1
+    assert admitted >= limit.burst + limit.per_second * STRESS_SECONDS * 0.8
+
+
+# -- leaving one after another ---------------------------------------------------------------------
+
+
+def test_one_process_leaves_at_a_time(board: Board) -> None:
+    """Whoever has the turn keeps it until it ends it, whatever else it does with the board."""
+    row = board.rows[board.claim()]
+
+    def refused() -> None:
+        assert not board.take_turn()
+
+    def granted() -> None:
+        assert board.take_turn()
+
+    assert board.take_turn()
+    assert board.take_turn(), "it has it already"
+    assert board.reserve(row, 10)
+    board.totals()
+    join(forked(refused))
+    board.end_turn()
+    join(forked(granted))
+    join(forked(granted))  # the last one's turn ended with it
+    assert board.take_turn()
+
+
+def test_a_turn_falls_with_its_process(board: Board) -> None:
+    """A worker that is killed while it leaves does not keep the others from leaving."""
+    held, holds = os.pipe()
+
+    def hold() -> None:
+        assert board.take_turn()
+        os.write(holds, b"!")
+        signal.pause()
+
+    pid = forked(hold)
+    assert os.read(held, 1) == b"!"
+    assert not board.take_turn()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert board.take_turn()
+    board.end_turn()
+    os.close(held)
+    os.close(holds)
+
+
+def test_processes_take_turns(board: Board) -> None:
+    """Never two at once, and each gets it in the end."""
+    counter = board.rows[board.claim()]
+
+    def worker() -> None:
+        for _ in range(50):
+            while not board.take_turn():
+                time.sleep(0.0005)
+            counter.pending += 1
+            assert counter.pending == 1
+            counter.connections += 1
+            time.sleep(0.0001)
+            counter.pending -= 1
+            board.end_turn()
+            time.sleep(0.0005)
+
+    join(*[forked(worker) for _ in range(3)])
+    assert counter.connections == 150
+
+
+def workers(board: Board, count: int) -> list[Row]:
+    """Rows of workers that accept with a feed."""
+    rows = [board.rows[board.claim()] for _ in range(count)]
+    for pid, row in enumerate(rows, 100):
+        row.pid, row.accepting, row.feed_ready = pid, 1, 1
+    return rows
+
+
+def test_a_reload_outdates_those_that_are_there(board: Board) -> None:
+    """Those that were forked before it, and not those that come after it."""
+    old = workers(board, 2)
+    assert not any(board.is_outdated(row) for row in old)
+    board.mark_reload()
+    [young] = workers(board, 1)
+    assert [board.is_outdated(row) for row in (*old, young)] == [True, True, False]
+    board.mark_reload()
+    assert board.is_outdated(young)
+
+
+def test_a_reload_is_seen_by_other_processes(board: Board) -> None:
+    """The arbiter marks it, workers look."""
+    [row] = workers(board, 1)
+    join(forked(board.mark_reload))
+    assert board.is_outdated(row)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("accepting", 0), ("feed_ready", 0), ("recycling", 1), ("booted", 1.0), ("pid", 0)]
+)
+def test_who_is_a_successor(board: Board, field: str, value: float) -> None:
+    """One that accepts, has a feed, is young and is to stay; any that lacks one of these is none."""
+    [old] = workers(board, 1)
+    board.mark_reload()
+    assert not board.has_successor(old), "not itself"
+    [young] = workers(board, 1)
+    young.pid = 500
+    assert board.has_successor(old)
+    setattr(young, field, value)
+    assert not board.has_successor(old)
+
+
+def test_a_stop_is_told_once_and_for_all(board: Board) -> None:
+    """The arbiter says that the whole server ends, and each worker knows."""
+
+    def told() -> None:
+        assert board.is_stopping
+
+    assert not board.is_stopping
+    board.mark_stop()
+    assert board.is_stopping
+    join(forked(told))
 
 
 # -- details ---------------------------------------------------------------------------------------

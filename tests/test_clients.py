@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import re
 import socket
+import time
 from typing import Any
 
 import gevent
@@ -14,6 +17,7 @@ from structlog.testing import capture_logs
 
 import strategies
 from odinws import clients, frames
+from odinws.access.tokens import OPEN
 from odinws.board import Row
 from odinws.clients import Clients
 from odinws.closing import CloseReason
@@ -333,6 +337,258 @@ def test_what_a_closing_connection_took_along_is_delivered() -> None:
     world.clients.on_flushed(3)
     world.clients.on_flushed(4)
     assert world.row.totals.delivered == 7
+
+
+# -- goodbyes that say when to come back -----------------------------------------------------------
+
+
+def retry_after(text: str) -> float:
+    """The seconds at the end of the text of a close frame."""
+    found = re.fullmatch(r".*; retry_after=([0-9]+\.[0-9])", text)
+    assert found, text
+    return float(found[1])
+
+
+@pytest.mark.parametrize(
+    ("reason", "least"),
+    [(CloseReason.GOING_AWAY, 1.0), (CloseReason.RESTART, 1.0), (CloseReason.INTERNAL, 5.0)],
+)
+@in_greenlet
+def test_who_is_sent_away_hears_when_to_come_back(reason: CloseReason, least: float) -> None:
+    """Code and text of the reason, and a time of one to four times the least, not the same for all."""
+    world = World()
+    waits = []
+    for _ in range(60):
+        conn, peer = world.connect()
+        assert Clients.send_away(conn, reason)
+        [frame] = peer.frames(1)
+        assert frame.code == reason.code
+        text = frame.payload[2:].decode()
+        assert text.startswith(f"{reason.text}; retry_after=")
+        waits.append(retry_after(text))
+        assert not Clients.send_away(conn, reason), "it is closing already"
+    assert least <= min(waits) < 1.5 * least
+    assert 3.0 * least < max(waits) <= 4.0 * least
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_goodbyes_fit_into_a_close_frame() -> None:
+    """Whatever the reason, with its hint the payload is at most 125 bytes of a control frame."""
+    world = World()
+    for reason in CloseReason:
+        if reason is not CloseReason.GONE:
+            conn, peer = world.connect()
+            assert world.clients.send_away(conn, reason)
+            assert len(peer.frames(1)[0].payload) <= 125
+    world.clients.abort_all()
+
+
+class Timeline:
+    """`time` and `gevent.sleep` of a drain; sleeping moves the clock, and so does closing, a little.
+
+    Attributes:
+        closed: when each goodbye was said.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, world: World, cost_seconds: float = 0.0) -> None:
+        self.now = 100.0
+        self.turns = 0
+        self.closed: list[tuple[float, Connection]] = []
+        self._cost_seconds = cost_seconds
+        monkeypatch.setattr(clients, "time", self)
+        monkeypatch.setattr("odinws.clients.gevent.sleep", self._sleep)
+        monkeypatch.setattr(clients, "next_turn", self._turn)
+        monkeypatch.setattr(world.clients, "send_away", self._send_away)
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def _sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
+    def _turn(self) -> None:
+        self.turns += 1
+
+    def _send_away(self, conn: Connection, reason: CloseReason) -> bool:
+        gone = Clients.send_away(conn, reason)
+        if gone:
+            self.now += self._cost_seconds
+            self.closed.append((self.now, conn))
+        return gone
+
+
+@pytest.mark.parametrize(("count", "spread"), [(1, 2.0), (7, 7.0), (150, 20.0), (150, 3600.0)])
+@in_greenlet
+def test_goodbyes_are_spread_evenly(monkeypatch: pytest.MonkeyPatch, count: int, spread: float) -> None:
+    """One in each slice of the time, in an order drawn at random; no more than two in any such stretch."""
+    world = World()
+    conns = [world.connect()[0] for _ in range(count)]
+    line = Timeline(monkeypatch, world)
+    world.clients.close_all(CloseReason.GOING_AWAY, spread)
+    monkeypatch.undo()
+    slot = spread / count
+    times = [at for at, _ in line.closed]
+    assert [int((at - 100.0) / slot) for at in times] == list(range(count))
+    order = [conn for _, conn in line.closed]
+    assert sorted(order, key=conns.index) == conns
+    assert order != conns or count < 8
+    assert all(later - now < 2 * slot for now, later in itertools.pairwise(times))
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_a_drain_that_is_behind_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If goodbyes take longer than their time there is no sleep between, but others are let run."""
+    world = World()
+    for _ in range(3 * clients._REAP_BURST):
+        world.connect()
+    line = Timeline(monkeypatch, world, cost_seconds=0.1)
+    world.clients.close_all(CloseReason.GOING_AWAY, 1.0)
+    monkeypatch.undo()
+    assert len(line.closed) == 3 * clients._REAP_BURST
+    assert line.now < 100.0 + 0.1 * 3 * clients._REAP_BURST + 1.0
+    assert line.turns >= 2
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_who_comes_or_goes_during_a_drain() -> None:
+    """A newcomer is sent away at the end; who left by itself is not told anything any more."""
+    world = World()
+    peers = [world.connect()[1] for _ in range(10)]
+    draining = gevent.spawn(world.clients.close_all, CloseReason.GOING_AWAY, 0.3)
+    gevent.sleep(0.02)
+    left = next(conn for conn in world.clients.members() if not conn.state)
+    _, late = world.connect()
+    left.close(CloseReason.CLIENT)
+    draining.get()
+    assert late.frames(1)[0].code == 1001
+    assert sorted(peer.next().code for peer in peers) == [1000] + 9 * [1001]
+    assert all(conn.state is State.CLOSING for conn in world.clients.members())
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_a_drain_of_nobody_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it might last."""
+    world = World()
+    line = Timeline(monkeypatch, world)
+    world.clients.close_all(CloseReason.GOING_AWAY, 3600.0)
+    monkeypatch.undo()
+    assert line.now == 100.0
+
+
+@pytest.mark.parametrize(("count", "gone"), [(0, 0), (1, 1), (7, 7), (16, 16), (17, 16), (1000, 16)])
+@in_greenlet
+def test_some_are_sent_away(count: int, gone: int) -> None:
+    """As many as asked for, of those that are open; the others hear nothing. They hear 1012 and a time."""
+    world = World()
+    conns = [world.connect() for _ in range(20)]
+    for conn, _ in conns[:4]:
+        conn.close(CloseReason.CLIENT)
+    assert world.clients.send_some_away(count) == gone
+    closing = [(conn, peer) for conn, peer in conns[4:] if conn.state is State.CLOSING]
+    assert len(closing) == gone
+    for _, peer in closing:
+        [frame] = peer.frames(1)
+        assert frame.code == 1012
+        assert 1.0 <= retry_after(frame.payload[2:].decode()) <= 4.0
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_it_is_drawn_who_is_sent_away() -> None:
+    """Not always the same ones."""
+    chosen = set()
+    for _ in range(12):
+        world = World()
+        conns = [world.connect()[0] for _ in range(10)]
+        assert world.clients.send_some_away(1) == 1
+        chosen.add(next(at for at, conn in enumerate(conns) if conn.state))
+        world.clients.abort_all()
+    assert len(chosen) > 1
+
+
+# -- how long a connection may live ----------------------------------------------------------------
+
+
+@in_greenlet
+def test_the_first_command_must_come() -> None:
+    """In `WS_FIRST_COMMAND_SECONDS` from the start; any command will do; then nothing limits it."""
+    world = World(WS_FIRST_COMMAND_SECONDS="40")
+    conn, _ = world.connect()
+    assert world.clients.limit(conn) == (40.0, CloseReason.POLICY, "no command came")
+    world.clients.now += 30
+    assert world.clients.limit(conn)[0] == pytest.approx(10.0)
+    world.clients.now += 15
+    assert world.clients.limit(conn)[0] == pytest.approx(-5.0)
+    conn.allowance = 1.0
+    assert world.clients.limit(conn)[0] == math.inf
+    conn.abort()
+
+
+@in_greenlet
+def test_a_client_may_be_silent_for_ever() -> None:
+    """If the setting is 0."""
+    world = World(WS_FIRST_COMMAND_SECONDS="0")
+    conn, _ = world.connect()
+    world.clients.now += 1e9
+    assert world.clients.limit(conn)[0] == math.inf
+    conn.abort()
+
+
+@pytest.mark.parametrize(
+    ("first", "spoken", "lives"), [("0", False, 90.0), ("300", True, 90.0), ("60", False, 60.0)]
+)
+@in_greenlet
+def test_a_token_limits_too(first: str, spoken: bool, lives: float) -> None:
+    """Whichever ends first says why: the time for a command, or the token, by the clock of the world."""
+    world = World(WS_FIRST_COMMAND_SECONDS=first)
+    conn, _ = world.connect()
+    conn.allowance = float(spoken)
+    conn.identity = OPEN._replace(expires_at=time.time() + 90.0)
+    left, reason, text = world.clients.limit(conn)
+    assert left == pytest.approx(lives, abs=1.0)
+    expected = (CloseReason.UNAUTHORISED, "the token has expired") if lives == 90.0 else None
+    assert (reason, text) == (expected or (CloseReason.POLICY, "no command came"))
+    conn.identity = OPEN._replace(expires_at=time.time() - 1.0)
+    assert world.clients.limit(conn)[0] < 0
+    conn.abort()
+
+
+@pytest.mark.parametrize("why", ["command", "token"])
+@in_greenlet
+def test_a_connection_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """By the worker's clock, and is told why; a client that has done what is wanted lives on."""
+    monkeypatch.setattr(clients, "_TICK_SECONDS", 0.002)
+    world = World(WS_FIRST_COMMAND_SECONDS="0.1" if why == "command" else "0")
+    with running(world.clients.clock), running(world.clients.reaper):
+        good, bad = world.connect(), world.connect()
+        good[0].allowance = 1.0
+        if why == "token":
+            bad[0].identify(OPEN._replace(expires_at=time.time() + 0.1))
+        frame = bad[1].next()
+        expected = (4401, b"the token has expired") if why == "token" else (1008, b"no command came")
+        assert (frame.code, frame.payload[2:]) == expected
+        assert good[0].state is State.OPEN
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_members() -> None:
+    """All that have a socket, also those that say goodbye; a copy, which may be walked while they go."""
+    world = World()
+    conns = [world.connect()[0] for _ in range(3)]
+    conns[0].close(CloseReason.GOING_AWAY)
+    found = world.clients.members()
+    assert set(found) == set(conns)
+    conns[1].abort()
+    assert len(found) == 3
+    assert set(world.clients.members()) == {conns[0], conns[2]}
+    world.clients.abort_all()
 
 
 def _members(world: World) -> int:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from odinws import connection, frames, protocol
+from odinws.access.tokens import OPEN
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
 from odinws.deflate import Deflater
@@ -993,6 +994,85 @@ def test_a_ping_to_a_peer_that_is_gone() -> None:
     link.conn.on_time()
     link.expect_closed(CloseReason.GONE)
     assert link.owner.delays == [25.0]
+
+
+# -- a limit to its life ---------------------------------------------------------------------------
+
+EXPIRED = (CloseReason.UNAUTHORISED, "the token has expired")
+SILENT = (CloseReason.POLICY, "no command came")
+
+
+@pytest.mark.parametrize(("left", "first_look"), [(7.0, 7.0), (25.0, 25.0), (26.0, 25.0), (0.0, 0.0)])
+@in_greenlet
+def test_the_first_look_is_at_the_limit(left: float, first_look: float) -> None:
+    """Or at the heartbeat, if that is before."""
+    link = Link(start=False)
+    link.owner.left = (left, *SILENT)
+    link.conn.start(b"")
+    assert link.owner.delays == [first_look]
+
+
+@pytest.mark.parametrize(("reason", "text"), [EXPIRED, SILENT])
+@pytest.mark.parametrize("left", [0.0, -3.0])
+@in_greenlet
+def test_its_limit_ends_a_connection(left: float, reason: CloseReason, text: str) -> None:
+    """With the reason and the text that the owner gives, and not a moment before."""
+    link = Link()
+    link.owner.left = (0.01, reason, text)
+    link.conn.on_time()
+    assert link.conn.state is State.OPEN
+    assert link.owner.delays[-1] == 0.01
+    link.owner.left = (left, reason, text)
+    link.conn.on_time()
+    assert link.expect_goodbye(reason) == text
+    assert link.owner.closing == [(reason, 0)]
+    assert link.owner.delays[-1] == link.owner.close_seconds
+
+
+@in_greenlet
+def test_a_limit_does_not_put_off_the_rest() -> None:
+    """Pings come in their time, and the idle time ends it first if that is first."""
+    link = Link(heartbeat_seconds=25.0, idle_seconds=60.0)
+    link.owner.left = (1000.0, *EXPIRED)
+    link.owner.now += 25
+    link.conn.on_time()
+    assert link.peer.frames(1) == received(frames.ping())
+    assert link.owner.delays[-1] == 25.0
+    link.owner.left = (10.0, *EXPIRED)
+    link.conn.on_time()
+    assert link.owner.delays[-1] == 10.0
+    link.owner.now += 35
+    link.conn.on_time()
+    assert link.owner.closing == [(CloseReason.IDLE, 0)]
+
+
+@in_greenlet
+def test_a_limit_ends_a_slow_client_too() -> None:
+    """What waits for it is sent before the goodbye."""
+    link = Link()
+    link.fill()
+    link.owner.left = (0.5, *EXPIRED)
+    link.conn.on_time()
+    assert link.owner.delays[-1] == 0.5
+    link.owner.left = (0.0, *EXPIRED)
+    link.conn.on_time()
+    assert link.conn.state is State.CLOSING
+    assert link.expect_goodbye(CloseReason.UNAUTHORISED, received(BIG)) == "the token has expired"
+
+
+@in_greenlet
+def test_another_identity_is_looked_at_soon() -> None:
+    """A later end puts the old one off; one in the past ends it at the next tick."""
+    link = Link()
+    before = link.conn.identity
+    identity = OPEN._replace(subject="someone", expires_at=2e9)
+    assert before is OPEN
+    link.conn.identify(identity)
+    assert link.conn.identity is identity
+    assert link.owner.delays[-1] == 0.0
+    link.owner.left = (12.0, *EXPIRED)
+    link.conn.on_time()
+    assert (link.owner.delays[-1], link.conn.state) == (12.0, State.OPEN)
 
 
 @in_greenlet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging.config
 import re
@@ -11,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws import logs
+from odinws.logs import Seldom
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,3 +128,56 @@ def test_config_is_a_valid_dict_config(level: str, form: str) -> None:
     configurator = logging.config.DictConfigurator(config)
     formatter = configurator.configure_formatter(dict(config["formatters"]["odinws"]))
     assert isinstance(formatter, logging.Formatter)
+
+
+# -- what repeats ----------------------------------------------------------------------------------
+
+
+def test_seldom() -> None:
+    """One line per kind and second; the next one says how many were passed over meanwhile."""
+    seldom = Seldom()
+    assert [seldom.passed_over("a", 10.0 + at / 10) for at in range(12)] == [0, *[None] * 9, 9, None]
+    assert seldom.passed_over("a", 12.5) == 1
+    assert seldom.passed_over("a", 13.6) == 0
+
+
+def test_kinds_do_not_count_for_each_other() -> None:
+    """Each has its own second."""
+    seldom = Seldom()
+    assert [seldom.passed_over(kind, 5.0) for kind in "abab"] == [0, 0, None, None]
+    assert seldom.passed_over("a", 5.99) is None
+    assert [seldom.passed_over(kind, 6.0) for kind in "ab"] == [2, 1]
+
+
+def test_the_first_line_is_logged_at_any_time() -> None:
+    """Also when the clock has just begun."""
+    assert Seldom().passed_over("a", 0.0) == 0
+    assert Seldom().passed_over("a", -5.0) == 0
+
+
+def test_kinds_without_end_are_forgotten() -> None:
+    """It keeps 64 of them; one more, and each may be logged once more."""
+    seldom = Seldom()
+    for number in range(64):
+        assert seldom.passed_over(f"kind {number}", 1.0) == 0
+    assert seldom.passed_over("kind 0", 1.0) is None
+    assert seldom.passed_over("one more", 1.0) == 0
+    assert seldom.passed_over("kind 0", 1.0) == 0, "what was passed over before is forgotten"
+    assert len(seldom._last) <= 64
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.0, 0.7)), max_size=60))
+def test_every_line_is_logged_or_counted(events: list[tuple[str, float]]) -> None:
+    """What was logged, what the lines say was passed over, and what no line has said yet, make all."""
+    seldom, now = Seldom(), 0.0
+    logged: dict[str, list[float]] = {}
+    told = 0
+    for kind, pause in events:
+        now += pause
+        more = seldom.passed_over(kind, now)
+        if more is not None:
+            told += more + 1
+            logged.setdefault(kind, []).append(now)
+    assert told + sum(seldom._passed_over.values()) == len(events)
+    for times in logged.values():
+        assert all(later - earlier >= 1.0 for earlier, later in itertools.pairwise(times))
