@@ -201,7 +201,7 @@ export class Client {
   }
 
   #skip({ channel, from, to, reason }) {
-    this.gaps += 1;
+    if (reason !== "epoch") this.gaps += 1; // of another life nothing was missed that one could know
     if (reason === "epoch") this.#chain.delete(channel); // the numbers begin anew
     this.#know(channel, to);
     this.#on.gap({ channel, from, to, reason });
