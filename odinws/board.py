@@ -58,6 +58,10 @@ class Totals(ctypes.Structure):
         ("feed_invalid", _U64),  # payloads that are not JSON: told as a gap
         ("feed_overflow", _U64),  # dropped between feed and hub: told as a gap
         ("feed_gaps", _U64),  # stretches the stream no longer had: told as a gap
+        ("feed_published", _U64),  # by how much the stream's sequence rose
+        ("feed_received", _U64),  # deliveries of these, redeliveries included
+        ("feed_redelivered", _U64),
+        ("feed_duplicates", _U64),  # sequences that came again, and were dropped
         ("feed_sessions", _U64),  # times the feed came up
         ("passes", _U64),
         ("delivered", _U64),  # messages and gaps handed to a socket or its outbox
@@ -136,6 +140,13 @@ class Row(ctypes.Structure):
         totals.delivered += delivered
         totals.undelivered += undelivered
         totals.delivered_bytes += size
+
+    def count_received(self, published: int, deliveries: int) -> None:
+        """Count a message of the stream: by how much its sequence rose, and how often NATS delivered it."""
+        totals = self.totals
+        totals.feed_published += published
+        totals.feed_received += deliveries
+        totals.feed_redelivered += deliveries - 1
 
     def observe_lag(self, taken_ms: int, count: int) -> None:
         """Count `count` messages that NATS took at `taken_ms` or later and that were handed over now."""

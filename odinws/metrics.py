@@ -148,6 +148,10 @@ class BoardCollector(Collector):
             ("ws_reconciliations", "Comparisons of all counts.", sums.reconciliations),
             ("ws_messages_replayed", "Messages of the past that were sent.", sums.replayed),
             ("ws_connections_rebalanced", "Connections sent to other workers.", sums.rebalanced),
+            ("ws_feed_published", "By how much the stream rose, over all workers.", sums.feed_published),
+            ("ws_feed_received", "Deliveries of these: as many, or something amplifies.", sums.feed_received),
+            ("ws_feed_redelivered", "Deliveries that were not the first.", sums.feed_redelivered),
+            ("ws_feed_duplicates", "Sequences that came again and were dropped.", sums.feed_duplicates),
             ("ws_feed_sessions", "Times a worker's feed came up.", sums.feed_sessions),
         ):
             yield CounterMetricFamily(name, text, value=value)

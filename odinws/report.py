@@ -220,6 +220,10 @@ def totals(sums: Totals) -> dict[str, Any]:
             "invalid": sums.feed_invalid,
             "overflow": sums.feed_overflow,
             "gaps": sums.feed_gaps,
+            "published": sums.feed_published,
+            "received": sums.feed_received,
+            "redelivered": sums.feed_redelivered,
+            "duplicates": sums.feed_duplicates,
             "sessions": sums.feed_sessions,
         },
     }

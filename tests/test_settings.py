@@ -22,6 +22,12 @@ FIELDS = {f.encode_name: f.name for f in msgspec.structs.fields(Settings)}
 DEFAULTS: dict[str, Any] = {
     "WS_ADDR": "127.0.0.1:3004",
     "NATS_URL": "",
+    "NATS_TOKEN": "",
+    "NATS_CREDS_FILE": "",
+    "NATS_NKEY_FILE": "",
+    "NATS_CA_FILE": "",
+    "NATS_CERT_FILE": "",
+    "NATS_KEY_FILE": "",
     "WS_DEMO_FEED": None,
     "WS_SUBJECT_PREFIX": "odin.",
     "WS_SHARD_STRATEGY": "sync-dict",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from odinws.settings.model import Settings
 
 # Their values are never shown.
-SECRETS = frozenset({"WS_JWT_SECRET", "WS_ADMIN_TOKEN"})
+SECRETS = frozenset({"WS_JWT_SECRET", "WS_ADMIN_TOKEN", "NATS_TOKEN"})
 _MIN_SECRET_CHARACTERS = 16  # of the token that opens the inside
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
 _PORT = re.compile(r"[0-9]{1,5}")

@@ -51,6 +51,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nats_url: Annotated[
         str, Meta(description="NATS servers, comma-separated; unset: an embedded nats-server is started")
     ] = field(name="NATS_URL", default="")
+    nats_token: Annotated[str, Meta(description="token for NATS")] = field(name="NATS_TOKEN", default="")
+    nats_creds_file: Annotated[str, Meta(description="credentials file (JWT and seed) for NATS")] = field(
+        name="NATS_CREDS_FILE", default=""
+    )
+    nats_nkey_file: Annotated[str, Meta(description="file with an NKey seed for NATS")] = field(
+        name="NATS_NKEY_FILE", default=""
+    )
+    nats_ca_file: Annotated[
+        str, Meta(description="certificates that NATS is checked with over TLS; unset: the system's")
+    ] = field(name="NATS_CA_FILE", default="")
+    nats_cert_file: Annotated[str, Meta(description="our certificate, for a NATS that asks for one")] = field(
+        name="NATS_CERT_FILE", default=""
+    )
+    nats_key_file: Annotated[str, Meta(description="its key, if it is not in the same file")] = field(
+        name="NATS_KEY_FILE", default=""
+    )
     demo_feed: Annotated[
         bool | None, Meta(description="run the demo feed; unset: only if NATS is embedded")
     ] = field(name="WS_DEMO_FEED", default=None)

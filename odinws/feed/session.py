@@ -1,0 +1,262 @@
+"""One life of the feed's connection to NATS: connect, look at the stream, consume until it goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import gevent
+import nats
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from odinws.errors import FeedError
+from odinws.feed import identification, stream
+from odinws.feed.events import Lost
+from odinws.settings import without_credentials
+
+if TYPE_CHECKING:
+    from odinws.feed.nats import NatsFeed
+
+_CONNECT_SECONDS = 2
+_HEARTBEAT_SECONDS = 1.0
+_SILENCE_SECONDS = 3.0  # this long without a heartbeat the consumer counts as lost
+_PING_SECONDS = 2
+_BACKPRESSURE_SECONDS = 0.002
+_MESSAGES_PER_TURN = 32  # about a millisecond of work
+_PENDING_MESSAGES = 1_000_000
+_PENDING_BYTES = 256 << 20
+
+log = structlog.get_logger("odinws.feed")
+
+
+class Session:
+    """One life of a connection to NATS."""
+
+    def __init__(self, feed: NatsFeed) -> None:
+        self._feed = feed
+        self._settings = feed.settings
+        self._client = Client()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # A session that fails on its way up never reads it, and asyncio would complain.
+        self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        self._heard = time.monotonic()
+        self._consumer_seq = 0
+        self._taken = 0
+        self._seeds_to = 0  # messages up to here only tell the latest seq of their channel
+        self._whole_stream = False  # every message of the stream comes to us
+
+    async def run(self) -> None:
+        """Consume until something goes wrong.
+
+        Raises:
+            nats.errors.Error, OSError, TimeoutError: NATS can't be reached, or is lost.
+            FeedError: the consumer is lost or skipped.
+        """
+        await self._client.connect(
+            servers=self._feed.urls,
+            name=f"odinws {self._settings.environment}",
+            allow_reconnect=False,
+            connect_timeout=_CONNECT_SECONDS,
+            ping_interval=_PING_SECONDS,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            closed_cb=self._on_closed,
+            **identification.options(self._settings),
+        )
+        if self._client._server_info.get("jetstream") and await self._on_jetstream():
+            await self._watch_heartbeats()
+        else:
+            await self._on_core()
+        await self._ended
+
+    async def close(self) -> None:
+        """Close the connection, whatever its state. Never raises what NATS may say to it."""
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await self._client.close()
+        except (nats.errors.Error, OSError, TimeoutError):
+            pass  # it is gone already, which is what we wanted
+
+    # -- JetStream ---------------------------------------------------------------------------------
+
+    async def _on_jetstream(self) -> bool:
+        """Consume the stream. False: this account has no JetStream."""
+        feed = self._feed
+        js = self._client.jetstream(timeout=_CONNECT_SECONDS)
+        try:
+            info = await stream.find_or_create(js, self._settings)
+        except nats.js.errors.APIError as error:
+            if error.err_code == stream.JETSTREAM_OFF_FOR_ACCOUNT:
+                return False
+            raise FeedError(f"stream {self._settings.stream_name}: {error.description}") from error
+        self._report(stream.differences(info, self._settings))
+        status, state = feed.status, info.state
+        epoch = stream.epoch(info)
+        # A stream with less in it than we saw was restored from an older copy: its numbers come again.
+        if epoch != status.epoch or status.last_seq > state.last_seq:
+            feed.enter_epoch(epoch, state.last_seq, anew=True)
+            # Clients are promised all that comes behind it, even if this session ends before it is ready.
+            status.last_seq = self._seeds_to = state.last_seq
+        elif state.first_seq > status.last_seq + 1:
+            self._expired(status.last_seq + 1, state.first_seq - 1)
+            status.last_seq = state.first_seq - 1  # told once is enough
+        self._whole_stream = info.config.subjects == [feed.subjects]
+        inbox = self._client.new_inbox()
+        await self._client.subscribe(
+            inbox,
+            cb=self._on_stream_message,
+            pending_msgs_limit=_PENDING_MESSAGES,
+            pending_bytes_limit=_PENDING_BYTES,
+        )
+        await self._consume(js, inbox)
+        return True
+
+    def _report(self, differences: str) -> None:
+        status = self._feed.status
+        if differences and differences != status.stream_differs:
+            name = self._settings.stream_name
+            log.warning("stream differs from the settings", stream=name, differs=differences)
+        status.stream_differs = differences
+
+    async def _consume(self, js: JetStreamContext, inbox: str) -> None:
+        seeds = self._seeds_to > 0
+        info = await js.add_consumer(
+            self._settings.stream_name,
+            ConsumerConfig(
+                deliver_subject=inbox,
+                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT if seeds else DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=None if seeds else self._feed.status.last_seq + 1,
+                filter_subject=self._feed.subjects,
+                ack_policy=AckPolicy.NONE,
+                max_deliver=1,
+                flow_control=True,
+                idle_heartbeat=_HEARTBEAT_SECONDS,
+                inactive_threshold=60.0,
+                mem_storage=True,
+                num_replicas=1,
+            ),
+        )
+        if not seeds or info.num_pending == 0:  # a stream may have forgotten all it ever had
+            self._ready("jetstream")
+
+    async def _let_others_run(self) -> None:
+        """nats-py calls for all that it has read without a pause of its own."""
+        self._taken += 1
+        if self._taken % _MESSAGES_PER_TURN == 0:
+            await asyncio.sleep(0)
+
+    def _wait_for_room(self) -> None:
+        """Stop all reading from NATS until the hub has room: a feed that is too fast waits in the stream.
+
+        The greenlet sleeps, and asyncio with it: else nats-py would read on, into memory.
+        """
+        while self._feed.backlog() > self._feed.high_water:
+            gevent.sleep(_BACKPRESSURE_SECONDS)
+
+    async def _on_stream_message(self, msg: Msg) -> None:
+        await self._let_others_run()
+        self._wait_for_room()
+        self._heard = time.monotonic()
+        if not msg.reply.startswith("$JS.ACK."):
+            await self._on_control(msg)
+            return
+        # NATS ADR-15: $JS.ACK, in the newer form a domain and an account, then
+        # stream, consumer, delivered, seq, consumer seq, ns, pending.
+        tokens = msg.reply.split(".")
+        fields = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
+        seq, consumer_seq, ts_ns, pending = int(fields[1]), int(fields[2]), int(fields[3]), int(fields[4])
+        if consumer_seq != self._consumer_seq + 1:
+            self._end(FeedError(f"consumer skipped from {self._consumer_seq} to {consumer_seq}"))
+            return
+        self._consumer_seq = consumer_seq
+        feed = self._feed
+        channel = feed.channel(msg.subject)
+        if seq <= self._seeds_to:
+            if channel is not None:
+                feed.last[channel] = seq
+        elif seq <= feed.status.last_seq:
+            feed.row.totals.feed_duplicates += 1
+        else:
+            gone = seq - feed.status.last_seq - 1 if self._whole_stream else 0
+            if gone:
+                self._expired(feed.status.last_seq + 1, seq - 1)
+            feed.row.count_received(1 + gone, int(fields[0]))
+            if channel is not None:
+                feed.take(channel, seq, ts_ns // 1_000_000, msg.data)
+        feed.status.last_seq = max(feed.status.last_seq, seq)
+        if not feed.status.ready and (pending == 0 or seq >= self._seeds_to):
+            self._ready("jetstream")
+
+    async def _on_control(self, msg: Msg) -> None:
+        """Answer flow control."""
+        reply = msg.reply
+        if not reply and msg.headers:
+            reply = msg.headers.get("Nats-Consumer-Stalled", "")
+        if reply:
+            await self._client.publish(reply)
+
+    async def _watch_heartbeats(self) -> None:
+        while not self._ended.done():
+            asked = time.monotonic()
+            await asyncio.wait((self._ended,), timeout=_HEARTBEAT_SECONDS)
+            now = time.monotonic()
+            if now - asked > 2 * _HEARTBEAT_SECONDS:
+                self._heard = now  # it was this loop that stood still: what came in is not read yet
+            elif now - self._heard > _SILENCE_SECONDS:
+                self._end(FeedError(f"no heartbeat of the consumer for {_SILENCE_SECONDS:g} s"))
+
+    def _expired(self, first: int, last: int) -> None:
+        """The stream has no longer what we had not taken; it may have been of any channel."""
+        self._feed.row.totals.feed_gaps += 1
+        log.warning("stream no longer has messages", first=first, last=last)
+        self._feed.sink(Lost(None, first, last, "expired"))
+
+    # -- core NATS ---------------------------------------------------------------------------------
+
+    async def _on_core(self) -> None:
+        # Nobody knows what was published since the last session, so the name changes; the count goes on.
+        feed = self._feed
+        feed.enter_epoch(f"core-{secrets.token_hex(4)}", feed.core_seq, anew=feed.status.mode != "core")
+        await self._client.subscribe(
+            feed.subjects,
+            cb=self._on_core_message,
+            pending_msgs_limit=_PENDING_MESSAGES,
+            pending_bytes_limit=_PENDING_BYTES,
+        )
+        await self._client.flush(_CONNECT_SECONDS)
+        self._ready("core")
+
+    async def _on_core_message(self, msg: Msg) -> None:
+        await self._let_others_run()
+        feed = self._feed
+        channel = feed.channel(msg.subject)
+        if channel is not None:
+            feed.core_seq += 1
+            feed.take(channel, feed.core_seq, int(time.time() * 1000), msg.data)
+
+    # -- both --------------------------------------------------------------------------------------
+
+    def _ready(self, mode: str) -> None:
+        url = self._client.connected_url
+        self._feed.up(mode, without_credentials(url.geturl()) if url is not None else "")
+
+    async def _on_error(self, error: Exception) -> None:
+        if isinstance(error, nats.errors.SlowConsumerError):
+            self._end(FeedError("messages were dropped on the way from NATS"))
+        else:
+            log.debug("NATS client", error=repr(error))
+
+    async def _on_closed(self) -> None:
+        self._end(FeedError("connection to NATS lost"))
+
+    def _end(self, error: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
