@@ -200,3 +200,41 @@ def keys() -> None:
         click.echo(f"{key.algorithm} {key.kid or '(no name)'}")
     if not found:
         click.echo("none: nobody is asked for a token")
+
+
+@cli.group()
+def lab() -> None:
+    """Experiments on the real parts."""
+
+
+@lab.command()
+@click.option("--rate", default=25.0, show_default=True, type=click.FloatRange(1, 10_000), help="Messages/s.")
+@click.option("--seconds", default=40.0, show_default=True, type=click.FloatRange(5, 3600), help="How long.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Where to draw the picture (needs matplotlib).")
+def redelivery(rate: float, seconds: float, out: str | None) -> None:
+    """What consumers that refuse messages do to their own feed, as the predecessor's did."""
+    from pathlib import Path
+
+    from odinws.feed.embedded import EmbeddedNatsError
+    from odinws.lab.redelivery import Count, run
+
+    pause = (seconds / 4, seconds / 4 + min(15.0, seconds / 2))
+
+    def show(now: float, counts: list[Count]) -> None:
+        received = ", ".join(f"{count.received:,}" for count in counts)
+        click.echo(f"{now:.0f} s: received {received}", err=True)
+
+    try:
+        result = asyncio.run(run(rate=rate, seconds=seconds, pause=pause, progress=show))
+    except EmbeddedNatsError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"published {result.published:,} in {seconds:g} s; paused from {pause[0]:g} to {pause[1]:g} s")
+    click.echo("| consumer | received | per published message |")
+    click.echo("|---|---|---|")
+    for count in result.counts:
+        more = " (stopped)" if count.stopped else ""
+        click.echo(f"| {count.arm.name} | {count.received:,}{more} | {result.amplification(count):,.3f} |")
+    if out is not None:
+        from odinws.lab.picture import draw
+
+        draw(result, Path(out))

@@ -1,0 +1,1 @@
+"""Experiments that show what a choice does, on the real parts."""

@@ -1,0 +1,214 @@
+"""The predecessor's failure on a real nats-server: what a consumer does to its own feed.
+
+Several consumers hear one stream at the published rate. Each counts its deliveries:
+
+- The predecessor's: explicit acknowledgements, a NAK without a delay for whatever is above its rate limit, which
+  is the published rate; and for everything while its guard has paused the feed.
+- The same with other AckWaits: a NAK does not wait for them.
+- One that does not acknowledge during the pause: then AckWait is all that repeats.
+- odinws': no acknowledgements, so there is nothing to repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
+
+from odinws.feed.embedded import EmbeddedNats
+
+_STREAM = "LAB"
+_SUBJECT = "lab.price"
+_MOST_DELIVERIES = 2_000_000  # of one consumer: then it stops, and says so
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One consumer.
+
+    Attributes:
+        acks: whether it acknowledges at all.
+        naks: whether it refuses what it does not want, instead of keeping silent.
+    """
+
+    name: str
+    acks: bool = True
+    naks: bool = True
+    ack_wait_seconds: float = 30.0
+
+
+ARMS = (
+    Arm("NAK, AckWait 30 s (predecessor)"),
+    Arm("NAK, AckWait 5 s", ack_wait_seconds=5.0),
+    Arm("NAK, AckWait 120 s", ack_wait_seconds=120.0),
+    Arm("silence, AckWait 5 s", naks=False, ack_wait_seconds=5.0),
+    Arm("no acknowledgements (odinws)", acks=False),
+)
+
+
+@dataclass
+class Count:
+    """What one consumer got.
+
+    Attributes:
+        received: deliveries.
+        by_second: deliveries in each second since the start.
+        stopped: it had more than it may have.
+    """
+
+    arm: Arm
+    received: int = 0
+    by_second: list[int] = field(default_factory=list)
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """The whole run; the same messages for all."""
+
+    published: int
+    seconds: float
+    pause: tuple[float, float]
+    counts: list[Count]
+
+    def amplification(self, count: Count) -> float:
+        """Deliveries per published message."""
+        return count.received / self.published if self.published else 0.0
+
+
+class _Limit:
+    """A token bucket of one second."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._tokens = rate
+        self._filled = time.monotonic()
+
+    def take(self) -> bool:
+        now = time.monotonic()
+        self._tokens = min(self._rate, self._tokens + (now - self._filled) * self._rate)
+        self._filled = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class _Consumer:
+    """Consumes as its arm says, for as long as it is called."""
+
+    def __init__(self, arm: Arm, rate: float, began: float, pause: tuple[float, float]) -> None:
+        self.count = Count(arm)
+        self._limit = _Limit(rate)
+        self._began = began
+        self._pause = pause
+
+    async def take(self, msg: Msg) -> None:
+        if not msg.reply.startswith("$JS.ACK."):
+            return
+        count, second = self.count, int(time.monotonic() - self._began)
+        count.received += 1
+        count.by_second += [0] * (second + 1 - len(count.by_second))
+        count.by_second[second] += 1
+        if count.received >= _MOST_DELIVERIES:
+            count.stopped = True
+        if not count.arm.acks or count.stopped:
+            return
+        paused = self._pause[0] <= time.monotonic() - self._began < self._pause[1]
+        if not paused and self._limit.take():
+            await msg.ack()
+        elif count.arm.naks:
+            await msg.nak()
+
+
+async def run(
+    *,
+    rate: float,
+    seconds: float,
+    pause: tuple[float, float],
+    progress: Callable[[float, list[Count]], None] = lambda _, __: None,
+) -> Result:
+    """Publish at a rate, and let all consumers hear it.
+
+    Args:
+        rate: messages per second, published and allowed.
+        seconds: how long.
+        pause: from when to when the guards have paused the feed, in seconds since the start.
+        progress: called each second with the time and the counts.
+
+    Raises:
+        EmbeddedNatsError: there is no nats-server here.
+    """
+    with tempfile.TemporaryDirectory(prefix="odinws-lab-") as directory:
+        async with EmbeddedNats(Path(directory)) as server:
+            client = await nats.connect(server.url)
+            try:
+                return await _measure(client, rate, seconds, pause, progress)
+            finally:
+                await client.close()
+
+
+async def _measure(
+    client: Client,
+    rate: float,
+    seconds: float,
+    pause: tuple[float, float],
+    progress: Callable[[float, list[Count]], None],
+) -> Result:
+    js = client.jetstream()
+    await js.add_stream(StreamConfig(name=_STREAM, subjects=[_SUBJECT], storage=StorageType.MEMORY))
+    began = time.monotonic()
+    consumers = [_Consumer(arm, rate, began, pause) for arm in ARMS]
+    others = [await nats.connect(client.connected_url.geturl()) for _ in consumers]  # type: ignore[union-attr]
+    try:
+        for number, (consumer, own) in enumerate(zip(consumers, others, strict=True)):
+            inbox = own.new_inbox()
+            await own.subscribe(inbox, cb=consumer.take)
+            arm = consumer.count.arm
+            await own.jetstream().add_consumer(
+                _STREAM,
+                ConsumerConfig(
+                    durable_name=f"arm-{number}",
+                    deliver_subject=inbox,
+                    deliver_policy=DeliverPolicy.NEW,
+                    ack_policy=AckPolicy.EXPLICIT if arm.acks else AckPolicy.NONE,
+                    ack_wait=arm.ack_wait_seconds if arm.acks else None,
+                    mem_storage=True,
+                ),
+            )
+        published = await _publish(
+            client, rate, seconds, began, lambda now: progress(now, _counts(consumers))
+        )
+        await asyncio.sleep(0.5)
+        return Result(published, time.monotonic() - began, pause, _counts(consumers))
+    finally:
+        for own in others:
+            await own.close()
+
+
+def _counts(consumers: list[_Consumer]) -> list[Count]:
+    return [consumer.count for consumer in consumers]
+
+
+async def _publish(
+    client: Client, rate: float, seconds: float, began: float, progress: Callable[[float], None]
+) -> int:
+    published, shown = 0, 0
+    while (now := time.monotonic() - began) < seconds:
+        while published < now * rate:
+            await client.publish(_SUBJECT, b'{"type":"price:update"}')
+            published += 1
+        if int(now) > shown:
+            shown = int(now)
+            progress(now)
+        await asyncio.sleep(0.01)
+    await client.flush()
+    return published
