@@ -98,6 +98,7 @@ ONLY_IN = {
         "odinws.feed.publisher",
         "odinws.feed.session",
         "odinws.feed.stream",
+        "odinws.lab.redelivery",
         "odinws.recovery",
     },
     "websockets": {"odinws.client.asynchronous", "odinws.client.threaded"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,9 +19,8 @@ def draw(result: Result, path: Path) -> None:
         axes.axvspan(*result.pause, color="0.9")
         for count in result.counts:
             label = f"{count.arm.name}: {result.amplification(count):,.1f} per published message"
-            axes.plot(
-                range(len(count.by_second)), [n or None for n in count.by_second], label=label, linewidth=1
-            )
+            heights = [float(number) if number else math.nan for number in count.by_second]
+            axes.plot(range(len(heights)), heights, label=label, linewidth=1)
         axes.set(yscale="log", xlabel="seconds; grey: the feed is paused", ylabel="deliveries per second")
         axes.legend(loc="upper right")
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

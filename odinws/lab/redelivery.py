@@ -2,8 +2,8 @@
 
 Several consumers hear one stream at the published rate. Each counts its deliveries:
 
-- The predecessor's: explicit acknowledgements, a NAK without a delay for whatever is above its rate limit, which
-  is the published rate; and for everything while its guard has paused the feed.
+- The predecessor's: explicit acknowledgements, a NAK without a delay for whatever is above its rate limit,
+  which is the published rate; and for everything while its guard has paused the feed.
 - The same with other AckWaits: a NAK does not wait for them.
 - One that does not acknowledge during the pause: then AckWait is all that repeats.
 - odinws': no acknowledgements, so there is nothing to repeat.
@@ -184,18 +184,13 @@ async def _measure(
                     mem_storage=True,
                 ),
             )
-        published = await _publish(
-            client, rate, seconds, began, lambda now: progress(now, _counts(consumers))
-        )
+        counts = [consumer.count for consumer in consumers]
+        published = await _publish(client, rate, seconds, began, lambda now: progress(now, counts))
         await asyncio.sleep(0.5)
-        return Result(published, time.monotonic() - began, pause, _counts(consumers))
+        return Result(published, time.monotonic() - began, pause, counts)
     finally:
         for own in others:
             await own.close()
-
-
-def _counts(consumers: list[_Consumer]) -> list[Count]:
-    return [consumer.count for consumer in consumers]
 
 
 async def _publish(
