@@ -76,9 +76,7 @@ class Clients:
         self._wheel: TimingWheel[Sender] = TimingWheel(_TICK_SECONDS, _PLACES)
         self._leaving: deque[Connection] = deque()
         self._anyone_leaving = Event()
-        self.moving: set[Connection] = (
-            set()
-        )  # on their way into the strategy or out of it: may wait for locks
+        self.moving: set[Connection] = set()  # into the strategy or out of it, where locks may be
         self._names = secrets.token_hex(4)  # so that ids differ between workers and restarts
         self._born = 0
         self.busy = 0  # connections whose commands are being worked off

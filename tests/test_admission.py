@@ -237,8 +237,8 @@ def test_refusals_cost_no_token_of_the_guard_and_no_slot() -> None:
 
 
 def test_many_refusals_come_back_later() -> None:
-    """Up to a hundred a second wait as the guard says, ten times as many ten times as long, none for hours."""
-    world = World(WS_MAX_CONNECTIONS="1")
+    """Up to a hundred a second wait as the guard says, ten times as many ten times as long."""
+    world = World(WS_MAX_CONNECTIONS="1", WS_UPGRADE_RATE="0")
     assert isinstance(world.enter(), Admit)
 
     def wait_at(rate: int) -> int:
