@@ -23,10 +23,13 @@ from odinws.access.proxies import client_address, parse_address, parse_networks
 from odinws.access.rates import Limit, Rates
 from odinws.access.tokens import OPEN, Identity
 from odinws.board import Board, Row
-from odinws.guard import Decision, Guard, Limits, State
+from odinws.guard import Decision, Guard, Limits, State, smooth
 from odinws.settings import Settings
 
 _DRAIN_RETRY_SECONDS = (1, 3)
+_EASY_REFUSALS = 100.0  # per second of the whole server: 0.08 of a core (python -m tests.protection ramp)
+_MOST_RETRY_SECONDS = 300
+_LOOK_SECONDS = 0.5
 
 log = structlog.get_logger("odinws.admission")
 
@@ -70,7 +73,7 @@ class Refuse:
         status: HTTP status.
         reason: label of the counter, one of `board.REFUSALS`.
         message: for people; nothing of a token.
-        retry_after_seconds: when to come back, at least 1; None: the same request will be refused again.
+        retry_after_seconds: when to come back, 1 to 300; None: the same request will be refused again.
         headers: that the answer must carry besides.
     """
 
@@ -130,6 +133,9 @@ class Admission:
         )
         self._server_rate = _limit(settings.server_upgrade_rate, settings.server_upgrade_burst)
         self._seldom = logs.Seldom()
+        self._refusals = 0  # for load, since the last look
+        self._refusal_rate = 0.0  # per second of the whole server, smoothed
+        self._looked = clock()
 
     @property
     def state(self) -> State:
@@ -138,7 +144,13 @@ class Admission:
 
     def observe(self) -> None:
         """Look at what the server uses; with every sample."""
-        self._guard.observe(load.measure(self._board, self._settings), self._clock())
+        now = self._clock()
+        elapsed = now - self._looked
+        if elapsed > _LOOK_SECONDS:
+            rate = self._settings.workers * self._refusals / elapsed
+            self._refusal_rate = smooth(self._refusal_rate, rate, elapsed)
+            self._refusals, self._looked = 0, now
+        self._guard.observe(load.measure(self._board, self._settings), now)
 
     def enter(self, asked: Asked) -> Verdict:
         """Decide on a client. With `Admit` a connection slot is taken: fill it, or give it back."""
@@ -180,7 +192,12 @@ class Admission:
         decision = self._take_slot()
         if decision.admitted:
             return Admit(identity, address, found.subprotocol)
-        return Refuse(503, decision.reason, decision.text, decision.retry_after_seconds)
+        return Refuse(503, decision.reason, decision.text, self._wait(decision.retry_after_seconds))
+
+    def _wait(self, seconds: int) -> int:
+        """Refusing costs CPU too: the more are refused each second, the later they come back."""
+        self._refusals += 1
+        return min(_MOST_RETRY_SECONDS, round(seconds * max(1.0, self._refusal_rate / _EASY_REFUSALS)))
 
     def _rate(self, address: str) -> float:
         """Seconds to wait; 0: now."""

@@ -76,6 +76,7 @@ class Clients:
         self._wheel: TimingWheel[Sender] = TimingWheel(_TICK_SECONDS, _PLACES)
         self._leaving: deque[Connection] = deque()
         self._anyone_leaving = Event()
+        self.moving: set[Connection] = set()  # into the strategy or out of it, where locks may be
         self._names = secrets.token_hex(4)  # so that ids differ between workers and restarts
         self._born = 0
         self.busy = 0  # connections whose commands are being worked off
@@ -117,7 +118,9 @@ class Clients:
         conn.identity = identity
         self._open.add(conn)
         self._ended.clear()
+        self.moving.add(conn)
         self._strategy.add(conn)
+        self.moving.discard(conn)
         self._row.totals.accepted += 1
         log.debug("connection opened", client=conn.id, peer=peer)
         return conn
@@ -151,6 +154,7 @@ class Clients:
         self._row.closed_by(reason)
         self._row.totals.undelivered += messages_lost
         self._leaving.append(conn)
+        self.moving.add(conn)
         self._anyone_leaving.set()
 
     def on_closed(self, conn: Connection) -> None:
@@ -252,6 +256,7 @@ class Clients:
             while self._leaving:
                 conn = self._leaving.popleft()
                 self._strategy.discard(conn)
+                self.moving.discard(conn)
                 count += 1
                 if count % _REAP_BURST == 0:
                     next_turn()

@@ -31,6 +31,7 @@ from strategies.base import Strategy
 _YIELD_EVERY = 128
 _LOOK_AGAIN_SECONDS = 1.0
 _TCP_CLOSE = 7  # of tcp_info.tcpi_state, see include/net/tcp_states.h
+_TCP_SENDING = (1, 8)  # ESTABLISHED, CLOSE_WAIT: this end has not been shut down yet
 _DESCRIPTORS = "/proc/self/fd"
 
 log = structlog.get_logger("odinws.reconciliation")
@@ -90,6 +91,7 @@ class Reconciliation:
 
     def _suspects(self) -> dict[str, set[Connection]]:
         """Connections that do not fit now, by kind. They may just be about to: only twice is a difference."""
+        moving = set(self._clients.moving)
         owned = set(self._clients.members())
         members = {conn for batch in self._strategy.connections() for conn in batch}
         open_ones = {conn for conn in owned if conn.state is State.OPEN}
@@ -97,14 +99,13 @@ class Reconciliation:
         for conn in self._living(owned):
             if not conn.is_consistent:
                 suspects["outbox"].add(conn)
-            if conn.place < 0:
+            if conn.place < 0 and conn not in moving:
                 suspects["wheel"].add(conn)
-            if conn.commands is None and is_dead(
-                conn.fileno()
-            ):  # else reading may pause, and nobody could know
+            # While commands wait reading may pause, and nobody could know.
+            if conn.commands is None and is_dead(conn.fileno()):
                 suspects["kernel"].add(conn)
         strangers = {conn for conn in members - owned if conn.state is State.CLOSED}
-        return {"strategy": strangers | (open_ones - members), **suspects}
+        return {"strategy": (strangers | (open_ones - members)) - moving, **suspects}
 
     @staticmethod
     def _living(conns: Iterable[Connection]) -> Iterator[Connection]:
@@ -170,7 +171,7 @@ def is_dead(descriptor: int) -> bool:
 
 
 def client_socket(descriptor: int, ports: set[int]) -> int:
-    """The inode of a descriptor that is a connected socket at one of our ports; else 0."""
+    """The inode of a descriptor that is a connected socket at one of our ports, not shut down; else 0."""
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISSOCK(status.st_mode):
@@ -181,7 +182,8 @@ def client_socket(descriptor: int, ports: set[int]) -> int:
     try:
         if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.getsockname()[1] not in ports:
             return 0
-        sock.getpeername()  # the listener has no peer
+        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in _TCP_SENDING:
+            return 0  # the listener, or what was shut down before
     except OSError:
         return 0
     finally:

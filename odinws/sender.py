@@ -161,6 +161,7 @@ class Sender(ABC):
         self._outbox = outbox
         self.ready = None
         self._stalled_since = self._owner.now
+        self._drop_watcher()  # there is one only if the outbox was lost, see reconciliation
         self._write = self._owner.event_hub.loop.io(self._sock.fileno(), _WRITE)
         self._write.start(self._writable)
         self._owner.schedule(self, min(self._owner.outbox_seconds, self._owner.heartbeat_seconds))
@@ -188,6 +189,9 @@ class Sender(ABC):
     def _drop_outbox(self) -> None:
         self._outbox = None
         self.ready = None if self.state or self.deflate else self._sock
+        self._drop_watcher()
+
+    def _drop_watcher(self) -> None:
         if self._write is not None:
             self._write.stop()
             self._write.close()

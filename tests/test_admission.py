@@ -234,3 +234,22 @@ def test_refusals_cost_no_token_of_the_guard_and_no_slot() -> None:
     for _ in range(5):
         world.refused(origin="https://evil.example")
     assert isinstance(world.enter(), Admit)
+
+
+def test_many_refusals_come_back_later() -> None:
+    """Up to a hundred a second wait as the guard says, ten times as many ten times as long."""
+    world = World(WS_MAX_CONNECTIONS="1", WS_UPGRADE_RATE="0")
+    assert isinstance(world.enter(), Admit)
+
+    def wait_at(rate: int) -> int:
+        for _ in range(30):
+            for _ in range(rate):
+                verdict = world.refused()
+            world.now += 1
+            world.admission.observe()
+        return verdict.retry_after_seconds or 0
+
+    assert wait_at(90) == 20
+    assert 190 <= wait_at(1000) <= 200
+    assert wait_at(3000) == 300
+    assert wait_at(10) == 20
