@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE := odinws strategies tests bench locustfiles gunicorn.conf.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench autobahn bench-smoke image-check clean
+.PHONY: help run test check format bench autobahn cluster bench-smoke image-check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ bench: .venv/all ## what fan-out costs beside peers; SCENARIOS="single burst", A
 
 autobahn: .venv/all ## the Autobahn testsuite against /echo: all of it, or SECTIONS="1-7,10"
 	$(BIN)/python -m tests.autobahn $(if $(SECTIONS),--sections "$(SECTIONS)",--all)
+
+cluster: .venv/all ## three nats-servers, two servers and haproxy (Debian's), for trying
+	$(BIN)/python -m odinws lab cluster
 
 bench-smoke: .venv/all ## every arm that needs only pip starts and delivers
 	$(BIN)/python -m bench smoke

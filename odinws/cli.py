@@ -238,3 +238,29 @@ def redelivery(rate: float, seconds: float, out: str | None) -> None:
         from odinws.lab.picture import draw
 
         draw(result, Path(out))
+
+
+@lab.command()
+def cluster() -> None:
+    """Three nats-servers, two servers and haproxy on this machine, until Ctrl-C."""
+    from odinws.feed.embedded import EmbeddedNatsError
+    from odinws.lab.cluster import Cluster, ClusterError
+
+    click.echo("starting three nats-servers, two servers and haproxy", err=True)
+    try:
+        with Cluster() as running:
+            click.echo(f"  page        http://127.0.0.1:{running.port}/")
+            click.echo(f"  websocket   ws://127.0.0.1:{running.port}/ws")
+            for number, port in enumerate(running.ports):
+                pid = running.pid(f"host-{number}")
+                click.echo(f"  host {number}      http://127.0.0.1:{port}/   kill {pid} drains it")
+            for number, port in enumerate(running.node_ports):
+                click.echo(
+                    f"  nats {number}      nats://127.0.0.1:{port}   pid {running.pid(f'nats-{number}')}"
+                )
+            nats_url = running.nats_url.partition(",")[0]
+            click.echo(f"  feed it     python -m odinws publish --nats-url {nats_url}")
+            click.echo("  stop        Ctrl-C")
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    except (ClusterError, EmbeddedNatsError) as error:
+        raise click.ClickException(str(error)) from None

@@ -1,4 +1,4 @@
-"""The redelivery experiment: refusing without a delay multiplies a feed, whatever AckWait; we take it once."""
+"""The redelivery experiment: refusing without a delay multiplies a feed, whatever AckWait; ours is once."""
 
 from __future__ import annotations
 

@@ -96,6 +96,7 @@ DEFAULTS: dict[str, Any] = {
     "JS_STREAM_MAX_AGE": 3600.0,
     "JS_STREAM_MAX_MSGS": 1_000_000,
     "JS_STREAM_MAX_BYTES": 536_870_912,
+    "JS_STREAM_REPLICAS": 1,
     "LOG_LEVEL": "info",
     "LOG_FORMAT": "text",
     "ENVIRONMENT": "development",
@@ -150,6 +151,7 @@ BOUNDS: dict[str, tuple[float, float | None, bool]] = {
     "WS_REPLAY_READERS": (1, 1000, True),
     "JS_STREAM_MAX_AGE": (1, 1_000_000_000, True),
     "JS_STREAM_MAX_MSGS": (1, INT64_MAX, True),
+    "JS_STREAM_REPLICAS": (1, 5, True),
     "JS_STREAM_MAX_BYTES": (1024, INT64_MAX, True),
 }
 WHOLE = {name for name, value in DEFAULTS.items() if type(value) is int}

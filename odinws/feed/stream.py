@@ -41,6 +41,7 @@ async def find_or_create(js: JetStreamContext, settings: Settings) -> StreamInfo
                 max_age=settings.stream_max_age_seconds,
                 max_msgs=settings.stream_max_msgs,
                 max_bytes=settings.stream_max_bytes,
+                num_replicas=settings.stream_replicas,
                 allow_direct=True,
             )
         )
@@ -53,6 +54,7 @@ def differences(info: StreamInfo, settings: Settings) -> str:
         "max_age": settings.stream_max_age_seconds,
         "max_msgs": settings.stream_max_msgs,
         "max_bytes": settings.stream_max_bytes,
+        "num_replicas": settings.stream_replicas,
     }
     found = {name: getattr(info.config, name) for name in wanted}
     return ", ".join(f"{n} is {found[n]}, not {wanted[n]}" for n in wanted if found[n] != wanted[n])

@@ -294,6 +294,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=1024, le=_INT64_MAX, description="bytes that the stream keeps")
     ] = field(name="JS_STREAM_MAX_BYTES", default=512 << 20)
 
+    stream_replicas: Annotated[
+        int, Meta(ge=1, le=5, description="nodes of a NATS cluster that keep the stream")
+    ] = field(name="JS_STREAM_REPLICAS", default=1)
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least severity that is logged")
     ] = field(name="LOG_LEVEL", default="info")
