@@ -67,7 +67,7 @@ class Balance:
         return fewest is not None and _held(self._row) > fewest * (1 + _SLACK_SHARE) + _SLACK
 
     def _fewest_elsewhere(self) -> int | None:
-        since = time.time() - ALIVE_SECONDS
+        since = time.monotonic() - ALIVE_SECONDS
         return min(
             (
                 _held(row)

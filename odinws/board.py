@@ -87,8 +87,8 @@ class Row(ctypes.Structure):
 
     _fields_ = (
         ("pid", _U64),  # 0: the slot is free
-        ("booted", _F64),  # seconds since 1970
-        ("beat", _F64),  # seconds since 1970 of the last sample below
+        ("booted", _F64),  # monotonic seconds, which all processes of a machine share
+        ("beat", _F64),  # the same, of the last sample below
         ("accepting", _U64),
         ("recycling", _U64),  # 1: it leaves, and the arbiter has been asked for another
         ("feed_ready", _U64),
@@ -189,7 +189,7 @@ class _Header(ctypes.Structure):
         ("warm", _U64),
         ("high", _U64),  # slots that were ever in use
         ("stopping", _U64),  # 1: the whole server ends
-        ("reloaded", _F64),  # seconds since 1970 of the last reload
+        ("reloaded", _F64),  # monotonic seconds of the last reload
         ("upgrades_due", _F64),  # of the bucket of all upgrades, see access.rates
     )
 
@@ -228,11 +228,11 @@ class Board:
         self._header = _Header.from_buffer(self._map)
         self.rows = [Row.from_buffer(self._map, rows + i * ctypes.sizeof(Row)) for i in range(SLOTS)]
         self.departed = Totals.from_buffer(self._map, departed)
-        self._header.started = time.time()
+        self._header.started = time.monotonic()
 
     @property
     def started(self) -> float:
-        """When the server started, seconds since 1970."""
+        """When the server started, monotonic seconds."""
         return float(self._header.started)
 
     def mark_stop(self) -> None:
@@ -257,7 +257,7 @@ class Board:
 
     def mark_reload(self) -> None:
         """All workers forked before this moment are to be replaced. The arbiter's call."""
-        self._header.reloaded = time.time()
+        self._header.reloaded = time.monotonic()
 
     def is_outdated(self, row: Row) -> bool:
         """Whether a worker was forked before the last reload."""
@@ -271,7 +271,7 @@ class Board:
         """
         for index, row in enumerate(self.rows):
             if not row.pid and not row.booted:
-                row.booted = time.time()
+                row.booted = time.monotonic()
                 self._header.high = max(self._header.high, index + 1)
                 return index
         raise RuntimeError(f"no free worker slot on the board, it has {SLOTS}")

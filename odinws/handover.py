@@ -65,7 +65,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         try:
             with gevent.Timeout(_HEAD_SECONDS, TimeoutError()):
                 return bool(super().read_request(raw_requestline))
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, IndexError) as error:  # IndexError: "HTTP/1"
             raise ValueError(f"malformed headers: {error}") from None
 
     def get_environ(self) -> dict[str, Any]:

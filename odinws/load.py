@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -41,6 +42,7 @@ class Sensor:
         self._quota_cores = cgroup.cpu_cores()
         self._limit_bytes = cgroup.memory_bytes()
         self._group_seconds = cgroup.cpu_used_seconds() or 0.0
+        self._group_elapsed = 0.0
         self._sampled = time.monotonic()
         self._lags: deque[float] = deque(maxlen=_LAG_SAMPLES)
 
@@ -62,25 +64,33 @@ class Sensor:
             self._lags.append(self._stalls.longest())
             row.hub_lag_seconds = max(self._lags)
         row.cpu_seconds = used
-        row.rss_bytes = self._process.memory_info().rss
+        row.rss_bytes = self._resident_bytes()
         row.greenlets = self._count_greenlets()
-        row.beat = time.time()
+        row.beat = time.monotonic()
         self._also()
 
     def _sample_group(self, elapsed: float) -> None:
         """What all in the control group use, of its limits; nothing where there are none."""
         row = self._row
-        if self._quota_cores:
-            used = cgroup.cpu_used_seconds() or 0.0
-            percent = 100.0 * (used - self._group_seconds) / elapsed / self._quota_cores
-            row.group_cpu_percent = smooth(row.group_cpu_percent, percent, elapsed)
-            self._group_seconds = used
-        if self._limit_bytes:
-            row.group_memory_percent = 100.0 * (cgroup.memory_used_bytes() or 0) / self._limit_bytes
+        self._group_elapsed += elapsed
+        used = cgroup.cpu_used_seconds() if self._quota_cores else None
+        if self._quota_cores and used is not None:  # else it can't be read now: the last figure stands
+            percent = 100.0 * (used - self._group_seconds) / self._group_elapsed / self._quota_cores
+            row.group_cpu_percent = smooth(row.group_cpu_percent, percent, self._group_elapsed)
+            self._group_seconds, self._group_elapsed = used, 0.0
+        used_bytes = cgroup.memory_used_bytes() if self._limit_bytes else None
+        if self._limit_bytes and used_bytes is not None:
+            row.group_memory_percent = 100.0 * used_bytes / self._limit_bytes
 
     def _used(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
+        times = os.times()  # psutil would open a file, and there may be no descriptor for it
+        return times.user + times.system
+
+    def _resident_bytes(self) -> int:
+        try:
+            return int(self._process.memory_info().rss)
+        except OSError:  # no descriptor is left: the last figure stands
+            return self._row.rss_bytes
 
 
 class StallWatch:

@@ -63,7 +63,7 @@ def health(board: Board, settings: Settings, feed: FeedStatus, state: State) -> 
     warnings: list[str] = []
     errors: list[str] = []
     living = [row for _, row in board.living()]
-    stuck = [row.pid for row in living if row.beat and time.time() - row.beat > _STUCK_SECONDS]
+    stuck = [row.pid for row in living if row.beat and time.monotonic() - row.beat > _STUCK_SECONDS]
     nats_healthy = feed.ready and all(row.feed_ready for row in living if row.accepting)
     if not nats_healthy:
         errors.append(f"nats: {feed.problem or 'a worker has no feed'}")
@@ -134,7 +134,7 @@ def health(board: Board, settings: Settings, feed: FeedStatus, state: State) -> 
         },
         "warnings": warnings,
         "errors": errors,
-        "uptime": round(time.time() - board.started, 3),
+        "uptime": round(time.monotonic() - board.started, 3),
     }
 
 
@@ -156,7 +156,7 @@ def stats(board: Board, settings: Settings, slot: int, state: State) -> dict[str
         "connections": board.connections(),
         "max_connections": settings.max_connections,
         "subscriptions": sum(row.subscriptions for _, row in living),
-        "uptime_seconds": round(time.time() - board.started, 3),
+        "uptime_seconds": round(time.monotonic() - board.started, 3),
         "answered_by": slot,
         "admission": admission(settings, state),
         **totals(board.totals()),
@@ -275,7 +275,7 @@ def _worker(board: Board, index: int, row: Row) -> dict[str, Any]:
     return {
         "slot": index,
         "pid": row.pid,
-        "uptime_seconds": round(time.time() - row.booted, 3),
+        "uptime_seconds": round(time.monotonic() - row.booted, 3),
         "connections": row.connections,
         "subscriptions": row.subscriptions,
         "greenlets": row.greenlets,

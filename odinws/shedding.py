@@ -76,7 +76,7 @@ class Shedding:
     def _excess(self) -> int:
         if not self._rate or not self._row.accepting:
             return 0
-        since = time.time() - ALIVE_SECONDS
+        since = time.monotonic() - ALIVE_SECONDS
         others = [
             row.connections
             for _, row in self._board.living()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -11,13 +12,14 @@ from types import FrameType
 from typing import Any
 
 import gevent
+import structlog
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.pywsgi import LoggingLogAdapter, WSGIServer
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 from gunicorn.http.wsgi import base_environ
 from gunicorn.sock import ssl_context
-from gunicorn.workers.ggevent import VERSION
+from gunicorn.workers.ggevent import VERSION, PyWSGIServer
 
 from odinws.access.credentials import redact
 from odinws.balance import Balance
@@ -27,9 +29,28 @@ from odinws.lifetime import Lifetime
 
 _NOTIFY_SECONDS = 1.0
 _KEYS_RETRY_SECONDS = 1.0  # until the arbiter starts another
+_NO_DESCRIPTOR_SECONDS = 1.0  # until the next look whether clients can be accepted
 _TURN_LOOK_SECONDS = 0.1
 _SUCCESSOR_SECONDS = 30.0  # how long an outdated worker waits for one that takes over
 _REQUEST_SECONDS = 1.0  # what HTTP requests under way get when the worker stops
+
+log = structlog.get_logger("odinws.worker")
+
+
+class Listener(PyWSGIServer):  # type: ignore[misc]
+    """Accepts clients; without descriptors it waits a moment instead of writing a traceback each time."""
+
+    def do_read(self) -> Any:
+        """As gevent's."""
+        try:
+            return super().do_read()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            log.warning("no descriptor left: clients wait", seconds=_NO_DESCRIPTOR_SECONDS)
+            self.stop_accepting()
+            gevent.spawn_later(_NO_DESCRIPTOR_SECONDS, self._start_accepting_if_started)
+            return None
 
 
 class Worker(GeventWebSocketWorker):  # type: ignore[misc]
@@ -41,6 +62,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
     """
 
     wsgi_handler = Handler
+    server_class = Listener
     deployment: Any
     slot: int
 
@@ -91,7 +113,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             end = lifetime.end(time.monotonic() - began, services.row.rss_bytes)
             if end and self.alive:
                 self._ask_for_successor(end)
-        self._wait_for_turn()
+        self._wait_for_turn(servers)
         self._leave(servers)
 
     def _ask_for_successor(self, why: str) -> None:
@@ -102,13 +124,20 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             os.kill(self.ppid, signal.SIGTTIN)
             self._stop()
 
-    def _wait_for_turn(self) -> None:
-        """A worker that is replaced serves on until a successor accepts and no other one is leaving."""
+    def _wait_for_turn(self, servers: list[WSGIServer]) -> None:
+        """A worker that is replaced serves on until a successor accepts and no other one is leaving.
+
+        From then on newcomers are the successor's: here they would soon have to move again.
+        """
         board, row = self.services.board, self.services.row
         until = time.monotonic() + _SUCCESSOR_SECONDS
         while (board.is_outdated(row) or row.recycling) and not board.is_stopping and self._has_arbiter():
-            if (board.has_successor(row) or time.monotonic() > until) and board.take_turn():
-                return
+            if board.has_successor(row) or time.monotonic() > until:
+                row.accepting = 0
+                for server in servers:
+                    server.stop_accepting()
+                if board.take_turn():
+                    return
             self.tmp.notify()
             gevent.sleep(_TURN_LOOK_SECONDS)
 

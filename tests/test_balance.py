@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -38,7 +37,7 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        clock = SimpleNamespace(monotonic=lambda: self.now, time=time.time)
+        clock = SimpleNamespace(monotonic=lambda: self.now)
         monkeypatch.setattr(balance, "time", clock)
         monkeypatch.setattr(balance, "_LOOK_SECONDS", 0.001)
         self.board = Board(4096)
@@ -50,7 +49,7 @@ class World:
         """A worker that lives and accepts, unless the fields say something else."""
         slot = self.board.claim()
         row = self.board.rows[slot]
-        row.pid, row.accepting, row.beat, row.connections = 100 + slot, 1, time.time(), connections
+        row.pid, row.accepting, row.beat, row.connections = 100 + slot, 1, self.now, connections
         for name, value in fields.items():
             setattr(row, name, value)
         return row
@@ -125,11 +124,11 @@ def test_who_cannot_take_the_next_does_not_count(world: World, fields: dict[str,
 @in_greenlet
 def test_a_sample_of_some_seconds_is_alive(world: World) -> None:
     """Workers sample themselves every second: two seconds are not yet a death, four are."""
-    other = world.worker(0, beat=time.time() - 2)
+    other = world.worker(0, beat=world.now - 2)
     assert not world.open(100)
     other.connections = 100
     assert world.look()
-    other.connections, other.beat = 0, time.time() - 4
+    other.connections, other.beat = 0, world.now - 4
     assert world.open(101)
 
 

@@ -30,9 +30,9 @@ class FakeProcess:
         self.system = 1.0
         self.rss = 1000
 
-    def cpu_times(self) -> SimpleNamespace:
+    def times(self) -> SimpleNamespace:
         """Seconds."""
-        return SimpleNamespace(user=self.user, system=self.system, children_user=99.0, children_system=99.0)
+        return SimpleNamespace(user=self.user, system=self.system, children_user=99.0)
 
     def memory_info(self) -> SimpleNamespace:
         """Bytes."""
@@ -62,6 +62,7 @@ class World:
         self.also = 0
         monkeypatch.setattr(load, "psutil", SimpleNamespace(Process=lambda: self.process))
         monkeypatch.setattr(load, "time", self.time)
+        monkeypatch.setattr(load, "os", SimpleNamespace(times=self.process.times))
         self.stalls = [0.0]
         self.sensor = Sensor(self.row, cast(Any, self), lambda: 42, self._also)
 
@@ -91,7 +92,7 @@ def test_a_sample(world: World) -> None:
     world.use(0.5)
     row = world.row
     assert (row.rss_bytes, row.greenlets, row.cpu_seconds) == (5_000_000, 42, 4.5)
-    assert row.beat == world.time.time()
+    assert row.beat == world.time.monotonic()
     assert row.cpu_cores == pytest.approx(0.5 * STEP)
     assert world.also == 1
 
@@ -170,7 +171,7 @@ def test_a_real_process() -> None:
     Sensor(row, StallWatch(row), lambda: 1, lambda: None).sample()
     assert row.rss_bytes > 1 << 20
     assert row.cpu_seconds == pytest.approx(sum(os.times()[:2]), abs=0.5)
-    assert abs(row.beat - time.time()) < 5
+    assert abs(row.beat - time.monotonic()) < 5
 
 
 # -- the whole server ------------------------------------------------------------------------------
@@ -245,3 +246,16 @@ def test_the_longest_turn_since_the_last_look() -> None:
         assert watch.longest() < 0.05
     finally:
         watch.stop()
+
+
+def test_without_a_descriptor_the_last_figure_stands(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is read from a file: a worker that can open none lives on."""
+    world.use(0.5)
+
+    def fails() -> SimpleNamespace:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(world.process, "memory_info", fails)
+    world.use(1.0)
+    assert world.row.rss_bytes == 1000
+    assert world.row.cpu_seconds == pytest.approx(5.5)

@@ -70,7 +70,7 @@ def serving() -> Board:
     board = Board(4096)
     for pid in (101, 102):
         row = board.rows[board.claim()]
-        row.pid, row.accepting, row.feed_ready, row.beat = pid, 1, 1, time.time()
+        row.pid, row.accepting, row.feed_ready, row.beat = pid, 1, 1, time.monotonic()
         row.connections, row.subscriptions, row.greenlets = 3, 7, 9
         row.rss_bytes, row.cpu_cores, row.cpu_seconds = 20 << 20, 0.25, 12.5
     return board
@@ -228,9 +228,9 @@ def test_another_workers_lost_feed_is_unhealthy() -> None:
 def test_a_stuck_worker_is_unhealthy() -> None:
     """A worker that has not sampled itself for 5 s does not run; one that has not begun to is starting."""
     board = serving()
-    board.rows[1].beat = time.time() - 4
+    board.rows[1].beat = time.monotonic() - 4
     assert health(board)["errors"] == []
-    board.rows[1].beat = time.time() - 6
+    board.rows[1].beat = time.monotonic() - 6
     assert health(board)["errors"] == ["workers [102] have not been seen for 5 s"]
     board.rows[1].beat = 0.0
     assert health(board)["errors"] == []

@@ -114,7 +114,7 @@ class World:
         self.board = Board(1024)
         self.rows = [self.board.rows[self.board.claim()] for _ in held]
         for pid, (row, count) in enumerate(zip(self.rows, held, strict=True), 1):
-            row.pid, row.connections, row.accepting, row.beat = pid, count, 1, time.time()
+            row.pid, row.connections, row.accepting, row.beat = pid, count, 1, time.monotonic()
         self.row = self.rows[0]
         self.clients = FakeClients(self.rows)
         self.shedding = Shedding(self.board, self.row, cast("Clients", self.clients), rate)
@@ -204,7 +204,7 @@ def test_only_workers_that_accept_count(why: str) -> None:
     if why == "draining":
         other.accepting = 0
     elif why == "silent":
-        other.beat = time.time() - ALIVE_SECONDS - 1
+        other.beat = time.monotonic() - ALIVE_SECONDS - 1
     elif why == "gone":
         world.board.bury(1)
     else:

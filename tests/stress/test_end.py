@@ -1,0 +1,38 @@
+"""The arbiter is killed amid full load: its workers see it, say goodbye, and nothing is left."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.integration.conftest import Serve
+from tests.integration.test_lifecycle import alive, listening
+from tests.ledger import read
+from tests.nats import NatsServer
+from tests.server import established, wait_for
+from tests.stress.rest import held, troubles
+from tests.stress.scene import CALM, RATE, Stayers
+
+CLIENTS = 150
+END_SECONDS = 5.0  # a second to notice, half of one to drain, one for clients that do not answer
+
+
+def test_a_killed_arbiter_takes_all_with_it(nats: NatsServer, serve: Serve) -> None:
+    """Everybody hears 1001 behind all messages up to then; no process, no port and no socket stays."""
+    server = serve(NATS_URL=nats.url, **CALM)
+    processes = server.processes()
+    assert len(processes) == 3
+    with Stayers(server, nats.url, CLIENTS) as stayers:
+        swarm = stayers.swarm
+        wait_for(lambda: swarm.messages() > RATE * CLIENTS / 4, 5, "the feed")
+        held(server, CLIENTS)
+        server.signal(signal.SIGKILL)
+        assert server.wait() == -signal.SIGKILL
+        wait_for(lambda: not alive(processes), END_SECONDS, "the end of all processes")
+        assert not listening(server.port)
+        assert established(server.port) == 0
+        wait_for(lambda: not swarm.open(), 1, "the clients' end")
+        assert swarm.close_codes() == {1001: CLIENTS}
+        stayers.publisher.stop()
+        assert swarm.problems() == []
+        assert read(nats.url).faults(swarm.stretches()) == []
+    assert troubles(server.log()) == []

@@ -1,0 +1,53 @@
+"""A reload amid load: every client is sent away, comes back at once, and is never refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.ledger import Publisher, read
+from tests.server import wait_for
+from tests.stress.clock import HOUR_SECONDS
+from tests.stress.conftest import Standing
+from tests.stress.rest import at_rest, held, rest
+from tests.stress.returning import Returning
+from tests.stress.scene import CHANNELS, DRAIN_SECONDS, RATE, forget
+from tests.swarm import Swarm
+
+CLIENTS = 100
+
+
+@pytest.mark.parametrize("off_seconds", [0.0, -HOUR_SECONDS], ids=["usual", "behind a clock set back"])
+def test_a_reload_refuses_nobody(patient: Standing, off_seconds: float) -> None:
+    """1012 for each, at most twice; each connection has all its messages; workers leave one by one."""
+    server, url, clock = patient
+    before = rest(server)
+    forget(url)
+    clock.set(off_seconds)
+    try:
+        with Swarm(server.port) as swarm, Publisher(url, CHANNELS, RATE) as publisher:
+            clients = Returning(swarm, CLIENTS, CHANNELS[:2])
+            was = server.json("/stats")
+            ends = clients.through_reload(server)
+            assert ends[1] - ends[0] > DRAIN_SECONDS / 2, "one after another"
+            held(server, CLIENTS)
+            heard = swarm.messages()
+            wait_for(lambda: swarm.messages() > heard + CLIENTS, 5, "the feed")
+            publisher.stop()
+            taken = read(url)
+            wait_for(lambda: taken.reached(swarm), 10, "all messages at all")
+
+            assert clients.turned_away() == []
+            assert swarm.problems() == []
+            assert taken.faults(swarm.stretches()) == []
+            moves = len(swarm.lives) - CLIENTS
+            assert CLIENTS <= moves <= 2 * CLIENTS
+            assert swarm.close_codes() == {1012: moves}
+            stats = server.json("/stats")
+            assert stats["accepted"] == was["accepted"] + moves
+            assert stats["closed"]["restart"] == was["closed"]["restart"] + moves
+            assert stats["refused"] == was["refused"]
+            swarm.disconnect(range(CLIENTS))
+            swarm.settle()
+    finally:
+        clock.set(0.0)
+    at_rest(server, before)
