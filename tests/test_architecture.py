@@ -101,7 +101,7 @@ ONLY_IN = {
         "odinws.lab.redelivery",
         "odinws.recovery",
     },
-    "websockets": {"odinws.client.asynchronous", "odinws.client.threaded"},
+    "websockets": {"odinws.client.asynchronous", "odinws.client.base", "odinws.client.threaded"},
     "click": {"odinws.cli"},
     "rich": {"odinws.cli"},
     "threading": {"strategies.locks"},
