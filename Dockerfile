@@ -14,9 +14,10 @@ FROM ${BASE} AS build
 # pip lives in an environment of its own, so that what runs carries no installer.
 RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/venv
 COPY conf/requirements-runtime.txt /build/
-# Wheels only: a pin that would need a compiler fails here instead of bringing one along.
+# Wheels only: a pin that would need a compiler fails here instead of bringing one along. nkeys has none, and
+# is plain Python.
 RUN /pip/bin/pip --python /opt/venv/bin/python3 install --no-cache-dir --no-compile \
-        --only-binary=:all: -r /build/requirements-runtime.txt
+        --only-binary=:all: --no-binary=nkeys -r /build/requirements-runtime.txt
 COPY gunicorn.conf.py /app/
 COPY conf /app/conf
 COPY strategies /app/strategies
