@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE := odinws strategies tests bench locustfiles gunicorn.conf.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench autobahn cluster bench-smoke image-check clean
+.PHONY: help run test check format bench autobahn cluster soak fuzz bench-smoke image-check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ bench: .venv/all ## what fan-out costs beside peers; SCENARIOS="single burst", A
 
 autobahn: .venv/all ## the Autobahn testsuite against /echo: all of it, or SECTIONS="1-7,10"
 	$(BIN)/python -m tests.autobahn $(if $(SECTIONS),--sections "$(SECTIONS)",--all)
+
+soak: .venv/all ## steady churn for MINUTES=20: nothing may grow, nothing may be lost; with a picture
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20) --out soak.png
+
+fuzz: .venv/all ## hostile bytes for SECONDS=60 at all that reads them
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
 cluster: .venv/all ## three nats-servers, two servers and haproxy (Debian's), for trying
 	$(BIN)/python -m odinws lab cluster

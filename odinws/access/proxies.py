@@ -46,7 +46,8 @@ def parse_networks(text: str) -> Networks:
         try:
             network = ip_network(part)
         except ValueError as error:
-            raise ValueError(f"{part!r} is no network: {error}") from None
+            why = str(error).encode("unicode_escape").decode()  # it repeats what may be anything
+            raise ValueError(f"{part!r} is no network: {why}") from None
         if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
             raise ValueError(f"{part!r} is a network of IPv4: write it as one")
         networks.append(network)

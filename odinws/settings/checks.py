@@ -5,6 +5,7 @@ Every function raises `SettingsError`; none of its texts has a secret.
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # Their values are never shown.
 SECRETS = frozenset({"WS_JWT_SECRET", "WS_ADMIN_TOKEN", "NATS_TOKEN"})
+_SECRET_WORDS = ("SECRET", "TOKEN", "PASS", "SEED")
+_LIKELY = 0.6  # of difflib: one of several letters wrong
 _MIN_SECRET_CHARACTERS = 16  # of the token that opens the inside
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -28,8 +31,10 @@ _NATS_SCHEME = re.compile(rf"(?:{'|'.join(_NATS_SCHEMES)})://")
 
 
 def shown(name: str, text: str) -> str:
-    """The value of a setting as an error may show it."""
-    return "***" if name in SECRETS and text else text
+    """The value of a setting as an error may show it; also of one whose name is misspelt."""
+    likely = difflib.get_close_matches(name, SECRETS, n=1, cutoff=_LIKELY)
+    secret = bool(likely) or any(word in name.upper() for word in _SECRET_WORDS)
+    return "***" if secret and text else text
 
 
 def check_unicode(name: str, text: str) -> None:

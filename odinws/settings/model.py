@@ -355,7 +355,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if name.startswith(_OWN_PREFIX) and name not in known:
                 close = difflib.get_close_matches(name, sorted(known), n=1)
                 hint = f"did you mean {close[0]}?" if close else "see docs/operations.md for the list"
-                raise SettingsError(ascii(name)[1:-1], environ[name], f"no setting has this name, {hint}")
+                value = checks.shown(name, environ[name])
+                raise SettingsError(ascii(name)[1:-1], value, f"no setting has this name, {hint}")
         given: dict[str, Any] = {name: text for name in known if (text := environ.get(name, "").strip())}
         for name, text in given.items():
             checks.check_unicode(name, text)

@@ -1,0 +1,45 @@
+"""What a target is, and what several of them look for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+MAX_BYTES = 4096  # of an input: what is wrong with longer ones is wrong with short ones, under smaller limits
+_WINDOW = 12  # characters in a row that are no coincidence
+
+
+class Target(NamedTuple):
+    """One reader under test.
+
+    Attributes:
+        check: takes any bytes, at most `MAX_BYTES`. Returns in a few words what became of them: another
+            word is another way through the code. Whatever it raises is a finding.
+    """
+
+    name: str
+    check: Callable[[bytes], str]
+
+
+def lines(data: bytes, count: int, encoding: str = "latin-1") -> list[str]:
+    """The first lines of an input as text, "" where there are fewer; the last one is all that is left."""
+    found = [line.decode(encoding, "replace") for line in data.split(b"\n", count - 1)]
+    return found + [""] * (count - len(found))
+
+
+def assert_one_line(text: str) -> None:
+    """What goes to a log or a terminal is one line, and can be written."""
+    assert len(text.splitlines()) == 1, f"not one line: {text!r}"
+    text.encode()
+
+
+def assert_brief(text: str, most: int = 100) -> None:
+    """What a client is told is one line, short, and not empty."""
+    assert_one_line(text)
+    assert len(text) <= most, text
+
+
+def assert_nothing_of(secret: str, text: str) -> None:
+    """No part of a secret is repeated."""
+    for at in range(len(text) - _WINDOW + 1):
+        assert text[at : at + _WINDOW] not in secret, f"{text!r} has a part of {secret!r}"
