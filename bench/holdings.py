@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import enum
 import gc
 import sys
 import types
@@ -17,14 +18,14 @@ from odinws.clients import Clients
 
 ALL_SLAB = "all, whatever for (/proc/meminfo)"
 _CACHES = ("TCP", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "lsm_inode_cache", "lsm_file_cache")
-_ONCE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, Clients)
+_ONCE = (type, enum.Enum, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, Clients)
 
 
 def reach(root: object) -> dict[int, tuple[str, Any]]:
     """What an object leads to, by identity, with the way there; without what a worker has once."""
     stops = (*_ONCE, type(gevent.get_hub().loop))
     seen: dict[int, tuple[str, Any]] = {id(root): ("itself", root)}
-    for slot in getattr(root, "__slots__", ()):
+    for slot in [slot for kind in type(root).__mro__ for slot in getattr(kind, "__slots__", ())]:
         value = getattr(root, slot)
         seen.setdefault(id(value), (slot, value))
     todo = list(seen.values())

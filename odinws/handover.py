@@ -134,7 +134,10 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         self.write(b"")  # sends the headers
         sock = self.socket
         sock.settimeout(0.0)  # so that peek returns what is there and does not wait
-        early = self.rfile.peek()
+        try:
+            early = self.rfile.peek()
+        except tls.SSLWantReadError:  # the same as none, in TLS
+            early = b""
         self.socket = None
         owned = self.server.balance.descriptors
         if isinstance(sock, tls.SSLSocket):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_LEAST_AGE_SECONDS = 60.0  # a limit of memory that every new worker is above must not replace them for ever
 _AGE_SPREAD = 0.1  # of the age, so that workers of one start do not leave at one time
 
 
@@ -10,7 +11,7 @@ class Lifetime:
 
     Args:
         max_age_seconds: 0: it does not matter.
-        max_memory_bytes: resident; 0: it does not matter.
+        max_memory_bytes: resident; 0: it does not matter. Looked at from the first minute on.
         draw: 0 to 1 at random, drawn once.
     """
 
@@ -22,6 +23,7 @@ class Lifetime:
         """Why the worker is to be replaced now; "": it is not."""
         if self._max_age_seconds and age_seconds >= self._max_age_seconds:
             return f"age {age_seconds:.0f} s >= {self._max_age_seconds:.0f} s"
-        if self._max_memory_bytes and memory_bytes >= self._max_memory_bytes:
+        is_grown = self._max_memory_bytes and memory_bytes >= self._max_memory_bytes
+        if is_grown and age_seconds >= _LEAST_AGE_SECONDS:
             return f"memory {memory_bytes} B >= {self._max_memory_bytes} B"
         return ""

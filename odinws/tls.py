@@ -11,9 +11,9 @@ from typing import Any
 
 import gevent
 from gevent import socket
-from gevent.ssl import SSLSocket
+from gevent.ssl import SSLSocket, SSLWantReadError
 
-__all__ = ["SSLSocket", "bridge"]
+__all__ = ["SSLSocket", "SSLWantReadError", "bridge"]
 
 _CHUNK_BYTES = 16 << 10  # of one TLS record
 _BUFFER_BYTES = 32 << 10  # of the plain pair: what TLS does not take soon waits in the connection's outbox
@@ -34,9 +34,11 @@ def bridge(encrypted: Any, owned: set[int]) -> int:
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
     encrypted.settimeout(None)
+    # gevent closes the socket when the request is done; a file of it keeps it open until that is closed too.
+    keeper = encrypted.makefile("rb", buffering=0)
     owned.add(encrypted.fileno())
     gevent.spawn(_carry_in, encrypted, ours)
-    gevent.spawn(_carry_out, ours, encrypted, owned)
+    gevent.spawn(_carry_out, ours, encrypted, keeper, owned)
     return int(theirs.detach())
 
 
@@ -49,7 +51,7 @@ def _carry_in(encrypted: Any, plain: Any) -> None:
         plain.shutdown(socket.SHUT_WR)
 
 
-def _carry_out(plain: Any, encrypted: Any, owned: set[int]) -> None:
+def _carry_out(plain: Any, encrypted: Any, keeper: Any, owned: set[int]) -> None:
     """From the connection to the peer; when the connection is gone, so is the socket."""
     with contextlib.suppress(OSError):
         while data := plain.recv(_CHUNK_BYTES):
@@ -58,5 +60,6 @@ def _carry_out(plain: Any, encrypted: Any, owned: set[int]) -> None:
     with contextlib.suppress(OSError):
         encrypted.shutdown(socket.SHUT_RDWR)
     owned.discard(encrypted.fileno())
+    keeper.close()
     encrypted.close()
     plain.close()

@@ -20,8 +20,10 @@ sizes = st.integers(0, 1 << 63)
         (99.9, 999, ""),
         (100.0, 999, "age 100 s >= 100 s"),
         (250.4, 5000, "age 250 s >= 100 s"),
-        (99.9, 1000, "memory 1000 B >= 1000 B"),
-        (0.0, 4096, "memory 4096 B >= 1000 B"),
+        (60.0, 999, ""),
+        (60.0, 1000, "memory 1000 B >= 1000 B"),
+        (99.9, 4096, "memory 4096 B >= 1000 B"),
+        (59.9, 4096, ""),
     ],
 )
 def test_the_end(age_seconds: float, memory_bytes: int, why: str) -> None:

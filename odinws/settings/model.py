@@ -248,7 +248,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=1e9, description="age at which a worker is replaced, up to a tenth more; 0: never"),
     ] = field(name="WS_WORKER_MAX_AGE_SECONDS", default=0.0)
     worker_max_memory: Annotated[
-        int, Meta(ge=0, le=_INT64_MAX, description="resident bytes at which a worker is replaced; 0: never")
+        int,
+        Meta(
+            ge=0,
+            le=_INT64_MAX,
+            description="resident bytes at which a worker is replaced, after a minute; 0: never",
+        ),
     ] = field(name="WS_WORKER_MAX_MEMORY", default=0)
     rebalance_rate: Annotated[
         float,

@@ -67,7 +67,7 @@ def test_what_is_not_at_rest_holds_more() -> None:
     """An outbox, a reader and a greenlet are there only when needed; shared frames count for nobody."""
     partial, command, full = measured(BUSY)["states"].values()
     assert {"_reader (FrameReader)"} < set(partial)
-    assert 100 < sum(partial.values()) < 600
+    assert 100 < sum(partial.values()) < 800
     assert "commands (deque)" in command
     assert 2000 < command["all, with its greenlet (resident)"] < 40_000
     assert {"_outbox (Outbox)", "_write (io)"} < set(full)

@@ -11,7 +11,7 @@ from tests.fuzz.campaign import campaign
 from tests.fuzz.targets import TARGETS
 
 SECONDS = 45.0  # over all targets
-# Always the same beginning, so that a change is judged by what it changes; `python -m tests.fuzz` draws another.
+# Always the same, so that a change is judged by what it changes; `python -m tests.fuzz` draws another.
 SEED = int(os.environ.get("ODINWS_FUZZ_SEED", "7"))
 
 

@@ -124,8 +124,8 @@ def test_grants_of_a_token(server: Server) -> None:
         (token("another secret of thirty-two bytes!"), 401, "the token's signature is of no key"),
         ("x.y.z", 401, ""),
         ("x", 401, "the token is not a signed JWT"),
-        (fresh(channels=["*"]), 403, "neither a channel nor"),
-        (fresh(sub=""), 401, "claim sub"),
+        (fresh(3600, channels=["*"]), 403, "neither a channel nor"),
+        (fresh(3600, sub=""), 401, "claim sub"),
     ],
 )
 def test_bad_tokens(server: Server, text: str, status: int, message: str) -> None:

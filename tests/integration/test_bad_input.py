@@ -131,7 +131,6 @@ def test_a_bad_command_gets_one_error_and_the_connection_lives(peer: Peer, text:
         "",
         "token",
         "token.",
-        "token.*",
         "*",
         ">",
         "token.>",
@@ -155,7 +154,7 @@ def test_an_unknown_channel_is_rejected_beside_the_good_one(peer: Peer, channel:
     assert ack["subscribed"] == ["user.me"]
     assert ack["count"] == 1
     [rejected] = ack["rejected"]
-    assert rejected["code"] in ("INVALID_CHANNEL", "UNSUPPORTED")
+    assert rejected["code"] == "INVALID_CHANNEL"
     assert rejected["message"]
     assert len(rejected["channel"]) <= 81
     assert channel.startswith(rejected["channel"].rstrip("…"))

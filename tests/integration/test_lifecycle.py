@@ -263,12 +263,12 @@ def test_a_taken_port_ends_the_start(home: Home) -> None:
 
 
 def test_a_reload_replaces_the_workers(server: Server, swarm: Swarm, home: Home) -> None:
-    """SIGHUP: old workers say 1001, new ones serve, NATS stays, nothing is left in the end."""
+    """SIGHUP: old workers say 1012, new ones serve, NATS stays, nothing is left in the end."""
     old, started = set(server.workers()), server.processes()
     nats = [process for process in started if process.pid not in old]
     server.signal(signal.SIGHUP)
     wait_for(lambda: len(pids := set(server.workers())) == 2 and not pids & old, 15, "new workers")
-    told(swarm, 1001)
+    told(swarm, 1012)
     assert len(alive(nats)) == len(nats) == 3
     wait_for(lambda: server.get("/readyz")[0] == 200, 5, "readiness")
     swarm.connect(range(1000, 1010))
