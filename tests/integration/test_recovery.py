@@ -205,6 +205,7 @@ def test_what_the_stream_has_forgotten_is_named(serve: Serve, nats: NatsServer) 
     reader.visit(server.port, lambda: all(len(reader.got[c]) == 3 for c in reader.channels))
     assert reader.gaps == []
     publish(nats.url, [(channel, b"{}") for channel in CHANNELS * 50])
+    fed(server, 530)
     until = time.monotonic() + 5
     reader.visit(
         server.port,

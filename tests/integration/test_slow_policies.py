@@ -53,6 +53,7 @@ def scene(request: pytest.FixtureRequest, nats: NatsServer, serve: Serve) -> Ite
         WS_SEND_BUFFER_BYTES="4096",
         WS_OUTBOX_BYTES=str(OUTBOX_BYTES),
         WS_OUTBOX_SECONDS="50",
+        WS_RING_BYTES="1000000",  # else it takes what the bulk weighs
     )
     with Swarm(server.port) as swarm, Peer(server.port, receive_buffer_bytes=2048) as stalled:
         swarm.connect(range(OTHERS))
