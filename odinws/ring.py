@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from itertools import islice
 from operator import attrgetter
 
 from odinws.feed.events import Message
@@ -28,7 +29,7 @@ class Ring:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._order: deque[Message] = deque()
-        self._channels: dict[str, deque[Message]] = {}
+        self._newest: dict[str, Message] = {}
         self._bytes = 0
         self.horizon = 0
         self.last = 0
@@ -38,16 +39,11 @@ class Ring:
 
     def add(self, message: Message) -> None:
         """Keep a message; its `seq` is above that of all before it."""
-        kept = self._channels.get(message.channel)
-        if kept is None:
-            kept = self._channels[message.channel] = deque()
-        kept.append(message)
         self._order.append(message)
+        self._newest[message.channel] = message
         self._bytes += _OVERHEAD_BYTES + len(message.payload)
         self.last = message.seq
-        while len(self._order) > 1 and self._bytes > self._max_bytes:
-            self._forget()
-        while len(self._order) > self._max_messages:
+        while len(self._order) > self._max_messages or (self._bytes > self._max_bytes and len(self) > 1):
             self._forget()
 
     def lose(self, seq: int) -> None:
@@ -58,33 +54,31 @@ class Ring:
     def restart(self, seq: int) -> None:
         """The numbers begin anew, behind `seq`: forget all."""
         self._order.clear()
-        self._channels.clear()
+        self._newest.clear()
         self._bytes = 0
         self.horizon = self.last = seq
 
     def after(self, channel: str, seq: int) -> list[Message] | None:
-        """All messages of a channel behind `seq`, in order; None: some may be missing here."""
-        if seq < self.horizon:
-            return None
-        kept = self._channels.get(channel)
-        return list(kept)[bisect_right(kept, seq, key=_seq) :] if kept else []
+        """All messages of a channel behind `seq`, in order; None: some may be missing here.
+
+        Takes time proportional to the messages of all channels behind `seq`.
+        """
+        found = self.all_after(seq)
+        return found and [message for message in found if message.channel == channel]
 
     def all_after(self, seq: int) -> list[Message] | None:
         """The same of all channels."""
         if seq < self.horizon:
             return None
-        return list(self._order)[bisect_right(self._order, seq, key=_seq) :]
+        return list(islice(self._order, bisect_right(self._order, seq, key=_seq), None))
 
     def newest(self, channel: str) -> Message | None:
         """The latest message of a channel; None: it is not here."""
-        kept = self._channels.get(channel)
-        return kept[-1] if kept else None
+        return self._newest.get(channel)
 
     def _forget(self) -> None:
         message = self._order.popleft()
         self._bytes -= _OVERHEAD_BYTES + len(message.payload)
-        self.horizon = message.seq
-        kept = self._channels[message.channel]
-        kept.popleft()
-        if not kept:
-            del self._channels[message.channel]
+        self.horizon = max(self.horizon, message.seq)
+        if self._newest[message.channel] is message:
+            del self._newest[message.channel]

@@ -131,7 +131,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         """
         board, row = self.services.board, self.services.row
         until = time.monotonic() + _SUCCESSOR_SECONDS
-        while (board.is_outdated(row) or row.recycling) and not board.is_stopping and self._has_arbiter():
+        while (board.is_outdated(row) or row.recycling) and not self._ends() and self._has_arbiter():
             if board.has_successor(row) or time.monotonic() > until:
                 row.accepting = 0
                 for server in servers:
@@ -144,7 +144,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
     def _leave(self, servers: list[WSGIServer]) -> None:
         """Accept no more, say goodbye, and tell the arbiter meanwhile that we live."""
         services = self.services
-        stays = self._has_arbiter() and not services.board.is_stopping
+        stays = self._has_arbiter() and not self._ends()
         reason = CloseReason.RESTART if stays else CloseReason.GOING_AWAY
         services.row.accepting = 0
         services.admission.going_away = not stays
@@ -156,6 +156,10 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             self.tmp.notify()
             draining.join(_NOTIFY_SECONDS)
         gevent.joinall(stops)
+
+    def _ends(self) -> bool:
+        """Whether the whole server ends. A terminal's Ctrl-C may reach a worker before the arbiter's word."""
+        return self._interrupted or self.services.board.is_stopping
 
     def _has_arbiter(self) -> bool:
         return bool(self.ppid == os.getppid())

@@ -25,8 +25,8 @@ class Page(NamedTuple):
     """Some of the past.
 
     Attributes:
-        messages: of the channels asked for, in order; `prev` is that of this page, or `after` for the first
-            of a channel: nothing of the channel lies between.
+        messages: of the channels asked for, in order; `prev` is that of this page. For the first of a channel
+            it is `after`, or the last sequence that is gone: nothing of the channel lies between.
         first_seq: the oldest sequence that the stream still has, of any channel.
         upto: everything of the channels up to here is in `messages`, or is gone.
         last_seq: the latest sequence of the stream, of any channel.
@@ -70,7 +70,7 @@ async def page(
             seq, name = _seq(msg), (msg.headers or {})["Nats-Subject"].removeprefix(prefix)
             if seq > state.last_seq:
                 return Page(messages, state.first_seq, state.last_seq, state.last_seq)
-            messages.append(Message(name, seq, last.get(name, after), _ts_ms(msg), msg.data))
+            messages.append(Message(name, seq, last.get(name, start - 1), _ts_ms(msg), msg.data))
             last[name] = upto = seq
             size += len(msg.data)
     return Page(messages, state.first_seq, upto, state.last_seq)

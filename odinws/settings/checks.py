@@ -31,7 +31,12 @@ _NATS_SCHEME = re.compile(rf"(?:{'|'.join(_NATS_SCHEMES)})://")
 
 
 def shown(name: str, text: str) -> str:
-    """The value of a setting as an error may show it; also of one whose name is misspelt."""
+    """The value of a setting as an error may show it."""
+    return "***" if name in SECRETS and text else text
+
+
+def shown_of_unknown(name: str, text: str) -> str:
+    """The same where no setting has this name: it may be that of a secret, misspelt."""
     likely = difflib.get_close_matches(name, SECRETS, n=1, cutoff=_LIKELY)
     secret = bool(likely) or any(word in name.upper() for word in _SECRET_WORDS)
     return "***" if secret and text else text

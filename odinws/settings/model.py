@@ -268,10 +268,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     ring_messages: Annotated[
         int, Meta(ge=1, le=10_000_000, description="latest messages that a worker keeps for resuming clients")
-    ] = field(name="WS_RING_MESSAGES", default=20_000)
+    ] = field(name="WS_RING_MESSAGES", default=5_000)
     ring_bytes: Annotated[
         int, Meta(ge=1024, le=1 << 34, description="bytes that they may take in each worker")
-    ] = field(name="WS_RING_BYTES", default=32 << 20)
+    ] = field(name="WS_RING_BYTES", default=8 << 20)
     replay_messages: Annotated[
         int, Meta(ge=1, le=10_000_000, description="messages that one replay sends at most")
     ] = field(name="WS_REPLAY_MESSAGES", default=10_000)
@@ -360,7 +360,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if name.startswith(_OWN_PREFIX) and name not in known:
                 close = difflib.get_close_matches(name, sorted(known), n=1)
                 hint = f"did you mean {close[0]}?" if close else "see docs/operations.md for the list"
-                value = checks.shown(name, environ[name])
+                value = checks.shown_of_unknown(name, environ[name])
                 raise SettingsError(ascii(name)[1:-1], value, f"no setting has this name, {hint}")
         given: dict[str, Any] = {name: text for name in known if (text := environ.get(name, "").strip())}
         for name, text in given.items():

@@ -1,0 +1,22 @@
+"""The proofs at a small size."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.resuming import chaos, storm
+
+
+@pytest.mark.timeout(120)
+def test_chaos() -> None:
+    """Sixty clients for twelve seconds, two workers killed, NATS restarted, a reload."""
+    plan = chaos.Plan(clients=60, seconds=12.0, kill_seconds=2.5, stay_seconds=3.0, seed=3)
+    proof = chaos.run(plan)
+    assert proof.broken == []
+
+
+@pytest.mark.timeout(120)
+def test_storm() -> None:
+    """Half of six hundred come back at once."""
+    proof = storm.run(storm.Plan(clients=600, calm_seconds=2.0))
+    assert proof.broken == []
