@@ -37,7 +37,7 @@ autobahn: .venv/all ## the Autobahn testsuite against /echo: all of it, or SECTI
 	$(BIN)/python -m tests.autobahn $(if $(SECTIONS),--sections "$(SECTIONS)",--all)
 
 soak: .venv/all ## steady churn for MINUTES=20: nothing may grow, nothing may be lost; with a picture
-	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20) --out soak.png
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20)
 
 fuzz: .venv/all ## hostile bytes for SECONDS=60 at all that reads them
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
