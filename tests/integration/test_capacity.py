@@ -97,7 +97,7 @@ def test_a_full_server_still_answers(server: Server, swarm: Swarm) -> None:
         slots.add(json.loads(answers["/stats"][2])["answered_by"])
         return len(slots) == 2
 
-    wait_for(both, 10, "answers of both workers")
+    wait_for(both, 30, "answers of both workers")
     assert "capacity" in server.json("/readyz")["reasons"][0]
     health = server.json("/health")
     assert health["status"] == "degraded"

@@ -24,7 +24,7 @@ from tests.swarm import Swarm
 
 CONNECTIONS = 1_000
 MESSAGES = 10_000
-RATE = 500.0
+RATE = 800.0
 CHANNELS = [*(f"token.{token}" for token in TOKENS), "global"]
 SLACK_SECONDS = 2.0  # besides the lag that the clients have seen: they share the cores with all the rest
 CHURN_SECONDS = 0.02  # between two changes of a few connections each
