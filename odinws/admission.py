@@ -18,8 +18,9 @@ import structlog
 from odinws import load, logs
 from odinws.access import configured, credentials
 from odinws.access.errors import AccessError, forbidden
+from odinws.access.inspection import is_loopback
 from odinws.access.origin import Origins
-from odinws.access.proxies import client_address, parse_address, parse_networks
+from odinws.access.proxies import client_address, parse_networks
 from odinws.access.rates import Limit, Rates
 from odinws.access.tokens import OPEN, Identity
 from odinws.board import Board, Row
@@ -100,6 +101,7 @@ class Admission:
 
     Attributes:
         going_away: the server leaves, and refuses all.
+        trusted: the proxies that are believed.
 
     Raises:
         KeysError: a key can't be used.
@@ -124,7 +126,7 @@ class Admission:
         self._draw = draw
         self._guard = Guard(limits(settings))
         self._origins = Origins.parse(settings.origins)
-        self._trusted = parse_networks(settings.trusted_proxies)
+        self.trusted = parse_networks(settings.trusted_proxies)
         self._tokens = configured.tokens(settings, now())
         self._rates = Rates(
             _limit(settings.upgrade_rate, settings.upgrade_burst, settings.workers),
@@ -154,7 +156,7 @@ class Admission:
 
     def enter(self, asked: Asked) -> Verdict:
         """Decide on a client. With `Admit` a connection slot is taken: fill it, or give it back."""
-        address = client_address(asked.peer, asked.forwarded_for, self._trusted)
+        address = client_address(asked.peer, asked.forwarded_for, self.trusted)
         verdict = self._decide(asked, address)
         if isinstance(verdict, Refuse):
             self._row.refused_by(verdict.reason)
@@ -205,8 +207,7 @@ class Admission:
         wait = self._rates.admit(address, now)
         if wait or self._server_rate is None:
             return wait
-        parsed = parse_address(address)
-        if self._settings.upgrade_exempt_loopback and parsed is not None and parsed.is_loopback:
+        if self._settings.upgrade_exempt_loopback and is_loopback(address):
             return 0.0
         return self._board.spend_upgrade(self._server_rate, now)
 

@@ -14,7 +14,7 @@ import gevent
 from gevent.baseserver import BaseServer
 
 from odinws.board import Board, Row
-from odinws.load import ALIVE_SECONDS
+from odinws.load import accepting_others
 
 _SLACK = 8  # connections ahead that are no reason to step aside
 _SLACK_SHARE = 0.01
@@ -67,15 +67,7 @@ class Balance:
         return fewest is not None and _held(self._row) > fewest * (1 + _SLACK_SHARE) + _SLACK
 
     def _fewest_elsewhere(self) -> int | None:
-        since = time.monotonic() - ALIVE_SECONDS
-        return min(
-            (
-                _held(row)
-                for _, row in self._board.living()
-                if row.accepting and row.beat > since and row.pid != self._row.pid
-            ),
-            default=None,
-        )
+        return min(map(_held, accepting_others(self._board, self._row, time.monotonic())), default=None)
 
 
 def _held(row: Row) -> int:

@@ -134,6 +134,21 @@ class StallWatch:
         self._row.observe_stall(seconds)
 
 
+def accepting_others(board: Board, row: Row, now: float) -> list[Row]:
+    """The other workers that live and take connections.
+
+    Args:
+        row: of the one that asks.
+        now: monotonic seconds.
+    """
+    since = now - ALIVE_SECONDS
+    return [
+        other
+        for _, other in board.living()
+        if other.accepting and other.beat > since and other.pid != row.pid
+    ]
+
+
 def memory_bytes(board: Board) -> int:
     """Resident memory of all workers; pages they share count for each."""
     return sum(row.rss_bytes for _, row in board.living())

@@ -13,7 +13,6 @@ from werkzeug.exceptions import MethodNotAllowed
 from odinws import deflate, metrics, report
 from odinws.access.headers import security_headers
 from odinws.access.inspection import may_inspect
-from odinws.access.proxies import parse_networks
 from odinws.admission import Admit, Asked, Refuse
 from odinws.errors import HandshakeError
 from odinws.handover import UPGRADE, Upgraded
@@ -186,14 +185,14 @@ def wrong_method(error: MethodNotAllowed) -> Response:
 
 
 def _may_inspect(services: Services) -> bool:
-    headers, settings = request.headers, services.settings
+    headers = request.headers
     return may_inspect(
         request.remote_addr or "",
         headers.get("Authorization"),
-        settings.admin_token,
+        services.settings.admin_token,
         x_forwarded_for=headers.get("X-Forwarded-For"),
         forwarded=headers.get("Forwarded"),
-        trusted=parse_networks(settings.trusted_proxies),
+        trusted=services.admission.trusted,
     )
 
 

@@ -12,7 +12,7 @@ import gevent
 
 from odinws.board import Board, Row
 from odinws.clients import Clients
-from odinws.load import ALIVE_SECONDS
+from odinws.load import accepting_others
 
 PATIENCE_SECONDS = 60.0  # unevenness that is younger evens out by reconnects, or is of the start
 _TOLERANCE_SHARE = 0.1
@@ -76,10 +76,5 @@ class Shedding:
     def _excess(self) -> int:
         if not self._rate or not self._row.accepting:
             return 0
-        since = time.monotonic() - ALIVE_SECONDS
-        others = [
-            row.connections
-            for _, row in self._board.living()
-            if row.accepting and row.beat > since and row.pid != self._row.pid
-        ]
-        return excess(self._row.connections, others)
+        others = accepting_others(self._board, self._row, time.monotonic())
+        return excess(self._row.connections, [row.connections for row in others])

@@ -133,31 +133,28 @@ def test_whatever_dies_nobody_misses_anything(cluster: Cluster) -> None:
     url = f"ws://127.0.0.1:{cluster.port}/ws"
     with Source(cluster.nats_url, 100) as source:
         watchers = [Watcher(url) for _ in range(CLIENTS)]
-        try:
-            wait_for(lambda: all(len(w.got) == 10 for w in watchers), 20, "the first messages")
-            held = [stats(port)["connections"] for port in cluster.ports]
-            assert sum(held) == CLIENTS
-            assert min(held) >= 1, "the balancer uses both"
+        wait_for(lambda: all(len(w.got) == 10 for w in watchers), 20, "the first messages")
+        held = [stats(port)["connections"] for port in cluster.ports]
+        assert sum(held) == CLIENTS
+        assert min(held) >= 1, "the balancer uses both"
 
-            cluster.signal("host-0", signal.SIGTERM)
-            time.sleep(0.7)  # the balancer looks every half second
-            for _ in range(5):
-                with connect(url) as client:
-                    assert json.loads(client.recv(5))["type"] == "welcome"
-            assert cluster.wait("host-0") == 0
-            cluster.start_host(0)
+        cluster.signal("host-0", signal.SIGTERM)
+        time.sleep(0.7)  # the balancer looks every half second
+        for _ in range(5):
+            with connect(url) as client:
+                assert json.loads(client.recv(5))["type"] == "welcome"
+        assert cluster.wait("host-0") == 0
+        cluster.start_host(0)
 
-            lead = leader(cluster)
-            cluster.signal(f"nats-{lead}", signal.SIGKILL)
-            cluster.wait(f"nats-{lead}")
-            before = source.acknowledged
-            wait_for(lambda: source.acknowledged > before + 100, 30, "another leader")
-            cluster.start_node(lead)
-            [worker] = stats(cluster.ports[1])["workers"]
-            os.kill(worker["pid"], signal.SIGKILL)
-            time.sleep(3)
-        finally:
-            pass
+        lead = leader(cluster)
+        cluster.signal(f"nats-{lead}", signal.SIGKILL)
+        cluster.wait(f"nats-{lead}")
+        before = source.acknowledged
+        wait_for(lambda: source.acknowledged > before + 100, 30, "another leader")
+        cluster.start_node(lead)
+        [worker] = stats(cluster.ports[1])["workers"]
+        os.kill(worker["pid"], signal.SIGKILL)
+        time.sleep(3)
         before = source.acknowledged
         wait_for(lambda: source.acknowledged > before + 50, 20, "more messages")
     truth = read(f"nats://127.0.0.1:{cluster.node_ports[(leader(cluster))]}")

@@ -42,7 +42,7 @@ def main() -> int:
             for arm in arms
         ]
     for proof in proofs:
-        proof.show(console)
+        proof.show()
     return int(any(proof.broken for proof in proofs))
 
 

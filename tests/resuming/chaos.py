@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.ledger import Publisher, read
 from tests.nats import NatsServer
+from tests.protection.proof import Proof
 from tests.resuming.crowd import Crowd
-from tests.resuming.proof import Proof
 from tests.server import Server, wait_for
 
 CHANNELS = [f"token.T{n}" for n in range(10)]
@@ -66,7 +66,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
         began = time.monotonic()
         with contextlib.suppress(AssertionError):
             wait_for(lambda: not behind(), 60, "all messages")
-        proof.facts["caught up in"] = f"{time.monotonic() - began:.1f} s"
+        proof.fact("caught up in", f"{time.monotonic() - began:.1f} s")
         stats = server.json("/stats")
         wrong = [
             f"client {c.number}: {c.count} of {due}"
@@ -75,20 +75,18 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
             if c.count != due
         ]
         feed = stats["feed"]
-        proof.facts |= {
-            "workers killed": str(kills),
-            "connections": f"{crowd.connects:,}, refused {crowd.refused:,}",
-            "messages heard": f"{crowd.messages:,} of {len(truth):,} published",
-            "resumed": str(stats["recovery"]["resumed"]),
-            "received per published": f"{feed['received'] / max(1, feed['published']):.6f}",
-        }
-        proof.check(crowd.failure is None, f"the crowd failed: {crowd.failure!r}")
-        proof.check(not behind(), f"{behind()} clients have not caught up")
-        proof.check(not crowd.faults(), f"{len(crowd.faults())} faults: {crowd.faults()[:3]}")
-        proof.check(not wrong, f"{len(wrong)} clients have not heard all: {wrong[:3]}")
+        proof.fact("workers killed", str(kills))
+        proof.fact("connections", f"{crowd.connects:,}, refused {crowd.refused:,}")
+        proof.fact("messages heard", f"{crowd.messages:,} of {len(truth):,} published")
+        proof.fact("resumed", str(stats["recovery"]["resumed"]))
+        proof.fact("received per published", f"{feed['received'] / max(1, feed['published']):.6f}")
+        proof.check("the crowd lives", crowd.failure is None, repr(crowd.failure))
+        proof.check("all clients have caught up", not behind(), behind())
+        proof.check("no message missing, twice or out of order", not crowd.faults(), crowd.faults()[:3])
+        proof.check("every client heard all", not wrong, wrong[:3])
         gaps = [gap for client in crowd.clients for gap in client.gaps]
-        proof.check(not gaps, f"{len(gaps)} gaps: {gaps[:3]}")
-        proof.check(feed["received"] == feed["published"], f"received {feed}")
+        proof.check("no gaps", not gaps, gaps[:3])
+        proof.check("received = published", feed["received"] == feed["published"], feed)
     return proof
 
 

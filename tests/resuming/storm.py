@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tests.ledger import Publisher, read
 from tests.nats import NatsServer
+from tests.protection.proof import Proof
 from tests.resuming.crowd import Crowd
-from tests.resuming.proof import Proof
 from tests.server import Server, wait_for
 from tests.wire import Peer
 
@@ -98,16 +98,14 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
         steady = [witness.p99(calm, killed) for witness in witnesses]
         during = [witness.p99(killed, back) for witness in witnesses]
         stats = server.json("/stats")
-        proof.facts |= {
-            "came back": f"{crowd.connects - connects:,} in {back - killed:.1f} s",
-            "all caught up after": f"{caught - killed:.1f} s",
-            "p99 of live messages before": f"{1000 * statistics.median(steady):.0f} ms",
-            "p99 meanwhile": f"{1000 * statistics.median(during):.0f} ms",
-            "resumed": str(stats["recovery"]["resumed"]),
-        }
-        proof.check(crowd.failure is None, f"the crowd failed: {crowd.failure!r}")
-        proof.check(caught - killed <= 30, f"it took {caught - killed:.1f} s")
-        proof.check(not crowd.faults(), f"{len(crowd.faults())} faults: {crowd.faults()[:3]}")
+        proof.fact("came back", f"{crowd.connects - connects:,} in {back - killed:.1f} s")
+        proof.fact("all caught up after", f"{caught - killed:.1f} s")
+        proof.fact("p99 of live messages before", f"{1000 * statistics.median(steady):.0f} ms")
+        proof.fact("p99 meanwhile", f"{1000 * statistics.median(during):.0f} ms")
+        proof.fact("resumed", str(stats["recovery"]["resumed"]))
+        proof.check("the crowd lives", crowd.failure is None, repr(crowd.failure))
+        proof.check("all caught up within 30 s", caught - killed <= 30, caught - killed)
+        proof.check("no message missing, twice or out of order", not crowd.faults(), crowd.faults()[:3])
         gaps = [gap for client in crowd.clients for gap in client.gaps]
-        proof.check(not gaps, f"{len(gaps)} gaps: {gaps[:3]}")
+        proof.check("no gaps", not gaps, gaps[:3])
     return proof
