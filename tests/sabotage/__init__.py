@@ -1,0 +1,101 @@
+"""Faults that are put into a real server on purpose, so that what should find them can be tested.
+
+`gunicorn -c tests/sabotage/gunicorn_conf.py` is the server as it is, with faults that the
+environment names:
+
+    SABOTAGE_PASS_MS=2          each fan-out pass burns so much CPU time more
+    SABOTAGE_LOCK_MS=20         ten times a second the lock of shard 0 is held for so long
+    SABOTAGE_DROP_EVERY=1000    of so many messages due to connections, one is not sent and nobody is told
+    SABOTAGE_LEAK_BYTES=1024    for each connection so much is kept for ever
+    SABOTAGE_STRATEGY=sync-dict only in workers with this strategy
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from functools import wraps
+from typing import Any
+
+import gevent
+
+_LOCK_EVERY_SECONDS = 0.1
+_leaked: list[bytes] = []
+
+
+def sabotage(services: Any, environ: Mapping[str, str]) -> None:
+    """Put the faults that `environ` names into the parts of a worker that is not running yet."""
+    only = environ.get("SABOTAGE_STRATEGY")
+    if only is not None and services.strategy.name != only:
+        return
+    if "SABOTAGE_PASS_MS" in environ:
+        _slow_passes(services.hub, float(environ["SABOTAGE_PASS_MS"]) / 1000)
+    if "SABOTAGE_LOCK_MS" in environ:
+        gevent.spawn(hold_lock, services.strategy, float(environ["SABOTAGE_LOCK_MS"]) / 1000)
+    if "SABOTAGE_DROP_EVERY" in environ:
+        _drop(services.strategy, int(environ["SABOTAGE_DROP_EVERY"]))
+    if "SABOTAGE_LEAK_BYTES" in environ:
+        _leak(services.clients, int(environ["SABOTAGE_LEAK_BYTES"]))
+
+
+def burn_in_pass(seconds: float) -> None:
+    """Use CPU time and do nothing else: what a profile has to name."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+def hold_lock(strategy: Any, seconds: float) -> None:
+    """Take the lock of shard 0 again and again, and keep it across a switch: what a lock view has to name."""
+    lock = strategy._shards[0].lock
+    while True:
+        with lock:
+            gevent.sleep(seconds)
+        gevent.sleep(_LOCK_EVERY_SECONDS)
+
+
+def leak_in_open(size: int) -> None:
+    """Keep memory for ever: what a heap difference has to name."""
+    _leaked.append(b"\1" * size)
+
+
+def _slow_passes(hub: Any, seconds: float) -> None:
+    wild = hub._wild  # once in each pass, and within what is measured of it
+
+    @wraps(wild)
+    def slow(by_channel: Any) -> Any:
+        burn_in_pass(seconds)
+        return wild(by_channel)
+
+    hub._wild = slow
+
+
+def _drop(strategy: Any, every: int) -> None:
+    walk = strategy.batches
+    due = 0
+
+    @wraps(walk)
+    def lossy(channel: str, turn: int = 0) -> Generator[Sequence[Any], None, None]:
+        nonlocal due
+        with closing(walk(channel, turn)) as batches:
+            for batch in batches:
+                due += len(batch)
+                if due >= every:
+                    due -= every
+                    batch = batch[1:]
+                if batch:
+                    yield batch
+
+    strategy.batches = lossy
+
+
+def _leak(clients: Any, size: int) -> None:
+    opened = clients.open
+
+    @wraps(opened)
+    def leaky(*args: Any) -> Any:
+        leak_in_open(size)
+        return opened(*args)
+
+    clients.open = leaky
