@@ -21,7 +21,7 @@ from odinws import frames, protocol
 from odinws.backlog import Backlog
 from odinws.board import Row
 from odinws.connection import Connection
-from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
+from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch, Past
 from odinws.packet import Bundle, Packer, Packet, Text
 from odinws.protocol import wildcard
 from odinws.ring import Ring
@@ -49,7 +49,8 @@ class Hub:
         ring: keeps the latest messages, for those who were away.
 
     Attributes:
-        epoch: the name of the life of the sequence.
+        epoch: the name of the life of the sequence; "none": not known yet.
+        has_epoch: set when it is known.
         ring: has all of what passes have delivered.
     """
 
@@ -75,6 +76,7 @@ class Hub:
         self._oldest_ms = 0  # of the messages of the pass under way
         self._asked: deque[tuple[Callable[[], object], AsyncResult]] = deque()
         self.epoch = "none"
+        self.has_epoch = Event()
         self.ring = ring
 
     @property
@@ -134,6 +136,9 @@ class Hub:
             if isinstance(event, NewEpoch):
                 self.ring.restart(event.seq)
                 self._announce(event)
+                continue
+            if isinstance(event, Past):
+                self.ring.fill(event.first, event.last, event.messages)
                 continue
             if isinstance(event, Message):
                 self.ring.add(event)
@@ -267,6 +272,7 @@ class Hub:
         """Tell every connection of something that concerns all its channels."""
         if isinstance(event, NewEpoch):
             self.epoch = event.epoch
+            self.has_epoch.set()
         for batch in self._strategy.connections():
             for conn in batch:
                 if isinstance(event, NewEpoch):

@@ -28,6 +28,7 @@ from odinws.connection import Connection, State
 from odinws.errors import FeedError
 from odinws.feed import history
 from odinws.feed.events import Message
+from odinws.feed.status import FeedStatus
 from odinws.hub import Hub
 from odinws.protocol import WILDCARDS
 from odinws.settings import Settings
@@ -38,6 +39,7 @@ _CHUNK_BYTES = 128 << 10
 _NATS_SECONDS = 5.0  # for one answer
 _BEHIND_SECONDS = 5.0  # how long the worker may lag behind what a client has seen elsewhere
 _LOOK_SECONDS = 0.01
+_AWAY_LOOK_SECONDS = 0.5
 _TRIES = 3  # at a NATS that does not answer
 
 T = TypeVar("T")
@@ -45,6 +47,8 @@ T = TypeVar("T")
 
 class Feed(Protocol):
     """What is needed of the feed."""
+
+    status: FeedStatus
 
     def ask(self, question: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
         """See `NatsFeed.ask`."""
@@ -81,8 +85,8 @@ class Recovery:
     def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
         """Subscribe a connection and send it all of the channel behind `since`.
 
-        Waits for NATS and for the client. Whatever happens, the connection is subscribed in the end, and what
-        it does not get is named in a gap.
+        Waits for NATS, as long as that is away, and for the client. Whatever happens, the connection is
+        subscribed in the end, and what it does not get is named in a gap.
 
         Args:
             epoch: in which `since` was heard; None: in this one.
@@ -90,6 +94,10 @@ class Recovery:
         outcome = "ring"
         until = time.monotonic() + _BEHIND_SECONDS
         tries = 0
+        told = since  # the client has heard up to here, or knows what it missed
+        while not self._hub.has_epoch.wait(_AWAY_LOOK_SECONDS):  # a new worker, and NATS is away
+            if conn.state is not State.OPEN:
+                return
         if epoch is not None and epoch != self._hub.epoch:
             self._begin_anew(conn, channel)
             return
@@ -99,10 +107,15 @@ class Recovery:
                 self._row.recovered(outcome)
                 return
             try:
-                page = self._page(channel, since)
+                page = self._page(channel, since, told)
             except FeedError:
+                status = self._feed.status
+                if status.mode == "jetstream" and not status.ready:
+                    gevent.sleep(_AWAY_LOOK_SECONDS)  # nothing new comes meanwhile, so it misses nothing
+                    until = time.monotonic() + _BEHIND_SECONDS
+                    continue
                 tries += 1
-                if tries < _TRIES:
+                if status.mode == "jetstream" and tries < _TRIES:
                     gevent.sleep(_NATS_SECONDS / 10)
                     continue
                 page = history.Page([], missing.horizon + 1, missing.horizon, missing.last)
@@ -116,9 +129,12 @@ class Recovery:
                 outcome = "stream" if outcome == "ring" else outcome
             if page.first_seq > since + 1:
                 outcome = "expired"
-                self._tell_gap(conn, channel, since + 1, page.first_seq - 1, "expired")
+                told = page.first_seq - 1
+                self._tell_gap(conn, channel, since + 1, told, "expired")
             if not self.send(conn, page.messages):
                 return
+            if page.messages:
+                told = page.messages[-1].seq
             since = max(since, page.upto, page.first_seq - 1)
 
     def latest(self, conn: Connection, channel: str) -> None:
@@ -150,12 +166,13 @@ class Recovery:
             FeedError: NATS is away, and the ring does not reach.
         """
         start, count, incomplete = first, 0, ""
+        told = first - 1
         most = self._settings.replay_messages
         while conn.state is State.OPEN:
             end = self._hub.ring.last if last is None else last
             found = self._after(channel, first - 1)
             if found is None:
-                page = self._page(channel, first - 1)
+                page = self._page(channel, first - 1, told)
                 if page.first_seq > first:
                     incomplete = "expired"
                     gone = min(page.first_seq - 1, end)
@@ -171,6 +188,8 @@ class Recovery:
             if not self.send(conn, due):
                 break
             count += len(due)
+            if due:
+                told = due[-1].seq
             first = min(upto, end) + 1
             if first > end:
                 break
@@ -219,8 +238,12 @@ class Recovery:
         kind = channel[:-1]
         return found and [message for message in found if message.channel.startswith(kind)]
 
-    def _page(self, channel: str, since: int) -> history.Page:
-        """The next messages behind `since`: of the ring, if it reaches, else of the stream."""
+    def _page(self, channel: str, since: int, told: int) -> history.Page:
+        """The next messages behind `since`: of the ring, if it reaches, else of the stream.
+
+        Args:
+            told: what the first of them follows.
+        """
         ring, settings = self._hub.ring, self._settings
         found = self._after(channel, since) if since <= ring.last else None
         if found is not None:
@@ -237,6 +260,7 @@ class Recovery:
                     since,
                     _CHUNK_MESSAGES,
                     _CHUNK_BYTES,
+                    told,
                 )
             )
 

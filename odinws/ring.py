@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable
 from itertools import islice
 from operator import attrgetter
 
@@ -57,6 +58,13 @@ class Ring:
         self._newest.clear()
         self._bytes = 0
         self.horizon = self.last = seq
+
+    def fill(self, horizon: int, last: int, messages: Iterable[Message]) -> None:
+        """Hold just these: all there was behind `horizon` and up to `last`."""
+        self.restart(horizon)
+        for message in messages:
+            self.add(message)
+        self.last = last
 
     def after(self, channel: str, seq: int) -> list[Message] | None:
         """All messages of a channel behind `seq`, in order; None: some may be missing here.

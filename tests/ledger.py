@@ -130,7 +130,7 @@ class Publisher:
     to NATS: the stream tells what was taken, not this.
 
     Args:
-        url: of NATS.
+        url: of NATS; several with commas between them.
         channels: published to in turn.
         rate: messages per second over all channels.
 
@@ -169,7 +169,7 @@ class Publisher:
             client = Client()
             try:
                 await client.connect(
-                    self._url, allow_reconnect=False, connect_timeout=1, max_reconnect_attempts=1
+                    self._url.split(","), allow_reconnect=False, connect_timeout=1, max_reconnect_attempts=1
                 )
                 await self._publish(client)
                 await client.flush(2)

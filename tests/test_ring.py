@@ -79,3 +79,22 @@ def test_numbers_that_begin_anew() -> None:
     assert ring.newest("token.A") is None
     assert ring.after("token.A", 6) is None
     assert ring.after("token.A", 7) == []
+
+
+@given(
+    channels=st.lists(st.sampled_from(CHANNELS), max_size=40),
+    horizon=st.integers(0, 45),
+    more=st.integers(0, 5),
+)
+def test_filled(channels: list[str], horizon: int, more: int) -> None:
+    """What was published before is there from the horizon on, and nothing that was there before that."""
+    messages = feed(channels)
+    last = len(messages) + more
+    ring = Ring(100, 1 << 20)
+    ring.restart(0)
+    ring.add(Message("token.A", 1, 0, 0, b"of another life"))
+    ring.fill(horizon, last, [m for m in messages if m.seq > horizon])
+    assert (ring.horizon, ring.last) == (horizon, last)
+    assert ring.all_after(horizon) == [m for m in messages if m.seq > horizon]
+    if horizon:
+        assert ring.all_after(horizon - 1) is None

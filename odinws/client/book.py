@@ -56,6 +56,9 @@ class Rejected:
 Event = Message | Gap | Rejected
 
 
+_NO_EPOCH = "none"  # of a worker that has not heard from NATS yet
+
+
 class Book:
     """Of one client.
 
@@ -108,7 +111,8 @@ class Book:
         if kind == "welcome":
             return self._welcome(message["epoch"])
         if kind == "subscription_ack":
-            self._epoch = self._current  # what is of another one is told by gaps, which follow
+            if self._current != _NO_EPOCH:
+                self._epoch = self._current  # what is of another one is told by gaps, which follow
             return [Rejected(r["channel"], r["code"], r["message"]) for r in message["rejected"]]
         if kind == "authenticated":
             self.expires_at_ms = message["expires_at"]
@@ -118,11 +122,13 @@ class Book:
 
     def _welcome(self, epoch: str) -> list[Event]:
         """The first of a connection names its epoch; a later one says that the numbers have begun anew."""
-        self._current = epoch
+        before, self._current = self._current, epoch
         if not self._is_greeted:
             self._is_greeted = True
             return []
         self._epoch = epoch
+        if before == _NO_EPOCH:
+            return []  # nothing came yet; what is of another one is told by gaps, which follow
         self._seen.clear()
         self._heard.clear()
         return [Gap(channel, 0, 0, "epoch") for channel in self.channels]

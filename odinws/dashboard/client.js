@@ -23,6 +23,7 @@ const CLOCK_SAMPLES = 6;
 const HINT = /; retry_after=([0-9.]+)$/; // in the text of a close frame: seconds
 const RENEW_SHARE = 0.8; // of a token's remaining life after which the next one is fetched
 
+const NO_EPOCH = "none"; // of a worker that has not heard from NATS yet
 const LOST = 1006; // what a browser says of a connection that ended without a close frame
 
 /** Exponential backoff with full jitter: clients that were lost together do not come back together. */
@@ -175,7 +176,8 @@ export class Client {
         break;
       case "subscription_ack":
         this.problem = message.rejected.map((one) => `${one.channel}: ${one.message}`).join("; ");
-        this.#epoch = this.welcome?.epoch ?? ""; // what is of another one is told by gaps, which follow
+        // What is of another one is told by gaps, which follow.
+        if (this.welcome && this.welcome.epoch !== NO_EPOCH) this.#epoch = this.welcome.epoch;
         this.#enter("live");
         break;
       case "gap":
@@ -222,7 +224,7 @@ export class Client {
       this.#opened = performance.now();
       if (this.welcome) this.reconnects += 1;
     } else {
-      this.#chain.clear(); // the numbers begin anew
+      if (this.welcome.epoch !== NO_EPOCH) this.#chain.clear(); // the numbers begin anew
       this.#epoch = message.epoch;
     }
     this.welcome = message;

@@ -48,4 +48,17 @@ class NewEpoch(NamedTuple):
     channel: None = None  # it concerns all of them
 
 
-FeedEvent = Message | Lost | NewEpoch
+class Past(NamedTuple):
+    """What was published before the feed came up: for those who were away, not to be delivered to all.
+
+    Attributes:
+        messages: all behind `first` up to `last`, in order.
+    """
+
+    first: int
+    last: int
+    messages: list[Message]
+    channel: None = None  # it concerns all of them
+
+
+FeedEvent = Message | Lost | NewEpoch | Past

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from odinws.errors import FeedError
 from odinws.feed.events import Message
@@ -26,8 +28,8 @@ class Page(NamedTuple):
 
     Attributes:
         messages: of the channels asked for, in order; `prev` is that of this page. For the first of a channel
-            it is `after`, or the last sequence that is gone: nothing of the channel lies between.
-        first_seq: the oldest sequence that the stream still has, of any channel.
+            it is what was asked for, or the last sequence that is gone: nothing of the channel lies between.
+        first_seq: messages from `after` to the one before this may be gone; `after` + 1: none is.
         upto: everything of the channels up to here is in `messages`, or is gone.
         last_seq: the latest sequence of the stream, of any channel.
     """
@@ -39,41 +41,50 @@ class Page(NamedTuple):
 
 
 async def page(
-    client: Client, stream: str, prefix: str, channel: str, after: int, most: int, max_bytes: int
+    client: Client, stream: str, prefix: str, channel: str, after: int, most: int, max_bytes: int, prev: int
 ) -> Page:
     """Read the messages of a channel behind a sequence.
+
+    A stream forgets while it is read. So its end is asked for before its messages, and its beginning after.
 
     Args:
         channel: a channel, or `token.*`.
         after: sequence.
         most: messages at most; max_bytes: of their payloads, about.
+        prev: of the first message of each channel.
 
     Raises:
         FeedError: the stream allows no direct gets, or is not there.
         nats.errors.Error, TimeoutError: NATS is lost.
     """
-    state = (await client.jetstream().stream_info(stream)).state
-    start = max(after + 1, state.first_seq, 1)
+    js = client.jetstream()
+    last_seq = (await js.stream_info(stream)).state.last_seq
+    first_seq, upto = after + 1, after
     messages: list[Message] = []
-    if start > state.last_seq:
-        return Page(messages, state.first_seq, max(after, state.last_seq), state.last_seq)
     last: dict[str, int] = {}
-    size, upto = 0, start - 1
-    while upto < state.last_seq and len(messages) < most and size < max_bytes:
+    size = 0
+    while upto < last_seq and len(messages) < most and size < max_bytes:
         found = await _batch(
             client, stream, prefix + channel, upto + 1, most - len(messages), max_bytes - size
         )
+        kept = (await js.stream_info(stream)).state.first_seq
+        next_seq = _seq(found[0]) if found else last_seq + 1
+        if kept > upto + 1 and next_seq > upto + 1:
+            if messages:
+                break  # the next page begins with this hole
+            first_seq = min(kept, next_seq)
+            prev = upto = first_seq - 1
         if not found:
-            upto = state.last_seq
-            break
+            upto = max(upto, last_seq)
         for msg in found:
             seq, name = _seq(msg), (msg.headers or {})["Nats-Subject"].removeprefix(prefix)
-            if seq > state.last_seq:
-                return Page(messages, state.first_seq, state.last_seq, state.last_seq)
-            messages.append(Message(name, seq, last.get(name, start - 1), _ts_ms(msg), msg.data))
+            if seq > last_seq:
+                upto = last_seq
+                break
+            messages.append(Message(name, seq, last.get(name, prev), _ts_ms(msg), msg.data))
             last[name] = upto = seq
             size += len(msg.data)
-    return Page(messages, state.first_seq, upto, state.last_seq)
+    return Page(messages, first_seq, upto, last_seq)
 
 
 async def latest(client: Client, stream: str, prefix: str, channel: str) -> Message | None:
@@ -84,6 +95,41 @@ async def latest(client: Client, stream: str, prefix: str, channel: str) -> Mess
         return None
     _check(msg)
     return Message(channel, _seq(msg), 0, _ts_ms(msg), msg.data)
+
+
+async def latest_of_all(client: Client, js: JetStreamContext, stream: str, subjects: str) -> dict[str, int]:
+    """The sequence of the newest message of each subject.
+
+    Raises:
+        nats.errors.Error, TimeoutError: NATS is lost.
+    """
+    inbox = client.new_inbox()
+    answers = await client.subscribe(inbox, pending_msgs_limit=-1, pending_bytes_limit=-1)
+    found: dict[str, int] = {}
+    try:
+        consumer = await js.add_consumer(
+            stream,
+            ConsumerConfig(
+                deliver_subject=inbox,
+                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+                filter_subject=subjects,
+                ack_policy=AckPolicy.NONE,
+                max_deliver=1,
+                headers_only=True,
+                inactive_threshold=5.0,
+                mem_storage=True,
+                num_replicas=1,
+            ),
+        )
+        pending = consumer.num_pending or 0
+        while pending:
+            msg = await answers.next_msg(_MESSAGE_SECONDS)
+            found[msg.subject] = msg.metadata.sequence.stream
+            pending = msg.metadata.num_pending
+        await js.delete_consumer(stream, consumer.name)
+    finally:
+        await answers.unsubscribe()
+    return found
 
 
 async def _batch(

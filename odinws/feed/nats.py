@@ -75,6 +75,7 @@ class NatsFeed:
         self._prefix_length = len(settings.subject_prefix)
         self.subjects = stream.subjects(settings)
         self.last: dict[str, int] = {}  # channel -> seq of its latest message
+        self.floor = 0  # up to here all has been told as gone: what comes next follows that
         self.core_seq = 0
         self._session: Session | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -145,7 +146,7 @@ class NatsFeed:
         """Name the life of the sequence, which is at `seq`. `anew`: nothing known of it holds."""
         self.status.epoch = epoch
         if anew:
-            self.status.last_seq = 0
+            self.status.last_seq = self.floor = 0
             self.last.clear()
         self.sink(NewEpoch(epoch, seq))
 
@@ -158,7 +159,7 @@ class NatsFeed:
 
     def take(self, channel: str, seq: int, ts_ms: int, payload: bytes) -> None:
         self.row.totals.feed_messages += 1
-        self.sink(Message(channel, seq, self.last.get(channel, 0), ts_ms, payload))
+        self.sink(Message(channel, seq, max(self.floor, self.last.get(channel, 0)), ts_ms, payload))
         self.last[channel] = seq
 
 

@@ -18,8 +18,9 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from odinws.errors import FeedError
-from odinws.feed import identification, stream
-from odinws.feed.events import Lost
+from odinws.feed import history, identification, stream
+from odinws.feed.events import Lost, Message, Past
+from odinws.protocol import CHANNEL
 from odinws.settings import without_credentials
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _SILENCE_SECONDS = 3.0  # this long without a heartbeat the consumer counts as l
 _PING_SECONDS = 2
 _BACKPRESSURE_SECONDS = 0.002
 _MESSAGES_PER_TURN = 32  # about a millisecond of work
+_PAST_MESSAGES = 2000  # that a new worker reads before it accepts: a third of a second
 _PENDING_MESSAGES = 1_000_000
 _PENDING_BYTES = 256 << 20
 
@@ -50,7 +52,6 @@ class Session:
         self._heard = time.monotonic()
         self._consumer_seq = 0
         self._taken = 0
-        self._seeds_to = 0  # messages up to here only tell the latest seq of their channel
         self._whole_stream = False  # every message of the stream comes to us
 
     async def run(self) -> None:
@@ -102,9 +103,17 @@ class Session:
         epoch = stream.epoch(info)
         # A stream with less in it than we saw was restored from an older copy: its numbers come again.
         if epoch != status.epoch or status.last_seq > state.last_seq:
+            latest = await history.latest_of_all(self._client, js, self._settings.stream_name, feed.subjects)
+            past = await self._past(state.last_seq)
             feed.enter_epoch(epoch, state.last_seq, anew=True)
             # Clients are promised all that comes behind it, even if this session ends before it is ready.
-            status.last_seq = self._seeds_to = state.last_seq
+            status.last_seq = state.last_seq
+            for subject, seq in latest.items():
+                if seq <= state.last_seq and (channel := feed.channel(subject)) is not None:
+                    feed.last[channel] = seq
+            if past is not None:
+                feed.last.update((message.channel, message.seq) for message in past.messages)
+                feed.sink(past)
         elif state.first_seq > status.last_seq + 1:
             self._expired(status.last_seq + 1, state.first_seq - 1)
             status.last_seq = state.first_seq - 1  # told once is enough
@@ -127,13 +136,12 @@ class Session:
         status.stream_differs = differences
 
     async def _consume(self, js: JetStreamContext, inbox: str) -> None:
-        seeds = self._seeds_to > 0
-        info = await js.add_consumer(
+        await js.add_consumer(
             self._settings.stream_name,
             ConsumerConfig(
                 deliver_subject=inbox,
-                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT if seeds else DeliverPolicy.BY_START_SEQUENCE,
-                opt_start_seq=None if seeds else self._feed.status.last_seq + 1,
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=self._feed.status.last_seq + 1,
                 filter_subject=self._feed.subjects,
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
@@ -144,8 +152,39 @@ class Session:
                 num_replicas=1,
             ),
         )
-        if not seeds or info.num_pending == 0:  # a stream may have forgotten all it ever had
-            self._ready("jetstream")
+        self._ready("jetstream")
+
+    async def _past(self, last_seq: int) -> Past | None:
+        """The latest messages up to `last_seq`, so that clients of a worker that is gone find them here."""
+        settings = self._settings
+        most = min(_PAST_MESSAGES, settings.ring_messages)
+        first = upto = max(0, last_seq - most)
+        messages: list[Message] = []
+        latest: dict[str, int] = {}
+        while upto < last_seq:
+            try:
+                page = await history.page(
+                    self._client,
+                    settings.stream_name,
+                    settings.subject_prefix,
+                    ">",
+                    upto,
+                    most,
+                    1 << 20,
+                    upto,
+                )
+            except FeedError:
+                return None  # a stream without direct gets; who resumes is told
+            if page.first_seq > upto + 1:
+                first = page.first_seq - 1
+                messages.clear()
+                latest.clear()
+            for message in page.messages:
+                if message.seq <= last_seq and CHANNEL.fullmatch(message.channel):
+                    messages.append(message._replace(prev=latest.get(message.channel, first)))
+                    latest[message.channel] = message.seq
+            upto = page.upto
+        return Past(first, last_seq, messages)
 
     async def _let_others_run(self) -> None:
         """nats-py calls for all that it has read without a pause of its own."""
@@ -172,17 +211,14 @@ class Session:
         # stream, consumer, delivered, seq, consumer seq, ns, pending.
         tokens = msg.reply.split(".")
         fields = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
-        seq, consumer_seq, ts_ns, pending = int(fields[1]), int(fields[2]), int(fields[3]), int(fields[4])
+        seq, consumer_seq, ts_ns = int(fields[1]), int(fields[2]), int(fields[3])
         if consumer_seq != self._consumer_seq + 1:
             self._end(FeedError(f"consumer skipped from {self._consumer_seq} to {consumer_seq}"))
             return
         self._consumer_seq = consumer_seq
         feed = self._feed
         channel = feed.channel(msg.subject)
-        if seq <= self._seeds_to:
-            if channel is not None:
-                feed.last[channel] = seq
-        elif seq <= feed.status.last_seq:
+        if seq <= feed.status.last_seq:
             feed.row.totals.feed_duplicates += 1
         else:
             gone = seq - feed.status.last_seq - 1 if self._whole_stream else 0
@@ -192,8 +228,6 @@ class Session:
             if channel is not None:
                 feed.take(channel, seq, ts_ns // 1_000_000, msg.data)
         feed.status.last_seq = max(feed.status.last_seq, seq)
-        if not feed.status.ready and (pending == 0 or seq >= self._seeds_to):
-            self._ready("jetstream")
 
     async def _on_control(self, msg: Msg) -> None:
         """Answer flow control."""
@@ -215,9 +249,11 @@ class Session:
 
     def _expired(self, first: int, last: int) -> None:
         """The stream has no longer what we had not taken; it may have been of any channel."""
-        self._feed.row.totals.feed_gaps += 1
+        feed = self._feed
+        feed.row.totals.feed_gaps += 1
+        feed.floor = last
         log.warning("stream no longer has messages", first=first, last=last)
-        self._feed.sink(Lost(None, first, last, "expired"))
+        feed.sink(Lost(None, first, last, "expired"))
 
     # -- core NATS ---------------------------------------------------------------------------------
 

@@ -90,6 +90,20 @@ def test_another_epoch_on_another_connection() -> None:
     assert asked(book) == {"channels": ["token.A"], "since": {"token.A": 7}, "epoch": "two"}
 
 
+def test_an_epoch_that_is_not_known_yet() -> None:
+    """A worker that has not heard from NATS: what the client has stays good until a gap says otherwise."""
+    book = greeted(Book(["token.A"], last=False))
+    book.read(data("token.A", 500, 490))
+    book.connected()
+    book.read(json.dumps({"type": "welcome", "epoch": "none"}))
+    book.read(json.dumps({"type": "subscription_ack", "subscribed": ["token.A"], "count": 1, "rejected": []}))
+    resumed = {"channels": ["token.A"], "since": {"token.A": 500}, "epoch": "one"}
+    assert asked(book) == resumed
+    assert book.read(json.dumps({"type": "welcome", "epoch": "one"})) == []
+    assert asked(book) == resumed
+    assert len(book.read(data("token.A", 510, 500))) == 1
+
+
 def test_another_epoch_amid_a_connection() -> None:
     """All channels begin anew, and each says so."""
     book = greeted(Book(["token.A", "global"], last=False))

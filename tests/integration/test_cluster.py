@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 from odinws.client import Client, Gap, Message
 from odinws.lab.cluster import Cluster, ClusterError, find_haproxy
 from tests.ledger import Ledger, read
+from tests.resuming.sites import leader
 from tests.server import wait_for
 
 CHANNELS = [f"token.T{n}" for n in range(10)]
@@ -45,19 +46,6 @@ def stats(port: int) -> Any:
     """`/stats` of one host."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=10) as answer:
         return json.load(answer)
-
-
-def leader(cluster: Cluster) -> int:
-    """The node that leads the stream."""
-
-    async def ask() -> int:
-        client = await nats.connect(cluster.nats_url.split(","), connect_timeout=5)
-        info = await client.jetstream().stream_info("ODIN_TOKENS")
-        await client.close()
-        assert info.cluster is not None
-        return int(str(info.cluster.leader).removeprefix("n"))
-
-    return asyncio.run(ask())
 
 
 class Source:
@@ -146,7 +134,7 @@ def test_whatever_dies_nobody_misses_anything(cluster: Cluster) -> None:
         assert cluster.wait("host-0") == 0
         cluster.start_host(0)
 
-        lead = leader(cluster)
+        lead = leader(cluster.nats_url)
         cluster.signal(f"nats-{lead}", signal.SIGKILL)
         cluster.wait(f"nats-{lead}")
         before = source.acknowledged
@@ -157,7 +145,7 @@ def test_whatever_dies_nobody_misses_anything(cluster: Cluster) -> None:
         time.sleep(3)
         before = source.acknowledged
         wait_for(lambda: source.acknowledged > before + 50, 20, "more messages")
-    truth = read(f"nats://127.0.0.1:{cluster.node_ports[(leader(cluster))]}")
+    truth = read(f"nats://127.0.0.1:{cluster.node_ports[(leader(cluster.nats_url))]}")
     assert len(truth) == source.acknowledged
     try:
         wait_for(lambda: not any(w.wrong(truth) for w in watchers), 20, "all messages")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -59,11 +61,63 @@ def nkey(directory: Path) -> tuple[Path, str]:
     return path, nkeys.from_seed(bytearray(seed)).public_key.decode()
 
 
-@pytest.mark.parametrize("kind", ["token", "nkey", "certificate"])
+def credentials(directory: Path) -> tuple[Path, str]:
+    """A credentials file, and the configuration of a nats-server that believes it (NATS ADR-14)."""
+
+    def pair(prefix: int) -> tuple[bytes, Any, str]:
+        seed = bytes(nkeys.encode_seed(bytes(SigningKey.generate()), prefix))
+        keys = nkeys.from_seed(bytearray(seed))
+        return seed, keys, keys.public_key.decode()
+
+    def signed(keys: Any, issuer: str, subject: str, claims: dict[str, Any]) -> str:
+        body = {
+            "jti": subject,
+            "iat": 1_700_000_000,
+            "iss": issuer,
+            "sub": subject,
+            "name": "t",
+            "nats": claims,
+        }
+        parts = [{"typ": "JWT", "alg": "ed25519-nkey"}, body]
+        text = ".".join(_base64(json.dumps(part).encode()) for part in parts)
+        return f"{text}.{_base64(keys.sign(text.encode()))}"
+
+    _, operator, operator_name = pair(nkeys.PREFIX_BYTE_OPERATOR)
+    _, account, account_name = pair(nkeys.PREFIX_BYTE_ACCOUNT)
+    _, _, system_name = pair(nkeys.PREFIX_BYTE_ACCOUNT)
+    seed, _, user_name = pair(nkeys.PREFIX_BYTE_USER)
+    most = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
+    limits = {**most, "wildcards": True, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
+    trusted = signed(operator, operator_name, operator_name, {"type": "operator", "version": 2})
+    claims = {"type": "account", "version": 2}
+    owned = signed(operator, operator_name, account_name, {**claims, "limits": limits})
+    system = signed(operator, operator_name, system_name, {**claims, "limits": most})
+    user = signed(
+        account,
+        account_name,
+        user_name,
+        {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1},
+    )
+    path = directory / "user.creds"
+    path.write_text(
+        f"-----BEGIN NATS USER JWT-----\n{user}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed.decode()}\n------END USER NKEY SEED------\n"
+    )
+    accounts = f"{account_name}: {owned}, {system_name}: {system}"
+    config = f"operator: {trusted}\nsystem_account: {system_name}\nresolver: MEMORY\n"
+    return path, f"{config}resolver_preload: {{ {accounts} }}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("kind", ["token", "nkey", "credentials", "certificate"])
 def test_it_is_believed(serve: Serve, tmp_path: Path, kind: str) -> None:
     """Messages flow; no secret stands in the log."""
     certificate, key = self_signed(tmp_path)
     seed, public = nkey(tmp_path)
+    path, resolver = credentials(tmp_path)
     secret = "a token for these tests"  # noqa: S105 - that is what it is
     config, scheme, settings, options = {
         "token": (
@@ -78,6 +132,7 @@ def test_it_is_believed(serve: Serve, tmp_path: Path, kind: str) -> None:
             {"NATS_NKEY_FILE": str(seed)},
             {"nkeys_seed": str(seed)},
         ),
+        "credentials": (resolver, "nats", {"NATS_CREDS_FILE": str(path)}, {"user_credentials": str(path)}),
         "certificate": (
             f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}',
             "tls",

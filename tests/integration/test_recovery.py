@@ -188,6 +188,31 @@ def test_over_a_restart_of_nats(serve: Serve, nats: NatsServer) -> None:
     assert reader.gaps == []
 
 
+def test_a_new_worker_while_nats_is_away(serve: Serve, nats: NatsServer) -> None:
+    """Who resumes there waits for NATS, and then misses nothing: neither is it told that all began anew."""
+    server = serve(NATS_URL=nats.url, WS_WORKERS="1")
+    reader = Reader(CHANNELS)
+    with Publisher(nats.url, CHANNELS, 200):
+        reader.visit(server.port, lambda: all(len(reader.got[c]) > 3 for c in CHANNELS))
+    epoch = reader.epoch
+    nats.kill()
+    [pid] = server.workers()
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: server.workers() not in ([pid], []), 15, "another worker")
+    with Peer(server.port) as peer:
+        assert peer.upgrade()["epoch"] == "none"
+        peer.send(command("subscribe", channels=CHANNELS, since=reader._last, epoch=epoch))
+        assert peer.next().json["type"] == "subscription_ack"
+        nats.start()
+        publish(nats.url, [(channel, b"{}") for channel in CHANNELS])
+        assert (welcome := peer.next().json)["type"] == "welcome"
+        assert welcome["epoch"] == epoch
+        while any(reader.got[c][-1] < read(nats.url).seqs[c][-1] for c in CHANNELS):
+            reader._take(peer.next().json)
+    assert settled(reader, server, nats) == []
+    assert reader.gaps == []
+
+
 def test_what_the_stream_has_forgotten_is_named(serve: Serve, nats: NatsServer) -> None:
     """A stream too small to bridge: gap and messages together are all that was published."""
 

@@ -19,6 +19,10 @@ def main() -> int:
     parser.add_argument("--clients", type=int)
     parser.add_argument("--seconds", type=float, default=180.0, help="of chaos, %(default)g")
     parser.add_argument("--strategy", choices=("all", *strategies.NAMES), default="sync-dict")
+    parser.add_argument(
+        "--hosts", type=int, choices=(1, 2), default=1, help="2: on a cluster, behind haproxy"
+    )
+    parser.add_argument("--stream", type=int, default=0, help="messages the stream keeps; 0: all")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -35,7 +39,12 @@ def main() -> int:
         proofs = [
             chaos.run(
                 chaos.Plan(
-                    clients=options.clients or 1000, seconds=options.seconds, strategy=arm, seed=options.seed
+                    clients=options.clients or 1000,
+                    seconds=options.seconds,
+                    strategy=arm,
+                    seed=options.seed,
+                    hosts=options.hosts,
+                    stream_messages=options.stream,
                 ),
                 tell,
             )

@@ -1,24 +1,31 @@
-"""Clients resume while workers are killed, NATS is killed and restarted, and the server is reloaded."""
+"""Clients resume while workers, nats-servers and hosts die, drain and reload."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.ledger import Publisher, read
-from tests.nats import NatsServer
+import nats
+from nats.js.api import StreamConfig, StreamSource
+
+from odinws.board import RECOVERIES
+from tests.ledger import STREAM, Ledger, Publisher, read
 from tests.protection.proof import Proof
-from tests.resuming.crowd import Crowd
-from tests.server import Server, wait_for
+from tests.resuming.crowd import Client, Crowd
+from tests.resuming.sites import OneHost, Site, TwoHosts
+from tests.server import wait_for
 
 CHANNELS = [f"token.T{n}" for n in range(10)]
+_MIRROR = "MIRROR"
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class Plan:
     Attributes:
         kill_seconds: between two kills of a worker.
         stay_seconds: mean time of a connection.
+        hosts: 1, or 2 on a cluster of three nats-servers, behind haproxy.
+        stream_messages: what the stream keeps; 0: all. A small one can't bridge every absence.
     """
 
     clients: int = 1000
@@ -37,77 +46,122 @@ class Plan:
     stay_seconds: float = 20.0
     strategy: str = "sync-dict"
     seed: int = 1
+    hosts: int = 1
+    stream_messages: int = 0
 
 
 def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
     """Do all of it, and compare."""
-    proof = Proof(f"{plan.clients:,} resuming clients, {plan.seconds:g} s, {plan.strategy}, seed {plan.seed}")
+    title = f"{plan.clients:,} resuming clients, {plan.seconds:g} s, {plan.strategy}, seed {plan.seed}"
+    title += ", two hosts" if plan.hosts == 2 else ""
+    title += f", a stream of {plan.stream_messages:,} messages" if plan.stream_messages else ""
+    proof = Proof(title)
     settings = {
         "WS_SHARD_STRATEGY": plan.strategy,
         "WS_DRAIN_SECONDS": "3",
         "WS_MAX_CONNECTIONS": str(2 * plan.clients),
     }
+    if plan.stream_messages:
+        settings |= {"JS_STREAM_MAX_MSGS": str(plan.stream_messages), "WS_RING_MESSAGES": "50"}
     with (
         tempfile.TemporaryDirectory() as directory,
-        NatsServer(Path(directory)) as nats,
-        Server({"NATS_URL": nats.url, **settings}) as server,
-        Publisher(nats.url, CHANNELS, plan.rate) as publisher,
-        Crowd(server.port, plan.clients, CHANNELS, plan.seed, stay_seconds=plan.stay_seconds) as crowd,
+        (TwoHosts if plan.hosts == 2 else OneHost)(Path(directory), settings) as site,
+        _mirrored(site.nats_url, plan) as truth_of,
+        Publisher(site.nats_url, CHANNELS, plan.rate) as publisher,
+        Crowd(site.port, plan.clients, CHANNELS, plan.seed, stay_seconds=plan.stay_seconds) as crowd,
     ):
         wait_for(lambda: crowd.live > 0.9 * plan.clients, 60, "the crowd")
-        kills = _harm(plan, server, nats, crowd, tell)
+        kills = _harm(plan, site, crowd, tell)
         crowd.stay()
         publisher.stop()
-        truth = read(nats.url)
-
-        def behind() -> int:
-            return sum(client.last < truth.seqs[client.channel][-1] for client in crowd.clients)
-
+        truth = truth_of()
         began = time.monotonic()
         with contextlib.suppress(AssertionError):
-            wait_for(lambda: not behind(), 60, "all messages")
+            wait_for(lambda: not _behind(crowd, truth), 60, "all messages")
         proof.fact("caught up in", f"{time.monotonic() - began:.1f} s")
-        stats = server.json("/stats")
-        wrong = [
-            f"client {c.number}: {c.count} of {due}"
-            for c in crowd.clients
-            for due in [sum(c.first <= seq <= c.last for seq in truth.seqs[c.channel])]
-            if c.count != due
-        ]
-        feed = stats["feed"]
+        _judge(plan, proof, site, crowd, truth)
         proof.fact("workers killed", str(kills))
-        proof.fact("connections", f"{crowd.connects:,}, refused {crowd.refused:,}")
-        proof.fact("messages heard", f"{crowd.messages:,} of {len(truth):,} published")
-        proof.fact("resumed", str(stats["recovery"]["resumed"]))
-        proof.fact("received per published", f"{feed['received'] / max(1, feed['published']):.6f}")
-        proof.check("the crowd lives", crowd.failure is None, repr(crowd.failure))
-        proof.check("all clients have caught up", not behind(), behind())
-        proof.check("no message missing, twice or out of order", not crowd.faults(), crowd.faults()[:3])
-        proof.check("every client heard all", not wrong, wrong[:3])
-        gaps = [gap for client in crowd.clients for gap in client.gaps]
-        proof.check("no gaps", not gaps, gaps[:3])
-        proof.check("received = published", feed["received"] == feed["published"], feed)
     return proof
 
 
-def _harm(plan: Plan, server: Server, nats: NatsServer, crowd: Crowd, tell: Callable[[str], None]) -> int:
+def _harm(plan: Plan, site: Site, crowd: Crowd, tell: Callable[[str], None]) -> int:
+    """Kill a worker every `kill_seconds`, and do the site's deeds at their time."""
     rng = random.Random(plan.seed)
-    began, kills, restarted, reloaded = time.monotonic(), 0, False, False
-    while (now := time.monotonic() - began) < plan.seconds:
-        time.sleep(min(plan.kill_seconds, plan.seconds - now))
-        share = (time.monotonic() - began) / plan.seconds
-        if share > 0.4 and not restarted:
-            nats.restart()
-            restarted = True
-            what = "nats-server killed and restarted"
-        elif share > 0.7 and not reloaded:
-            server.signal(signal.SIGHUP)
-            reloaded = True
-            what = "reload"
-        else:
-            with contextlib.suppress(ProcessLookupError, OSError, ValueError):
-                os.kill(rng.choice(server.workers()), signal.SIGKILL)
+    due = list(site.deeds)
+    began, kills = time.monotonic(), 0
+    while (now := time.monotonic() - began) < plan.seconds or due:
+        time.sleep(min(plan.kill_seconds, max(0.5, plan.seconds - now)))
+        workers = [worker["pid"] for stats in site.stats() for worker in stats["workers"]]
+        if workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(workers), signal.SIGKILL)
                 kills += 1
-            what = "a worker killed"
-        tell(f"{now:.0f} s: {crowd.live:,} live, {crowd.messages:,} messages; {what}")
+        tell(f"{now:.0f} s: {crowd.live:,} live, {crowd.messages:,} messages; a worker killed")
+        if due and time.monotonic() - began >= due[0][0] * plan.seconds:
+            _, what, deed = due.pop(0)
+            tell(f"{now:.0f} s: {what}")
+            deed()
     return kills
+
+
+def _behind(crowd: Crowd, truth: Ledger) -> int:
+    return sum(client.last < truth.seqs[client.channel][-1] for client in crowd.clients)
+
+
+def _judge(plan: Plan, proof: Proof, site: Site, crowd: Crowd, truth: Ledger) -> None:
+    stats = site.stats()
+    resumed = {how: sum(s["recovery"]["resumed"][how] for s in stats) for how in RECOVERIES}
+    received, published = (sum(s["feed"][name] for s in stats) for name in ("received", "published"))
+    gaps = [gap for client in crowd.clients for gap in client.gaps]
+    wrong = [text for client in crowd.clients for text in _wrong(client, truth)]
+    proof.fact("connections", f"{crowd.connects:,}, refused {crowd.refused:,}")
+    proof.fact("messages heard", f"{crowd.messages:,}; {len(truth):,} published")
+    proof.fact("resumed from", str(resumed))
+    proof.fact("gaps told", f"{len(gaps):,}")
+    proof.fact("received per published", f"{received / max(1, published):.6f}")
+    proof.check("the crowd lives", crowd.failure is None, repr(crowd.failure))
+    proof.check("all clients have caught up", not _behind(crowd, truth), _behind(crowd, truth))
+    proof.check("no message twice or out of order", not crowd.faults(), crowd.faults()[:3])
+    proof.check("all was heard, or named in a gap", not wrong, wrong[:3])
+    if plan.stream_messages:  # what expired before a worker saw it counts as published
+        proof.check("some gaps", bool(gaps), len(gaps))
+    else:
+        proof.check("received = published", received == published > 0, (received, published))
+        proof.check("no gaps", not gaps, gaps[:3])
+
+
+def _wrong(client: Client, truth: Ledger) -> Iterator[str]:
+    """What a client neither heard nor was told, from its first message on."""
+    due = {seq for seq in truth.seqs[client.channel] if client.heard[0] <= seq <= client.last}
+    told = {seq for seq in due if any(first <= seq <= last for first, last, _ in client.gaps)}
+    wrong = sorted(due ^ told ^ set(client.heard))
+    if wrong:
+        yield f"client {client.number} on {client.channel}: {wrong[:5]}, gaps {client.gaps[-3:]}"
+
+
+@contextmanager
+def _mirrored(nats_url: str, plan: Plan) -> Iterator[Callable[[], Ledger]]:
+    """Keep the whole truth also where the stream forgets: a mirror has the same sequences."""
+    servers = nats_url.split(",")
+
+    async def begin() -> None:
+        client = await nats.connect(servers, connect_timeout=5)
+        await client.jetstream().add_stream(StreamConfig(name=_MIRROR, mirror=StreamSource(name=STREAM)))
+        await client.close()
+
+    async def caught_up() -> bool:
+        client = await nats.connect(servers, connect_timeout=5)
+        js = client.jetstream()
+        last = [(await js.stream_info(name)).state.last_seq for name in (STREAM, _MIRROR)]
+        await client.close()
+        return last[0] == last[1]
+
+    def truth() -> Ledger:
+        if not plan.stream_messages:
+            return read(servers[0])
+        wait_for(lambda: asyncio.run(caught_up()), 20, "the mirror")
+        return read(servers[0], _MIRROR)
+
+    if plan.stream_messages:
+        asyncio.run(begin())
+    yield truth

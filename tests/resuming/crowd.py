@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 import time
+from array import array
 from collections.abc import Sequence
 from typing import Self
 
@@ -28,8 +29,8 @@ class Client:
     """One client over all its connections.
 
     Attributes:
-        first, last: sequences of its first and latest message on its channel; 0: none yet.
-        count: messages it got.
+        last: up to here it has heard all of its channel, or was told what it will not hear; 0: nothing yet.
+        heard: the sequences of all its messages.
         gaps: what it was told that will not come.
         faults: what can't be right.
     """
@@ -38,7 +39,8 @@ class Client:
         self.number = number
         self.channel = channel
         self.epoch = ""
-        self.first = self.last = self.count = self.connects = 0
+        self.last = self.connects = 0
+        self.heard: array[int] = array("Q")
         self.gaps: list[tuple[int, int, str]] = []
         self.faults: list[str] = []
         self.sock: socket.socket | None = None
@@ -49,13 +51,11 @@ class Client:
 
     def take(self, seq: int, prev: int) -> None:
         """One message: the next of its channel, or something is wrong."""
-        if self.last and prev != self.last:
+        before = self.heard[-1] if self.heard else prev
+        if not before <= prev <= max(self.last, before) < seq:
             self.faults.append(f"{seq} behind {prev} came after {self.last}")
-        if seq <= self.last:
-            self.faults.append(f"{seq} came after {self.last}")
-        self.first = self.first or seq
+        self.heard.append(seq)
         self.last = seq
-        self.count += 1
 
 
 class Crowd:
@@ -229,7 +229,8 @@ class Crowd:
     def _other(self, client: Client, message: dict[str, object]) -> None:
         kind = message["type"]
         if kind == "welcome":
-            client.epoch = str(message["epoch"])
+            if message["epoch"] != "none":  # not known yet: it keeps what it has
+                client.epoch = str(message["epoch"])
         elif kind == "subscription_ack":
             client.greeted = True
             if self._stay_seconds:
@@ -238,6 +239,8 @@ class Crowd:
         elif kind == "gap":
             first, last = int(str(message["from"])), int(str(message["to"]))
             client.gaps.append((first, last, str(message["reason"])))
+            if first <= client.last:
+                client.faults.append(f"{message} came after {client.last}")
             client.last = max(client.last, last)
         else:
             client.faults.append(f"unexpected {message}")

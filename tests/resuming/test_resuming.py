@@ -16,6 +16,16 @@ def test_chaos() -> None:
 
 
 @pytest.mark.timeout(120)
+def test_small_stream() -> None:
+    """The stream keeps half a second: what nobody has any more is named, exactly."""
+    plan = chaos.Plan(
+        clients=60, seconds=9.0, kill_seconds=3.0, stay_seconds=1.5, seed=4, stream_messages=100
+    )
+    proof = chaos.run(plan)
+    assert proof.broken == []
+
+
+@pytest.mark.timeout(120)
 def test_storm() -> None:
     """Half of six hundred come back at once."""
     proof = storm.run(storm.Plan(clients=600, calm_seconds=2.0))
