@@ -59,6 +59,8 @@ _PLACES = {
     "fnv-sharded": "strategies.fnv_sharded:FnvSharded",
     "consistent-hash": "strategies.consistent_hash:ConsistentHash",
     "sync-dict": "strategies.sync_dict:SyncDict",
+    "hybrid": "strategies.hybrid:Hybrid",
+    "actor": "strategies.actor:Actor",
 }
 
 NAMES = tuple(_PLACES)

@@ -1,6 +1,6 @@
 """What a partition stores, and how it is read. Nothing here takes a lock or switches greenlets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic
 
 from strategies.base import C, ShardStats, Strategy
@@ -98,6 +98,11 @@ class Shard(Generic[C]):
         """Remove all subscriptions of a connection, which are all in this shard."""
         for channel in tuple(conn.channels):
             self.unsubscribe(conn, channel)
+
+    def walk(self, channel: str, size: int, turn: int) -> Iterable[Sequence[C]]:
+        """The batches of a channel's subscribers: those of this moment, without those who leave meanwhile."""
+        entry = self.channels.get(channel)
+        return () if entry is None else entry.walk(entry.snapshot(), size, turn)
 
     def lock_stats(self) -> LockStats | None:
         """The figures of the shard's lock; None if it has none."""

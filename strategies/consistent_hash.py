@@ -1,8 +1,7 @@
 """`consistent-hash`: one lock per shard, the shard found on a ring with virtual nodes."""
 
-from collections.abc import Callable
-
 from strategies._locked import LockedStrategy
+from strategies._sharded import Locator
 from strategies.base import C
 from strategies.hashing import Ring
 
@@ -16,5 +15,5 @@ class ConsistentHash(LockedStrategy[C]):
 
     name = "consistent-hash"
 
-    def _locator(self) -> Callable[[str], int]:
-        return Ring.of(self._shard_count).locate
+    def _locator(self, shards: int) -> Locator:
+        return Ring.of(shards).locate

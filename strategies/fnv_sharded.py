@@ -1,10 +1,8 @@
 """`fnv-sharded`: one lock per shard, the shard found by FNV-1a."""
 
-from collections.abc import Callable
-
 from strategies._locked import LockedStrategy
+from strategies._sharded import Locator, by_fnv
 from strategies.base import C
-from strategies.hashing import fnv1a_64, octets
 
 
 class FnvSharded(LockedStrategy[C]):
@@ -17,6 +15,5 @@ class FnvSharded(LockedStrategy[C]):
 
     name = "fnv-sharded"
 
-    def _locator(self) -> Callable[[str], int]:
-        shards = self._shard_count
-        return lambda key: fnv1a_64(octets(key)) % shards
+    def _locator(self, shards: int) -> Locator:
+        return by_fnv(shards)

@@ -1,9 +1,9 @@
 """`single-lock`, the control arm: one partition, its lock held for the whole of a walk, switches included."""
 
-from collections.abc import Callable
 from typing import Unpack
 
 from strategies._locked import LockedStrategy
+from strategies._sharded import Locator
 from strategies.base import C, Options
 
 
@@ -22,5 +22,5 @@ class SingleLock(LockedStrategy[C]):
         # All that a connection has is in the one shard, so a discard takes the lock once.
         self._by_connection = True
 
-    def _locator(self) -> Callable[[str], int]:
+    def _locator(self, shards: int) -> Locator:
         return lambda _key: 0

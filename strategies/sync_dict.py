@@ -35,6 +35,4 @@ class SyncDict(ShardStrategy[C]):
         return self._shard.unsubscribe(conn, channel)
 
     def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[C], None, None]:
-        entry = self._shard.channels.get(channel)
-        if entry is not None:
-            yield from entry.walk(entry.snapshot(), self._batch_size, turn)
+        yield from self._shard.walk(channel, self._batch_size, turn)

@@ -2,8 +2,8 @@
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -30,9 +30,27 @@ class Conn:
         return f"<{self.id}>"
 
 
-def cooperative_locks() -> Any:
-    """Give `threading.Lock()` gevent's locks, as in a patched worker, without patching the test process."""
-    return mock.patch.object(threading, "Lock", gevent.thread.LockType)
+class GreenletThread:
+    """The part of `threading.Thread` that strategies use, as a greenlet."""
+
+    def __init__(self, target: Callable[[], None], name: str, *, daemon: bool) -> None:
+        assert daemon, "a thread that is no daemon would keep the process"
+        self._target = target
+        self._name = name
+
+    def start(self) -> None:
+        """Run the target from the next switch on."""
+        gevent.spawn(self._target)
+
+
+@contextmanager
+def cooperative_locks() -> Iterator[None]:
+    """Give `threading` gevent's locks (and threads), as in a patched worker, without patching the process."""
+    with (
+        mock.patch.object(threading, "Lock", gevent.thread.LockType),
+        mock.patch.object(threading, "Thread", GreenletThread),
+    ):
+        yield
 
 
 @dataclass(frozen=True)
@@ -75,8 +93,11 @@ def walked(strategy: Strategy[Conn], channel: str) -> list[Conn]:
 
 
 def settle(waiting: int = 10) -> None:
-    """Let every greenlet run that can, when up to `waiting` of them hand a lock on to each other."""
-    for _ in range(3 * waiting + 3):
+    """Let every greenlet run that can, when up to `waiting` of them hand a lock on to each other.
+
+    And each of them may ask the owners of 16 shards one after another, two switches each.
+    """
+    for _ in range(3 * waiting + 40):
         gevent.sleep(0)
 
 
@@ -153,7 +174,8 @@ class Walk:
         assert 0 < len(conns) <= self._batch_size
         assert len(set(conns)) == len(conns), "twice in one batch"
         assert not self.seen & set(conns), "twice in one walk"
-        left = set(conns) - self._model.subscribers[self.channel]
+        arriving = {conn for conn, channel in +self._model.subscribing if channel == self.channel}
+        left = set(conns) - self._model.subscribers[self.channel] - arriving
         assert not left, f"{left} had left"
         self.seen.update(conns)
 
@@ -161,9 +183,9 @@ class Walk:
 class Model:
     """The registry as two plain dicts, kept in step with a strategy by the greenlets that call it.
 
-    A call and its entry here are one step for all others, since nothing switches between them. Only a
-    `discard` may take effect bit by bit; while one is under way, the answers to other calls for that
-    connection are not compared.
+    Calls return in the order in which they took effect. So when one returns, the entries here are those of
+    the moment of its effect. Only a `discard` may take effect bit by bit; while one is under way, the answers
+    to other calls for that connection are not compared.
     """
 
     def __init__(self, strategy: Strategy[Conn]) -> None:
@@ -172,6 +194,7 @@ class Model:
         self.subscribers: defaultdict[str, set[Conn]] = defaultdict(set)
         self.walks: list[Walk] = []
         self.leaving: Counter[Conn] = Counter()
+        self.subscribing: Counter[tuple[Conn, str]] = Counter()
         self._unsubscribing: Counter[tuple[Conn, str]] = Counter()
 
     def staying(self, channel: str) -> set[Conn]:
@@ -188,7 +211,9 @@ class Model:
         self.members.add(conn)
 
     def subscribe(self, conn: Conn, channel: str) -> None:
+        self.subscribing[conn, channel] += 1
         subscribed = self.strategy.subscribe(conn, channel)
+        self.subscribing[conn, channel] -= 1
         if not self.leaving[conn]:
             assert subscribed == (conn in self.members and conn not in self.subscribers[channel])
         if subscribed:

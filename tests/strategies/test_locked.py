@@ -24,7 +24,7 @@ class ByNumber(LockedStrategy[Conn]):
         self.located: Counter[str] = Counter()
         super().__init__(**options)
 
-    def _locator(self) -> Callable[[str], int]:
+    def _locator(self, shards: int) -> Callable[[str], int]:
         def locate(key: str) -> int:
             self.located[key] += 1
             return int(key[-1])

@@ -1,0 +1,103 @@
+"""The arms that spread a registry over shards: what is where, and what each operation does in its shard.
+
+They differ in how a key finds its shard, and in how an operation gets a shard to itself.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Generic, TypeVar, Unpack
+
+from strategies._shard import Shard, ShardStrategy
+from strategies.base import C, Options
+from strategies.hashing import fnv1a_64, octets
+
+# Channels whose shard is remembered. A miss costs one hash (1 to 2 µs).
+_CACHED_CHANNELS = 4096
+
+S = TypeVar("S", bound=Shard)  # type: ignore[type-arg] # its own parameter is C, which no bound can name
+Locator = Callable[[str], int]
+
+
+def by_fnv(shards: int) -> Locator:
+    """A key belongs to shard FNV-1a-64(key) modulo the number of shards."""
+    return lambda key: fnv1a_64(octets(key)) % shards
+
+
+class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
+    """Never two shards at once.
+
+    Membership lives in the shard of the connection's id, its home. With shard key "channel" a subscription
+    lives in the shard of its channel; with "connection" in the home, and a walk visits all shards one after
+    another. There is nothing beside the shards: a map of everything would be one lock again.
+    """
+
+    _shards: Sequence[S]
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__(**options)
+        self._shards = tuple(self._make_shard() for _ in range(self._shard_count))
+        self._use(self._locator(self._shard_count))
+
+    @abstractmethod
+    def _make_shard(self) -> S:
+        """An empty shard."""
+
+    @abstractmethod
+    def _locator(self, shards: int) -> Locator:
+        """A pure function from a key to the index of its shard among so many. Asked for once for a number."""
+
+    @abstractmethod
+    def _exclusively(self, place: Callable[[], S], operation: Callable[[S], bool]) -> bool:
+        """Carry out an operation on the shard that `place` gives while nobody else is at work there."""
+
+    def _use(self, locate: Locator) -> None:
+        self._locate = locate
+        # Channels are few and asked for on each message; ids are many and asked for on joining and leaving.
+        self._locate_channel = lru_cache(maxsize=_CACHED_CHANNELS)(locate)
+
+    def _home(self, conn: C) -> S:
+        return self._shards[self._locate(conn.id)]
+
+    def _shard_of(self, channel: str) -> S:
+        return self._shards[self._locate_channel(channel)]
+
+    def _place(self, conn: C, channel: str) -> S:
+        return self._home(conn) if self._by_connection else self._shard_of(channel)
+
+    def _way(self, channel: str, turn: int) -> Sequence[S]:
+        """The shards that a walk visits, in its order."""
+        if not self._by_connection:
+            return (self._shard_of(channel),)
+        first = turn % len(self._shards)
+        return (*self._shards[first:], *self._shards[:first])
+
+    def add(self, conn: C) -> bool:
+        return self._exclusively(lambda: self._home(conn), lambda home: home.add(conn))
+
+    def discard(self, conn: C) -> bool:
+        def leave(home: S) -> bool:
+            removed = home.remove(conn)
+            if self._by_connection:
+                home.unsubscribe_all(conn)
+            return removed
+
+        removed = self._exclusively(lambda: self._home(conn), leave)
+        # From here on no subscribe can succeed, so the set only shrinks.
+        for channel in tuple(conn.channels):
+            self.unsubscribe(conn, channel)
+        return removed
+
+    def subscribe(self, conn: C, channel: str) -> bool:
+        def join(shard: S) -> bool:
+            # Looked up only now: the connection may have been discarded while this greenlet waited. Another
+            # shard's members are read from outside, which is enough for one lookup among greenlets.
+            home = shard if self._by_connection else self._home(conn)
+            return conn in home.members and shard.subscribe(conn, channel)
+
+        return self._exclusively(lambda: self._place(conn, channel), join)
+
+    def unsubscribe(self, conn: C, channel: str) -> bool:
+        return self._exclusively(
+            lambda: self._place(conn, channel), lambda shard: shard.unsubscribe(conn, channel)
+        )
