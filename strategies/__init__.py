@@ -3,13 +3,15 @@
 from importlib import import_module
 from typing import Any, Unpack, cast
 
-from strategies.base import SHARD_KEYS, Options, ShardStats, Strategy, Subscriber
+from strategies.base import SHARD_KEYS, CannotResize, Moves, Options, ShardStats, Strategy, Subscriber
 from strategies.locks import LockStats
 
 __all__ = [
     "NAMES",
     "SHARD_KEYS",
+    "CannotResize",
     "LockStats",
+    "Moves",
     "Options",
     "ShardStats",
     "Strategy",

@@ -62,6 +62,33 @@ class ShardStats:
     """None where the strategy takes no lock."""
 
 
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What one step of a resize did."""
+
+    channels: int = 0
+    """Channels that have another shard now; with shard key "connection" they have none of their own."""
+    connections: int = 0
+    """Connections whose membership has another shard now."""
+    seen_channels: int = 0
+    """Channels that were looked at, those that moved included."""
+    seen_connections: int = 0
+
+
+class CannotResize(TypeError):  # noqa: N818 -- as UnknownStrategy
+    """This strategy has no live resize.
+
+    Attributes:
+        name: of the strategy.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} can't be resized while it runs; consistent-hash can, others take their shards at start"
+        )
+        self.name = name
+
+
 class Options(TypedDict, total=False):
     """The keyword arguments of every strategy. Those that mean nothing to one are checked and ignored."""
 
@@ -75,6 +102,8 @@ class Strategy(ABC, Generic[C]):
 
     name: ClassVar[str]
     """What it is called in settings, metrics and reports."""
+    can_resize: ClassVar[bool] = False
+    """Whether `resize` is more than a refusal."""
 
     def __init__(self, *, shards: int = 16, shard_key: str = "channel", batch_size: int = 256) -> None:
         """Make an empty registry.
@@ -87,8 +116,7 @@ class Strategy(ABC, Generic[C]):
         Raises:
             ValueError: an argument is out of these bounds.
         """
-        if shards < 1:
-            raise ValueError(f"shards must be at least 1, not {shards}")
+        self._check_shards(shards)
         if shard_key not in SHARD_KEYS:
             raise ValueError(f"shard_key must be one of {', '.join(SHARD_KEYS)}, not {shard_key!r}")
         if batch_size < 1:
@@ -96,6 +124,16 @@ class Strategy(ABC, Generic[C]):
         self._shard_count = shards
         self._by_connection = shard_key == "connection"
         self._batch_size = batch_size
+
+    @staticmethod
+    def _check_shards(shards: int) -> None:
+        if shards < 1:
+            raise ValueError(f"shards must be at least 1, not {shards}")
+
+    @property
+    def shard_count(self) -> int:
+        """The number of shards that was asked for last, by the constructor or by `resize`."""
+        return self._shard_count
 
     @abstractmethod
     def add(self, conn: C) -> bool:
@@ -164,3 +202,22 @@ class Strategy(ABC, Generic[C]):
 
         Takes time proportional to the number of channels.
         """
+
+    def resize(self, shards: int) -> Generator[Moves, None, None]:
+        """Change the number of shards while the registry is in use; all promises hold meanwhile.
+
+        A generator: each `next()` is a step, of about a quarter of a millisecond, that does not switch; its
+        end is the end of the resize. The caller lets others run between the steps. While a walk is open,
+        also one of `connections()`, a step does nothing: so close walks, and take steps between them.
+
+        Given up half-way, the registry works on, and the next resize first finishes what is left. Of two at
+        a time each helps the other; the one that began last has its way.
+
+        Args:
+            shards: how many there are to be, at least 1.
+
+        Raises:
+            CannotResize: at once, if this strategy can't.
+            ValueError: at once, if the number is out of bounds.
+        """
+        raise CannotResize(self.name)

@@ -1,9 +1,23 @@
-"""`consistent-hash`: one lock per shard, the shard found on a ring with virtual nodes."""
+"""`consistent-hash`: one lock per shard, the shard found on a ring with virtual nodes; resized live.
 
-from strategies._locked import LockedStrategy
+How a resize keeps the promises
+    - Keys (channels, or connections) move only while no walk is open, in steps that do not switch. So no walk
+      sees a move.
+    - While a resize is under way a key that its former shard still has is there; every other key, also one
+      that is new, is where the present ring puts it. So a key has one place at any time.
+    - Who has waited for a lock looks again whether the shard is still the place of its key.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Unpack
+
+from strategies._locked import LockedShard, LockedStrategy
 from strategies._sharded import Locator
-from strategies.base import C
+from strategies.base import C, Moves, Options
 from strategies.hashing import Ring
+
+# What a step looks at, in keys and in subscriptions that move along with them: 1 to 2 µs each.
+_STEP = 256
 
 
 class ConsistentHash(LockedStrategy[C]):
@@ -14,6 +28,124 @@ class ConsistentHash(LockedStrategy[C]):
     """
 
     name = "consistent-hash"
+    can_resize = True
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        # During a resize: where keys were before it, ids and channels, and what may still have to move.
+        self._former: tuple[Locator, Locator] | None = None
+        self._left: Iterator[tuple[LockedShard[C], C | str]] = iter(())
+        self._resizes = 0
+        self._open_walks = 0
+        super().__init__(**options)
 
     def _locator(self, shards: int) -> Locator:
         return Ring.of(shards).locate
+
+    def _home(self, conn: C) -> LockedShard[C]:
+        if self._former is not None:
+            former = self._shards[self._former[0](conn.id)]
+            if conn in former.members:
+                return former
+        return super()._home(conn)
+
+    def _shard_of(self, channel: str) -> LockedShard[C]:
+        if self._former is not None:
+            former = self._shards[self._former[1](channel)]
+            if channel in former.channels:
+                return former
+        return super()._shard_of(channel)
+
+    def _exclusively(
+        self, place: Callable[[], LockedShard[C]], operation: Callable[[LockedShard[C]], bool]
+    ) -> bool:
+        while True:
+            resizes = self._resizes
+            shard = place()
+            with shard.lock:
+                if (self._former is None and resizes == self._resizes) or shard is place():
+                    return operation(shard)
+
+    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[C], None, None]:
+        self._open_walks += 1
+        try:
+            yield from super().batches(channel, turn)
+        finally:
+            self._open_walks -= 1
+
+    def connections(self) -> Iterator[Sequence[C]]:
+        self._open_walks += 1
+        try:
+            yield from super().connections()
+        finally:
+            self._open_walks -= 1
+
+    def resize(self, shards: int) -> Generator[Moves, None, None]:
+        self._check_shards(shards)
+        return self._resize(shards)
+
+    def _resize(self, shards: int) -> Generator[Moves, None, None]:
+        yield from self._move()  # what an earlier one, given up half-way, has left
+        if shards != self._shard_count:
+            self._begin(shards)
+            yield from self._move()
+
+    def _begin(self, shards: int) -> None:
+        self._former = (self._locate, self._locate_channel)
+        self._left = self._keys(self._shards)
+        more = [self._make_shard() for _ in range(shards - self._shard_count)]
+        self._shards = (*self._shards, *more)
+        self._shard_count = shards
+        self._resizes += 1
+        self._use(self._locator(shards))
+
+    def _move(self) -> Generator[Moves, None, None]:
+        while self._former is not None:
+            yield Moves() if self._open_walks else self._step()
+
+    def _step(self) -> Moves:
+        """Look at some keys and move those that belong elsewhere now. Does not switch."""
+        channels = connections = seen_channels = seen_connections = weight = 0
+        for shard, key in self._left:
+            weight += 1
+            if isinstance(key, str):
+                seen_channels += 1
+                channels += self._move_channel(shard, key)
+            else:
+                seen_connections += 1
+                if self._move_connection(shard, key):
+                    connections += 1
+                    weight += len(key.channels) if self._by_connection else 0
+            if weight >= _STEP:
+                break
+        else:
+            self._former = None
+            self._shards = self._shards[: self._shard_count]
+        return Moves(channels, connections, seen_channels, seen_connections)
+
+    def _keys(self, shards: Sequence[LockedShard[C]]) -> Iterator[tuple[LockedShard[C], C | str]]:
+        """What is in these shards, each as it is when it is reached. What comes later is in its place."""
+        for shard in shards:
+            if not self._by_connection:
+                for channel in tuple(shard.channels):
+                    yield shard, channel
+            for conn in tuple(shard.members):
+                yield shard, conn
+
+    def _move_channel(self, shard: LockedShard[C], channel: str) -> bool:
+        target = self._shards[self._locate_channel(channel)]
+        if target is shard or channel not in shard.channels:
+            return False
+        target.channels[channel] = shard.channels.pop(channel)
+        return True
+
+    def _move_connection(self, shard: LockedShard[C], conn: C) -> bool:
+        target = self._shards[self._locate(conn.id)]
+        if target is shard or conn not in shard.members:
+            return False
+        del shard.members[conn]
+        target.members[conn] = None
+        if self._by_connection:
+            for channel in tuple(conn.channels):
+                shard.unsubscribe(conn, channel)
+                target.subscribe(conn, channel)
+        return True

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from strategies.locks import LockStats
 
@@ -89,9 +89,7 @@ class Mailbox:
 
     def stats(self) -> LockStats:
         """The figures in the form of a lock's: every command waits, for its owner to run and to answer."""
-        return LockStats(
-            self._done, self._done, self._wait_seconds, self._longest_wait, self._longest_hold
-        )
+        return LockStats(self._done, self._done, self._wait_seconds, self._longest_wait, self._longest_hold)
 
     def _put(self, command: _Command | None) -> None:
         self._commands.append(command)
@@ -121,7 +119,7 @@ class Mailbox:
         began = time.perf_counter()
         try:
             command.value = command.operation()
-        except Exception as error:  # it is the asker's; the owner serves on
+        except Exception as error:  # noqa: BLE001 - it is the asker's; the owner serves on
             command.error = error
         held_seconds = command.held_seconds = time.perf_counter() - began
         self._longest_hold = max(self._longest_hold, held_seconds)

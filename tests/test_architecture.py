@@ -104,7 +104,7 @@ ONLY_IN = {
     "websockets": {"odinws.client.asynchronous", "odinws.client.base", "odinws.client.threaded"},
     "click": {"odinws.cli"},
     "rich": {"odinws.cli"},
-    "threading": {"strategies.locks"},
+    "threading": {"strategies.locks", "strategies.mailbox"},
 }
 # Concrete parts of a worker that only its composition root puts together.
 PARTS = {"odinws.clients", "odinws.commands", "odinws.hub"}
@@ -348,6 +348,7 @@ def test_modules_say_what_they_are(module: str) -> None:
 def test_exceptions_are_caught_narrowly(module: str) -> None:
     """A broad `except Exception` stands only where a defect must cost one client or session, not a worker."""
     wide = {"odinws.clients", "odinws.connection", "odinws.feed.asking", "odinws.feed.nats", "odinws.hub"}
+    wide |= {"strategies.mailbox"}
     for node in ast.walk(ast.parse(SOURCES[module].read_text())):
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else "everything"

@@ -1,0 +1,103 @@
+"""A mailbox and its owner, as greenlets and as real threads."""
+
+import gc
+import threading
+import time
+import weakref
+
+import gevent
+import pytest
+
+from strategies.mailbox import Mailbox
+from tests.strategies.support import cooperative_locks, settle
+
+
+def make() -> Mailbox:
+    with cooperative_locks():
+        return Mailbox()
+
+
+def test_commands_are_carried_out_in_the_order_of_arrival() -> None:
+    """Each sender gets its own answer."""
+    mailbox, done = make(), []
+
+    def command(number: int) -> int:
+        done.append(number)
+        return number * number
+
+    senders = [gevent.spawn(mailbox.ask, lambda n=number: command(n)) for number in range(600)]
+    gevent.joinall(senders, raise_error=True)
+    assert done == list(range(600))
+    assert [sender.value for sender in senders] == [number * number for number in range(600)]
+    mailbox.close()
+
+
+def test_an_error_is_the_askers_and_the_owner_serves_on() -> None:
+    """A defect costs one call."""
+    mailbox = make()
+    with pytest.raises(ZeroDivisionError):
+        mailbox.ask(lambda: 1 / 0)
+    assert mailbox.ask(lambda: 5) == 5
+    mailbox.close()
+
+
+def test_a_killed_sender_takes_back_what_was_not_begun() -> None:
+    """The command is not carried out, and those behind it are."""
+    mailbox, done = make(), []
+    settle()
+    killed = gevent.spawn(mailbox.ask, lambda: done.append("killed"))
+
+    def kill_and_ask() -> None:
+        # Runs behind the sender and ahead of the owner, whom the sender has just called.
+        killed.kill(block=False)
+        mailbox.ask(lambda: done.append("behind"))
+
+    behind = gevent.spawn(kill_and_ask)
+    gevent.joinall([killed, behind])
+    assert done in (["behind"], ["killed", "behind"])
+    mailbox.close()
+
+
+def test_figures_are_those_of_a_lock() -> None:
+    """Every command waits; times fit together."""
+    mailbox = make()
+    for _ in range(3):
+        mailbox.ask(lambda: time.sleep(0.001))
+    stats = mailbox.stats()
+    assert (stats.acquisitions, stats.waits) == (3, 3)
+    assert stats.longest_hold_seconds >= 0.001
+    assert 0 < stats.longest_wait_seconds <= stats.wait_seconds <= 3 * stats.longest_wait_seconds
+    mailbox.close()
+
+
+def test_a_closed_mailbox_leaves_nothing_behind() -> None:
+    """The owner ends, and nothing keeps the mailbox or what was asked."""
+    mailbox = make()
+
+    class Thing:
+        pass
+
+    watch = weakref.ref(mailbox.ask(Thing))
+    gc.collect()
+    assert watch() is None
+    mailbox.close()
+    settle()
+    assert not [
+        item
+        for item in gc.get_objects()
+        if isinstance(item, gevent.Greenlet)
+        and not item.dead
+        and getattr(item, "_run", None) == mailbox._serve
+    ]
+
+
+def test_it_works_without_gevent_with_a_thread_that_ends() -> None:
+    """A process that nobody has patched gets a real thread."""
+    before = set(threading.enumerate())
+    mailbox = Mailbox()
+    (owner,) = set(threading.enumerate()) - before
+    assert owner.daemon
+    assert [mailbox.ask(threading.get_ident) for _ in range(200)] == [owner.ident] * 200
+    mailbox.close()
+    owner.join(10)
+    assert not owner.is_alive()
