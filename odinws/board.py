@@ -25,6 +25,7 @@ import msgspec
 from odinws import guard
 from odinws.access.rates import Limit, step
 from odinws.closing import CloseReason
+from odinws.resizes import Resizes
 
 SLOTS = 256
 REFUSALS = (*guard.REASONS, "draining", "rate", "origin", "unauthorised", "forbidden", "handshake")
@@ -229,6 +230,7 @@ class Board:
         self.rows = [Row.from_buffer(self._map, rows + i * ctypes.sizeof(Row)) for i in range(SLOTS)]
         self.departed = Totals.from_buffer(self._map, departed)
         self._header.started = time.monotonic()
+        self.resizes = Resizes(SLOTS)
 
     @property
     def started(self) -> float:
@@ -283,6 +285,7 @@ class Board:
             add_totals(self.departed, row.totals)
             ctypes.memset(ctypes.addressof(row), 0, ctypes.sizeof(Row))
         self._write_details(index, b"")
+        self.resizes.clear(index)
 
     def living(self) -> list[tuple[int, Row]]:
         """The rows of workers that run, with their slots."""

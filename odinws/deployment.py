@@ -18,10 +18,10 @@ from odinws import logs
 from odinws.board import Board
 from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
-from odinws.settings import Settings, without_credentials
+from odinws.settings import MAX_SHARDS, Settings, without_credentials
 
 _DETAILS_BYTES = 8 << 10
-_DETAILS_BYTES_PER_SHARD = 320
+_DETAILS_BYTES_PER_SHARD = 320  # of all that a resize may ask for: memory that is not used costs nothing
 _DESCRIPTORS_BESIDE_CONNECTIONS = 2000  # of one worker: mostly HTTP requests under way
 
 log = structlog.get_logger("odinws.arbiter")
@@ -34,7 +34,7 @@ class Deployment:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.board = Board(_DETAILS_BYTES + settings.num_shards * _DETAILS_BYTES_PER_SHARD)
+        self.board = Board(_DETAILS_BYTES + MAX_SHARDS * _DETAILS_BYTES_PER_SHARD)
         self.nats_urls = settings.nats_urls
         self._companion: Companion | None = None
 

@@ -73,7 +73,7 @@ class BoardCollector(Collector):
                 "version": odinws.__version__,
                 "environment": settings.environment,
                 "strategy": settings.strategy,
-                "shards": str(settings.num_shards),
+                "shards": str(self._board.resizes.asked or settings.num_shards),
                 "shard_key": settings.shard_key,
             },
         )
@@ -104,8 +104,10 @@ class BoardCollector(Collector):
     def _workers(self) -> Iterator[Family]:
         settings = self._settings
         labels = ("worker", "strategy", "shards", "shard_key")
-        strategy = (settings.strategy, str(settings.num_shards), settings.shard_key)
-        rows = [(str(index), row) for index, row in self._board.living()]
+        living = self._board.living()
+        rows = [(str(index), row) for index, row in living]
+        resizes = self._board.resizes
+        shards = {str(index): str(resizes.shards(index) or settings.num_shards) for index, _ in living}
         for field, name, text in (
             ("connections", "ws_connections", "Connections: open, closing, or being upgraded."),
             ("subscriptions", "ws_subscriptions", "Subscriptions of all connections."),
@@ -120,6 +122,7 @@ class BoardCollector(Collector):
         ):
             family = GaugeMetricFamily(name, text, labels=labels)
             for worker, row in rows:
+                strategy = (settings.strategy, shards[worker], settings.shard_key)
                 family.add_metric((worker, *strategy), getattr(row, field))
             yield family
         cpu = CounterMetricFamily("ws_cpu_seconds", "CPU time of the workers that run.", labels=("worker",))

@@ -150,7 +150,7 @@ def stats(board: Board, settings: Settings, slot: int, state: State) -> dict[str
         "strategy": {
             "name": settings.strategy,
             "reason": "WS_SHARD_STRATEGY or its default",
-            "shards": settings.num_shards,
+            "shards": board.resizes.asked or settings.num_shards,
             "shard_key": settings.shard_key,
         },
         "connections": board.connections(),
@@ -160,6 +160,7 @@ def stats(board: Board, settings: Settings, slot: int, state: State) -> dict[str
         "answered_by": slot,
         "admission": admission(settings, state),
         **totals(board.totals()),
+        "resize": board.resizes.words(index for index, _ in living),
         "workers": [_worker(board, index, row) for index, row in living],
     }
 

@@ -17,9 +17,11 @@ from odinws.admission import Admit, Asked, Refuse
 from odinws.errors import HandshakeError
 from odinws.handover import UPGRADE, Upgraded
 from odinws.services import Services
+from odinws.settings import MAX_SHARDS
 
 routes = Blueprint("odinws", __name__)
 
+_RESIZE_SECONDS = 5.0  # how long the answer waits for all workers
 _PAGE = Path(__file__).with_name("dashboard")
 # Not by the machine's table of types, which may know others or none.
 _PAGE_TYPES = {
@@ -152,6 +154,31 @@ def stats() -> Response:
     return jsonify(report.stats(services.board, services.settings, services.slot, services.admission.state))
 
 
+@routes.post("/debug/resize")
+def resize() -> Response:
+    """Give all workers that can another number of shards. For the same as `/stats`, but for no page."""
+    services = _services()
+    if not _may_inspect(services) or "Origin" in request.headers:  # any page in a browser here could ask
+        return _error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN; not from a page")
+    given = request.args.get("shards", "")
+    if not (given.isascii() and given.isdigit() and len(given) < 9 and 1 <= int(given) <= MAX_SHARDS):
+        allowed = f"expected shards, a whole number from 1 to {MAX_SHARDS}, not {given[:32]!r}"
+        return _error(400, "invalid_shards", f"{allowed}; for example POST /debug/resize?shards=24")
+    if not services.resizing.is_possible():
+        return _error(
+            409,
+            "cannot_resize",
+            f"{services.strategy.name} can't be resized while it runs, and no worker has another strategy: "
+            "start with WS_SHARD_STRATEGY=consistent-hash, or anew with another WS_NUM_SHARDS",
+        )
+    done = services.resizing.ask(int(given), _RESIZE_SECONDS)
+    slots = [slot for slot, _ in services.board.living()]
+    body = {"shards": int(given), "done": done, "workers": services.board.resizes.words(slots)}
+    response = jsonify(body)
+    response.status_code = 200 if done else 202
+    return response
+
+
 @routes.get("/metrics")
 def prometheus() -> Response:
     """The whole server, for Prometheus."""
@@ -179,7 +206,8 @@ def unknown_path(_: Any) -> Response:
 @routes.app_errorhandler(405)
 def wrong_method(error: MethodNotAllowed) -> Response:
     """Say what is allowed."""
-    response = _error(405, "method_not_allowed", f"{request.method} is not allowed here, GET is")
+    allowed = ", ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
+    response = _error(405, "method_not_allowed", f"{request.method} is not allowed here, {allowed} is")
     response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
     return response
 

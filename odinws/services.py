@@ -29,6 +29,7 @@ from odinws.load import Sensor, StallWatch
 from odinws.packet import Packer
 from odinws.reconciliation import Reconciliation
 from odinws.recovery import Recovery
+from odinws.resizing import Resizing
 from odinws.ring import Ring
 from odinws.settings import Settings
 from odinws.shedding import Shedding
@@ -73,7 +74,7 @@ class Services:
         self._upgrading = 0  # slots taken by upgrades that are no connections yet
         self.admission = Admission(settings, board, self.row)
         self.strategy: Strategy[Connection] = strategies.create(
-            settings.strategy, shards=settings.num_shards, shard_key=settings.shard_key
+            settings.strategy, shards=board.resizes.asked or settings.num_shards, shard_key=settings.shard_key
         )
         self.clients = Clients(settings, self.strategy, self.row, lambda conn: self.commands.run(conn))
         self.hub = Hub(
@@ -98,6 +99,7 @@ class Services:
             others=lambda: self.descriptors(),
             ports=lambda: self.ports,
         )
+        self.resizing = Resizing(board, slot, self.strategy, self.hub.between_passes)
         self._shedding = Shedding(board, self.row, self.clients, settings.rebalance_rate)
 
     def start(self) -> None:
@@ -113,6 +115,7 @@ class Services:
             self.sensor.run,
             self._reconcile,
             self._shedding.run,
+            self.resizing.run,
         ):
             part = gevent.spawn(run)
             part.link(self._ended)
@@ -162,7 +165,7 @@ class Services:
                 client_id=conn.id,
                 epoch=self.hub.epoch,
                 strategy=settings.strategy,
-                shards=settings.num_shards,
+                shards=self.strategy.shard_count,
                 shard_key=settings.shard_key,
                 server=f"odinws/{self.slot}",
                 heartbeat_seconds=settings.heartbeat_seconds,

@@ -26,7 +26,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Protocol, TypedDict, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
 from strategies.locks import LockStats
 
@@ -73,6 +73,14 @@ class Moves:
     seen_channels: int = 0
     """Channels that were looked at, those that moved included."""
     seen_connections: int = 0
+
+    def __add__(self, more: Self) -> Self:
+        return type(self)(
+            self.channels + more.channels,
+            self.connections + more.connections,
+            self.seen_channels + more.seen_channels,
+            self.seen_connections + more.seen_connections,
+        )
 
 
 class CannotResize(TypeError):  # noqa: N818 -- as UnknownStrategy

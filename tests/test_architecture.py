@@ -78,6 +78,7 @@ ONLY_IN = {
         "odinws.feed.asking",
         "odinws.reconciliation",
         "odinws.recovery",
+        "odinws.resizing",
         "odinws.services",
         "odinws.shedding",
         "odinws.tls",

@@ -23,6 +23,7 @@ from odinws.errors import SettingsError
 from odinws.settings import checks
 from odinws.settings.words import expected
 
+MAX_SHARDS = 1024
 _OWN_PREFIX = "WS_"
 _INT64_MAX = (1 << 63) - 1  # what NATS can hold
 
@@ -77,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Annotated[str, Meta(description="subscription registry, see docs/strategies.md")] = field(
         name="WS_SHARD_STRATEGY", default="sync-dict"
     )
-    num_shards: Annotated[int, Meta(ge=1, le=1024, description="shards of a sharded strategy")] = field(
+    num_shards: Annotated[int, Meta(ge=1, le=MAX_SHARDS, description="shards of a sharded strategy")] = field(
         name="WS_NUM_SHARDS", default=16
     )
     shard_key: Annotated[

@@ -1,0 +1,95 @@
+"""How many shards the server shall have, and which worker has them: shared memory, made before the fork.
+
+Anybody may ask for another number; each worker looks for itself, applies it and writes its own place.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from strategies.base import Moves
+
+_U64 = ctypes.c_uint64
+_F64 = ctypes.c_double
+_MOVES = ("channels", "connections", "seen_channels", "seen_connections")
+
+
+class _Asked(ctypes.Structure):
+    _fields_ = (
+        ("shards", _U64),  # 0: nobody has asked
+        ("at", _F64),  # monotonic seconds, which all processes of a machine share
+    )
+
+
+class _Place(ctypes.Structure):
+    _fields_ = (
+        ("shards", _U64),  # that the worker has now; 0: its strategy can't be resized
+        ("at", _F64),  # when its last resize ended, monotonic seconds; 0: there was none
+        *((name, _U64) for name in _MOVES),  # of its last resize
+    )
+
+
+class Resizes:
+    """The number of shards that was asked for, and a place for each worker slot.
+
+    Args:
+        slots: of the board.
+    """
+
+    def __init__(self, slots: int) -> None:
+        head = ctypes.sizeof(_Asked)
+        self._map = mmap.mmap(-1, head + slots * ctypes.sizeof(_Place))
+        self._asked = _Asked.from_buffer(self._map)
+        self._places = [_Place.from_buffer(self._map, head + i * ctypes.sizeof(_Place)) for i in range(slots)]
+
+    @property
+    def asked(self) -> int:
+        """The number that was asked for last; 0: none, so that of the settings holds."""
+        return int(self._asked.shards)
+
+    def ask(self, shards: int) -> None:
+        """Let all workers have so many shards, those that start later too."""
+        self._asked.at = time.monotonic()
+        self._asked.shards = shards
+
+    def begin(self, slot: int, shards: int) -> None:
+        """A worker has started with so many; 0: its strategy can't be resized. The worker's call."""
+        self.clear(slot)
+        self._places[slot].shards = shards
+
+    def took_effect(self, slot: int, shards: int, moves: Moves) -> None:
+        """A worker has so many now, after these moves. The worker's call."""
+        place = self._places[slot]
+        for name in _MOVES:
+            setattr(place, name, getattr(moves, name))
+        place.at = time.monotonic()
+        place.shards = shards
+
+    def clear(self, slot: int) -> None:
+        """The worker is gone."""
+        ctypes.memset(ctypes.addressof(self._places[slot]), 0, ctypes.sizeof(_Place))
+
+    def shards(self, slot: int) -> int:
+        """How many a worker has now; 0: its strategy can't be resized."""
+        return int(self._places[slot].shards)
+
+    def words(self, slots: Iterable[int]) -> list[dict[str, Any]]:
+        """The state of these workers, for people. `seconds` is from the question to the effect."""
+        return [self._words(slot) for slot in slots]
+
+    def _words(self, slot: int) -> dict[str, Any]:
+        place, asked = self._places[slot], self._asked
+        if not place.shards:
+            return {"slot": slot, "can_resize": False}
+        words: dict[str, Any] = {"slot": slot, "can_resize": True, "shards": place.shards}
+        if asked.shards:
+            words["took_effect"] = place.shards == asked.shards
+        if place.at:
+            words["moved"] = {name: getattr(place, name) for name in _MOVES}
+            if place.shards == asked.shards:
+                words["seconds"] = round(max(0.0, place.at - asked.at), 3)
+        return words

@@ -1,0 +1,87 @@
+"""A worker's part in a live resize: it looks what was asked for, and moves keys between two passes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import structlog
+
+from odinws.board import Board
+from strategies.base import Moves, Strategy
+
+_LOOK_SECONDS = 0.25
+_WAIT_LOOK_SECONDS = 0.02
+
+log = structlog.get_logger("odinws.worker")
+
+
+class Resizing:
+    """Resizes the strategy of one worker, if it can be.
+
+    Args:
+        board: has what was asked for.
+        slot: of the worker.
+        strategy: what is resized.
+        between_passes: has a step taken while no walk is open, see `Hub`.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        slot: int,
+        strategy: Strategy[Any],
+        between_passes: Callable[[Callable[[], Moves | None]], Moves | None],
+    ) -> None:
+        self._board = board
+        self._slot = slot
+        self._strategy = strategy
+        self._between_passes = between_passes
+        board.resizes.begin(slot, strategy.shard_count if strategy.can_resize else 0)
+
+    def run(self) -> None:
+        """Apply what is asked for. Runs for the life of the worker, also where there is nothing to do."""
+        while True:
+            self.apply()
+            gevent.sleep(_LOOK_SECONDS)
+
+    def apply(self) -> None:
+        """Resize, if another number is asked for; ends when it has taken effect."""
+        shards = self._board.resizes.asked
+        if not shards or not self._strategy.can_resize or shards == self._strategy.shard_count:
+            return
+        began, before = time.monotonic(), self._strategy.shard_count
+        steps = self._strategy.resize(shards)
+        moves = Moves()
+        while (step := self._between_passes(lambda: next(steps, None))) is not None:
+            moves = moves + step
+        self._board.resizes.took_effect(self._slot, shards, moves)
+        log.info(
+            "shards resized",
+            before=before,
+            shards=shards,
+            channels_moved=moves.channels,
+            connections_moved=moves.connections,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    def ask(self, shards: int, wait_seconds: float) -> bool:
+        """Have all workers resize that can; True when it has taken effect in each of them within the time."""
+        self._board.resizes.ask(shards)
+        until = time.monotonic() + wait_seconds
+        while not (done := self.is_done()) and time.monotonic() < until:
+            gevent.sleep(_WAIT_LOOK_SECONDS)
+        return done
+
+    def is_done(self) -> bool:
+        """Whether all workers that can have what was asked for."""
+        return self._held() <= {self._board.resizes.asked}
+
+    def is_possible(self) -> bool:
+        """Whether there is a worker that can."""
+        return bool(self._held())
+
+    def _held(self) -> set[int]:
+        return {self._board.resizes.shards(slot) for slot, _ in self._board.living()} - {0}
