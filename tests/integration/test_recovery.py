@@ -134,7 +134,7 @@ def settled(reader: Reader, server: Server, nats: NatsServer) -> list[str]:
     return reader.missing(truth, upto)
 
 
-@pytest.mark.parametrize("arm", strategies.NAMES)
+@pytest.mark.parametrize("arm", [name for name in strategies.NAMES if name != "hybrid"])  # a subset of others
 def test_resuming_clients_miss_nothing(serve: Serve, nats: NatsServer, arm: str) -> None:
     """They come and go at random, some for longer than the ring reaches, while a worker dies: seed 5."""
     server = serve(NATS_URL=nats.url, WS_SHARD_STRATEGY=arm, WS_RING_MESSAGES="200")

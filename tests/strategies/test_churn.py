@@ -187,5 +187,5 @@ def test_any_history_with_resizes_agrees_with_the_model(
 
     monkeypatch.setattr(consistent_hash, "_STEP", 2)  # so that there are many moments between two steps
     ChurnOfArm.arm = Arm("consistent-hash", 3, shard_key)
-    bounds = settings(max_examples=60, stateful_step_count=60, deadline=None)
+    bounds = settings(max_examples=40, stateful_step_count=60, deadline=None)
     run_state_machine_as_test(ChurnOfArm, settings=bounds)

@@ -147,6 +147,34 @@ def test_who_waited_for_a_lock_while_the_channel_moved_follows_it() -> None:
     assert at == new(moving)
 
 
+def test_a_channel_that_ends_and_begins_during_a_resize_is_in_one_place() -> None:
+    """Who waited where it was does not begin it there again, when it has begun elsewhere meanwhile."""
+    strategy = Arm("consistent-hash", 16, "channel").make(batch_size=1)
+    old, new = Ring.of(16).locate, Ring.of(24).locate
+    moving = next(name for name in map(str, range(99)) if old(name) != new(name))
+    first, second, third = populate(strategy, 3)
+    strategy.subscribe(first, moving)
+
+    def end_and_begin() -> None:
+        assert strategy.unsubscribe(first, moving)
+        assert strategy.subscribe(second, moving)  # before the one that waits behind has run
+
+    with cooperative_locks():
+        steps = strategy.resize(24)
+        with closing(strategy.batches(moving)) as walk:
+            next(walk)
+            assert next(steps) == Moves()
+            calls = [gevent.spawn(end_and_begin), gevent.spawn(strategy.subscribe, third, moving)]
+            settle()
+            assert not any(call.ready() for call in calls)
+        gevent.joinall(calls, raise_error=True)
+        assert walked(strategy, moving) == [second, third]
+        assert [shard.index for shard in strategy.shards() if shard.channels] == [new(moving)]
+        for _ in steps:
+            pass
+    assert walked(strategy, moving) == [second, third]
+
+
 def test_a_resize_that_was_given_up_is_finished_by_the_next() -> None:
     """Half-way everything is found, and the end is the same."""
     strategy = Arm("consistent-hash", 4, "channel").make()

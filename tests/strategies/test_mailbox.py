@@ -4,8 +4,10 @@ import gc
 import threading
 import time
 import weakref
+from unittest import mock
 
 import gevent
+import gevent.event
 import pytest
 
 from strategies.mailbox import Mailbox
@@ -42,19 +44,38 @@ def test_an_error_is_the_askers_and_the_owner_serves_on() -> None:
 
 
 def test_a_killed_sender_takes_back_what_was_not_begun() -> None:
-    """The command is not carried out, and those behind it are."""
-    mailbox, done = make(), []
+    """The command is not carried out; the one under way and those behind it are."""
+    mailbox, done, go_on = make(), [], gevent.event.Event()
+
+    def hold() -> None:
+        go_on.wait()
+        done.append("first")
+
+    senders = [gevent.spawn(mailbox.ask, hold)]
+    senders += [gevent.spawn(mailbox.ask, lambda n=name: done.append(n)) for name in ("killed", "behind")]
     settle()
-    killed = gevent.spawn(mailbox.ask, lambda: done.append("killed"))
+    senders[1].kill()
+    go_on.set()
+    gevent.joinall(senders)
+    assert done == ["first", "behind"]
+    assert mailbox.stats().acquisitions == 2
+    mailbox.close()
 
-    def kill_and_ask() -> None:
-        # Runs behind the sender and ahead of the owner, whom the sender has just called.
-        killed.kill(block=False)
-        mailbox.ask(lambda: done.append("behind"))
 
-    behind = gevent.spawn(kill_and_ask)
-    gevent.joinall([killed, behind])
-    assert done in (["behind"], ["killed", "behind"])
+def test_a_sender_killed_while_its_command_is_carried_out_changes_nothing() -> None:
+    """It is carried out completely, and the owner serves on."""
+    mailbox, done, go_on = make(), [], gevent.event.Event()
+
+    def hold() -> None:
+        go_on.wait()
+        done.append("first")
+
+    sender = gevent.spawn(mailbox.ask, hold)
+    settle()
+    sender.kill()
+    go_on.set()
+    mailbox.ask(lambda: done.append("second"))
+    assert done == ["first", "second"]
     mailbox.close()
 
 
@@ -71,8 +92,12 @@ def test_figures_are_those_of_a_lock() -> None:
 
 
 def test_a_closed_mailbox_leaves_nothing_behind() -> None:
-    """The owner ends, and nothing keeps the mailbox or what was asked."""
-    mailbox = make()
+    """The owner ends, and keeps nothing of what was asked before."""
+    with mock.patch.object(gevent, "spawn", wraps=gevent.spawn) as spawn:
+        mailbox = make()
+    (target,), _ = spawn.call_args
+    owners = [item for item in gc.get_objects() if isinstance(item, gevent.Greenlet)]
+    (owner,) = [item for item in owners if getattr(item, "_run", None) == target]
 
     class Thing:
         pass
@@ -80,15 +105,10 @@ def test_a_closed_mailbox_leaves_nothing_behind() -> None:
     watch = weakref.ref(mailbox.ask(Thing))
     gc.collect()
     assert watch() is None
+    assert not owner.ready()
     mailbox.close()
     settle()
-    assert not [
-        item
-        for item in gc.get_objects()
-        if isinstance(item, gevent.Greenlet)
-        and not item.dead
-        and getattr(item, "_run", None) == mailbox._serve
-    ]
+    assert owner.ready()
 
 
 def test_it_works_without_gevent_with_a_thread_that_ends() -> None:
