@@ -6,7 +6,7 @@ They differ in how a key finds its shard, and in how an operation gets a shard t
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Generic, TypeVar, Unpack
+from typing import Any, Generic, TypeVar, Unpack
 
 from strategies._shard import Shard, ShardStrategy
 from strategies.base import C, Options
@@ -15,7 +15,7 @@ from strategies.hashing import fnv1a_64, octets
 # Channels whose shard is remembered. A miss costs one hash (1 to 2 µs).
 _CACHED_CHANNELS = 4096
 
-S = TypeVar("S", bound=Shard)  # type: ignore[type-arg] # its own parameter is C, which no bound can name
+S = TypeVar("S", bound=Shard[Any])
 Locator = Callable[[str], int]
 
 
