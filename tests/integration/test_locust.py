@@ -9,20 +9,20 @@ from pathlib import Path
 
 from tests.server import ROOT, Server
 
-USERS = 50
+CLIENTS = 50
 
 
 def test_a_swarm_connects_subscribes_and_finds_nothing_wrong(tmp_path: Path) -> None:
-    """Fifty users over the demo feed: all get in, messages come, and no message is out of place."""
+    """Fifty clients over the demo feed: all get in, messages come, and no message is out of place."""
     with Server({"LOG_LEVEL": "warning"}) as server:
         command = [sys.executable, "-m", "locust", "-f", "locustfiles/fanout.py", "--headless"]
-        command += ["-u", str(USERS), "-r", str(USERS), "-t", "12s", "--host", server.ws.removesuffix("/ws")]
+        command += ["-t", "6s", "--odin-connections", str(CLIENTS), "--host", server.ws.removesuffix("/ws")]
         command += ["--csv", str(tmp_path / "swarm"), "--only-summary"]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.returncode in (0, 3), run.stdout + run.stderr
     with (tmp_path / "swarm_stats.csv").open() as file:
         rows = {row["Name"]: row for row in csv.DictReader(file)}
-    assert int(rows["connect"]["Request Count"]) == USERS
-    assert int(rows["subscribe"]["Request Count"]) == USERS
+    assert int(rows["connect"]["Request Count"]) == CLIENTS
+    assert int(rows["subscribe"]["Request Count"]) == CLIENTS
     assert int(rows["delivery"]["Request Count"]) > 0
     assert int(rows["Aggregated"]["Failure Count"]) == 0

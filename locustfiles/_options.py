@@ -1,0 +1,57 @@
+"""The options of the swarms, for Locust's command line and its web page."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from locust import events
+
+
+def number(text: str) -> float:
+    """A number that is not negative.
+
+    Raises:
+        ValueError: it is another.
+    """
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
+
+
+_OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("connections", int, 500, "connections of all users together"),
+    ("ramp", number, 100.0, "connections per second until all are there; 0: at once"),
+    ("churn", number, 0.0, "connections per second that leave and come back"),
+    ("slow", number, 0.0, "share of the clients that read slowly, 0 to 1"),
+    ("slow-bytes", number, 500.0, "bytes per second that a slow client reads"),
+    ("probes", number, 0.0, "connections per second that only connect and subscribe"),
+    ("storm-every", number, 0.0, "seconds between storms, which cut connections; 0: none"),
+    ("storm-share", number, 1.0, "share of the connections that a storm cuts, 0 to 1"),
+    ("sustain", number, 60.0, "capacity: seconds that all connections stay"),
+    ("timeout", number, 10.0, "seconds until a connection must be subscribed"),
+    ("table", number, 0.0, "seconds between the lines of the table; 0: none"),
+    ("seed", int, 1, "of what is random"),
+    ("record", str, "", "file for one JSON line per second"),
+)
+
+
+def register(**defaults: Any) -> None:
+    """Add the options to Locust's.
+
+    Args:
+        defaults: of a scenario, by the option's name.
+    """
+
+    @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+    def add(parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--odin-mode",
+            choices=("all", "single", "random"),
+            default="all",
+            help="channels of each client: all five of the seed, a single one, three at random",
+        )
+        for name, kind, default, text in _OPTIONS:
+            value = defaults.get(name.replace("-", "_"), default)
+            parser.add_argument(f"--odin-{name}", type=kind, default=value, help=f"{text} ({value})")

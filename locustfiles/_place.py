@@ -1,0 +1,230 @@
+"""Where a client stands in the flow, and what a piece of it means there. No input or output.
+
+Exact: every message is judged by its `seq` and `prev` against what the same client had before, per channel.
+Cheap: a place is a value. Clients that had the same share one, and thousands that then read the same bytes
+share one judgement of them. So a read costs a lookup; only the first to read something parses it.
+
+- lost: `prev` is not what came before, and no `gap` named it. How many lie in the hole is known from those
+  who got them (`Chain`); what nobody in this process got counts as one.
+- disordered: a message that belongs into a hole and comes late (it is not lost then), or one that says
+  another `prev` than what came before without anything missing.
+- duplicated: a message that was there already.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from locustfiles._frames import TEXT, Frame, scan
+
+_DATA = re.compile(
+    rb'\{"type":"(?:[^"\\]|\\.)*","channel":"([^"\\]+)","seq":(\d+),"prev":(\d+),"ts":(\d+),"data":'
+).match
+_MAX_HOLES = 64
+_CHAIN_MESSAGES = 20_000
+
+
+class Hole(NamedTuple):
+    """Messages of a channel that did not come: those behind `after`, up to `last`, which is one."""
+
+    channel: str
+    after: int
+    last: int
+
+
+class Mark(NamedTuple):
+    """What is known of one channel.
+
+    Attributes:
+        seq: all up to here was seen, named in a gap, or is in `holes`.
+        told: whether a gap said so last; then `prev` of the next may lie below.
+        holes: the latest.
+    """
+
+    seq: int
+    told: bool = False
+    holes: tuple[Hole, ...] = ()
+
+
+class Place:
+    """What a client had so far, and the bytes of a frame that has not come whole. Equal ones are shared."""
+
+    __slots__ = ("marks", "rest")
+
+    def __init__(self, marks: dict[str, Mark], rest: bytes = b"") -> None:
+        self.marks = marks
+        self.rest = rest
+
+    def since(self) -> dict[str, int]:
+        """What to resume from."""
+        return {channel: mark.seq for channel, mark in self.marks.items()}
+
+
+START = Place({})
+
+
+class Step:
+    """What some bytes mean at a place.
+
+    Attributes:
+        after: the place behind them.
+        controls: if there is anything but data and gaps in them, all of their frames: then nothing is judged,
+            and the client takes them one by one.
+        ages_at: `ts` of the messages, ms since 1970.
+        times: how many clients took this step since the last look.
+    """
+
+    __slots__ = ("after", "ages_at", "controls", "disordered", "duplicated", "gaps", "holes", "late", "times")
+
+    def __init__(self) -> None:
+        self.after = START
+        self.controls: list[Frame] | None = None
+        self.ages_at: list[int] = []
+        self.duplicated = self.disordered = self.late = self.gaps = self.times = 0
+        self.holes: list[Hole] = []
+
+
+class Chain:
+    """Which message came before which, from all that anybody in this process got."""
+
+    def __init__(self) -> None:
+        self._prev: dict[str, dict[int, int]] = {}
+
+    def note(self, channel: str, seq: int, prev: int) -> None:
+        """A message came."""
+        self._prev.setdefault(channel, {})[seq] = prev
+
+    def size(self, hole: Hole) -> int:
+        """How many messages lie in a hole, at least."""
+        before, at, count = self._prev.get(hole.channel, {}), hole.last, 0
+        while at > hole.after:
+            count += 1
+            at = before.get(at, -1)
+        return count
+
+    def forget(self) -> None:
+        """Drop what is so old that no new hole can reach it."""
+        for before in self._prev.values():
+            if len(before) > _CHAIN_MESSAGES:
+                for seq in list(before)[: _CHAIN_MESSAGES // 2]:
+                    del before[seq]
+
+
+class Flow:
+    """The places of all clients of a process, and the steps between them since the last look."""
+
+    def __init__(self) -> None:
+        self.chain = Chain()
+        self.steps: dict[tuple[Place, bytes], Step] = {}
+        self._places: dict[tuple[frozenset[tuple[str, Mark]], bytes], Place] = {}
+
+    def step(self, place: Place, data: bytes) -> Step:
+        """Make the step that is not among `steps` yet.
+
+        Raises:
+            WireError: the server broke the rules.
+        """
+        frames, rest = scan(place.rest + data if place.rest else data)
+        step = Step()
+        marks = dict(place.marks)
+        for frame in frames:
+            if not self._judge(frame, marks, step):
+                step = Step()
+                step.controls = frames
+                step.after = self._place(place.marks, rest)
+                return step
+        step.after = self._place(marks, rest)
+        self.steps[place, data] = step
+        return step
+
+    def one(self, place: Place, frame: Frame) -> Step | None:
+        """The same for one frame, which other frames stood beside; None: it is neither data nor a gap."""
+        step, marks = Step(), dict(place.marks)
+        if not self._judge(frame, marks, step):
+            return None
+        step.after = self._place(marks, place.rest)
+        return step
+
+    def taken(self) -> Iterator[Step]:
+        """The steps since the last look; none is kept."""
+        steps = list(self.steps.values())
+        self.steps.clear()
+        self._places.clear()
+        self.chain.forget()
+        return iter(steps)
+
+    def _place(self, marks: dict[str, Mark], rest: bytes) -> Place:
+        key = (frozenset(marks.items()), rest)
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = Place(marks, rest)
+        return place
+
+    def _judge(self, frame: Frame, marks: dict[str, Mark], step: Step) -> bool:
+        """Whether it was data or a gap; if so, the marks and the step are as behind it."""
+        first, payload = frame
+        if first != TEXT:
+            return False
+        found = _DATA(payload)
+        if found:
+            channel, seq, prev = found[1].decode(), int(found[2]), int(found[3])
+            step.ages_at.append(int(found[4]))
+            self.chain.note(channel, seq, prev)
+            marks[channel] = _arrived(marks.get(channel), Hole(channel, prev, seq), step)
+            return True
+        if payload.startswith(b'{"type":"gap"'):
+            gap = json.loads(payload)
+            step.gaps += 1
+            _told(marks, gap["channel"], gap["to"], gap["reason"])
+            return True
+        return False
+
+
+def _arrived(mark: Mark | None, message: Hole, step: Step) -> Mark:
+    """The mark behind a message, which covers its channel from its `prev` to its `seq`."""
+    channel, prev, seq = message
+    if mark is None:
+        return Mark(seq)
+    if seq > mark.seq:
+        holes = mark.holes
+        if prev > mark.seq:
+            hole = Hole(channel, mark.seq, prev)
+            step.holes.append(hole)
+            holes = (*holes, hole)[-_MAX_HOLES:]
+        elif prev < mark.seq and not mark.told:
+            step.disordered += 1
+        return Mark(seq, False, holes)
+    for hole in mark.holes:
+        if hole.after < seq <= hole.last:
+            step.disordered += 1
+            step.late += 1
+            pieces = (Hole(channel, hole.after, prev), Hole(channel, seq, hole.last))
+            others = [h for h in mark.holes if h is not hole]
+            return mark._replace(holes=(*others, *(p for p in pieces if p.last > p.after)))
+    step.duplicated += 1
+    return mark
+
+
+def _told(marks: dict[str, Mark], channel: str, last: int, reason: str) -> None:
+    """A gap: what it names, up to `last`, will not come, and is not lost silently.
+
+    Where it begins is not compared: between what came and a `from` lie numbers of other channels.
+    """
+    if reason == "epoch":  # the numbers begin anew
+        for name in _named(marks, channel):
+            del marks[name]
+        return
+    for name in _named(marks, channel) or ([] if channel.endswith("*") else [channel]):
+        mark = marks.get(name)
+        if mark is None or last > mark.seq:
+            marks[name] = Mark(last, True, mark.holes if mark else ())
+
+
+def _named(marks: dict[str, Mark], channel: str) -> list[str]:
+    """The channels that a name or a wildcard means, of those that were heard."""
+    if channel.endswith(".*"):
+        return [name for name in marks if name.startswith(channel[:-1])]
+    return [channel] if channel in marks else []

@@ -1,0 +1,285 @@
+"""The swarm of a run, over one process or several.
+
+Locust's master deals the connections out among the users, adds up what its workers count, and keeps the
+record; a worker holds the connections. A run without workers does both in one process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+from gevent.event import AsyncResult
+from locust import events
+from locust.runners import MasterRunner, WorkerRunner
+
+from locustfiles._client import Client, Journey
+from locustfiles._collect import Collector
+from locustfiles._fleet import Conduct, Fleet
+from locustfiles._limits import Own
+from locustfiles._statistics import Reporter
+
+_TICK_SECONDS = 0.02
+_JOIN_SECONDS = 30.0
+_FINISH_SECONDS = 10.0
+_LOG = logging.getLogger("odin")
+
+
+@dataclass(eq=False)
+class Seats:
+    """A user's share of the connections: `count` from `first` on, so many per second; 0: at once."""
+
+    index: int
+    first: int
+    count: int
+    ramp: float
+    part: float
+    began: float = field(default_factory=time.monotonic)
+    clients: list[Client] = field(default_factory=list)
+
+
+class Deal:
+    """Shares for users, each of another number; a number that is given back is dealt again."""
+
+    def __init__(self) -> None:
+        self._next = itertools.count()
+        self._free: list[int] = []
+
+    def share(self, connections: int, users: int) -> dict[str, int]:
+        """The next one of `users` nearly equal shares; nothing is left for more users than that."""
+        index = self._free.pop() if self._free else next(self._next)
+        first, end = (min(connections, connections * i // max(1, users)) for i in (index, index + 1))
+        return {"index": index, "first": first, "count": end - first}
+
+    def back(self, index: int) -> None:
+        """A user has left."""
+        self._free.append(index)
+
+
+class Swarm:
+    """What a process of the swarm has, by its part in the run.
+
+    Args:
+        journey: makes what says when a client comes back; None: who is cut off stays away.
+        resume: whether it asks for what it missed.
+    """
+
+    def __init__(self, environment: Any, journey: Callable[[], Journey] | None, resume: bool) -> None:
+        self._environment = environment
+        self._journey = journey
+        self._resume = resume
+        self._runner = runner = environment.runner
+        self._is_master = not isinstance(runner, WorkerRunner)
+        self._has_clients = not isinstance(runner, MasterRunner)
+        self._fleet: Fleet | None = None
+        self._watcher: Any = None
+        self._greenlets: list[Any] = []
+        self._seats: list[Seats] = []
+        self._asked: dict[str, AsyncResult] = {}
+        self._names = itertools.count()
+        self._collector: Collector | None = None
+        self._deal = Deal()
+        self._finished = True
+        if self._is_master:
+            runner.register_message("odin_join", self._joined)
+            runner.register_message("odin_leave", self._left)
+            runner.register_message("odin_report", self._reported)
+        if self._has_clients:
+            runner.register_message("odin_share", self._shared)
+            runner.register_message("odin_finish", self._told_to_finish, concurrent=True)
+
+    @property
+    def _options(self) -> Any:
+        return self._environment.parsed_options
+
+    # -- a run, in every process ---------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The run begins."""
+        self.finish()
+        self._finished = False
+        options = self._options
+        self._deal = Deal()
+        if self._is_master:
+            self._collector = Collector(self._environment)
+        if self._has_clients:
+            self._own = Own()
+            self._reporter = Reporter(self._environment.stats)
+            self._fleet = fleet = Fleet(
+                Conduct(
+                    url=self._environment.host or "ws://127.0.0.1:3004",
+                    mode=options.odin_mode,
+                    seed=options.odin_seed,
+                    resume=self._resume,
+                    journey=self._journey,
+                    slow=options.odin_slow,
+                    slow_bytes=options.odin_slow_bytes,
+                    timeout=options.odin_timeout,
+                )
+            )
+            self._watcher = gevent.get_hub().loop.io(fleet.fileno(), 1)
+            self._watcher.start(fleet.serve)
+            self._greenlets = [gevent.spawn(self._tick, fleet), gevent.spawn(self._storms, fleet)]
+        self._greenlets.append(gevent.spawn(self._seconds))
+
+    def finish(self) -> None:
+        """The run ends: all clients say goodbye, and what they still get is counted."""
+        if self._finished:
+            return
+        self._finished = True
+        fleet = self._fleet
+        if fleet is not None:
+            fleet.finish()
+            self._wait(lambda: not fleet.pending)
+        if self._is_master and not self._has_clients:
+            self._runner.send_message("odin_finish")
+            expected = len(self._runner.clients.all)
+            self._wait(lambda: self._collector is None or self._collector.finals() >= expected)
+        for greenlet in self._greenlets:
+            greenlet.kill()
+        self._greenlets = []
+        if fleet is not None:
+            self._watcher.stop()
+            fleet.close()
+            fleet.look(time.monotonic() + 60)  # nothing more comes into any hole
+            self._report(fleet, final=True)
+            self._fleet = None
+        if self._collector is not None:
+            self._collector.end()
+
+    @staticmethod
+    def _wait(is_done: Callable[[], bool]) -> None:
+        until = time.monotonic() + _FINISH_SECONDS
+        while not is_done() and time.monotonic() < until:
+            gevent.sleep(_TICK_SECONDS)
+
+    def quit(self) -> None:
+        """The process ends: its exit status is 3 if the swarm was the limit and nothing else was wrong."""
+        self.finish()
+        runner, collector = self._runner, self._collector
+        if (
+            collector is not None
+            and collector.verdict.limited
+            and not runner.errors
+            and not runner.exceptions
+        ):
+            self._environment.process_exit_code = 3
+
+    # -- users ---------------------------------------------------------------------------------------
+
+    def join(self) -> Seats:
+        """A share for a user, which has to wait for it."""
+        name = str(next(self._names))
+        self._asked[name] = answer = AsyncResult()
+        self._runner.send_message("odin_join", {"user": name})
+        share = answer.get(timeout=_JOIN_SECONDS)
+        seats = Seats(*(share[name] for name in ("index", "first", "count", "ramp", "part")))
+        self._seats.append(seats)
+        self._set_rates()
+        return seats
+
+    def leave(self, seats: Seats) -> None:
+        """A user ends, and its clients with it."""
+        if self._fleet is None or self._finished or seats not in self._seats:
+            return
+        self._seats.remove(seats)
+        self._set_rates()
+        for client in seats.clients:
+            self._fleet.leave(client)
+        self._runner.send_message("odin_leave", {"index": seats.index})
+
+    def _set_rates(self) -> None:
+        part = sum(seats.part for seats in self._seats)
+        if self._fleet is not None:
+            self._fleet.churn = self._options.odin_churn * part
+            self._fleet.probes = self._options.odin_probes * part
+
+    def _joined(self, environment: Any, msg: Any) -> None:
+        """A user asks for its share."""
+        total = self._options.odin_connections
+        share: dict[str, Any] = dict(self._deal.share(total, self._runner.target_user_count))
+        share["part"] = share["count"] / max(1, total)
+        # A shape ramps by its users, each of which connects within its second.
+        shaped = environment.shape_class is not None
+        share["ramp"] = float(share["count"]) if shaped else self._options.odin_ramp * share["part"]
+        share["user"] = msg.data["user"]
+        self._runner.send_message("odin_share", share, client_id=msg.node_id)
+
+    def _shared(self, environment: Any, msg: Any) -> None:
+        answer = self._asked.pop(msg.data["user"], None)
+        if answer is not None:
+            answer.set(msg.data)
+
+    def _left(self, environment: Any, msg: Any) -> None:
+        self._deal.back(msg.data["index"])
+
+    def _told_to_finish(self, environment: Any, msg: Any) -> None:
+        self.finish()
+
+    # -- time ----------------------------------------------------------------------------------------
+
+    def _tick(self, fleet: Fleet) -> None:
+        due = time.monotonic()
+        while True:
+            due += _TICK_SECONDS
+            gevent.sleep(max(0.0, due - time.monotonic()))
+            now = time.monotonic()
+            self._own.late(now - due)
+            due = max(due, now - _TICK_SECONDS)
+            for seats in self._seats:
+                arrived = len(seats.clients)
+                if arrived < seats.count:
+                    wanted = int((now - seats.began) * seats.ramp) + 1 if seats.ramp else seats.count
+                    seats.clients += map(
+                        fleet.dial, range(seats.first + arrived, seats.first + min(wanted, seats.count))
+                    )
+            fleet.tick(now)
+
+    def _storms(self, fleet: Fleet) -> None:
+        every = self._options.odin_storm_every
+        while every:
+            gevent.sleep(every)
+            _LOG.info("storm: %d connections cut", fleet.storm(self._options.odin_storm_share))
+
+    def _seconds(self) -> None:
+        due = time.monotonic()
+        while True:
+            due += 1.0
+            gevent.sleep(max(0.0, due - time.monotonic()))
+            if self._fleet is not None:
+                self._fleet.look(time.monotonic())
+                self._report(self._fleet)
+            if self._collector is not None:
+                self._collector.second()
+
+    def _report(self, fleet: Fleet, *, final: bool = False) -> None:
+        """Tell Locust and the master what there is."""
+        self._reporter.report(fleet.tally)
+        cpu, stall = self._own.look()
+        snapshot = fleet.tally.snapshot() | {
+            "connected": fleet.connected,
+            "swarm_cpu_percent": cpu,
+            "swarm_stall_ms": stall,
+            "final": final,
+        }
+        self._runner.send_message("odin_report", snapshot)
+
+    def _reported(self, environment: Any, msg: Any) -> None:
+        if self._collector is not None:
+            self._collector.take(msg.node_id, msg.data)
+
+
+def install(journey: Callable[[], Journey] | None, *, resume: bool = False) -> None:
+    """Make this Locust run a swarm."""
+
+    @events.init.add_listener  # type: ignore[untyped-decorator]
+    def init(environment: Any, **_: Any) -> None:
+        swarm = environment.odin = Swarm(environment, journey, resume)
+        environment.events.test_start.add_listener(lambda **_: swarm.start())
+        environment.events.test_stopping.add_listener(lambda **_: swarm.finish())
+        environment.events.quitting.add_listener(lambda **_: swarm.quit())

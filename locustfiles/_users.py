@@ -1,0 +1,26 @@
+"""The user of Locust: it holds a share of the connections."""
+
+from __future__ import annotations
+
+import gevent
+from locust import User, constant, task
+
+
+class Crowd(User):
+    """Many clients: as many as its share of `--odin-connections` says."""
+
+    host = "ws://127.0.0.1:3004"
+    wait_time = constant(0)
+
+    def on_start(self) -> None:
+        """Take a share; its clients connect from now on."""
+        self._seats = self.environment.odin.join()
+
+    def on_stop(self) -> None:
+        """Give it back; its clients leave."""
+        self.environment.odin.leave(self._seats)
+
+    @task
+    def stay(self) -> None:
+        """The clients do their work without a greenlet."""
+        gevent.sleep(1.0)
