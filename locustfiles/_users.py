@@ -23,4 +23,4 @@ class Crowd(User):
     @task
     def stay(self) -> None:
         """The clients do their work without a greenlet."""
-        gevent.sleep(1.0)
+        gevent.sleep(5.0)

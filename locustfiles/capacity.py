@@ -1,0 +1,18 @@
+"""How many connections the server takes: they come at a rate, all stay, and each is tried once.
+
+    locust -f locustfiles/capacity.py --headless --host ws://127.0.0.1:3004 \
+        --odin-connections 10000 --odin-ramp 100 --odin-sustain 60 --processes 2
+
+Every 10 s a line of the table that the seed's runner printed. The shape decides on users and time, so
+`--users`, `--spawn-rate` and `--run-time` have no meaning here.
+"""
+
+from locustfiles._options import register
+from locustfiles._shapes import Capacity
+from locustfiles._swarm import install
+from locustfiles._users import Crowd
+
+__all__ = ["Capacity", "Crowd"]
+
+register(connections=10_000, table=10.0)
+install(None)

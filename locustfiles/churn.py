@@ -1,0 +1,15 @@
+"""Clients that leave and come back all the time, anew, while the others stay.
+
+    locust -f locustfiles/churn.py --headless --run-time 60s --host ws://127.0.0.1:3004 \
+        --odin-connections 2000 --odin-churn 100
+"""
+
+from locustfiles._options import register
+from locustfiles._patience import Patience
+from locustfiles._swarm import install
+from locustfiles._users import Crowd
+
+__all__ = ["Crowd"]
+
+register(churn=50.0)
+install(Patience)

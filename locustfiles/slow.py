@@ -1,0 +1,18 @@
+"""Some clients read slowly; the others must not notice. The slow ones' messages are not timed.
+
+    locust -f locustfiles/slow.py --headless --run-time 120s --host ws://127.0.0.1:3004 \
+        --odin-connections 1000 --odin-slow 0.1 --odin-slow-bytes 200
+
+What becomes of the slow ones is the server's `WS_SLOW_POLICY`: they are closed with 4008 and come back, or
+get gaps. Neither is a loss: nothing is missing that nobody told of.
+"""
+
+from locustfiles._options import register
+from locustfiles._patience import Patience
+from locustfiles._swarm import install
+from locustfiles._users import Crowd
+
+__all__ = ["Crowd"]
+
+register(slow=0.1)
+install(Patience)
