@@ -1,0 +1,72 @@
+"""Bytes of the server, as the swarm reads them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from locustfiles import _frames
+from locustfiles._frames import CLOSE, PING, PONG, TEXT, WireError
+from tests import wire
+
+FRAMES = st.lists(
+    st.tuples(
+        st.sampled_from([TEXT, CLOSE, PING, PONG]),
+        st.one_of(st.binary(max_size=300), st.integers(120, 70_000).map(lambda size: b"x" * size)),
+    ),
+    max_size=8,
+)
+
+
+@given(FRAMES, st.data())
+def test_any_split(frames: list[tuple[int, bytes]], data: st.DataObject) -> None:
+    """However the stream is cut, the frames come out as they went in."""
+    stream = b"".join(wire.frame(first & 0x0F, payload, masked=False) for first, payload in frames)
+    found, rest, at = [], b"", 0
+    while at < len(stream):
+        size = data.draw(st.integers(1, len(stream) - at))
+        more, rest = _frames.scan(rest + stream[at : at + size])
+        found += more
+        at += size
+    assert found == frames
+    assert not rest
+
+
+@pytest.mark.parametrize("data", [wire.frame(wire.TEXT, b"hidden"), b"\x01\x01a", b"\x82\x01a"])
+def test_what_this_server_never_sends(data: bytes) -> None:
+    """Masked, fragmented and binary frames are an error of the server."""
+    with pytest.raises(WireError):
+        _frames.scan(data)
+
+
+@given(st.binary(max_size=65_535))
+def test_own_frames(payload: bytes) -> None:
+    """What the swarm sends is masked, and is what it should be once unmasked."""
+    frame = _frames.frame(TEXT, payload)
+    assert frame[1] & 0x80
+    head = 2 if len(payload) < 126 else 4
+    assert frame[head : head + 4] == b"\0\0\0\0"
+    assert frame[head + 4 :] == payload
+
+
+def test_subscribe() -> None:
+    """It resumes where something was heard, with the epoch of those numbers."""
+    plain = _frames.subscribe(["a"])
+    assert json.loads(plain[6:]) == {"type": "subscribe", "data": {"channels": ["a"]}}
+    resumed = json.loads(_frames.subscribe(["a", "b"], {"a": 3}, "e")[6:])
+    assert resumed["data"] == {"channels": ["a", "b"], "since": {"a": 3}, "epoch": "e"}
+
+
+def test_answers() -> None:
+    """An answer that is not whole, an upgrade with frames behind it, a refusal with its hint."""
+    head = f"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {wire.ACCEPT}\r\n\r\n".encode()
+    assert _frames.answer(head[:-1]) == (0, None, 0)
+    assert _frames.answer(head + b"\x81\0") == (101, None, len(head))
+    refusal = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\n{}"
+    assert _frames.answer(refusal)[:2] == (503, "7")
+    for wrong in (b"SSH-2.0\r\n\r\n", b"HTTP/1.1 101 Switching Protocols\r\n\r\n"):
+        with pytest.raises(WireError):
+            _frames.answer(wrong)
