@@ -1,0 +1,231 @@
+"""Each scenario, briefly, through Locust's own command line against a real server."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from locustfiles._histogram import BOUNDS_MS
+from locustfiles._tally import COUNTS, TIMES
+from tests.nats import NatsServer
+from tests.server import ROOT, Server, free_port, wait_for
+
+FINE = (0, 3)  # 3: on a busy machine the swarm may be the limit, and says so
+SABOTAGED = (sys.executable, "-m", "gunicorn", "-c", "tests/sabotage/gunicorn_conf.py")
+
+
+class Run(NamedTuple):
+    """What a swarm left.
+
+    Attributes:
+        delivered: what the server says that it delivered meanwhile.
+    """
+
+    status: int
+    output: str
+    head: dict[str, Any]
+    seconds: list[dict[str, Any]]
+    delivered: float
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last line of the record."""
+        return self.seconds[-1]
+
+
+def command(scenario: str, server: Server, *options: str) -> list[str]:
+    """Locust's command line."""
+    host = server.ws.removesuffix("/ws")
+    return [sys.executable, "-m", "locust", "-f", f"locustfiles/{scenario}.py", "--host", host, *options]
+
+
+def delivered(server: Server) -> float:
+    """Data messages that the server has handed to sockets that took them."""
+    return server.metric("ws_messages_delivered_total") - server.metric("ws_messages_undelivered_total")
+
+
+def run(scenario: str, server: Server, folder: Path, *options: str) -> Run:
+    """Let a swarm run to its end."""
+    before, record = delivered(server), folder / "record.jsonl"
+    done = subprocess.run(
+        command(scenario, server, "--headless", "--only-summary", "--odin-record", str(record), *options),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    output = done.stdout + done.stderr
+    assert record.exists(), output
+    head, *seconds = (json.loads(line) for line in record.read_text().splitlines())
+    return Run(done.returncode, output, head, seconds, delivered(server) - before)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server with the demo feed, in whose limits nobody here comes."""
+    with Server({"LOG_LEVEL": "warning", "WS_HUB_LAG_THRESHOLD_MS": "60000"}) as server:
+        yield server
+
+
+def test_two_processes_count_what_the_server_counts(server: Server, tmp_path: Path) -> None:
+    """All get in, leave, and come back; each message counts once, in the record and for Locust."""
+    port = str(free_port())
+    options = ["--users", "3", "--spawn-rate", "10", "--run-time", "4s", "--csv", str(tmp_path / "swarm")]
+    options += ["--processes", "2", "--master-port", port, "--master-bind-port", port]
+    options += ["--odin-connections", "100", "--odin-ramp", "200", "--odin-mode", "random"]
+    options += ["--odin-churn", "10", "--odin-probes", "5"]
+    found = run("fanout", server, tmp_path, *options)
+    assert found.status in FINE, found.output
+    last = found.last
+    assert last["delivered"] == found.delivered > 0
+    assert max(second["connected"] for second in found.seconds) == 100
+    assert last["attempts"] > 120
+    wrong = ("failed", "refused", "lost", "duplicated", "disordered", "gaps", "cut")
+    assert {name: last[name] for name in wrong} == dict.fromkeys(wrong, 0)
+    with (tmp_path / "swarm_stats.csv").open() as file:
+        rows = {row["Name"]: row for row in csv.DictReader(file)}
+    assert int(rows["message"]["Request Count"]) == last["delivered"]
+    assert (
+        int(rows["connect"]["Request Count"]) == int(rows["subscribe"]["Request Count"]) == last["attempts"]
+    )
+    assert int(rows["delivery"]["Request Count"]) == sum(last["histograms"]["delivery"]) > 0
+    assert int(rows["Aggregated"]["Failure Count"]) == 0
+
+    assert found.head == {"bounds_ms": list(BOUNDS_MS), "names": list(TIMES), "seed": 1}
+    assert [second.get("final", False) for second in found.seconds] == [
+        *[False] * (len(found.seconds) - 1),
+        True,
+    ]
+    assert last["limited"] == bool(last["why"])
+    for before, after in zip(found.seconds, found.seconds[1:], strict=False):
+        assert after["t"] > before["t"]
+        assert all(after[name] >= before[name] for name in COUNTS)
+
+
+def test_storm(server: Server, tmp_path: Path) -> None:
+    """All are cut off twice and resume: nothing is missing, and each came back."""
+    options = ["--run-time", "6s", "--odin-connections", "50", "--odin-ramp", "0", "--odin-storm-every", "3"]
+    found = run("storm", server, tmp_path, *options)
+    assert found.status in FINE, found.output
+    assert found.last["cut"] == found.last["reconnects"] == 50
+    assert sum(found.last["histograms"]["reconnect"]) == 50
+    assert found.last["lost"] == found.last["duplicated"] == found.last["disordered"] == 0
+
+
+def test_capacity_with_a_worker_of_its_own(server: Server, tmp_path: Path) -> None:
+    """The shape brings all of them, the table says so; the worker has its options from the master."""
+    port = str(free_port())
+    worker = command("capacity", server, "--worker", "--master-port", port)
+    with subprocess.Popen(worker, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        options = ["--master", "--master-bind-port", port, "--expect-workers", "1"]
+        options += [
+            "--odin-connections",
+            "45",
+            "--odin-ramp",
+            "20",
+            "--odin-sustain",
+            "1",
+            "--odin-table",
+            "1",
+        ]
+        found = run("capacity", server, tmp_path, *options)
+        assert process.wait(10) == 0
+    assert found.status in FINE, found.output
+    assert found.last["attempts"] == 45
+    assert found.last["delivered"] == found.delivered
+    assert "Time    Attempts  Active  Failed  Success Rate  Server CPU" in found.output
+    assert re.search(r"^\ds +\d+ +\d+ +0 +100\.0% +\d+\.\d%$", found.output, re.MULTILINE)
+    assert re.search(r"^FINAL +45 +45 +0 +100\.0% +\d+\.\d% \(peak\)$", found.output, re.MULTILINE)
+
+
+def test_what_a_server_loses_is_found(tmp_path: Path) -> None:
+    """Of 173 messages due one is not sent, and nobody is told: the swarm counts, and fails."""
+    faults = {"SABOTAGE_DROP_EVERY": "173", "WS_WORKERS": "1", "LOG_LEVEL": "warning"}
+    with Server(faults, command=SABOTAGED) as server:
+        options = ["--run-time", "5s", "--odin-connections", "50", "--odin-ramp", "0"]
+        found = run("fanout", server, tmp_path, *options)
+    assert found.status == 1, found.output
+    assert found.last["delivered"] == found.delivered
+    assert found.last["duplicated"] == found.last["disordered"] == found.last["gaps"] == 0
+    dropped = found.delivered // 172
+    # What was dropped before the first message of a channel, or behind its last, shows to nobody.
+    assert dropped - 10 <= found.last["lost"] <= dropped + 1
+    assert found.last["lost"] > 0
+
+
+def test_slow_readers(tmp_path: Path) -> None:
+    """A tenth reads too slowly for a fast feed: it is told of its gaps, and the others get everything."""
+    settings = {
+        "WS_SLOW_POLICY": "drop-oldest",
+        "WS_OUTBOX_BYTES": "4096",
+        "WS_SEND_BUFFER_BYTES": "4096",
+        "LOG_LEVEL": "warning",
+    }
+    publish = [sys.executable, "-m", "odinws", "publish", "--rate", "600", "--spacing", "even", "--nats-url"]
+    with (
+        NatsServer(tmp_path) as nats,
+        Server({"NATS_URL": nats.url, **settings}) as server,
+        subprocess.Popen([*publish, nats.url], cwd=ROOT, stdout=subprocess.DEVNULL) as publisher,
+    ):
+        options = ["--run-time", "4s", "--odin-connections", "20", "--odin-ramp", "0"]
+        found = run("slow", server, tmp_path, *options)
+        publisher.send_signal(signal.SIGINT)
+    assert found.status in FINE, found.output
+    assert found.last["gaps"] > 0
+    assert found.last["lost"] == found.last["duplicated"] == found.last["disordered"] == 0
+
+
+def test_the_page(server: Server) -> None:
+    """A run is started, watched and stopped on Locust's page; SIGTERM ends it."""
+    port = free_port()
+    options = ["--web-port", str(port), "--web-host", "127.0.0.1", "--odin-connections", "20"]
+    page = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(
+        command("churn", server, *options), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            wait_for(lambda: "odin_churn" in _get(page), 10, "the page")
+            form = {"user_count": "1", "spawn_rate": "1", "host": server.ws, "odin_connections": "30"}
+            assert json.loads(_get(f"{page}/swarm", form))["success"]
+            rows = wait_for(lambda: _rows(page, "message"), 10, "messages")
+            assert rows[0]["num_failures"] == 0
+            wait_for(lambda: _rows(page, "connect")[0]["num_requests"] > 30, 10, "clients that came back")
+            assert json.loads(_get(f"{page}/stop", {}))["success"]
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(10) in FINE
+
+
+def test_another_scheme(server: Server) -> None:
+    """A host that the swarm can't speak to is named, with what to do."""
+    options = ["--headless", "--run-time", "2s", "--host", "wss://127.0.0.1:1"]
+    done = subprocess.run(
+        command("fanout", server, *options), cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 2
+    assert "--host 'wss://127.0.0.1:1': it must be ws://HOST:PORT" in done.stderr
+
+
+def _get(url: str, form: dict[str, str] | None = None) -> str:
+    data = urllib.parse.urlencode(form).encode() if form is not None else None
+    try:
+        with urllib.request.urlopen(url, data=data, timeout=5) as answer:  # noqa: S310
+            return str(answer.read().decode())
+    except OSError:
+        return ""
+
+
+def _rows(page: str, name: str) -> list[dict[str, Any]]:
+    stats = json.loads(_get(f"{page}/stats/requests") or "{}").get("stats", [])
+    return [row for row in stats if row["name"] == name]
