@@ -65,6 +65,14 @@ class Conduct:
     timeout: float
 
 
+def problem_of(url: str) -> str:
+    """What is wrong with an address; empty: nothing."""
+    address = urlsplit(url)
+    if address.scheme == "ws" and address.hostname:
+        return ""
+    return f"--host {url!r} must be ws://HOST:PORT (for TLS, swarm the server behind the proxy that ends it)"
+
+
 class Fleet:
     """The clients of a process.
 
@@ -75,8 +83,6 @@ class Fleet:
     def __init__(self, conduct: Conduct) -> None:
         self._conduct = conduct
         address = urlsplit(conduct.url)
-        if address.scheme != "ws" or not address.hostname:
-            raise ValueError(f"--host {conduct.url!r}: it must be ws://HOST:PORT (end TLS before the server)")
         path = address.path.rstrip("/")
         found = socket.getaddrinfo(address.hostname, address.port or 80, type=socket.SOCK_STREAM)[0]
         self._family, self._to = found[0], found[4]

@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
-from typing import Any
+from argparse import ArgumentParser, ArgumentTypeError
+from typing import Any, TypeVar
 
 from locust import events
+
+_N = TypeVar("_N", int, float)
 
 
 def number(text: str) -> float:
     """A number that is not negative.
 
     Raises:
-        ValueError: it is another.
+        ArgumentTypeError: it is another, or none.
     """
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError(text)
+    return _within(text, float, 0, 1e9, "a number from 0 on")
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        ArgumentTypeError: it is another, or none.
+    """
+    return _within(text, float, 0, 1, "a number from 0 to 1")
+
+
+def whole(text: str) -> int:
+    """A whole number from 1 on.
+
+    Raises:
+        ArgumentTypeError: it is another, or none.
+    """
+    return _within(text, int, 1, 10**9, "a whole number from 1 on")
+
+
+def _within(text: str, kind: type[_N], low: float, high: float, what: str) -> _N:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not low <= value <= high:
+        raise ArgumentTypeError(f"{text!r} must be {what}")
     return value
 
 
 _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("connections", int, 500, "connections of all users together"),
+    ("connections", whole, 500, "connections of all users together"),
     ("ramp", number, 100.0, "connections per second until all are there; 0: at once"),
     ("churn", number, 0.0, "connections per second that leave and come back"),
-    ("slow", number, 0.0, "share of the clients that read slowly, 0 to 1"),
+    ("slow", share, 0.0, "share of the clients that read slowly, 0 to 1"),
     ("slow-bytes", number, 500.0, "bytes per second that a slow client reads"),
     ("probes", number, 0.0, "connections per second that only connect and subscribe"),
     ("storm-every", number, 0.0, "seconds between storms, which cut connections; 0: none"),
-    ("storm-share", number, 1.0, "share of the connections that a storm cuts, 0 to 1"),
+    ("storm-share", share, 1.0, "share of the connections that a storm cuts, 0 to 1"),
     ("sustain", number, 60.0, "capacity: seconds that all connections stay"),
     ("timeout", number, 10.0, "seconds until a connection must be subscribed"),
     ("table", number, 0.0, "seconds between the lines of the table; 0: none"),

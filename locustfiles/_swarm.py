@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,11 +20,12 @@ from locust import events
 from locust.runners import MasterRunner, WorkerRunner
 
 from locustfiles._client import Client, Journey
-from locustfiles._collect import Collector
-from locustfiles._fleet import Conduct, Fleet
+from locustfiles._collect import Collector, record_problem
+from locustfiles._fleet import Conduct, Fleet, problem_of
 from locustfiles._limits import Own
 from locustfiles._statistics import Reporter
 
+DEFAULT_HOST = "ws://127.0.0.1:3004"
 _TICK_SECONDS = 0.02
 _JOIN_SECONDS = 30.0
 _FINISH_SECONDS = 10.0
@@ -112,7 +114,7 @@ class Swarm:
             self._reporter = Reporter(self._environment.stats)
             self._fleet = fleet = Fleet(
                 Conduct(
-                    url=self._environment.host or "ws://127.0.0.1:3004",
+                    url=self._environment.host or DEFAULT_HOST,
                     mode=options.odin_mode,
                     seed=options.odin_seed,
                     resume=self._resume,
@@ -279,6 +281,11 @@ def install(journey: Callable[[], Journey] | None, *, resume: bool = False) -> N
 
     @events.init.add_listener  # type: ignore[untyped-decorator]
     def init(environment: Any, **_: Any) -> None:
+        problem = problem_of(environment.host or DEFAULT_HOST) or record_problem(environment.parsed_options)
+        if problem:
+            if not isinstance(environment.runner, WorkerRunner):
+                sys.stderr.write(f"{problem}\n")
+            sys.exit(2)
         swarm = environment.odin = Swarm(environment, journey, resume)
         environment.events.test_start.add_listener(lambda **_: swarm.start())
         environment.events.test_stopping.add_listener(lambda **_: swarm.finish())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gevent
 from locust import User, constant, task
 
+from locustfiles._swarm import DEFAULT_HOST
+
 
 class Crowd(User):
     """Many clients: as many as its share of `--odin-connections` says."""
 
-    host = "ws://127.0.0.1:3004"
+    host = DEFAULT_HOST
     wait_time = constant(0)
 
     def on_start(self) -> None:

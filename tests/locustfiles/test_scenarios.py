@@ -207,14 +207,12 @@ def test_the_page(server: Server) -> None:
         assert process.wait(10) in FINE
 
 
-def test_another_scheme(server: Server) -> None:
-    """A host that the swarm can't speak to is named, with what to do."""
-    options = ["--headless", "--run-time", "2s", "--host", "wss://127.0.0.1:1"]
-    done = subprocess.run(
-        command("fanout", server, *options), cwd=ROOT, capture_output=True, text=True, timeout=30
-    )
+def test_a_bad_option(server: Server) -> None:
+    """A host that the swarm can't speak to is named, with what may be."""
+    full = command("fanout", server, "--headless", "--host", "wss://127.0.0.1:1")
+    done = subprocess.run(full, cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
-    assert "--host 'wss://127.0.0.1:1': it must be ws://HOST:PORT" in done.stderr
+    assert "--host 'wss://127.0.0.1:1' must be ws://HOST:PORT" in done.stderr
 
 
 def _get(url: str, form: dict[str, str] | None = None) -> str:
