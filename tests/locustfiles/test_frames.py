@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from locustfiles import _frames
@@ -21,6 +21,7 @@ FRAMES = st.lists(
 )
 
 
+@settings(max_examples=40)
 @given(FRAMES, st.data())
 def test_any_split(frames: list[tuple[int, bytes]], data: st.DataObject) -> None:
     """However the stream is cut, the frames come out as they went in."""

@@ -123,30 +123,28 @@ def test_storm(server: Server, tmp_path: Path) -> None:
     assert found.last["lost"] == found.last["duplicated"] == found.last["disordered"] == 0
 
 
-def test_capacity_with_a_worker_of_its_own(server: Server, tmp_path: Path) -> None:
-    """The shape brings all of them, the table says so; the worker has its options from the master."""
+def test_capacity_with_a_worker_of_its_own(tmp_path: Path) -> None:
+    """A full server refuses, and the table says how many; the worker has its options from the master."""
     port = str(free_port())
-    worker = command("capacity", server, "--worker", "--master-port", port)
-    with subprocess.Popen(worker, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        options = ["--master", "--master-bind-port", port, "--expect-workers", "1"]
-        options += [
-            "--odin-connections",
-            "45",
-            "--odin-ramp",
-            "20",
-            "--odin-sustain",
-            "1",
-            "--odin-table",
-            "1",
-        ]
-        found = run("capacity", server, tmp_path, *options)
-        assert process.wait(10) == 0
-    assert found.status in FINE, found.output
-    assert found.last["attempts"] == 45
-    assert found.last["delivered"] == found.delivered
+    with Server({"WS_MAX_CONNECTIONS": "30", "LOG_LEVEL": "error"}) as server:
+        worker = command("capacity", server, "--worker", "--master-port", port)
+        with subprocess.Popen(
+            worker, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            options = ["--master", "--master-bind-port", port, "--expect-workers", "1"]
+            options += ["--odin-connections", "45", "--odin-ramp", "20", "--odin-sustain", "1"]
+            found = run("capacity", server, tmp_path, *options, "--odin-table", "1")
+            assert process.wait(10) == 0
+    assert found.status == 1, found.output
+    last = found.last
+    assert (last["attempts"], last["failed"], last["refused"]) == (45, 15, 15)
+    assert last["errors"] == {"refused with 503": 15}
+    assert sum(last["histograms"]["ack"]) == 30
+    assert last["cut"] == 0
+    assert last["delivered"] == found.delivered
     assert "Time    Attempts  Active  Failed  Success Rate  Server CPU" in found.output
     assert re.search(r"^\ds +\d+ +\d+ +0 +100\.0% +\d+\.\d%$", found.output, re.MULTILINE)
-    assert re.search(r"^FINAL +45 +45 +0 +100\.0% +\d+\.\d% \(peak\)$", found.output, re.MULTILINE)
+    assert re.search(r"^FINAL +45 +30 +15 +66\.7% +\d+\.\d% \(peak\)$", found.output, re.MULTILINE)
 
 
 def test_what_a_server_loses_is_found(tmp_path: Path) -> None:
