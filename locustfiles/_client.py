@@ -57,6 +57,7 @@ class Client:
         "cut_at",
         "epoch",
         "journey",
+        "left",
         "number",
         "phase",
         "place",
@@ -81,6 +82,7 @@ class Client:
         self.close = (1006, "")  # what the server said at the end
         self.began = self.asked = self.cut_at = 0.0
         self.round = 0
+        self.left = False  # for good
         self.returns = False  # at once, when its goodbye is answered
 
 

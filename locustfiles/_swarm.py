@@ -16,12 +16,14 @@ from typing import Any
 
 import gevent
 from gevent.event import AsyncResult
-from locust import events
+from locust import events, log
+from locust.log import greenlet_exception_logger
 from locust.runners import MasterRunner, WorkerRunner
 
 from locustfiles._client import Client, Journey
 from locustfiles._collect import Collector, record_problem
-from locustfiles._fleet import Conduct, Fleet, problem_of
+from locustfiles._connections import Conduct, problem_of
+from locustfiles._fleet import Fleet
 from locustfiles._limits import Own
 from locustfiles._statistics import Reporter
 
@@ -125,9 +127,12 @@ class Swarm:
                 )
             )
             self._watcher = gevent.get_hub().loop.io(fleet.fileno(), 1)
-            self._watcher.start(fleet.serve)
+            self._watcher.start(self._serve, fleet)
             self._greenlets = [gevent.spawn(self._tick, fleet), gevent.spawn(self._storms, fleet)]
         self._greenlets.append(gevent.spawn(self._seconds))
+        defect = greenlet_exception_logger(_LOG)  # type: ignore[no-untyped-call]
+        for greenlet in self._greenlets:
+            greenlet.link_exception(defect)
 
     def finish(self) -> None:
         """The run ends: all clients say goodbye, and what they still get is counted."""
@@ -224,6 +229,14 @@ class Swarm:
         self.finish()
 
     # -- time ----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _serve(fleet: Fleet) -> None:
+        try:
+            fleet.serve()
+        except Exception:
+            log.unhandled_greenlet_exception = True  # a defect of the swarm: it ends with status 2
+            raise
 
     def _tick(self, fleet: Fleet) -> None:
         due = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -26,12 +27,11 @@ FRAMES = st.lists(
 def test_any_split(frames: list[tuple[int, bytes]], data: st.DataObject) -> None:
     """However the stream is cut, the frames come out as they went in."""
     stream = b"".join(wire.frame(first & 0x0F, payload, masked=False) for first, payload in frames)
-    found, rest, at = [], b"", 0
-    while at < len(stream):
-        size = data.draw(st.integers(1, len(stream) - at))
-        more, rest = _frames.scan(rest + stream[at : at + size])
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    found, rest = [], b""
+    for start, stop in pairwise([0, *cuts, len(stream)]):
+        more, rest = _frames.scan(rest + stream[start:stop])
         found += more
-        at += size
     assert found == frames
     assert not rest
 

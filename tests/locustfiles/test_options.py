@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from locustfiles._collect import record_problem
-from locustfiles._fleet import problem_of
+from locustfiles._connections import problem_of
 from locustfiles._options import number, share, whole
 
 

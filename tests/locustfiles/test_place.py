@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from hypothesis import given
@@ -80,12 +81,8 @@ def test_drops_and_doubles(channels: list[str], data: st.DataObject) -> None:
     flow = Flow()
     read(flow, frames(messages))
     stream = b"".join(message.frame * times for message, times in zip(messages, kept, strict=True))
-    pieces, at = [], 0
-    while at < len(stream):
-        size = data.draw(st.integers(1, len(stream) - at))
-        pieces.append(stream[at : at + size])
-        at += size
-    read(flow, pieces)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=12)))
+    read(flow, [stream[start:stop] for start, stop in pairwise([0, *cuts, len(stream)])])
     lost = 0
     for channel in set(channels):
         heard = [times for message, times in zip(messages, kept, strict=True) if message.channel == channel]
