@@ -37,6 +37,7 @@ _FRAME = Entry(b"\x81\x7e\x00\xc4" + b" " * 196, _CHANNELS[0], 1, 1, 1)
 _TICKS = 99  # joins are spread over a heartbeat (100 ticks of the wheel), as those of a server in use
 _WARM = 64  # connections before the first look: what is loaded once belongs to none
 _SECONDS = 10.0  # nothing here waits longer
+_NOTHING = cast("Any", None)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: the far ends leave no TIME_WAIT that spoils the next run
 
 
@@ -46,7 +47,7 @@ class World:
     def __init__(self) -> None:
         settings, row = Settings.from_environ({}), Row()
         self.strategy: SyncDict[Connection] = SyncDict()
-        self.commands = Commands(settings, self.strategy, row, lambda old, _: old, cast("Any", None))
+        self.commands = Commands(settings, self.strategy, row, lambda old, _: old, _NOTHING, _NOTHING)
         self.clients = Clients(settings, self.strategy, row, self._run)
         self.peers = array.array("i")
         self.gate = Event()  # while it is not set, commands wait

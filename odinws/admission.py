@@ -18,7 +18,7 @@ import structlog
 from odinws import load, logs
 from odinws.access import configured, credentials
 from odinws.access.errors import AccessError, forbidden
-from odinws.access.inspection import is_loopback
+from odinws.access.inspection import is_local_page, is_loopback, may_inspect
 from odinws.access.origin import Origins
 from odinws.access.proxies import client_address, parse_networks
 from odinws.access.rates import Limit, Rates
@@ -50,6 +50,7 @@ class Asked:
     authorization: str | None = None
     protocols: str | None = None
     query: str = ""
+    forwarded: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,13 @@ class Admit:
     Attributes:
         address: of the client, for logs.
         subprotocol: for the answer; None: it names none.
+        inspects: it may watch the server's figures.
     """
 
     identity: Identity
     address: str
     subprotocol: str | None
+    inspects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +196,18 @@ class Admission:
             return Refuse(error.status, error.reason.label, error.message, headers=error.headers)
         decision = self._take_slot()
         if decision.admitted:
-            return Admit(identity, address, found.subprotocol)
+            return Admit(identity, address, found.subprotocol, self._may_inspect(asked))
         return Refuse(503, decision.reason, decision.text, self._wait(decision.retry_after_seconds))
+
+    def _may_inspect(self, asked: Asked) -> bool:
+        return is_local_page(asked.origin) and may_inspect(
+            asked.peer,
+            asked.authorization,
+            self._settings.admin_token,
+            x_forwarded_for=asked.forwarded_for,
+            forwarded=asked.forwarded,
+            trusted=self.trusted,
+        )
 
     def _wait(self, seconds: int) -> int:
         """Refusing costs CPU too: the more are refused each second, the later they come back."""

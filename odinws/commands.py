@@ -38,12 +38,23 @@ class Past(Protocol):
         """Send from `first` to `last`; the answer."""
 
 
+class Watchers(Protocol):
+    """Who gets the server's figures, see `Watch`."""
+
+    def add(self, conn: Connection, admin_token: str | None) -> bool:
+        """Send them to a connection from now on; False if it may not have them."""
+
+    def discard(self, conn: Connection) -> bool:
+        """Send them no longer; False if it did not get them."""
+
+
 class Commands:
     """Carries out the commands of a worker's connections.
 
     Args:
         refresh: the identity of a connection that brings another token; raises AccessError.
         past: sends what was missed.
+        watchers: who gets the figures.
     """
 
     def __init__(
@@ -53,12 +64,14 @@ class Commands:
         row: Row,
         refresh: Callable[[Identity, str], Identity],
         past: Past,
+        watchers: Watchers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._strategy = strategy
         self._row = row
         self._refresh = refresh
         self._past = past
+        self._watchers = watchers
         # A replay counts as so many commands.
         self._replay_seconds = 1.0 / settings.replay_rate
         self._clock = clock
@@ -124,6 +137,12 @@ class Commands:
         for index, channel in enumerate(dict.fromkeys(command.channels), 1):
             if index % _YIELD_EVERY == 0:
                 next_turn()
+            if channel == protocol.FIGURES:
+                if self._watchers.add(conn, command.admin_token):
+                    subscribed.append(channel)
+                else:
+                    rejected.append(protocol.not_inspecting())
+                continue
             problem = protocol.check_channel(channel)
             if problem is None and not conn.identity.permissions.allows(channel):
                 problem = protocol.not_allowed(channel)
@@ -153,8 +172,13 @@ class Commands:
 
     def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> bytes:
         self._check_count(command.channels)
-        gone = [c for c in dict.fromkeys(command.channels) if self._strategy.unsubscribe(conn, c)]
+        gone = [c for c in dict.fromkeys(command.channels) if self._leave(conn, c)]
         return protocol.unsubscription_ack(gone, len(conn.channels))
+
+    def _leave(self, conn: Connection, channel: str) -> bool:
+        if channel == protocol.FIGURES:
+            return self._watchers.discard(conn)
+        return self._strategy.unsubscribe(conn, channel)
 
     def _authenticate(self, conn: Connection, command: Authenticate) -> bytes:
         identity = self._refresh(conn.identity, command.token)

@@ -47,6 +47,7 @@ class Connection(Sender):
 
     Attributes:
         identity: who the client is, and what it may have.
+        inspects: it may watch the server's figures.
         allowance: when its commands are within their rate again (see commands); 0.0: none came yet.
     """
 
@@ -59,6 +60,7 @@ class Connection(Sender):
         "errors",
         "id",
         "identity",
+        "inspects",
         "opened",
         "peer",
         "reason",
@@ -69,6 +71,7 @@ class Connection(Sender):
         self.id = conn_id
         self.peer = peer
         self.identity: Identity = OPEN
+        self.inspects = False
         self.channels: dict[str, None] = {}  # written by the strategy alone
         self.reason: CloseReason | None = None
         self.commands: deque[bytes] | None = None  # not None: a greenlet works on them

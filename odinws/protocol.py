@@ -16,6 +16,7 @@ from odinws.errors import CommandError
 
 CHANNEL = re.compile(r"(?:token|user)\.[A-Za-z0-9_-]{1,64}|global")
 WILDCARDS = ("token.*", "user.*")
+FIGURES = "server.stats"  # not of NATS: what the server says of itself, to those who may inspect it
 MAX_CHANNEL_BYTES = len("token.") + 64
 _Seq = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]  # NATS counts from 1; 0: before all
 _ECHO_CHARACTERS = 80  # how much of a bad value an error repeats
@@ -28,6 +29,11 @@ class Subscribe(msgspec.Struct, frozen=True):
     since: dict[str, _Seq] | None = None
     epoch: str | None = None
     last: bool = False
+    admin_token: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the token: this may get into a log."""
+        return f"Subscribe({self.channels!r}, ***)"
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -144,6 +150,13 @@ def not_allowed(channel: str) -> Rejected:
     return Rejected(channel, "FORBIDDEN", "your token does not allow this channel")
 
 
+def not_inspecting() -> Rejected:
+    """The rejection of the figures."""
+    return Rejected(
+        FIGURES, "FORBIDDEN", "only from this machine, or with WS_ADMIN_TOKEN as data.admin_token"
+    )
+
+
 def wildcard(channel: str) -> str:
     """The pattern that stands for all channels of this one's kind; "" for `global`, which has no kind."""
     kind, dot, _ = channel.partition(".")
@@ -186,6 +199,11 @@ def data(kind: bytes, channel: str, seq: int, prev: int, ts_ms: int, payload: by
         ts_ms,
         payload,
     )
+
+
+def figures(ts_ms: int, data: object) -> bytes:
+    """What the server says of itself. It has no `seq`: only the newest counts, and none is missed."""
+    return _encode({"type": "server:stats", "channel": FIGURES, "ts": ts_ms, "data": data})
 
 
 def welcome(

@@ -62,6 +62,7 @@ def _enter(services: Services, take: Callable[[int, bytes, Admit, int], None]) -
             authorization=headers.get("Authorization"),
             protocols=headers.get("Sec-WebSocket-Protocol"),
             query=request.query_string.decode("latin-1"),
+            forwarded=headers.get("Forwarded"),
         )
     )
     if isinstance(verdict, Refuse):

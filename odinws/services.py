@@ -15,7 +15,7 @@ import gevent
 import structlog
 
 import strategies
-from odinws import frames, protocol
+from odinws import figures, frames, protocol
 from odinws.admission import Admission, Admit, Asked, Verdict
 from odinws.board import Board
 from odinws.clients import Clients
@@ -33,6 +33,7 @@ from odinws.resizing import Resizing
 from odinws.ring import Ring
 from odinws.settings import Settings
 from odinws.shedding import Shedding
+from odinws.watch import Watch
 from strategies.base import Strategy
 
 _FEED_WAIT_SECONDS = 2.0
@@ -88,7 +89,10 @@ class Services:
         )
         self.feed = NatsFeed(settings, nats_urls, self.row, self.hub.receive, lambda: self.hub.backlog)
         self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.row)
-        self.commands = Commands(settings, self.strategy, self.row, self.admission.refresh, self.recovery)
+        self.watch = Watch(self._figures, settings.admin_token)
+        self.commands = Commands(
+            settings, self.strategy, self.row, self.admission.refresh, self.recovery, self.watch
+        )
         self._stalls = StallWatch(self.row)
         self.sensor = Sensor(self.row, self._stalls, self.count_greenlets, self._sampled)
         self.reconciliation = Reconciliation(
@@ -116,6 +120,7 @@ class Services:
             self._reconcile,
             self._shedding.run,
             self.resizing.run,
+            self.watch.run,
         ):
             part = gevent.spawn(run)
             part.link(self._ended)
@@ -149,6 +154,7 @@ class Services:
         """
         self._upgrading -= 1
         conn = self.clients.open(descriptor, entry.address, deflate, entry.identity)
+        conn.inspects = entry.inspects
         conn.reply(self.welcome(conn))
         conn.start(early)
 
@@ -209,6 +215,9 @@ class Services:
             "backlog": self.hub.backlog,
         }
         self.board.publish_details(self.slot, details)
+
+    def _figures(self) -> dict[str, Any]:
+        return figures.collect(self.board, self.settings, self.slot, self.feed.status, self.admission.state)
 
     def _sampled(self) -> None:
         self.publish_details()

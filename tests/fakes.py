@@ -142,6 +142,7 @@ class FakeConnection:
         self.errors = 0
         self.allowance = 0.0
         self.identity: Identity = OPEN
+        self.inspects = False
         self.state = State.OPEN
         self.sent: list[bytes] = []
         self.kept: list[tuple[bytes, int]] = []

@@ -83,6 +83,7 @@ ONLY_IN = {
         "odinws.shedding",
         "odinws.tls",
         "odinws.turns",
+        "odinws.watch",
         "odinws.worker",
     },
     "geventwebsocket": {"odinws.handover", "odinws.worker"},

@@ -25,6 +25,7 @@ from odinws.commands import Commands
 from odinws.connection import Connection, State
 from odinws.errors import FeedError
 from odinws.settings import Settings
+from odinws.watch import Watch
 from strategies import Strategy
 from tests.fakes import FakeConnection, in_greenlet, running, settle
 from tests.strategies.support import cooperative_locks
@@ -73,6 +74,7 @@ class World:
         self.clock = Clock(now)
         self.identities: dict[str, Identity] = {}
         self.past = FakePast(self)
+        self.watchers = Watch(dict, ADMIN_TOKEN)
         self.row = Row()
         self.strategy: Strategy[Connection] = strategies.create("sync-dict")
         self.commands = self.made(Settings.from_environ(settings))
@@ -81,7 +83,7 @@ class World:
 
     def made(self, settings: Settings) -> Commands:
         """Commands of this worker."""
-        return Commands(settings, self.strategy, self.row, self.refresh, self.past, self.clock)
+        return Commands(settings, self.strategy, self.row, self.refresh, self.past, self.watchers, self.clock)
 
     def refresh(self, old: Identity, token: str) -> Identity:
         """Tokens are names of identities here."""
@@ -111,6 +113,7 @@ def command(kind: str, **data: Any) -> bytes:
     return json.dumps({"type": kind, "data": data}).encode()
 
 
+ADMIN_TOKEN = "an admin's token"  # noqa: S105
 HEARTBEAT = command("heartbeat")
 
 

@@ -1,11 +1,14 @@
-"""Who may read the inside of the server (`/debug`, `/stats`): this machine, or who has the token. Pure."""
+"""Who may read the inside (`/debug`, `/stats`, `server.stats`): this machine, or who has the token. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 
 from odinws.access.proxies import Networks, parse_address, resolve
+
+_HOST = re.compile(r"https?://(\[[0-9a-f:.]{2,45}\]|[a-z0-9.-]{1,253})(?::[0-9]{1,5})?")
 
 
 def may_inspect(
@@ -39,6 +42,29 @@ def may_inspect(
     return client.certain and is_loopback(client.address)
 
 
+def is_local_page(origin: str | None) -> bool:
+    """Whether a request is of no page, or of a page that this machine served.
+
+    A browser opens a WebSocket to this machine for whatever page its user looks at, so being local is not
+    enough there. The name counts, not where it leads to: a foreign name may lead here too.
+
+    Args:
+        origin: the header; None: absent, as from programs.
+    """
+    if origin is None:
+        return True
+    host = _HOST.fullmatch(origin)
+    return host is not None and (host[1] == "localhost" or is_loopback(host[1].strip("[]")))
+
+
+def has_admin_token(given: str | None, admin_token: str) -> bool:
+    """Whether this is the admin token; an empty one opens nothing."""
+    if not admin_token or given is None:
+        return False
+    # Digests, so that not even the length shows in the time it takes.
+    return hmac.compare_digest(_digest(given), _digest(admin_token))
+
+
 def is_loopback(address: str) -> bool:
     """Whether an address is of this machine: 127.0.0.0/8, also within IPv6, or ::1."""
     parsed = parse_address(address)
@@ -47,10 +73,7 @@ def is_loopback(address: str) -> bool:
 
 def _has_token(authorization: str | None, admin_token: str) -> bool:
     scheme, _, given = (authorization or "").strip(" \t").partition(" ")
-    if not admin_token or scheme.lower() != "bearer":
-        return False
-    # Digests, so that not even the length shows in the time it takes.
-    return hmac.compare_digest(_digest(given.strip(" \t")), _digest(admin_token))
+    return scheme.lower() == "bearer" and has_admin_token(given.strip(" \t"), admin_token)
 
 
 def _digest(text: str) -> bytes:

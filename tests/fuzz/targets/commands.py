@@ -20,6 +20,7 @@ from odinws.commands import Commands
 from odinws.connection import Connection
 from odinws.errors import CommandError
 from odinws.settings import Settings
+from odinws.watch import Watch
 from strategies import Strategy
 from tests.access.material import NOW, SECRET
 from tests.fakes import FakeConnection
@@ -90,6 +91,7 @@ def _carry_out(texts: list[bytes]) -> str:
         Row(),
         lambda old, token: _tokens.refresh(old, token, NOW),
         _NoPast(strategy),
+        Watch(dict, ""),
         lambda: 1000.0,
     )
     conn = FakeConnection("c-1")
