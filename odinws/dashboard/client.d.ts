@@ -20,14 +20,22 @@ export interface Gap {
   reason: string;
 }
 
+/** What the server says of itself, once a second; `data` is in the words of `/stats`. */
+export interface Figures {
+  ts: number;
+  data: Record<string, unknown>;
+}
+
 export interface Callbacks {
   change?(): void;
   message?(message: Message, latencyMs: number): void;
   gap?(gap: Gap): void;
+  figures?(figures: Figures): void;
 }
 
 export interface Options {
   token?: () => string | Promise<string>;
+  adminToken?: () => string;
 }
 
 export declare const RETURN_AFTER_SECONDS: Map<number, number | null>;
@@ -40,6 +48,7 @@ export declare class Client {
   readonly dueAt: number;
   readonly welcome: Record<string, unknown> | null;
   readonly problem: string;
+  readonly rejected: { channel: string; code: string; message: string }[];
   readonly received: number;
   readonly gaps: number;
   readonly reconnects: number;

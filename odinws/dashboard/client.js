@@ -24,6 +24,8 @@ const HINT = /; retry_after=([0-9.]+)$/; // in the text of a close frame: second
 const RENEW_SHARE = 0.8; // of a token's remaining life after which the next one is fetched
 
 const NO_EPOCH = "none"; // of a worker that has not heard from NATS yet
+const FIGURES = "server.stats"; // not of NATS: what the server says of itself, once a second
+
 const LOST = 1006; // what a browser says of a connection that ended without a close frame
 
 /** Exponential backoff with full jitter: clients that were lost together do not come back together. */
@@ -42,6 +44,8 @@ export class Client {
   welcome = null;
   /** What the server did not like, or "". */
   problem = "";
+  /** The channels of the last subscription that it did not give: [{channel, code, message}]. */
+  rejected = [];
   received = 0;
   gaps = 0;
   reconnects = 0;
@@ -60,6 +64,7 @@ export class Client {
   #chain = new Map(); // channel -> seq up to which all is known
   #epoch = ""; // of those numbers
   #token; // gives a token, or a promise of one
+  #adminToken; // gives the token for FIGURES, "" for none
   #renewal = 0;
   #fetching = null;
   #clock = []; // the last clock samples: {rtt, offset}, milliseconds
@@ -69,14 +74,16 @@ export class Client {
    * @param url of `/ws`
    * @param channels to subscribe to; `token.*` stands for all tokens
    * @param on what to call, each optional: {change(): something above changed, message(message, latencyMs): data
-   *   came, gap({channel, from, to, reason}): this will not come}
+   *   came, gap({channel, from, to, reason}): this will not come, figures({ts, data}): of `server.stats`}
    * @param token gives the token for a connection, and again before it expires; may return a promise
+   * @param adminToken gives what opens `server.stats` to those who are not on the server's machine
    */
-  constructor(url, channels, on, { token } = {}) {
+  constructor(url, channels, on, { token, adminToken = () => "" } = {}) {
     this.#url = url;
     this.#channels = channels;
-    this.#on = { change() {}, message() {}, gap() {}, ...on };
+    this.#on = { change() {}, message() {}, gap() {}, figures() {}, ...on };
     this.#token = token;
+    this.#adminToken = adminToken;
   }
 
   /** Connect now, whatever the state. */
@@ -145,6 +152,7 @@ export class Client {
       data.since = Object.fromEntries(heard.map((channel) => [channel, this.#chain.get(channel)]));
       data.epoch = this.#epoch;
     }
+    if (this.#adminToken() && this.#channels.includes(FIGURES)) data.admin_token = this.#adminToken();
     this.#send("subscribe", data);
   }
 
@@ -175,6 +183,7 @@ export class Client {
         this.#welcomed(message);
         break;
       case "subscription_ack":
+        this.rejected = message.rejected;
         this.problem = message.rejected.map((one) => `${one.channel}: ${one.message}`).join("; ");
         // What is of another one is told by gaps, which follow.
         if (this.welcome && this.welcome.epoch !== NO_EPOCH) this.#epoch = this.welcome.epoch;
@@ -182,6 +191,9 @@ export class Client {
         break;
       case "gap":
         this.#skip(message);
+        break;
+      case "server:stats":
+        this.#on.figures(message);
         break;
       case "pong":
         this.#setClock(message.ts);

@@ -1,143 +1,125 @@
-/** The live page: one client, the token table, and at most ten renders a second. */
+/** The live page: the figures of one server or several, the prices, and at most ten renders a second. */
 
-import { Client } from "./client.js";
-import { ServerPanel } from "./server.js";
-import { NONE, byId, compact, count, duration, fraction, make, mark, median, price, rate, write } from "./view.js";
+import { Absence } from "./absence.js";
+import { Chart } from "./chart.js";
+import { EventLog } from "./events.js";
+import { Source, armsOf } from "./figures.js";
+import { renderEnds, renderFeed, renderRefusals, renderShards, renderWorkers } from "./panels.js";
+import { PriceBoard } from "./prices.js";
+import { NONE, age, byId, clock, count, duration, fraction, make, mark, median, rate, rowsOf, write } from "./view.js";
 
-const TOKENS = ["BTC", "ETH", "SOL", "ODIN", "DOGE", "USDT", "BNB", "XRP", "ADA", "MATIC"];
 const RENDER_MS = 100; // least time between two renders
 const NUMBERS_MS = 500; // between two readings of rates and countdown: faster can't be read
-const FLASH_MS = 350;
 const WINDOW_MS = 5000; // of rate and latency
-const POINT_MS = 500; // one point of a sparkline
-const POINTS = 120;
-const SPARK = { width: 120, height: 28, margin: 2 };
 
-const svg = (tag, attributes) => {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
+const WORDS = { connecting: "connecting", live: "live", waiting: "lost", ended: "closed", paused: "paused" };
+const ACTIONS = { connecting: "Pause", live: "Pause", waiting: "Connect now", ended: "Connect again", paused: "Resume" };
+
+// -- what is shown ----------------------------------------------------------------------------------
+
+const cursor = {
+  at: null,
+  move(at) {
+    cursor.at = at;
+    cursor.redraw();
+  },
+  redraw() {
+    stale = true;
+    renderSoon();
+  },
 };
+let stale = true; // charts and panels
+let span = 300_000; // of the charts, milliseconds
 
-/** One token: its latest message, its last minute, its row. */
-class Row {
-  #message = null;
-  #points = [];
-  #pointAt = 0;
-  #flash;
-  #flashUntil = 0;
-  #dirty = false;
-  #cells;
-  #line = svg("polyline", { fill: "none", "vector-effect": "non-scaling-stroke" });
+const perSecond = (n) => (Number.isFinite(n) ? `${rate(n)}/s` : NONE);
+const milliseconds = (n) => (Number.isFinite(n) ? duration(n) : NONE);
+const SHORTEST_MS = 60_000; // of the charts, while there is little to show
+const CHARTS = [
+  { id: "connections", title: "Connections", lines: [{ key: "connections", name: "" }], format: count, tick: count, least: 10,
+    of: (data) => data && `of ${count(data.max_connections)}, ${count(data.subscriptions)} subscriptions` },
+  { id: "deliveries", title: "Deliveries", lines: [{ key: "delivered", name: "" }], format: perSecond, tick: count, least: 10,
+    of: (data) => data && `${count(data.fan_out.delivered)} in all` },
+  { id: "delay", title: "Delivery delay", format: milliseconds, tick: duration, least: 2,
+    lines: [{ key: "p50", name: "p50" }, { key: "p99", name: "p99", dashed: true }],
+    of: () => "NATS to kernel, last 5 s" },
+  { id: "cpu", title: "CPU, cores", lines: [{ key: "cpu", name: "" }], least: 0.1,
+    format: fraction, tick: fraction, of: (data) => data && `of ${data.cpu_limit_cores} cores` },
+  { id: "stall", title: "Hub stall", lines: [{ key: "stall", name: "" }], format: milliseconds, tick: duration, least: 10,
+    of: () => "longest turn of the event loop in 5 s" },
+  { id: "refused", title: "Refusals", lines: [{ key: "refused", name: "" }], format: perSecond, tick: rate, least: 1,
+    of: (data) => data && `${count(Object.values(data.refused).reduce((a, b) => a + b, 0))} in all`,
+    empty: "Nobody was refused in this time." },
+];
+const charts = CHARTS.map((one) => new Chart(one, cursor));
+byId("charts").append(...charts.map((chart) => chart.element));
 
-  constructor(token) {
-    const cell = (name, ...children) => {
-      const element = make("td", { className: name }, ...children);
-      element.setAttribute("role", "cell");
-      return element;
-    };
-    const head = make("th", { className: "token", scope: "row" }, token);
-    head.setAttribute("role", "rowheader");
-    const spark = svg("svg", {
-      viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, preserveAspectRatio: "none", "aria-hidden": "true",
-    });
-    spark.append(this.#line);
-    this.#cells = {
-      price: cell("price", NONE), change: cell("change", NONE), spark: cell("spark", spark),
-      volume: cell("volume", NONE), seq: cell("seq", NONE),
-    };
-    this.element = make("tr", {}, head, ...Object.values(this.#cells));
-    this.element.setAttribute("role", "row");
-    this.element.dataset.token = token;
-  }
+const log = new EventLog(byId("events"), byId("events-none"));
+const board = new PriceBoard(log);
+const absence = new Absence(log, () => {
+  numbersAt = 0;
+  renderSoon();
+});
 
-  take(message, now) {
-    const value = message.data?.price;
-    if (!Number.isFinite(value)) return; // anybody may publish anything
-    const last = this.#message?.data.price;
-    if (last !== undefined && last !== value) {
-      this.#flash = value > last ? "up" : "down";
-      this.#flashUntil = now + FLASH_MS;
-    }
-    if (now - this.#pointAt >= POINT_MS || !this.#points.length) {
-      this.#pointAt = now;
-      this.#points.push(value);
-      if (this.#points.length > POINTS) this.#points.shift();
-    } else {
-      this.#points[this.#points.length - 1] = value;
-    }
-    this.#message = message;
-    this.#dirty = true;
-  }
-
-  /** Bring the row up to date. Returns when it wants the next render by itself, or Infinity. */
-  render(now) {
-    const flashes = now < this.#flashUntil;
-    mark(this.#cells.price, "flash", flashes ? this.#flash : undefined);
-    if (this.#dirty) {
-      this.#dirty = false;
-      const { data, seq } = this.#message;
-      write(this.#cells.price, price(data.price));
-      const change = data.priceChange24h;
-      const trend = change > 0 ? "up" : change < 0 ? "down" : "flat";
-      write(this.#cells.change, `${{ up: "▲", down: "▼", flat: "=" }[trend]} ${fraction(Math.abs(change))} %`);
-      mark(this.#cells.change, "trend", trend);
-      write(this.#cells.volume, compact(data.volume24h));
-      write(this.#cells.seq, String(seq));
-      this.#draw();
-    }
-    return flashes ? this.#flashUntil : Infinity;
-  }
-
-  #draw() {
-    const points = this.#points;
-    const low = Math.min(...points);
-    const range = Math.max(...points) - low || 1;
-    const step = SPARK.width / (POINTS - 1);
-    const start = SPARK.width - (points.length - 1) * step;
-    const height = SPARK.height - 2 * SPARK.margin;
-    const y = (value) => SPARK.height - SPARK.margin - ((value - low) / range) * height;
-    this.#line.setAttribute(
-      "points",
-      points.map((value, index) => `${(start + index * step).toFixed(1)},${y(value).toFixed(1)}`).join(" "),
-    );
-    mark(this.#cells.spark, "trend", points[points.length - 1] >= points[0] ? "up" : "down");
-  }
-}
-
-const rows = new Map(TOKENS.map((token) => [`token.${token}`, new Row(token)]));
-byId("tokens").append(...[...rows.values()].map((row) => row.element));
+// -- where it comes from ----------------------------------------------------------------------------
 
 let recent = []; // {at, latency} of the last WINDOW_MS, while the page is looked at
 let since = Infinity; // when `recent` began to be complete
-let market = null;
+let adminToken = "";
+
+function reading(source, last) {
+  log.compare(source, last);
+  cursor.redraw();
+}
 
 const address = new URL("ws", document.baseURI);
-address.search = location.search; // may carry a token
+const parameters = new URLSearchParams(location.search);
+const compared = parameters.getAll("compare");
+parameters.delete("compare");
+address.search = parameters; // may carry a token
 address.protocol = address.protocol.replace("http", "ws");
-const client = new Client(address.href, [...rows.keys(), "global"], {
+const own = new Source("", address.href, board.channels, {
+  reading,
   change() {
-    if (client.state === "live") {
+    const { state } = own.client;
+    if (state === "live") {
+      if (since === Infinity) log.add("good", `connected to ${client.welcome.server}, ${client.welcome.strategy}`);
       since = Math.min(since, performance.now());
+      board.live();
     } else {
       since = Infinity;
       recent = [];
     }
+    if (state === "waiting" || state === "ended") {
+      board.lost();
+      absence.begin(client.closed);
+    } else if (state === "live") absence.end();
     numbersAt = 0;
     renderSoon();
   },
   message(message, latency) {
-    const now = performance.now();
-    if (!document.hidden) recent.push({ at: now, latency });
-    const row = rows.get(message.channel);
-    if (row) row.take(message, now);
-    else if (message.type === "market:stats") market = { data: message.data, at: now };
+    if (!document.hidden) recent.push({ at: performance.now(), latency });
+    board.take(message, latency);
     renderSoon();
   },
-});
-const server = new ServerPanel();
+  gap(gap) {
+    board.gap(gap);
+  },
+}, { adminToken: () => adminToken });
+const { client } = own;
 
-// -- rendering ------------------------------------------------------------------------------------
+const others = compared.map((url) => {
+  const { host } = new URL(url, document.baseURI);
+  const source = new Source(host, url, [], {
+    reading,
+    change() {
+      renderSoon();
+    },
+  });
+  return source;
+});
+const sources = [own, ...others];
+
+// -- rendering --------------------------------------------------------------------------------------
 
 let rendered = 0;
 let timer = 0; // of the next render, whose time is dueAt
@@ -160,26 +142,25 @@ function renderSoon(at = 0) {
 function render() {
   frame = 0;
   const now = (rendered = performance.now());
-  let next = Infinity;
-  for (const row of rows.values()) next = Math.min(next, row.render(now));
+  let next = board.render(now);
   renderState();
   if (now - numbersAt >= NUMBERS_MS) {
     numbersAt = now;
     renderNumbers(now);
+    board.renderMarket(now);
+  }
+  if (stale) {
+    stale = false;
+    renderFigures();
   }
   if (client.state === "live" || client.state === "waiting") next = Math.min(next, numbersAt + NUMBERS_MS);
   if (next < Infinity) renderSoon(next);
 }
 
-const WORDS = { connecting: "connecting", live: "live", waiting: "lost", ended: "closed", paused: "paused" };
-const ACTIONS = { connecting: "Pause", live: "Pause", waiting: "Connect now", ended: "Connect again", paused: "Resume" };
-
 function renderState() {
   const { state, closed, welcome } = client;
   mark(document.body, "state", state);
-  const over = closed && (state === "waiting" || state === "ended");
-  const why = over && `${closed.code} ${closed.reason || (closed.code === 1006 ? "no answer" : "")}`.trim();
-  write(byId("state"), over ? `${WORDS[state]} (${why})` : WORDS[state]);
+  write(byId("state"), WORDS[state]);
   write(byId("switch"), ACTIONS[state]);
   if (welcome) {
     write(byId("worker"), welcome.server);
@@ -187,8 +168,11 @@ function renderState() {
     write(byId("client"), welcome.client_id);
     write(byId("epoch"), welcome.epoch);
   }
-  write(byId("notice"), client.problem);
-  byId("notice").hidden = !client.problem;
+  let notice = client.rejected.filter((one) => one.channel !== "server.stats").map((one) => one.message).join("; ");
+  if (closed && state !== "live" && state !== "paused") notice = absence.words(closed, state === "ended");
+  write(byId("notice"), notice);
+  byId("notice").hidden = !notice;
+  byId("withheld").hidden = !own.withheld;
 }
 
 function renderNumbers(now) {
@@ -204,35 +188,82 @@ function renderNumbers(now) {
   const wait = Math.ceil((client.dueAt - now) / 1000);
   write(byId("countdown"), state === "waiting" && wait > 0 ? `next attempt in ${wait} s` : "");
   document.title = state === "live" ? "odinws" : `${WORDS[state]} – odinws`;
-  if (market) renderMarket(now);
+  renderLegend();
 }
 
-function renderMarket(now) {
-  const { data, at } = market;
-  write(byId("market-age"), `${Math.floor((now - at) / 1000)} s ago`);
-  write(byId("market-cap"), compact(data.totalMarketCap));
-  write(byId("market-volume"), compact(data.totalVolume24h));
-  write(byId("market-rising"), count(data.rising));
-  write(byId("market-falling"), count(data.falling));
-  write(byId("market-leader"), data.leader);
+/** One entry per arm, and one for each server that has shown none yet. */
+function renderLegend() {
+  const arms = armsOf(sources);
+  const entries = [
+    ...arms.map((arm) => ({ arm, source: arm.source, name: arm.label })),
+    ...others.filter((source) => !source.arms.size).map((source) => ({ source, name: source.name })),
+  ];
+  const items = rowsOf(byId("arms"), entries.length, () =>
+    make("li", {}, make("span", { className: "letter" }, ""), make("span", {}, ""), make("span", { className: "note" }, "")));
+  entries.forEach(({ arm, source, name }, index) => {
+    const [letter, label, state] = items[index].children;
+    mark(items[index], "arm", arm?.colour);
+    write(letter, entries.length > 1 ? arm?.letter ?? "" : "");
+    write(label, name);
+    const said = source.withheld || WORDS[source.client.state];
+    write(state, source.name && said !== "live" ? said : "");
+  });
 }
 
-// -- what the user and the browser do -------------------------------------------------------------
+function renderFigures() {
+  const arms = armsOf(sources);
+  const to = Date.now();
+  const began = Math.min(to - SHORTEST_MS, ...arms.map((arm) => arm.samples[0].at));
+  const view = { from: Math.max(to - span, began), to, cursor: cursor.at };
+  for (const chart of charts) chart.render(arms, view);
+  write(byId("moment"), cursor.at ? `at ${clock(cursor.at)}` : own.now ? "" : "waiting for the first figures");
+  if (cursor.at) return; // only the charts go back in time
+  renderWorkers(sources, client.welcome?.server);
+  renderShards(arms);
+  renderRefusals(sources);
+  renderEnds(sources);
+  renderFeed(sources);
+  if (!own.now) return;
+  const { health, uptime_seconds: uptime, version } = own.now.data;
+  write(byId("health"), health.status);
+  mark(byId("health"), "status", health.status);
+  write(byId("uptime"), age(uptime));
+  write(byId("version"), version);
+  rowsOf(byId("problems"), health.problems.length, () => make("li", {}))
+    .forEach((item, index) => write(item, health.problems[index]));
+}
+
+// -- what the user and the browser do ---------------------------------------------------------------
 
 byId("switch").addEventListener("click", () => {
-  if (client.state === "live" || client.state === "connecting") {
-    client.stop();
-    server.stop();
-  } else {
-    client.start();
-    server.start();
+  const stops = client.state === "live" || client.state === "connecting";
+  if (stops) board.paused();
+  for (const source of sources) {
+    if (stops) source.client.stop();
+    else source.client.start();
   }
+});
+byId("span").addEventListener("change", (event) => {
+  span = Number(event.target.value) * 1000;
+  cursor.redraw();
+});
+byId("theme").addEventListener("click", () => {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
+  document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
+});
+byId("withheld").addEventListener("submit", (event) => {
+  event.preventDefault();
+  adminToken = byId("admin-token").value;
+  client.stop();
+  client.start();
 });
 addEventListener("online", () => client.state === "waiting" && client.start());
 document.addEventListener("visibilitychange", () => {
   recent = [];
   if (client.state === "live") since = performance.now();
+  cursor.redraw();
 });
 
-client.start();
-server.start();
+for (const source of sources) source.client.start();
+renderSoon();

@@ -1,4 +1,4 @@
-/** What both halves of the page need: elements, texts that are written only when they change, numbers. */
+/** What all parts of the page need: elements, texts that are written only when they change, numbers. */
 
 export const NONE = "–";
 
@@ -24,6 +24,7 @@ export const price = (n) => (n >= 1000 ? fraction : n >= 10 ? fourDecimals : six
 /** Milliseconds, or seconds when there are many. */
 export function duration(ms) {
   if (ms < 1) return "< 1 ms";
+  if (ms < 10) return `${tenths(ms)} ms`;
   return ms < 1000 ? `${count(ms)} ms` : `${tenths(ms / 1000)} s`;
 }
 
@@ -37,6 +38,15 @@ export function age(seconds) {
     return `${Math.floor(amount)} ${name}`;
   }).join(" ");
 }
+
+const time = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
+});
+const minutes = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
+/** A moment of the day, from milliseconds since 1970. */
+export const clock = (ms) => time.format(ms);
+export const hour = (ms) => minutes.format(ms);
 
 export function bytes(n) {
   return n >= 2 ** 30 ? `${tenths(n / 2 ** 30)} GB` : `${count(n / 2 ** 20)} MB`;
@@ -57,6 +67,14 @@ export function make(tag, properties, ...children) {
   return element;
 }
 
+/** Make an SVG element with attributes. */
+export function svg(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 /** Write a text if it is not there already: an untouched node costs no layout. */
 export function write(element, text) {
   const node = element.firstChild ?? element.appendChild(document.createTextNode(""));
@@ -68,4 +86,17 @@ export function mark(element, name, value) {
   if (element.dataset[name] === value) return;
   if (value === undefined) delete element.dataset[name];
   else element.dataset[name] = value;
+}
+
+/** Make the rows of a list or table as many as needed, with `create`, and return them. */
+export function rowsOf(parent, amount, create) {
+  while (parent.children.length > amount) parent.lastElementChild.remove();
+  while (parent.children.length < amount) parent.append(create());
+  return [...parent.children];
+}
+
+/** Draw a bar behind a number: `share` of the room, 0 to 1. */
+export function fill(element, share) {
+  const value = Number.isFinite(share) ? Math.min(1, Math.max(0, share)).toFixed(3) : "0";
+  if (element.style.getPropertyValue("--share") !== value) element.style.setProperty("--share", value);
 }
