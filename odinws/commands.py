@@ -38,8 +38,8 @@ class Past(Protocol):
         """Send from `first` to `last`; the answer."""
 
 
-class Watchers(Protocol):
-    """Who gets the server's figures, see `Watch`."""
+class Watching(Protocol):
+    """Who gets the server's figures, see `Audience`."""
 
     def add(self, conn: Connection, admin_token: str | None) -> bool:
         """Send them to a connection from now on; False if it may not have them."""
@@ -64,7 +64,7 @@ class Commands:
         row: Row,
         refresh: Callable[[Identity, str], Identity],
         past: Past,
-        watchers: Watchers,
+        watchers: Watching,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._strategy = strategy

@@ -17,6 +17,7 @@ import structlog
 import strategies
 from odinws import figures, frames, protocol
 from odinws.admission import Admission, Admit, Asked, Verdict
+from odinws.audience import Audience
 from odinws.board import Board
 from odinws.clients import Clients
 from odinws.closing import CloseReason
@@ -33,7 +34,6 @@ from odinws.resizing import Resizing
 from odinws.ring import Ring
 from odinws.settings import Settings
 from odinws.shedding import Shedding
-from odinws.watch import Watch
 from strategies.base import Strategy
 
 _FEED_WAIT_SECONDS = 2.0
@@ -89,9 +89,9 @@ class Services:
         )
         self.feed = NatsFeed(settings, nats_urls, self.row, self.hub.receive, lambda: self.hub.backlog)
         self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.row)
-        self.watch = Watch(self._figures, settings.admin_token)
+        self.audience = Audience(self._figures, settings.admin_token)
         self.commands = Commands(
-            settings, self.strategy, self.row, self.admission.refresh, self.recovery, self.watch
+            settings, self.strategy, self.row, self.admission.refresh, self.recovery, self.audience
         )
         self._stalls = StallWatch(self.row)
         self.sensor = Sensor(self.row, self._stalls, self.count_greenlets, self._sampled)
@@ -120,7 +120,7 @@ class Services:
             self._reconcile,
             self._shedding.run,
             self.resizing.run,
-            self.watch.run,
+            self.audience.run,
         ):
             part = gevent.spawn(run)
             part.link(self._ended)

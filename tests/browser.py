@@ -1,46 +1,37 @@
-"""A real browser for tests: headless Chromium, driven over its DevTools protocol.
+"""A real browser for tests: Debian's Chromium, headless, driven by Playwright.
 
-One socket, one thread. Events are taken in while a command waits for its answer, so what a page has done is
-known after the next command.
+What a page has done is known after the next call: Playwright delivers events while it waits for an answer.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import json
 import os
 import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import playwright.sync_api as driver
 import pytest
-from websockets.exceptions import WebSocketException
-from websockets.sync.client import ClientConnection, connect
 
 PACKAGE = "chromium"  # of Debian; the program has the same name
+SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"  # kept by CI
 START_SECONDS = 20.0
 COMMAND_SECONDS = 20.0
 POLL_SECONDS = 0.05
-CLOSE_SECONDS = 5.0
 PHONE_BELOW = 600  # CSS pixels
+# Names under .test lead to this machine, for pages that are not of it by their name.
 _FLAGS = (
-    "--headless",
-    "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
     "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--remote-debugging-port=0",
+    "--host-resolver-rules=MAP *.test 127.0.0.1",
 )
+# The browser's own words on a failed request are no errors of the page.
+_OF_THE_NETWORK = ("Failed to load resource:", "WebSocket connection to ")
 
 
 class PageError(AssertionError):
@@ -63,151 +54,96 @@ class Browser:
 
     def __init__(self) -> None:
         self._program = find_chromium()
-        self._pages: dict[str, Page] = {}
-        self._last_id = 0
+        self._playwright = driver.sync_playwright()
 
     def __enter__(self) -> Self:
-        with contextlib.ExitStack() as stack:
-            # The profile is written to until the very last process of the browser has gone.
-            profile = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
+        playwright = self._playwright.start()
+        try:
+            self._browser = playwright.chromium.launch(
+                executable_path=self._program,
+                args=list(_FLAGS),
+                chromium_sandbox=False,
+                timeout=1000 * START_SECONDS,
             )
-            log = stack.enter_context((Path(profile) / "stderr").open("w+"))
-            self._process = subprocess.Popen(
-                [self._program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-            )
-            stack.callback(self._end)
-            self._socket = stack.enter_context(self._connect(Path(profile), Path(log.name)))
-            self._stack = stack.pop_all()
+        except BaseException:
+            playwright.stop()
+            raise
+        self._stop = playwright.stop
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(WebSocketException, TimeoutError):  # it is ended either way
-            self.command("Browser.close")
-        self._stack.close()
-
-    def _connect(self, profile: Path, log: Path) -> ClientConnection:
-        ports = profile / "DevToolsActivePort"
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            lines = ports.read_text().splitlines() if ports.exists() else []
-            if len(lines) == 2:
-                return connect(
-                    f"ws://127.0.0.1:{lines[0]}{lines[1]}",
-                    max_size=None,
-                    ping_interval=None,
-                    compression=None,
-                    proxy=None,
-                )
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{PACKAGE} did not start: {log.read_text()[-2000:]}")
-            time.sleep(POLL_SECONDS)
-
-    def _end(self) -> None:
         try:
-            self._process.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._browser.close()
+        finally:
+            self._stop()
 
-    def command(self, method: str, params: dict[str, Any] | None = None, session: str = "") -> Any:
-        """Run a command of the DevTools protocol and return its result.
-
-        Raises:
-            AssertionError: the browser refused it.
-            TimeoutError: it did not answer within `COMMAND_SECONDS`.
-        """
-        self._last_id += 1
-        message: dict[str, Any] = {"id": self._last_id, "method": method, "params": params or {}}
-        if session:
-            message["sessionId"] = session
-        self._socket.send(json.dumps(message))
-        deadline = time.monotonic() + COMMAND_SECONDS
-        while True:
-            answer = json.loads(self._socket.recv(timeout=max(0.0, deadline - time.monotonic())))
-            if answer.get("id") == self._last_id:
-                assert "error" not in answer, f"{method}: {answer['error']}"
-                return answer["result"]
-            page = self._pages.get(answer.get("sessionId", ""))
-            if page is not None:
-                page.take(answer["method"], answer["params"])
-
-    @contextlib.contextmanager
+    @contextmanager
     def page(self, url: str, *, script: str = "", width: int = 1200, dark: bool = False) -> Iterator[Page]:
-        """Open a page in a tab of its own and wait until it has loaded.
+        """Open a page in a profile of its own and wait until it has loaded.
 
         Args:
             script: runs in the page before any of its own.
             width: of the window in CSS pixels, below `PHONE_BELOW` that of a phone; the height is 900.
             dark: whether the user prefers dark colours.
         """
-        target = self.command("Target.createTarget", {"url": "about:blank"})["targetId"]
-        attached = self.command("Target.attachToTarget", {"targetId": target, "flatten": True})
-        page = Page(self, attached["sessionId"])
-        self._pages[page.session] = page
+        context = self._browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if dark else "light",
+            is_mobile=width < PHONE_BELOW,
+        )
+        context.set_default_timeout(1000 * COMMAND_SECONDS)
         try:
-            page.open(url, script, width, dark)
+            if script:
+                context.add_init_script(script)
+            page = Page(context.new_page())
+            page.tab.goto(url)
             yield page
         finally:
-            del self._pages[page.session]
-            self.command("Target.closeTarget", {"targetId": target})
+            context.close()
 
 
 class Page:
     """One tab.
 
     Attributes:
+        tab: Playwright's page.
         errors: exceptions nobody caught and lines of `console.error`, in words.
         failures: requests that got no answer or one of 400 and above, WebSockets included, in words.
         requests: the URLs asked for.
     """
 
-    def __init__(self, browser: Browser, session: str) -> None:
-        self.session = session
+    def __init__(self, tab: driver.Page) -> None:
+        self.tab = tab
         self.errors: list[str] = []
         self.failures: list[str] = []
         self.requests: list[str] = []
-        self._browser = browser
-        self._loaded = False
+        tab.on("pageerror", lambda error: self.errors.append(error.stack or str(error)))
+        tab.on("console", self._said)
+        tab.on("request", lambda request: self.requests.append(request.url))
+        tab.on("requestfailed", lambda request: self.failures.append(f"{request.failure} {request.url}"))
+        tab.on("response", self._answered)
 
-    def command(self, method: str, **params: Any) -> Any:
-        """Run a command of the DevTools protocol in this tab; see `Browser.command`."""
-        return self._browser.command(method, params, self.session)
+    def _said(self, message: driver.ConsoleMessage) -> None:
+        if message.type in ("error", "assert"):
+            of_network = message.text.startswith(_OF_THE_NETWORK)
+            (self.failures if of_network else self.errors).append(message.text)
 
-    def open(self, url: str, script: str, width: int, dark: bool) -> None:
-        """Go to `url`; see `Browser.page`."""
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.command(f"{domain}.enable")
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.command("Emulation.setEmulatedMedia", features=[scheme])
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < PHONE_BELOW}
-        self.command("Emulation.setDeviceMetricsOverride", **metrics)
-        if script:
-            self.command("Page.addScriptToEvaluateOnNewDocument", source=script)
-        self.command("Page.navigate", url=url)
-        self.until(lambda: self._loaded, COMMAND_SECONDS, f"{url} loads")
+    def _answered(self, response: driver.Response) -> None:
+        if response.status >= 400:
+            self.failures.append(f"{response.status} {response.url}")
 
     def evaluate(self, expression: str) -> Any:
         """The value of one expression, which may use `await`; a promise is waited for.
 
         Raises:
             PageError: it threw.
-            TimeoutError: it took longer than `COMMAND_SECONDS`.
         """
-        result = self.command(
-            "Runtime.evaluate",
-            expression=f"(async () => ({expression}))()",
-            awaitPromise=True,
-            returnByValue=True,
-        )
-        if "exceptionDetails" in result:
-            raise PageError(_exception(result["exceptionDetails"]))
-        return result["result"].get("value")
+        try:
+            return self.tab.evaluate(f"(async () => ({expression}))()")
+        except driver.Error as error:
+            raise PageError(error.message) from None
 
     def until(self, condition: Any, seconds: float, what: str) -> Any:
         """Poll until `condition` is true and return what it gave.
@@ -216,7 +152,7 @@ class Page:
             condition: a JavaScript expression, or a function.
 
         Raises:
-            AssertionError: it did not become true within `seconds`; the text names a screenshot.
+            AssertionError: it did not become true within `seconds`; a screenshot shows the page.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -226,50 +162,12 @@ class Page:
             if time.monotonic() > deadline:
                 raise AssertionError(
                     f"not within {seconds:g} s: {what}; errors {self.errors}, failures {self.failures}, "
-                    f"screenshot {self._keep_screenshot()}"
+                    f"screenshot {self.screenshot('failure')}"
                 )
-            self.sync()
-            time.sleep(POLL_SECONDS)
+            self.tab.wait_for_timeout(1000 * POLL_SECONDS)
 
-    def sync(self) -> None:
-        """Take in all that the page has reported until now."""
-        self.command("Runtime.evaluate", expression="0")
-
-    def screenshot(self) -> bytes:
-        """The whole page as PNG."""
-        shot = self.command("Page.captureScreenshot", captureBeyondViewport=True)
-        return base64.b64decode(shot["data"])
-
-    def _keep_screenshot(self) -> str:
-        with tempfile.NamedTemporaryFile(prefix="page-", suffix=".png", delete=False) as file:
-            file.write(self.screenshot())
-        return file.name
-
-    def take(self, event: str, params: dict[str, Any]) -> None:
-        """Take in an event of the browser."""
-        match event:
-            case "Page.loadEventFired":
-                self._loaded = True
-            case "Runtime.exceptionThrown":
-                self.errors.append(_exception(params["exceptionDetails"]))
-            case "Runtime.consoleAPICalled" if params["type"] in ("error", "assert"):
-                words = (argument.get("value", argument.get("description")) for argument in params["args"])
-                self.errors.append(" ".join(map(str, words)))
-            case "Log.entryAdded" if params["entry"]["level"] == "error":
-                entry = params["entry"]
-                # The browser's own word on a failed request counts among these, not as the page's error.
-                found = self.failures if entry["source"] == "network" else self.errors
-                found.append(f"{entry['text']} {entry.get('url', '')}")
-            case "Network.requestWillBeSent":
-                self.requests.append(params["request"]["url"])
-            case "Network.loadingFailed":
-                self.failures.append(params["errorText"])
-            case "Network.responseReceived" if params["response"]["status"] >= 400:
-                self.failures.append(f"{params['response']['status']} {params['response']['url']}")
-            case "Network.webSocketFrameError":
-                self.failures.append(params["errorMessage"])
-
-
-def _exception(details: dict[str, Any]) -> str:
-    thrown = details.get("exception", {})
-    return str(thrown.get("description") or thrown.get("value") or details["text"])
+    def screenshot(self, name: str) -> Path:
+        """Keep the whole page as PNG in `SCREENSHOTS`, under this name."""
+        path = SCREENSHOTS / f"{name}.png"
+        self.tab.screenshot(path=path, full_page=True)
+        return path

@@ -143,6 +143,7 @@ class FakeConnection:
         self.allowance = 0.0
         self.identity: Identity = OPEN
         self.inspects = False
+        self.has_waiting = False
         self.state = State.OPEN
         self.sent: list[bytes] = []
         self.kept: list[tuple[bytes, int]] = []

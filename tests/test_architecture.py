@@ -67,6 +67,7 @@ IMPURE = {
 # Third-party libraries that are known in some places only: where greenlets or sockets live, at the edge.
 ONLY_IN = {
     "gevent": {
+        "odinws.audience",
         "odinws.balance",
         "odinws.clients",
         "odinws.feed.selector",
@@ -83,7 +84,6 @@ ONLY_IN = {
         "odinws.shedding",
         "odinws.tls",
         "odinws.turns",
-        "odinws.watch",
         "odinws.worker",
     },
     "geventwebsocket": {"odinws.handover", "odinws.worker"},

@@ -19,13 +19,13 @@ from odinws import protocol
 from odinws.access.errors import unauthenticated
 from odinws.access.permissions import Permissions
 from odinws.access.tokens import Identity
+from odinws.audience import Audience
 from odinws.board import Row
 from odinws.closing import CloseReason
 from odinws.commands import Commands
 from odinws.connection import Connection, State
 from odinws.errors import FeedError
 from odinws.settings import Settings
-from odinws.watch import Watch
 from strategies import Strategy
 from tests.fakes import FakeConnection, in_greenlet, running, settle
 from tests.strategies.support import cooperative_locks
@@ -74,7 +74,7 @@ class World:
         self.clock = Clock(now)
         self.identities: dict[str, Identity] = {}
         self.past = FakePast(self)
-        self.watchers = Watch(dict, ADMIN_TOKEN)
+        self.watchers = Audience(dict, ADMIN_TOKEN)
         self.row = Row()
         self.strategy: Strategy[Connection] = strategies.create("sync-dict")
         self.commands = self.made(Settings.from_environ(settings))
@@ -568,3 +568,19 @@ def test_a_command_of_too_many_channels() -> None:
         assert "at most 20 channels" in answer["message"]
     [answer] = world.run(json.dumps({"type": "subscribe", "data": {"channels": channels[:20]}}).encode())
     assert len(answer["rejected"]) == 20
+
+
+def test_the_figures_are_for_those_who_may_inspect() -> None:
+    """Others are refused by name, and it counts against them; the figures are no subscription."""
+    world = World()
+    answer = world.ask("subscribe", channels=["server.stats", "global"])
+    [rejected] = answer["rejected"]
+    assert (rejected["channel"], rejected["code"]) == ("server.stats", "FORBIDDEN")
+    assert (answer["subscribed"], answer["count"], world.conn.errors) == (["global"], 1, 1)
+    answer = world.ask("subscribe", channels=["server.stats"], admin_token=ADMIN_TOKEN)
+    assert (answer["subscribed"], answer["count"], answer["rejected"]) == (["server.stats"], 1, [])
+    assert set(world.conn.channels) == {"global"}
+    assert world.subscribers("server.stats") == []
+    assert world.ask("unsubscribe", channels=["server.stats"])["unsubscribed"] == ["server.stats"]
+    assert world.ask("unsubscribe", channels=["server.stats"])["unsubscribed"] == []
+    assert ADMIN_TOKEN not in repr(protocol.Subscribe(["server.stats"], admin_token=ADMIN_TOKEN))

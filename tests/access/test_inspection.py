@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
-from odinws.access.inspection import is_loopback, may_inspect
+from odinws.access.inspection import has_admin_token, is_local_page, is_loopback, may_inspect
 from odinws.access.proxies import parse_networks
 
 ADMIN = "an admin's token"
@@ -79,3 +79,42 @@ def test_behind_a_proxy_that_is_not_trusted(header: str) -> None:
 def test_any_header(peer: str, authorization: str, header: str) -> None:
     """None opens by accident."""
     assert not may_inspect(f"x{peer}", authorization, ADMIN, x_forwarded_for=header, trusted=TRUSTED)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [None, "http://127.0.0.1:3004", "http://127.8.8.8", "https://localhost", "http://[::1]:3004"],
+)
+def test_pages_of_this_machine(origin: str | None) -> None:
+    """By their address, whatever their port; and who is no page."""
+    assert is_local_page(origin)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "",
+        "null",
+        "http://evil.example",
+        "http://localhost.evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://10.0.0.1",
+        "http://evil.example/127.0.0.1",
+        "http://user@127.0.0.1",
+        "http://[::1].evil.example",
+        "http://127.1",
+        "http://LOCALHOST.x",
+        "ftp://127.0.0.1",
+    ],
+)
+def test_pages_from_elsewhere_are_not_local(origin: str) -> None:
+    """A foreign page in a browser of this machine, also one whose name leads to this machine."""
+    assert not is_local_page(origin)
+
+
+def test_an_empty_admin_token_opens_nothing() -> None:
+    """Also for who brings an empty one."""
+    assert has_admin_token(ADMIN, ADMIN)
+    assert not has_admin_token("", "")
+    assert not has_admin_token(None, ADMIN)
+    assert not has_admin_token("", ADMIN)

@@ -86,7 +86,7 @@ def test_the_page_shows_moving_prices_and_nothing_fails(browser: Browser, server
         page.until("Math.abs(parseFloat(rate.textContent) - 19.2) < 3", SECONDS, "the demo feed's rate")
         page.until("/ms$/.test(latency.textContent)", SECONDS, "a latency")
         page.until("workers.rows.length === 2", SECONDS, "both workers")
-        page.until("/^\\d/.test(delivered.textContent)", SECONDS, "two readings of /stats")
+        page.until("/\\d/.test(document.querySelector('#deliveries b').textContent)", SECONDS, "two readings")
         assert text(page, "gaps") == "0"
         assert text(page, "reconnects") == "0"
         assert text(page, "health") == "healthy"
@@ -176,6 +176,7 @@ def test_the_page_comes_back_after_a_restart(browser: Browser) -> None:
             page.until("health.textContent === 'healthy'", SECONDS, "the new server's health")
             page.until("reconnects.textContent === '1'", SECONDS, "one reconnect")
             assert text(page, "gaps") == "0"  # a new epoch has no past
+            assert "the stream began anew" in text(page, "resume")
             assert page.errors == []
 
 

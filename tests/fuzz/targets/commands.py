@@ -15,12 +15,12 @@ import strategies
 from odinws import protocol
 from odinws.access.keys import Secret
 from odinws.access.tokens import Tokens
+from odinws.audience import Audience
 from odinws.board import Row
 from odinws.commands import Commands
 from odinws.connection import Connection
 from odinws.errors import CommandError
 from odinws.settings import Settings
-from odinws.watch import Watch
 from strategies import Strategy
 from tests.access.material import NOW, SECRET
 from tests.fakes import FakeConnection
@@ -91,7 +91,7 @@ def _carry_out(texts: list[bytes]) -> str:
         Row(),
         lambda old, token: _tokens.refresh(old, token, NOW),
         _NoPast(strategy),
-        Watch(dict, ""),
+        Audience(dict, ""),
         lambda: 1000.0,
     )
     conn = FakeConnection("c-1")

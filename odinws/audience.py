@@ -20,7 +20,7 @@ from odinws.connection import Connection
 PERIOD_SECONDS = 1.0
 
 
-class Watch:
+class Audience:
     """Sends the figures to those who watch.
 
     Args:
