@@ -1,0 +1,292 @@
+"""The live page of a server in use: its charts, a restart, a refusal, and two strategies side by side."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+import odinws
+from odinws.feed.simulator import TOKENS
+from tests import wire
+from tests.browser import Browser
+from tests.integration.conftest import Serve
+from tests.ledger import publish
+from tests.nats import NatsServer
+from tests.server import Server, wait_for
+
+SECONDS = 20.0  # for anything that takes a second or two on an idle machine
+MOST_BYTES = 300 << 10  # of the page with all that belongs to it
+ADMIN_TOKEN = "an admin's token"  # noqa: S105
+PAGE = Path(odinws.__file__).with_name("dashboard")
+CHARTS = ("connections", "deliveries", "delay", "cpu", "stall", "refused")
+SCREENS = {"wide": {"width": 1500, "height": 900}, "phone": {"width": 390, "height": 844}}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+PRICE = b'{"type":"price:update","price":%d}'
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests; each opens pages of its own."""
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server with its own NATS and the demo feed."""
+    with Server({"WS_SHARD_STRATEGY": "fnv-sharded", "WS_ADMIN_TOKEN": ADMIN_TOKEN}) as server:
+        yield server
+
+
+def value(chart: str, arm: int = 0) -> str:
+    """JavaScript for the large number of a chart."""
+    return f"document.querySelectorAll('#{chart} .value')[{arm}]?.querySelector('b').textContent"
+
+
+def lines(chart: str) -> str:
+    """JavaScript for how many lines of a chart join at least two moments, by arm."""
+    return (
+        f"Object.fromEntries([...document.querySelectorAll('#{chart} path.line')]"
+        ".filter((line) => line.getAttribute('d').includes('L')).map((line) => [line.dataset.arm, 1]))"
+    )
+
+
+def says(element: str, text: str) -> str:
+    """JavaScript for whether an element of the page has this text somewhere."""
+    return f"document.getElementById('{element}').textContent.includes({json.dumps(text)})"
+
+
+def subscriber(server: Server, *channels: str) -> wire.Peer:
+    """A client that is subscribed."""
+    peer = wire.Peer(server.port)
+    peer.upgrade()
+    peer.ask("subscribe", channels=list(channels))
+    return peer
+
+
+def publish_all(nats: NatsServer, messages: list[tuple[str, bytes]]) -> None:
+    """In a thread: in this one Playwright's event loop counts as running."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(publish, nats.url, messages).result(SECONDS)
+
+
+def test_the_page_follows_the_server(browser: Browser, server: Server) -> None:
+    """Every chart draws, a number changes as the server does, and nothing fails or comes from elsewhere."""
+    with browser.page(server.http + "/") as page, ExitStack() as clients:
+        for chart in CHARTS:
+            page.until(f"Object.keys({lines(chart)}).length === 1", SECONDS, f"a line of {chart}")
+        for _ in range(5):
+            clients.enter_context(subscriber(server, "token.BTC"))
+        page.until(f"{value('connections')} === '6'", SECONDS, "the page and five more")
+        page.until(f"parseFloat({value('deliveries')}) > 20", SECONDS, "deliveries to all of them")
+        page.until(f"/ms$/.test({value('delay')})", SECONDS, "a delay")
+        page.until(
+            "[...document.querySelectorAll('#shards .strip svg')].every((one) => one.children.length === 16)",
+            SECONDS,
+            "16 shards",
+        )
+        page.until(says("feed", "2 of 2"), SECONDS, "the feeds of both workers")
+        assert page.evaluate("document.querySelectorAll('#workers tr[data-ours]').length") == 1
+        assert page.errors == []
+        assert page.failures == []
+        assert all(url.startswith(server.http) for url in page.requests)
+
+
+def test_a_refused_client_shows_on_the_page(browser: Browser, serve: Serve) -> None:
+    """On the page of one who got in: when the server is full, by reason, and as an event."""
+    server = serve(WS_WORKERS="1", WS_MAX_CONNECTIONS="1")
+    with browser.page(server.http + "/") as page:
+        page.until(f"{value('connections')} === '1'", SECONDS, "the page is the only client")
+        with wire.Peer(server.port) as peer:
+            peer.send(wire.request())
+            assert peer.http().status == 503
+        page.until(says("refusals", "all connections taken"), SECONDS, "the reason")
+        page.until(says("events", "1 client refused: capacity"), SECONDS, "the event")
+        page.until(says("health", "degraded"), SECONDS, "the health")
+        page.screenshot("full")
+        assert page.errors == []
+
+
+def test_the_page_says_that_it_was_refused_and_gets_in_later(browser: Browser, serve: Serve) -> None:
+    """A browser hides the answer to an upgrade, so the page asks `/health` and says it in words."""
+    server = serve(WS_WORKERS="1", WS_MAX_CONNECTIONS="1")
+    occupant = subscriber(server, "global")
+    with browser.page(server.http + "/") as page:
+        page.until(says("notice", "refused this page: capacity: all 1 connections"), SECONDS, "why")
+        assert page.evaluate("document.body.dataset.state") in ("waiting", "connecting")
+        page.until("/next attempt in \\d+ s/.test(countdown.textContent)", SECONDS, "when it tries again")
+        page.screenshot("refused")
+        occupant.shut()
+        wait_for(lambda: server.json("/health")["checks"]["capacity"]["current"] == 0, SECONDS, "room")
+        page.evaluate(
+            "document.body.dataset.state === 'waiting' && document.getElementById('switch').click()"
+        )
+        page.until(f"{value('connections')} === '1'", SECONDS, "the page is in")
+        assert page.evaluate("notice.hidden")
+        assert page.errors == []
+
+
+def test_prices_resume_after_a_restart(browser: Browser, tmp_path: Path) -> None:
+    """What was published while the server was away is shown as resumed, and nothing was lost."""
+    with NatsServer(tmp_path) as nats, Server({"NATS_URL": nats.url, "WS_WORKERS": "1"}) as first:
+        channels = [f"token.{token}" for token in TOKENS]
+        with browser.page(first.http + "/") as page:
+            page.until("document.body.dataset.state === 'live'", SECONDS, "the page is live")
+            publish_all(nats, [(channel, PRICE % 1) for channel in channels])
+            page.until("received.textContent === '10'", SECONDS, "a price of each token")
+            page.until(f"Object.keys({lines('connections')}).length === 1", SECONDS, "a line")
+            first.signal(signal.SIGTERM)
+            assert first.wait() == 0
+            page.until("!notice.hidden", SECONDS, "the page says what happened")
+            publish_all(nats, [(channel, PRICE % 2) for channel in channels * 3])
+            second = Server({"NATS_URL": nats.url, "WS_WORKERS": "1"})
+            second.port = first.port
+            with second:
+                page.until(says("resume", "30 missed messages resumed, none lost"), SECONDS, "resumed")
+                assert page.evaluate("document.querySelectorAll('polyline.resumed').length") == len(TOKENS)
+                page.until(says("events", "the server was started anew"), SECONDS, "the event")
+                page.until(f"{value('connections')} === '1'", SECONDS, "figures of the new server")
+                assert page.evaluate("gaps.textContent") == "0"
+                page.screenshot("resumed")
+                assert page.errors == []
+
+
+def test_two_servers_stand_side_by_side(browser: Browser, server: Server, serve: Serve) -> None:
+    """Two strategies in the same charts, told apart by letter and colour; screenshots of all four looks."""
+    other = serve(WS_SHARD_STRATEGY="single-lock", WS_WORKERS="1")
+    with ExitStack() as clients, browser.page(f"{server.http}/?compare={other.ws}", width=1500) as page:
+        for one, count in ((server, 3), (other, 2)):
+            for _ in range(count):
+                clients.enter_context(subscriber(one, "token.*"))
+        for chart in CHARTS:
+            page.until(f"Object.keys({lines(chart)}).length === 2", SECONDS, f"two lines of {chart}")
+        page.until(f"{value('connections', 0)} === '4' && {value('connections', 1)} === '3'", SECONDS, "both")
+        legend = page.evaluate("[...arms.children].map((arm) => arm.textContent)")
+        assert legend == ["Afnv-sharded", f"Bsingle-lock · 127.0.0.1:{other.port}"]
+        page.until("workers.rows.length === 3", SECONDS, "workers of both")
+        assert page.evaluate("shards.children.length") == 2
+        colours = page.evaluate(
+            "[...document.querySelectorAll('#connections path.line')].map((l) => getComputedStyle(l).stroke)"
+        )
+        assert len(set(colours)) == 2
+        for screen, size in SCREENS.items():
+            for scheme in SCHEMES:
+                page.tab.set_viewport_size(size)  # type: ignore[arg-type]
+                page.tab.emulate_media(color_scheme=scheme)
+                assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+                assert page.screenshot(f"{screen}-{scheme}").stat().st_size > 10_000
+        assert page.errors == []
+
+
+READING = """(ts, strategies) => ({ ts, data: {
+    uptime_seconds: ts / 1000, lag_bounds_seconds: [0.001, 0.002, 0.004],
+    workers: strategies.map(([strategy, delivered, lag], slot) => ({
+        slot, pid: slot + 1, strategy, delivered, lag,
+        refused: 0, connections: 5, cpu_cores: 0.5, hub_lag_seconds: 0,
+    })),
+} })"""
+
+
+def test_workers_of_one_server_may_differ(browser: Browser, server: Server) -> None:
+    """Each strategy of a fleet is an arm: its rates are differences of its own workers' counts."""
+    with browser.page(server.http + "/") as page:
+        found: Any = page.evaluate(
+            f"""await import('/dashboard/figures.js').then(({{ sample }}) => {{
+                const reading = {READING};
+                const before = reading(0, [["a", 100, [0, 0, 0, 0]], ["b", 7, [0, 0, 0, 0]]]);
+                const now = reading(5000, [
+                    ["a", 200, [0, 50, 50, 0]], ["b", 12, [0, 0, 0, 4]], ["b", 9000, [9, 9, 9, 9]],
+                ]);
+                return ["a", "b"].map((strategy) => sample(now, before, strategy, 1));
+            }})"""
+        )
+    assert found[0] == {
+        "at": 1,
+        "connections": 5,
+        "delivered": 20,
+        "p50": 2,
+        "p99": pytest.approx(3.96),
+        "cpu": 0.5,
+        "stall": 0,
+        "refused": 0,
+    }
+    # The third worker has no before: it counts where it is, and not in rates.
+    assert (found[1]["connections"], found[1]["delivered"], found[1]["p99"]) == (10, 1, 4)
+
+
+def test_who_may_not_inspect_is_asked_for_the_token(browser: Browser, server: Server) -> None:
+    """A page by a foreign name, though it leads to this machine: prices, but no figures without the token."""
+    with browser.page(f"http://odinws.test:{server.port}/") as page:
+        page.until("!document.getElementById('withheld').hidden", SECONDS, "the form")
+        page.until("/[1-9]/.test(received.textContent)", SECONDS, "prices")
+        assert page.evaluate("arms.children.length") == 0
+        page.tab.get_by_label("WS_ADMIN_TOKEN").fill(ADMIN_TOKEN)
+        page.tab.get_by_role("button", name="Show").click()
+        page.until(f"/[1-9]/.test({value('connections')})", SECONDS, "figures")
+        assert page.evaluate("document.getElementById('withheld').hidden")
+        assert page.errors == []
+
+
+def test_keys_reach_and_move_everything(browser: Browser, server: Server) -> None:
+    """Every control has a name, Tab comes to all of them, and arrows read a chart."""
+    with browser.page(server.http + "/") as page:
+        page.until(f"Object.keys({lines('delay')}).length === 1", SECONDS, "a line")
+        for name in ("Server", "Workers", "Shards", "Feed", "Refused, by reason", "Prices", "Events"):
+            assert page.tab.get_by_role("heading", name=name, exact=True).count() == 1, name
+        for role, name in (("button", "Pause"), ("button", "Light or dark"), ("combobox", "Last")):
+            assert page.tab.get_by_role(role, name=name).count() == 1, name  # type: ignore[arg-type]
+        chart = page.tab.get_by_role("slider", name="Delivery delay, over time")
+        chart.focus()
+        page.tab.keyboard.press("ArrowLeft")
+        page.until("/^at \\d/.test(moment.textContent)", SECONDS, "the moment of the cursor")
+        assert page.evaluate("document.querySelectorAll('.plot .cursor').length") == len(CHARTS)
+        spoken = str(chart.get_attribute("aria-valuetext"))
+        assert "ms" in spoken
+        page.tab.keyboard.press("Escape")
+        page.until("moment.textContent === ''", SECONDS, "the present again")
+        reached = set()
+        page.evaluate("document.activeElement.blur()")
+        for _ in range(30):
+            page.tab.keyboard.press("Tab")
+            reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
+        assert {"switch", "theme", "span", "frame", "strip", "events"} <= reached
+        page.tab.get_by_role("button", name="Light or dark").press("Enter")
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_figures_are_no_messages(serve: Serve) -> None:
+    """Watchers get figures, and in no count of messages is there any more than before."""
+    quiet = serve(WS_WORKERS="1", WS_DEMO_FEED="0")
+    with wire.Peer(quiet.port) as peer:
+        peer.upgrade()
+        ack = peer.ask("subscribe", channels=["server.stats"])
+        assert (ack["subscribed"], ack["count"]) == (["server.stats"], 0)
+        readings = [peer.answer("server:stats") for _ in range(2)]
+        assert "seq" not in readings[0]
+        assert readings[1]["ts"] - readings[0]["ts"] >= 900
+        assert readings[1]["data"]["connections"] == 1
+        assert quiet.metric("ws_connections") == 1
+        for name in ("delivered_total", "undelivered_total", "shed_total"):
+            assert quiet.metric(f"ws_messages_{name}") == 0
+        assert quiet.metric("ws_sends_total") == 0
+        assert quiet.metric("ws_feed_messages_total") == 0
+        assert quiet.metric("ws_subscriptions") == 0
+
+
+def test_the_page_is_small_and_its_own() -> None:
+    """All of it together, and nothing in it leads to another host."""
+    files = [path for path in PAGE.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES
+    hosts = ("http://www.w3.org/2000/svg", "https://your.server", "wss://your.server")  # names, not addresses
+    for path in files:
+        text = path.read_text()
+        for host in hosts:
+            text = text.replace(host, "")
+        assert "://" not in text, path
