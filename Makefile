@@ -52,7 +52,7 @@ image-check: ## build the image and run it (needs root; installs buildah and deb
 	$(PYTHON) -m tests.image.check --install
 
 clean: ## remove what make has made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo 'make: no Python 3.11, 3.12 or 3.13 found; set PYTHON=/path/to/python' >&2; exit 1; }

@@ -37,6 +37,7 @@ class Deployment:
         self.board = Board(_DETAILS_BYTES + MAX_SHARDS * _DETAILS_BYTES_PER_SHARD)
         self.nats_urls = settings.nats_urls
         self._companion: Companion | None = None
+        self._page = ""
 
     @classmethod
     def load(cls) -> Deployment:
@@ -107,9 +108,10 @@ class Deployment:
         if server.LISTENERS:
             host, port = server.LISTENERS[0].sock.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._page = f"http://{address}/"
         nats = ", ".join(without_credentials(url) for url in self.nats_urls)
         facts = {
-            "page": f"http://{address}/",
+            "page": self._page,
             "websocket": f"ws://{address}/ws",
             "strategy": settings.strategy,
             "shards": settings.num_shards,
@@ -125,6 +127,13 @@ class Deployment:
         else:
             lines = [f"  {name:<16} {value}" for name, value in facts.items()]
             sys.stderr.write("\n".join(["", "odinws is up", *lines, "", ""]))
+
+    def say_open(self) -> None:
+        """The last line of a start, when all workers accept. The call of a worker."""
+        if self.settings.log_format == "json":
+            log.info("all workers accept", page=self._page)
+        else:
+            sys.stderr.write(f"\nopen {self._page}\n\n")
 
     def pre_fork(self, server: Any, worker: Any) -> None:
         """Take a slot for a worker; in the parent, so that no two can take the same."""

@@ -24,7 +24,7 @@ export class Absence {
   /** @param closed {code, reason} of the connection that ended, or could not be made */
   begin(closed) {
     this.#away = true;
-    if (closed.code !== LOST) this.#say("warn", `connection closed: ${closed.code} ${closed.reason}`.trim());
+    if (closed.code !== LOST) this.#say("warn", `connection closed: ${closed.code} ${closed.reason.split(";")[0]}`);
     this.#ask(closed);
   }
 

@@ -103,7 +103,8 @@ export class Chart {
       texts.forEach((text, place) => write(value.children[1 + place].lastChild, text));
       return `${arms.length > 1 ? `${arm.label} ` : ""}${texts.join(", ")}`;
     });
-    write(this.#note, this.#of(arms[0]?.source.now?.data));
+    const data = arms[0]?.source.now?.data;
+    write(this.#note, data ? this.#of(data) : "");
     this.frame.setAttribute("aria-valuemin", "0");
     this.frame.setAttribute("aria-valuemax", String(Math.round((to - from) / 1000)));
     this.frame.setAttribute("aria-valuenow", String(Math.round(((cursor ?? to) - from) / 1000)));

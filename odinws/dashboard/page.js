@@ -33,21 +33,21 @@ let span = 300_000; // of the charts, milliseconds
 
 const perSecond = (n) => (Number.isFinite(n) ? `${rate(n)}/s` : NONE);
 const milliseconds = (n) => (Number.isFinite(n) ? duration(n) : NONE);
-const SHORTEST_MS = 60_000; // of the charts, while there is little to show
+const SHORTEST_MS = 30_000; // of the charts, while there is little to show
 const CHARTS = [
   { id: "connections", title: "Connections", lines: [{ key: "connections", name: "" }], format: count, tick: count, least: 10,
-    of: (data) => data && `of ${count(data.max_connections)}, ${count(data.subscriptions)} subscriptions` },
+    of: (data) => `of ${count(data.max_connections)}, ${count(data.subscriptions)} subscriptions` },
   { id: "deliveries", title: "Deliveries", lines: [{ key: "delivered", name: "" }], format: perSecond, tick: count, least: 10,
-    of: (data) => data && `${count(data.fan_out.delivered)} in all` },
+    of: (data) => `${count(data.fan_out.delivered)} in all` },
   { id: "delay", title: "Delivery delay", format: milliseconds, tick: duration, least: 2,
     lines: [{ key: "p50", name: "p50" }, { key: "p99", name: "p99", dashed: true }],
     of: () => "NATS to kernel, last 5 s" },
   { id: "cpu", title: "CPU, cores", lines: [{ key: "cpu", name: "" }], least: 0.1,
-    format: fraction, tick: fraction, of: (data) => data && `of ${data.cpu_limit_cores} cores` },
+    format: fraction, tick: fraction, of: (data) => `of ${data.cpu_limit_cores} cores` },
   { id: "stall", title: "Hub stall", lines: [{ key: "stall", name: "" }], format: milliseconds, tick: duration, least: 10,
     of: () => "longest turn of the event loop in 5 s" },
   { id: "refused", title: "Refusals", lines: [{ key: "refused", name: "" }], format: perSecond, tick: rate, least: 1,
-    of: (data) => data && `${count(Object.values(data.refused).reduce((a, b) => a + b, 0))} in all`,
+    of: (data) => `${count(Object.values(data.refused).reduce((a, b) => a + b, 0))} in all`,
     empty: "Nobody was refused in this time." },
 ];
 const charts = CHARTS.map((one) => new Chart(one, cursor));
@@ -97,8 +97,8 @@ const own = new Source("", address.href, board.channels, {
     renderSoon();
   },
   message(message, latency) {
-    if (!document.hidden) recent.push({ at: performance.now(), latency });
-    board.take(message, latency);
+    const isNew = board.take(message, latency);
+    if (isNew && !document.hidden) recent.push({ at: performance.now(), latency });
     renderSoon();
   },
   gap(gap) {
@@ -182,6 +182,7 @@ function renderNumbers(now) {
   write(byId("rate"), state === "live" && seconds >= 1 ? rate(recent.length / seconds) : NONE);
   write(byId("latency"), recent.length ? duration(median(recent.map((one) => one.latency))) : NONE);
   write(byId("received"), count(client.received));
+  write(byId("resumed"), count(board.resumed));
   write(byId("gaps"), count(client.gaps));
   mark(byId("gaps"), "bad", client.gaps ? "" : undefined);
   write(byId("reconnects"), count(client.reconnects));
@@ -217,6 +218,7 @@ function renderFigures() {
   const view = { from: Math.max(to - span, began), to, cursor: cursor.at };
   for (const chart of charts) chart.render(arms, view);
   write(byId("moment"), cursor.at ? `at ${clock(cursor.at)}` : own.now ? "" : "waiting for the first figures");
+  mark(document.body, "figures", arms.length ? "" : undefined);
   if (cursor.at) return; // only the charts go back in time
   renderWorkers(sources, client.welcome?.server);
   renderShards(arms);

@@ -36,7 +36,7 @@ export function renderWorkers(sources, ours) {
     const row = rows[index];
     const arm = source.arms.get(worker.strategy);
     const texts = [
-      `${source.name ? `${source.name} ` : ""}${worker.slot}`, worker.strategy, count(worker.connections),
+      String(worker.slot), arm.label, count(worker.connections),
       rate(delivered), fraction(worker.cpu_cores), duration(1000 * worker.hub_lag_seconds),
       bytes(worker.rss_bytes), worker.feed.ready ? worker.feed.mode : worker.feed.problem || "no feed",
       age(worker.uptime_seconds),
@@ -98,7 +98,8 @@ class Strip {
 
   #draw() {
     const values = this.#values;
-    const top = Math.max(...values) || 1;
+    const top = Math.max(0, ...values) || 1;
+    mark(this.frame, "flat", values.some(Boolean) ? undefined : "");
     const text = values.length ? this.#say(this.#at) : "";
     const width = Math.max(LEAST_BARS, values.length) * 10;
     write(this.#out, text);

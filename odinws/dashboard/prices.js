@@ -124,6 +124,8 @@ export class PriceBoard {
   #rows = new Map(TOKENS.map((token) => [`token.${token}`, new Row(token)]));
   #market = null;
   #lostAt = 0; // performance.now()
+  /** Messages that were missed and have come later, in all. */
+  resumed = 0;
   #back = null; // {at, away, resumed, missed, anew} since the connection came back
   #log;
 
@@ -156,13 +158,18 @@ export class PriceBoard {
     this.#back = null;
   }
 
+  /** Returns whether the message is a new one: not one that was missed and has come now. */
   take(message, latency) {
     const back = this.#back;
     const resumed = back !== null && latency > performance.now() - back.at + SLACK_MS;
-    if (resumed) back.resumed += 1;
+    if (resumed) {
+      back.resumed += 1;
+      this.resumed += 1;
+    }
     const row = this.#rows.get(message.channel);
     if (row) row.take(message, Date.now() - latency, resumed);
     else if (message.type === "market:stats") this.#market = { data: message.data, at: performance.now() };
+    return !resumed;
   }
 
   gap({ channel, from, to, reason }) {

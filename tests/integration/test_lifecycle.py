@@ -436,6 +436,21 @@ def test_the_start_says_what_runs_and_how_to_stop_it(serve: Serve, form: str) ->
     assert facts["nats"].startswith("nats://127.0.0.1:")
     assert facts["nats"].endswith("(embedded)")
     assert str(server.pid) in facts["stop"]
+    last = wait_for(
+        lambda: last_line(server) if server.http in last_line(server) else "", 10, "the last line"
+    )
+    if form == "json":
+        assert (json.loads(last)["message"], json.loads(last)["page"]) == (
+            "all workers accept",
+            server.http + "/",
+        )
+    else:
+        assert last == f"open {server.http}/"
+
+
+def last_line(server: Server) -> str:
+    """Of its log."""
+    return server.log().strip().rpartition("\n")[2]
 
 
 def names(server: Server) -> list[str]:
