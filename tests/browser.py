@@ -169,5 +169,6 @@ class Page:
     def screenshot(self, name: str) -> Path:
         """Keep the whole page as PNG in `SCREENSHOTS`, under this name."""
         path = SCREENSHOTS / f"{name}.png"
+        self.tab.evaluate("scrollTo(0, 0)")  # else the head, which stays in sight, stands in the middle
         self.tab.screenshot(path=path, full_page=True)
         return path

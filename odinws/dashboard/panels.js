@@ -152,7 +152,7 @@ function renderStrips(one, shards) {
   const sum = (values) => values.reduce((a, b) => a + b, 0);
   one.subscriptions.render(shards.subscriptions, (at) => (at === null
     ? `${count(sum(shards.subscriptions))} in ${count(amount)} ${amount === 1 ? "shard" : "shards"}, at most ${count(Math.max(...shards.subscriptions))} in one`
-    : `shard ${at}: ${count(shards.subscriptions[at])} of ${count(shards.channels[at])} channels`));
+    : `shard ${at}: ${count(shards.subscriptions[at])} to ${count(shards.channels[at])} channels`));
   const locks = Boolean(shards.waits);
   one.none.hidden = locks;
   one.waits.element.hidden = !locks;
