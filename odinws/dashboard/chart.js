@@ -99,6 +99,7 @@ export class Chart {
       const texts = this.#lines.map((line) => (one ? this.#format(one[line.key]) : NONE));
       const value = children[index] ?? this.#values.appendChild(this.#value());
       mark(value, "arm", arm.colour);
+      mark(value, "past", arm.source.isLive || cursor ? undefined : "");
       write(value.firstChild, arms.length > 1 ? arm.letter : "");
       texts.forEach((text, place) => write(value.children[1 + place].lastChild, text));
       return `${arms.length > 1 ? `${arm.label} ` : ""}${texts.join(", ")}`;

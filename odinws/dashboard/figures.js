@@ -85,6 +85,11 @@ export class Source {
     }, options);
   }
 
+  /** Whether what is shown of it is of now. */
+  get isLive() {
+    return this.client.state === "live";
+  }
+
   /** Why the figures are kept from this page, or "". */
   get withheld() {
     return this.client.rejected.find((one) => one.channel === CHANNEL)?.message ?? "";

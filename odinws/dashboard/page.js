@@ -94,7 +94,7 @@ const own = new Source("", address.href, board.channels, {
       absence.begin(client.closed);
     } else if (state === "live") absence.end();
     numbersAt = 0;
-    renderSoon();
+    cursor.redraw();
   },
   message(message, latency) {
     const isNew = board.take(message, latency);
@@ -112,7 +112,7 @@ const others = compared.map((url) => {
   const source = new Source(host, url, [], {
     reading,
     change() {
-      renderSoon();
+      cursor.redraw();
     },
   });
   return source;
@@ -227,8 +227,8 @@ function renderFigures() {
   renderFeed(sources);
   if (!own.now) return;
   const { health, uptime_seconds: uptime, version } = own.now.data;
-  write(byId("health"), health.status);
-  mark(byId("health"), "status", health.status);
+  write(byId("health"), own.isLive ? health.status : "unknown");
+  mark(byId("health"), "status", own.isLive ? health.status : undefined);
   write(byId("uptime"), age(uptime));
   write(byId("version"), version);
   rowsOf(byId("problems"), health.problems.length, () => make("li", {}))

@@ -47,6 +47,7 @@ export function renderWorkers(sources, ours) {
     fill(row.cells[3], delivered / widest.rate);
     fill(row.cells[4], worker.cpu_cores / widest.cpu);
     mark(row, "arm", arm.colour);
+    mark(row, "past", source.isLive ? undefined : "");
     mark(row, "ours", !source.name && ours === `odinws/${worker.slot}` ? "" : undefined);
     mark(row.cells[7], "bad", worker.feed.ready ? undefined : "");
   });
@@ -136,6 +137,7 @@ export function renderShards(arms) {
       strips.set(key, one);
     }
     mark(one.element, "arm", arm.colour);
+    mark(one.element, "past", arm.source.isLive ? undefined : "");
     write(one.head, arms.length > 1 ? `${arm.letter}  ${arm.label}` : arm.label);
     const found = arm.source.now?.data.strategies?.find((strategy) => strategy.name === arm.strategy);
     if (found) renderStrips(one, found.shards);
@@ -184,6 +186,7 @@ function renderFacts(table, sources, facts) {
       cell.className = share === undefined ? "" : "bar";
       if (share !== undefined) fill(cell, share);
       mark(cell, "bad", bad ? "" : undefined);
+      mark(cell, "past", sources[index].isLive ? undefined : "");
       mark(cell, "none", text === "0" ? "" : undefined);
     });
   });
