@@ -1,8 +1,12 @@
-/** What happened, newest first: told by the servers, or seen in their figures. */
+/** What happened, newest first: told by the servers where they keep a journal, or seen in their figures. */
 
 import { clock, make, mark, write } from "./view.js";
 
 const MOST = 60;
+const KINDS = {
+  worker_started: "good", feed_up: "good", refusals_ended: "good", worker_left: "warn", config_reload: "warn",
+  refusals_began: "warn", slow_closed: "warn", worker_killed: "bad", feed_lost: "bad", differences: "bad",
+};
 const REFUSALS_MS = 10_000; // one line for the refusals of so long
 
 export class EventLog {
@@ -41,6 +45,21 @@ export class EventLog {
       this.add("warn", `${name}the server was started anew`);
       return;
     }
+    if (!data.events) this.#compareWorkers(data, old, name); // else they have told it themselves
+    if (data.health.status !== old.health.status) {
+      const kind = { healthy: "good", degraded: "warn" }[data.health.status] ?? "bad";
+      this.add(kind, `${name}${[data.health.status, data.health.problems.join("; ")].filter(Boolean).join(": ")}`);
+    }
+    for (const [reason, all] of Object.entries(data.refused)) {
+      if (all > old.refused[reason]) this.#refused(source, reason, all - old.refused[reason], name);
+    }
+    if (data.feed.gaps > old.feed.gaps) this.add("bad", `${name}the stream no longer had what was missed`);
+    if (data.fan_out.shed > old.fan_out.shed) {
+      this.add("warn", `${name}${data.fan_out.shed - old.fan_out.shed} messages not sent to slow clients`);
+    }
+  }
+
+  #compareWorkers(data, old, name) {
     for (const worker of data.workers) {
       const before = old.workers.find((other) => other.slot === worker.slot && other.pid === worker.pid);
       const who = `${name}worker ${worker.slot} (pid ${worker.pid})`;
@@ -52,17 +71,6 @@ export class EventLog {
       if (!data.workers.some((other) => other.pid === worker.pid)) {
         this.add("warn", `${name}worker ${worker.slot} (pid ${worker.pid}) is gone`);
       }
-    }
-    if (data.health.status !== old.health.status) {
-      const kind = { healthy: "good", degraded: "warn" }[data.health.status] ?? "bad";
-      this.add(kind, `${name}${[data.health.status, data.health.problems.join("; ")].filter(Boolean).join(": ")}`);
-    }
-    for (const [reason, all] of Object.entries(data.refused)) {
-      if (all > old.refused[reason]) this.#refused(source, reason, all - old.refused[reason], name);
-    }
-    if (data.feed.gaps > old.feed.gaps) this.add("bad", `${name}the stream no longer had what was missed`);
-    if (data.fan_out.shed > old.fan_out.shed) {
-      this.add("warn", `${name}${data.fan_out.shed - old.fan_out.shed} messages not sent to slow clients`);
     }
   }
 
@@ -82,7 +90,7 @@ export class EventLog {
   #tell(source, events, name) {
     const told = this.#told.get(source) ?? -Infinity;
     for (const event of events.filter((one) => one.at > told).sort((a, b) => a.at - b.at)) {
-      this.add("plain", `${name}${event.text}`, event.at * 1000);
+      this.add(KINDS[event.kind] ?? "plain", `${name}${event.text}`, event.at * 1000);
       this.#told.set(source, event.at);
     }
   }

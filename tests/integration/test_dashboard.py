@@ -221,6 +221,24 @@ def test_workers_of_one_server_may_differ(browser: Browser, server: Server) -> N
     assert (found[1]["connections"], found[1]["delivered"], found[1]["p99"]) == (10, 1, 4)
 
 
+def test_events_of_the_server_are_told_once_and_in_order(browser: Browser, server: Server) -> None:
+    """A server that tells events itself tells all it has each time, the newest first."""
+    with browser.page(server.http + "/") as page:
+        told = page.evaluate(
+            """await import('/dashboard/events.js').then(({ EventLog }) => {
+                const list = document.createElement("ol");
+                const log = new EventLog(list, document.createElement("p"));
+                const event = (at, kind) => ({ at, worker: 1, kind, text: `event ${at}` });
+                const [first, second, third] = [event(1, "x"), event(2, "feed_up"), event(3, "feed_lost")];
+                for (const events of [[second, first], [third, second]]) {
+                    log.compare({ name: "", now: { data: { events } } }, null);
+                }
+                return [...list.children].map((item) => [item.dataset.kind, item.lastChild.textContent]);
+            })"""
+        )
+    assert told == [["bad", "event 3"], ["good", "event 2"], ["plain", "event 1"]]
+
+
 def test_who_may_not_inspect_is_asked_for_the_token(browser: Browser, server: Server) -> None:
     """A page by a foreign name, though it leads to this machine: prices, but no figures without the token."""
     with browser.page(f"http://odinws.test:{server.port}/") as page:
