@@ -4,7 +4,8 @@ One row per worker slot, one writer per row: its worker while that lives, the ar
 Any worker reads all rows, so any of them answers for the whole server. A row of a dead worker is
 cleared by the arbiter, and its totals move to the `departed` row, so that totals never fall.
 
-Row fields are aligned 8-byte words, read old or new and never torn; two are not read at one instant.
+Row fields are aligned 8-byte words; a reader sees an old or a new value of each, never a torn one. Two
+fields of a row are not read at one instant.
 """
 
 from __future__ import annotations
@@ -186,7 +187,7 @@ class Row(ctypes.Structure):
 class _Header(ctypes.Structure):
     _fields_ = (
         ("started", _F64),
-        ("warm", _U64),  # 1: all workers have come up; 2: and somebody has said so
+        ("warm", _U64),
         ("high", _U64),  # slots that were ever in use
         ("stopping", _U64),  # 1: the whole server ends
         ("reloaded", _F64),  # monotonic seconds of the last reload
@@ -352,13 +353,6 @@ class Board:
             ready = sum(1 for _, row in self.living() if row.accepting and row.feed_ready)
             self._header.warm = int(ready >= workers)
         return bool(self._header.warm)
-
-    def announce(self, workers: int) -> bool:
-        """Whether all `workers` have come up and nobody has said so: true once in the life of the server."""
-        with self._exclusive():
-            first = self.is_warm(workers) and self._header.warm == 1
-            self._header.warm += first
-        return first
 
     def publish_details(self, index: int, details: object) -> None:
         """Write a worker's details for all to read. What does not fit is left out, and says so."""

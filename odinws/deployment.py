@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import mmap
 import resource
 import signal
 import subprocess
@@ -38,6 +39,7 @@ class Deployment:
         self.nats_urls = settings.nats_urls
         self._companion: Companion | None = None
         self._page = ""
+        self._said = mmap.mmap(-1, 1)  # shared with the workers; 1: one of them has said that all accept
 
     @classmethod
     def load(cls) -> Deployment:
@@ -129,7 +131,10 @@ class Deployment:
             sys.stderr.write("\n".join(["", "odinws is up", *lines, "", ""]))
 
     def say_open(self) -> None:
-        """The last line of a start, when all workers accept. The call of a worker."""
+        """The last line of a start: once, by the first worker who sees that all accept."""
+        if self._said[0] or not self.board.is_warm(self.settings.workers):
+            return
+        self._said[0] = 1
         if self.settings.log_format == "json":
             log.info("all workers accept", page=self._page)
         else:

@@ -109,8 +109,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         lifetime = Lifetime(settings.worker_max_age_seconds, settings.worker_max_memory, random.random())
         while self.alive:
             self.notify()
-            if services.board.announce(settings.workers):
-                self.deployment.say_open()
+            self.deployment.say_open()
             stopping.wait(_NOTIFY_SECONDS)
             end = lifetime.end(time.monotonic() - began, services.row.rss_bytes)
             if end and self.alive:

@@ -242,18 +242,6 @@ def test_warm_is_when_all_workers_are_ready_at_once(board: Board) -> None:
     assert board.is_warm(100)
 
 
-def test_the_start_is_announced_once() -> None:
-    """By the first who sees that all workers have come up; it stays said."""
-    board = Board()
-    row = board.rows[board.claim()]
-    row.pid = 1
-    assert not board.announce(1)
-    row.accepting = row.feed_ready = 1
-    assert board.announce(1)
-    assert not board.announce(1)
-    assert board.is_warm(1)
-
-
 # -- processes -------------------------------------------------------------------------------------
 
 
