@@ -228,10 +228,12 @@ def test_events_of_the_server_are_told_once_and_in_order(browser: Browser, serve
             """await import('/dashboard/events.js').then(({ EventLog }) => {
                 const list = document.createElement("ol");
                 const log = new EventLog(list, document.createElement("p"));
+                const source = { name: "" };
                 const event = (at, kind) => ({ at, worker: 1, kind, text: `event ${at}` });
                 const [first, second, third] = [event(1, "x"), event(2, "feed_up"), event(3, "feed_lost")];
                 for (const events of [[second, first], [third, second]]) {
-                    log.compare({ name: "", now: { data: { events } } }, null);
+                    source.now = { data: { events } };
+                    log.compare(source, null);
                 }
                 return [...list.children].map((item) => [item.dataset.kind, item.lastChild.textContent]);
             })"""
