@@ -13,6 +13,7 @@ from odinws import guard, load
 from odinws.board import (
     CLOSES,
     DIFFERENCES,
+    GC_BOUNDS_SECONDS,
     LAG_BOUNDS_SECONDS,
     RECOVERIES,
     REFUSALS,
@@ -215,6 +216,15 @@ def totals(sums: Totals) -> dict[str, Any]:
             {"p50_seconds": 0.5, "p95_seconds": 0.95, "p99_seconds": 0.99},
         ),
         "stall": _histogram(STALL_BOUNDS_SECONDS, sums.stalls, sums.stall_seconds, {"p99_9_seconds": 0.999}),
+        "gc": {
+            "runs": list(sums.gc_runs),
+            "seconds": [round(seconds, 6) for seconds in sums.gc_seconds],
+            "collected": sums.gc_collected,
+            "uncollectable": sums.gc_uncollectable,
+            "pauses": _histogram(
+                GC_BOUNDS_SECONDS, sums.gc_pauses, sum(sums.gc_seconds), {"p99_seconds": 0.99}
+            ),
+        },
         "feed": {
             "messages": sums.feed_messages,
             "ignored": sums.feed_ignored,
@@ -284,6 +294,7 @@ def _worker(board: Board, index: int, row: Row) -> dict[str, Any]:
         "cpu_cores": round(row.cpu_cores, 4),
         "hub_stall_seconds": round(row.hub_stall_seconds, 6),
         "pass_longest_seconds": round(row.pass_longest_seconds, 6),
+        "gc_longest_seconds": round(row.gc_longest_seconds, 6),
         **totals(row.totals),
         "details": board.details(index),
     }

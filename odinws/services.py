@@ -23,6 +23,7 @@ from odinws.clients import Clients
 from odinws.closing import CloseReason
 from odinws.commands import Commands
 from odinws.connection import Connection
+from odinws.debug.collector import CollectorWatch
 from odinws.echo import Echo
 from odinws.feed.nats import NatsFeed
 from odinws.hub import Hub
@@ -94,6 +95,7 @@ class Services:
             settings, self.strategy, self.row, self.admission.refresh, self.recovery, self.audience
         )
         self._stalls = StallWatch(self.row)
+        self.collector = CollectorWatch(self.row)
         self.sensor = Sensor(self.row, self._stalls, self.count_greenlets, self._sampled)
         self.reconciliation = Reconciliation(
             self.clients,
@@ -111,6 +113,7 @@ class Services:
         # What is there now stays: the collector need not look at its 100,000 objects again and again.
         gc.collect()
         gc.freeze()
+        self.collector.start()
         for run in (
             self.clients.clock,
             self.clients.reaper,

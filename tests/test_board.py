@@ -16,6 +16,7 @@ import pytest
 
 from odinws import board as board_module
 from odinws import guard
+from odinws import row as row_module
 from odinws.access.rates import Limit
 from odinws.board import CLOSES, DIFFERENCES, REFUSALS, SLOTS, Board, Row, Totals, add_totals
 from odinws.closing import CloseReason
@@ -139,7 +140,7 @@ def test_lag_is_counted_in_its_bucket(
     now = SimpleNamespace(
         time=lambda: taken_ms / 1000 + lag_seconds - 1e-6
     )  # doubles of this size are coarse
-    monkeypatch.setattr(board_module, "time", now)
+    monkeypatch.setattr(row_module, "time", now)
     row = Row()
     row.observe_lag(taken_ms, 7)
     assert {index: count for index, count in enumerate(row.totals.lag) if count} == {bucket: 7}

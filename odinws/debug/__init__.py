@@ -1,0 +1,1 @@
+"""What `/debug` shows of a worker: profiles, heap, greenlets, locks, garbage collection, connections."""

@@ -1,0 +1,1 @@
+"""Tests of `odinws.debug`, one module each."""
