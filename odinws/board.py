@@ -23,6 +23,7 @@ import msgspec
 
 from odinws.access.rates import Limit, step
 from odinws.resizes import Resizes
+from odinws.journal import Journal
 from odinws.row import (
     CLOSES,
     DIFFERENCES,
@@ -77,12 +78,16 @@ class Board:
 
     Args:
         details_bytes: room for the JSON details that each worker publishes for `/stats`.
+
+    Attributes:
+        journal: the latest events of the server.
     """
 
     def __init__(self, details_bytes: int = 64 << 10) -> None:
         # An unlinked file: nothing is left behind however the server ends. POSIX record locks on it
         # are held per process and fall with the process.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the board
+        self.journal = Journal()
         self._details_bytes = details_bytes
         self._writes = 0
         rows = ctypes.sizeof(_Header)

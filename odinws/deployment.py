@@ -92,6 +92,7 @@ class Deployment:
     def on_reload(self, server: Any) -> None:
         """SIGHUP: all workers that run now are to be replaced, one after another."""
         self.board.mark_reload()
+        self.board.journal.add("config_reload", "SIGHUP: all workers are replaced, one after another")
 
     def _make_room_for_descriptors(self) -> None:
         """Let one worker hold all connections. A shell's usual limit of 1024 is there to be raised."""
@@ -157,6 +158,8 @@ class Deployment:
         """Clear the row of a worker that is gone, however it went."""
         if self.board.rows[worker.slot].recycling and server.num_workers > self.settings.workers:
             server.num_workers -= 1  # it had asked for its successor with SIGTTIN
+        if not self.board.rows[worker.slot].left:
+            self.board.journal.add("worker_killed", f"worker {worker.pid} ended without a goodbye")
         self.board.bury(worker.slot)
 
     def on_exit(self, server: Any) -> None:

@@ -26,6 +26,7 @@ from odinws.feed.status import FeedStatus
 from odinws.guard import State
 from odinws.settings import Settings
 
+_EVENTS = 32  # of the journal, in /stats
 _STUCK_SECONDS = 5.0  # a worker samples itself each second; older than this it does not run
 
 
@@ -163,6 +164,7 @@ def stats(board: Board, settings: Settings, slot: int, state: State) -> dict[str
         **totals(board.totals()),
         "resize": board.resizes.words(index for index, _ in living),
         "workers": [_worker(board, index, row) for index, row in living],
+        "events": board.journal.latest(_EVENTS),
     }
 
 

@@ -77,6 +77,7 @@ class Row(ctypes.Structure):
         ("beat", _F64),  # the same, of the last sample below
         ("accepting", _U64),
         ("recycling", _U64),  # 1: it leaves, and the arbiter has been asked for another
+        ("left", _U64),  # 1: it has said goodbye to all and ends as it should
         ("feed_ready", _U64),
         ("connections", _U64),  # slots taken: open, closing, or being upgraded
         ("pending", _U64),  # clients whose HTTP request is under way, or who may send another
@@ -98,6 +99,7 @@ class Row(ctypes.Structure):
     booted: float
     beat: float
     accepting: int
+    left: int
     feed_ready: int
     connections: int
     pending: int

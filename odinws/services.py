@@ -35,6 +35,7 @@ from odinws.resizing import Resizing
 from odinws.ring import Ring
 from odinws.settings import Settings
 from odinws.shedding import Shedding
+from odinws.watch import Watch
 from strategies.base import Strategy
 
 _FEED_WAIT_SECONDS = 2.0
@@ -106,6 +107,7 @@ class Services:
             ports=lambda: self.ports,
         )
         self.resizing = Resizing(board, slot, self.strategy, self.hub.between_passes)
+        self._watch = Watch(self.row, self.feed.status, board.journal)
         self._shedding = Shedding(board, self.row, self.clients, settings.rebalance_rate)
 
     def start(self) -> None:
@@ -200,11 +202,11 @@ class Services:
         self.clients.close_all(reason, self.settings.drain_seconds)
         if not self.clients.wait_closed(self.settings.stop_seconds):
             self.clients.abort_all()
-        log.info(
-            "worker drained",
-            connections=count,
-            reason=reason.label,
-            seconds=round(time.monotonic() - started, 3),
+        seconds = round(time.monotonic() - started, 3)
+        log.info("worker drained", connections=count, reason=reason.label, seconds=seconds)
+        self.board.journal.add(
+            "worker_left",
+            f"worker {self.row.pid} said goodbye to {count} connections in {seconds:.1f} s ({reason.label})",
         )
 
     def publish_details(self) -> None:
@@ -225,6 +227,7 @@ class Services:
     def _sampled(self) -> None:
         self.publish_details()
         self.admission.observe()
+        self._watch.look(time.monotonic())
 
     def _reconcile(self) -> None:
         while True:

@@ -105,6 +105,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         services.descriptors = lambda: balance.descriptors
         services.ports = {int(sock.getsockname()[1]) for sock in self.sockets if _has_port(sock)}
         services.row.accepting = 1
+        services.board.journal.add("worker_started", f"worker {self.pid} accepts, in slot {self.slot}")
         began, settings = time.monotonic(), services.settings
         lifetime = Lifetime(settings.worker_max_age_seconds, settings.worker_max_memory, random.random())
         while self.alive:
@@ -116,6 +117,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 self._ask_for_successor(end)
         self._wait_for_turn(servers)
         self._leave(servers)
+        services.row.left = 1
 
     def _ask_for_successor(self, why: str) -> None:
         """One worker at a time: the arbiter starts another one, and this one leaves when that accepts."""
