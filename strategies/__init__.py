@@ -5,11 +5,15 @@ from typing import Any, Unpack, cast
 
 from strategies.base import SHARD_KEYS, CannotResize, Moves, Options, ShardStats, Strategy, Subscriber
 from strategies.locks import LockStats
+from strategies.base import SHARD_KEYS, Options, ShardStats, Strategy, Subscriber
+from strategies.locks import BOUNDS_SECONDS, LockProfile, LockStats
 
 __all__ = [
+    "BOUNDS_SECONDS",
     "NAMES",
     "SHARD_KEYS",
     "CannotResize",
+    "LockProfile",
     "LockStats",
     "Moves",
     "Options",

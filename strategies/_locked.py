@@ -6,6 +6,9 @@ from strategies._shard import Shard
 from strategies._sharded import ShardedStrategy
 from strategies.base import C
 from strategies.locks import InstrumentedLock, LockStats
+from strategies._shard import Shard, ShardStrategy
+from strategies.base import C, Options
+from strategies.locks import InstrumentedLock, LockProfile, LockStats
 
 
 class LockedShard(Shard[C]):
@@ -19,6 +22,9 @@ class LockedShard(Shard[C]):
 
     def lock_stats(self) -> LockStats:
         return self.lock.stats()
+
+    def lock_profile(self) -> LockProfile:
+        return self.lock.profile()
 
 
 class LockedStrategy(ShardedStrategy[C, LockedShard[C]]):

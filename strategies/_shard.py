@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic
 
 from strategies.base import C, ShardStats, Strategy
-from strategies.locks import LockStats
+from strategies.locks import LockProfile, LockStats
 
 
 class Channel(Generic[C]):
@@ -108,6 +108,10 @@ class Shard(Generic[C]):
         """The figures of the shard's lock; None if it has none."""
         return None
 
+    def lock_profile(self) -> LockProfile | None:
+        """All that is known of the shard's lock; None if it has none."""
+        return None
+
     def stats(self, index: int) -> ShardStats:
         """The shard now, under the index that its strategy knows it by."""
         subscriptions = sum(len(entry.subscribers) for entry in self.channels.values())
@@ -129,3 +133,6 @@ class ShardStrategy(Strategy[C]):
 
     def shards(self) -> list[ShardStats]:
         return [shard.stats(index) for index, shard in enumerate(self._shards)]
+
+    def locks(self) -> list[LockProfile | None]:
+        return [shard.lock_profile() for shard in self._shards]

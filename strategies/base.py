@@ -28,7 +28,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
-from strategies.locks import LockStats
+from strategies.locks import LockProfile, LockStats
 
 SHARD_KEYS = ("channel", "connection")
 
@@ -229,3 +229,6 @@ class Strategy(ABC, Generic[C]):
             ValueError: at once, if the number is out of bounds.
         """
         raise CannotResize(self.name)
+    def locks(self) -> list[LockProfile | None]:
+        """All that is known of the lock of each shard, by index; None where there is none. Takes no lock."""
+        return []

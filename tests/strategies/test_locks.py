@@ -4,7 +4,7 @@ import gevent
 import gevent.event
 import pytest
 
-from strategies import LockStats
+from strategies import BOUNDS_SECONDS, LockStats
 from strategies.locks import InstrumentedLock
 from tests.strategies.support import cooperative_locks, settle
 
@@ -94,6 +94,55 @@ def test_figures_can_be_read_while_it_is_held(lock: InstrumentedLock, clock: Clo
     assert lock.stats() == LockStats(1, 0, 0.0, 0.0, 0.0)
     holder.finish()
     assert lock.stats().longest_hold_seconds == 9.0
+
+
+def _spread(counts: tuple[int, ...]) -> dict[float, int]:
+    """The buckets that have anything, by their upper bound."""
+    bounds = (*BOUNDS_SECONDS, float("inf"))
+    return {bound: count for bound, count in zip(bounds, counts, strict=True) if count}
+
+
+def test_the_profile_of_a_new_lock(lock: InstrumentedLock) -> None:
+    """All zero."""
+    profile = lock.profile()
+    assert profile.stats == lock.stats()
+    assert (profile.waiting, profile.holding_seconds, profile.hold_seconds) == (0, 0.0, 0.0)
+    assert _spread(profile.waits) == _spread(profile.holds) == {}
+
+
+def test_holds_are_spread_over_buckets(lock: InstrumentedLock, clock: Clock) -> None:
+    """Each in that of its length, a bound in its own, and their sum is known."""
+    clock.now = 0.5
+    for seconds in (0.0, 2**-14, 0.5, 0.5, 8.0):  # such that sums of them are exact
+        with lock:
+            clock.now += seconds
+    profile = lock.profile()
+    assert _spread(profile.holds) == {0.0001: 2, 0.5: 2, float("inf"): 1}
+    assert sum(profile.holds) == profile.stats.acquisitions == 5
+    assert profile.hold_seconds == 9.0 + 2**-14
+    assert profile.longest_holder.startswith("test_holds_are_spread_over_buckets:")
+
+
+def test_the_profile_names_who_holds_and_who_waits(
+    lock: InstrumentedLock, clock: Clock, log: list[str]
+) -> None:
+    """Now and for the longest time; a lock on its way from hand to hand is held by nobody."""
+    first, second = Holder(lock, log, "first"), Holder(lock, log, "second")
+    clock.now += 7
+    profile = lock.profile()
+    assert (profile.waiting, profile.holding_seconds) == (1, 7.0)
+    assert sum(profile.holds) == 0
+    first.let_go.set()
+    first.greenlet.join(0)
+    settle()
+    assert lock.profile().waiting == 0
+    second.finish()
+    profile = lock.profile()
+    assert _spread(profile.waits) == {float("inf"): 1}
+    assert sum(profile.holds) == 2
+    assert profile.longest_waiter.startswith("Holder._run:")
+    assert profile.longest_holder.startswith("Holder._run:")
+    assert profile.holding_seconds == 0.0
 
 
 def test_it_excludes(lock: InstrumentedLock) -> None:
