@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
+from odinws.debug.routes import debug
 from odinws.routes import echo, routes
 from odinws.services import Services
 
@@ -15,6 +16,7 @@ def create_app(services: Services) -> Flask:
     app = Flask("odinws", static_folder=None)
     app.extensions[EXTENSION] = services
     app.register_blueprint(routes)
+    app.register_blueprint(debug)
     if services.settings.test_echo:
         app.add_url_rule("/echo", view_func=echo, websocket=True)
     return app

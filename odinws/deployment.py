@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import mmap
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -40,6 +43,7 @@ class Deployment:
         self._companion: Companion | None = None
         self._page = ""
         self._said = mmap.mmap(-1, 1)  # shared with the workers; 1: one of them has said that all accept
+        self.debug_directory: Path | None = None  # for this user alone, see debug.agent
 
     @classmethod
     def load(cls) -> Deployment:
@@ -105,7 +109,8 @@ class Deployment:
             log.warning("too few file descriptors for all connections", allowed=allowed, needed=needed)
 
     def when_ready(self, server: Any) -> None:
-        """Say what runs and how to stop it."""
+        """Say what runs and how to stop it. Nothing but a signal ends the server from here on."""
+        self.debug_directory = Path(tempfile.mkdtemp(prefix="odinws-"))
         settings = self.settings
         host, port = settings.host, settings.port
         if server.LISTENERS:
@@ -160,10 +165,14 @@ class Deployment:
             server.num_workers -= 1  # it had asked for its successor with SIGTTIN
         if not self.board.rows[worker.slot].left:
             self.board.journal.add("worker_killed", f"worker {worker.pid} ended without a goodbye")
+        if self.debug_directory is not None:
+            (self.debug_directory / f"{worker.pid}.sock").unlink(missing_ok=True)
         self.board.bury(worker.slot)
 
     def on_exit(self, server: Any) -> None:
         """End the embedded NATS and the demo feed, after the workers."""
+        if self.debug_directory is not None:
+            shutil.rmtree(self.debug_directory, ignore_errors=True)
         if self._companion is not None:
             self._companion.close()
 

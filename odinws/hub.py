@@ -25,6 +25,7 @@ from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch, Past
 from odinws.packet import Bundle, Packer, Packet, Text
 from odinws.protocol import wildcard
 from odinws.ring import Ring
+from odinws.slowest import CHANNELS_NAMED, Pass, Slowest
 from odinws.turns import SLICE_SECONDS, Slice, next_turn
 from strategies.base import Strategy
 
@@ -52,6 +53,7 @@ class Hub:
         epoch: the name of the life of the sequence; "none": not known yet.
         has_epoch: set when it is known.
         ring: has all of what passes have delivered.
+        slowest: the slowest passes.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Hub:
         self.epoch = "none"
         self.has_epoch = Event()
         self.ring = ring
+        self.slowest = Slowest()
 
     @property
     def backlog(self) -> int:
@@ -129,6 +132,7 @@ class Hub:
     def deliver(self, events: Sequence[FeedEvent]) -> None:
         """Make one pass. Events that concern all channels come alone, as the backlog gives them."""
         started = time.perf_counter()
+        before = self._tally()
         self._slice.begin()
         by_channel: dict[str, list[Message | Lost]] = {}
         self._oldest_ms = 0
@@ -150,13 +154,42 @@ class Hub:
             by_channel.setdefault(event.channel, []).append(event)
             if isinstance(event, Message):
                 self._oldest_ms = min(self._oldest_ms, event.ts_ms) if self._oldest_ms else event.ts_ms
+        channels = list(by_channel)
         wild = self._wild(by_channel)
         if len(by_channel) == 1 and not wild:
             self._deliver_one(*by_channel.popitem())
         elif by_channel:
             self._deliver_many(by_channel, wild)
         self._turn += 1
-        self._row.count_pass(time.perf_counter() - started)
+        ended = time.perf_counter()
+        seconds = ended - started
+        self._row.count_pass(seconds)
+        if seconds > self.slowest.floor or ended > self.slowest.until:
+            self.slowest.add(self._story(seconds, channels, len(events), before), ended)
+
+    def _tally(self) -> tuple[int, int, int, int]:
+        totals = self._row.totals
+        return totals.sends, totals.delivered, totals.undelivered, totals.delivered_bytes
+
+    def _story(
+        self, seconds: float, channels: Sequence[str], messages: int, before: tuple[int, int, int, int]
+    ) -> Pass:
+        """What happened in a pass that has just ended."""
+        now = self._tally()
+        return Pass(
+            seconds=seconds,
+            at=time.time(),
+            away_seconds=self._slice.away_seconds,
+            slices=self._slice.given,
+            channels=tuple(channels[:CHANNELS_NAMED]),
+            channel_count=len(channels),
+            messages=messages,
+            sends=now[0] - before[0],
+            delivered=now[1] - before[1],
+            undelivered=now[2] - before[2],
+            size_bytes=now[3] - before[3],
+            backlog=self.backlog,
+        )
 
     def _deliver_one(self, channel: str, events: Sequence[Message | Lost]) -> None:
         """One channel: each connection is sent to as it is met."""

@@ -1,7 +1,7 @@
 """The journal: the latest events that an operator must know, of the whole server, for all workers to read.
 
 A ring in shared memory, made before the fork: workers and the arbiter write, any worker reads. It ends with
-the server; who wants to keep its lines has them in the log as well.
+the server; the log has the same at more length.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-import structlog
 
 ENTRIES = 128
 KINDS = (
@@ -38,8 +37,6 @@ _TEXT_CHARACTERS = 96  # at most 6 bytes each, as `\u0001`
 _COUNT = struct.Struct("<Q")  # entries written since the start, at the head of the map
 _SIZE = struct.Struct("<H")  # of an entry, in front of it
 
-log = structlog.get_logger("odinws.events")
-
 
 class Journal:
     """The latest 128 events.
@@ -56,20 +53,18 @@ class Journal:
         self._map = mmap.mmap(self._file.fileno(), size)
         self._arbiter = os.getpid()
 
-    def add(self, kind: str, text: str, **facts: Any) -> None:
-        """Write an event, and a line of the log.
+    def add(self, kind: str, text: str) -> None:
+        """Write an event. The log is the business of who saw it.
 
         Args:
             kind: one of `KINDS`.
             text: for people; what is longer than 96 characters is cut.
-            facts: for the log line alone.
 
         Raises:
             ValueError: there is no such kind.
         """
         if kind not in KINDS:
             raise ValueError(f"unknown kind of event {kind!r}, there are {', '.join(KINDS)}")
-        log.info(text, kind=kind, **facts)
         pid = os.getpid()
         event = {
             "at": round(time.time(), 3),

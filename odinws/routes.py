@@ -12,8 +12,10 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from odinws import deflate, metrics, report
 from odinws.access.headers import security_headers
-from odinws.access.inspection import may_inspect
 from odinws.admission import Admit, Asked, Refuse
+from odinws.edge import current_services as _services
+from odinws.edge import error as _error
+from odinws.edge import may_look_inside as _may_inspect
 from odinws.errors import HandshakeError
 from odinws.handover import UPGRADE, Upgraded
 from odinws.services import Services
@@ -31,11 +33,6 @@ _PAGE_TYPES = {
     ".ts": "text/plain",
     ".svg": "image/svg+xml",
 }
-
-
-def _services() -> Services:
-    services: Services = current_app.extensions["odinws"]
-    return services
 
 
 @routes.route("/ws", websocket=True)
@@ -210,22 +207,4 @@ def wrong_method(error: MethodNotAllowed) -> Response:
     allowed = ", ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
     response = _error(405, "method_not_allowed", f"{request.method} is not allowed here, {allowed} is")
     response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
-    return response
-
-
-def _may_inspect(services: Services) -> bool:
-    headers = request.headers
-    return may_inspect(
-        request.remote_addr or "",
-        headers.get("Authorization"),
-        services.settings.admin_token,
-        x_forwarded_for=headers.get("X-Forwarded-For"),
-        forwarded=headers.get("Forwarded"),
-        trusted=services.admission.trusted,
-    )
-
-
-def _error(status: int, code: str, message: str) -> Response:
-    response = jsonify({"error": code, "message": message})
-    response.status_code = status
     return response

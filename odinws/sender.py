@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
+from odinws import tcp
 from odinws.closing import CloseReason
 from odinws.outbox import Outbox, SlowPolicy
 from odinws.owner import Owner
@@ -91,6 +92,21 @@ class Sender(ABC):
     def has_waiting(self) -> bool:
         """Whether something waits that the socket has not taken."""
         return self._outbox is not None
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Frames and bytes that the socket has not taken."""
+        outbox = self._outbox
+        return (0, 0) if outbox is None else (len(outbox), outbox.size_bytes)
+
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long the socket has taken nothing while something waits; else 0.0."""
+        return 0.0 if self._outbox is None else max(0.0, self._owner.now - self._stalled_since)
+
+    def kernel(self) -> tcp.Kernel | None:
+        """What the kernel knows of the socket; None: nothing."""
+        return tcp.look(self._sock)
 
     @property
     def is_consistent(self) -> bool:

@@ -9,6 +9,7 @@ import gc
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -23,7 +24,10 @@ from odinws.clients import Clients
 from odinws.closing import CloseReason
 from odinws.commands import Commands
 from odinws.connection import Connection
+from odinws.debug import greenlets
+from odinws.debug.agent import Agent
 from odinws.debug.collector import CollectorWatch
+from odinws.debug.views import Views
 from odinws.echo import Echo
 from odinws.feed.nats import NatsFeed
 from odinws.hub import Hub
@@ -53,6 +57,7 @@ class Services:
         pid: of the worker.
         nats_urls: where NATS is.
         on_failure: called when a part that must not end has ended.
+        debug_directory: where workers find each other to be looked into.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Services:
         pid: int,
         nats_urls: list[str],
         on_failure: Callable[[], None],
+        debug_directory: Path,
     ) -> None:
         self.settings = settings
         self.board = board
@@ -70,6 +76,7 @@ class Services:
         self.row = board.rows[slot]
         self.row.pid = pid
         self._on_failure = on_failure
+        self.debug_directory = debug_directory
         self._parts: list[gevent.Greenlet] = []
         self.count_requests: Callable[[], int] = lambda: 0  # HTTP requests under way, set by the worker
         self.ports: set[int] = set()  # and where it listens, and the sockets of clients that it has
@@ -107,6 +114,8 @@ class Services:
             ports=lambda: self.ports,
         )
         self.resizing = Resizing(board, slot, self.strategy, self.hub.between_passes)
+        views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.row)
+        self.agent = Agent(debug_directory, views)
         self._watch = Watch(self.row, self.feed.status, board.journal)
         self._shedding = Shedding(board, self.row, self.clients, settings.rebalance_rate)
 
@@ -114,8 +123,10 @@ class Services:
         """Start what runs for the life of the worker, and give the feed a moment to come up."""
         # What is there now stays: the collector need not look at its 100,000 objects again and again.
         gc.collect()
+        greenlets.remember()
         gc.freeze()
         self.collector.start()
+        self.agent.start()
         for run in (
             self.clients.clock,
             self.clients.reaper,

@@ -23,17 +23,22 @@ def next_turn() -> None:
 class Slice:
     """How long a greenlet has had the thread: at most 2 ms between two calls of `give_way`, if it can."""
 
-    __slots__ = ("_since",)
+    __slots__ = ("_since", "away_seconds", "given")
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """The greenlet has just got the thread."""
+        """The greenlet has just got the thread, and counts anew."""
+        self.given = 0  # how often it gave the thread away, and for how long
+        self.away_seconds = 0.0
         self._since = time.perf_counter()
 
     def give_way(self) -> None:
         """Let others run if it is time."""
-        if time.perf_counter() - self._since > SLICE_SECONDS:
+        now = time.perf_counter()
+        if now - self._since > SLICE_SECONDS:
             next_turn()
-            self.begin()
+            self._since = time.perf_counter()
+            self.given += 1
+            self.away_seconds += self._since - now

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from odinws.closing import CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.journal import Journal
@@ -9,6 +11,8 @@ from odinws.row import CLOSES, DIFFERENCES, REFUSALS, Row
 
 QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended
 _SLOW = CLOSES.index(CloseReason.SLOW)
+
+log = structlog.get_logger("odinws.watch")
 
 
 class Watch:
@@ -44,9 +48,8 @@ class Watch:
         totals = self._row.totals
         slow, self._slow = totals.closed[_SLOW] - self._slow, totals.closed[_SLOW]
         if slow:
-            self._journal.add(
-                "slow_closed", f"{slow} clients that did not keep up were closed (4008)", count=slow
-            )
+            log.warning("clients that did not keep up were closed", count=slow, code=4008)
+            self._journal.add("slow_closed", f"{slow} clients that did not keep up were closed (4008)")
         found = list(totals.differences)
         changes = {
             kind: count - before
@@ -56,7 +59,7 @@ class Watch:
         self._differences = found
         if changes:
             words = ", ".join(f"{kind} {count}" for kind, count in changes.items())
-            self._journal.add("differences", f"counts differed and were set right: {words}", **changes)
+            self._journal.add("differences", f"counts differed and were set right: {words}")
 
     def _look_at_feed(self) -> None:
         sessions, up = self._row.totals.feed_sessions, bool(self._row.feed_ready)
@@ -81,10 +84,9 @@ class Watch:
             self._refused_at = now
         elif self._refusing_since and now - self._refused_at >= QUIET_SECONDS:
             count, seconds = sum(refused) - self._refused_before, self._refused_at - self._refusing_since
+            log.info("no client is refused any more", refused=count, seconds=round(seconds, 1))
             self._journal.add(
-                "refusals_ended",
-                f"no client is refused any more: {count} were, over {seconds:.0f} s",
-                count=count,
+                "refusals_ended", f"no client is refused any more: {count} were, over {seconds:.0f} s"
             )
             self._refusing_since = 0.0
         self._refused = refused

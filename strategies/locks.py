@@ -25,7 +25,7 @@ from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
-from types import TracebackType
+from types import FrameType, TracebackType
 
 BOUNDS_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Upper bounds of the histograms of waits and holds; a last bucket has the rest."""
@@ -187,8 +187,8 @@ def _callers(depth: int = 2) -> str:
     Args:
         depth: how many frames of the lock's own are passed over.
     """
-    names = []
-    frame = sys._getframe(depth)
+    names: list[str] = []
+    frame: FrameType | None = sys._getframe(depth)
     while frame is not None and len(names) < _NAMED_CALLERS:
         names.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
         frame = frame.f_back

@@ -24,6 +24,10 @@ PURE = {
     "odinws.access.rates",
     "odinws.backlog",
     "odinws.closing",
+    "odinws.debug.errors",
+    "odinws.debug.formats",
+    "odinws.debug.profile",
+    "odinws.debug.verbs",
     "odinws.deflate",
     "odinws.errors",
     "odinws.feed.events",
@@ -35,6 +39,7 @@ PURE = {
     "odinws.packet",
     "odinws.protocol",
     "odinws.ring",
+    "odinws.slowest",
     "odinws.simulation.model",
     "odinws.simulation.scenarios",
     "odinws.wheel",
@@ -70,6 +75,11 @@ ONLY_IN = {
         "odinws.audience",
         "odinws.balance",
         "odinws.clients",
+        "odinws.debug.agent",
+        "odinws.debug.greenlets",
+        "odinws.debug.heap",
+        "odinws.debug.sampler",
+        "odinws.debug.views",
         "odinws.feed.selector",
         "odinws.feed.session",
         "odinws.owner",
@@ -88,7 +98,7 @@ ONLY_IN = {
     },
     "geventwebsocket": {"odinws.handover", "odinws.worker"},
     "gunicorn": {"odinws.handover", "odinws.worker"},
-    "flask": {"odinws.app", "odinws.routes"},
+    "flask": {"odinws.app", "odinws.debug.routes", "odinws.edge", "odinws.routes"},
     "werkzeug": {"odinws.app", "odinws.routes"},
     "prometheus_client": {"odinws.metrics"},
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
@@ -112,7 +122,7 @@ ONLY_IN = {
 PARTS = {"odinws.clients", "odinws.commands", "odinws.hub"}
 ROOTS = {"odinws.services"}
 # Those that look after all connections of a worker from outside.
-WARDENS = {"odinws.recovery", "odinws.reconciliation", "odinws.shedding"}
+WARDENS = {"odinws.debug.views", "odinws.recovery", "odinws.reconciliation", "odinws.shedding"}
 
 
 class Import(NamedTuple):
@@ -356,6 +366,14 @@ def test_exceptions_are_caught_narrowly(module: str) -> None:
     """A broad `except Exception` stands only where a defect must cost one client or session, not a worker."""
     wide = {"odinws.clients", "odinws.connection", "odinws.feed.asking", "odinws.feed.nats", "odinws.hub"}
     wide |= {"strategies.mailbox"}
+    wide = {
+        "odinws.clients",
+        "odinws.connection",
+        "odinws.debug.agent",
+        "odinws.feed.asking",
+        "odinws.feed.nats",
+        "odinws.hub",
+    }
     for node in ast.walk(ast.parse(SOURCES[module].read_text())):
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else "everything"

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
-from odinws import board, frames, hub, protocol, turns
+from odinws import frames, hub, protocol, row, turns
 from odinws.board import LAG_BOUNDS_SECONDS, Row
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
@@ -341,7 +341,7 @@ def test_lag_is_observed(monkeypatch: pytest.MonkeyPatch, channels: list[str]) -
         world.join(*channels)
     made = [world.message(channel) for channel in channels * 2]
     at = made[0].ts_ms / 1000 + 0.055
-    monkeypatch.setattr(board, "time", SimpleNamespace(time=lambda: at))
+    monkeypatch.setattr(row, "time", SimpleNamespace(time=lambda: at))
     world.hub.deliver(made)
     totals = world.row.totals
     assert totals.delivered == 5 * 2 * len(channels)

@@ -11,10 +11,10 @@ from tests.fakes import forked, join
 
 
 def test_the_newest_comes_first() -> None:
-    """With when, who, what and words; `facts` are for the log alone."""
+    """With when, who, what and words."""
     journal = Journal()
     assert journal.latest() == []
-    journal.add("feed_up", "the feed is up", seq=7)
+    journal.add("feed_up", "the feed is up")
     journal.add("feed_lost", "the feed is down")
     latest = journal.latest()
     assert [(event["worker"], event["kind"], event["text"]) for event in latest] == [

@@ -1,0 +1,151 @@
+"""`/debug`: what one asks of the server, carried out by all workers or one.
+
+For this machine, or with `WS_ADMIN_TOKEN`. A profile and a heap look are had one at a time in the whole
+server (409), of the others a worker passes on at most four at a time (429); each has bounds (400).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import structlog
+from flask import Blueprint, Response, jsonify, request
+
+from odinws.debug import formats, pages, verbs
+from odinws.debug.agent import Answer, Question, ask
+from odinws.debug.errors import DebugError
+from odinws.debug.profile import Profile
+from odinws.debug.turn import turn
+from odinws.edge import current_services, error, may_look_inside
+from odinws.services import Services
+
+debug = Blueprint("debug", __name__, url_prefix="/debug")
+
+log = structlog.get_logger("odinws.debug")
+
+_AT_ONCE = 4
+_HOTTEST = 30  # functions in a profile as JSON
+_under_way = 0
+
+
+@debug.before_request
+def only_for_some() -> Response | None:
+    """Turn away who may not look inside."""
+    if may_look_inside(current_services()):
+        return None
+    return error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN as a bearer token")
+
+
+@debug.errorhandler(DebugError)
+def failed(problem: DebugError) -> Response:
+    """Say why it is not answered."""
+    response = error(problem.status, problem.code, problem.message)
+    if problem.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(max(1, round(problem.retry_after_seconds)))
+    return response
+
+
+@debug.get("")
+def index() -> Response:
+    """What there is."""
+    return _html(pages.index())
+
+
+@debug.get("/events")
+def events() -> Response:
+    """The journal."""
+    return jsonify({"events": current_services().board.journal.latest()})
+
+
+@debug.get("/<verb>")
+def view(verb: str) -> Response:
+    """One view of all workers, or of one."""
+    asked = verbs.read(verb, request.args)
+    services = current_services()
+    pids = _workers(services, asked.worker)
+    seconds = float(asked.options.get("seconds", 0.0))
+    dear = verbs.VERBS[verb].exclusive
+    with turn(services.debug_directory, verb, seconds) if dear else _one_of_few():
+        if dear:
+            whom = "all workers" if asked.worker is None else f"worker {asked.worker}"
+            log.info("a look inside", view=verb, workers=asked.worker or "all", seconds=seconds)
+            services.board.journal.add("debug", f"a {verb} of {whom} for {seconds:g} s")
+        answers = ask(services.debug_directory, pids, Question(verb, asked.options), seconds)
+    if verb == "profile" and asked.form != "json":
+        return _profile(asked.form, answers, seconds)
+    workers = [_said(pid, answer, verb) for pid, answer in answers.items()]
+    if asked.form == "html":
+        return _html(pages.tables(f"odinws {verb}", workers))
+    return jsonify({"view": verb, "options": asked.options, "workers": workers})
+
+
+def _workers(services: Services, wanted: int | None) -> list[int]:
+    pids = [row.pid for _, row in services.board.living()]
+    if wanted is None:
+        return pids
+    if wanted not in pids:
+        known = ", ".join(map(str, pids))
+        raise DebugError(404, "no_such_worker", f"no worker {wanted} runs, there are {known}")
+    return [wanted]
+
+
+def _said(pid: int, answer: Answer, verb: str) -> dict[str, Any]:
+    if answer.error:
+        return {"pid": pid, "error": answer.error}
+    if verb == "profile":
+        profile = msgspec.convert(answer.result, Profile)
+        return {
+            "pid": pid,
+            "result": {
+                "at": profile.at,
+                "seconds": profile.seconds,
+                "cpu_seconds": profile.cpu_seconds,
+                "sampler_seconds": profile.sampler_seconds,
+                "hz": profile.hz,
+                "samples": len(profile.samples),
+                "hottest": profile.hottest(_HOTTEST),
+            },
+        }
+    return {"pid": pid, "result": answer.result}
+
+
+def _profile(form: str, answers: dict[int, Answer], seconds: float) -> Response:
+    """The profiles of the workers that gave one."""
+    profiles = [msgspec.convert(answer.result, Profile) for answer in answers.values() if not answer.error]
+    if not profiles:
+        raise DebugError(
+            502, "no_answer", "; ".join(f"worker {pid}: {a.error}" for pid, a in answers.items())
+        )
+    title = f"odinws, CPU of {len(profiles)} workers over {seconds:g} s"
+    if form == "html":
+        return _html(pages.flame(formats.tree(profiles), title))
+    if form == "collapsed":
+        return Response(formats.collapsed(profiles), content_type="text/plain; charset=utf-8")
+    return Response(msgspec.json.encode(formats.speedscope(profiles, title)), content_type="application/json")
+
+
+def _html(text: str) -> Response:
+    response = Response(text, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = pages.POLICY
+    return response
+
+
+@contextmanager
+def _one_of_few() -> Iterator[None]:
+    """At most so many at a time in this worker.
+
+    Raises:
+        DebugError: 429, there are too many.
+    """
+    global _under_way
+    if _under_way >= _AT_ONCE:
+        message = f"{_under_way} looks are under way, at most {_AT_ONCE} at a time: try again in 1 s"
+        raise DebugError(429, "too_many", message, retry_after_seconds=1.0)
+    _under_way += 1
+    try:
+        yield
+    finally:
+        _under_way -= 1

@@ -1,0 +1,34 @@
+"""What all routes share: the services behind them, who may look inside, and how an error is said."""
+
+from __future__ import annotations
+
+from flask import Response, current_app, jsonify, request
+
+from odinws.access.inspection import may_inspect
+from odinws.services import Services
+
+
+def current_services() -> Services:
+    """The services of this worker."""
+    services: Services = current_app.extensions["odinws"]
+    return services
+
+
+def may_look_inside(services: Services) -> bool:
+    """Whether the request under way may see what is not for everybody."""
+    headers = request.headers
+    return may_inspect(
+        request.remote_addr or "",
+        headers.get("Authorization"),
+        services.settings.admin_token,
+        x_forwarded_for=headers.get("X-Forwarded-For"),
+        forwarded=headers.get("Forwarded"),
+        trusted=services.admission.trusted,
+    )
+
+
+def error(status: int, code: str, message: str) -> Response:
+    """An answer that says what is wrong, as JSON."""
+    response = jsonify({"error": code, "message": message})
+    response.status_code = status
+    return response
