@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from odinws.debug.cli import debug
 from odinws.feed import simulator
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _REFRESH_SECONDS = 0.25  # of the progress on a terminal
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """A WebSocket server that carries a live NATS feed."""
+
+
+cli.add_command(debug)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -294,6 +294,7 @@ def _worker(board: Board, index: int, row: Row) -> dict[str, Any]:
         "greenlets": row.greenlets,
         "rss_bytes": row.rss_bytes,
         "cpu_cores": round(row.cpu_cores, 4),
+        "hub_lag_seconds": round(row.hub_lag_seconds, 6),
         "hub_stall_seconds": round(row.hub_stall_seconds, 6),
         "pass_longest_seconds": round(row.pass_longest_seconds, 6),
         "gc_longest_seconds": round(row.gc_longest_seconds, 6),

@@ -117,6 +117,9 @@ ONLY_IN = {
     "click": {"odinws.cli"},
     "rich": {"odinws.cli"},
     "threading": {"strategies.locks", "strategies.mailbox"},
+    "click": {"odinws.cli", "odinws.debug.cli"},
+    "rich": {"odinws.cli", "odinws.debug.cli", "odinws.debug.tables", "odinws.debug.top"},
+    "threading": {"strategies.locks"},
 }
 # Concrete parts of a worker that only its composition root puts together.
 PARTS = {"odinws.clients", "odinws.commands", "odinws.hub"}
