@@ -14,6 +14,7 @@ from odinws.debug.places import stack
 from odinws.turns import Slice
 
 _BATCH = 512
+# `issubclass(type(one), greenlet)` and not `isinstance`: that asks a proxy for what it stands for.
 # The collector does not name what was frozen, so those from before are kept in mind.
 _early: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -21,7 +22,7 @@ _early: weakref.WeakSet[Any] = weakref.WeakSet()
 def remember() -> None:
     """Keep in mind the greenlets there are; to be called before `gc.freeze`."""
     for found in gc.get_objects():
-        if isinstance(found, greenlet):
+        if issubclass(type(found), greenlet):
             _early.add(found)
 
 
@@ -68,7 +69,7 @@ def _all() -> list[Any]:
     objects = gc.get_objects()
     for start in range(0, len(objects), _BATCH):
         for one in objects[start : start + _BATCH]:
-            if isinstance(one, greenlet):
+            if issubclass(type(one), greenlet):
                 found[id(one)] = one
         breath.give_way()
     return list(found.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
 
@@ -42,26 +42,36 @@ def place_at(path: str, line: int) -> str:
 def _function(path: str, line: int) -> str:
     best: CodeType | None = None
     for module in [module for module in list(sys.modules.values()) if _file(module) == path]:
-        for code in _codes(module):
+        for code in _codes(module, path):
             # The innermost: of those around the line, the one that begins last.
             if _has(code, line) and (best is None or code.co_firstlineno > best.co_firstlineno):
                 best = code
     return best.co_qualname if best is not None else ""
 
 
-def _file(module: ModuleType) -> str | None:
-    return getattr(module, "__file__", None)
+# By the type itself, and no attribute is asked for: a proxy in a module might look for a request, or import.
 
 
-def _codes(module: ModuleType) -> Iterator[CodeType]:
+def _file(module: object) -> object:
+    return vars(module).get("__file__") if issubclass(type(module), ModuleType) else None
+
+
+def _codes(module: object, path: str) -> Iterator[CodeType]:
     """The code of all functions and methods of a module, those within others included."""
-    holders: list[object] = [module]
-    holders += [thing for thing in vars(module).values() if isinstance(thing, type)]
-    for holder in holders:
-        for thing in list(vars(holder).values()):
-            function = getattr(thing, "__func__", getattr(thing, "fget", thing))
-            if isinstance(function, FunctionType) and function.__code__.co_filename == _file(module):
-                yield from _nested(function.__code__)
+    things = list(vars(module).values())
+    for thing in list(things):
+        if issubclass(type(thing), type):
+            things += list(vars(thing).values())
+    for thing in things:
+        kind = type(thing)
+        if kind is staticmethod or kind is classmethod:
+            thing = thing.__func__
+        elif kind is property:
+            thing = thing.fget
+        elif kind is cached_property:
+            thing = thing.func
+        if type(thing) is FunctionType and thing.__code__.co_filename == path:
+            yield from _nested(thing.__code__)
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:

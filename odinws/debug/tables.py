@@ -157,7 +157,7 @@ def _gc(console: Console, workers: _Answers) -> None:
     latest = [
         (
             str(worker["pid"]),
-            _clock(pause["at"]),
+            clock(pause["at"]),
             pause["generation"],
             milliseconds(pause["seconds"]),
             pause["collected"],
@@ -219,7 +219,7 @@ def _slow(console: Console, workers: _Answers) -> None:
     rows = [
         (
             str(worker["pid"]),
-            _clock(found["at"]),
+            clock(found["at"]),
             milliseconds(found["seconds"]),
             milliseconds(found["away_seconds"]),
             milliseconds(found["gc_seconds"]),
@@ -239,7 +239,8 @@ def _slow(console: Console, workers: _Answers) -> None:
     console.print(table("the slowest passes of the last minutes", heads, rows))
 
 
-def _clock(at: float) -> str:
+def clock(at: float) -> str:
+    """Unix seconds as a time of the day here."""
     return time.strftime("%H:%M:%S", time.localtime(at))
 
 

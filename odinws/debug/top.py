@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from odinws.debug.asking import AskError, Server
-from odinws.debug.tables import milliseconds, table
+from odinws.debug.tables import clock, milliseconds, table
 
 _EVENTS = 5
 _SHARDS = 8
@@ -64,7 +64,7 @@ def view(before: dict[str, Any], now: dict[str, Any], elapsed: float) -> Rendera
         parts.append(shards)
     events = [
         (
-            time.strftime("%H:%M:%S", time.localtime(event["at"])),
+            clock(event["at"]),
             str(event["worker"] or "arbiter"),
             event["text"],
         )

@@ -1,0 +1,48 @@
+"""`odinws.debug.turn`: one at a time, over all processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from odinws.debug.errors import DebugError
+from odinws.debug.turn import turn
+from tests.fakes import forked, join
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    """The second is told who has it and when to come; afterwards it is free."""
+    with turn(tmp_path, "profile", 30.0):
+        with (
+            pytest.raises(DebugError, match=r"a profile is under way.*try again in (29|30) s") as raised,
+            turn(tmp_path, "heap", 1.0),
+        ):
+            pass
+        assert raised.value.status == 409
+        assert raised.value.retry_after_seconds == pytest.approx(30, abs=1)
+    with turn(tmp_path, "heap", 1.0):
+        pass
+
+
+def test_it_falls_with_its_holder(tmp_path: Path) -> None:
+    """A worker that is killed in the middle blocks nobody."""
+
+    def hold() -> None:
+        with turn(tmp_path, "heap", 9.0):
+            (tmp_path / "held").touch()
+            time.sleep(30)
+
+    child = forked(hold)
+    until = time.monotonic() + 10
+    while not (tmp_path / "held").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    with pytest.raises(DebugError, match="a heap is under way"), turn(tmp_path, "profile", 1.0):
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    join(forked(lambda: turn(tmp_path, "profile", 1.0).__enter__()))
