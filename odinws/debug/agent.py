@@ -144,7 +144,7 @@ def _ask(path: Path, question: Question, seconds: float) -> Answer:
         except TimeoutError:
             return Answer(error=f"no answer within {seconds + _PATIENCE_SECONDS:g} s")
         except OSError as error:
-            return Answer(error=f"the worker is gone: {error.strerror or error}")
+            return Answer(error=f"the worker starts, or has ended: {error.strerror or error}")
     if not raw:
         return Answer(error="the worker ended before it answered")
     return msgspec.json.decode(raw, type=Answer)

@@ -56,7 +56,7 @@ def test_questions_are_answered(tmp_path: Path) -> None:
     """With the options; a worker that is not there costs its own part."""
     answers = ask(tmp_path, [os.getpid(), 1], Question("locks", {"seconds": 0.5}), 0.0)
     assert answers[os.getpid()] == Answer(result={"verb": "locks", "seconds": 0.5})
-    assert answers[1].error.startswith("the worker is gone: ")
+    assert answers[1].error.startswith("the worker starts, or has ended: ")
 
 
 @pytest.mark.usefixtures("agent")
