@@ -122,7 +122,7 @@ class Clients:
         self._strategy.add(conn)
         self.moving.discard(conn)
         self._row.totals.accepted += 1
-        log.debug("connection opened", client=conn.id, peer=peer)
+        log.info("connection opened", client=conn.id, peer=peer)
         return conn
 
     # -- what a connection calls -------------------------------------------------------------------
@@ -153,9 +153,27 @@ class Clients:
         """Count the end and take the connection out of the strategy soon."""
         self._row.closed_by(reason)
         self._row.totals.undelivered += messages_lost
+        self._log_end(conn, reason, messages_lost)
         self._leaving.append(conn)
         self.moving.add(conn)
         self._anyone_leaving.set()
+
+    def _log_end(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
+        """The second line of a connection; what went through it the kernel has counted."""
+        kernel = conn.kernel()
+        log.info(
+            "connection closed",
+            client=conn.id,
+            peer=conn.peer,
+            code=reason.code,
+            reason=reason.label,
+            seconds=round(self.now - conn.opened, 3),
+            channels=len(conn.channels),
+            errors=conn.errors,
+            undelivered=messages_lost,
+            bytes_sent=kernel.bytes_taken if kernel else None,
+            bytes_received=kernel.bytes_received if kernel else None,
+        )
 
     def on_closed(self, conn: Connection) -> None:
         """Give the slot back: the descriptor is gone."""
@@ -164,13 +182,6 @@ class Clients:
         Board.release(self._row)
         if not self._open:
             self._ended.set()
-        log.debug(
-            "connection closed",
-            client=conn.id,
-            peer=conn.peer,
-            reason=conn.reason.label if conn.reason else None,
-            seconds=round(self.now - conn.opened, 3),
-        )
 
     def limit(self, conn: Connection) -> tuple[float, CloseReason, str]:
         """Until when the first command must have come, or another token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging.config
+import re
 import sys
 from typing import Any
 
@@ -17,6 +18,15 @@ _SHARED: list[Any] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
 ]
+
+_JWT = re.compile(
+    r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
+)  # RFC 7515: base64url of `{"`, and dots
+
+
+def _hide_tokens(_: Any, __: str, line: str) -> str:
+    """Whoever logs what a client sent: no token gets out, also not in a traceback."""
+    return _JWT.sub("***", line)
 
 
 def config(level: str, form: str) -> dict[str, Any]:
@@ -44,11 +54,19 @@ def config(level: str, form: str) -> dict[str, Any]:
             "odinws": {
                 "()": structlog.stdlib.ProcessorFormatter,
                 "foreign_pre_chain": _SHARED,
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+                "processors": [
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    *last,
+                    _hide_tokens,
+                ],
             }
         },
         "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": "odinws", "stream": "ext://sys.stderr"}
+            "stderr": {
+                "class": "odinws.repetition.CalmHandler",
+                "formatter": "odinws",
+                "stream": "ext://sys.stderr",
+            }
         },
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {

@@ -36,6 +36,7 @@ from odinws.packet import Packer
 from odinws.reconciliation import Reconciliation
 from odinws.recovery import Recovery
 from odinws.resizing import Resizing
+from odinws.repetition import tell_repeated
 from odinws.ring import Ring
 from odinws.settings import Settings
 from odinws.shedding import Shedding
@@ -239,6 +240,7 @@ class Services:
         self.publish_details()
         self.admission.observe()
         self._watch.look(time.monotonic())
+        tell_repeated()
 
     def _reconcile(self) -> None:
         while True:

@@ -98,21 +98,35 @@ def test_a_connection_comes_and_goes(tcp: bool) -> None:
 
 @in_greenlet
 def test_both_ends_of_a_connection_are_logged() -> None:
-    """Two lines per connection: who came, and why and after how long it left."""
+    """Two lines per connection: who came; why it left, after how long, and what went through it."""
     world = World()
     with capture_logs() as lines:
-        conn, _ = world.connect()
+        conn, peer = world.connect(tcp=True)
+        conn.reply(b"seven b")
+        world.strategy.subscribe(conn, "global")
         world.clients.now += 2.5
+        assert peer.sock.recv(100) == b"seven b"
         conn.abort()
-    assert lines == [
-        {"event": "connection opened", "log_level": "debug", "client": conn.id, "peer": "10.0.0.1"},
+    assert lines[0] == {
+        "event": "connection opened",
+        "log_level": "info",
+        "client": conn.id,
+        "peer": "10.0.0.1",
+    }
+    assert 7 <= lines[1].pop("bytes_sent") <= 100
+    assert lines[1:] == [
         {
             "event": "connection closed",
-            "log_level": "debug",
+            "log_level": "info",
             "client": conn.id,
             "peer": "10.0.0.1",
+            "code": 1001,
             "reason": "going_away",
             "seconds": 2.5,
+            "channels": 1,
+            "errors": 0,
+            "undelivered": 0,
+            "bytes_received": 0,
         },
     ]
 
