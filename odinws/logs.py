@@ -19,9 +19,8 @@ _SHARED: list[Any] = [
     structlog.processors.StackInfoRenderer(),
 ]
 
-_JWT = re.compile(
-    r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
-)  # RFC 7515: base64url of `{"`, and dots
+# RFC 7515: base64url of `{"`, and two dots.
+_JWT = re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 
 
 def _hide_tokens(_: Any, __: str, line: str) -> str:

@@ -98,6 +98,28 @@ def test_json() -> None:
         assert "hunter2" not in json.dumps(line)
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_no_token_gets_out(form: str) -> None:
+    """Whoever logs one, in a field, in the words, or in a traceback."""
+    program = f"""
+import logging, structlog
+from odinws import logs
+logs.configure("info", {form!r})
+token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
+structlog.get_logger("a").info("asked", target="/ws?token=" + token)
+logging.getLogger("b").error("got %s", token)
+try:
+    raise ValueError(token)
+except ValueError:
+    structlog.get_logger("a").exception("failed")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, text=True
+    )
+    assert done.stderr.count("***") >= 3
+    assert "eyJ" not in done.stderr
+
+
 def test_text() -> None:
     """Lines for people, without colours when nobody sees them; what clients sent is not in a traceback."""
     stdout, stderr = run("info", "text")

@@ -73,7 +73,7 @@ def test_a_thousand_lines_become_a_few(stream: io.StringIO, clock: Clock) -> Non
     assert len(stream.getvalue().splitlines()) == LINES + 1
 
 
-def test_other_lines_are_written(stream: io.StringIO, clock: Clock) -> None:
+def test_other_lines_are_written(stream: io.StringIO) -> None:
     """Another text, level or logger is another kind; the arguments of a standard logger make none."""
     plain = logging.getLogger("plain")
     for number in range(100):
