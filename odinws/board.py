@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import mmap
+import secrets
 import struct
 import tempfile
 import time
@@ -23,6 +24,7 @@ import msgspec
 
 from odinws.access.rates import Limit, step
 from odinws.resizes import Resizes
+from odinws.debug.turn import Turn
 from odinws.journal import Journal
 from odinws.row import (
     CLOSES,
@@ -81,6 +83,8 @@ class Board:
 
     Attributes:
         journal: the latest events of the server.
+        name: of the server, and of no other one of this machine.
+        turn: of whoever looks into the server at a price.
     """
 
     def __init__(self, details_bytes: int = 64 << 10) -> None:
@@ -88,6 +92,8 @@ class Board:
         # are held per process and fall with the process.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the board
         self.journal = Journal()
+        self.name = f"odinws-{secrets.token_hex(8)}"
+        self.turn = Turn()
         self._details_bytes = details_bytes
         self._writes = 0
         rows = ctypes.sizeof(_Header)

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import mmap
 import resource
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -109,8 +106,7 @@ class Deployment:
             log.warning("too few file descriptors for all connections", allowed=allowed, needed=needed)
 
     def when_ready(self, server: Any) -> None:
-        """Say what runs and how to stop it. Nothing but a signal ends the server from here on."""
-        self.debug_directory = Path(tempfile.mkdtemp(prefix="odinws-"))
+        """Say what runs and how to stop it."""
         settings = self.settings
         host, port = settings.host, settings.port
         if server.LISTENERS:
@@ -165,14 +161,10 @@ class Deployment:
             server.num_workers -= 1  # it had asked for its successor with SIGTTIN
         if not self.board.rows[worker.slot].left:
             self.board.journal.add("worker_killed", f"worker {worker.pid} ended without a goodbye")
-        if self.debug_directory is not None:
-            (self.debug_directory / f"{worker.pid}.sock").unlink(missing_ok=True)
         self.board.bury(worker.slot)
 
     def on_exit(self, server: Any) -> None:
         """End the embedded NATS and the demo feed, after the workers."""
-        if self.debug_directory is not None:
-            shutil.rmtree(self.debug_directory, ignore_errors=True)
         if self._companion is not None:
             self._companion.close()
 

@@ -9,7 +9,6 @@ import gc
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -58,7 +57,6 @@ class Services:
         pid: of the worker.
         nats_urls: where NATS is.
         on_failure: called when a part that must not end has ended.
-        debug_directory: where workers find each other to be looked into.
     """
 
     def __init__(
@@ -69,7 +67,6 @@ class Services:
         pid: int,
         nats_urls: list[str],
         on_failure: Callable[[], None],
-        debug_directory: Path,
     ) -> None:
         self.settings = settings
         self.board = board
@@ -77,7 +74,6 @@ class Services:
         self.row = board.rows[slot]
         self.row.pid = pid
         self._on_failure = on_failure
-        self.debug_directory = debug_directory
         self._parts: list[gevent.Greenlet] = []
         self.count_requests: Callable[[], int] = lambda: 0  # HTTP requests under way, set by the worker
         self.ports: set[int] = set()  # and where it listens, and the sockets of clients that it has
@@ -116,7 +112,7 @@ class Services:
         )
         self.resizing = Resizing(board, slot, self.strategy, self.hub.between_passes)
         views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.row)
-        self.agent = Agent(debug_directory, views)
+        self.agent = Agent(board.name, views)
         self._watch = Watch(self.row, self.feed.status, board.journal)
         self._shedding = Shedding(board, self.row, self.clients, settings.rebalance_rate)
 

@@ -86,7 +86,6 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 os.getpid(),
                 self.deployment.nats_urls,
                 on_failure=self._fail,
-                debug_directory=self.deployment.debug_directory,
             )
         except KeysError as error:
             # They were good when the server started. gunicorn would end it all if the application failed.
@@ -118,7 +117,6 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 self._ask_for_successor(end)
         self._wait_for_turn(servers)
         self._leave(servers)
-        services.agent.close(last=not self._has_arbiter())
         services.row.left = 1
 
     def _ask_for_successor(self, why: str) -> None:

@@ -1,18 +1,18 @@
-"""The way to every worker: each listens on a socket of its own in a directory that only the server may enter.
+"""The way to every worker: each listens on a socket of its own, for processes of the same user alone.
 
 The worker that is asked over HTTP asks all of them, itself included, in the same way. A question is one JSON
 object, the answer another; then the socket closes. A worker that is gone refuses, and costs its own part of
 the answer.
 
-The directory is made by the arbiter. A worker takes its socket away when it ends, and the directory too if
-the arbiter has not lived to do it.
+The sockets have names of Linux's abstract kind: no file, so nothing is left however a server ends, and no
+permissions, so both ends ask the kernel who the other one is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
+import struct
 from typing import Any
 
 import gevent
@@ -27,6 +27,8 @@ from odinws.debug.views import Views
 _PATIENCE_SECONDS = 15.0  # for the answer, beyond what was asked to be watched
 _MAX_QUESTION_BYTES = 64 << 10
 _CHUNK_BYTES = 256 << 10
+_WAITING = 16
+_CREDENTIALS = struct.Struct("iII")  # of SO_PEERCRED: process, user, group
 
 log = structlog.get_logger("odinws.debug")
 
@@ -54,46 +56,37 @@ class Agent:
     """Answers for this worker.
 
     Args:
-        directory: of the server.
+        name: of the server.
         views: of this worker.
     """
 
-    def __init__(self, directory: Path, views: Views) -> None:
-        self._path = _path(directory, os.getpid())
+    def __init__(self, name: str, views: Views) -> None:
+        self._address = _address(name, os.getpid())
         self._views = views
         self._busy = ""  # the dear view that is at work
         self._server: Any = None
 
     def start(self) -> None:
-        """Listen for the life of the worker. Without a socket the others find this worker gone."""
+        """Listen for the life of the worker. Without a socket the others do not find it."""
         listener = socket.socket(socket.AF_UNIX)
         try:
-            listener.bind(str(self._path))
-            listener.listen(16)
+            listener.bind(self._address)
+            listener.listen(_WAITING)
         except OSError as error:
             listener.close()
-            log.error("this worker can't be looked into", path=str(self._path), problem=str(error))
+            log.error("this worker can't be looked into: no socket", problem=str(error))
             return
         self._server = StreamServer(listener, self._serve)
         self._server.start()
 
-    def close(self, *, last: bool) -> None:
-        """Take the socket away.
-
-        Args:
-            last: whether the arbiter is gone, so that whoever is last removes the directory.
-        """
+    def close(self) -> None:
+        """Listen no more."""
         if self._server is not None:
             self._server.stop(0)
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
-            if last and not list(self._path.parent.glob("*.sock")):
-                for left in self._path.parent.iterdir():
-                    left.unlink()
-                self._path.parent.rmdir()
 
     def _serve(self, sock: Any, _: Any) -> None:
         with contextlib.suppress(OSError), contextlib.closing(sock):
+            _check_peer(sock)
             sock.settimeout(_PATIENCE_SECONDS)
             try:
                 question = msgspec.json.decode(_read_all(sock, _MAX_QUESTION_BYTES), type=Question)
@@ -118,26 +111,28 @@ class Agent:
             self._busy = ""
 
 
-def ask(directory: Path, pids: list[int], question: Question, seconds: float) -> dict[int, Answer]:
+def ask(name: str, pids: list[int], question: Question, seconds: float) -> dict[int, Answer]:
     """Ask workers at one time, and wait for all.
 
     Args:
+        name: of the server.
         seconds: how long they are asked to watch.
 
     Returns:
         The answer of each; one that says why, for a worker that gave none.
     """
-    asked = {pid: gevent.spawn(_ask, _path(directory, pid), question, seconds) for pid in pids}
+    asked = {pid: gevent.spawn(_ask, _address(name, pid), question, seconds) for pid in pids}
     gevent.joinall(list(asked.values()))
     return {pid: greenlet.value for pid, greenlet in asked.items()}
 
 
-def _ask(path: Path, question: Question, seconds: float) -> Answer:
+def _ask(address: str, question: Question, seconds: float) -> Answer:
     sock = socket.socket(socket.AF_UNIX)
     with contextlib.closing(sock):
         try:
             sock.settimeout(seconds + _PATIENCE_SECONDS)
-            sock.connect(str(path))
+            sock.connect(address)
+            _check_peer(sock)
             sock.sendall(msgspec.json.encode(question))
             sock.shutdown(socket.SHUT_WR)
             raw = _read_all(sock)
@@ -161,5 +156,18 @@ def _read_all(sock: Any, limit: int = 1 << 30) -> bytes:
     return b"".join(chunks)
 
 
-def _path(directory: Path, pid: int) -> Path:
-    return directory / f"{pid}.sock"
+def _address(name: str, pid: int) -> str:
+    return f"\0{name}-{pid}"
+
+
+def _check_peer(sock: Any) -> None:
+    """Whoever is at the other end must be of this user, or root.
+
+    Raises:
+        PermissionError: it is not.
+    """
+    _, user, _ = _CREDENTIALS.unpack(
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    if user not in (os.geteuid(), 0):
+        raise PermissionError(f"a process of user {user} is at the other end")

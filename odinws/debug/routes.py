@@ -18,7 +18,6 @@ from odinws.debug import formats, pages, verbs
 from odinws.debug.agent import Answer, Question, ask
 from odinws.debug.errors import DebugError
 from odinws.debug.profile import Profile
-from odinws.debug.turn import turn
 from odinws.edge import current_services, error, may_look_inside
 from odinws.services import Services
 
@@ -68,12 +67,12 @@ def view(verb: str) -> Response:
     pids = _workers(services, asked.worker)
     seconds = float(asked.options.get("seconds", 0.0))
     dear = verbs.VERBS[verb].exclusive
-    with turn(services.debug_directory, verb, seconds) if dear else _one_of_few():
+    with services.board.turn.held(verb, seconds) if dear else _one_of_few():
         if dear:
             whom = "all workers" if asked.worker is None else f"worker {asked.worker}"
             log.info("a look inside", view=verb, workers=asked.worker or "all", seconds=seconds)
             services.board.journal.add("debug", f"a {verb} of {whom} for {seconds:g} s")
-        answers = ask(services.debug_directory, pids, Question(verb, asked.options), seconds)
+        answers = ask(services.board.name, pids, Question(verb, asked.options), seconds)
     if verb == "profile" and asked.form != "json":
         return _profile(asked.form, answers, seconds)
     workers = [_said(pid, answer, verb) for pid, answer in answers.items()]

@@ -1,18 +1,20 @@
-"""One dear look at a time in the whole server, by a lock on a file that falls with whoever holds it."""
+"""One dear look at a time in the whole server, by a lock that falls with the process that holds it."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from odinws.debug.errors import DebugError
+
+_ROOM = 128  # bytes; blanks behind JSON are JSON
 
 
 class _Holder(NamedTuple):
@@ -20,37 +22,47 @@ class _Holder(NamedTuple):
     until: float  # Unix seconds
 
 
-@contextmanager
-def turn(directory: Path, verb: str, seconds: float) -> Iterator[None]:
-    """Hold the turn.
+class Turn:
+    """Made before the fork; each process takes it for itself."""
 
-    Args:
-        directory: of the server.
-        verb: what is to be done.
-        seconds: how long it takes.
+    def __init__(self) -> None:
+        # Unlinked, as the board's. A record lock is held per process, so within one a flag is needed as well.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
+        self._mine = False
 
-    Raises:
-        DebugError: 409, somebody else has it: who, and until when.
-    """
-    # A descriptor of its own for each, so that two requests of one worker exclude each other as well.
-    descriptor = os.open(directory / "turn", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    @contextmanager
+    def held(self, verb: str, seconds: float) -> Iterator[None]:
+        """Hold the turn.
+
+        Args:
+            verb: what is to be done.
+            seconds: how long it takes.
+
+        Raises:
+            DebugError: 409, somebody else has it: who, and until when.
+        """
+        self._take()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _busy(os.pread(descriptor, 1024, 0)) from None
-        holder = msgspec.json.encode(_Holder(verb, time.time() + seconds))
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, holder, 0)
-        yield
-    finally:
-        os.close(descriptor)
+            holder = msgspec.json.encode(_Holder(verb, time.time() + seconds))
+            os.pwrite(self._file.fileno(), holder.ljust(_ROOM), 0)
+            yield
+        finally:
+            self._mine = False
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
 
+    def _take(self) -> None:
+        if self._mine:
+            raise self._busy()
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise self._busy() from None
+        self._mine = True
 
-def _busy(raw: bytes) -> DebugError:
-    what, left = "another look", 1.0
-    with suppress(msgspec.DecodeError):
-        holder = msgspec.json.decode(raw, type=_Holder)
-        what, left = f"a {holder.verb}", max(1.0, holder.until - time.time())
-    message = f"{what} is under way, one at a time: try again in {left:.0f} s"
-    return DebugError(409, "busy", message, retry_after_seconds=left)
+    def _busy(self) -> DebugError:
+        what, left = "another look", 1.0
+        with suppress(msgspec.DecodeError):
+            holder = msgspec.json.decode(os.pread(self._file.fileno(), _ROOM, 0), type=_Holder)
+            what, left = f"a {holder.verb}", max(1.0, holder.until - time.time())
+        message = f"{what} is under way, one at a time: try again in {left:.0f} s"
+        return DebugError(409, "busy", message, retry_after_seconds=left)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import gevent
@@ -38,76 +38,95 @@ def views() -> FakeViews:
 
 
 @pytest.fixture
-def agent(tmp_path: Path, views: FakeViews) -> Iterator[Agent]:
+def name() -> str:
+    """Of a server."""
+    return f"odinws-test-{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def agent(name: str, views: FakeViews) -> Iterator[Agent]:
     """The agent of this process."""
-    agent = Agent(tmp_path, cast("Views", views))
+    agent = Agent(name, cast("Views", views))
     agent.start()
     yield agent
-    agent.close(last=False)
+    agent.close()
 
 
-def one(directory: Path, question: Question) -> Answer:
+def one(name: str, question: Question) -> Answer:
     """What this process answers."""
-    return ask(directory, [os.getpid()], question, 0.0)[os.getpid()]
+    return ask(name, [os.getpid()], question, 0.0)[os.getpid()]
 
 
 @pytest.mark.usefixtures("agent")
-def test_questions_are_answered(tmp_path: Path) -> None:
+def test_questions_are_answered(name: str) -> None:
     """With the options; a worker that is not there costs its own part."""
-    answers = ask(tmp_path, [os.getpid(), 1], Question("locks", {"seconds": 0.5}), 0.0)
+    answers = ask(name, [os.getpid(), 1], Question("locks", {"seconds": 0.5}), 0.0)
     assert answers[os.getpid()] == Answer(result={"verb": "locks", "seconds": 0.5})
     assert answers[1].error.startswith("the worker starts, or has ended: ")
 
 
 @pytest.mark.usefixtures("agent")
-def test_a_defect_costs_the_answer(tmp_path: Path) -> None:
+def test_a_defect_costs_the_answer(name: str) -> None:
     """And not the worker."""
-    assert one(tmp_path, Question("gc", {})).error == "ZeroDivisionError: a defect"
-    assert one(tmp_path, Question("shards", {})).result == {"verb": "shards"}
+    assert one(name, Question("gc", {})).error == "ZeroDivisionError: a defect"
+    assert one(name, Question("shards", {})).result == {"verb": "shards"}
 
 
 @pytest.mark.usefixtures("agent")
-def test_a_dear_look_excludes_another(tmp_path: Path, views: FakeViews) -> None:
+def test_a_dear_look_excludes_another(name: str, views: FakeViews) -> None:
     """Its asker may be dead, and the turn of the server with it; a cheap one goes on."""
-    first = gevent.spawn(one, tmp_path, Question("profile", {}))
+    first = gevent.spawn(one, name, Question("profile", {}))
     gevent.sleep(0.05)
-    assert one(tmp_path, Question("heap", {})).error == "a profile is under way in this worker"
-    assert one(tmp_path, Question("shards", {})).error == ""
+    assert one(name, Question("heap", {})).error == "a profile is under way in this worker"
+    assert one(name, Question("shards", {})).error == ""
     views.let_go.set()
     assert first.get().result == {"verb": "profile"}
-    assert one(tmp_path, Question("heap", {})).error == ""
+    assert one(name, Question("heap", {})).error == ""
 
 
 @pytest.mark.usefixtures("agent")
-def test_nonsense_is_refused(tmp_path: Path) -> None:
+def test_nonsense_is_refused(name: str) -> None:
     """What is no question is answered with what is wrong."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(str(tmp_path / f"{os.getpid()}.sock"))
+        sock.connect(f"\0{name}-{os.getpid()}")
         sock.sendall(b"{")
         sock.shutdown(socket.SHUT_WR)
         assert b"error" in sock.recv(4096)
 
 
-def test_a_silent_worker_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_worker_is_not_waited_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that does not yield: it is named, after a time."""
     monkeypatch.setattr("odinws.debug.agent._PATIENCE_SECONDS", 0.1)
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(tmp_path / "5.sock"))
+        sock.bind(f"\0{name}-5")
         sock.listen(1)
-        assert ask(tmp_path, [5], Question("gc", {}), 0.1)[5].error == "no answer within 0.2 s"
+        assert ask(name, [5], Question("gc", {}), 0.1)[5].error == "no answer within 0.2 s"
 
 
-def test_the_last_one_removes_the_directory(tmp_path: Path) -> None:
-    """Not before the others are gone, and only where the arbiter can't."""
-    directory = tmp_path / "server"
-    directory.mkdir()
-    (directory / "turn").touch()
-    other = directory / "1.sock"
-    other.touch()
-    for last, remains in ((False, True), (True, True), (True, False)):
-        agent = Agent(directory, cast("Views", FakeViews()))
-        agent.start()
-        agent.close(last=last)
-        assert directory.exists() == remains
-        if last:
-            other.unlink(missing_ok=True)
+@pytest.mark.usefixtures("agent")
+def test_other_users_are_turned_away(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever it is, by the word of the kernel; and nobody else's worker is believed."""
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr("odinws.debug.agent._CREDENTIALS", Other())
+    assert "a process of user 54321" in one(name, Question("shards", {})).error
+
+
+class Other:
+    """Credentials of another user."""
+
+    size = 12
+
+    @staticmethod
+    def unpack(_: bytes) -> tuple[int, int, int]:
+        """As a struct's."""
+        return 1, 54321, 1
+
+
+def test_a_name_that_is_taken(name: str, agent: Agent) -> None:
+    """The worker runs on, and can't be looked into."""
+    second = Agent(name, cast("Views", FakeViews()))
+    second.start()
+    second.close()
+    assert one(name, Question("shards", {})).error == ""
+    agent.close()
+    assert one(name, Question("shards", {})).error.startswith("the worker starts, or has ended")

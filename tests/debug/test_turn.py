@@ -10,29 +10,35 @@ from pathlib import Path
 import pytest
 
 from odinws.debug.errors import DebugError
-from odinws.debug.turn import turn
-from tests.fakes import forked, join
+from odinws.debug.turn import Turn
+from tests.fakes import forked
 
 
-def test_one_at_a_time(tmp_path: Path) -> None:
+@pytest.fixture
+def turn() -> Turn:
+    """Of a server."""
+    return Turn()
+
+
+def test_one_at_a_time(turn: Turn) -> None:
     """The second is told who has it and when to come; afterwards it is free."""
-    with turn(tmp_path, "profile", 30.0):
+    with turn.held("profile", 30.0):
         with (
             pytest.raises(DebugError, match=r"a profile is under way.*try again in (29|30) s") as raised,
-            turn(tmp_path, "heap", 1.0),
+            turn.held("heap", 1.0),
         ):
             pass
         assert raised.value.status == 409
         assert raised.value.retry_after_seconds == pytest.approx(30, abs=1)
-    with turn(tmp_path, "heap", 1.0):
+    with turn.held("heap", 1.0):
         pass
 
 
-def test_it_falls_with_its_holder(tmp_path: Path) -> None:
+def test_it_falls_with_its_holder(turn: Turn, tmp_path: Path) -> None:
     """A worker that is killed in the middle blocks nobody."""
 
     def hold() -> None:
-        with turn(tmp_path, "heap", 9.0):
+        with turn.held("heap", 9.0):
             (tmp_path / "held").touch()
             time.sleep(30)
 
@@ -41,8 +47,9 @@ def test_it_falls_with_its_holder(tmp_path: Path) -> None:
     while not (tmp_path / "held").exists():
         assert time.monotonic() < until
         time.sleep(0.01)
-    with pytest.raises(DebugError, match="a heap is under way"), turn(tmp_path, "profile", 1.0):
+    with pytest.raises(DebugError, match="a heap is under way"), turn.held("profile", 1.0):
         pass
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    join(forked(lambda: turn(tmp_path, "profile", 1.0).__enter__()))
+    with turn.held("profile", 1.0):
+        pass
