@@ -23,9 +23,9 @@ from contextlib import contextmanager
 import msgspec
 
 from odinws.access.rates import Limit, step
-from odinws.resizes import Resizes
 from odinws.debug.turn import Turn
 from odinws.journal import Journal
+from odinws.resizes import Resizes
 from odinws.row import (
     CLOSES,
     DIFFERENCES,

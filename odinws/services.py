@@ -34,8 +34,8 @@ from odinws.load import Sensor, StallWatch
 from odinws.packet import Packer
 from odinws.reconciliation import Reconciliation
 from odinws.recovery import Recovery
-from odinws.resizing import Resizing
 from odinws.repetition import tell_repeated
+from odinws.resizing import Resizing
 from odinws.ring import Ring
 from odinws.settings import Settings
 from odinws.shedding import Shedding

@@ -4,8 +4,6 @@ from importlib import import_module
 from typing import Any, Unpack, cast
 
 from strategies.base import SHARD_KEYS, CannotResize, Moves, Options, ShardStats, Strategy, Subscriber
-from strategies.locks import LockStats
-from strategies.base import SHARD_KEYS, Options, ShardStats, Strategy, Subscriber
 from strategies.locks import BOUNDS_SECONDS, LockProfile, LockStats
 
 __all__ = [

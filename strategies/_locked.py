@@ -5,9 +5,6 @@ from collections.abc import Callable, Generator, Sequence
 from strategies._shard import Shard
 from strategies._sharded import ShardedStrategy
 from strategies.base import C
-from strategies.locks import InstrumentedLock, LockStats
-from strategies._shard import Shard, ShardStrategy
-from strategies.base import C, Options
 from strategies.locks import InstrumentedLock, LockProfile, LockStats
 
 

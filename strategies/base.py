@@ -229,6 +229,7 @@ class Strategy(ABC, Generic[C]):
             ValueError: at once, if the number is out of bounds.
         """
         raise CannotResize(self.name)
+
     def locks(self) -> list[LockProfile | None]:
         """All that is known of the lock of each shard, by index; None where there is none. Takes no lock."""
         return []
