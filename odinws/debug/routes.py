@@ -59,7 +59,7 @@ def events() -> Response:
     return jsonify({"events": current_services().board.journal.latest()})
 
 
-@debug.get("/<verb>")
+@debug.get(f"/<any({', '.join(verbs.VERBS)}):verb>")  # other paths are others' business
 def view(verb: str) -> Response:
     """One view of all workers, or of one."""
     asked = verbs.read(verb, request.args)
