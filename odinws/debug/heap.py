@@ -1,8 +1,8 @@
 """What is allocated while one watches and stays, by place, and how it grew.
 
-`tracemalloc` knows only what is allocated while it is on. It makes each allocation dearer by about a
-microsecond, and keeps 50 to 100 bytes of its own for each that lives; the answer says how much CPU and memory
-that was here. It is switched off after the time asked for, and before that if it grows too large itself.
+`tracemalloc` knows only what is allocated while it is on. It makes each allocation dearer, and keeps memory
+of its own for each that lives; the answer says how much CPU and memory that was here, `python -m tests.debug`
+what it is per message. It is switched off after the time asked for, and before that if it grows too large.
 """
 
 from __future__ import annotations

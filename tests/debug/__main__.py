@@ -1,4 +1,4 @@
-"""`python -m tests.debug`: what looks cost a server under load, and whether each question has its answer there.
+"""`python -m tests.debug`: what looks cost a server under load, and whether each question has its answer.
 
 Two workers, 2,000 connections with five channels each, the demo feed; about 90 s.
 """
@@ -54,11 +54,12 @@ def _window(server: Server, look: str, seconds: float) -> float:
     else:
         assert server.get(f"/debug/{look}?seconds={seconds}&format=json")[0] == 200
     used = _cpu(workers) - used
-    return 1e6 * used / max(1, server.json("/stats")["fan_out"]["delivered"] - delivered)
+    count: int = server.json("/stats")["fan_out"]["delivered"] - delivered
+    return 1e6 * used / max(1, count)
 
 
 def _cpu(processes: list[psutil.Process]) -> float:
-    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+    return sum(float(times.user + times.system) for times in (process.cpu_times() for process in processes))
 
 
 def _show(server: Server, view: str) -> None:
