@@ -68,6 +68,7 @@ class Hub:
     ) -> None:
         self._strategy = strategy
         self._row = row
+        self._totals = row.totals  # the same memory; each look at `row.totals` makes an object
         self._backlog = Backlog(backlog)
         self._delay_seconds = delay_seconds
         self._packer = packer
@@ -154,10 +155,9 @@ class Hub:
             by_channel.setdefault(event.channel, []).append(event)
             if isinstance(event, Message):
                 self._oldest_ms = min(self._oldest_ms, event.ts_ms) if self._oldest_ms else event.ts_ms
-        channels = list(by_channel)
         wild = self._wild(by_channel)
         if len(by_channel) == 1 and not wild:
-            self._deliver_one(*by_channel.popitem())
+            self._deliver_one(*next(iter(by_channel.items())))
         elif by_channel:
             self._deliver_many(by_channel, wild)
         self._turn += 1
@@ -165,10 +165,10 @@ class Hub:
         seconds = ended - started
         self._row.count_pass(seconds)
         if seconds > self.slowest.floor or ended > self.slowest.until:
-            self.slowest.add(self._story(seconds, channels, len(events), before), ended)
+            self.slowest.add(self._story(seconds, list(by_channel), len(events), before), ended)
 
     def _tally(self) -> tuple[int, int, int, int]:
-        totals = self._row.totals
+        totals = self._totals
         return totals.sends, totals.delivered, totals.undelivered, totals.delivered_bytes
 
     def _story(
