@@ -40,7 +40,6 @@ class Deployment:
         self._companion: Companion | None = None
         self._page = ""
         self._said = mmap.mmap(-1, 1)  # shared with the workers; 1: one of them has said that all accept
-        self.debug_directory: Path | None = None  # for this user alone, see debug.agent
 
     @classmethod
     def load(cls) -> Deployment:
