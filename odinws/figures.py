@@ -19,6 +19,7 @@ from odinws.guard import State
 from odinws.load import memory_bytes
 from odinws.settings import Settings
 
+_EVENTS = 32
 MOST_SHARDS = 64  # more are told in groups of neighbours
 _SHARD_SUMS = ("connections", "channels", "subscriptions")
 _LOCK_SUMS = ("acquisitions", "waits", "wait_seconds")
@@ -56,6 +57,7 @@ def collect(board: Board, settings: Settings, slot: int, feed: FeedStatus, state
         },
         "workers": [_worker(index, row, details[index], settings) for index, row in living],
         "strategies": _strategies(details.values(), settings),
+        "events": board.journal.latest(_EVENTS),
     }
 
 
