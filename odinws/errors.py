@@ -7,6 +7,8 @@ OdinError
 ├── CommandError           a well-framed message that is no valid command: an error frame answers it
 ├── FeedError              NATS answered, but not with what the feed can use
 ├── CompanionError         (odinws.companion) the embedded NATS or the demo feed did not come up
+├── PlanError              (odinws.experiment.plan) a plan can't be carried out
+├── RecordError            (odinws.experiment.record) the records of a run can't be read or written
 ├── EmbeddedNatsError      (odinws.feed.embedded) a nats-server that we run is missing or fails
 └── OptionError            (odinws.feed.publisher) an option of the publisher is wrong
 

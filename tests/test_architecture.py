@@ -30,6 +30,8 @@ PURE = {
     "odinws.debug.verbs",
     "odinws.deflate",
     "odinws.errors",
+    "odinws.experiment.measures",
+    "odinws.experiment.plan",
     "odinws.feed.events",
     "odinws.feed.simulator",
     "odinws.frames",
