@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from odinws.debug.cli import debug
+from odinws.experiment.commands import experiment
 from odinws.feed import simulator
 
 if TYPE_CHECKING:
@@ -204,6 +205,9 @@ def keys() -> None:
         click.echo(f"{key.algorithm} {key.kid or '(no name)'}")
     if not found:
         click.echo("none: nobody is asked for a token")
+
+
+cli.add_command(experiment)
 
 
 @cli.group()

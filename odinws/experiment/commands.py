@@ -1,0 +1,148 @@
+"""`python -m odinws experiment …`.
+
+Exit status of `run` and `compare`: 0 better or no difference shown, 1 worse or unstable, 2 a wrong plan or
+option, 3 failed, partial, or broken records. Of `check`: 1 if there is an error among what it says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from odinws.errors import SettingsError
+
+if TYPE_CHECKING:
+    from odinws.experiment.plan import Plan
+    from odinws.experiment.result import Check
+
+_TOOLS = ("numpy", "scipy", "plotly", "tomlkit", "jinja2")
+_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+class Failure(click.ClickException):
+    """Nothing is wrong with the command line, and yet there is no answer."""
+
+    exit_code = 3
+
+
+@click.group()
+def experiment() -> None:
+    """Configurations side by side on the same feed: which is better, and how sure is that?"""
+
+
+@experiment.command()
+@click.argument("path", metavar="PLAN|DIR", type=click.Path(exists=True, path_type=Path))
+def check(path: Path) -> int:
+    """Say what speaks against a plan (a file) or a run (its directory), and what to do."""
+    with errors_in_words():
+        from rich.console import Console
+
+        from odinws.experiment import report
+
+        checks = _of_run(path) if path.is_dir() else _of_plan(path)
+        report.print_checks(checks, Console(highlight=False))
+        if not checks:
+            click.echo("nothing speaks against it")
+        return int(any(check.severity == "error" for check in checks))
+
+
+@experiment.command()
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@click.argument("other", metavar="[DIR2]", type=_DIRECTORY, required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print what result.json has instead of a table.")
+def compare(directory: Path, other: Path | None, as_json: bool) -> int:
+    """Judge a run anew from its records, or say what has changed from DIR to DIR2.
+
+    With one directory, result.json and report.html are written anew. Two runs are compared arm by arm.
+    """
+    with errors_in_words():
+        import msgspec
+        from rich.console import Console
+
+        from odinws.experiment import report
+        from odinws.experiment.record import read
+        from odinws.experiment.verdict import judge_between
+
+        if other is None:
+            _, result = report.finish(directory)
+        else:
+            result = judge_between(read(directory), read(other))
+        if as_json:
+            click.echo(msgspec.json.format(msgspec.json.encode(result), indent=2))
+        else:
+            report.print_result(result, Console(highlight=False))
+        return result.exit_status
+
+
+@experiment.command()
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+def show(directory: Path) -> None:
+    """Print what a run was: machine, versions, settings, its trials and what they measured."""
+    with errors_in_words():
+        from rich.console import Console
+
+        from odinws.experiment import report
+        from odinws.experiment.record import read
+
+        report.print_records(read(directory), Console(highlight=False))
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan from a file, and the settings of its arms.
+
+    Raises:
+        PlanError: it can't be carried out.
+        OSError: it can't be read.
+    """
+    from odinws.experiment.plan import PlanError, parse
+    from odinws.settings import Settings
+
+    try:
+        plan = parse(path.read_text(), str(path))
+    except UnicodeDecodeError:
+        raise PlanError(str(path), "", "", "this is no TOML: it is not UTF-8") from None
+    for number, arm in enumerate(plan.arms):
+        try:
+            Settings.from_environ(arm.environ)
+        except SettingsError as error:
+            at = f"arm[{number}].settings.{error.name}"
+            raise PlanError(str(path), at, repr(error.value), error.allowed) from None
+    return plan
+
+
+@contextlib.contextmanager
+def errors_in_words() -> Iterator[None]:
+    """What may go wrong with plans, records and missing libraries as one line and an exit status."""
+    from odinws.experiment.plan import PlanError
+    from odinws.experiment.record import RecordError
+
+    try:
+        yield
+    except PlanError as error:
+        raise click.UsageError(str(error)) from None
+    except RecordError as error:
+        raise Failure(str(error)) from None
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _TOOLS:
+            raise
+        text = f"{error.name} is not installed: pip install -r requirements.txt brings what experiments need"
+        raise Failure(text) from None
+
+
+def _of_plan(path: Path) -> list[Check]:
+    from odinws.experiment.checking import check_plan
+
+    plan = read_plan(path)
+    click.echo(f"{plan.name}: {plan.question}", err=True)
+    return check_plan(plan)
+
+
+def _of_run(path: Path) -> list[Check]:
+    from odinws.experiment.record import read
+    from odinws.experiment.verdict import judge
+
+    return judge(read(path)).checks

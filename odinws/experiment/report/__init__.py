@@ -1,0 +1,30 @@
+"""The answer of a run: on a terminal, as `result.json`, and as `report.html`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from odinws.experiment.record import Records, read
+from odinws.experiment.report.page import FILE as PAGE
+from odinws.experiment.report.page import page
+from odinws.experiment.report.terminal import print_checks, print_records, print_result
+from odinws.experiment.result import FILE, Result
+from odinws.experiment.verdict import judge
+
+__all__ = ["finish", "print_checks", "print_records", "print_result"]
+
+
+def finish(directory: Path) -> tuple[Records, Result]:
+    """Judge a run by its records and write `result.json` and `report.html` beside them. Any number of times.
+
+    Raises:
+        RecordError: there are no records, or they are broken.
+        OSError: the directory can't be written.
+    """
+    records = read(directory)
+    result = judge(records)
+    (directory / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    (directory / PAGE).write_text(page(records, result))
+    return records, result

@@ -1,0 +1,150 @@
+"""The answer as one page that needs nothing else: no server, no other host."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import jinja2
+import msgspec
+import tomlkit
+from plotly.offline import get_plotlyjs
+
+from odinws.experiment import words
+from odinws.experiment.measures import MEASURES
+from odinws.experiment.plan import Plan
+from odinws.experiment.record import Histogram, Records
+from odinws.experiment.result import Result
+from odinws.experiment.samples import samples
+from odinws.settings.checks import shown_of_unknown
+
+FILE = "report.html"
+_DIGITS = 5  # of a value in a picture
+
+
+def page(records: Records, result: Result) -> str:
+    """The report of a run, in HTML."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"figure": words.figure, "percent": words.percent, "chance": words.chance}
+    template = environment.from_string(_part("page.html"))
+    settings = _shown(records.run.settings)
+    return template.render(
+        result=result,
+        run=records.run,
+        plan=records.run.plan,
+        trials=records.trials,
+        end=records.end,
+        settings=settings,
+        setting_names=sorted({name for each in settings.values() for name in each}),
+        measures=MEASURES,
+        plan_text=_plan_text(records.run.plan),
+        style=_part("page.css"),
+        script=_part("page.js"),
+        plotly=get_plotlyjs(),
+        data=_for_script(pictures(records)),
+        python=platform.python_version(),
+    )
+
+
+def pictures(records: Records) -> dict[str, Any]:
+    """What the pictures show.
+
+    Returns:
+        arms: their names, the baseline first.
+        measures: those with values, the one that the plan asks for first: name, title, unit, histogram.
+        trials: by measure and arm, [round, value].
+        seconds: by measure and arm, for each round [the round, its seconds, their values].
+        histograms: by name and arm, bounds in ms and the share of samples up to each.
+    """
+    plan = records.run.plan
+    found = samples(records.trials, records.seconds)
+    names = [name for name in MEASURES if any(found[name].values())]
+    names.sort(key=lambda name: name != plan.primary)
+    return {
+        "arms": [plan.baseline.name, *(arm.name for arm in plan.others)],
+        "measures": [
+            {
+                "name": name,
+                "title": MEASURES[name].title,
+                "unit": MEASURES[name].unit,
+                "histogram": name.partition("_")[0],
+            }
+            for name in names
+        ],
+        "trials": {
+            name: {arm: [[n, _rounded(v)] for n, v in sorted(by.items())] for arm, by in found[name].items()}
+            for name in names
+        },
+        "seconds": {name: _seconds(records, name) for name in names},
+        "histograms": _histograms(records),
+    }
+
+
+def _seconds(records: Records, name: str) -> dict[str, list[list[Any]]]:
+    found: dict[str, dict[int, list[Any]]] = {}
+    for second in records.seconds:
+        if name in second.values:
+            by_round = found.setdefault(second.arm, {})
+            line = by_round.setdefault(second.round, [second.round, [], []])
+            line[1].append(second.second)
+            line[2].append(_rounded(second.values[name]))
+    return {arm: [by_round[number] for number in sorted(by_round)] for arm, by_round in found.items()}
+
+
+def _histograms(records: Records) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Of all good trials of an arm together."""
+    summed: dict[tuple[str, str], Histogram] = {}
+    for trial in records.trials:
+        if trial.status != "ok":
+            continue
+        for name, histogram in trial.histograms.items():
+            before = summed.get((name, trial.arm))
+            if before is not None and before.bounds == histogram.bounds:
+                counts = [a + b for a, b in zip(before.counts, histogram.counts, strict=True)]
+                histogram = Histogram(histogram.bounds, counts)
+            summed[name, trial.arm] = histogram
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for (name, arm), histogram in summed.items():
+        total, reached, shares = sum(histogram.counts), 0, []
+        for count in histogram.counts[: len(histogram.bounds)]:
+            reached += count
+            shares.append(_rounded(reached / total) if total else 0.0)
+        found.setdefault(name, {})[arm] = {"bounds": histogram.bounds, "shares": shares}
+    return found
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else 0.0
+
+
+def _shown(settings: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Settings without secrets: a report is handed on."""
+    return {
+        arm: {name: shown_of_unknown(name, value) for name, value in each.items()}
+        for arm, each in settings.items()
+    }
+
+
+def _plan_text(plan: Plan) -> str:
+    """The plan as a file, all defaults written out."""
+    raw = msgspec.to_builtins(plan)
+    for arm in raw["arm"]:
+        arm["settings"] = {
+            name: shown_of_unknown(name, value) if isinstance(value, str) else value
+            for name, value in arm["settings"].items()
+        }
+    return tomlkit.dumps(raw)
+
+
+def _part(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text()
+
+
+def _for_script(data: object) -> str:
+    """JSON that can stand in a script element."""
+    return msgspec.json.encode(data).decode().replace("<", "\\u003c")

@@ -1,0 +1,103 @@
+"""The answer of an experiment as values, and as `result.json`. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from msgspec import Struct, field
+
+FILE = "result.json"
+
+
+class Verdict(StrEnum):
+    """What is said about a measure, an arm, or the whole."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NO_DIFFERENCE = "no difference shown"
+    UNSTABLE = "unstable"
+    FAILED = "failed"
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One measure of one arm, set against the baseline.
+
+    Attributes:
+        unit: of `value` and `baseline_value`.
+        value, baseline_value: medians over the trials.
+        shift: relative, Hodges and Lehmann's: 0.1 stands for 10 % more than the baseline. None where no test
+            was asked.
+        interval: of the shift, with 95 % confidence if `n` allows it.
+        p: the chance of such a difference without a cause, over the whole table.
+        p_alone: the same for this row alone.
+        effect: how clearly all samples point one way, from -1 to 1: matched-pairs rank-biserial correlation;
+            Cliff's delta without pairs.
+        minimum: the smallest relative difference that matters.
+        n: pairs; without pairs, the samples of the smaller side.
+        why: the verdict in some words.
+    """
+
+    measure: str
+    arm: str
+    baseline: str
+    unit: str
+    value: float
+    baseline_value: float
+    shift: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+    p_alone: float | None
+    effect: float | None
+    minimum: float
+    verdict: Verdict
+    n: int
+    why: str
+
+
+class ArmVerdict(Struct, frozen=True):
+    """One arm, set against the baseline."""
+
+    arm: str
+    verdict: Verdict
+    why: str
+
+
+class Check(Struct, frozen=True):
+    """A reason to believe an answer less.
+
+    Attributes:
+        severity: an "error" takes the answer away, a "warning" makes it weaker, a "note" says how to read it.
+    """
+
+    severity: Literal["error", "warning", "note"]
+    text: str
+    what_to_do: str = ""
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What comes of an experiment.
+
+    Attributes:
+        verdict: of the arm that the answer speaks of first.
+        answer: one sentence.
+        status: "partial" where not all was done that was planned.
+    """
+
+    verdict: Verdict
+    answer: str
+    status: Literal["complete", "partial"]
+    name: str
+    question: str
+    baseline: str
+    primary: str
+    arms: list[ArmVerdict] = field(default_factory=list)
+    measures: list[Row] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def exit_status(self) -> int:
+        """For pipelines: 0 better or no difference shown, 1 worse or unstable, 3 failed or partial."""
+        if self.verdict is Verdict.FAILED or self.status == "partial":
+            return 3
+        return 1 if self.verdict in (Verdict.WORSE, Verdict.UNSTABLE) else 0

@@ -1,0 +1,74 @@
+"""From records to samples: one value for each measure, arm and round. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from odinws.experiment.measures import MEASURES, Measure
+from odinws.experiment.record import Second, Trial
+
+ByRound = Mapping[int, float]
+Samples = Mapping[str, Mapping[str, ByRound]]
+"""By measure, arm and round."""
+
+_SECONDS_FOR_DRIFT = 6  # fewer have no thirds worth comparing
+_TRIALS_FOR_DRIFT = 3
+
+
+def samples(trials: Iterable[Trial], seconds: Iterable[Second]) -> Samples:
+    """What the good trials measured. A trial's own value goes first, then its counts, then its seconds."""
+    found: dict[str, dict[str, dict[int, float]]] = {name: defaultdict(dict) for name in MEASURES}
+    by_trial = measured_seconds(seconds)
+    for trial in trials:
+        if trial.status != "ok":
+            continue
+        own = by_trial.get((trial.arm, trial.round), [])
+        for name, measure in MEASURES.items():
+            value = trial.values.get(name, trial.counts.get(name))
+            if value is None:
+                value = _folded(measure, [second.values[name] for second in own if name in second.values])
+            if value is not None and math.isfinite(value):
+                found[name][trial.arm][trial.round] = float(value)
+    return found
+
+
+def measured_seconds(seconds: Iterable[Second]) -> dict[tuple[str, int], list[Second]]:
+    """The seconds behind the warm-up, by arm and round, in their order."""
+    found: dict[tuple[str, int], list[Second]] = defaultdict(list)
+    for second in seconds:
+        if second.second >= 0:
+            found[second.arm, second.round].append(second)
+    for those in found.values():
+        those.sort(key=lambda second: second.second)
+    return found
+
+
+def _folded(measure: Measure, values: Sequence[float]) -> float | None:
+    if not values:
+        return None
+    return max(values) if measure.per_second == "max" else statistics.median(values)
+
+
+def logarithm(measure: str, value: float) -> float:
+    """Of a value; what is below the floor of its measure counts as the floor."""
+    return math.log(max(value, MEASURES[measure].floor))
+
+
+def drift(measure: str, arm: str, seconds: Iterable[Second]) -> float:
+    """How far a measure moves within a trial: the last third of its seconds over the first, as a logarithm.
+
+    It is the median over the trials if all move one way, else 0: then they wander, and do not drift. 0 too
+    where there are too few seconds or trials.
+    """
+    moves = []
+    for (name, _), those in measured_seconds(seconds).items():
+        values = [second.values[measure] for second in those if measure in second.values]
+        if name == arm and len(values) >= _SECONDS_FOR_DRIFT:
+            third = len(values) // 3
+            first, last = statistics.median(values[:third]), statistics.median(values[-third:])
+            moves.append(logarithm(measure, last) - logarithm(measure, first))
+    one_way = all(move > 0 for move in moves) or all(move < 0 for move in moves)
+    return statistics.median(moves) if len(moves) >= _TRIALS_FOR_DRIFT and one_way else 0.0
