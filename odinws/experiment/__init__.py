@@ -1,10 +1,12 @@
 """The experiment: configurations side by side on the same feed, and an answer that can be believed.
 
 plan        what is asked, of which arms, under which load
-record      what was measured, line by line
 measures    what there is to measure, and what difference matters
+kinds       what a run leaves behind; record writes and reads it, line by line
+samples     from records to one value for each measure, arm and round
 statistics  shifts, intervals, tests, correction
-verdict     from numbers to words
+comparison  one measure of one arm against the baseline
 checking    why an answer may not be worth much, and what to do
-report      the answer for a terminal, for programs, and as a page
+verdict     from records to a result
+report      the result on a terminal, for programs, and as a page
 """

@@ -6,10 +6,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from odinws.experiment.kinds import Records, Trial
 from odinws.experiment.measures import MEASURES
 from odinws.experiment.plan import Plan
-from odinws.experiment.record import Records, Trial
-from odinws.experiment.result import Check, Row
+from odinws.experiment.result import Check, Row, Verdict
 from odinws.experiment.samples import drift
 from odinws.experiment.statistics import ALPHA, rounds_needed
 from odinws.experiment.words import percent
@@ -203,6 +203,8 @@ def _noisy(plan: Plan, rows: Sequence[Row]) -> Iterator[Check]:
     for row in rows:
         if row.measure != plan.primary or row.interval is None or row.n < 2 or row.minimum <= 0:
             continue
+        if row.verdict in (Verdict.BETTER, Verdict.WORSE):
+            continue  # the noise has not hidden it
         half = (math.log1p(row.interval[1]) - math.log1p(row.interval[0])) / 2
         wanted = math.log1p(row.minimum)
         if half > wanted:

@@ -7,6 +7,7 @@ option, 3 failed, partial, or broken records. Of `check`: 1 if there is an error
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +17,13 @@ import click
 from odinws.errors import SettingsError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from odinws.experiment.plan import Plan
     from odinws.experiment.result import Check
 
 _TOOLS = ("numpy", "scipy", "plotly", "tomlkit", "jinja2")
+_WIDTH = 150  # of a table that goes into a file
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -39,12 +43,10 @@ def experiment() -> None:
 def check(path: Path) -> int:
     """Say what speaks against a plan (a file) or a run (its directory), and what to do."""
     with errors_in_words():
-        from rich.console import Console
-
         from odinws.experiment import report
 
         checks = _of_run(path) if path.is_dir() else _of_plan(path)
-        report.print_checks(checks, Console(highlight=False))
+        report.print_checks(checks, console())
         if not checks:
             click.echo("nothing speaks against it")
         return int(any(check.severity == "error" for check in checks))
@@ -61,7 +63,6 @@ def compare(directory: Path, other: Path | None, as_json: bool) -> int:
     """
     with errors_in_words():
         import msgspec
-        from rich.console import Console
 
         from odinws.experiment import report
         from odinws.experiment.record import read
@@ -74,7 +75,7 @@ def compare(directory: Path, other: Path | None, as_json: bool) -> int:
         if as_json:
             click.echo(msgspec.json.format(msgspec.json.encode(result), indent=2))
         else:
-            report.print_result(result, Console(highlight=False))
+            report.print_result(result, console())
         return result.exit_status
 
 
@@ -83,12 +84,17 @@ def compare(directory: Path, other: Path | None, as_json: bool) -> int:
 def show(directory: Path) -> None:
     """Print what a run was: machine, versions, settings, its trials and what they measured."""
     with errors_in_words():
-        from rich.console import Console
-
         from odinws.experiment import report
         from odinws.experiment.record import read
 
-        report.print_records(read(directory), Console(highlight=False))
+        report.print_records(read(directory), console())
+
+
+def console() -> Console:
+    """Where tables go: the terminal, or text that is wide enough for them."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def read_plan(path: Path) -> Plan:

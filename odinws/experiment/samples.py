@@ -7,8 +7,8 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from odinws.experiment.kinds import Second, Trial
 from odinws.experiment.measures import MEASURES, Measure
-from odinws.experiment.record import Second, Trial
 
 ByRound = Mapping[int, float]
 Samples = Mapping[str, Mapping[str, ByRound]]

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from odinws.experiment import words
 from odinws.experiment.checking import check_records
 from odinws.experiment.comparison import Comparison, compare
+from odinws.experiment.kinds import Records
 from odinws.experiment.measures import MEASURES
-from odinws.experiment.record import Records
 from odinws.experiment.result import ArmVerdict, Check, Result, Row, Verdict
 from odinws.experiment.samples import drift, samples
 

@@ -5,7 +5,7 @@ const choice = document.getElementById("choice");
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 // Told apart also by those who see no red or no green (Okabe and Ito).
 const COLOURS = ["#808890", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
-const CONFIG = { displaylogo: false, responsive: true };
+const CONFIG = { displayModeBar: false, responsive: true };
 
 const colour = (arm) => COLOURS[data.arms.indexOf(arm) % COLOURS.length];
 const unit = (measure) => (measure.unit ? `${measure.title}, ${measure.unit}` : measure.title);
@@ -25,6 +25,27 @@ function layout(title, x, y) {
     legend: { orientation: "h", y: 1.12, x: 1, xanchor: "right" },
     hovermode: "closest",
   };
+}
+
+function shifts() {
+  const traces = data.arms.slice(1).map((arm) => {
+    const rows = data.rows.filter((row) => row.arm === arm);
+    return {
+      name: arm, type: "scatter", mode: "markers", orientation: "h", marker: { color: colour(arm), size: 8 },
+      x: rows.map((row) => row.shift), y: rows.map((row) => row.title),
+      error_x: {
+        type: "data", symmetric: false, color: colour(arm), thickness: 1.2, width: 3,
+        array: rows.map((row) => row.high - row.shift), arrayminus: rows.map((row) => row.shift - row.low),
+      },
+      hovertemplate: "%{y}: %{x:+.1f} %",
+    };
+  });
+  const drawn = layout("Shift from the baseline, with its interval; what is further out is cut off", "%", "");
+  drawn.xaxis.range = [-100, 150];
+  drawn.yaxis.autorange = "reversed";
+  drawn.height = 560;
+  drawn.scattermode = "group"; // the arms beside each other
+  return Plotly.react("shifts", traces, drawn, CONFIG);
 }
 
 function byRound(measure) {
@@ -82,7 +103,7 @@ function distribution(measure) {
 async function draw() {
   const measure = data.measures.find((each) => each.name === choice.value);
   if (measure === undefined) return;
-  await Promise.all([byRound(measure), overTime(measure), distribution(measure)]);
+  await Promise.all([shifts(), byRound(measure), overTime(measure), distribution(measure)]);
   document.body.dataset.drawn = measure.name;
 }
 

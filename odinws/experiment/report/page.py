@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -14,10 +13,10 @@ import tomlkit
 from plotly.offline import get_plotlyjs
 
 from odinws.experiment import words
+from odinws.experiment.kinds import Histogram, Records
 from odinws.experiment.measures import MEASURES
 from odinws.experiment.plan import Plan
-from odinws.experiment.record import Histogram, Records
-from odinws.experiment.result import Result
+from odinws.experiment.result import Result, Row
 from odinws.experiment.samples import samples
 from odinws.settings.checks import shown_of_unknown
 
@@ -46,16 +45,16 @@ def page(records: Records, result: Result) -> str:
         style=_part("page.css"),
         script=_part("page.js"),
         plotly=get_plotlyjs(),
-        data=_for_script(pictures(records)),
-        python=platform.python_version(),
+        data=_for_script(pictures(records, result)),
     )
 
 
-def pictures(records: Records) -> dict[str, Any]:
+def pictures(records: Records, result: Result) -> dict[str, Any]:
     """What the pictures show.
 
     Returns:
         arms: their names, the baseline first.
+        rows: what was tested: title, arm, and shift, low, high in percent.
         measures: those with values, the one that the plan asks for first: name, title, unit, histogram.
         trials: by measure and arm, [round, value].
         seconds: by measure and arm, for each round [the round, its seconds, their values].
@@ -67,6 +66,7 @@ def pictures(records: Records) -> dict[str, Any]:
     names.sort(key=lambda name: name != plan.primary)
     return {
         "arms": [plan.baseline.name, *(arm.name for arm in plan.others)],
+        "rows": [_bar(row, *row.interval) for row in result.measures if row.interval is not None],
         "measures": [
             {
                 "name": name,
@@ -83,6 +83,12 @@ def pictures(records: Records) -> dict[str, Any]:
         "seconds": {name: _seconds(records, name) for name in names},
         "histograms": _histograms(records),
     }
+
+
+def _bar(row: Row, low: float, high: float) -> dict[str, Any]:
+    percents = {"shift": row.shift or 0.0, "low": low, "high": high}
+    found: dict[str, Any] = {name: _rounded(100 * value) for name, value in percents.items()}
+    return found | {"title": MEASURES[row.measure].title, "arm": row.arm}
 
 
 def _seconds(records: Records, name: str) -> dict[str, list[list[Any]]]:
@@ -131,9 +137,12 @@ def _shown(settings: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str
 
 
 def _plan_text(plan: Plan) -> str:
-    """The plan as a file, all defaults written out."""
+    """The plan as a file, its defaults written out."""
     raw = msgspec.to_builtins(plan)
     for arm in raw["arm"]:
+        for part in ("feed", "load"):
+            if arm[part] == raw[part]:
+                del arm[part]
         arm["settings"] = {
             name: shown_of_unknown(name, value) if isinstance(value, str) else value
             for name, value in arm["settings"].items()

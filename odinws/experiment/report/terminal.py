@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from odinws.experiment.kinds import Records
 from odinws.experiment.measures import MEASURES
-from odinws.experiment.record import Records
 from odinws.experiment.result import Check, Result, Row, Verdict
 from odinws.experiment.samples import samples
 from odinws.experiment.words import chance, figure, percent
