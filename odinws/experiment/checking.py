@@ -10,7 +10,7 @@ from odinws.experiment.kinds import Records, Trial
 from odinws.experiment.measures import MEASURES
 from odinws.experiment.plan import Plan
 from odinws.experiment.result import Check, Row, Verdict
-from odinws.experiment.samples import drift
+from odinws.experiment.samples import drifts
 from odinws.experiment.statistics import ALPHA, rounds_needed
 from odinws.experiment.words import percent
 
@@ -225,12 +225,12 @@ def _noisy(plan: Plan, rows: Sequence[Row]) -> Iterator[Check]:
 
 def _drifting(records: Records) -> Iterator[Check]:
     plan = records.run.plan
+    moved = drifts(records.seconds)
     for arm in plan.arms:
-        moves = {name: drift(name, arm.name, records.seconds) for name in MEASURES}
         far = [
-            f"{MEASURES[name].title} {percent(math.expm1(move))}"
-            for name, move in moves.items()
-            if abs(move) > _DRIFT * math.log1p(plan.minimum(name)) and move
+            f"{measure.title} {percent(math.expm1(move))}"
+            for name, measure in MEASURES.items()
+            if abs(move := moved.get((name, arm.name), 0.0)) > _DRIFT * math.log1p(plan.minimum(name))
         ]
         if far:
             yield Check(

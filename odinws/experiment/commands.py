@@ -133,9 +133,10 @@ def errors_in_words() -> Iterator[None]:
     except RecordError as error:
         raise Failure(str(error)) from None
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _TOOLS:
+        library = (error.name or "").partition(".")[0]
+        if library not in _TOOLS:
             raise
-        text = f"{error.name} is not installed: pip install -r requirements.txt brings what experiments need"
+        text = f"{library} is not installed: pip install -r requirements.txt brings what experiments need"
         raise Failure(text) from None
 
 

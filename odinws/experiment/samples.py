@@ -57,18 +57,24 @@ def logarithm(measure: str, value: float) -> float:
     return math.log(max(value, MEASURES[measure].floor))
 
 
-def drift(measure: str, arm: str, seconds: Iterable[Second]) -> float:
-    """How far a measure moves within a trial: the last third of its seconds over the first, as a logarithm.
+def drifts(seconds: Iterable[Second]) -> dict[tuple[str, str], float]:
+    """How far measures move within trials: the last third of the seconds over the first, as a logarithm.
 
-    It is the median over the trials if all move one way, else 0: then they wander, and do not drift. 0 too
-    where there are too few seconds or trials.
+    Returns:
+        By measure and arm, the median over the trials. Only where all trials move one way: else they wander,
+        and do not drift. Trials with few seconds have no say, and few trials have none.
     """
-    moves = []
-    for (name, _), those in measured_seconds(seconds).items():
-        values = [second.values[measure] for second in those if measure in second.values]
-        if name == arm and len(values) >= _SECONDS_FOR_DRIFT:
-            third = len(values) // 3
-            first, last = statistics.median(values[:third]), statistics.median(values[-third:])
-            moves.append(logarithm(measure, last) - logarithm(measure, first))
-    one_way = all(move > 0 for move in moves) or all(move < 0 for move in moves)
-    return statistics.median(moves) if len(moves) >= _TRIALS_FOR_DRIFT and one_way else 0.0
+    moves: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for (arm, _), those in measured_seconds(seconds).items():
+        for name in MEASURES.keys() & those[0].values.keys():
+            values = [second.values[name] for second in those if name in second.values]
+            if len(values) >= _SECONDS_FOR_DRIFT:
+                third = len(values) // 3
+                first, last = statistics.median(values[:third]), statistics.median(values[-third:])
+                moves[name, arm].append(logarithm(name, last) - logarithm(name, first))
+    return {
+        key: statistics.median(those)
+        for key, those in moves.items()
+        if len(those) >= _TRIALS_FOR_DRIFT
+        and (all(move > 0 for move in those) or all(move < 0 for move in those))
+    }

@@ -20,7 +20,7 @@ from odinws.experiment.comparison import Comparison, compare
 from odinws.experiment.kinds import Records
 from odinws.experiment.measures import MEASURES
 from odinws.experiment.result import ArmVerdict, Check, Result, Row, Verdict
-from odinws.experiment.samples import drift, samples
+from odinws.experiment.samples import drifts, samples
 
 _REASONS = 3  # measures that a verdict about an arm names at most
 
@@ -30,13 +30,13 @@ def judge(records: Records) -> Result:
     plan = records.run.plan
     baseline = plan.baseline.name
     found = samples(records.trials, records.seconds)
+    moved = drifts(records.seconds)
     comparisons = []
     for name, measure in MEASURES.items():
         references = found[name].get(baseline, {})
         for arm in plan.others:
             values = found[name].get(arm.name, {})
             if rounds := sorted(values.keys() & references.keys()):
-                moved = drift(name, arm.name, records.seconds) - drift(name, baseline, records.seconds)
                 comparison = Comparison(
                     measure=measure,
                     arm=arm.name,
@@ -45,7 +45,7 @@ def judge(records: Records) -> Result:
                     references=[references[number] for number in rounds],
                     rounds=rounds,
                     minimum=plan.minimum(name),
-                    drift=moved,
+                    drift=moved.get((name, arm.name), 0.0) - moved.get((name, baseline), 0.0),
                 )
                 comparisons.append(comparison)
     rows = compare(comparisons, plan.seed)

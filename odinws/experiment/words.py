@@ -12,7 +12,7 @@ _SPOKEN_OF_FIRST = {Verdict.FAILED: 0, Verdict.BETTER: 1, Verdict.WORSE: 2, Verd
 
 def figure(value: float, unit: str = "") -> str:
     """A value with three digits that count: `0.0123`, `4.57 ms`, `12,300`."""
-    if value and abs(value) < 1000:
+    if value and abs(value) < 999.5:
         text = f"{value:.3g}"
         text = f"{value:.6f}".rstrip("0") if "e" in text else text
     else:
