@@ -53,7 +53,7 @@ def _rounds(plan: Plan) -> Iterator[Check]:
         yield Check(
             "error",
             f"{plan.rounds} rounds can't show a difference: the smallest p they give is "
-            f"{2 ** (1 - plan.rounds):.2g}, and {ALPHA:g} is asked for",
+            f"{2 ** (1 - plan.rounds):.2g}, and {ALPHA:.2g} is asked for",
             f"set rounds to {needed} or more",
         )
 
@@ -144,13 +144,14 @@ def _unequal(plan: Plan, trials: Sequence[Trial]) -> Iterator[Check]:
         if connections:
             yield Check(
                 "warning",
-                f"{arm.name} and {base.name} held different numbers of connections in {connections} rounds",
-                "see for refusals, and for trials that began before the ramp was over",
+                f"{arm.name} and {base.name} held different numbers of connections "
+                f"in {connections} of {plan.rounds} rounds",
+                "look for refusals, and for trials that began before the ramp was over",
             )
         if messages:
             yield Check(
                 "warning",
-                f"{arm.name} and {base.name} heard different messages in {messages} rounds",
+                f"{arm.name} and {base.name} heard different messages in {messages} of {plan.rounds} rounds",
                 "see that the feed is replayed from its start in each trial",
             )
 

@@ -132,6 +132,8 @@ def errors_in_words() -> Iterator[None]:
         raise click.UsageError(str(error)) from None
     except RecordError as error:
         raise Failure(str(error)) from None
+    except OSError as error:
+        raise Failure(f"{error.filename}: {error.strerror}") from None
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library not in _TOOLS:

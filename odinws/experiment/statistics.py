@@ -9,10 +9,11 @@ in the same round.
 **Why six rounds are enough for any number of measures.** Where there is no difference, the differences of
 each round might as well have the other sign, in all measures and arms at once. So one test looks at the
 whole table: the same signs are flipped everywhere, in every way there is, and a difference counts when it
-stands out more than the largest of the table does in all but 5 % of these ways (Westfall and Young's
-step-down maximum). That holds the chance of any false alarm in the table to 5 %, whatever the distributions,
-and however the measures hang together. Its smallest p is 2**(1 - rounds): 0.031 for six rounds. Holm's
-correction starts from the same smallest p and multiplies it with the rows: twenty rows would take ten rounds.
+stands out more than the largest of the table does in all but one of 32 of these ways (Westfall and Young's
+step-down maximum). That holds the chance of any false alarm in the table to 1/32, whatever the distributions,
+and however the measures hang together. Its smallest p is 2**(1 - rounds), 1/32 for six rounds. Holm's
+correction starts from the same smallest p and multiplies it with the rows: twenty rows would take eleven
+rounds.
 
 It takes for granted that a difference without a cause is as likely up as down. Arms that take turns in going
 first see to that for all that drifts.
@@ -34,7 +35,9 @@ from scipy import stats
 Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-ALPHA = 0.05
+# One false alarm in 32 experiments: what six rounds can reach. A stricter limit would cost rounds; a laxer
+# one would buy nothing but false alarms.
+ALPHA = 1 / 32
 # Of the smallest effect that matters, added to the standard error: without it a measure whose differences
 # happen to lie close together would stand out, however small they are. Any value keeps the test exact.
 _CUSHION = 0.3
@@ -135,11 +138,13 @@ def _counted_chances(m: int, n: int) -> Array:
 
 
 def paired_effect(differences: Sequence[float]) -> float:
-    """Matched-pairs rank-biserial correlation: from -1, all differences below 0, to 1."""
+    """Matched-pairs rank-biserial correlation: from -1, all differences below 0, to 1.
+
+    Differences of 0 have the lowest ranks and no sign (Pratt): where most are 0 it is small.
+    """
     values = np.asarray(differences, float)
-    values = values[values != 0]
     ranks = stats.rankdata(np.abs(values))
-    return float(np.sum(np.sign(values) * ranks) / np.sum(ranks)) if len(values) else 0.0
+    return float(np.sum(np.sign(values) * ranks) / np.sum(ranks))
 
 
 def unpaired_effect(values: Sequence[float], references: Sequence[float]) -> float:

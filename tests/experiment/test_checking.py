@@ -52,7 +52,7 @@ def test_too_few_rounds() -> None:
     check = _only(check_plan(plan(rounds=5)))
     assert (check.severity, check.what_to_do) == ("error", "set rounds to 6 or more")
     assert check.text == (
-        "5 rounds can't show a difference: the smallest p they give is 0.062, and 0.05 is asked for"
+        "5 rounds can't show a difference: the smallest p they give is 0.062, and 0.031 is asked for"
     )
 
 
@@ -116,9 +116,9 @@ def test_the_swarm_was_the_limit() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"connections": 1900}, "b and a held different numbers of connections in 1 rounds"),
-        ({"messages_published": 240}, "b and a heard different messages in 1 rounds"),
-        ({"first_seq": 200, "last_seq": 487}, "b and a heard different messages in 1 rounds"),
+        ({"connections": 1900}, "b and a held different numbers of connections in 1 of 6 rounds"),
+        ({"messages_published": 240}, "b and a heard different messages in 1 of 6 rounds"),
+        ({"first_seq": 200, "last_seq": 487}, "b and a heard different messages in 1 of 6 rounds"),
         ({"connections": 1999, "messages_published": 280, "first_seq": 9}, ""),
     ],
 )

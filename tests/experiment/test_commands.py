@@ -128,6 +128,14 @@ def test_broken_records(tmp_path: Path, capsys: pytest.CaptureFixture[str], verb
     assert f"{FILE}: line 1: " in capsys.readouterr().err
 
 
+def test_a_directory_that_takes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file that could not be written is named."""
+    directory = _run(tmp_path / "run")
+    (tmp_path / "run" / "result.json").mkdir()
+    assert main(["experiment", "compare", directory]) == 3
+    assert capsys.readouterr().err == f"odinws: {directory}/result.json: Is a directory\n"
+
+
 def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What the run was."""
     assert main(["experiment", "show", _run(tmp_path / "run")]) == 0

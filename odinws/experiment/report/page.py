@@ -18,6 +18,7 @@ from odinws.experiment.measures import MEASURES
 from odinws.experiment.plan import Plan
 from odinws.experiment.result import Result, Row
 from odinws.experiment.samples import samples
+from odinws.experiment.statistics import ALPHA
 from odinws.settings.checks import shown_of_unknown
 
 FILE = "report.html"
@@ -41,6 +42,7 @@ def page(records: Records, result: Result) -> str:
         settings=settings,
         setting_names=sorted({name for each in settings.values() for name in each}),
         measures=MEASURES,
+        alpha=ALPHA,
         plan_text=_plan_text(records.run.plan),
         style=_part("page.css"),
         script=_part("page.js"),
