@@ -1,0 +1,76 @@
+"""A process that an experiment starts: its output goes to a file, and it does not outlive the experiment.
+
+Each child leads a session, and so a process group, of its own: what it forks is ended with it. When the
+experiment ends in whatever way, `kill -9` included, the kernel kills the child (Linux, see
+`feed.embedded.death_signal`); what the child has forked then ends by itself: gunicorn's workers notice within
+a second, Locust's with their connection to the master.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from odinws.feed.embedded import death_signal
+
+ROOT = Path(__file__).parents[2]
+_TAIL_LINES = 3
+_POLL_SECONDS = 0.02
+
+
+class Child:
+    """Started when made. Make it in the thread that lives as long as the experiment; then `end` it.
+
+    Args:
+        command: with the program first. It runs in the directory of the repository.
+        environ: all of its environment.
+        log: takes what it says; made anew.
+    """
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=death_signal(),
+            )
+
+    @property
+    def pid(self) -> int:
+        """Of the leader."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit status; None while it runs."""
+        return self._process.poll()
+
+    def last_words(self) -> str:
+        """The end of what it has said, in one line."""
+        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return " | ".join(lines[-_TAIL_LINES:]) or "it said nothing"
+
+    async def end(self, number: signal.Signals, seconds: float) -> None:
+        """Ask it to end, wait for at most `seconds`, then kill all that is left of its group. Idempotent."""
+        try:
+            if self.status is None:
+                self._process.send_signal(number)
+            deadline = time.monotonic() + seconds
+            while self.status is None and time.monotonic() < deadline:
+                await asyncio.sleep(_POLL_SECONDS)
+        finally:  # also when the waiting itself is broken off
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()

@@ -1,0 +1,247 @@
+"""The feed of an experiment: recorded once, and replayed to each trial.
+
+The experiment runs a nats-server of its own. The simulated market of the plan's seed is put into a stream once,
+each message with the time at which it is due. For a trial the stream that the servers consume is made anew, and
+what was recorded is published into it with the same payloads and the same spacing. So message n of one trial
+is message n of every other, and arms are paired by `seq`, counted from the first message of the replay.
+
+Delivery is timed from when NATS took a message, so a replay that is late makes no arm look slow. How late it
+was is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import StorageType, StreamConfig
+
+from odinws.errors import OdinError
+from odinws.experiment.plan import Feed as FeedPlan
+from odinws.feed import simulator
+from odinws.feed.embedded import EmbeddedNats, EmbeddedNatsError
+from odinws.feed.simulator import DEFAULT_PREFIX, Market, Spacing
+
+STREAM = "ODIN_TOKENS"
+"""What the servers of the arms consume; also the default of JS_STREAM_NAME."""
+
+_RECORDED = "recorded."
+_DUE = "Odin-Due"  # header: seconds since the start of the schedule
+_EPOCH_MS = 1_761_350_400_000  # of the payloads' timestamps: the same bytes in every run
+_READ_SECONDS = 10.0
+_PING_SECONDS = 2
+_MESSAGES_PER_YIELD = 64
+_TROUBLE = (nats.errors.Error, OSError)  # asyncio's timeouts are OSErrors
+
+
+class FeedLostError(OdinError):
+    """NATS went away. Every trial that ran is spoilt, so the run can't go on."""
+
+    def __init__(self, error: object) -> None:
+        super().__init__(f"NATS was lost: {error}")
+
+
+class Recorded(NamedTuple):
+    """One message of the recording."""
+
+    due_seconds: float
+    subject: str
+    payload: bytes
+
+
+class Replay(NamedTuple):
+    """What a trial was given."""
+
+    first_seq: int
+    last_seq: int
+    longest_late_seconds: float
+
+    @property
+    def messages(self) -> int:
+        """How many."""
+        return self.last_seq - self.first_seq + 1
+
+
+class Feed:
+    """A nats-server with recordings. Use it as an async context manager.
+
+    Args:
+        directory: for the data of NATS; exists.
+
+    Raises:
+        EmbeddedNatsError: NATS does not come up.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._nats = EmbeddedNats(directory)
+        self._client = Client()
+        self._pid: int | None = None
+        self._recordings: dict[FeedPlan, str] = {}
+        self._js: JetStreamContext
+
+    @property
+    def url(self) -> str:
+        """Where NATS is."""
+        return self._nats.url
+
+    @property
+    def pid(self) -> int | None:
+        """Of the nats-server that was started."""
+        return self._pid
+
+    async def __aenter__(self) -> Self:
+        await self._nats.start()
+        try:
+            self._pid = self._nats.pid
+            await self._client.connect(
+                self.url,
+                name="odinws-experiment",
+                allow_reconnect=False,
+                ping_interval=_PING_SECONDS,
+                max_outstanding_pings=2,
+                error_cb=_ignore,
+            )
+        except BaseException as error:
+            await self._nats.stop()
+            if isinstance(error, _TROUBLE):
+                raise EmbeddedNatsError(f"NATS does not answer: {error}") from error
+            raise
+        self._js = self._client.jetstream(timeout=_READ_SECONDS)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._client.close()
+        except _TROUBLE:
+            pass  # it is gone already
+        finally:
+            await self._nats.stop()
+
+    def check(self) -> None:
+        """Raises FeedLostError when NATS has gone away since the start, even if it has come back."""
+        if self._nats.pid != self._pid:
+            raise FeedLostError("the nats-server ended and was started again")
+        if not self._client.is_connected:
+            raise FeedLostError(self._client.last_error or "the connection is closed")
+
+    async def record(self, plan: FeedPlan, seconds: float, seed: int) -> None:
+        """Put a feed into a stream, once. Raises FeedLostError."""
+        if plan in self._recordings:
+            return
+        name = f"RECORDED_{len(self._recordings)}"
+        prefix = f"{_RECORDED}{len(self._recordings)}."
+        try:
+            await self._js.add_stream(
+                StreamConfig(name=name, subjects=[f"{prefix}>"], storage=StorageType.MEMORY)
+            )
+            for number, message in enumerate(_market(plan, seconds, seed)):
+                headers = {_DUE: repr(message.due_seconds)}
+                await self._client.publish(prefix + message.subject, message.payload, headers=headers)
+                if number % _MESSAGES_PER_YIELD == 0:
+                    await asyncio.sleep(0)
+            await self._client.flush()
+        except _TROUBLE as error:
+            raise FeedLostError(error) from error
+        self._recordings[plan] = name
+
+    async def recorded(self, plan: FeedPlan) -> list[Recorded]:
+        """What was recorded of a feed, read from its stream. Raises FeedLostError."""
+        name = self._recordings[plan]
+        found: list[Recorded] = []
+        try:
+            count = (await self._js.stream_info(name)).state.messages
+            if not count:
+                return []
+            consumer = await self._js.subscribe(f"{_RECORDED}>", stream=name, ordered_consumer=True)
+            while len(found) < count:
+                message = await consumer.next_msg(_READ_SECONDS)
+                due = float((message.headers or {})[_DUE])
+                subject = message.subject.removeprefix(_RECORDED).partition(".")[2]
+                found.append(Recorded(due, subject, message.data))
+            await consumer.unsubscribe()
+        except _TROUBLE as error:
+            raise FeedLostError(error) from error
+        return found
+
+    async def clear(self) -> None:
+        """Remove the stream of the servers: the next server makes a new one. Raises FeedLostError."""
+        try:
+            await self._js.delete_stream(STREAM)
+        except nats.js.errors.NotFoundError:
+            pass
+        except _TROUBLE as error:
+            raise FeedLostError(error) from error
+
+    async def lead_in(self, messages: Sequence[Recorded], seconds: float) -> None:
+        """Replay again and again, each time for `seconds`, until cancelled. Raises FeedLostError."""
+        for number in itertools.count():
+            if number and not messages:
+                await asyncio.sleep(seconds)
+            await self._play(messages, seconds)
+
+    async def replay(self, messages: Sequence[Recorded], seconds: float) -> Replay:
+        """Replay once, which takes `seconds`.
+
+        Raises:
+            FeedLostError: NATS went away, or did not take all messages.
+        """
+        before = await self._last_seq()
+        late = await self._play(messages, seconds)
+        after = await self._last_seq()
+        if after - before != len(messages):
+            raise FeedLostError(f"its stream took {after - before} of {len(messages)} messages")
+        return Replay(before + 1, after, late)
+
+    async def _last_seq(self) -> int:
+        try:
+            # nats-py writes a PING ahead of messages that still wait: only the second comes after them.
+            await self._client.flush()
+            await self._client.flush()
+            return (await self._js.stream_info(STREAM)).state.last_seq
+        except _TROUBLE as error:
+            raise FeedLostError(error) from error
+
+    async def _play(self, messages: Sequence[Recorded], seconds: float) -> float:
+        started, late = time.monotonic(), 0.0
+        for message in messages:
+            remaining = started + message.due_seconds - time.monotonic()
+            if remaining > 0:
+                await asyncio.sleep(remaining)
+            else:
+                late = max(late, -remaining)
+            try:
+                await self._client.publish(message.subject, message.payload)
+            except _TROUBLE as error:
+                raise FeedLostError(error) from error
+        await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
+        return late
+
+
+def _market(plan: FeedPlan, seconds: float, seed: int) -> list[Recorded]:
+    """The messages of a feed that are due within `seconds`; none for a rate of 0."""
+    if not plan.rate:
+        return []
+    tokens = simulator.token_names(plan.tokens)
+    market = Market(tokens, seed=seed)
+    schedule = simulator.schedule(
+        rate=plan.rate, tokens=tokens, spacing=Spacing(plan.spacing), prefix=DEFAULT_PREFIX
+    )
+    return [
+        Recorded(due, subject, market.price_update(token, _EPOCH_MS + int(1000 * due)))
+        for due, subject, _, token in itertools.takewhile(lambda d: d.due_seconds < seconds, schedule)
+    ]
+
+
+async def _ignore(error: Exception) -> None:
+    """`check` and the calls themselves tell; nats-py would log."""

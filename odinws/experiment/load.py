@@ -1,0 +1,197 @@
+"""The swarm of one trial: Locust as a black box, and the file in which it says what it got.
+
+The file has a line of what is constant, then one per second, with all counts since the swarm's start, and a
+last one with its judgement about itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from odinws.errors import OdinError
+from odinws.experiment.child import Child
+from odinws.experiment.plan import Load as LoadPlan
+
+LOCUSTFILE = "locustfiles/fanout.py"
+STOP_SECONDS = 15.0
+_CONNECTIONS_PER_USER = 100
+_OURS = ("LOCUST_", "WS_", "NATS_")
+
+
+class SwarmError(OdinError):
+    """The swarm is not there, ended by itself, or says what is not understood."""
+
+
+class Head(Struct):
+    """The first line."""
+
+    bounds_ms: list[float]
+    names: list[str]
+
+
+class Line(Struct):
+    """What the swarm has seen since its start.
+
+    Attributes:
+        t: unix seconds.
+        connected: at this moment.
+        histograms: counts between the bounds of the head, and what is above the last.
+        limited, why: only in the last line: whether the swarm itself was the limit.
+    """
+
+    t: float
+    connected: int
+    attempts: int
+    failed: int
+    refused: int
+    delivered: int
+    lost: int
+    duplicated: int
+    disordered: int
+    gaps: int
+    reconnects: int
+    swarm_cpu_percent: float
+    swarm_stall_ms: float
+    histograms: dict[str, list[int]]
+    final: bool = False
+    limited: bool = False
+    why: str = ""
+
+
+def check() -> None:
+    """Raises SwarmError when there is no Locust to start."""
+    if importlib.util.find_spec("locust") is None:
+        raise SwarmError("Locust is not installed: pip install -r requirements.txt")
+
+
+class Swarm:
+    """Made is started; `end` it. `poll` reads what it has said meanwhile.
+
+    Args:
+        load: what it does.
+        port: of the server.
+        seconds: after which it ends by itself, if nobody ends it.
+        seed: of all its chances.
+        record: where it writes; must not exist.
+        log: takes what Locust says.
+    """
+
+    def __init__(self, load: LoadPlan, port: int, seconds: float, seed: int, record: Path, log: Path) -> None:
+        self._record = record
+        self._offset = 0
+        self.head: Head | None = None
+        self.lines: list[Line] = []
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        self._child = Child(_command(load, port, seconds, seed, record), environ, log)
+
+    @property
+    def pid(self) -> int:
+        """Of Locust."""
+        return self._child.pid
+
+    @property
+    def last(self) -> Line | None:
+        """The latest line; None before the first."""
+        return self.lines[-1] if self.lines else None
+
+    def poll(self) -> None:
+        """Read the lines that are new.
+
+        Raises:
+            SwarmError: it has ended, or a line is not understood.
+        """
+        self._read()
+        if self._child.status is not None:
+            words = self._child.last_words()
+            raise SwarmError(f"the swarm ended with status {self._child.status}: {words}")
+
+    async def end(self) -> None:
+        """End it, and read what it says last. Does not raise for a swarm that has ended already."""
+        await self._child.end(signal.SIGTERM, STOP_SECONDS)
+
+    def verdict(self) -> Line:
+        """Its last line, once it has ended. Raises SwarmError when it left none."""
+        self._read()
+        if self.last is None or not self.last.final:
+            raise SwarmError(f"the swarm left no last line: {self._child.last_words()}")
+        return self.last
+
+    def _read(self) -> None:
+        try:
+            with self._record.open("rb") as file:
+                file.seek(self._offset)
+                new = file.read()
+        except FileNotFoundError:
+            return
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            try:
+                if self.head is None:
+                    self.head = msgspec.json.decode(line, type=Head)
+                else:
+                    self.lines.append(msgspec.json.decode(line, type=Line))
+            except msgspec.MsgspecError as error:
+                raise SwarmError(f"the swarm's record is not understood: {error}: {line[:200]!r}") from error
+
+
+def difference(before: Line | None, after: Line, name: str) -> list[int]:
+    """What a histogram got between two lines; empty when the swarm keeps none of this name."""
+    later = after.histograms.get(name, [])
+    earlier = before.histograms.get(name, []) if before is not None else []
+    return [b - a for a, b in zip(earlier, later, strict=True)] if earlier else list(later)
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
+    """Estimate what `share` of the observations does not exceed; None without observations.
+
+    Bounds are log-spaced, so an observation is taken to lie evenly in the logarithm of its bucket. Below the
+    first bound it counts as that bound, above the last as the last.
+    """
+    rank, below = share * sum(counts), 0
+    if not rank:
+        return None
+    for index, count in enumerate(counts):
+        if count and below + count >= rank:
+            if index == 0 or index >= len(bounds):
+                return bounds[min(index, len(bounds) - 1)]
+            low, high = math.log(bounds[index - 1]), math.log(bounds[index])
+            return math.exp(low + (high - low) * (rank - below) / count)
+        below += count
+    return bounds[-1]
+
+
+def longest(bounds: Sequence[float], counts: Sequence[int]) -> float | None:
+    """The upper bound of the highest bucket that has anything; None without observations."""
+    used = [index for index, count in enumerate(counts) if count]
+    return bounds[min(used[-1], len(bounds) - 1)] if used else None
+
+
+def _command(load: LoadPlan, port: int, seconds: float, seed: int, record: Path) -> list[str]:
+    users = math.ceil(load.connections / _CONNECTIONS_PER_USER)
+    options: dict[str, object] = {
+        "-f": LOCUSTFILE,
+        "--users": users,
+        "--spawn-rate": users,  # at once: the users share the ramp among themselves
+        "--run-time": f"{math.ceil(seconds)}s",
+        "--host": f"ws://127.0.0.1:{port}",
+        "--odin-connections": load.connections,
+        "--odin-ramp": load.ramp,
+        "--odin-mode": load.channels,
+        "--odin-churn": load.churn,
+        "--odin-slow": load.slow,
+        "--odin-probes": load.probes,
+        "--odin-seed": seed,
+        "--odin-record": record,
+    }
+    words = [word for name, value in options.items() for word in (name, str(value))]
+    return [sys.executable, "-m", "locust", "--headless", "--skip-log-setup", *words]

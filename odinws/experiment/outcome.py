@@ -1,0 +1,168 @@
+"""From what was seen of an arm to the record of its trial. Computes only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from odinws.experiment import load, scrape
+from odinws.experiment.arms import Arm
+from odinws.experiment.feed import Replay
+from odinws.experiment.load import Line, Swarm, SwarmError
+from odinws.experiment.plan import Arm as ArmPlan
+from odinws.experiment.plan import Plan
+from odinws.experiment.record import Assigned, Histogram, Trial
+from odinws.experiment.record import Swarm as SwarmRecord
+from odinws.experiment.scrape import Look
+
+_QUANTILES = {
+    "delivery": {"delivery_p50_ms": 0.5, "delivery_p95_ms": 0.95, "delivery_p99_ms": 0.99},
+    "ack": {"ack_p50_ms": 0.5, "ack_p99_ms": 0.99},
+    "connect": {"connect_p50_ms": 0.5, "connect_p99_ms": 0.99},
+}
+
+
+@dataclass
+class Part:
+    """One arm of a sitting, and what is known of it so far."""
+
+    plan: ArmPlan
+    order: int
+    arm: Arm | None = None
+    swarm: Swarm | None = None
+    problem: str = ""
+    empty: Look | None = None
+    looks: list[Look] = field(default_factory=list)
+    lines: list[Line | None] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    connected_seconds: float = 0.0
+
+
+def latencies(swarm: Swarm, before: Line | None, after: Line | None) -> dict[str, float]:
+    """Delivery and subscribe-to-ack between two lines of a swarm."""
+    if swarm.head is None or after is None:
+        return {}
+    values = {}
+    for name in ("delivery", "ack"):
+        counts = load.difference(before, after, name)
+        values |= _quantiles(name, swarm.head.bounds_ms, counts)
+    return values
+
+
+def trial(
+    part: Part, number: int, plan: Plan, replay: Replay | None, warm_messages: int, interruption: str
+) -> Trial:
+    """The record of a trial.
+
+    Args:
+        number: of the round.
+        replay: what it was given; None if that did not come to its end.
+        warm_messages: of the replay, those that are cut away.
+        interruption: why it was broken off from outside; "" if it was not.
+    """
+    problem = part.problem
+    status = "failed" if problem else "interrupted" if interruption else "ok"
+    values: dict[str, float] = {}
+    histograms: dict[str, Histogram] = {}
+    counts = {name: int(part.metrics[metric]) for name, metric in _COUNTS.items() if metric in part.metrics}
+    swarm = SwarmRecord()
+    warm = round(plan.warmup_seconds)
+    if part.empty is not None and len(part.looks) > warm + 1:
+        values |= scrape.window_values(part.looks[warm:], part.empty)
+    if part.swarm is not None and len(part.lines) > warm:
+        try:
+            final = part.swarm.verdict()
+        except SwarmError as error:
+            problem = problem or str(error)
+            status = status if status == "interrupted" else "failed"
+        else:
+            seen, histograms = _seen(part.swarm, part.lines, warm, final)
+            values |= seen
+            counts |= _swarm_counts(final)
+            cpu = max(line.swarm_cpu_percent for line in part.lines[warm:] if line is not None)
+            swarm = SwarmRecord(cpu_percent=cpu, limited=final.limited, why=final.why)
+    return Trial(
+        round=number,
+        order=part.order,
+        arm=part.plan.name,
+        status=status,
+        problem=problem or interruption,
+        values=values,
+        histograms=histograms,
+        counts=counts,
+        swarm=swarm,
+        assigned=_assigned(part, replay, warm_messages),
+    )
+
+
+_COUNTS = {
+    "server_delivered": "ws_messages_delivered_total",
+    "server_undelivered": "ws_messages_undelivered_total",
+    "server_shed": "ws_messages_shed_total",
+    "server_accepted": "ws_connections_accepted_total",
+    "server_refused": "ws_connections_refused_total",
+    "server_would_refuse": "ws_connections_would_refuse_total",
+}
+
+
+def _seen(
+    swarm: Swarm, lines: list[Line | None], warm: int, final: Line
+) -> tuple[dict[str, float], dict[str, Histogram]]:
+    """What the swarm measured: deliveries up to the last one, acks while messages flowed, all its connects."""
+    if swarm.head is None:  # there is no line without it
+        return {}, {}
+    bounds, start, end = swarm.head.bounds_ms, lines[warm], lines[-1] or final
+    parts = {
+        "delivery": load.difference(start, final, "delivery"),
+        "ack": load.difference(start, end, "ack"),
+        "connect": load.difference(None, final, "connect"),
+        "reconnect": load.difference(None, final, "reconnect"),
+    }
+    values = {
+        "lost": float(final.lost),
+        "duplicated": float(final.duplicated),
+        "disordered": float(final.disordered),
+        "refused": float(final.refused),
+    }
+    for name, counts in parts.items():
+        values |= _quantiles(name, bounds, counts)
+    farthest = load.longest(bounds, parts["delivery"])
+    if farthest is not None:
+        values["delivery_longest_ms"] = farthest
+    return values, {name: Histogram(bounds, counts) for name, counts in parts.items() if any(counts)}
+
+
+def _quantiles(name: str, bounds: list[float], counts: list[int]) -> dict[str, float]:
+    found = {
+        measure: load.quantile(bounds, counts, share) for measure, share in _QUANTILES.get(name, {}).items()
+    }
+    return {measure: value for measure, value in found.items() if value is not None}
+
+
+def _swarm_counts(final: Line) -> dict[str, int]:
+    names = (
+        "attempts",
+        "failed",
+        "refused",
+        "delivered",
+        "lost",
+        "duplicated",
+        "disordered",
+        "gaps",
+        "reconnects",
+    )
+    return {f"swarm_{name}": getattr(final, name) for name in names}
+
+
+def _assigned(part: Part, replay: Replay | None, warm_messages: int) -> Assigned:
+    held = [line.connected for line in part.lines if line is not None]
+    connections = min(held, default=0)
+    if replay is None:
+        return Assigned(connections=connections)
+    first = replay.first_seq + warm_messages
+    count = replay.last_seq - first + 1
+    return Assigned(
+        connections=connections,
+        messages_published=count,
+        first_seq=first if count else 0,
+        last_seq=replay.last_seq if count else 0,
+    )

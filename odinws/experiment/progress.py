@@ -1,0 +1,77 @@
+"""How far a run is: a bar on a terminal, else one line for each trial. Both go to standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from odinws.experiment.plan import Plan
+from odinws.experiment.record import Trial
+
+_SHOWN = {
+    "cpu_us_per_message": "{:.2f} µs/message",
+    "delivery_p99_ms": "p99 {:.1f} ms",
+    "ack_p99_ms": "ack p99 {:.1f} ms",
+    "hub_stall_max_ms": "longest stall {:.1f} ms",
+    "lost": "{:.0f} lost",
+}
+
+
+class Progress:
+    """Use it as a context manager.
+
+    Args:
+        plan: that is followed.
+        output: where to; a bar only where that is a terminal.
+    """
+
+    def __init__(self, plan: Plan, output: TextIO = sys.stderr) -> None:
+        self._plan = plan
+        self._console = Console(file=output, highlight=False, soft_wrap=True)
+        self._began = time.monotonic()
+        self._title = ""
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(plan.name, total=plan.rounds * len(plan.arms))
+
+    def begin(self, number: int, arms: Sequence[str]) -> None:
+        """A sitting begins.
+
+        Args:
+            number: of the round, from 0.
+        """
+        self._title = f"round {number + 1} of {self._plan.rounds}: {', '.join(arms)}"
+        self.stage("")
+
+    def stage(self, text: str) -> None:
+        """What goes on now; on a terminal only."""
+        self._bar.update(self._task, description=f"{self._title}: {text}" if text else self._title)
+
+    def finish(self, trial: Trial) -> None:
+        """A trial has ended."""
+        self._bar.advance(self._task)
+        seconds = time.monotonic() - self._began
+        figures = [form.format(trial.values[name]) for name, form in _SHOWN.items() if name in trial.values]
+        said = ", ".join(figures) if trial.status == "ok" else f"{trial.status}: {trial.problem}"
+        line = f"{seconds:5.0f} s  round {trial.round + 1} of {self._plan.rounds}  {trial.arm}: {said}"
+        self._console.print(line, style=None if trial.status == "ok" else "red", markup=False)
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

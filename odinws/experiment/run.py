@@ -1,0 +1,182 @@
+"""A run: all trials of a plan, one sitting after another, each second written down as it passes.
+
+Nothing is left running, however a run ends. What was measured until then is kept, and marked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from odinws.experiment import arms, environment, load
+from odinws.experiment.feed import Feed, FeedLostError
+from odinws.experiment.order import sequences
+from odinws.experiment.plan import Arm as ArmPlan
+from odinws.experiment.plan import Plan
+from odinws.experiment.progress import Progress
+from odinws.experiment.record import End, Run, Trial, Writer
+from odinws.experiment.trial import Sitting
+
+LOGS = "logs"
+_FAILURES = 2  # trials of an arm that may fail, before it is left out
+
+
+def changed(
+    plan: Plan, rounds: int | None = None, seconds: float | None = None, connections: int | None = None
+) -> Plan:
+    """A plan with other rounds, seconds of measuring, or connections of each arm, where given."""
+    if rounds is not None:
+        plan = replace(plan, rounds=rounds)
+    if seconds is not None:
+        plan = replace(plan, measure_seconds=seconds)
+    if connections is not None:
+        each = [replace(arm, load=replace(arm.load, connections=connections)) for arm in plan.arms]
+        plan = replace(plan, load=replace(plan.load, connections=connections), arms=tuple(each))
+    return plan
+
+
+def check(plan: Plan, file: str) -> None:
+    """Look for what would go wrong, before anything starts.
+
+    Args:
+        file: how errors name the plan.
+
+    Raises:
+        PlanError: a server would not start with the settings of an arm.
+        SwarmError: Locust is not installed.
+    """
+    arms.check(plan, file)
+    load.check()
+
+
+async def run(plan: Plan, directory: Path, progress: Progress) -> End:
+    """Run a plan that has been checked. Ctrl-C and SIGTERM end it in order; a second one hurries.
+
+    Args:
+        directory: for the records, and in `logs` what servers and swarms said.
+        progress: is told what goes on.
+
+    Returns:
+        The last record: whether all was done, and if not, why.
+
+    Raises:
+        RecordError, OSError: the records can't be written.
+        EmbeddedNatsError: NATS does not come up.
+    """
+    with Writer(directory) as writer, tempfile.TemporaryDirectory(prefix="odinws-experiment-") as data:
+        (directory / LOGS).mkdir(exist_ok=True)
+        course = _Course(plan, directory, writer, progress)
+        work = asyncio.create_task(course.follow(Path(data)))
+        with _stopping(work.cancel) as caught:
+            try:
+                end = await work
+            except asyncio.CancelledError:
+                end = End(status="partial", why=f"stopped by {caught[0].name}" if caught else "stopped")
+        writer.write(end)
+        return end
+
+
+class _Course:
+    """The way through all sittings."""
+
+    def __init__(self, plan: Plan, directory: Path, writer: Writer, progress: Progress) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._writer = writer
+        self._progress = progress
+        self._failures: Counter[str] = Counter()
+
+    async def follow(self, data: Path) -> End:
+        """Go all the way. Cancelled, it first ends what runs and writes down what there is."""
+        plan = self._plan
+        names = {arm.name: arm for arm in plan.arms}
+        rounds = [
+            [names[name] for name in order] for order in sequences(list(names), plan.rounds, plan.seed)
+        ]
+        async with Feed(data) as feed:
+            self._writer.write(
+                Run(
+                    plan=plan,
+                    started=datetime.now(UTC).isoformat(timespec="seconds"),
+                    seed=plan.seed,
+                    order=[(number, arm.name) for number, each in enumerate(rounds) for arm in each],
+                    machine=environment.machine(),
+                    versions=environment.versions(),
+                    settings={arm.name: arms.settings_of(arm, feed.url, 0) for arm in plan.arms},
+                )
+            )
+            for number, each in enumerate(rounds):
+                placed = list(enumerate(each))
+                together = [placed] if plan.mode == "together" else [[one] for one in placed]
+                for sitting in together:
+                    if why := await self._sit(number, sitting, feed):
+                        return End(status="partial", why=why)
+        if failed := sum(self._failures.values()):
+            return End(status="partial", why=f"{failed} of {plan.rounds * len(plan.arms)} trials failed")
+        return End(status="complete")
+
+    async def _sit(self, number: int, placed: list[tuple[int, ArmPlan]], feed: Feed) -> str:
+        """One sitting, without the arms that have failed too often. Why the run can't go on, or ""."""
+        placed = [(order, arm) for order, arm in placed if self._failures[arm.name] < _FAILURES]
+        if not placed:
+            return ""
+        plan, progress = self._plan, self._progress
+        progress.begin(number, [arm.name for _, arm in placed])
+        sitting = Sitting(
+            plan, number, placed, feed, self._directory / LOGS, self._writer.write, progress.stage
+        )
+        try:
+            for _, arm in placed:
+                await feed.record(arm.feed, plan.warmup_seconds + plan.measure_seconds, plan.seed)
+            trials = await sitting.run()
+        except FeedLostError as error:
+            self._keep(sitting.trials(str(error)))
+            return str(error)
+        except asyncio.CancelledError:
+            self._keep(sitting.trials("the run was stopped"))
+            raise
+        self._keep(trials)
+        return self._hopeless()
+
+    def _keep(self, trials: list[Trial]) -> None:
+        for trial in trials:
+            self._writer.write(trial)
+            self._failures[trial.arm] += trial.status == "failed"
+            self._progress.finish(trial)
+
+    def _hopeless(self) -> str:
+        """Why nothing can be compared any more; "" as long as it can."""
+        out = [arm.name for arm in self._plan.arms if self._failures[arm.name] >= _FAILURES]
+        if self._plan.baseline.name in out:
+            return f"the baseline {self._plan.baseline.name} failed {_FAILURES} times"
+        if len(self._plan.arms) - len(out) < 2:
+            return f"too many arms failed {_FAILURES} times each: {', '.join(out)}"
+        return ""
+
+
+@contextlib.contextmanager
+def _stopping(stop: Callable[[], object]) -> Iterator[list[signal.Signals]]:
+    """Call `stop` at each signal that asks for an end; gives the list of those that came."""
+    loop = asyncio.get_running_loop()
+    caught: list[signal.Signals] = []
+
+    def take(number: signal.Signals) -> None:
+        caught.append(number)
+        stop()
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, take, number)
+    try:
+        yield caught
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,218 @@
+"""What a server of an experiment tells of itself, once a second, and what follows from two such looks.
+
+CPU time comes from the kernel, to the nanosecond where it keeps that (Linux with schedstat), else in its ticks.
+It is that of the workers: the arbiter only waits. The answer to each look costs the server some CPU time too,
+the same in every arm but for the number of its shards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import time
+from pathlib import Path
+
+import msgspec
+import psutil
+from msgspec import Struct
+
+from odinws.errors import OdinError
+
+ANSWER_SECONDS = 10.0
+_LAG_SECONDS = 5.0  # the server's `hub_lag` is the longest turn of so many seconds
+
+
+class ScrapeError(OdinError):
+    """A server does not tell."""
+
+
+class Lock(Struct):
+    """Of a shard, since its worker began."""
+
+    waits: int
+    wait_seconds: float
+    longest_wait_seconds: float
+    longest_hold_seconds: float
+
+
+class Shard(Struct):
+    """One partition of one worker."""
+
+    subscriptions: int
+    lock: Lock | None = None
+
+
+class Details(Struct):
+    """What a worker publishes each second."""
+
+    shards: list[Shard] = []
+
+
+class Worker(Struct):
+    """One worker."""
+
+    pid: int
+    hub_stall_seconds: float
+    details: Details | None = None
+
+
+class FanOut(Struct):
+    """Totals of the whole server."""
+
+    delivered: int
+    undelivered: int
+    shed: int
+
+
+class Resource(Struct):
+    """One reading of the guard."""
+
+    value: float
+
+
+class Admission(Struct):
+    """What the guard sees."""
+
+    resources: dict[str, Resource]
+
+
+class Stats(Struct):
+    """`/stats`, as far as it matters here."""
+
+    connections: int
+    refused: dict[str, int]
+    admission: Admission
+    fan_out: FanOut
+    workers: list[Worker]
+
+    @property
+    def locks(self) -> list[Lock]:
+        """Of all workers; none where the strategy takes none."""
+        return [shard.lock for shard in self.shards if shard.lock is not None]
+
+    @property
+    def shards(self) -> list[Shard]:
+        """Of all workers."""
+        return [shard for worker in self.workers if worker.details for shard in worker.details.shards]
+
+
+class Look(Struct):
+    """One look at a server."""
+
+    at: float
+    """Monotonic seconds."""
+    cpu_seconds: float
+    rss_bytes: int
+    stats: Stats
+
+
+def look(port: int) -> Look:
+    """Look now; blocks.
+
+    Raises:
+        ScrapeError: the server does not answer, or a worker ended between answer and look.
+    """
+    stats = _stats(port)
+    pids = [worker.pid for worker in stats.workers]
+    try:
+        cpu = sum(cpu_seconds(pid) for pid in pids)
+        rss = sum(psutil.Process(pid).memory_info().rss for pid in pids)
+    except (psutil.Error, OSError) as error:
+        raise ScrapeError(f"a worker is gone: {error}") from error
+    return Look(time.monotonic(), cpu, rss, stats)
+
+
+def metrics(port: int) -> dict[str, float]:
+    """`/metrics`, summed over labels. Raises ScrapeError."""
+    sums: dict[str, float] = {}
+    for line in get(port, "/metrics").decode().splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            name = name.partition("{")[0]
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return sums
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of all threads of a process. Raises OSError or psutil.Error when it is gone."""
+    tasks = Path(f"/proc/{pid}/task")
+    with contextlib.suppress(FileNotFoundError):
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def get(port: int, path: str) -> bytes:
+    """The body of a GET that is answered with 200; blocks. Raises ScrapeError."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise ScrapeError(f"{path} is not answered: {error!r}") from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise ScrapeError(f"{path} is answered with {response.status}: {body[:200].decode(errors='replace')}")
+    return body
+
+
+def second_values(before: Look, after: Look) -> dict[str, float]:
+    """Of one second, for the record."""
+    seconds = after.at - before.at
+    return {
+        **_rates(before, after, seconds),
+        "delivered_per_s": (after.stats.fan_out.delivered - before.stats.fan_out.delivered) / seconds,
+        "hub_stall_max_ms": after.stats.admission.resources["hub_lag"].value,
+        "connections": float(after.stats.connections),
+        "rss_mb": after.rss_bytes / (1 << 20),
+        "cpu_cores": (after.cpu_seconds - before.cpu_seconds) / seconds,
+    }
+
+
+def window_values(looks: list[Look], empty: Look) -> dict[str, float]:
+    """Of the measured part of a trial.
+
+    Args:
+        looks: one each second, from its beginning to its end; at least two.
+        empty: taken before the clients came.
+    """
+    first, last = looks[0], looks[-1]
+    values = _rates(first, last, last.at - first.at)
+    values["hub_stall_max_ms"] = _stall_ms(looks)
+    locks, shards = last.stats.locks, last.stats.shards
+    values["lock_longest_wait_ms"] = 1000 * max((lock.longest_wait_seconds for lock in locks), default=0.0)
+    values["lock_longest_hold_ms"] = 1000 * max((lock.longest_hold_seconds for lock in locks), default=0.0)
+    sizes = [shard.subscriptions for shard in shards]
+    if any(sizes):
+        values["shard_balance"] = max(sizes) * len(sizes) / sum(sizes)
+        values["used_shards"] = sum(size > 0 for size in sizes) / len(last.stats.workers)
+    came = first.stats.connections - empty.stats.connections
+    if came > 0:
+        values["memory_kb_per_connection"] = (first.rss_bytes - empty.rss_bytes) / 1024 / came
+    return values
+
+
+def _rates(before: Look, after: Look, seconds: float) -> dict[str, float]:
+    waits = sum(lock.waits for lock in after.stats.locks) - sum(lock.waits for lock in before.stats.locks)
+    waited = sum(x.wait_seconds for x in after.stats.locks) - sum(x.wait_seconds for x in before.stats.locks)
+    values = {"lock_waits_per_s": waits / seconds, "lock_wait_ms_per_s": 1000 * waited / seconds}
+    delivered = after.stats.fan_out.delivered - before.stats.fan_out.delivered
+    if delivered > 0:
+        values["cpu_us_per_message"] = 1e6 * (after.cpu_seconds - before.cpu_seconds) / delivered
+    return values
+
+
+def _stall_ms(looks: list[Look]) -> float:
+    """The longest turn in the window; looks whose 5 s reach back before it count only if there are no others."""
+    begin = looks[0].at + _LAG_SECONDS
+    inside = [each for each in looks if each.at >= begin] or looks[-1:]
+    return max(each.stats.admission.resources["hub_lag"].value for each in inside)
+
+
+def _stats(port: int) -> Stats:
+    try:
+        return msgspec.json.decode(get(port, "/stats"), type=Stats)
+    except msgspec.MsgspecError as error:
+        raise ScrapeError(f"/stats is not understood: {error}") from error

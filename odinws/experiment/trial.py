@@ -1,0 +1,241 @@
+"""One sitting: the arms that run at one time, under their swarms, on one replay of the feed.
+
+In turn a sitting has one arm, together all of them. What goes wrong with one arm or its swarm fails the trial
+of that arm alone. What goes wrong with NATS ends all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from odinws.experiment import outcome, scrape
+from odinws.experiment.arms import Arm, ArmError
+from odinws.experiment.feed import Feed, Replay
+from odinws.experiment.load import Line, Swarm, SwarmError
+from odinws.experiment.outcome import Part
+from odinws.experiment.plan import Arm as ArmPlan
+from odinws.experiment.plan import Plan
+from odinws.experiment.record import Second, Trial
+
+CONNECT_SECONDS = 60.0
+"""Beyond the time of the ramp, until all have come."""
+_POLL_SECONDS = 0.1
+_SETTLE_SECONDS = 1.5  # after the last message, until all are there: the swarm writes once a second
+_SPARE_SECONDS = 300.0  # of the swarm's own end, should nobody end it
+
+
+class Sitting:
+    """Use `run` once.
+
+    Args:
+        plan: of the experiment.
+        number: of the round, from 0.
+        arms: with their place in the round.
+        feed: has the recordings of these arms.
+        directory: for logs and the swarms' files.
+        second: takes what each second gives.
+        stage: is told what goes on.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        number: int,
+        arms: Sequence[tuple[int, ArmPlan]],
+        feed: Feed,
+        directory: Path,
+        second: Callable[[Second], None],
+        stage: Callable[[str], None],
+    ) -> None:
+        self._plan = plan
+        self._number = number
+        self._feed = feed
+        self._directory = directory
+        self._second = second
+        self._stage = stage
+        self._parts = [Part(arm, order) for order, arm in arms]
+        self._seconds = plan.warmup_seconds + plan.measure_seconds
+        self._replay: Replay | None = None
+        self._warm = 0  # messages of the warm-up
+
+    async def run(self) -> list[Trial]:
+        """The trials, one for each arm, also when they failed.
+
+        Raises:
+            FeedLostError: NATS went away.
+            asyncio.CancelledError: it was broken off. In both cases `trials` has what there is.
+        """
+        try:
+            await self._feed.clear()
+            await self._start()
+            if self._healthy:
+                await self._feed_and_measure()
+        finally:
+            self._stage("ending servers and swarms")
+            await self._end()
+        return self.trials("")
+
+    def trials(self, interruption: str) -> list[Trial]:
+        """What is known of each trial.
+
+        Args:
+            interruption: why the sitting did not come to its end; "" if it did.
+        """
+        return [
+            outcome.trial(part, self._number, self._plan, self._replay, self._warm, interruption)
+            for part in self._parts
+        ]
+
+    @property
+    def _healthy(self) -> list[Part]:
+        return [part for part in self._parts if not part.problem]
+
+    async def _start(self) -> None:
+        self._stage("starting servers")
+        for part in self._parts:
+            part.arm = Arm(part.plan, self._feed.url, self._path(part, "server.log"))
+        for part in self._parts:
+            with _failing(part):
+                assert part.arm is not None
+                await part.arm.ready()
+                part.empty = await part.arm.look()
+        for part in self._healthy:
+            assert part.arm is not None
+            part.swarm = Swarm(
+                part.plan.load,
+                part.arm.port,
+                part.plan.load.connections / part.plan.load.ramp + self._seconds + _SPARE_SECONDS,
+                self._plan.seed,
+                self._path(part, "swarm.jsonl"),
+                self._path(part, "swarm.log"),
+            )
+
+    async def _feed_and_measure(self) -> None:
+        messages = await self._feed.recorded(self._parts[0].plan.feed)
+        self._warm = sum(message.due_seconds < self._plan.warmup_seconds for message in messages)
+        # Clients come while messages flow, as they do in life.
+        leading = asyncio.create_task(self._feed.lead_in(messages, self._seconds))
+        try:
+            await self._await_connected(leading)
+        finally:
+            await _cancel(leading)
+        if not self._healthy:
+            return
+        replaying = asyncio.create_task(self._feed.replay(messages, self._seconds))
+        try:
+            await self._measure(replaying)
+            self._replay = await replaying
+            await asyncio.sleep(_SETTLE_SECONDS)
+        finally:
+            await _cancel(replaying)
+        for part in self._healthy:
+            with _failing(part):
+                assert part.arm is not None
+                part.metrics = await part.arm.metrics()
+
+    async def _await_connected(self, leading: asyncio.Task[None]) -> None:
+        """Wait until every swarm has all its connections."""
+        started = time.monotonic()
+        waiting = list(self._healthy)
+        while waiting:
+            if leading.done():
+                leading.result()
+            self._feed.check()
+            for part in list(waiting):
+                with _failing(part):
+                    if self._has_come(part, time.monotonic() - started):
+                        waiting.remove(part)
+                if part.problem:
+                    waiting.remove(part)
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _has_come(self, part: Part, seconds: float) -> bool:
+        assert part.arm is not None
+        assert part.swarm is not None
+        part.arm.check()
+        part.swarm.poll()
+        wanted, last = part.plan.load.connections, part.swarm.last
+        connected = last.connected if last is not None else 0
+        self._stage(f"{part.plan.name}: {connected:,} of {wanted:,} connected")
+        # With churn some are always away.
+        if connected >= wanted - part.plan.load.churn:
+            part.connected_seconds = seconds
+            return True
+        limit = wanted / part.plan.load.ramp + CONNECT_SECONDS
+        if seconds > limit:
+            raise SwarmError(f"{connected} of {wanted} connections after {limit:g} s: {_refusals(last)}")
+        return False
+
+    async def _measure(self, replaying: asyncio.Task[Replay]) -> None:
+        """Look at each arm once a second, from the start of the warm-up to the end of the measuring."""
+        started = time.monotonic()
+        warm = round(self._plan.warmup_seconds)
+        last = round(self._seconds)
+        for number in range(last + 1):
+            await asyncio.sleep(max(0.0, started + number - time.monotonic()))
+            if replaying.done():
+                replaying.result()
+            self._feed.check()
+            await asyncio.gather(*(self._look(part, number - warm) for part in self._healthy))
+            if not self._healthy:
+                return
+            phase = "warming up" if number < warm else "measuring"
+            self._stage(f"{phase}, {last - number} s left")
+
+    async def _look(self, part: Part, second: int) -> None:
+        """Look now, and record the second that has just ended."""
+        with _failing(part):
+            assert part.arm is not None
+            assert part.swarm is not None
+            found = await part.arm.look()
+            part.swarm.poll()
+            part.looks.append(found)
+            part.lines.append(part.swarm.last)
+            if len(part.looks) > 1:
+                values = scrape.second_values(part.looks[-2], found)
+                values |= outcome.latencies(part.swarm, part.lines[-2], part.lines[-1])
+                self._second(
+                    Second(
+                        round=self._number,
+                        order=part.order,
+                        arm=part.plan.name,
+                        second=second - 1,
+                        values=values,
+                    )
+                )
+
+    async def _end(self) -> None:
+        """End all, the swarms first: what they say last is only true while the servers live."""
+        swarms = [part.swarm for part in self._parts if part.swarm is not None]
+        arms = [part.arm for part in self._parts if part.arm is not None]
+        try:
+            await asyncio.gather(*(swarm.end() for swarm in swarms))
+        finally:
+            await asyncio.gather(*(arm.end() for arm in arms))
+
+    def _path(self, part: Part, kind: str) -> Path:
+        return self._directory / f"{self._number:03}-{part.plan.name}-{kind}"
+
+
+@contextlib.contextmanager
+def _failing(part: Part) -> Iterator[None]:
+    """What goes wrong with one arm fails its trial."""
+    try:
+        yield
+    except (ArmError, SwarmError) as error:
+        part.problem = str(error)
+
+
+def _refusals(last: Line | None) -> str:
+    if last is None:
+        return "the swarm has said nothing yet"
+    return f"{last.refused} were refused, {last.failed} failed of {last.attempts}"
+
+
+async def _cancel(task: asyncio.Task[None] | asyncio.Task[Replay]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
