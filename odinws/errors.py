@@ -9,6 +9,10 @@ OdinError
 ├── CompanionError         (odinws.companion) the embedded NATS or the demo feed did not come up
 ├── PlanError              (odinws.experiment.plan) a plan can't be carried out
 ├── RecordError            (odinws.experiment.record) the records of a run can't be read or written
+├── ArmError               (odinws.experiment.arms) a server of an experiment does not start, or ends
+├── SwarmError             (odinws.experiment.load) the swarm of an experiment does not start, or ends
+├── ScrapeError            (odinws.experiment.scrape) a server of an experiment does not answer
+├── FeedLostError          (odinws.experiment.feed) NATS went away during an experiment
 ├── EmbeddedNatsError      (odinws.feed.embedded) a nats-server that we run is missing or fails
 └── OptionError            (odinws.feed.publisher) an option of the publisher is wrong
 

@@ -34,6 +34,7 @@ PURE = {
     "odinws.experiment.comparison",
     "odinws.experiment.kinds",
     "odinws.experiment.measures",
+    "odinws.experiment.order",
     "odinws.experiment.plan",
     "odinws.experiment.result",
     "odinws.experiment.samples",
@@ -120,6 +121,7 @@ ONLY_IN = {
         "odinws.feed.publisher",
         "odinws.feed.session",
         "odinws.feed.stream",
+        "odinws.experiment.feed",
         "odinws.lab.redelivery",
         "odinws.recovery",
     },
@@ -131,6 +133,7 @@ ONLY_IN = {
         "odinws.debug.tables",
         "odinws.debug.top",
         "odinws.experiment.commands",
+        "odinws.experiment.progress",
         "odinws.experiment.report.terminal",
     },
     "numpy": {"odinws.experiment.statistics"},
@@ -139,6 +142,13 @@ ONLY_IN = {
     "jinja2": {"odinws.experiment.report.page"},
     "tomlkit": {"odinws.experiment.report.page"},
     "threading": {"strategies.locks", "strategies.mailbox"},
+}
+# They read the environment, or give it to their children.
+ENVIRONMENT = {
+    "odinws.experiment.arms",
+    "odinws.experiment.load",
+    "odinws.lab.cluster",
+    "odinws.settings.model",
 }
 # Concrete parts of a worker that only its composition root puts together.
 PARTS = {"odinws.clients", "odinws.commands", "odinws.hub"}
@@ -332,7 +342,7 @@ def test_no_import_cycles() -> None:
 @modules
 def test_the_environment_is_read_in_settings_only(module: str) -> None:
     """One place knows the names; the others take settings."""
-    if module in ("odinws.settings.model", "odinws.lab.cluster"):  # the latter gives it to its children
+    if module in ENVIRONMENT:
         return
     source = ast.parse(SOURCES[module].read_text())
     for node in ast.walk(source):

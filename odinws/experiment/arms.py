@@ -67,7 +67,7 @@ def check(plan: Plan, file: str) -> None:
         at = f"arm[{number}]"
         for name in _RESERVED:
             if name in arm.settings:
-                raise PlanError(file, f"{at}.settings.{name}", "", "the feed is the experiment's: take it out")
+                raise PlanError(file, f"{at}.settings.{name}", "", "the feed is not yours to choose here")
         try:
             Settings.from_environ(settings_of(arm, "nats://127.0.0.1:4222", 0))
         except SettingsError as error:
@@ -81,7 +81,7 @@ def check(plan: Plan, file: str) -> None:
 
 
 class Arm:
-    """The server of one trial. Made is started; then wait until it is `ready`, and `end` it.
+    """The server of one trial: `start` it, wait until it is `ready`, and `end` it.
 
     Attributes:
         port: where it listens.
@@ -95,9 +95,13 @@ class Arm:
         self._child = Child(command, _environ(self.settings), log)
         self._workers: set[int] = set()
 
+    def start(self) -> None:
+        """Start it and wait for nothing."""
+        self._child.start()
+
     @property
     def pid(self) -> int:
-        """Of the arbiter."""
+        """Of the arbiter; 0 before the start."""
         return self._child.pid
 
     async def ready(self) -> None:

@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.02
 
 
 class Child:
-    """Started when made. Make it in the thread that lives as long as the experiment; then `end` it.
+    """Start it in the thread that lives as long as the experiment; then `end` it.
 
     Args:
         command: with the program first. It runs in the directory of the repository.
@@ -34,12 +34,18 @@ class Child:
     """
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
+        self._command = command
+        self._environ = environ
         self._log = log
-        with log.open("wb") as output:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, once."""
+        with self._log.open("wb") as output:
             self._process = subprocess.Popen(
-                command,
+                self._command,
                 cwd=ROOT,
-                env=dict(environ),
+                env=dict(self._environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -49,13 +55,13 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Of the leader."""
-        return self._process.pid
+        """Of the leader; 0 before the start."""
+        return self._process.pid if self._process is not None else 0
 
     @property
     def status(self) -> int | None:
-        """The exit status; None while it runs."""
-        return self._process.poll()
+        """The exit status; None while it runs, and before the start."""
+        return self._process.poll() if self._process is not None else None
 
     def last_words(self) -> str:
         """The end of what it has said, in one line."""
@@ -64,11 +70,13 @@ class Child:
 
     async def end(self, number: signal.Signals, seconds: float) -> None:
         """Ask it to end, wait for at most `seconds`, then kill all that is left of its group. Idempotent."""
+        if self._process is None:
+            return
         try:
-            if self.status is None:
+            if self._process.poll() is None:
                 self._process.send_signal(number)
             deadline = time.monotonic() + seconds
-            while self.status is None and time.monotonic() < deadline:
+            while self._process.poll() is None and time.monotonic() < deadline:
                 await asyncio.sleep(_POLL_SECONDS)
         finally:  # also when the waiting itself is broken off
             with contextlib.suppress(ProcessLookupError):

@@ -1,9 +1,9 @@
 """The feed of an experiment: recorded once, and replayed to each trial.
 
-The experiment runs a nats-server of its own. The simulated market of the plan's seed is put into a stream once,
-each message with the time at which it is due. For a trial the stream that the servers consume is made anew, and
-what was recorded is published into it with the same payloads and the same spacing. So message n of one trial
-is message n of every other, and arms are paired by `seq`, counted from the first message of the replay.
+The experiment runs a nats-server of its own. The simulated market of the plan's seed is put into a stream
+once, each message with the time at which it is due. For a trial the stream that the servers consume is made
+anew, and what was recorded is published into it with the same payloads and the same spacing. So message n of
+one trial is message n of every other, and arms are paired by `seq`, counted from the first of the replay.
 
 Delivery is timed from when NATS took a message, so a replay that is late makes no arm look slow. How late it
 was is told.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -183,12 +184,19 @@ class Feed:
         except _TROUBLE as error:
             raise FeedLostError(error) from error
 
-    async def lead_in(self, messages: Sequence[Recorded], seconds: float) -> None:
-        """Replay again and again, each time for `seconds`, until cancelled. Raises FeedLostError."""
-        for number in itertools.count():
-            if number and not messages:
-                await asyncio.sleep(seconds)
-            await self._play(messages, seconds)
+    async def lead_in(
+        self, messages: Sequence[Recorded], period: float, seconds: float, enough: asyncio.Event
+    ) -> None:
+        """Replay again and again for `seconds`; then on, second by second, until `enough`.
+
+        So trials whose clients come in time begin at the same `seq`. Raises FeedLostError.
+
+        Args:
+            period: what the recording covers, in seconds.
+        """
+        await self._play(_stretched(messages, period, seconds), seconds)
+        while not enough.is_set():
+            await self._play(_stretched(messages, period, 1.0), 1.0)
 
     async def replay(self, messages: Sequence[Recorded], seconds: float) -> Replay:
         """Replay once, which takes `seconds`.
@@ -226,6 +234,17 @@ class Feed:
                 raise FeedLostError(error) from error
         await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
         return late
+
+
+def _stretched(messages: Sequence[Recorded], period: float, seconds: float) -> list[Recorded]:
+    """What is due within `seconds`, if the messages come again after each `period`."""
+    times = math.ceil(seconds / period)
+    repeated = (
+        Recorded(number * period + due, subject, payload)
+        for number in range(times)
+        for due, subject, payload in messages
+    )
+    return list(itertools.takewhile(lambda message: message.due_seconds < seconds, repeated))
 
 
 def _market(plan: FeedPlan, seconds: float, seed: int) -> list[Recorded]:

@@ -74,7 +74,7 @@ def check() -> None:
 
 
 class Swarm:
-    """Made is started; `end` it. `poll` reads what it has said meanwhile.
+    """`start` it and `end` it; `poll` reads what it has said meanwhile.
 
     Args:
         load: what it does.
@@ -93,9 +93,13 @@ class Swarm:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         self._child = Child(_command(load, port, seconds, seed, record), environ, log)
 
+    def start(self) -> None:
+        """Start it and wait for nothing."""
+        self._child.start()
+
     @property
     def pid(self) -> int:
-        """Of Locust."""
+        """Of Locust; 0 before the start."""
         return self._child.pid
 
     @property

@@ -1,8 +1,8 @@
 """Which arm comes when. Pure: chance comes from a seed.
 
-What drifts over a run (a machine that warms up, a neighbour that wakes) must not fall on one arm. Two arms in
-turn go ABBA. More go by Williams' squares: in each block every arm stands once in each place, and follows each
-other arm equally often, so far as the rounds fill whole blocks.
+What drifts over a run (a machine that warms up, a neighbour that wakes) must not fall on one arm. Two arms go
+ABBA. More go by Williams' squares: in each block every arm stands once in each place, and follows each other
+arm equally often, so far as the rounds fill whole blocks.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ def _williams(size: int) -> list[list[int]]:
 
     The first row is 0, 1, n-1, 2, n-2, …: its steps from one place to the next are all different.
     """
-    first = [0]
-    for step in range(1, size):
-        first.append((step + 1) // 2 if step % 2 else size - step // 2)
+    first = [(step + 1) // 2 if step % 2 else -step // 2 % size for step in range(size)]
     rows = [[(place + shift) % size for place in first] for shift in range(size)]
     return rows if size % 2 == 0 else rows + [row[::-1] for row in rows]

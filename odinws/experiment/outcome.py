@@ -27,21 +27,20 @@ class Part:
 
     plan: ArmPlan
     order: int
-    arm: Arm | None = None
-    swarm: Swarm | None = None
+    arm: Arm
+    swarm: Swarm
     problem: str = ""
     empty: Look | None = None
     looks: list[Look] = field(default_factory=list)
     lines: list[Line | None] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
-    connected_seconds: float = 0.0
 
 
 def latencies(swarm: Swarm, before: Line | None, after: Line | None) -> dict[str, float]:
     """Delivery and subscribe-to-ack between two lines of a swarm."""
     if swarm.head is None or after is None:
         return {}
-    values = {}
+    values: dict[str, float] = {}
     for name in ("delivery", "ack"):
         counts = load.difference(before, after, name)
         values |= _quantiles(name, swarm.head.bounds_ms, counts)
@@ -60,7 +59,6 @@ def trial(
         interruption: why it was broken off from outside; "" if it was not.
     """
     problem = part.problem
-    status = "failed" if problem else "interrupted" if interruption else "ok"
     values: dict[str, float] = {}
     histograms: dict[str, Histogram] = {}
     counts = {name: int(part.metrics[metric]) for name, metric in _COUNTS.items() if metric in part.metrics}
@@ -68,12 +66,11 @@ def trial(
     warm = round(plan.warmup_seconds)
     if part.empty is not None and len(part.looks) > warm + 1:
         values |= scrape.window_values(part.looks[warm:], part.empty)
-    if part.swarm is not None and len(part.lines) > warm:
+    if len(part.lines) > warm:
         try:
             final = part.swarm.verdict()
         except SwarmError as error:
-            problem = problem or str(error)
-            status = status if status == "interrupted" else "failed"
+            problem = problem or interruption or str(error)
         else:
             seen, histograms = _seen(part.swarm, part.lines, warm, final)
             values |= seen
@@ -84,8 +81,8 @@ def trial(
         round=number,
         order=part.order,
         arm=part.plan.name,
-        status=status,
-        problem=problem or interruption,
+        status="interrupted" if interruption else "failed" if problem else "ok",
+        problem=interruption or problem,
         values=values,
         histograms=histograms,
         counts=counts,
@@ -107,7 +104,7 @@ _COUNTS = {
 def _seen(
     swarm: Swarm, lines: list[Line | None], warm: int, final: Line
 ) -> tuple[dict[str, float], dict[str, Histogram]]:
-    """What the swarm measured: deliveries up to the last one, acks while messages flowed, all its connects."""
+    """What the swarm measured: all deliveries, acks while messages flowed, connects from its start."""
     if swarm.head is None:  # there is no line without it
         return {}, {}
     bounds, start, end = swarm.head.bounds_ms, lines[warm], lines[-1] or final

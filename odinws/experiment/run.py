@@ -98,9 +98,7 @@ class _Course:
         """Go all the way. Cancelled, it first ends what runs and writes down what there is."""
         plan = self._plan
         names = {arm.name: arm for arm in plan.arms}
-        rounds = [
-            [names[name] for name in order] for order in sequences(list(names), plan.rounds, plan.seed)
-        ]
+        rounds = [[names[name] for name in order] for order in sequences(list(names), plan.rounds, plan.seed)]
         async with Feed(data) as feed:
             self._writer.write(
                 Run(

@@ -1,8 +1,8 @@
 """What a server of an experiment tells of itself, once a second, and what follows from two such looks.
 
-CPU time comes from the kernel, to the nanosecond where it keeps that (Linux with schedstat), else in its ticks.
-It is that of the workers: the arbiter only waits. The answer to each look costs the server some CPU time too,
-the same in every arm but for the number of its shards.
+CPU time is the kernel's count, in nanoseconds where it keeps them (Linux with schedstat), else in ticks.
+It is that of the workers: the arbiter only waits. An answer costs the server 1.6 ms of it, more with many
+shards.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def _rates(before: Look, after: Look, seconds: float) -> dict[str, float]:
 
 
 def _stall_ms(looks: list[Look]) -> float:
-    """The longest turn in the window; looks whose 5 s reach back before it count only if there are no others."""
+    """The longest turn in the window; looks that reach back before it count only for want of others."""
     begin = looks[0].at + _LAG_SECONDS
     inside = [each for each in looks if each.at >= begin] or looks[-1:]
     return max(each.stats.admission.resources["hub_lag"].value for each in inside)

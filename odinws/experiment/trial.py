@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from odinws.experiment.record import Second, Trial
 CONNECT_SECONDS = 60.0
 """Beyond the time of the ramp, until all have come."""
 _POLL_SECONDS = 0.1
+_SWARM_START_SECONDS = 4.0
 _SETTLE_SECONDS = 1.5  # after the last message, until all are there: the swarm writes once a second
 _SPARE_SECONDS = 300.0  # of the swarm's own end, should nobody end it
 
@@ -57,8 +59,8 @@ class Sitting:
         self._directory = directory
         self._second = second
         self._stage = stage
-        self._parts = [Part(arm, order) for order, arm in arms]
         self._seconds = plan.warmup_seconds + plan.measure_seconds
+        self._parts = [self._part(order, arm) for order, arm in arms]
         self._replay: Replay | None = None
         self._warm = 0  # messages of the warm-up
 
@@ -97,30 +99,25 @@ class Sitting:
     async def _start(self) -> None:
         self._stage("starting servers")
         for part in self._parts:
-            part.arm = Arm(part.plan, self._feed.url, self._path(part, "server.log"))
+            part.arm.start()
         for part in self._parts:
             with _failing(part):
-                assert part.arm is not None
                 await part.arm.ready()
                 part.empty = await part.arm.look()
         for part in self._healthy:
-            assert part.arm is not None
-            part.swarm = Swarm(
-                part.plan.load,
-                part.arm.port,
-                part.plan.load.connections / part.plan.load.ramp + self._seconds + _SPARE_SECONDS,
-                self._plan.seed,
-                self._path(part, "swarm.jsonl"),
-                self._path(part, "swarm.log"),
-            )
+            part.swarm.start()
 
     async def _feed_and_measure(self) -> None:
         messages = await self._feed.recorded(self._parts[0].plan.feed)
         self._warm = sum(message.due_seconds < self._plan.warmup_seconds for message in messages)
         # Clients come while messages flow, as they do in life.
-        leading = asyncio.create_task(self._feed.lead_in(messages, self._seconds))
+        come = asyncio.Event()
+        lead = self._feed.lead_in(messages, self._seconds, lead_seconds(self._plan), come)
+        leading = asyncio.create_task(lead)
         try:
             await self._await_connected(leading)
+            come.set()
+            await leading
         finally:
             await _cancel(leading)
         if not self._healthy:
@@ -134,7 +131,6 @@ class Sitting:
             await _cancel(replaying)
         for part in self._healthy:
             with _failing(part):
-                assert part.arm is not None
                 part.metrics = await part.arm.metrics()
 
     async def _await_connected(self, leading: asyncio.Task[None]) -> None:
@@ -154,8 +150,6 @@ class Sitting:
             await asyncio.sleep(_POLL_SECONDS)
 
     def _has_come(self, part: Part, seconds: float) -> bool:
-        assert part.arm is not None
-        assert part.swarm is not None
         part.arm.check()
         part.swarm.poll()
         wanted, last = part.plan.load.connections, part.swarm.last
@@ -163,7 +157,6 @@ class Sitting:
         self._stage(f"{part.plan.name}: {connected:,} of {wanted:,} connected")
         # With churn some are always away.
         if connected >= wanted - part.plan.load.churn:
-            part.connected_seconds = seconds
             return True
         limit = wanted / part.plan.load.ramp + CONNECT_SECONDS
         if seconds > limit:
@@ -189,8 +182,6 @@ class Sitting:
     async def _look(self, part: Part, second: int) -> None:
         """Look now, and record the second that has just ended."""
         with _failing(part):
-            assert part.arm is not None
-            assert part.swarm is not None
             found = await part.arm.look()
             part.swarm.poll()
             part.looks.append(found)
@@ -210,15 +201,29 @@ class Sitting:
 
     async def _end(self) -> None:
         """End all, the swarms first: what they say last is only true while the servers live."""
-        swarms = [part.swarm for part in self._parts if part.swarm is not None]
-        arms = [part.arm for part in self._parts if part.arm is not None]
         try:
-            await asyncio.gather(*(swarm.end() for swarm in swarms))
+            await asyncio.gather(*(part.swarm.end() for part in self._parts))
         finally:
-            await asyncio.gather(*(arm.end() for arm in arms))
+            await asyncio.gather(*(part.arm.end() for part in self._parts))
 
-    def _path(self, part: Part, kind: str) -> Path:
-        return self._directory / f"{self._number:03}-{part.plan.name}-{kind}"
+    def _part(self, order: int, plan: ArmPlan) -> Part:
+        name = f"{self._number:03}-{plan.name}"
+        arm = Arm(plan, self._feed.url, self._directory / f"{name}.server.log")
+        swarm = Swarm(
+            plan.load,
+            arm.port,
+            plan.load.connections / plan.load.ramp + self._seconds + _SPARE_SECONDS,
+            self._plan.seed,
+            self._directory / f"{name}.swarm.jsonl",
+            self._directory / f"{name}.swarm.log",
+        )
+        return Part(plan, order, arm, swarm)
+
+
+def lead_seconds(plan: Plan) -> float:
+    """How long messages flow before a replay begins, if all clients come in time; the same for all arms."""
+    slowest = max(arm.load.connections / arm.load.ramp for arm in plan.arms)
+    return math.ceil(slowest + _SWARM_START_SECONDS)
 
 
 @contextlib.contextmanager
