@@ -125,7 +125,7 @@ class Arm:
     def check(self) -> None:
         """Raises ArmError when the server has ended."""
         if self._child.status is not None:
-            raise ArmError(f"the server ended with status {self._child.status}: {self._child.last_words()}")
+            raise ArmError(f"the server {self._child.epitaph()}")
 
     async def look(self) -> Look:
         """Look at it.

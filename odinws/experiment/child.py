@@ -63,6 +63,12 @@ class Child:
         """The exit status; None while it runs, and before the start."""
         return self._process.poll() if self._process is not None else None
 
+    def epitaph(self) -> str:
+        """How it ended and what it said last, in one line; for one that has ended."""
+        status = self.status or 0
+        how = f"ended with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+        return f"{how}: {self.last_words()}"
+
     def last_words(self) -> str:
         """The end of what it has said, in one line."""
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]

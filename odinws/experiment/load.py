@@ -115,8 +115,7 @@ class Swarm:
         """
         self._read()
         if self._child.status is not None:
-            words = self._child.last_words()
-            raise SwarmError(f"the swarm ended with status {self._child.status}: {words}")
+            raise SwarmError(f"the swarm {self._child.epitaph()}")
 
     async def end(self) -> None:
         """End it, and read what it says last. Does not raise for a swarm that has ended already."""

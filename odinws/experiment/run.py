@@ -71,7 +71,7 @@ async def run(plan: Plan, directory: Path, progress: Progress) -> End:
         RecordError, OSError: the records can't be written.
         EmbeddedNatsError: NATS does not come up.
     """
-    with Writer(directory) as writer, tempfile.TemporaryDirectory(prefix="odinws-experiment-") as data:
+    with Writer(directory) as writer, tempfile.TemporaryDirectory(prefix="nats-", dir=directory) as data:
         (directory / LOGS).mkdir(exist_ok=True)
         course = _Course(plan, directory, writer, progress)
         work = asyncio.create_task(course.follow(Path(data)))
