@@ -66,7 +66,9 @@ class Child:
     def epitaph(self) -> str:
         """How it ended and what it said last, in one line; for one that has ended."""
         status = self.status or 0
-        how = f"ended with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+        how = (
+            f"ended with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+        )
         return f"{how}: {self.last_words()}"
 
     def last_words(self) -> str:

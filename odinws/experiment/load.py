@@ -23,7 +23,6 @@ from odinws.experiment.plan import Load as LoadPlan
 
 LOCUSTFILE = "locustfiles/fanout.py"
 STOP_SECONDS = 15.0
-_CONNECTIONS_PER_USER = 100
 _OURS = ("LOCUST_", "WS_", "NATS_")
 
 
@@ -32,10 +31,13 @@ class SwarmError(OdinError):
 
 
 class Head(Struct):
-    """The first line."""
+    """The first line.
+
+    Attributes:
+        bounds_ms: upper bounds of the buckets; the last bucket has all that is above the bound before it.
+    """
 
     bounds_ms: list[float]
-    names: list[str]
 
 
 class Line(Struct):
@@ -44,7 +46,7 @@ class Line(Struct):
     Attributes:
         t: unix seconds.
         connected: at this moment.
-        histograms: counts between the bounds of the head, and what is above the last.
+        histograms: by name, the counts of the buckets.
         limited, why: only in the last line: whether the swarm itself was the limit.
     """
 
@@ -101,6 +103,11 @@ class Swarm:
     def pid(self) -> int:
         """Of Locust; 0 before the start."""
         return self._child.pid
+
+    @property
+    def bounds_ms(self) -> list[float]:
+        """Between the buckets; empty before the first line."""
+        return self.head.bounds_ms[:-1] if self.head is not None else []
 
     @property
     def last(self) -> Line | None:
@@ -180,11 +187,9 @@ def longest(bounds: Sequence[float], counts: Sequence[int]) -> float | None:
 
 
 def _command(load: LoadPlan, port: int, seconds: float, seed: int, record: Path) -> list[str]:
-    users = math.ceil(load.connections / _CONNECTIONS_PER_USER)
     options: dict[str, object] = {
         "-f": LOCUSTFILE,
-        "--users": users,
-        "--spawn-rate": users,  # at once: the users share the ramp among themselves
+        "--users": 1,  # it holds all connections, as many as its process can serve
         "--run-time": f"{math.ceil(seconds)}s",
         "--host": f"ws://127.0.0.1:{port}",
         "--odin-connections": load.connections,

@@ -38,12 +38,12 @@ class Part:
 
 def latencies(swarm: Swarm, before: Line | None, after: Line | None) -> dict[str, float]:
     """Delivery and subscribe-to-ack between two lines of a swarm."""
-    if swarm.head is None or after is None:
+    if after is None:
         return {}
     values: dict[str, float] = {}
     for name in ("delivery", "ack"):
         counts = load.difference(before, after, name)
-        values |= _quantiles(name, swarm.head.bounds_ms, counts)
+        values |= _quantiles(name, swarm.bounds_ms, counts)
     return values
 
 
@@ -105,9 +105,7 @@ def _seen(
     swarm: Swarm, lines: list[Line | None], warm: int, final: Line
 ) -> tuple[dict[str, float], dict[str, Histogram]]:
     """What the swarm measured: all deliveries, acks while messages flowed, connects from its start."""
-    if swarm.head is None:  # there is no line without it
-        return {}, {}
-    bounds, start, end = swarm.head.bounds_ms, lines[warm], lines[-1] or final
+    bounds, start, end = swarm.bounds_ms, lines[warm], lines[-1] or final
     parts = {
         "delivery": load.difference(start, final, "delivery"),
         "ack": load.difference(start, end, "ack"),
