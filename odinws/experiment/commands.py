@@ -53,6 +53,31 @@ def check(path: Path) -> int:
 
 
 @experiment.command()
+@click.argument("path", metavar="PLAN", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--rounds", type=click.IntRange(1, 200), help="Trials of each arm. [default: the plan's]")
+@click.option("--seconds", type=click.FloatRange(1, 86_400), help="That are measured of each trial.")
+@click.option("--connections", type=click.IntRange(1, 100_000), help="To each arm.")
+def run(path: Path, out: Path, rounds: int | None, seconds: float | None, connections: int | None) -> int:
+    """Run a plan, and write records.jsonl, result.json and report.html to DIR.
+
+    Ctrl-C ends it in order and keeps what was measured. `compare DIR` gives the same answer again.
+    """
+    with errors_in_words():
+        from rich.console import Console
+
+        from odinws.experiment import execution, report
+
+        end = execution.execute(execution.prepare(read_plan(path), path, rounds, seconds, connections), out)
+        if end.why:
+            click.echo(f"odinws: the run is partial: {end.why}", err=True)
+        _, result = report.finish(out)
+        report.print_result(result, Console(highlight=False))
+        click.echo(f"{out / 'report.html'} has the pictures, {out / 'records.jsonl'} all that was measured")
+        return result.exit_status
+
+
+@experiment.command()
 @click.argument("directory", metavar="DIR", type=_DIRECTORY)
 @click.argument("other", metavar="[DIR2]", type=_DIRECTORY, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print what result.json has instead of a table.")
@@ -123,14 +148,16 @@ def read_plan(path: Path) -> Plan:
 @contextlib.contextmanager
 def errors_in_words() -> Iterator[None]:
     """What may go wrong with plans, records and missing libraries as one line and an exit status."""
+    from odinws.experiment.load import SwarmError
     from odinws.experiment.plan import PlanError
     from odinws.experiment.record import RecordError
+    from odinws.feed.embedded import EmbeddedNatsError
 
     try:
         yield
     except PlanError as error:
         raise click.UsageError(str(error)) from None
-    except RecordError as error:
+    except (EmbeddedNatsError, RecordError, SwarmError) as error:
         raise Failure(str(error)) from None
     except OSError as error:
         raise Failure(f"{error.filename}: {error.strerror}") from None
