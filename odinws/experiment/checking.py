@@ -36,6 +36,7 @@ def check_records(records: Records, rows: Sequence[Row]) -> list[Check]:
     return [
         *_unfinished(records),
         *_limited(records.trials),
+        *_counted(records.trials),
         *_unequal(plan, records.trials),
         *_order(plan, records.trials),
         *_baseline_losses(plan, rows),
@@ -119,6 +120,25 @@ def _limited(trials: Sequence[Trial]) -> Iterator[Check]:
                 f"in {len(limited)} of {len(own)} trials of {arm} the swarm was the limit, not the server: "
                 f"{limited[0].swarm.why}",
                 "fewer connections or probes, or a swarm with more processes",
+            )
+
+
+def _counted(trials: Sequence[Trial]) -> Iterator[Check]:
+    """What servers say they sent, against what the swarm counted: nobody believes a server about itself."""
+    for trial in trials:
+        counts = trial.counts
+        if trial.status != "ok" or not {"server_delivered", "swarm_delivered"} <= counts.keys():
+            continue
+        sent = counts["server_delivered"]
+        got = counts["swarm_delivered"] + counts.get("swarm_gaps", 0)
+        # What a server gave up with a closing or slow client may have counted before.
+        given_up = counts.get("server_undelivered", 0) + counts.get("server_shed", 0)
+        if not sent - given_up <= got <= sent:
+            yield Check(
+                "error",
+                f"round {trial.round} of {trial.arm}: /metrics has {sent:,} messages delivered, "
+                f"the swarm counted {got:,}",
+                "find out who is wrong before believing either; see the logs of this trial",
             )
 
 

@@ -38,7 +38,7 @@ STREAM = "ODIN_TOKENS"
 _RECORDED = "recorded."
 _DUE = "Odin-Due"  # header: seconds since the start of the schedule
 _EPOCH_MS = 1_761_350_400_000  # of the payloads' timestamps: the same bytes in every run
-_READ_SECONDS = 10.0
+_ANSWER_SECONDS = 5
 _PING_SECONDS = 2
 _MESSAGES_PER_YIELD = 64
 _TROUBLE = (nats.errors.Error, OSError)  # asyncio's timeouts are OSErrors
@@ -116,7 +116,7 @@ class Feed:
             if isinstance(error, _TROUBLE):
                 raise EmbeddedNatsError(f"NATS does not answer: {error}") from error
             raise
-        self._js = self._client.jetstream(timeout=_READ_SECONDS)
+        self._js = self._client.jetstream(timeout=_ANSWER_SECONDS)
         return self
 
     async def __aexit__(
@@ -151,7 +151,7 @@ class Feed:
                 await self._client.publish(prefix + message.subject, message.payload, headers=headers)
                 if number % _MESSAGES_PER_YIELD == 0:
                     await asyncio.sleep(0)
-            await self._client.flush()
+            await self._client.flush(_ANSWER_SECONDS)
         except _TROUBLE as error:
             raise FeedLostError(error) from error
         self._recordings[plan] = name
@@ -166,7 +166,7 @@ class Feed:
                 return []
             consumer = await self._js.subscribe(f"{_RECORDED}>", stream=name, ordered_consumer=True)
             while len(found) < count:
-                message = await consumer.next_msg(_READ_SECONDS)
+                message = await consumer.next_msg(_ANSWER_SECONDS)
                 due = float((message.headers or {})[_DUE])
                 subject = message.subject.removeprefix(_RECORDED).partition(".")[2]
                 found.append(Recorded(due, subject, message.data))
@@ -214,8 +214,8 @@ class Feed:
     async def _last_seq(self) -> int:
         try:
             # nats-py writes a PING ahead of messages that still wait: only the second comes after them.
-            await self._client.flush()
-            await self._client.flush()
+            await self._client.flush(_ANSWER_SECONDS)
+            await self._client.flush(_ANSWER_SECONDS)
             return (await self._js.stream_info(STREAM)).state.last_seq
         except _TROUBLE as error:
             raise FeedLostError(error) from error

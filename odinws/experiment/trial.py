@@ -25,7 +25,7 @@ from odinws.experiment.record import Second, Trial
 CONNECT_SECONDS = 60.0
 """Beyond the time of the ramp, until all have come."""
 _POLL_SECONDS = 0.1
-_SWARM_START_SECONDS = 4.0
+_SWARM_START_SECONDS = 3.0
 _SETTLE_SECONDS = 1.5  # after the last message, until all are there: the swarm writes once a second
 _SPARE_SECONDS = 300.0  # of the swarm's own end, should nobody end it
 
