@@ -1,8 +1,8 @@
 """What a server of an experiment tells of itself, once a second, and what follows from two such looks.
 
 CPU time is the kernel's count, in nanoseconds where it keeps them (Linux with schedstat), else in ticks.
-It is that of the workers: the arbiter only waits. An answer costs the server 1.6 ms of it, more with many
-shards.
+It is that of the workers: the arbiter only waits. Each answer costs the server some of it, more with
+many shards.
 """
 
 from __future__ import annotations
