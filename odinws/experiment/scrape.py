@@ -52,8 +52,8 @@ class Worker(Struct):
     """One worker."""
 
     pid: int
-    hub_stall_seconds: float
     details: Details | None = None
+    gc_longest_seconds: float = 0.0
 
 
 class FanOut(Struct):
@@ -76,6 +76,19 @@ class Admission(Struct):
     resources: dict[str, Resource]
 
 
+class Pauses(Struct):
+    """A histogram; the last count is of what is above all bounds."""
+
+    bounds_seconds: list[float]
+    counts: list[int]
+
+
+class Collections(Struct):
+    """Of the garbage collectors of the whole server."""
+
+    pauses: Pauses
+
+
 class Stats(Struct):
     """`/stats`, as far as it matters here."""
 
@@ -84,6 +97,7 @@ class Stats(Struct):
     admission: Admission
     fan_out: FanOut
     workers: list[Worker]
+    gc: Collections | None = None
 
     @property
     def locks(self) -> list[Lock]:
@@ -181,6 +195,7 @@ def window_values(looks: list[Look], empty: Look) -> dict[str, float]:
     first, last = looks[0], looks[-1]
     values = _rates(first, last, last.at - first.at)
     values["hub_stall_max_ms"] = _stall_ms(looks)
+    values |= _gc_pause(first.stats, last.stats)
     locks, shards = last.stats.locks, last.stats.shards
     values["lock_longest_wait_ms"] = 1000 * max((lock.longest_wait_seconds for lock in locks), default=0.0)
     values["lock_longest_hold_ms"] = 1000 * max((lock.longest_hold_seconds for lock in locks), default=0.0)
@@ -209,6 +224,17 @@ def _stall_ms(looks: list[Look]) -> float:
     begin = looks[0].at + _LAG_SECONDS
     inside = [each for each in looks if each.at >= begin] or looks[-1:]
     return max(each.stats.admission.resources["hub_lag"].value for each in inside)
+
+
+def _gc_pause(before: Stats, after: Stats) -> dict[str, float]:
+    """The longest pause between two looks, by the bound of its bucket or the longest of all."""
+    if before.gc is None or after.gc is None:
+        return {}
+    longest = max((worker.gc_longest_seconds for worker in after.workers), default=0.0)
+    bounds = [*after.gc.pauses.bounds_seconds, longest]
+    counts = zip(before.gc.pauses.counts, after.gc.pauses.counts, strict=True)
+    found = [bound for bound, (earlier, later) in zip(bounds, counts, strict=True) if later > earlier]
+    return {"gc_pause_max_ms": 1000 * min(found[-1], longest) if found else 0.0}
 
 
 def _stats(port: int) -> Stats:
