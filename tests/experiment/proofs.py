@@ -13,7 +13,8 @@ from odinws.experiment.verdict import judge
 
 SABOTAGED = "tests/sabotage/gunicorn_conf.py"
 BASELINE = "as-it-is"
-ROUNDS = 6
+LEAST_ROUNDS = 6
+ROUNDS = 8  # six are the least; two more leave room for noise
 _MEASURE_SECONDS = 5.0
 _WARMUP_SECONDS = 1.0
 
@@ -54,7 +55,7 @@ def a_a_plan(rounds: int, seed: int) -> Plan:
 
 
 def _plan(name: str, settings: dict[str, str], connections: int, rounds: int, seed: int) -> Plan:
-    feed, load = Feed(), Load(connections=connections, ramp=1000.0)
+    feed, load = Feed(), Load(connections=connections, ramp=1000.0, probes=2.0)
     common: dict[str, str | int | float | bool] = {"WS_SHARD_STRATEGY": "single-lock", "WS_WORKERS": "1"}
     return Plan(
         name=name,
