@@ -49,6 +49,7 @@ class Conduct:
         slow: share of the clients that read slowly.
         slow_bytes: what those read per second.
         timeout: seconds until a connection must be subscribed.
+        compression: whether they offer it.
     """
 
     url: str
@@ -59,6 +60,7 @@ class Conduct:
     slow: float
     slow_bytes: float
     timeout: float
+    compression: bool
 
 
 def problem_of(url: str) -> str:
@@ -82,7 +84,8 @@ class Connections(ABC):
         path = address.path.rstrip("/")
         found = socket.getaddrinfo(address.hostname, address.port or 80, type=socket.SOCK_STREAM)[0]
         self._family, self._to = found[0], found[4]
-        self._upgrade = _frames.upgrade(address.netloc, path if path.endswith("/ws") else f"{path}/ws")
+        path = path if path.endswith("/ws") else f"{path}/ws"
+        self._upgrade = _frames.upgrade(address.netloc, path, compression=conduct.compression)
         self.tally = Tally()
         self.closing = False
         self._flow = Flow()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 import struct
+import zlib
 from collections.abc import Sequence
 
 TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A  # first bytes of whole frames
+_DEFLATED = 0xC1  # text, compressed
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 _ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # of that key, both from RFC 6455 section 1.3
+_OFFER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+_TAIL = b"\0\0\xff\xff"  # taken off each compressed message, and put back (RFC 7692 section 7.2.2)
 _STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d) ")
 _RETRY_AFTER = re.compile(rb"(?i)\r\nretry-after: *([0-9]+)")
 
@@ -20,11 +24,16 @@ class WireError(ValueError):
     """The server broke the rules."""
 
 
-def upgrade(host: str, path: str) -> bytes:
-    """The request that opens a WebSocket. Compression is not offered: its work would be the swarm's."""
+def upgrade(host: str, path: str, *, compression: bool = False) -> bytes:
+    """The request that opens a WebSocket.
+
+    Args:
+        compression: whether it is offered; each message must stand for itself then (RFC 7692).
+    """
+    offer = f"Sec-WebSocket-Extensions: {_OFFER}\r\n" if compression else ""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        f"Sec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
     ).encode()
 
 
@@ -73,7 +82,7 @@ def scan(data: bytes) -> tuple[list[Frame], bytes]:
     """The whole frames at the head of `data`, and what is left.
 
     Raises:
-        WireError: a frame is masked, or a fragment: this server sends none.
+        WireError: a frame is masked, or a fragment: this server sends none. Or it can't be inflated.
     """
     frames: list[Frame] = []
     at, end = 0, len(data)
@@ -87,11 +96,19 @@ def scan(data: bytes) -> tuple[list[Frame], bytes]:
                 break
             size = int.from_bytes(data[at + 2 : start], "big")
         first = data[at]
-        if first not in (TEXT, CLOSE, PING, PONG):
+        if first not in (TEXT, CLOSE, PING, PONG, _DEFLATED):
             raise WireError(f"a frame that begins with {first:#x}")
         stop = start + size
         if stop > end:
             break
-        frames.append((first, data[start:stop]))
+        payload = data[start:stop]
+        frames.append((TEXT, _inflated(payload)) if first == _DEFLATED else (first, payload))
         at = stop
     return frames, data[at:]
+
+
+def _inflated(payload: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(payload + _TAIL)
+    except zlib.error as error:
+        raise WireError(f"a frame that can't be inflated: {error}") from None

@@ -79,6 +79,11 @@ def register(**defaults: Any) -> None:
             default="all",
             help="channels of each client: all five of the seed, a single one, three at random",
         )
+        parser.add_argument(
+            "--odin-compression",
+            action="store_true",
+            help="offer compression; to inflate is work for the swarm",
+        )
         for name, kind, default, text in _OPTIONS:
             value = defaults.get(name.replace("-", "_"), default)
             parser.add_argument(f"--odin-{name}", type=kind, default=value, help=f"{text} ({value})")

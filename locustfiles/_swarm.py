@@ -124,6 +124,7 @@ class Swarm:
                     slow=options.odin_slow,
                     slow_bytes=options.odin_slow_bytes,
                     timeout=options.odin_timeout,
+                    compression=options.odin_compression,
                 )
             )
             self._watcher = gevent.get_hub().loop.io(fleet.fileno(), 1)

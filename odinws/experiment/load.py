@@ -202,4 +202,5 @@ def _command(load: LoadPlan, port: int, seconds: float, seed: int, record: Path)
         "--odin-record": record,
     }
     words = [word for name, value in options.items() for word in (name, str(value))]
-    return [sys.executable, "-m", "locust", "--headless", "--skip-log-setup", *words]
+    flags = ["--headless", "--skip-log-setup", *(["--odin-compression"] if load.compression else [])]
+    return [sys.executable, "-m", "locust", *flags, *words]

@@ -72,6 +72,7 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True):
         churn: how many leave and come back per second.
         slow: the share that reads slowly.
         probes: connects with a subscription per second, whose times are taken.
+        compression: whether clients offer it.
     """
 
     connections: Annotated[int, Meta(ge=1, le=100_000)] = 2000
@@ -80,6 +81,7 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True):
     churn: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
     slow: Annotated[float, Meta(ge=0, le=1)] = 0.0
     probes: Annotated[float, Meta(ge=0, le=1000)] = 5.0
+    compression: bool = False
 
 
 class Arm(Struct, frozen=True, forbid_unknown_fields=True):

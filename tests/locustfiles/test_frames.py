@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from itertools import pairwise
 
 import pytest
@@ -71,3 +72,15 @@ def test_answers() -> None:
     for wrong in (b"SSH-2.0\r\n\r\n", b"HTTP/1.1 101 Switching Protocols\r\n\r\n"):
         with pytest.raises(WireError):
             _frames.answer(wrong)
+
+
+def test_compression() -> None:
+    """It is offered when asked for; a compressed text reads like any other; what is none breaks the rules."""
+    assert b"permessage-deflate" not in _frames.upgrade("h", "/ws")
+    assert b"permessage-deflate; server_no_context_takeover" in _frames.upgrade("h", "/ws", compression=True)
+    payload = b'{"type":"pong"}'
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = (deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    assert _frames.scan(bytes((0xC1, len(packed))) + packed) == ([(TEXT, payload)], b"")
+    with pytest.raises(WireError, match="can't be inflated"):
+        _frames.scan(b"\xc1\x01\xff")
