@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE := odinws strategies tests bench locustfiles gunicorn.conf.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench autobahn cluster soak fuzz bench-smoke image-check clean
+.PHONY: help run test check format experiment bench autobahn cluster soak fuzz bench-smoke image-check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ check: .venv/all ## lint, format, types, import rules, duplicates, Dockerfile
 format: .venv/all ## rewrite the code in the house style
 	$(BIN)/ruff check --fix-only --quiet $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+experiment: .venv/all ## strategies side by side: PLAN=conf/experiments/strategies.toml OUT=results/strategies
+	$(BIN)/python -m odinws experiment run $(or $(PLAN),conf/experiments/strategies.toml) \
+		--out $(or $(OUT),results/strategies)
 
 bench: .venv/all ## what fan-out costs beside peers; SCENARIOS="single burst", ARMS=..., ROUNDS=6
 	$(BIN)/python -m bench run $(SCENARIOS) $(if $(ARMS),--arms $(ARMS)) $(if $(ROUNDS),--rounds $(ROUNDS))

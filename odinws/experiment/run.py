@@ -170,7 +170,11 @@ def _stopping(stop: Callable[[], object]) -> Iterator[list[signal.Signals]]:
         caught.append(number)
         stop()
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [  # what is ignored stays so: `nohup` means it
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
     for number in numbers:
         loop.add_signal_handler(number, take, number)
     try:
