@@ -39,6 +39,9 @@ _RECORDED = "recorded."
 _DUE = "Odin-Due"  # header: seconds since the start of the schedule
 _EPOCH_MS = 1_761_350_400_000  # of the payloads' timestamps: the same bytes in every run
 _ANSWER_SECONDS = 5
+_FILLING = f"{DEFAULT_PREFIX}filling"  # servers count such messages as ignored
+_LEAST_STEP = 500
+_STEP_SECONDS = 30.0  # trials whose lead-ins differ by less begin at one `seq`, nearly always
 _PING_SECONDS = 2
 _MESSAGES_PER_YIELD = 64
 _TROUBLE = (nats.errors.Error, OSError)  # asyncio's timeouts are OSErrors
@@ -189,7 +192,8 @@ class Feed:
     ) -> None:
         """Replay again and again for `seconds`; then on, second by second, until `enough`.
 
-        So trials whose clients come in time begin at the same `seq`. Raises FeedLostError.
+        Then the stream is filled up with messages that are no channel's, so that the replay that follows
+        begins at the same `seq` in each trial, however long its clients took. Raises FeedLostError.
 
         Args:
             period: what the recording covers, in seconds.
@@ -197,6 +201,9 @@ class Feed:
         await self._play(_stretched(messages, period, seconds), seconds)
         while not enough.is_set():
             await self._play(_stretched(messages, period, 1.0), 1.0)
+        step = max(_LEAST_STEP, math.ceil(len(messages) / period * _STEP_SECONDS))
+        filling = -await self._mark() % step
+        await self._play([Recorded(0.0, _FILLING, b"{}")] * filling, 0.0)
 
     async def replay(self, messages: Sequence[Recorded], seconds: float) -> Replay:
         """Replay once, which takes `seconds`.
@@ -204,19 +211,18 @@ class Feed:
         Raises:
             FeedLostError: NATS went away, or did not take all messages.
         """
-        before = await self._last_seq()
+        before = await self._mark()
         late = await self._play(messages, seconds)
-        after = await self._last_seq()
-        if after - before != len(messages):
-            raise FeedLostError(f"its stream took {after - before} of {len(messages)} messages")
-        return Replay(before + 1, after, late)
+        after = await self._mark()
+        taken = after - before - 1
+        if taken != len(messages):
+            raise FeedLostError(f"its stream took {taken} of {len(messages)} messages")
+        return Replay(before + 1, after - 1, late)
 
-    async def _last_seq(self) -> int:
+    async def _mark(self) -> int:
+        """Publish a message that is no channel's; its `seq`, once it and all before it are in the stream."""
         try:
-            # nats-py writes a PING ahead of messages that still wait: only the second comes after them.
-            await self._client.flush(_ANSWER_SECONDS)
-            await self._client.flush(_ANSWER_SECONDS)
-            return (await self._js.stream_info(STREAM)).state.last_seq
+            return (await self._js.publish(_FILLING, b"{}", stream=STREAM)).seq
         except _TROUBLE as error:
             raise FeedLostError(error) from error
 
