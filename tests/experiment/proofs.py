@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,8 +80,14 @@ def _plan(name: str, settings: dict[str, str], load: Load, rounds: int, seed: in
 
 
 def run(plan: Plan, directory: Path) -> Result:
-    """Run a plan and judge it."""
-    execution.execute(plan, directory)
+    """Run a plan and judge it.
+
+    Raises:
+        SystemExit: it did not come to its end, so it proves nothing.
+    """
+    end = execution.execute(plan, directory)
+    if end.why:
+        sys.exit(f"{plan.name} is partial: {end.why}")
     return judge(read(directory))
 
 
