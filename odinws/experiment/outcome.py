@@ -62,6 +62,8 @@ def trial(
     values: dict[str, float] = {}
     histograms: dict[str, Histogram] = {}
     counts = {name: int(part.metrics[metric]) for name, metric in _COUNTS.items() if metric in part.metrics}
+    if replay is not None:
+        counts["feed_longest_late_ms"] = round(1000 * replay.longest_late_seconds)
     swarm = SwarmRecord()
     warm = round(plan.warmup_seconds)
     if part.empty is not None and len(part.looks) > warm + 1:

@@ -26,7 +26,7 @@ CONNECT_SECONDS = 60.0
 """Beyond the time of the ramp, until all have come."""
 _POLL_SECONDS = 0.1
 _SWARM_START_SECONDS = 3.0
-_SETTLE_SECONDS = 1.5  # after the last message, until all are there: the swarm writes once a second
+_SETTLE_SECONDS = 20.0  # after the last message, for a server that is behind
 _SPARE_SECONDS = 300.0  # of the swarm's own end, should nobody end it
 
 
@@ -125,8 +125,10 @@ class Sitting:
         replaying = asyncio.create_task(self._feed.replay(messages, self._seconds))
         try:
             await self._measure(replaying)
+            if not self._healthy:
+                return
             self._replay = await replaying
-            await asyncio.sleep(_SETTLE_SECONDS)
+            await self._settle()
         finally:
             await _cancel(replaying)
         for part in self._healthy:
@@ -198,6 +200,20 @@ class Sitting:
                         values=values,
                     )
                 )
+
+    async def _settle(self) -> None:
+        """Wait until nothing comes any more: two lines of each swarm, a second apart, that say the same."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        before = {part.order: len(part.swarm.lines) for part in self._parts}
+        waiting = list(self._healthy)
+        while waiting and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+            for part in list(waiting):
+                with _failing(part):
+                    part.swarm.poll()
+                lines = part.swarm.lines[before[part.order] :]
+                if part.problem or (len(lines) > 1 and lines[-1].delivered == lines[-2].delivered):
+                    waiting.remove(part)
 
     async def _end(self) -> None:
         """End all, the swarms first: what they say last is only true while the servers live."""

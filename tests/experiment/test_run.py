@@ -135,8 +135,8 @@ def test_an_arm_that_crashes_and_a_run_that_is_stopped(tmp_path: Path) -> None:
 
 def test_a_run_that_is_killed(tmp_path: Path) -> None:
     """Its children end by themselves, and what was measured can be read."""
-    process = _start(_IN_TURN, tmp_path)
-    wait_for(lambda: (records := _records(tmp_path)) and records.seconds, 60, "a second of the sound arm")
+    process = _start(_IN_TURN.replace("tests/experiment/broken_conf.py", "gunicorn.conf.py"), tmp_path)
+    wait_for(lambda: (records := _records(tmp_path)) and records.seconds, 60, "a second of an arm")
     below = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate(timeout=10)
