@@ -44,7 +44,7 @@ FAULTS = {
     "lock": Fault({"SABOTAGE_LOCK_MS": "20"}, "lock_longest_hold_ms", Verdict.WORSE),
     "drop": Fault({"SABOTAGE_DROP_EVERY": "1000"}, "lost", Verdict.FAILED),
     # Handshakes that run at one time leave room behind them: so they come slowly.
-    "leak": Fault({"SABOTAGE_LEAK_BYTES": "1024"}, "memory_kb_per_connection", Verdict.WORSE, 2000, 200.0),
+    "leak": Fault({"SABOTAGE_LEAK_BYTES": "1024"}, "memory_kb_per_connection", Verdict.WORSE, 2000, 100.0),
 }
 
 
