@@ -58,7 +58,6 @@ def test_the_page_agrees_with_the_result(browser: Browser, tmp_path: Path) -> No
             assert expected["verdict"] in row["text"]
             if expected["shift"] is not None:
                 assert percent(expected["shift"]) in row["text"]
-        page.sync()
         assert page.errors == []
         assert page.failures == []
         assert page.requests == [url]
@@ -90,7 +89,6 @@ def test_pictures_show_what_was_recorded(browser: Browser, tmp_path: Path) -> No
         ]
         reached = [100 * sum(counts[: n + 1]) / sum(counts) for n in range(len(counts) - 1)]
         assert shares == pytest.approx(reached, rel=1e-3)
-        page.sync()
         assert page.errors == []
 
 
@@ -103,7 +101,6 @@ def test_a_run_with_nothing_in_it(browser: Browser, tmp_path: Path) -> None:
         assert page.evaluate("document.querySelector('h1').textContent").startswith(
             "Partial, <b>Ctrl-C</b>: "
         )
-        page.sync()
         assert page.errors == []
 
 
