@@ -29,9 +29,12 @@ from odinws.resizes import Resizes
 from odinws.row import (
     CLOSES,
     DIFFERENCES,
+    FRAMES_BOUNDS,
     GC_BOUNDS_SECONDS,
     GC_GENERATIONS,
     LAG_BOUNDS_SECONDS,
+    PASS_BOUNDS_SECONDS,
+    PING_BOUNDS_SECONDS,
     RECOVERIES,
     REFUSALS,
     STALL_BOUNDS_SECONDS,
@@ -43,9 +46,12 @@ from odinws.row import (
 __all__ = [
     "CLOSES",
     "DIFFERENCES",
+    "FRAMES_BOUNDS",
     "GC_BOUNDS_SECONDS",
     "GC_GENERATIONS",
     "LAG_BOUNDS_SECONDS",
+    "PASS_BOUNDS_SECONDS",
+    "PING_BOUNDS_SECONDS",
     "RECOVERIES",
     "REFUSALS",
     "SLOTS",
@@ -69,6 +75,7 @@ class _Header(ctypes.Structure):
         ("started", _F64),
         ("warm", _U64),
         ("high", _U64),  # slots that were ever in use
+        ("claims", _U64),  # workers that were started
         ("stopping", _U64),  # 1: the whole server ends
         ("reloaded", _F64),  # monotonic seconds of the last reload
         ("upgrades_due", _F64),  # of the bucket of all upgrades, see access.rates
@@ -85,6 +92,8 @@ class Board:
         journal: the latest events of the server.
         name: of the server, and of no other one of this machine.
         turn: of whoever looks into the server at a price.
+        left: by slot, the details that its last worker left. The arbiter's own, as are those that a worker
+            finds at its fork: so its counters go on where those of its predecessor ended.
     """
 
     def __init__(self, details_bytes: int = 64 << 10) -> None:
@@ -95,6 +104,7 @@ class Board:
         self.name = f"odinws-{secrets.token_hex(8)}"
         self.turn = Turn()
         self._details_bytes = details_bytes
+        self.left: dict[int, object] = {}
         self._writes = 0
         rows = ctypes.sizeof(_Header)
         departed = rows + SLOTS * ctypes.sizeof(Row)
@@ -112,6 +122,11 @@ class Board:
     def started(self) -> float:
         """When the server started, monotonic seconds."""
         return float(self._header.started)
+
+    @property
+    def starts(self) -> int:
+        """How many workers were started."""
+        return int(self._header.claims)
 
     def mark_stop(self) -> None:
         """The whole server ends. The arbiter's call."""
@@ -150,6 +165,7 @@ class Board:
         for index, row in enumerate(self.rows):
             if not row.pid and not row.booted:
                 row.booted = time.monotonic()
+                self._header.claims += 1
                 self._header.high = max(self._header.high, index + 1)
                 return index
         raise RuntimeError(f"no free worker slot on the board, it has {SLOTS}")
@@ -160,6 +176,7 @@ class Board:
         with self._exclusive():  # else `totals` would count the row twice, or not at all
             add_totals(self.departed, row.totals)
             ctypes.memset(ctypes.addressof(row), 0, ctypes.sizeof(Row))
+        self.left[index] = self.details(index)
         self._write_details(index, b"")
         self.resizes.clear(index)
 

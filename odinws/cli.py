@@ -189,6 +189,14 @@ def settings() -> None:
 
 
 @cli.command()
+def metrics() -> None:
+    """Print what `/metrics` tells as a page in Markdown."""
+    from odinws.metrics.words import page
+
+    click.echo(page(), nl=False)
+
+
+@cli.command()
 def keys() -> None:
     """Say which keys tokens are checked with, or why they can't be used."""
     from odinws.access.configured import sources

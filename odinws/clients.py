@@ -10,6 +10,7 @@ import math
 import random
 import secrets
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -35,6 +36,7 @@ _PLACES = 1024  # 256 s; a longer delay comes in several rounds
 _RECEIVE_BYTES = 8 << 10  # per wake-up of one client: 1,300 pings or so, 6 ms
 _REAP_BURST = 64
 _NO_WAIT_SECONDS = 0.001  # closer in time than this, goodbyes go out together
+_SENT = struct.Struct("!d")
 _RETRY_SPREAD = 4.0  # the latest return, as a multiple of the earliest
 
 log = structlog.get_logger("odinws.clients")
@@ -79,6 +81,7 @@ class Clients:
         self.moving: set[Connection] = set()  # into the strategy or out of it, where locks may be
         self._names = secrets.token_hex(4)  # so that ids differ between workers and restarts
         self._born = 0
+        self._began = time.perf_counter()
         self.busy = 0  # connections whose commands are being worked off
         self._open: set[Connection] = set()
         self._ended = Event()
@@ -140,6 +143,17 @@ class Clients:
             conn.close(CloseReason.INTERNAL)
         finally:
             self.busy -= 1
+
+    def ping_payload(self) -> bytes:
+        """The time, so that no connection has to remember it, by a clock that tells nothing of us."""
+        return _SENT.pack(time.perf_counter() - self._began)
+
+    def on_pong(self, payload: bytes) -> None:
+        """Observe the round trip, if the pong is an answer to a ping of ours that can be."""
+        if len(payload) == _SENT.size:
+            seconds = time.perf_counter() - self._began - _SENT.unpack(payload)[0]
+            if 0.0 <= seconds <= self.idle_seconds:
+                self._row.observe_ping(seconds)
 
     def on_shed(self, conn: Sender, messages: int) -> None:
         """Count what a slow client was not sent but told of."""

@@ -131,6 +131,7 @@ class Commands:
     def _subscribe(self, conn: Connection, command: Subscribe) -> bytes:
         self._check_count(command.channels)
         since = command.since or {}
+        self._row.totals.returned += bool(since)
         later: list[str] = []  # joined to the live flow behind the acknowledgement
         subscribed: list[str] = []
         rejected: list[Rejected] = []

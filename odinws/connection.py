@@ -140,6 +140,8 @@ class Connection(Sender):
             self._command(message.payload)
         elif message.opcode is Opcode.PING:
             self.reply(frames.pong(message.payload))
+        elif message.opcode is Opcode.PONG:
+            self._owner.on_pong(message.payload)
         elif message.opcode is Opcode.BINARY:
             self._deaf = True
             self.close(CloseReason.UNSUPPORTED)
@@ -182,7 +184,7 @@ class Connection(Sender):
         if wait <= 0:
             wait = owner.heartbeat_seconds
             if self._outbox is None:
-                self.reply(frames.ping())
+                self.reply(frames.ping(self._owner.ping_payload()))
         if not self.state:
             if self._outbox is not None:
                 wait = min(1.0, owner.outbox_seconds)

@@ -22,7 +22,7 @@ from odinws.errors import SettingsError
 from odinws.settings import MAX_SHARDS, Settings, without_credentials
 
 _DETAILS_BYTES = 8 << 10
-_DETAILS_BYTES_PER_SHARD = 320  # of all that a resize may ask for: memory that is not used costs nothing
+_DETAILS_BYTES_PER_SHARD = 512  # of all that a resize may ask for: memory that is not used costs nothing
 _DESCRIPTORS_BESIDE_CONNECTIONS = 2000  # of one worker: mostly HTTP requests under way
 
 log = structlog.get_logger("odinws.arbiter")

@@ -34,7 +34,20 @@ _FLUSH_BATCH = 64  # sends between two looks at the clock
 _JOINS_KEPT = 512  # 5 of 10 tokens are 252 combinations
 
 T = TypeVar("T")
-_Joins = dict[tuple[Bundle, ...], tuple[bytes, int]]  # bundles -> their bytes in one piece, how many are data
+
+
+class _Joined:
+    """Bundles in one piece, for all who are due the same; how many frames are data, to how many it went."""
+
+    __slots__ = ("count", "data", "sends")
+
+    def __init__(self, bundles: Sequence[Bundle]) -> None:
+        self.data = b"".join([bundle.data for bundle in bundles])
+        self.count = sum([bundle.data_count for bundle in bundles])
+        self.sends = 0
+
+
+_Joins = dict[tuple[Bundle, ...], _Joined]
 
 
 class Hub:
@@ -224,6 +237,7 @@ class Hub:
                 self._row.observe_lag(self._oldest_ms, (sends - before) * len(events))
                 self._slice.give_way()
         self._row.count_sends(sends, sends * len(events), failed * len(events), size)
+        self._row.count_frames(len(events), sends)
 
     def _deliver_many(
         self, by_channel: dict[str, list[Message | Lost]], wild: dict[str, list[Message | Lost]]
@@ -251,6 +265,7 @@ class Hub:
         for start in range(0, len(touched), _FLUSH_BATCH):
             self._flush(touched[start : start + _FLUSH_BATCH], joins)
             self._slice.give_way()
+        self._count(joins)
 
     def _wild(self, by_channel: dict[str, list[Message | Lost]]) -> dict[str, list[Message | Lost]]:
         """What is due to wildcards that have subscribers, in the order of the stream."""
@@ -279,7 +294,7 @@ class Hub:
                 due.append(bundle)
 
     def _flush(self, touched: Sequence[Connection], joins: _Joins) -> None:
-        sends = delivered = failed = size = 0
+        delivered = failed = 0
         for conn in touched:
             due = conn.due
             if due is None:  # the connection is closing, and has counted it
@@ -289,17 +304,22 @@ class Hub:
             joined = joins.get(key)
             if joined is None:
                 if len(joins) == _JOINS_KEPT:
-                    joins.clear()
-                joined = joins[key] = _join(due)
-            data, count = joined
-            if conn.send(data, due):
-                sends += 1
-                delivered += count
-                size += len(data)
+                    self._count(joins)
+                joined = joins[key] = _Joined(due)
+            if conn.send(joined.data, due):
+                joined.sends += 1
+                delivered += joined.count
             else:
-                failed += count
+                failed += joined.count
         self._row.observe_lag(self._oldest_ms, delivered)
-        self._row.count_sends(sends, delivered, failed, size)
+        self._row.count_sends(0, delivered, failed, 0)
+
+    def _count(self, joins: _Joins) -> None:
+        """Count the sends of a pass by piece, not one by one, and forget the pieces."""
+        for joined in joins.values():
+            self._row.count_sends(joined.sends, 0, 0, joined.sends * len(joined.data))
+            self._row.count_frames(joined.count, joined.sends)
+        joins.clear()
 
     def _announce(self, event: NewEpoch | Lost) -> None:
         """Tell every connection of something that concerns all its channels."""
@@ -339,10 +359,6 @@ class Hub:
             return Text(gap, event.channel, event.seq, event.seq, 0)
         text = protocol.data(kind, event.channel, event.seq, event.prev, event.ts_ms, event.payload)
         return Text(text, event.channel, event.seq, event.seq, 1)
-
-
-def _join(bundles: Sequence[Bundle]) -> tuple[bytes, int]:
-    return b"".join([bundle.data for bundle in bundles]), sum([bundle.data_count for bundle in bundles])
 
 
 def _first_seq(event: Message | Lost) -> int:

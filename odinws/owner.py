@@ -32,6 +32,12 @@ class Owner(Protocol):
     def on_command(self, conn: Connection) -> None:
         """Commands wait in `conn.commands`."""
 
+    def ping_payload(self) -> bytes:
+        """What a ping carries, for its answer to bring back."""
+
+    def on_pong(self, payload: bytes) -> None:
+        """A pong came; peers may also send one that nobody asked for, with anything in it."""
+
     def on_shed(self, conn: Sender, messages: int) -> None:
         """Messages to a slow client were given up, and gaps name them."""
 

@@ -13,8 +13,11 @@ from odinws import guard, load
 from odinws.board import (
     CLOSES,
     DIFFERENCES,
+    FRAMES_BOUNDS,
     GC_BOUNDS_SECONDS,
     LAG_BOUNDS_SECONDS,
+    PASS_BOUNDS_SECONDS,
+    PING_BOUNDS_SECONDS,
     RECOVERIES,
     REFUSALS,
     STALL_BOUNDS_SECONDS,
@@ -197,6 +200,7 @@ def totals(sums: Totals) -> dict[str, Any]:
         },
         "recovery": {
             "replayed": sums.replayed,
+            "returned": sums.returned,
             "resumed": dict(zip(RECOVERIES, sums.recovered, strict=True)),
         },
         "rebalanced": sums.rebalanced,
@@ -210,7 +214,17 @@ def totals(sums: Totals) -> dict[str, Any]:
             "shed": sums.shed,
             "sends": sums.sends,
             "pass_seconds": round(sums.pass_seconds, 6),
+            "frames": {
+                "bounds": list(FRAMES_BOUNDS),
+                "counts": list(sums.send_frames),
+                "sum": sums.sent_frames,
+            },
+            "times": _histogram(
+                PASS_BOUNDS_SECONDS, sums.pass_times, sums.pass_seconds, {"p99_seconds": 0.99}
+            ),
         },
+        "cpu_seconds": round(sums.cpu_seconds, 3),
+        "ping": _histogram(PING_BOUNDS_SECONDS, sums.pings, sums.ping_seconds, {"p50_seconds": 0.5}),
         "lag": _histogram(
             LAG_BOUNDS_SECONDS,
             sums.lag,
@@ -238,6 +252,7 @@ def totals(sums: Totals) -> dict[str, Any]:
             "redelivered": sums.feed_redelivered,
             "duplicates": sums.feed_duplicates,
             "sessions": sums.feed_sessions,
+            "reconnects": sums.feed_reconnects,
         },
     }
 
@@ -291,7 +306,9 @@ def _worker(board: Board, index: int, row: Row) -> dict[str, Any]:
         "uptime_seconds": round(time.monotonic() - row.booted, 3),
         "connections": row.connections,
         "subscriptions": row.subscriptions,
+        "channels": row.channels,
         "greenlets": row.greenlets,
+        "descriptors": row.descriptors,
         "rss_bytes": row.rss_bytes,
         "cpu_cores": round(row.cpu_cores, 4),
         "hub_lag_seconds": round(row.hub_lag_seconds, 6),

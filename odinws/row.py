@@ -17,6 +17,9 @@ GC_GENERATIONS = 3
 # Upper bounds of histograms; a last bucket has the rest.
 LAG_BOUNDS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1, 5, 10)
 STALL_BOUNDS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+PASS_BOUNDS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.5)
+PING_BOUNDS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 25.0)
+FRAMES_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # of one send
 GC_BOUNDS_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _CLOSE_INDEX = {reason: index for index, reason in enumerate(CLOSES)}
 _REFUSAL_INDEX = {reason: index for index, reason in enumerate(REFUSALS)}
@@ -44,13 +47,17 @@ class Totals(ctypes.Structure):
         ("feed_redelivered", _U64),
         ("feed_duplicates", _U64),  # sequences that came again, and were dropped
         ("feed_sessions", _U64),  # times the feed came up
+        ("feed_reconnects", _U64),  # of these, not the first of a worker
         ("passes", _U64),
         ("delivered", _U64),  # messages and gaps handed to a socket or its outbox
         ("delivered_bytes", _U64),
         ("undelivered", _U64),  # messages given up with a closing connection
         ("shed", _U64),  # messages given up for a slow client that stays: told as gaps
         ("sends", _U64),
+        ("send_frames", _U64 * (len(FRAMES_BOUNDS) + 1)),  # of `sends`, by how many frames went in one
+        ("sent_frames", _U64),
         ("pass_seconds", _F64),
+        ("pass_times", _U64 * (len(PASS_BOUNDS_SECONDS) + 1)),  # of `passes`, by their length
         ("lag", _U64 * (len(LAG_BOUNDS_SECONDS) + 1)),  # of `delivered`, by delay from NATS to hand-over
         ("lag_seconds", _F64),
         ("stalls", _U64 * (len(STALL_BOUNDS_SECONDS) + 1)),  # turns of the event loop by their length
@@ -59,7 +66,11 @@ class Totals(ctypes.Structure):
         ("differences", _U64 * len(DIFFERENCES)),
         ("replayed", _U64),  # messages of the past that were sent
         ("recovered", _U64 * len(RECOVERIES)),  # channels resumed
+        ("returned", _U64),  # clients that came back: subscriptions that say what they have
         ("rebalanced", _U64),  # connections sent to other workers
+        ("pings", _U64 * (len(PING_BOUNDS_SECONDS) + 1)),  # that were answered, by how soon
+        ("ping_seconds", _F64),
+        ("cpu_seconds", _F64),  # CPU time of workers, as of their last sample
         ("gc_runs", _U64 * GC_GENERATIONS),  # garbage collections, by the oldest generation they looked at
         ("gc_seconds", _F64 * GC_GENERATIONS),  # how long the worker stood still for them
         ("gc_pauses", _U64 * (len(GC_BOUNDS_SECONDS) + 1)),  # of all generations, by length
@@ -82,9 +93,13 @@ class Row(ctypes.Structure):
         ("connections", _U64),  # slots taken: open, closing, or being upgraded
         ("pending", _U64),  # clients whose HTTP request is under way, or who may send another
         ("subscriptions", _U64),
+        ("channels", _U64),  # with subscribers; one that is in several shards counts in each
+        ("backlog", _U64),  # messages that wait between feed and hub
+        ("feed_pending", _U64),  # messages of the stream that the feed has still to get
+        ("feed_lag_seconds", _F64),  # from NATS to the feed, of the latest message
         ("greenlets", _U64),
+        ("descriptors", _U64),  # open ones; 0: this machine does not tell
         ("rss_bytes", _U64),
-        ("cpu_seconds", _F64),
         ("cpu_cores", _F64),  # smoothed use, in cores
         ("group_cpu_percent", _F64),  # smoothed use of all in the control group, of its quota; 0: it has none
         ("group_memory_percent", _F64),  # the same of memory, of this moment
@@ -104,9 +119,13 @@ class Row(ctypes.Structure):
     connections: int
     pending: int
     subscriptions: int
+    channels: int
+    backlog: int
+    feed_pending: int
+    feed_lag_seconds: float
     greenlets: int
+    descriptors: int
     rss_bytes: int
-    cpu_seconds: float
     cpu_cores: float
     group_cpu_percent: float
     group_memory_percent: float
@@ -118,8 +137,10 @@ class Row(ctypes.Structure):
 
     def count_pass(self, seconds: float) -> None:
         """Count a fan-out pass."""
-        self.totals.passes += 1
-        self.totals.pass_seconds += seconds
+        totals = self.totals
+        totals.passes += 1
+        totals.pass_seconds += seconds
+        totals.pass_times[bisect_left(PASS_BOUNDS_SECONDS, seconds)] += 1
         if seconds > self.pass_longest_seconds:
             self.pass_longest_seconds = seconds
 
@@ -130,6 +151,16 @@ class Row(ctypes.Structure):
         totals.delivered += delivered
         totals.undelivered += undelivered
         totals.delivered_bytes += size
+
+    def count_frames(self, frames: int, sends: int) -> None:
+        """Count sends that took so many frames each."""
+        self.totals.send_frames[bisect_left(FRAMES_BOUNDS, frames)] += sends
+        self.totals.sent_frames += frames * sends
+
+    def observe_ping(self, seconds: float) -> None:
+        """Count a ping that was answered after this time."""
+        self.totals.pings[bisect_left(PING_BOUNDS_SECONDS, seconds)] += 1
+        self.totals.ping_seconds += seconds
 
     def count_received(self, published: int, deliveries: int) -> None:
         """Count a message of the stream: by how much its sequence rose, and how often NATS delivered it."""

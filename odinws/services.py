@@ -15,7 +15,7 @@ import gevent
 import structlog
 
 import strategies
-from odinws import figures, frames, protocol
+from odinws import figures, frames, heritage, protocol
 from odinws.admission import Admission, Admit, Asked, Verdict
 from odinws.audience import Audience
 from odinws.board import Board
@@ -74,6 +74,7 @@ class Services:
         self.row = board.rows[slot]
         self.row.pid = pid
         self._on_failure = on_failure
+        self._inherited = heritage.of(board.left.get(slot))
         self._parts: list[gevent.Greenlet] = []
         self.count_requests: Callable[[], int] = lambda: 0  # HTTP requests under way, set by the worker
         self.ports: set[int] = set()  # and where it listens, and the sockets of clients that it has
@@ -221,9 +222,13 @@ class Services:
         """Put what `/stats` tells of this worker on the board."""
         shards = [asdict(shard) for shard in self.strategy.shards()]
         self.row.subscriptions = sum(shard["subscriptions"] for shard in shards)
+        self.row.channels = sum(shard["channels"] for shard in shards)
+        self.row.backlog = self.hub.backlog
+        self.row.feed_pending, self.row.feed_lag_seconds = self.feed.pending, self.feed.lag_seconds()
         details: dict[str, Any] = {
             "strategy": self.settings.strategy,
             "shards": shards,
+            "inherited": self._inherited,
             "feed": asdict(self.feed.status),
             "backlog": self.hub.backlog,
         }

@@ -214,6 +214,7 @@ class FakeOwner:
         shed: how many messages were given up of connections that were to stay, each time.
         closed: connections whose descriptor is gone.
         told: connections that said they have commands.
+        pongs: what pongs carried.
     """
 
     def __init__(
@@ -246,6 +247,15 @@ class FakeOwner:
         self.closing: list[tuple[CloseReason, int]] = []
         self.closed: list[Connection] = []
         self.told: list[Connection] = []
+        self.pongs: list[bytes] = []
+
+    def ping_payload(self) -> bytes:
+        """Always the same."""
+        return b"sent"
+
+    def on_pong(self, payload: bytes) -> None:
+        """Note it."""
+        self.pongs.append(payload)
 
     def on_command(self, conn: Connection) -> None:
         """Note it; the commands stay where they are."""

@@ -45,6 +45,7 @@ PURE = {
     "odinws.feed.simulator",
     "odinws.frames",
     "odinws.guard",
+    "odinws.heritage",
     "odinws.lifetime",
     "odinws.outbox",
     "odinws.packet",
@@ -111,7 +112,7 @@ ONLY_IN = {
     "gunicorn": {"odinws.handover", "odinws.worker"},
     "flask": {"odinws.app", "odinws.debug.routes", "odinws.edge", "odinws.routes"},
     "werkzeug": {"odinws.app", "odinws.routes"},
-    "prometheus_client": {"odinws.metrics"},
+    "prometheus_client": {"odinws.metrics.collector"},
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
     "cryptography": {"odinws.access.keys"},
     "nats": {

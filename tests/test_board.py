@@ -87,6 +87,25 @@ def test_a_new_board_is_empty(board: Board) -> None:
     assert board.details(0) == {}
 
 
+def test_pings_and_frames_are_counted() -> None:
+    """In their buckets, a bound included; and their sums."""
+    row = Row()
+    for seconds in (0.0, 0.001, 0.3, 99.0):
+        row.observe_ping(seconds)
+    row.count_frames(1, 7)
+    row.count_frames(11, 2)
+    row.count_frames(512, 1)
+    totals = row.totals
+    assert [(index, count) for index, count in enumerate(totals.pings) if count] == [(0, 2), (8, 1), (13, 1)]
+    assert totals.ping_seconds == pytest.approx(99.301)
+    assert [(index, count) for index, count in enumerate(totals.send_frames) if count] == [
+        (0, 7),
+        (4, 2),
+        (9, 1),
+    ]
+    assert totals.sent_frames == 7 + 22 + 512
+
+
 def test_reasons_have_counters(board: Board) -> None:
     """Each close reason and each refusal has its own counter, and an unknown one is an error."""
     row = board.rows[3]
@@ -125,6 +144,7 @@ def test_passes_and_sends_are_counted() -> None:
     row.count_sends(1, 1, 1, 1)
     totals = row.totals
     assert (totals.passes, totals.pass_seconds, row.pass_longest_seconds) == (3, 0.875, 0.5)
+    assert sum(totals.pass_times) == 3
     assert (totals.sends, totals.delivered, totals.undelivered, totals.delivered_bytes) == (3, 31, 5, 501)
 
 
@@ -187,6 +207,17 @@ def test_claim_gives_each_slot_once(board: Board) -> None:
     assert board.living() == []
     with pytest.raises(RuntimeError, match=str(SLOTS)):
         board.claim()
+
+
+def test_what_a_worker_leaves_is_kept_for_the_next(board: Board) -> None:
+    """Its details, for whoever is forked behind it; and all starts are counted."""
+    slot = board.claim()
+    board.publish_details(slot, {"shards": [1]})
+    board.bury(slot)
+    assert board.left == {slot: {"shards": [1]}}
+    assert board.details(slot) == {}
+    assert board.claim() == slot
+    assert board.starts == 2
 
 
 def test_a_buried_slot_can_be_claimed_again(board: Board) -> None:

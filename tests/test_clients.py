@@ -7,6 +7,7 @@ import math
 import os
 import re
 import socket
+import struct
 import time
 from typing import Any
 
@@ -285,6 +286,26 @@ def test_messages_that_were_shed_are_counted(policy: str) -> None:
     assert 0 < world.row.totals.shed == 100 - heard
     assert world.row.totals.undelivered == 0
     conn.abort()
+
+
+@in_greenlet
+def test_round_trips_are_observed() -> None:
+    """From a ping of ours to its pong; what nobody asked for, or can't be, does not count."""
+    world = World(WS_HEARTBEAT_SECONDS="0.1", WS_IDLE_SECONDS="9")
+    conn, peer = world.connect()
+    world.clients.now += 1
+    conn.on_time()
+    ping = peer.next()
+    gevent.sleep(0.03)
+    bad = (b"", b"1234567", struct.pack("!d", -99.0), struct.pack("!d", 1e9), struct.pack("!d", math.nan))
+    for payload in (ping.payload, *bad):
+        peer.send(wire.frame(wire.PONG, payload))
+    peer.send(wire.frame(wire.PING, b"last"))
+    assert peer.next().opcode == wire.PONG
+    totals = world.row.totals
+    assert sum(totals.pings) == 1
+    assert 0.03 <= totals.ping_seconds < 5
+    world.clients.abort_all()
 
 
 @in_greenlet

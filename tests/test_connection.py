@@ -126,9 +126,9 @@ def test_what_the_socket_takes_needs_no_outbox() -> None:
     """A send goes straight to the kernel and leaves nothing behind."""
     link = Link()
     assert link.send(TEXT)
-    assert link.send(TEXT, frames.ping())
+    assert link.send(TEXT, frames.ping(b"sent"))
     assert (link.conn._outbox, link.conn._write) == (None, None)
-    assert link.peer.frames(3) == received(TEXT, TEXT, frames.ping())
+    assert link.peer.frames(3) == received(TEXT, TEXT, frames.ping(b"sent"))
     assert link.conn.state is State.OPEN
 
 
@@ -210,8 +210,8 @@ def test_a_reply_goes_behind_what_is_due() -> None:
     assert link.conn.reply(TEXT)
     due, link.conn.due = link.conn.due, None
     assert link.conn.send(b"".join([bundle.data for bundle in due]), due)
-    assert link.conn.reply(frames.ping())
-    assert link.peer.frames(4) == received(frames.text(b"1"), frames.text(b"2"), TEXT, frames.ping())
+    assert link.conn.reply(frames.ping(b"sent"))
+    assert link.peer.frames(4) == received(frames.text(b"1"), frames.text(b"2"), TEXT, frames.ping(b"sent"))
 
 
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
@@ -825,9 +825,9 @@ def test_closing_twice_is_closing_once() -> None:
 def test_what_is_due_goes_out_before_the_goodbye() -> None:
     """Frames of a pass under way are not lost to an orderly close."""
     link = Link()
-    link.conn.due = messages(TEXT, frames.ping())
+    link.conn.due = messages(TEXT, frames.ping(b"sent"))
     link.conn.close(CloseReason.GOING_AWAY)
-    link.expect_goodbye(CloseReason.GOING_AWAY, received(TEXT, frames.ping()))
+    link.expect_goodbye(CloseReason.GOING_AWAY, received(TEXT, frames.ping(b"sent")))
     assert link.conn.due is None
     assert link.owner.closing == [(CloseReason.GOING_AWAY, 0)]
 
@@ -953,7 +953,8 @@ def test_a_silent_peer_is_pinged_and_then_let_go() -> None:
         link.conn.on_time()
         pings.append(owner.now)
     assert pings == [1025.0, 1050.0, 1060.0]
-    assert link.expect_goodbye(CloseReason.IDLE, received(frames.ping(), frames.ping())) == "no sign of life"
+    pinged = received(*[frames.ping(b"sent")] * 2)
+    assert link.expect_goodbye(CloseReason.IDLE, pinged) == "no sign of life"
     assert owner.delays == [25.0, 25.0, 10.0, owner.close_seconds]
 
 
@@ -966,7 +967,7 @@ def test_a_ping_is_not_put_off_when_the_wheel_is_early() -> None:
     assert link.owner.delays[-1] == pytest.approx(0.01)
     link.owner.now += 0.25
     link.conn.on_time()
-    assert link.peer.frames(1) == received(frames.ping())
+    assert link.peer.frames(1) == received(frames.ping(b"sent"))
 
 
 @in_greenlet
@@ -980,7 +981,7 @@ def test_any_frame_is_a_sign_of_life() -> None:
     assert link.owner.delays[-1] == 20.0
     link.owner.now += 20
     link.conn.on_time()
-    assert link.peer.frames(1) == received(frames.ping())
+    assert link.peer.frames(1) == received(frames.ping(b"sent"))
     assert link.owner.delays[-1] == 25.0
 
 
@@ -1036,7 +1037,7 @@ def test_a_limit_does_not_put_off_the_rest() -> None:
     link.owner.left = (1000.0, *EXPIRED)
     link.owner.now += 25
     link.conn.on_time()
-    assert link.peer.frames(1) == received(frames.ping())
+    assert link.peer.frames(1) == received(frames.ping(b"sent"))
     assert link.owner.delays[-1] == 25.0
     link.owner.left = (10.0, *EXPIRED)
     link.conn.on_time()
@@ -1084,7 +1085,7 @@ def test_a_ping_joins_the_pass_under_way() -> None:
     link.conn.on_time()
     due, link.conn.due = link.conn.due or [], None
     assert link.conn.send(b"".join([bundle.data for bundle in due]), due)
-    assert link.peer.frames(2) == received(TEXT, frames.ping())
+    assert link.peer.frames(2) == received(TEXT, frames.ping(b"sent"))
 
 
 @pytest.mark.parametrize("policy", SlowPolicy)

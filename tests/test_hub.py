@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import strategies
 from odinws import frames, hub, protocol, row, turns
-from odinws.board import LAG_BOUNDS_SECONDS, Row
+from odinws.board import FRAMES_BOUNDS, LAG_BOUNDS_SECONDS, Row
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
@@ -151,7 +151,14 @@ def test_one_send_per_connection_and_pass(channels: list[str]) -> None:
     assert [len(conn.messages) for conn in conns] == [5 * len(channels)] * 10
     assert idle.sent == []
     assert world.row.totals.passes == 1
-    assert world.row.totals.sends == 10
+    totals = world.row.totals
+    assert totals.sends == 10
+    frames_each = 5 * len(channels)
+    assert dict(zip((*FRAMES_BOUNDS, None), totals.send_frames, strict=True)) == {
+        bound: 10 if bound == (5 if frames_each == 5 else 20) else 0 for bound in (*FRAMES_BOUNDS, None)
+    }
+    assert totals.sent_frames == totals.delivered == 10 * frames_each
+    assert totals.delivered_bytes == sum(len(data) for conn in conns for data in conn.sent)
     assert all(conn.due is None for conn in conns)
 
 

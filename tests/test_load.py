@@ -29,6 +29,7 @@ class FakeProcess:
         self.user = 3.0
         self.system = 1.0
         self.rss = 1000
+        self.descriptors = 7
 
     def times(self) -> SimpleNamespace:
         """Seconds."""
@@ -37,6 +38,11 @@ class FakeProcess:
     def memory_info(self) -> SimpleNamespace:
         """Bytes."""
         return SimpleNamespace(rss=self.rss)
+
+    def stat(self, path: str) -> SimpleNamespace:
+        """Of the directory of its descriptors."""
+        assert path == "/proc/self/fd"
+        return SimpleNamespace(st_size=self.descriptors)
 
 
 class FakeTime:
@@ -62,7 +68,7 @@ class World:
         self.also = 0
         monkeypatch.setattr(load, "psutil", SimpleNamespace(Process=lambda: self.process))
         monkeypatch.setattr(load, "time", self.time)
-        monkeypatch.setattr(load, "os", SimpleNamespace(times=self.process.times))
+        monkeypatch.setattr(load, "os", SimpleNamespace(times=self.process.times, stat=self.process.stat))
         self.stalls = [0.0]
         self.sensor = Sensor(self.row, cast(Any, self), lambda: 42, self._also)
 
@@ -91,7 +97,8 @@ def test_a_sample(world: World) -> None:
     world.process.rss = 5_000_000
     world.use(0.5)
     row = world.row
-    assert (row.rss_bytes, row.greenlets, row.cpu_seconds) == (5_000_000, 42, 4.5)
+    assert (row.rss_bytes, row.greenlets, row.totals.cpu_seconds) == (5_000_000, 42, 4.5)
+    assert row.descriptors == 7
     assert row.beat == world.time.monotonic()
     assert row.cpu_cores == pytest.approx(0.5 * STEP)
     assert world.also == 1
@@ -114,7 +121,7 @@ def test_who_asks_often_does_not_change_the_figure(world: World) -> None:
     for _ in range(3):
         world.use(1.0, 0.1)
     assert world.row.cpu_cores == 0.0
-    assert world.row.cpu_seconds == pytest.approx(4.3)
+    assert world.row.totals.cpu_seconds == pytest.approx(4.3)
     assert world.also == 3
     world.use(1.0, 0.7)
     assert world.row.cpu_cores == pytest.approx(1 - math.exp(-1 / SMOOTHING_SECONDS))
@@ -170,8 +177,9 @@ def test_a_real_process() -> None:
     row = Row()
     Sensor(row, StallWatch(row), lambda: 1, lambda: None).sample()
     assert row.rss_bytes > 1 << 20
-    assert row.cpu_seconds == pytest.approx(sum(os.times()[:2]), abs=0.5)
+    assert row.totals.cpu_seconds == pytest.approx(sum(os.times()[:2]), abs=0.5)
     assert abs(row.beat - time.monotonic()) < 5
+    assert row.descriptors in (0, len(os.listdir("/proc/self/fd")) - 1)  # one more while they are listed
 
 
 # -- the whole server ------------------------------------------------------------------------------
@@ -258,4 +266,4 @@ def test_without_a_descriptor_the_last_figure_stands(world: World, monkeypatch: 
     monkeypatch.setattr(world.process, "memory_info", fails)
     world.use(1.0)
     assert world.row.rss_bytes == 1000
-    assert world.row.cpu_seconds == pytest.approx(5.5)
+    assert world.row.totals.cpu_seconds == pytest.approx(5.5)

@@ -1,29 +1,30 @@
-"""`odinws.metrics`: the exposition is one that Prometheus reads, and says what the board says."""
+"""`odinws.metrics`: the exposition is one that Prometheus reads, says what the board says."""
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import platform
 import re
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 import odinws
 from odinws import metrics
-from odinws.board import (
-    CLOSES,
-    DIFFERENCES,
-    LAG_BOUNDS_SECONDS,
-    RECOVERIES,
-    REFUSALS,
-    STALL_BOUNDS_SECONDS,
-    Board,
-    Totals,
-)
+from odinws.board import CLOSES, Board, Row, Totals
+from odinws.cli import cli
 from odinws.guard import REASONS
+from odinws.metrics import catalogue
+from odinws.metrics.catalogue import Kind
 from odinws.settings import Settings
 from tests.fakes import fill
+from tests.prometheus import promtool
 from tests.seen import seen
+
+ROOT = Path(__file__).parents[1]
 
 SETTINGS = Settings.from_environ(
     {"WS_CPU_LIMIT": "1.5", "WS_MAX_CONNECTIONS": "123", "WS_MEMORY_LIMIT": "2000000", "WS_NUM_SHARDS": "4"}
@@ -31,50 +32,20 @@ SETTINGS = Settings.from_environ(
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
-GAUGES = {
-    "connections": "ws_connections",
-    "subscriptions": "ws_subscriptions",
-    "accepting": "ws_worker_accepting",
-    "feed_ready": "ws_feed_ready",
-    "greenlets": "ws_greenlets",
-    "hub_lag_seconds": "ws_hub_lag_seconds",
-    "rss_bytes": "ws_memory_rss_bytes",
-    "cpu_cores": "ws_cpu_cores",
-    "hub_stall_seconds": "ws_hub_stall_longest_seconds",
-    "pass_longest_seconds": "ws_pass_longest_seconds",
+WORKER = {"strategy": "sync-dict", "shards": "4", "shard_key": "channel"}
+# Of a row, what is no figure for Prometheus by itself.
+NOT_SHOWN = {"pid", "booted", "beat", "recycling", "pending", "group_cpu_percent", "group_memory_percent"}
+LOCK = {
+    "acquisitions": 5,
+    "waits": 3,
+    "wait_seconds": 0.25,
+    "longest_wait_seconds": 0.2,
+    "longest_hold_seconds": 0.1,
 }
-COUNTERS = {
-    "accepted": "ws_connections_accepted_total",
-    "commands": "ws_commands_total",
-    "command_errors": "ws_command_errors_total",
-    "feed_messages": "ws_feed_messages_total",
-    "feed_ignored": "ws_feed_ignored_total",
-    "feed_invalid": "ws_feed_invalid_total",
-    "feed_overflow": "ws_feed_overflow_total",
-    "feed_gaps": "ws_feed_gaps_total",
-    "reconciliations": "ws_reconciliations_total",
-    "replayed": "ws_messages_replayed_total",
-    "rebalanced": "ws_connections_rebalanced_total",
-    "feed_published": "ws_feed_published_total",
-    "feed_received": "ws_feed_received_total",
-    "feed_redelivered": "ws_feed_redelivered_total",
-    "feed_duplicates": "ws_feed_duplicates_total",
-    "feed_sessions": "ws_feed_sessions_total",
-    "passes": "ws_passes_total",
-    "pass_seconds": "ws_pass_seconds_total",
-    "delivered": "ws_messages_delivered_total",
-    "delivered_bytes": "ws_bytes_delivered_total",
-    "undelivered": "ws_messages_undelivered_total",
-    "shed": "ws_messages_shed_total",
-    "sends": "ws_sends_total",
-}
-HISTOGRAMS = {  # counts, sum: bounds, name
-    ("lag", "lag_seconds"): (LAG_BOUNDS_SECONDS, "ws_delivery_lag_seconds"),
-    ("stalls", "stall_seconds"): (STALL_BOUNDS_SECONDS, "ws_hub_stall_seconds"),
-}
+SHARD = {"index": 0, "connections": 1, "channels": 2, "subscriptions": 3, "lock": LOCK}
 
 
-def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+def key(name: str, /, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     """A sample's name and labels."""
     return name, frozenset(labels.items())
 
@@ -100,8 +71,8 @@ def board_with_workers() -> Board:
     for slot in range(3):
         row = board.rows[board.claim()]
         row.pid = 100 + slot
-        for field in (*GAUGES, "cpu_seconds"):
-            setattr(row, field, next(numbers))
+        for metric in catalogue.ROW:
+            setattr(row, metric.field, next(numbers))
         fill(row.totals, numbers)
     board.bury(2)
     return board
@@ -111,59 +82,130 @@ def test_every_gauge_of_every_worker() -> None:
     """One sample per worker that runs, with the strategy in its labels."""
     board = board_with_workers()
     samples = scrape(board)
-    for field, name in GAUGES.items():
+    for metric in catalogue.ROW:
         for slot in (0, 1):
-            labels = {"worker": str(slot), "strategy": "sync-dict", "shards": "4", "shard_key": "channel"}
-            assert samples[key(name, **labels)] == getattr(board.rows[slot], field)
-        assert sum(found == name for found, _ in samples) == 2
-    for slot in (0, 1):
-        assert samples[key("ws_cpu_seconds_total", worker=str(slot))] == board.rows[slot].cpu_seconds
+            found = samples[key(metric.name, worker=str(slot), **WORKER)]
+            assert found == getattr(board.rows[slot], metric.field)
+        assert sum(name == metric.name for name, _ in samples) == 2
 
 
 def test_every_counter_is_the_boards_total() -> None:
-    """Sums of the whole server, workers that are gone included."""
+    """Sums of the whole server, workers that are gone included; an array has an element for each reason."""
     board = board_with_workers()
     samples, totals = scrape(board), board.totals()
-    for field, name in COUNTERS.items():
-        assert samples[key(name)] == getattr(totals, field)
-    for reason, count in zip(REFUSALS, totals.refused, strict=True):
-        assert samples[key("ws_connections_refused_total", reason=reason)] == count
-    for reason, count in zip(REASONS, totals.would_refuse, strict=True):
-        assert samples[key("ws_connections_would_refuse_total", reason=reason)] == count
-    for outcome, count in zip(RECOVERIES, totals.recovered, strict=True):
-        assert samples[key("ws_channels_resumed_total", outcome=outcome)] == count
-    for kind, count in zip(DIFFERENCES, totals.differences, strict=True):
-        assert samples[key("ws_reconciliation_differences_total", kind=kind)] == count
-    for close, count in zip(CLOSES, totals.closed, strict=True):
-        labels = {"reason": close.label, "code": str(close.code)}
-        assert samples[key("ws_connections_closed_total", **labels)] == count
+    for metric in catalogue.TOTALS:
+        value = getattr(totals, metric.field)
+        if metric.kind is Kind.HISTOGRAM:
+            continue
+        if not metric.labels:
+            assert samples[key(metric.shown_name)] == value
+            continue
+        for values, count in zip(catalogue.VALUES[metric.field], value, strict=True):
+            labels = dict(zip(metric.labels, values, strict=True))
+            assert samples[key(metric.shown_name, **labels)] == count
 
 
-@pytest.mark.parametrize(("fields", "found"), HISTOGRAMS.items())
-def test_every_histogram_is_the_boards(fields: tuple[str, str], found: tuple[tuple[float, ...], str]) -> None:
-    """Buckets hold what is up to their bound, the last one all; the sum is in seconds; there is no label."""
+@pytest.mark.parametrize(
+    "metric", [m for m in catalogue.TOTALS if m.kind is Kind.HISTOGRAM], ids=lambda metric: metric.name
+)
+def test_every_histogram_is_the_boards(metric: catalogue.Metric) -> None:
+    """Buckets hold what is up to their bound, the last one all; there is no label."""
     board = board_with_workers()
     samples, totals = scrape(board), board.totals()
-    (counts, total), (bounds, name) = fields, found
     heights = {
         float(dict(labels)["le"]): value
         for (sample, labels), value in samples.items()
-        if sample == name + "_bucket"
+        if sample == metric.name + "_bucket"
     }
-    own = list(getattr(totals, counts))
-    assert heights == {bound: sum(own[: index + 1]) for index, bound in enumerate((*bounds, float("inf")))}
-    assert samples[key(name + "_count")] == sum(own) == heights[float("inf")]
-    assert samples[key(name + "_sum")] == getattr(totals, total)
+    own = list(getattr(totals, metric.field))
+    bounds = (*metric.bounds, float("inf"))
+    assert heights == {bound: sum(own[: index + 1]) for index, bound in enumerate(bounds)}
+    assert samples[key(metric.name + "_count")] == sum(own)
+    total = getattr(totals, metric.sum_field)
+    total = sum(total) if isinstance(total, ctypes.Array) else total
+    assert samples[key(metric.name + "_sum")] == total
+
+
+def test_nothing_of_the_board_is_left_out() -> None:
+    """Each field of the totals and of a row has its family, but what a family is made of otherwise."""
+    shown = {field for metric in catalogue.TOTALS for field in (metric.field, metric.sum_field)} - {""}
+    assert shown == {name for name, _ in Totals._fields_}
+    assert {metric.field for metric in catalogue.ROW} == {
+        name for name, _ in Row._fields_ if name != "totals"
+    } - NOT_SHOWN
+
+
+def test_the_collector_yields_what_the_catalogue_lists() -> None:
+    """The same names in kind and text, with the same labels: so the page is about what is there."""
+    board = board_with_workers()
+    board.publish_details(
+        0, {"shards": [{"connections": 1, "channels": 2, "subscriptions": 3, "lock": LOCK}]}
+    )
     body = metrics.exposition(board, SETTINGS, seen(board, SETTINGS))[0].decode()
-    assert f"\n# TYPE {name} histogram\n" in body
+    listed = {metric.name: metric for part in catalogue.SECTIONS.values() for metric in part}
+    found = {family.name.removesuffix("_info"): family for family in text_string_to_metric_families(body)}
+    assert found.keys() == listed.keys()
+    for name, metric in listed.items():
+        family = found[name]
+        assert family.documentation == metric.text
+        assert family.type == ("gauge" if metric.kind is Kind.INFO else metric.kind.value)
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(metric.labels)
+    assert {label for metric in listed.values() for label in metric.labels} == set(catalogue.LABELS)
 
 
-def test_no_total_is_left_out() -> None:
-    """Each field of the board's totals has its family."""
-    histograms = {field for fields in HISTOGRAMS for field in fields}
-    assert {*COUNTERS, *histograms, "refused", "closed", "would_refuse", "differences", "recovered"} == {
-        name for name, _ in Totals._fields_
+def test_shards() -> None:
+    """Each shard of each worker; what the slot's last worker counted is in the counters, and only there."""
+    board = board_with_workers()
+    inherited = [{"acquisitions": 100, "waits": 10, "wait_seconds": 1.0}]
+    shards = [SHARD, {**SHARD, "index": 1, "lock": None}]
+    board.publish_details(0, {"shards": shards, "inherited": inherited})
+    samples = scrape(board)
+    assert samples[key("ws_shard_subscriptions", worker="0", shard="1")] == 3
+    assert samples[key("ws_shard_lock_longest_hold_seconds", worker="0", shard="0")] == 0.1
+    assert samples[key("ws_shard_lock_waits_total", worker="0", shard="0")] == 13
+    assert samples[key("ws_shard_lock_wait_seconds_total", worker="0", shard="0")] == 1.25
+    assert key("ws_shard_lock_waits_total", worker="0", shard="1") not in samples
+
+
+def test_workers() -> None:
+    """How many run, how old they are, and how long ago they were seen."""
+    board = board_with_workers()
+    board.rows[0].beat = board.rows[0].booted
+    board.publish_details(1, {"feed": {"mode": "jetstream"}})
+    samples = scrape(board)
+    assert samples[key("ws_workers")] == 2
+    assert samples[key("ws_worker_starts_total")] == 3
+    for slot in "01":
+        assert 0 <= samples[key("ws_worker_silence_seconds", worker=slot, **WORKER)] < 60
+        assert 0 <= samples[key("ws_worker_uptime_seconds", worker=slot, **WORKER)] < 60
+        assert samples[key("ws_feed_jetstream", worker=slot, **WORKER)] == int(slot)
+
+
+def test_settings_are_shown_without_texts() -> None:
+    """Numbers, choices and yes or no; no text, as it may hold a secret, a path or an address."""
+    samples = scrape(Board(4096))
+    shown = {
+        dict(labels)["name"]: dict(labels)["value"] for name, labels in samples if name == "ws_setting_info"
     }
+    assert (shown["WS_NUM_SHARDS"], shown["WS_CPU_LIMIT"], shown["WS_COMPRESSION"]) == ("4", "1.5", "True")
+    assert shown["WS_SLOW_POLICY"] == "disconnect"
+    assert not shown.keys() & {"WS_JWT_SECRET", "WS_ADMIN_TOKEN", "NATS_TOKEN", "NATS_URL", "WS_JWKS_FILE"}
+
+
+def test_promtool_finds_nothing_to_say() -> None:
+    """Prometheus's own linter: units, suffixes, help texts."""
+    board = board_with_workers()
+    board.publish_details(
+        0, {"shards": [{"connections": 1, "channels": 2, "subscriptions": 3, "lock": LOCK}]}
+    )
+    body = metrics.exposition(board, SETTINGS, seen(board, SETTINGS))[0]
+    assert promtool("check", "metrics", stdin=body) == ""
+
+
+def test_the_page_is_that_of_the_code() -> None:
+    """`python -m odinws metrics > docs/metrics.md` changes nothing."""
+    assert CliRunner().invoke(cli, ["metrics"]).output == (ROOT / "docs" / "metrics.md").read_text()
 
 
 def test_limits_and_build() -> None:
@@ -174,6 +216,7 @@ def test_limits_and_build() -> None:
     assert samples[key("ws_memory_limit_bytes")] == 2_000_000
     labels = {
         "version": odinws.__version__,
+        "python": platform.python_version(),
         "environment": "development",
         "strategy": "sync-dict",
         "shards": "4",
@@ -185,9 +228,10 @@ def test_limits_and_build() -> None:
 def test_an_empty_board_has_all_counters_at_zero() -> None:
     """Counters exist from the start, so that their first rise is seen."""
     samples = scrape(Board(4096))
-    assert {samples[key(name)] for name in COUNTERS.values()} == {0}
-    for _, name in HISTOGRAMS.values():
-        assert samples[key(name + "_count")] == samples[key(name + "_bucket", le="+Inf")] == 0
+    for metric in catalogue.TOTALS:
+        found = [value for (name, _), value in samples.items() if name.startswith(metric.name)]
+        assert found
+        assert not any(found)
     assert sum(name == "ws_connections_closed_total" for name, _ in samples) == len(CLOSES)
 
 
@@ -215,6 +259,9 @@ def test_what_admission_goes_by() -> None:
     assert samples[key("ws_admission_value", resource="cpu")] == pytest.approx(80.0)
     assert samples[key("ws_admission_threshold", resource="cpu")] == 75.0
     assert samples[key("ws_admission_healthy", resource="cpu")] == 0
+    assert samples[key("ws_admission_headroom_ratio", resource="cpu")] == 0
+    assert samples[key("ws_admission_headroom_ratio", resource="greenlets")] == 1
+    assert samples[key("ws_admission_blocked", resource="cpu")] == 0
     assert 0 < samples[key("ws_admission_pressure", resource="cpu")] < 1
     assert 10 < samples[key("ws_admission_rate")] < 200
     for reason in REASONS:

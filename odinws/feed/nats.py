@@ -77,6 +77,10 @@ class NatsFeed:
         self.last: dict[str, int] = {}  # channel -> seq of its latest message
         self.floor = 0  # up to here all has been told as gone: what comes next follows that
         self.core_seq = 0
+        self.pending = 0  # messages of the stream that are still to come, by the latest one
+        self.latest_ms = 0  # when NATS took that one, milliseconds since 1970
+        self.heard = 0.0  # and when it came here, monotonic seconds
+        self._was_up = False
         self._session: Session | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -95,6 +99,13 @@ class NatsFeed:
         if session is None or loop is None or not self.status.ready:
             raise FeedError("NATS is away")
         return ask(loop, question(session._client), timeout_seconds)
+
+    def lag_seconds(self) -> float:
+        """How long the latest message was on its way from NATS to here; 0.0: none came yet."""
+        if not self.latest_ms:
+            return 0.0
+        came_at = time.time() - (time.monotonic() - self.heard)
+        return max(0.0, came_at - self.latest_ms / 1000)
 
     async def _sessions(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -130,6 +141,8 @@ class NatsFeed:
         self.status.since = time.time()
         self.row.feed_ready = 1
         self.row.totals.feed_sessions += 1
+        self.row.totals.feed_reconnects += self._was_up
+        self._was_up = True
         log.info("feed is up", mode=mode, nats=server, epoch=self.status.epoch, last_seq=self.status.last_seq)
 
     def _down(self, problem: str) -> None:

@@ -225,8 +225,10 @@ class Session:
             if gone:
                 self._expired(feed.status.last_seq + 1, seq - 1)
             feed.row.count_received(1 + gone, int(fields[0]))
+            feed.latest_ms, feed.heard = ts_ns // 1_000_000, self._heard
             if channel is not None:
-                feed.take(channel, seq, ts_ns // 1_000_000, msg.data)
+                feed.take(channel, seq, feed.latest_ms, msg.data)
+        feed.pending = pending
         feed.status.last_seq = max(feed.status.last_seq, seq)
 
     async def _on_control(self, msg: Msg) -> None:

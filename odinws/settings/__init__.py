@@ -7,6 +7,6 @@ words     settings in words, for documentation and errors
 
 from odinws.settings.checks import without_credentials
 from odinws.settings.model import MAX_SHARDS, Settings, usable_cores
-from odinws.settings.words import Description, describe
+from odinws.settings.words import Description, describe, public
 
-__all__ = ["MAX_SHARDS", "Description", "Settings", "describe", "usable_cores", "without_credentials"]
+__all__ = ["MAX_SHARDS", "Description", "Settings", "describe", "public", "usable_cores", "without_credentials"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple, cast
 
 from msgspec import Struct, inspect
@@ -40,6 +41,21 @@ def describe(kind: type[Struct]) -> list[Description]:
             default = "" if field_type.default is None else f"{field_type.default}"
         described.append(Description(field_type.encode_name, _allowed(found.type), default, about))
     return described
+
+
+@cache
+def _public(kind: type[Struct]) -> list[tuple[str, str]]:
+    fields = cast("inspect.StructType", inspect.type_info(kind)).fields
+    return [
+        (field.encode_name, field.name)
+        for field in fields
+        if not isinstance(cast("inspect.Metadata", field.type).type, inspect.StrType)
+    ]
+
+
+def public(settings: Struct) -> list[tuple[str, str]]:
+    """Names and values of all settings that anybody may see: texts may hold secrets and paths."""
+    return [(name, str(getattr(settings, field))) for name, field in _public(type(settings))]
 
 
 def expected(kind: type[Struct], name: str) -> str:

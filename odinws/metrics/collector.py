@@ -1,0 +1,171 @@
+"""Reads the board and puts it into Prometheus's families."""
+
+from __future__ import annotations
+
+import math
+import platform
+import resource
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+import odinws
+from odinws import heritage
+from odinws.board import Board, Totals
+from odinws.guard import Reading, State
+from odinws.metrics import catalogue
+from odinws.metrics.catalogue import Kind, Metric
+from odinws.settings import Settings, public
+
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
+Samples = Iterable[tuple[Sequence[str], float]]
+
+
+def exposition(board: Board, settings: Settings, state: State) -> tuple[bytes, str]:
+    """The metrics as text, and their content type.
+
+    Args:
+        state: what admission goes by.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(BoardCollector(board, settings, state))
+    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+
+class BoardCollector(Collector):
+    """Turns the board into metric families."""
+
+    def __init__(self, board: Board, settings: Settings, state: State) -> None:
+        self._board = board
+        self._settings = settings
+        self._state = state
+
+    def collect(self) -> Iterator[Family]:
+        """Yield all families."""
+        yield from self._server()
+        yield from self._admission()
+        yield from self._workers()
+        yield from self._shards()
+        yield from self._totals()
+
+    def _server(self) -> Iterator[Family]:
+        settings, board = self._settings, self._board
+        values = (
+            odinws.__version__,
+            platform.python_version(),
+            settings.environment,
+            settings.strategy,
+            str(board.resizes.asked or settings.num_shards),
+            settings.shard_key,
+        )
+        yield _family(catalogue.BUILD, [(values, 1)])
+        yield _family(catalogue.SETTING, [((name, value), 1) for name, value in public(settings)])
+        for metric in catalogue.LIMITS:
+            yield _family(metric, [((), getattr(settings, metric.field))])
+        for metric, value in (
+            (catalogue.DESCRIPTORS_LIMIT, _descriptors_limit()),
+            (catalogue.WORKERS, len(board.living())),
+            (catalogue.UPTIME, time.monotonic() - board.started),
+            (catalogue.STARTS, board.starts),
+        ):
+            yield _family(metric, [((), value)])
+
+    def _admission(self) -> Iterator[Family]:
+        state = self._state
+        yield _family(catalogue.ADMISSION_RATE, [((), state.rate)])
+        for metric in catalogue.READINGS:
+            yield _family(metric, [((reading.reason,), _read(metric, reading)) for reading in state.readings])
+
+    def _workers(self) -> Iterator[Family]:
+        settings, now = self._settings, time.monotonic()
+        living = self._board.living()
+        rows = []
+        for index, row in living:
+            shards = str(self._board.resizes.shards(index) or settings.num_shards)
+            rows.append(((str(index), settings.strategy, shards, settings.shard_key), row))
+        for metric in catalogue.ROW:
+            yield _family(metric, [(labels, getattr(row, metric.field)) for labels, row in rows])
+        yield _family(catalogue.WORKER_UPTIME, [(labels, now - row.booted) for labels, row in rows])
+        # One that has not taken its first sample yet has been silent since its start.
+        silence = [(labels, now - (row.beat or row.booted)) for labels, row in rows]
+        yield _family(catalogue.WORKER_SILENCE, silence)
+        feeds = [_details(self._board.details(index)).get("feed", {}) for index, _ in living]
+        modes = [feed.get("mode") == "jetstream" for feed in feeds]
+        yield _family(catalogue.JETSTREAM, zip([labels for labels, _ in rows], modes, strict=True))
+
+    def _shards(self) -> Iterator[Family]:
+        shards: list[tuple[tuple[str, str], dict[str, Any], dict[str, float]]] = []
+        for index, _ in self._board.living():
+            details = self._board.details(index)
+            counts = heritage.of(details)
+            for at, shard in enumerate(_details(details).get("shards", [])):
+                shards.append(((str(index), str(at)), shard, counts[at]))
+        locked = [(labels, shard["lock"], counts) for labels, shard, counts in shards if shard["lock"]]
+        for metric in catalogue.SHARD_GAUGES:
+            yield _family(metric, [(labels, shard[metric.field]) for labels, shard, _ in shards])
+        for metric in catalogue.LOCK_GAUGES:
+            yield _family(metric, [(labels, lock[metric.field]) for labels, lock, _ in locked])
+        for metric in catalogue.LOCK_COUNTERS:
+            yield _family(metric, [(labels, counts[metric.field]) for labels, _, counts in locked])
+
+    def _totals(self) -> Iterator[Family]:
+        sums = self._board.totals()
+        for metric in catalogue.TOTALS:
+            yield _histogram(metric, sums) if metric.kind is Kind.HISTOGRAM else _total(metric, sums)
+
+
+def _family(metric: Metric, samples: Samples) -> Family:
+    """A family of any kind but a histogram."""
+    if metric.kind is Kind.INFO:
+        info = InfoMetricFamily(metric.name, metric.text)
+        for values, _ in samples:
+            info.add_metric((), dict(zip(metric.labels, values, strict=True)))
+        return info
+    kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    family = kind(metric.name, metric.text, labels=metric.labels)
+    for values, value in samples:
+        family.add_metric(values, float(value))
+    return family
+
+
+def _total(metric: Metric, sums: Totals) -> Family:
+    value = getattr(sums, metric.field)
+    if not metric.labels:
+        return _family(metric, [((), value)])
+    return _family(metric, zip(catalogue.VALUES[metric.field], value, strict=True))
+
+
+def _histogram(metric: Metric, sums: Totals) -> HistogramMetricFamily:
+    """The board counts each bucket by itself."""
+    total = getattr(sums, metric.sum_field)
+    edges = [*map(floatToGoString, metric.bounds), "+Inf"]
+    buckets = list(zip(edges, accumulate(getattr(sums, metric.field)), strict=True))
+    value = total if isinstance(total, int | float) else sum(total)
+    return HistogramMetricFamily(metric.name, metric.text, buckets=buckets, sum_value=value)
+
+
+def _read(metric: Metric, reading: Reading) -> float:
+    if metric.field:
+        return float(getattr(reading, metric.field))
+    return max(0.0, 1.0 - reading.value / reading.threshold)
+
+
+def _details(published: object) -> dict[str, Any]:
+    return published if isinstance(published, dict) else {}
+
+
+def _descriptors_limit() -> float:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if soft == resource.RLIM_INFINITY else soft
