@@ -196,6 +196,8 @@ def totals(sums: Totals) -> dict[str, Any]:
         "would_refuse": dict(zip(guard.REASONS, sums.would_refuse, strict=True)),
         "reconciliation": {
             "runs": sums.reconciliations,
+            "audited": sums.audited,
+            "missing": sums.audit_missing,
             "differences": dict(zip(DIFFERENCES, sums.differences, strict=True)),
         },
         "recovery": {

@@ -64,6 +64,8 @@ class Totals(ctypes.Structure):
         ("stall_seconds", _F64),
         ("reconciliations", _U64),
         ("differences", _U64 * len(DIFFERENCES)),
+        ("audited", _U64),  # messages due to connections that were watched, see audit
+        ("audit_missing", _U64),  # of these, neither given nor told of
         ("replayed", _U64),  # messages of the past that were sent
         ("recovered", _U64 * len(RECOVERIES)),  # channels resumed
         ("returned", _U64),  # clients that came back: subscriptions that say what they have

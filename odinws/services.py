@@ -18,6 +18,7 @@ import strategies
 from odinws import figures, frames, heritage, protocol
 from odinws.admission import Admission, Admit, Asked, Verdict
 from odinws.audience import Audience
+from odinws.audit import Audit
 from odinws.board import Board
 from odinws.clients import Clients
 from odinws.closing import CloseReason
@@ -115,6 +116,7 @@ class Services:
         views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.row)
         self.agent = Agent(board.name, views)
         self._watch = Watch(self.row, self.feed.status, board.journal)
+        self._audit = Audit(self.clients, self.hub, self.row)
         self._shedding = Shedding(board, self.row, self.clients, settings.rebalance_rate)
 
     def start(self) -> None:
@@ -247,6 +249,7 @@ class Services:
         while True:
             gevent.sleep(self.settings.reconcile_seconds)
             self.reconciliation.run()
+            self._audit.run()
 
     def count_greenlets(self) -> int:
         """Greenlets of the worker: its parts, HTTP requests, and connections with commands at work."""

@@ -85,6 +85,7 @@ IMPURE = {
 ONLY_IN = {
     "gevent": {
         "odinws.audience",
+        "odinws.audit",
         "odinws.balance",
         "odinws.clients",
         "odinws.debug.agent",
@@ -155,7 +156,13 @@ ENVIRONMENT = {
 PARTS = {"odinws.clients", "odinws.commands", "odinws.hub"}
 ROOTS = {"odinws.services"}
 # Those that look after all connections of a worker from outside.
-WARDENS = {"odinws.debug.views", "odinws.recovery", "odinws.reconciliation", "odinws.shedding"}
+WARDENS = {
+    "odinws.audit",
+    "odinws.debug.views",
+    "odinws.recovery",
+    "odinws.reconciliation",
+    "odinws.shedding",
+}
 
 
 class Import(NamedTuple):

@@ -220,6 +220,14 @@ MESSAGES = (
     _counter("ws_bytes_delivered", "delivered_bytes", "Bytes of data frames handed to connections."),
     _counter("ws_messages_undelivered", "undelivered", "Data frames given up with a closing connection."),
     _counter("ws_messages_shed", "shed", "Data frames a slow client was not sent, told as gaps."),
+    _counter(
+        "ws_messages_audited", "audited", "Messages due to connections that were watched in a spot check."
+    ),
+    _counter(
+        "ws_messages_missing",
+        "audit_missing",
+        "Of these, neither delivered nor told as a gap: there should be none.",
+    ),
     _counter("ws_messages_replayed", "replayed", "Messages of the past that were sent."),
     _counter("ws_sends", "sends", "Hand-overs of data to a connection."),
     _histogram(
