@@ -7,11 +7,14 @@ environment names:
     SABOTAGE_LOCK_MS=20         ten times a second the lock of shard 0 is held for so long
     SABOTAGE_DROP_EVERY=1000    of so many messages due to connections, one is not sent and nobody is told
     SABOTAGE_LEAK_BYTES=1024    for each connection so much is kept for ever
+    SABOTAGE_ZOMBIES=3          so many connections more than there are, again and again
     SABOTAGE_STRATEGY=sync-dict only in workers with this strategy
+    SABOTAGE_WHILE=/tmp/faulty  only while there is such a file
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -21,11 +24,15 @@ from typing import Any
 import gevent
 
 _LOCK_EVERY_SECONDS = 0.1
+_HAUNT_EVERY_SECONDS = 1.0
 _leaked: list[bytes] = []
+_while = ""
 
 
 def sabotage(services: Any, environ: Mapping[str, str]) -> None:
     """Put the faults that `environ` names into the parts of a worker that is not running yet."""
+    global _while
+    _while = environ.get("SABOTAGE_WHILE", "")
     only = environ.get("SABOTAGE_STRATEGY")
     if only is not None and services.strategy.name != only:
         return
@@ -35,8 +42,14 @@ def sabotage(services: Any, environ: Mapping[str, str]) -> None:
         gevent.spawn(hold_lock, services.strategy, float(environ["SABOTAGE_LOCK_MS"]) / 1000)
     if "SABOTAGE_DROP_EVERY" in environ:
         _drop(services.strategy, int(environ["SABOTAGE_DROP_EVERY"]))
+    if "SABOTAGE_ZOMBIES" in environ:
+        gevent.spawn(_haunt, services.row, int(environ["SABOTAGE_ZOMBIES"]))
     if "SABOTAGE_LEAK_BYTES" in environ:
         _leak(services.clients, int(environ["SABOTAGE_LEAK_BYTES"]))
+
+
+def _active() -> bool:
+    return not _while or os.path.exists(_while)
 
 
 def burn_in_pass(seconds: float) -> None:
@@ -50,8 +63,9 @@ def hold_lock(strategy: Any, seconds: float) -> None:
     """Take the lock of shard 0 again and again, and keep it across a switch: what a lock view has to name."""
     lock = strategy._shards[0].lock
     while True:
-        with lock:
-            gevent.sleep(seconds)
+        if _active():
+            with lock:
+                gevent.sleep(seconds)
         gevent.sleep(_LOCK_EVERY_SECONDS)
 
 
@@ -65,7 +79,8 @@ def _slow_passes(hub: Any, seconds: float) -> None:
 
     @wraps(wild)
     def slow(by_channel: Any) -> Any:
-        burn_in_pass(seconds)
+        if _active():
+            burn_in_pass(seconds)
         return wild(by_channel)
 
     hub._wild = slow
@@ -80,7 +95,7 @@ def _drop(strategy: Any, every: int) -> None:
         nonlocal due
         with closing(walk(channel, turn)) as batches:
             for batch in batches:
-                due += len(batch)
+                due += len(batch) if _active() else 0
                 if due >= every:
                     due -= every
                     batch = batch[1:]
@@ -88,6 +103,14 @@ def _drop(strategy: Any, every: int) -> None:
                     yield batch
 
     strategy.batches = lossy
+
+
+def _haunt(row: Any, count: int) -> None:
+    """Count connections that are not there, as if their ends had been missed."""
+    while True:
+        if _active():
+            row.connections += count
+        gevent.sleep(_HAUNT_EVERY_SECONDS)
 
 
 def _leak(clients: Any, size: int) -> None:
