@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import pytest
+import yaml
 
+from tests.server import ROOT, free_port, wait_for
+
+CONF = ROOT / "conf" / "prometheus"
+WINDOW = "8s"
 PACKAGE = "prometheus"  # of Debian; it has promtool too
 SECONDS = 30.0
 
@@ -32,3 +45,111 @@ def promtool(*arguments: str, stdin: bytes = b"", directory: Path | None = None)
     said = (done.stdout + done.stderr).decode()
     assert done.returncode == 0, said
     return said
+
+
+class Prometheus:
+    """Debian's Prometheus with the repository's configuration and alerts, in a hurry, from `with` to its end.
+
+    It looks once a second; every window of the alerts is `WINDOW`, and none waits longer than a second before
+    it fires.
+
+    Args:
+        directory: where it keeps all it has.
+        targets: by job; jobs that are not named are left out.
+    """
+
+    def __init__(self, directory: Path, targets: Mapping[str, Sequence[str]]) -> None:
+        self._program = find("prometheus")
+        self._directory = directory
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        config = yaml.safe_load((CONF / "prometheus.yml").read_text())
+        config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        jobs = [job for job in config["scrape_configs"] if job["job_name"] in targets]
+        for job in jobs:
+            job["static_configs"] = [{"targets": list(targets[job["job_name"]])}]
+        config["scrape_configs"] = jobs
+        (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
+        rules = (CONF / "alerts.yml").read_text()
+        rules = re.sub(r"\[\d+[smh]\]", f"[{WINDOW}]", rules)
+        rules = re.sub(r"(?m)^( +for:) .*$", r"\1 1s", rules)
+        (directory / "alerts.yml").write_text(rules)
+
+    def __enter__(self) -> Self:
+        with (self._directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                (
+                    self._program,
+                    "--config.file=prometheus.yml",
+                    "--storage.tsdb.path=data",
+                    f"--web.listen-address=127.0.0.1:{self._port}",
+                ),
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_for(self._is_ready, SECONDS, "Prometheus is ready")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self._directory / "log").read_text()
+        try:
+            self._get("/-/ready")
+        except OSError:
+            return False
+        return True
+
+    def _get(self, path: str) -> bytes:
+        url = f"http://127.0.0.1:{self._port}{path}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return bytes(answer.read())
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The samples of an instant query, as the API has them."""
+        body = json.loads(self._get("/api/v1/query?" + urllib.parse.urlencode({"query": expression})))
+        found: list[dict[str, Any]] = body["data"]["result"]
+        return found
+
+    def firing(self) -> set[str]:
+        """The names of the alerts that fire."""
+        alerts = json.loads(self._get("/api/v1/alerts"))["data"]["alerts"]
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+    def expect(self, *names: str, seconds: float = 25.0) -> None:
+        """Wait until all of these have fired, each at some moment."""
+        left = set(names)
+
+        def seen() -> bool:
+            left.difference_update(self.firing())
+            return not left
+
+        self._wait(seen, seconds, lambda: f"these fire: {sorted(left)}; now {sorted(self.firing())}")
+
+    def expect_cleared(self, *names: str, seconds: float = 25.0) -> None:
+        """Wait until none of these fires."""
+        self._wait(
+            lambda: not self.firing() & set(names),
+            seconds,
+            lambda: f"these clear: {sorted(self.firing() & set(names))}",
+        )
+
+    @staticmethod
+    def _wait(condition: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds:g} s: {what()}"
+            time.sleep(0.2)

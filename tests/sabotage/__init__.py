@@ -95,10 +95,9 @@ def _drop(strategy: Any, every: int) -> None:
         nonlocal due
         with closing(walk(channel, turn)) as batches:
             for batch in batches:
-                due += len(batch) if _active() else 0
-                if due >= every:
-                    due -= every
-                    batch = batch[1:]
+                if _active():
+                    batch, walked = [conn for n, conn in enumerate(batch, due + 1) if n % every], len(batch)
+                    due = (due + walked) % every
                 if batch:
                     yield batch
 
