@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE := odinws strategies tests bench locustfiles gunicorn.conf.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format experiment bench autobahn cluster soak fuzz bench-smoke image-check clean
+.PHONY: help run test check format experiment bench autobahn cluster soak fuzz bench-smoke compose-check image-check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ cluster: .venv/all ## three nats-servers, two servers and haproxy (Debian's), fo
 
 bench-smoke: .venv/all ## every arm that needs only pip starts and delivers
 	$(BIN)/python -m bench smoke
+
+compose-check: ## lint compose.yaml (needs npm)
+	npm exec --yes -- dclint@3.1.0 --max-warnings 0 compose.yaml
 
 image-check: ## build the image and run it (needs root; installs buildah and debootstrap)
 	$(PYTHON) -m tests.image.check --install

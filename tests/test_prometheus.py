@@ -1,0 +1,162 @@
+"""`conf/prometheus`, `conf/grafana` and `compose.yaml`: they are valid, and name what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from odinws.feed.embedded import find_nats_server
+from odinws.metrics import catalogue
+from odinws.metrics.catalogue import Kind
+from tests.prometheus import CONF, promtool
+from tests.server import ROOT, free_port, wait_for
+
+ALERTS = yaml.safe_load((CONF / "alerts.yml").read_text())
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+NAMES = [rule["alert"] for rule in RULES if "alert" in rule]
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+DASHBOARD = ROOT / "conf" / "grafana" / "dashboards" / "odinws.json"
+# What prometheus-nats-exporter makes of /jsz; of /varz it makes one of each number.
+JETSTREAM = {
+    "jetstream_server_max_storage",
+    "jetstream_server_total_message_bytes",
+    "jetstream_server_total_streams",
+    "jetstream_stream_total_bytes",
+}
+
+
+def samples() -> Iterator[str]:
+    """The names of all samples of `/metrics`."""
+    for metric in [metric for part in catalogue.SECTIONS.values() for metric in part]:
+        if metric.kind is Kind.HISTOGRAM:
+            yield from (metric.name + end for end in ("_bucket", "_sum", "_count"))
+        else:
+            yield metric.shown_name
+
+
+def named(expression: str) -> set[str]:
+    """The metrics that an expression asks for."""
+    return set(re.findall(r"\b(?:ws|gnatsd|jetstream)[_:][a-z_:]+", re.sub(r'"[^"]*"', "", expression)))
+
+
+def expressions() -> list[str]:
+    """All of the alerts and of the dashboard."""
+    board = json.loads(DASHBOARD.read_text())
+    panels = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    variables = [variable["definition"] for variable in board["templating"]["list"]]
+    return [*(rule["expr"] for rule in RULES), *panels, *variables]
+
+
+def test_prometheus_takes_the_configuration_and_the_rules() -> None:
+    """Prometheus's own check."""
+    assert "FAILED" not in promtool("check", "config", "conf/prometheus/prometheus.yml", directory=ROOT)
+    assert "FAILED" not in promtool("check", "rules", "conf/prometheus/alerts.yml", directory=ROOT)
+
+
+def test_each_alert_fires_and_clears() -> None:
+    """With made-up series, by Prometheus's own tester; no alert is left out."""
+    assert "FAILED" not in promtool("test", "rules", "conf/prometheus/tests/alerts.yml", directory=ROOT)
+    seen: dict[str, list[bool]] = {name: [] for name in NAMES}
+    for case in yaml.safe_load((CONF / "tests" / "alerts.yml").read_text())["tests"]:
+        for moment in case["alert_rule_test"]:
+            seen[moment["alertname"]].append(bool(moment["exp_alerts"]))
+    assert seen == {name: [False, True, False] for name in NAMES}
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule], ids=lambda rule: rule["alert"])
+def test_each_alert_has_its_paragraph(rule: dict[str, Any]) -> None:
+    """In docs/operations.md, under its name, where it points to."""
+    name = rule["alert"]
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert re.search(rf"(?m)^### {name}\n\n\w", text)
+    assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}"
+    assert rule["labels"]["severity"] in ("critical", "warning", "info")
+
+
+def test_no_paragraph_is_without_its_alert() -> None:
+    """One that is renamed takes its paragraph along."""
+    part = (ROOT / "docs" / "operations.md").read_text().partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    assert re.findall(r"(?m)^### (.+)$", part) == [
+        *sorted(re.findall(r"(?m)^### (.+)$", part), key=NAMES.index)
+    ]
+
+
+def test_every_metric_that_is_asked_for_exists() -> None:
+    """In the exposition, among the recorded ones, or at the exporter of nats-server."""
+    recorded = {rule["record"] for rule in RULES if "record" in rule}
+    asked = {name for expression in expressions() for name in named(expression)}
+    ours = {name for name in asked if name.startswith("ws")}
+    assert ours <= set(samples()) | recorded
+    assert {name for name in asked if name.startswith("jetstream")} <= JETSTREAM
+    assert len(ours) > 50
+
+
+def test_nats_server_has_what_is_asked_of_it(tmp_path: Path) -> None:
+    """The exporter makes a metric of each number in `/varz`. Compose's configuration is good."""
+    port = free_port()
+    text = (ROOT / "conf" / "nats-server-compose.conf").read_text()
+    text = text.replace("0.0.0.0:8222", f"127.0.0.1:{port}").replace("0.0.0.0:4222", "127.0.0.1:-1")
+    config = tmp_path / "nats-server.conf"
+    config.write_text(text.replace("/data", str(tmp_path / "data")))
+    with subprocess.Popen((find_nats_server(), "-c", str(config)), stderr=subprocess.DEVNULL) as process:
+        try:
+            varz = wait_for(lambda: _ask(f"http://127.0.0.1:{port}/varz"), 10.0, "nats-server answers")
+            jsz = _ask(f"http://127.0.0.1:{port}/jsz?consumers=true&config=true")
+        finally:
+            process.terminate()
+    asked = {name for expression in expressions() for name in named(expression)}
+    for name in asked:
+        if name.startswith("gnatsd_varz_"):
+            assert isinstance(varz[name.removeprefix("gnatsd_varz_")], int | float)
+    assert {"streams", "bytes", "config"} <= jsz.keys()
+    assert jsz["config"]["max_storage"] == 2 << 30
+
+
+def _ask(url: str) -> Any:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+            return json.load(answer)
+    except OSError:
+        return None
+
+
+def test_the_dashboard_can_be_drawn() -> None:
+    """Every panel has a title, a place that is its own, and asks the source that is provisioned."""
+    board = json.loads(DASHBOARD.read_text())
+    source = yaml.safe_load((ROOT / "conf/grafana/provisioning/datasources/prometheus.yml").read_text())
+    taken: set[tuple[int, int]] = set()
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + dx, place["y"] + dy) for dx in range(place["w"]) for dy in range(place["h"])}
+        assert panel["title"]
+        assert place["x"] + place["w"] <= 24
+        assert not cells & taken
+        taken |= cells
+        if panel["type"] != "row":
+            assert panel["datasource"]["uid"] == source["datasources"][0]["uid"]
+
+
+def test_compose_brings_up_what_is_configured() -> None:
+    """Each file that is mounted is there, each port that somebody asks is of a service that has it."""
+    services = COMPOSE["services"]
+    for service in services.values():
+        for volume in service.get("volumes", ()):
+            origin = volume.partition(":")[0]
+            assert (ROOT / origin).exists() if origin.startswith(".") else origin in COMPOSE["volumes"]
+        assert set(service.get("depends_on", ())) <= set(services)
+    config = yaml.safe_load((CONF / "prometheus.yml").read_text())
+    targets = [target for job in config["scrape_configs"] for target in job["static_configs"][0]["targets"]]
+    assert targets == ["odinws:3004", "nats-exporter:7777"]
+    assert {target.partition(":")[0] for target in targets} <= set(services)
+    provider = yaml.safe_load((ROOT / "conf/grafana/provisioning/dashboards/odinws.yml").read_text())
+    path = provider["providers"][0]["options"]["path"]
+    assert f"./conf/grafana/dashboards:{path}:ro" in services["grafana"]["volumes"]
