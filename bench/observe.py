@@ -42,6 +42,7 @@ class Observer:
         servers: processes that count.
         ours: processes of the bench, clients apart.
         metrics: fetches what the server says of itself; None when it says nothing.
+        watch: fetch it with each look, as a Prometheus in a hurry would.
         say: called with a line for whoever watches.
     """
 
@@ -52,6 +53,7 @@ class Observer:
         clients: Clients,
         feed: Feed,
         metrics: Callable[[], scrape.Scrape] | None,
+        watch: bool,
         say: Callable[[str], None],
     ) -> None:
         self._servers = servers
@@ -59,6 +61,7 @@ class Observer:
         self._clients = clients
         self._feed = feed
         self._metrics = metrics
+        self._fetches = watch and metrics is not None
         self._say = say
 
     def window(self, seconds: float) -> Observed:
@@ -91,6 +94,8 @@ class Observer:
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, LOOK_SECONDS))
             peak = max(peak, measure.memory(self._servers).resident)
+            if self._fetches and self._metrics is not None:
+                self._metrics()
             if time.monotonic() - last.at >= SAMPLE_SECONDS:
                 now = measure.cpu(self._servers)
                 used = now.since(last)

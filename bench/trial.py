@@ -133,9 +133,8 @@ class Trial:
                 time.sleep(scenario.warmup_seconds)
                 servers = self._servers(root)
                 metrics = (lambda: scrape.fetch(place.port, path)) if path else None
-                seen = Observer(servers, ours, clients, feed, metrics, self._say).window(
-                    scenario.window_seconds
-                )
+                observer = Observer(servers, ours, clients, feed, metrics, self._arm.is_watched, self._say)
+                seen = observer.window(scenario.window_seconds)
                 after = measure.memory(servers)
             finally:
                 feed.stop()

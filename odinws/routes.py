@@ -20,6 +20,7 @@ from odinws.errors import HandshakeError
 from odinws.handover import UPGRADE, Upgraded
 from odinws.services import Services
 from odinws.settings import MAX_SHARDS
+from odinws.turns import Slice
 
 routes = Blueprint("odinws", __name__)
 
@@ -182,7 +183,9 @@ def prometheus() -> Response:
     """The whole server, for Prometheus."""
     services = _services()
     services.sensor.sample()
-    body, content_type = metrics.exposition(services.board, services.settings, services.admission.state)
+    body, content_type = metrics.exposition(
+        services.board, services.settings, services.admission.state, Slice().give_way
+    )
     return Response(body, content_type=content_type)
 
 

@@ -68,5 +68,7 @@ class Arm:
     """It can compress messages (permessage-deflate)."""
     metrics_path: str = ""
     """Where it exposes odinws's metrics; empty: nowhere."""
+    is_watched: bool = False
+    """True: its metrics are fetched each second of a window."""
     on_request: bool = False
     """True: neither `all` nor its kind stands for it; it runs when it is named."""

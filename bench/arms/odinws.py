@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import sys
+from collections.abc import Mapping
 
 import strategies
 from bench.arms.base import Arm, Command, FeedKind, Place
@@ -24,18 +25,28 @@ def _build() -> dict[str, str]:
     return {"python": platform.python_version(), **versions}
 
 
+NOTHING: Mapping[str, str] = {}
 POLICIES = ("conflate", "drop-oldest")
 """What is not the default, which is to disconnect."""
 _PATIENT_SECONDS = 60
 """A client that keeps its connection by the policy may take nothing for longer than any window."""
 
 
-def _arm(name: str, strategy: str, policy: str = "") -> Arm:
+def _arm(
+    name: str,
+    strategy: str,
+    policy: str = "",
+    *,
+    configuration: str = "gunicorn.conf.py",
+    what: str = "",
+    settings: Mapping[str, str] = NOTHING,
+    is_watched: bool = False,
+) -> Arm:
     slow = {"WS_SLOW_POLICY": policy, "WS_OUTBOX_SECONDS": str(_PATIENT_SECONDS)} if policy else {}
 
     def command(place: Place) -> Command:
         return Command(
-            (sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"),
+            (sys.executable, "-m", "gunicorn", "-c", configuration),
             {
                 "WS_ADDR": f"127.0.0.1:{place.port}",
                 "NATS_URL": f"nats://127.0.0.1:{place.nats_port}",
@@ -45,13 +56,14 @@ def _arm(name: str, strategy: str, policy: str = "") -> Arm:
                 "WS_CPU_REJECT_THRESHOLD": "100",
                 "LOG_LEVEL": "warning",
                 **slow,
+                **settings,
             },
             ready_path="/readyz",
         )
 
     return Arm(
         name,
-        f"odinws, {strategy}" + (f", slow clients: {policy}" if policy else ""),
+        f"odinws, {strategy}" + (f", slow clients: {policy}" if policy else "") + what,
         _build,
         command,
         wire=Wire(path="/ws", numbered=True),
@@ -61,11 +73,27 @@ def _arm(name: str, strategy: str, policy: str = "") -> Arm:
         excluded_processes=("nats-server",),
         deflates=True,
         metrics_path="/metrics",
-        on_request=bool(policy),
+        is_watched=is_watched,
+        on_request=bool(policy or what),
     )
+
+
+_WATCHED = _arm(
+    "odinws-watched",
+    "sync-dict",
+    what=", all that looks at it at work",
+    settings={"WS_RECONCILE_SECONDS": "5", "LOG_LEVEL": "info", "LOG_FORMAT": "json"},
+    is_watched=True,
+)
+"""Its metrics are fetched each second, its counts and its deliveries checked all the time."""
+_BLIND = _arm(
+    "odinws-blind", "sync-dict", what=", which counts and looks at nothing", configuration="bench/blind.py"
+)
 
 
 ARMS = (
     *(_arm(f"odinws:{strategy}", strategy) for strategy in strategies.NAMES),
     *(_arm(f"odinws-{policy}", "sync-dict", policy) for policy in POLICIES),
+    _WATCHED,
+    _BLIND,
 )

@@ -6,7 +6,7 @@ import math
 import platform
 import resource
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -33,32 +33,37 @@ Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoM
 Samples = Iterable[tuple[Sequence[str], float]]
 
 
-def exposition(board: Board, settings: Settings, state: State) -> tuple[bytes, str]:
+def exposition(
+    board: Board, settings: Settings, state: State, give_way: Callable[[], None] = lambda: None
+) -> tuple[bytes, str]:
     """The metrics as text, and their content type.
 
     Args:
         state: what admission goes by.
+        give_way: called between families: all of them together take some milliseconds, and more the more
+            workers and shards there are.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(BoardCollector(board, settings, state))
+    registry.register(BoardCollector(board, settings, state, give_way))
     return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
 
 class BoardCollector(Collector):
     """Turns the board into metric families."""
 
-    def __init__(self, board: Board, settings: Settings, state: State) -> None:
+    def __init__(self, board: Board, settings: Settings, state: State, give_way: Callable[[], None]) -> None:
+        self._give_way = give_way
         self._board = board
         self._settings = settings
         self._state = state
 
     def collect(self) -> Iterator[Family]:
         """Yield all families."""
-        yield from self._server()
-        yield from self._admission()
-        yield from self._workers()
-        yield from self._shards()
-        yield from self._totals()
+        parts = (self._server, self._admission, self._workers, self._shards, self._totals)
+        for part in parts:
+            for family in part():
+                yield family
+                self._give_way()  # it has been written by now
 
     def _server(self) -> Iterator[Family]:
         settings, board = self._settings, self._board

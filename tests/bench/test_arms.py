@@ -20,7 +20,7 @@ PEERS = {
 }
 
 
-ON_REQUEST = {"odinws-conflate", "odinws-drop-oldest"}
+ON_REQUEST = {"odinws-blind", "odinws-conflate", "odinws-drop-oldest", "odinws-watched"}
 
 
 def test_the_arms() -> None:
