@@ -78,16 +78,22 @@ def _arm(
     )
 
 
+_UNHURRIED = {"WS_HUB_LAG_THRESHOLD_MS": "60000"}
+"""Of the two that are compared, none may refuse clients because the machine is busy, and the other not."""
 _WATCHED = _arm(
     "odinws-watched",
     "sync-dict",
     what=", all that looks at it at work",
-    settings={"WS_RECONCILE_SECONDS": "5", "LOG_LEVEL": "info", "LOG_FORMAT": "json"},
+    settings={"WS_RECONCILE_SECONDS": "5", "LOG_LEVEL": "info", "LOG_FORMAT": "json", **_UNHURRIED},
     is_watched=True,
 )
 """Its metrics are fetched each second, its counts and its deliveries checked all the time."""
 _BLIND = _arm(
-    "odinws-blind", "sync-dict", what=", which counts and looks at nothing", configuration="bench/blind.py"
+    "odinws-blind",
+    "sync-dict",
+    what=", which counts and looks at nothing",
+    configuration="bench/blind.py",
+    settings=_UNHURRIED,
 )
 
 
