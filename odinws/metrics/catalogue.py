@@ -61,8 +61,18 @@ class Metric:
         return self.name + {Kind.COUNTER: "_total", Kind.INFO: "_info"}.get(self.kind, "")
 
 
+WORKER_LABELS = ("worker", "strategy", "shards", "shard_key")
+SHARD_LABELS = ("worker", "shard")
+PART_LABELS: tuple[str, ...] = ()
+"""What the totals are divided by, beside their own labels."""
+
+
 def _counter(name: str, field: str, text: str, *labels: str) -> Metric:
     return Metric(name, Kind.COUNTER, text, labels, field)
+
+
+def _total(name: str, field: str, text: str, *labels: str) -> Metric:
+    return Metric(name, Kind.COUNTER, text, (*labels, *PART_LABELS), field)
 
 
 def _gauge(name: str, field: str, text: str, *labels: str) -> Metric:
@@ -74,11 +84,8 @@ def _info(name: str, text: str, *labels: str) -> Metric:
 
 
 def _histogram(name: str, field: str, sum_field: str, bounds: tuple[float, ...], text: str) -> Metric:
-    return Metric(name, Kind.HISTOGRAM, text, (), field, sum_field, bounds)
+    return Metric(name, Kind.HISTOGRAM, text, PART_LABELS, field, sum_field, bounds)
 
-
-WORKER_LABELS = ("worker", "strategy", "shards", "shard_key")
-SHARD_LABELS = ("worker", "shard")
 
 # Read one by one in the collector.
 BUILD = _info(
@@ -186,28 +193,28 @@ SHARD = (*SHARD_GAUGES, *LOCK_GAUGES, *LOCK_COUNTERS)
 
 # `field` is one of the totals: a number, or an array with an element for each of `VALUES`.
 CONNECTIONS = (
-    _counter("ws_connections_accepted", "accepted", "Upgrades that became connections."),
-    _counter("ws_connections_refused", "refused", "Upgrades refused.", "reason"),
-    _counter("ws_connections_would_refuse", "would_refuse", "Upgrades that only a dry run let in.", "reason"),
-    _counter("ws_connections_closed", "closed", "Connections ended.", "reason", "code"),
-    _counter("ws_connections_rebalanced", "rebalanced", "Connections sent to other workers."),
-    _counter("ws_reconnects", "returned", "Clients that came back and said what they have."),
-    _counter(
+    _total("ws_connections_accepted", "accepted", "Upgrades that became connections."),
+    _total("ws_connections_refused", "refused", "Upgrades refused.", "reason"),
+    _total("ws_connections_would_refuse", "would_refuse", "Upgrades that only a dry run let in.", "reason"),
+    _total("ws_connections_closed", "closed", "Connections ended.", "reason", "code"),
+    _total("ws_connections_rebalanced", "rebalanced", "Connections sent to other workers."),
+    _total("ws_reconnects", "returned", "Clients that came back and said what they have."),
+    _total(
         "ws_channels_resumed",
         "recovered",
         "Subscriptions with `since`, by where what was missed came from, or why it did not.",
         "outcome",
     ),
-    _counter("ws_commands", "commands", "Commands received."),
-    _counter("ws_command_errors", "command_errors", "Commands answered with an error or a rejection."),
+    _total("ws_commands", "commands", "Commands received."),
+    _total("ws_command_errors", "command_errors", "Commands answered with an error or a rejection."),
     _histogram(
         "ws_ping_round_trip_seconds",
         *("pings", "ping_seconds"),
         PING_BOUNDS_SECONDS,
         "From our ping to the client's pong: the network, the client and our own event loop.",
     ),
-    _counter("ws_reconciliations", "reconciliations", "Comparisons of all counts."),
-    _counter(
+    _total("ws_reconciliations", "reconciliations", "Comparisons of all counts."),
+    _total(
         "ws_reconciliation_differences",
         "differences",
         "Differences between counts that were found and set right: there should be none.",
@@ -215,21 +222,21 @@ CONNECTIONS = (
     ),
 )
 MESSAGES = (
-    _counter("ws_passes", "passes", "Fan-out passes."),
-    _counter("ws_messages_delivered", "delivered", "Data frames handed to a connection."),
-    _counter("ws_bytes_delivered", "delivered_bytes", "Bytes of data frames handed to connections."),
-    _counter("ws_messages_undelivered", "undelivered", "Data frames given up with a closing connection."),
-    _counter("ws_messages_shed", "shed", "Data frames a slow client was not sent, told as gaps."),
-    _counter(
+    _total("ws_passes", "passes", "Fan-out passes."),
+    _total("ws_messages_delivered", "delivered", "Data frames handed to a connection."),
+    _total("ws_bytes_delivered", "delivered_bytes", "Bytes of data frames handed to connections."),
+    _total("ws_messages_undelivered", "undelivered", "Data frames given up with a closing connection."),
+    _total("ws_messages_shed", "shed", "Data frames a slow client was not sent, told as gaps."),
+    _total(
         "ws_messages_audited", "audited", "Messages due to connections that were watched in a spot check."
     ),
-    _counter(
+    _total(
         "ws_messages_missing",
         "audit_missing",
         "Of these, neither delivered nor told as a gap: there should be none.",
     ),
-    _counter("ws_messages_replayed", "replayed", "Messages of the past that were sent."),
-    _counter("ws_sends", "sends", "Hand-overs of data to a connection."),
+    _total("ws_messages_replayed", "replayed", "Messages of the past that were sent."),
+    _total("ws_sends", "sends", "Hand-overs of data to a connection."),
     _histogram(
         "ws_send_frames", "send_frames", "sent_frames", FRAMES_BOUNDS, "Data frames that went in one send."
     ),
@@ -247,30 +254,30 @@ MESSAGES = (
     ),
 )
 FEED = (
-    _counter("ws_feed_messages", "feed_messages", "Messages taken from NATS by all workers."),
-    _counter("ws_feed_published", "feed_published", "By how much the stream rose, over all workers."),
-    _counter("ws_feed_received", "feed_received", "Deliveries of these: as many, or something amplifies."),
-    _counter("ws_feed_redelivered", "feed_redelivered", "Deliveries that were not the first."),
-    _counter("ws_feed_duplicates", "feed_duplicates", "Sequences that came again and were dropped."),
-    _counter("ws_feed_sessions", "feed_sessions", "Times a worker's feed came up."),
-    _counter("ws_feed_reconnects", "feed_reconnects", "Of these, not the first of a worker."),
-    _counter("ws_feed_ignored", "feed_ignored", "Messages on subjects that are no channel."),
-    _counter("ws_feed_invalid", "feed_invalid", "Messages that are not JSON, told as gaps."),
-    _counter("ws_feed_overflow", "feed_overflow", "Messages dropped before the hub, told as gaps."),
-    _counter("ws_feed_gaps", "feed_gaps", "Stretches the stream no longer had, told as gaps."),
+    _total("ws_feed_messages", "feed_messages", "Messages taken from NATS by all workers."),
+    _total("ws_feed_published", "feed_published", "By how much the stream rose, over all workers."),
+    _total("ws_feed_received", "feed_received", "Deliveries of these: as many, or something amplifies."),
+    _total("ws_feed_redelivered", "feed_redelivered", "Deliveries that were not the first."),
+    _total("ws_feed_duplicates", "feed_duplicates", "Sequences that came again and were dropped."),
+    _total("ws_feed_sessions", "feed_sessions", "Times a worker's feed came up."),
+    _total("ws_feed_reconnects", "feed_reconnects", "Of these, not the first of a worker."),
+    _total("ws_feed_ignored", "feed_ignored", "Messages on subjects that are no channel."),
+    _total("ws_feed_invalid", "feed_invalid", "Messages that are not JSON, told as gaps."),
+    _total("ws_feed_overflow", "feed_overflow", "Messages dropped before the hub, told as gaps."),
+    _total("ws_feed_gaps", "feed_gaps", "Stretches the stream no longer had, told as gaps."),
 )
 PROCESS = (
-    _counter("ws_cpu_seconds", "cpu_seconds", "CPU time of all workers that ever ran."),
+    _total("ws_cpu_seconds", "cpu_seconds", "CPU time of all workers that ever ran."),
     _histogram(
         "ws_hub_stall_seconds",
         *("stalls", "stall_seconds"),
         STALL_BOUNDS_SECONDS,
         "Turns of the event loop: how long whoever was ready may have waited.",
     ),
-    _counter("ws_gc_collections", "gc_runs", "Garbage collections, by what they looked at.", "generation"),
-    _counter("ws_gc_seconds", "gc_seconds", "Time that workers stood still for them.", "generation"),
-    _counter("ws_gc_collected_objects", "gc_collected", "Objects that they freed."),
-    _counter("ws_gc_uncollectable_objects", "gc_uncollectable", "Objects that they could not free."),
+    _total("ws_gc_collections", "gc_runs", "Garbage collections, by what they looked at.", "generation"),
+    _total("ws_gc_seconds", "gc_seconds", "Time that workers stood still for them.", "generation"),
+    _total("ws_gc_collected_objects", "gc_collected", "Objects that they freed."),
+    _total("ws_gc_uncollectable_objects", "gc_uncollectable", "Objects that they could not free."),
     _histogram(
         "ws_gc_pause_seconds",
         "gc_pauses",

@@ -31,6 +31,7 @@ from odinws.settings import Settings, public
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 Samples = Iterable[tuple[Sequence[str], float]]
+Parts = Sequence[tuple[tuple[str, ...], Totals]]  # values of `catalogue.PART_LABELS`, and what is theirs
 
 
 def exposition(
@@ -126,9 +127,9 @@ class BoardCollector(Collector):
             yield _family(metric, [(labels, counts[metric.field]) for labels, _, counts in locked])
 
     def _totals(self) -> Iterator[Family]:
-        sums = self._board.totals()
+        parts: Parts = [((), self._board.totals())]
         for metric in catalogue.TOTALS:
-            yield _histogram(metric, sums) if metric.kind is Kind.HISTOGRAM else _total(metric, sums)
+            yield (_histogram if metric.kind is Kind.HISTOGRAM else _total)(metric, parts)
 
 
 def _family(metric: Metric, samples: Samples) -> Family:
@@ -145,20 +146,27 @@ def _family(metric: Metric, samples: Samples) -> Family:
     return family
 
 
-def _total(metric: Metric, sums: Totals) -> Family:
-    value = getattr(sums, metric.field)
-    if not metric.labels:
-        return _family(metric, [((), value)])
-    return _family(metric, zip(catalogue.VALUES[metric.field], value, strict=True))
+def _total(metric: Metric, parts: Parts) -> Family:
+    samples: list[tuple[Sequence[str], float]] = []
+    for labels, sums in parts:
+        value = getattr(sums, metric.field)
+        if metric.field in catalogue.VALUES:
+            values = catalogue.VALUES[metric.field]
+            samples += [((*own, *labels), count) for own, count in zip(values, value, strict=True)]
+        else:
+            samples.append((labels, value))
+    return _family(metric, samples)
 
 
-def _histogram(metric: Metric, sums: Totals) -> HistogramMetricFamily:
+def _histogram(metric: Metric, parts: Parts) -> HistogramMetricFamily:
     """The board counts each bucket by itself."""
-    total = getattr(sums, metric.sum_field)
+    family = HistogramMetricFamily(metric.name, metric.text, labels=metric.labels)
     edges = [*map(floatToGoString, metric.bounds), "+Inf"]
-    buckets = list(zip(edges, accumulate(getattr(sums, metric.field)), strict=True))
-    value = total if isinstance(total, int | float) else sum(total)
-    return HistogramMetricFamily(metric.name, metric.text, buckets=buckets, sum_value=value)
+    for labels, sums in parts:
+        total = getattr(sums, metric.sum_field)
+        buckets = list(zip(edges, accumulate(getattr(sums, metric.field)), strict=True))
+        family.add_metric(labels, buckets, total if isinstance(total, int | float) else sum(total))
+    return family
 
 
 def _read(metric: Metric, reading: Reading) -> float:
