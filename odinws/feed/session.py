@@ -228,7 +228,7 @@ class Session:
             feed.latest_ms, feed.heard = ts_ns // 1_000_000, self._heard
             if channel is not None:
                 feed.take(channel, seq, feed.latest_ms, msg.data)
-        feed.pending = pending
+        feed.pending = int(fields[4])
         feed.status.last_seq = max(feed.status.last_seq, seq)
 
     async def _on_control(self, msg: Msg) -> None:

@@ -9,4 +9,12 @@ from odinws.settings.checks import without_credentials
 from odinws.settings.model import MAX_SHARDS, Settings, usable_cores
 from odinws.settings.words import Description, describe, public
 
-__all__ = ["MAX_SHARDS", "Description", "Settings", "describe", "public", "usable_cores", "without_credentials"]
+__all__ = [
+    "MAX_SHARDS",
+    "Description",
+    "Settings",
+    "describe",
+    "public",
+    "usable_cores",
+    "without_credentials",
+]
