@@ -21,7 +21,7 @@ import yaml
 from tests.server import ROOT, free_port, wait_for
 
 CONF = ROOT / "conf" / "prometheus"
-WINDOW = "8s"
+WINDOW = "5s"
 PACKAGE = "prometheus"  # of Debian; it has promtool too
 SECONDS = 30.0
 
