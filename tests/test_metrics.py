@@ -34,7 +34,9 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 WORKER = {"strategy": "sync-dict", "shards": "4", "shard_key": "channel"}
 # Of a row, what is no figure for Prometheus by itself.
-NOT_SHOWN = {"pid", "booted", "beat", "recycling", "pending", "group_cpu_percent", "group_memory_percent"}
+NOT_SHOWN = {
+    *("pid", "booted", "beat", "recycling", "left", "pending", "group_cpu_percent", "group_memory_percent"),
+}
 LOCK = {
     "acquisitions": 5,
     "waits": 3,
