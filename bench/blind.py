@@ -30,6 +30,7 @@ def post_worker_init(worker: Any) -> None:
         setattr(Row, name, _nothing)
     services = worker.services
     services._stalls.start = services.collector.start = _nothing
+    services.hub.slowest.floor = services.hub.slowest.until = float("inf")
     services.reconciliation.run = services._audit.run = _nothing
 
 

@@ -42,7 +42,7 @@ class Observer:
         servers: processes that count.
         ours: processes of the bench, clients apart.
         metrics: fetches what the server says of itself; None when it says nothing.
-        watch: fetch it with each look, as a Prometheus in a hurry would.
+        watch: fetch it with each CPU sample, as a Prometheus would.
         say: called with a line for whoever watches.
     """
 
@@ -94,12 +94,12 @@ class Observer:
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, LOOK_SECONDS))
             peak = max(peak, measure.memory(self._servers).resident)
-            if self._fetches and self._metrics is not None:
-                self._metrics()
             if time.monotonic() - last.at >= SAMPLE_SECONDS:
                 now = measure.cpu(self._servers)
                 used = now.since(last)
                 samples.append(used.total / used.seconds)
+                if self._fetches and self._metrics is not None:
+                    self._metrics()
                 last = now
                 progress = self._clients.progress()
                 self._say(f"{progress.get('delivered', 0):,} delivered to {progress.get('ready', 0):,}")

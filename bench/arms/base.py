@@ -69,6 +69,6 @@ class Arm:
     metrics_path: str = ""
     """Where it exposes odinws's metrics; empty: nowhere."""
     is_watched: bool = False
-    """True: its metrics are fetched each second of a window."""
+    """True: its metrics are fetched every five seconds of a window, as conf/prometheus has it."""
     on_request: bool = False
     """True: neither `all` nor its kind stands for it; it runs when it is named."""

@@ -87,7 +87,7 @@ _WATCHED = _arm(
     settings={"WS_RECONCILE_SECONDS": "5", "LOG_LEVEL": "info", "LOG_FORMAT": "json", **_UNHURRIED},
     is_watched=True,
 )
-"""Its metrics are fetched each second, its counts and its deliveries checked all the time."""
+"""Its metrics are fetched every five seconds, its counts and its deliveries checked all the time."""
 _BLIND = _arm(
     "odinws-blind",
     "sync-dict",
