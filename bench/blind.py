@@ -1,6 +1,7 @@
 """`gunicorn -c bench/blind.py`: the server without all that counts, measures or checks; for comparison.
 
-What admission needs stays: the sample of each second. Its `/metrics` says nothing of what is not counted.
+What protects it stays: the sample of each second that admission needs, and reconciliation. Its `/metrics` says
+nothing of what is not counted.
 """
 
 import runpy
@@ -31,7 +32,7 @@ def post_worker_init(worker: Any) -> None:
     services = worker.services
     services._stalls.start = services.collector.start = _nothing
     services.hub.slowest.floor = services.hub.slowest.until = float("inf")
-    services.reconciliation.run = services._audit.run = _nothing
+    services._audit.run = _nothing
 
 
 def _nothing(*_: Any) -> int:
