@@ -1,7 +1,7 @@
 """`gunicorn -c bench/blind.py`: the server without all that counts, measures or checks; for comparison.
 
-What protects it stays: the sample of each second that admission needs, and reconciliation. Its `/metrics` says
-nothing of what is not counted.
+What protects it stays: reconciliation, and the sample of each second that admission needs. Its `/metrics`
+says nothing of what is not counted.
 """
 
 import runpy
