@@ -25,9 +25,31 @@ def of(details: object) -> Counts:
     before: Counts = details.get("inherited", [])
     shards: list[dict[str, Any]] = details.get("shards", [])
     return [
-        {name: _at(before, index)[name] + (_lock(shards, index) or _NOTHING)[name] for name in COUNTERS}
+        _sum(_at(before, index), _lock(shards, index) or _NOTHING)
         for index in range(max(len(before), len(shards)))
     ]
+
+
+class Ledger:
+    """Of one worker: what those before it in its slot had counted, and what a resize took from its shards.
+
+    Args:
+        details: that the last worker of the slot left.
+    """
+
+    def __init__(self, details: object) -> None:
+        self._inherited = of(details)
+        self._seen: Counts = []
+
+    def look(self, shards: list[dict[str, Any]]) -> Counts:
+        """What is to be added to the counts of these shards, by index; shards that are no more included."""
+        now = [_lock(shards, index) or _NOTHING for index in range(max(len(shards), len(self._seen)))]
+        for index, seen in enumerate(self._seen):
+            if now[index]["acquisitions"] < seen["acquisitions"]:  # it has another lock, or none
+                self._inherited += [dict(_NOTHING) for _ in range(len(self._inherited), index + 1)]
+                self._inherited[index] = _sum(self._inherited[index], seen)
+        self._seen = [{name: counts[name] for name in COUNTERS} for counts in now]
+        return self._inherited
 
 
 _NOTHING: dict[str, float] = dict.fromkeys(COUNTERS, 0)
@@ -41,3 +63,7 @@ def _lock(shards: list[dict[str, Any]], index: int) -> dict[str, float] | None:
     """None: the shard has no lock, or there is no such shard."""
     lock: dict[str, float] | None = shards[index]["lock"] if index < len(shards) else None
     return lock
+
+
+def _sum(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return {name: one[name] + other[name] for name in COUNTERS}

@@ -75,7 +75,7 @@ class Services:
         self.row = board.rows[slot]
         self.row.pid = pid
         self._on_failure = on_failure
-        self._inherited = heritage.of(board.left.get(slot))
+        self._ledger = heritage.Ledger(board.left.get(slot))
         self._parts: list[gevent.Greenlet] = []
         self.count_requests: Callable[[], int] = lambda: 0  # HTTP requests under way, set by the worker
         self.ports: set[int] = set()  # and where it listens, and the sockets of clients that it has
@@ -230,7 +230,7 @@ class Services:
         details: dict[str, Any] = {
             "strategy": self.settings.strategy,
             "shards": shards,
-            "inherited": self._inherited,
+            "inherited": self._ledger.look(shards),
             "feed": asdict(self.feed.status),
             "backlog": self.hub.backlog,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from odinws import heritage
+from odinws.heritage import Ledger
 
 
 def shard(acquisitions: int, waits: int, wait_seconds: float) -> dict[str, object]:
@@ -41,3 +42,20 @@ def test_other_shards() -> None:
 def test_nothing_was_left(details: object) -> None:
     """A slot that nobody had, or whose details were not there."""
     assert heritage.of(details) == []
+
+
+def test_a_resize_takes_nothing_away() -> None:
+    """A shard that goes, and one of its index that comes again: what they counted stays in the sum."""
+    ledger = Ledger({"shards": [shard(1, 0, 0.0)]})
+
+    def counts(*acquisitions: int) -> list[float]:
+        shards = [shard(number, 0, 0.0) for number in acquisitions]
+        details = {"shards": shards, "inherited": ledger.look(shards)}
+        return [found["acquisitions"] for found in heritage.of(details)]
+
+    assert counts(5, 10) == [6, 10]
+    assert counts(6, 20) == [7, 20]
+    assert counts(7) == [8, 20]
+    assert counts(7) == [8, 20]
+    assert counts(8, 3) == [9, 23]
+    assert counts(9, 4) == [10, 24]
