@@ -201,6 +201,7 @@ def test_subscribe_with_since() -> None:
     assert (answer["subscribed"], answer["count"]) == (["token.A", "token.B", "global"], 3)
     assert world.past.asked == [("resume", "token.B", 7, "e", 1)]
     assert set(world.conn.channels) == {"token.A", "token.B", "global"}
+    assert world.row.totals.returned == 1
 
 
 def test_subscribe_with_last() -> None:

@@ -138,6 +138,7 @@ def test_a_killed_nats_costs_nobody_anything(nats: NatsServer, server: Server, s
     assert {stretch.epoch for stretch in swarm.stretches()} == {swarm.lives[0].epoch}
     assert [life.replies for life in swarm.lives if life.replies] == []
     assert server.metric("ws_feed_sessions_total") >= 6
+    assert server.metric("ws_feed_reconnects_total") == server.metric("ws_feed_sessions_total") - 2
 
 
 def test_a_killed_nats_that_comes_back_at_once(nats: NatsServer, server: Server, swarm: Swarm) -> None:
