@@ -7,7 +7,7 @@ reads that: nothing is counted twice, nothing is left on disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -31,7 +31,9 @@ from odinws.board import (
     REFUSALS,
     STALL_BOUNDS_SECONDS,
     Board,
+    Totals,
 )
+from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.guard import State
 from odinws.settings import Settings
 
@@ -62,7 +64,8 @@ class BoardCollector(Collector):
         yield from self._deployment()
         yield from self._admission()
         yield from self._workers()
-        yield from self._totals()
+        totals = self._board.totals_by_choice() or {Choice(): Totals()}
+        yield from _by_choice((choice, self._totals(sums)) for choice, sums in totals.items())
 
     def _deployment(self) -> Iterator[Family]:
         settings = self._settings
@@ -72,7 +75,7 @@ class BoardCollector(Collector):
             {
                 "version": odinws.__version__,
                 "environment": settings.environment,
-                "strategy": settings.strategy,
+                "strategy": settings.strategy or ("by flag" if settings.flags_file else DEFAULT_STRATEGY),
                 "shards": str(self._board.resizes.asked or settings.num_shards),
                 "shard_key": settings.shard_key,
             },
@@ -103,11 +106,11 @@ class BoardCollector(Collector):
 
     def _workers(self) -> Iterator[Family]:
         settings = self._settings
-        labels = ("worker", "strategy", "shards", "shard_key")
-        living = self._board.living()
-        rows = [(str(index), row) for index, row in living]
-        resizes = self._board.resizes
-        shards = {str(index): str(resizes.shards(index) or settings.num_shards) for index, _ in living}
+        labels = ("worker", "shards", "shard_key", "strategy", "variant", "strategy_reason")
+        rows = []
+        for index, row in self._board.living():
+            shards = str(self._board.resizes.shards(index) or settings.num_shards)
+            rows.append(((str(index), shards, settings.shard_key, *row.choice), row))
         for field, name, text in (
             ("connections", "ws_connections", "Connections: open, closing, or being upgraded."),
             ("subscriptions", "ws_subscriptions", "Subscriptions of all connections."),
@@ -122,16 +125,17 @@ class BoardCollector(Collector):
         ):
             family = GaugeMetricFamily(name, text, labels=labels)
             for worker, row in rows:
-                strategy = (settings.strategy, shards[worker], settings.shard_key)
-                family.add_metric((worker, *strategy), getattr(row, field))
+                family.add_metric(worker, getattr(row, field))
             yield family
-        cpu = CounterMetricFamily("ws_cpu_seconds", "CPU time of the workers that run.", labels=("worker",))
+        cpu = CounterMetricFamily("ws_cpu_seconds", "CPU time of the workers that run.", labels=labels)
+        info = InfoMetricFamily("ws_worker", "Strategy of each worker, and why it has that.", labels=labels)
         for worker, row in rows:
-            cpu.add_metric((worker,), row.cpu_seconds)
+            cpu.add_metric(worker, row.cpu_seconds)
+            info.add_metric(worker, {"place": str(row.place)})
         yield cpu
+        yield info
 
-    def _totals(self) -> Iterator[Family]:
-        sums = self._board.totals()
+    def _totals(self, sums: Totals) -> Iterator[Family]:
         for name, text, value in (
             ("ws_connections_accepted", "Upgrades that became connections.", sums.accepted),
             ("ws_commands", "Commands received.", sums.commands),
@@ -207,6 +211,20 @@ class BoardCollector(Collector):
         for close, count in zip(CLOSES, sums.closed, strict=True):
             closed.add_metric((close.label, str(close.code)), count)
         yield closed
+
+
+def _by_choice(parts: Iterable[tuple[Choice, Iterable[Family]]]) -> Iterator[Family]:
+    """Make one family of those that differ only in the choice of strategy, with that in the labels."""
+    merged: dict[str, Family] = {}
+    for choice, families in parts:
+        for family in families:
+            samples = [s._replace(labels={**s.labels, **choice.labels()}) for s in family.samples]
+            if family.name in merged:
+                merged[family.name].samples += samples
+            else:
+                family.samples = samples
+                merged[family.name] = family
+    yield from merged.values()
 
 
 def _histogram(

@@ -20,6 +20,7 @@ from odinws.board import (
     Board,
     Totals,
 )
+from odinws.choice import Choice
 from odinws.guard import REASONS
 from odinws.settings import Settings
 from tests.fakes import fill
@@ -29,6 +30,10 @@ SETTINGS = Settings.from_environ(
     {"WS_CPU_LIMIT": "1.5", "WS_MAX_CONNECTIONS": "123", "WS_MEMORY_LIMIT": "2000000", "WS_NUM_SHARDS": "4"}
 )
 
+CHOICES = (
+    Choice("sync-dict", "sync-dict", "targeting_match"),
+    Choice("fnv-sharded", "wide", "targeting_match"),
+)
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 GAUGES = {
@@ -107,17 +112,30 @@ def board_with_workers() -> Board:
     return board
 
 
+def two_choices() -> Board:
+    """The same, each of the workers with a choice of its own."""
+    board = board_with_workers()
+    for row, choice in zip(board.rows, CHOICES, strict=False):
+        row.choice = choice
+    return board
+
+
+def of_worker(slot: int) -> dict[str, str]:
+    """The labels of a worker of `two_choices`."""
+    return {"worker": str(slot), "shards": "4", "shard_key": "channel", **CHOICES[slot].labels()}
+
+
 def test_every_gauge_of_every_worker() -> None:
     """One sample per worker that runs, with the strategy in its labels."""
-    board = board_with_workers()
+    board = two_choices()
     samples = scrape(board)
     for field, name in GAUGES.items():
         for slot in (0, 1):
-            labels = {"worker": str(slot), "strategy": "sync-dict", "shards": "4", "shard_key": "channel"}
-            assert samples[key(name, **labels)] == getattr(board.rows[slot], field)
+            assert samples[key(name, **of_worker(slot))] == getattr(board.rows[slot], field)
         assert sum(found == name for found, _ in samples) == 2
     for slot in (0, 1):
-        assert samples[key("ws_cpu_seconds_total", worker=str(slot))] == board.rows[slot].cpu_seconds
+        assert samples[key("ws_cpu_seconds_total", **of_worker(slot))] == board.rows[slot].cpu_seconds
+        assert samples[key("ws_worker_info", place=str(slot), **of_worker(slot))] == 1
 
 
 def test_every_counter_is_the_boards_total() -> None:
@@ -137,6 +155,21 @@ def test_every_counter_is_the_boards_total() -> None:
     for close, count in zip(CLOSES, totals.closed, strict=True):
         labels = {"reason": close.label, "code": str(close.code)}
         assert samples[key("ws_connections_closed_total", **labels)] == count
+
+
+def test_counters_of_each_choice() -> None:
+    """What workers of a choice counted, also those that are gone: a replaced worker takes nothing along."""
+    board = two_choices()
+    before = {choice: board.totals_by_choice()[choice].delivered for choice in CHOICES}
+    board.bury(0)
+    samples = scrape(board)
+    for choice in CHOICES:
+        labels = choice.labels()
+        assert samples[key("ws_messages_delivered_total", **labels)] == before[choice]
+        assert samples[key("ws_delivery_lag_seconds_count", **labels)] == sum(
+            board.totals_by_choice()[choice].lag
+        )
+        assert key("ws_connections_refused_total", reason="cpu", **labels) in samples
 
 
 @pytest.mark.parametrize(("fields", "found"), HISTOGRAMS.items())
