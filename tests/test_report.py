@@ -20,6 +20,7 @@ from odinws.board import LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS, Boa
 from odinws.choice import Choice
 from odinws.closing import CloseReason
 from odinws.feed.status import FeedStatus
+from odinws.histogram import quantile
 from odinws.settings import Settings
 from tests.fakes import fill
 from tests.seen import seen
@@ -443,7 +444,7 @@ def test_histograms_in_words() -> None:
 )
 def test_quantiles_are_estimated(counts: list[int], share: float, expected: float | None) -> None:
     """Even within a bucket, from 0 in the first; the last bound for what is above it; None for nothing."""
-    assert report.quantile((1.0, 3.0), counts, share) == expected
+    assert quantile((1.0, 3.0), counts, share) == expected
 
 
 @given(
@@ -458,7 +459,7 @@ def test_an_estimate_is_in_the_bucket_of_the_truth(seconds: list[float], share: 
     truth = sorted(seconds)[max(0, math.ceil(share * len(seconds)) - 1)]
     bucket = bisect_left(LAG_BOUNDS_SECONDS, truth)
     low = LAG_BOUNDS_SECONDS[bucket - 1] if bucket else 0.0
-    estimate = report.quantile(LAG_BOUNDS_SECONDS, counts, share)
+    estimate = quantile(LAG_BOUNDS_SECONDS, counts, share)
     assert estimate is not None
     assert low - 1e-9 <= estimate <= LAG_BOUNDS_SECONDS[bucket] + 1e-9
 

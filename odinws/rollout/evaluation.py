@@ -5,6 +5,7 @@ flagd's provider would bring gRPC, which does not live with gevent. Its evaluato
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +21,7 @@ from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.rollout.flags import Document, FlagsError
 from odinws.rollout.places import FLAG, targeting_key
 
-_DOMAIN = "odinws"
+_numbers = itertools.count()  # of providers in this process: each has a domain of its own
 
 
 class FileProvider(AbstractProvider):
@@ -84,8 +85,9 @@ class Evaluation:
         self._host = host
         self._places = places
         self._provider = FileProvider()
-        api.set_provider_and_wait(self._provider, _DOMAIN)
-        self._client = api.get_client(_DOMAIN)
+        domain = f"odinws-{next(_numbers)}"
+        api.set_provider_and_wait(self._provider, domain)
+        self._client = api.get_client(domain)
 
     def choose(self, path: str, document: Document, place: int) -> Choice:
         """The choice for a place.

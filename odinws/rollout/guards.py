@@ -18,7 +18,6 @@ from odinws.rollout.tally import Tally, total
 IN_A_ROW = 3
 _LEAST_DELIVERED = 500  # of each group in a window
 _LEAST_CONNECTIONS = 10  # of each group
-_UNEVEN = 3.0  # connections per worker, of one group to the other: above, cost per message can't be compared
 _LEAST_EVENTS = 5  # fewer losses, refusals or errors than this are chance
 
 
@@ -33,6 +32,7 @@ class Guard:
         value: of a group; None: it has none.
         factor, least: the variant is worse if it exceeds the others by both.
         events: what is counted, if that must not be too few.
+        besides: what must be more than with the others too.
         whole: judged by the sum of a step alone.
     """
 
@@ -43,6 +43,7 @@ class Guard:
     factor: float
     least: float
     events: Callable[[Tally], int] | None = None
+    besides: Callable[[Tally], float] = lambda _: 1.0
     whole: bool = False
 
     def is_worse(self, variant: Tally, others: Tally) -> bool:
@@ -51,6 +52,8 @@ class Guard:
         if mine is None or theirs is None:
             return False
         if self.events is not None and self.events(variant) < _LEAST_EVENTS and not self.whole:
+            return False
+        if self.besides(variant) < self.besides(others):
             return False
         return mine - theirs > self.least and mine > self.factor * theirs
 
@@ -67,13 +70,22 @@ def _cpu(tally: Tally) -> float | None:
     return 1e6 * tally.cpu_seconds / tally.delivered if tally.delivered else None
 
 
+def _cores(tally: Tally) -> float:
+    """CPU use of one worker.
+
+    One with few clients is dear per message: what costs the same for any number of them falls on few. But
+    then it uses less than the others.
+    """
+    return tally.cpu_seconds / tally.seconds if tally.seconds else 0.0
+
+
 def _lag(tally: Tally) -> float | None:
     found = quantile(tally.lag_bounds, tally.lag, 0.99) if tally.lag else None
     return None if found is None else 1000 * found
 
 
 GUARDS = (
-    Guard("cpu_us_per_delivered", "CPU per delivered message", "µs", _cpu, 1.5, 3.0),
+    Guard("cpu_us_per_delivered", "CPU per delivered message", "µs", _cpu, 1.5, 3.0, besides=_cores),
     Guard("lag_p99_ms", "delivery lag, 99th percentile", "ms", _lag, 2.0, 20.0),
     Guard(
         "long_turns_per_minute",
@@ -163,10 +175,14 @@ class Judge:
         """The windows with enough data."""
         return [window for window in self.seen if not window.few]
 
-    def add(self, variant: Tally, others: Tally) -> Window:
-        """Take another window."""
+    def add(self, variant: Tally, others: Tally, few: str = "") -> Window:
+        """Take another window.
+
+        Args:
+            few: why it does not count, whatever is in it.
+        """
         others = others if others.workers or self._reference is None else self._reference
-        window = Window(variant, others, _too_few(variant, others))
+        window = Window(variant, others, few or _too_few(variant, others))
         self.seen.append(window)
         return window
 
@@ -212,7 +228,4 @@ def _too_few(variant: Tally, others: Tally) -> str:
             return f"{tally.connections} connections {name}, at least {_LEAST_CONNECTIONS} are needed"
         if tally.delivered < _LEAST_DELIVERED:
             return f"{tally.delivered} messages delivered {name}, at least {_LEAST_DELIVERED} are needed"
-    each = sorted((variant.connections_per_worker, others.connections_per_worker))
-    if each[1] > _UNEVEN * each[0]:
-        return f"{each[0]:.0f} and {each[1]:.0f} connections per worker can't be compared"
     return ""

@@ -46,11 +46,6 @@ class Tally:
     differences: int = 0
     deaths: int = 0
 
-    @property
-    def connections_per_worker(self) -> float:
-        """0 without workers."""
-        return self.connections / self.workers if self.workers else 0.0
-
 
 def total(windows: Sequence[Tally]) -> Tally:
     """Windows of one group, one after another, as one."""

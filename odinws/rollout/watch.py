@@ -154,11 +154,10 @@ class Watch:
         until = settled + self._pace.patience_seconds
         others: list[Tally] = []
         while True:
+            few = "settling" if time.monotonic() < settled else ""
             time.sleep(self._pace.window_seconds)
             after = self._look()
-            window = judge.add(*between(before, after, self._variant))
-            if time.monotonic() < settled:
-                window = judge.seen[-1] = window._replace(few="settling")
+            window = judge.add(*between(before, after, self._variant), few)
             before = after
             step.add(window)
             self._tell_window(step, window)
