@@ -16,7 +16,7 @@ from odinws.histogram import quantile
 from odinws.rollout.tally import Tally, total
 
 IN_A_ROW = 3
-_LEAST_DELIVERED = 500  # of each group in a window
+_LEAST_DELIVERED = 200  # of each group in a window
 _LEAST_CONNECTIONS = 10  # of each group
 _LEAST_EVENTS = 5  # fewer losses, refusals or errors than this are chance
 

@@ -121,13 +121,17 @@ class Watch:
         self._judge(step)
 
     def _set(self, percent: int) -> None:
-        """Raises _End if somebody else has changed the share."""
+        flags.write(self._path, flags.with_share(self._ours(), self._variant, percent))
+        self.record.percent = float(percent)
+
+    def _ours(self) -> flags.Document:
+        """The file, unless somebody else has changed the share."""
         document = flags.read(self._path)
         found = (flags.shares(document) or {}).get(self._variant, 0.0)
         if found != self.record.percent:
-            raise _End("changed", f"Somebody else set the share to {found:g} %.")
-        flags.write(self._path, flags.with_share(document, self._variant, percent))
-        self.record.percent = float(percent)
+            self.record.percent, ours = found, self.record.percent
+            raise _End("changed", f"Somebody else set the share from {ours:g} to {found:g} %.")
+        return document
 
     def _roll(self, step: Step) -> None:
         """Wait until the workers have what the flag says."""
@@ -142,6 +146,7 @@ class Watch:
                 seconds = time.monotonic() - began
                 raise _End("set back", f"The workers did not come up in {seconds:.0f} s.", "failed", True)
             time.sleep(_LOOK_SECONDS)
+            self._ours()
             servers = self._look()
         step.rolled_seconds = round(time.monotonic() - began, 1)
         self._tell(f"{step.percent} %: rolled in {step.rolled_seconds:g} s", "")
@@ -156,6 +161,7 @@ class Watch:
         while True:
             few = "settling" if time.monotonic() < settled else ""
             time.sleep(self._pace.window_seconds)
+            self._ours()
             after = self._look()
             window = judge.add(*between(before, after, self._variant), few)
             before = after
@@ -190,7 +196,10 @@ class Watch:
             step.outcome, step.text = end.outcome, end.reason
         if end.set_back:
             self._tell(end.reason, "bad")
-            self._set_back()
+            try:
+                self._set_back()
+            except flags.FlagsError as error:
+                end = _End("failed", f"{end.reason} It could not be set back: {error}")
         self._end(end.verdict, end.reason)
 
     def _set_back(self) -> None:

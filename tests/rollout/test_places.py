@@ -46,8 +46,8 @@ def test_a_share_is_exact_to_a_worker(deployment: str, host: str, places: int, p
 
 
 def test_every_share_of_every_size() -> None:
-    """All whole percents for up to eight workers: a larger share only adds places."""
-    for places in range(1, 9):
+    """All whole percents for some sizes: a larger share only adds places."""
+    for places in (1, 3, 4, 8):
         evaluation, last = Evaluation("production", "host-1", places), set[int]()
         for percent in range(101):
             found = places_with(evaluation, percent)
