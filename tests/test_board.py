@@ -496,6 +496,33 @@ def test_who_is_a_successor(board: Board, field: str, value: float) -> None:
     assert not board.has_successor(old)
 
 
+def test_places_are_inherited(board: Board) -> None:
+    """A new worker has the first place that nobody has who is to stay, whatever slot it gets."""
+    rows = [board.rows[board.claim()] for _ in range(4)]
+    assert [row.place for row in rows] == [0, 1, 2, 3]
+    rows[2].recycling = 1
+    heir = board.claim()
+    assert (heir, board.rows[heir].place) == (4, 2)
+    board.bury(2)
+    board.bury(1)
+    assert board.rows[board.claim()].place == 1
+    board.mark_reload()
+    assert [board.rows[board.claim()].place for _ in range(4)] == [0, 1, 2, 3]
+
+
+def test_one_that_asked_for_a_successor_waits_for_that(board: Board) -> None:
+    """Others that accept are no heirs of its place."""
+    old, other = workers(board, 2)
+    old.pid, other.pid = 500, 501
+    assert board.has_successor(old)
+    old.recycling = 1
+    assert not board.has_successor(old)
+    [heir] = workers(board, 1)
+    heir.pid = 502
+    assert heir.place == old.place
+    assert board.has_successor(old)
+
+
 def test_a_stop_is_told_once_and_for_all(board: Board) -> None:
     """The arbiter says that the whole server ends, and each worker knows."""
 
