@@ -14,7 +14,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from odinws import board as board_module
 from odinws import details as details_module
 from odinws import guard
 from odinws import row as row_module
