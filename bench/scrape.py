@@ -46,7 +46,8 @@ def read(text: str) -> Scrape:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name in histograms:
-                histograms[sample.name][float(sample.labels["le"])] = sample.value
+                buckets, bound = histograms[sample.name], float(sample.labels["le"])
+                buckets[bound] = buckets.get(bound, 0.0) + sample.value  # over all strategies
             elif sample.name in counters:
                 counters[sample.name] += int(sample.value)
             elif sample.name == _LONGEST:

@@ -2,7 +2,7 @@
 
 One row per worker slot, one writer per row: its worker while that lives, the arbiter before and after.
 Any worker reads all rows, so any of them answers for the whole server. A row of a dead worker is
-cleared by the arbiter, and its totals move to the `departed` row, so that totals never fall.
+cleared by the arbiter, and its totals move to those of its choice of strategy, so that totals never fall.
 
 Row fields are aligned 8-byte words; a reader sees an old or a new value of each, never a torn one. Two
 fields of a row are not read at one instant.
@@ -14,16 +14,15 @@ import ctypes
 import fcntl
 import mmap
 import secrets
-import struct
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
-
 from odinws.access.rates import Limit, step
+from odinws.choice import Choice, kept_for
 from odinws.debug.turn import Turn
+from odinws.details import Details
 from odinws.journal import Journal
 from odinws.resizes import Resizes
 from odinws.row import (
@@ -44,6 +43,7 @@ from odinws.row import (
 )
 
 __all__ = [
+    "CHOICES",
     "CLOSES",
     "DIFFERENCES",
     "FRAMES_BOUNDS",
@@ -63,11 +63,10 @@ __all__ = [
 ]
 
 SLOTS = 256
+CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last place
 _U64 = ctypes.c_uint64
 _F64 = ctypes.c_double
 _SUM_BYTE, _TURN_BYTE = 0, 1  # of the file, where locks are: of sums over rows, of the one that leaves
-_MARK = struct.Struct("<II")  # of published details: their size, and how often the writer has written
-_MARK_BYTES = _MARK.size
 
 
 class _Header(ctypes.Structure):
@@ -103,18 +102,17 @@ class Board:
         self.journal = Journal()
         self.name = f"odinws-{secrets.token_hex(8)}"
         self.turn = Turn()
-        self._details_bytes = details_bytes
         self.left: dict[int, object] = {}
-        self._writes = 0
         rows = ctypes.sizeof(_Header)
-        departed = rows + SLOTS * ctypes.sizeof(Row)
-        self._details_start = departed + ctypes.sizeof(Totals)
-        size = self._details_start + SLOTS * details_bytes
+        gone = rows + SLOTS * ctypes.sizeof(Row)
+        details = gone + CHOICES * ctypes.sizeof(Row)
+        size = details + SLOTS * details_bytes
         self._file.truncate(size)
         self._map = mmap.mmap(self._file.fileno(), size)
         self._header = _Header.from_buffer(self._map)
         self.rows = [Row.from_buffer(self._map, rows + i * ctypes.sizeof(Row)) for i in range(SLOTS)]
-        self.departed = Totals.from_buffer(self._map, departed)
+        self._gone = [Row.from_buffer(self._map, gone + i * ctypes.sizeof(Row)) for i in range(CHOICES)]
+        self._details = Details(self._map, details, details_bytes)
         self._header.started = time.monotonic()
         self.resizes = Resizes(SLOTS)
 
@@ -138,9 +136,13 @@ class Board:
         return bool(self._header.stopping)
 
     def has_successor(self, row: Row) -> bool:
-        """Whether a worker that is to stay accepts with a feed, beside the one of `row`."""
+        """Whether a worker that is to stay accepts with a feed, beside the one of `row`.
+
+        For one that has asked for its own successor, it must be that one.
+        """
         return any(
             other.pid != row.pid
+            and (other.place == row.place or not row.recycling)
             and other.accepting
             and other.feed_ready
             and not other.recycling
@@ -164,20 +166,26 @@ class Board:
         """
         for index, row in enumerate(self.rows):
             if not row.pid and not row.booted:
-                row.booted = time.monotonic()
+                row.booted, row.place = time.monotonic(), self._free_place()
                 self._header.claims += 1
                 self._header.high = max(self._header.high, index + 1)
                 return index
         raise RuntimeError(f"no free worker slot on the board, it has {SLOTS}")
 
+    def _free_place(self) -> int:
+        """The first place that no worker has who is to stay."""
+        rows = [row for row in self._used() if row.booted]
+        taken = {row.place for row in rows if not row.recycling and not self.is_outdated(row)}
+        return next(place for place in range(SLOTS) if place not in taken)
+
     def bury(self, index: int) -> None:
         """Clear the row of a worker that is gone and keep its totals. The arbiter's call."""
         row = self.rows[index]
         with self._exclusive():  # else `totals` would count the row twice, or not at all
-            add_totals(self.departed, row.totals)
+            add_totals(kept_for(row.choice, self._gone, time.monotonic()).totals, row.totals)
             ctypes.memset(ctypes.addressof(row), 0, ctypes.sizeof(Row))
         self.left[index] = self.details(index)
-        self._write_details(index, b"")
+        self._details.write(index, b"")
         self.resizes.clear(index)
 
     def living(self) -> list[tuple[int, Row]]:
@@ -191,11 +199,17 @@ class Board:
     def totals(self) -> Totals:
         """The totals of the whole server since its start, workers that are gone included."""
         totals = Totals()
+        for part in self.totals_by_choice().values():
+            add_totals(totals, part)
+        return totals
+
+    def totals_by_choice(self) -> dict[Choice, Totals]:
+        """The same of each choice of strategy that there is or was."""
+        totals: dict[Choice, Totals] = {}
         with self._exclusive():
-            add_totals(totals, self.departed)
-            for row in self.rows:
-                if row.pid or row.booted:  # a free row has none, and there are many
-                    add_totals(totals, row.totals)
+            for row in (*self._gone, *self._used()):
+                if row.booted or row.pid:  # a free row has none
+                    add_totals(totals.setdefault(row.choice, Totals()), row.totals)
         return totals
 
     def reserve(self, row: Row, limit: int) -> bool:
@@ -249,33 +263,11 @@ class Board:
 
     def publish_details(self, index: int, details: object) -> None:
         """Write a worker's details for all to read. What does not fit is left out, and says so."""
-        encoded = msgspec.json.encode(details)
-        if len(encoded) > self._details_bytes - _MARK_BYTES:
-            encoded = msgspec.json.encode({"truncated": len(encoded)})
-        self._write_details(index, encoded)
+        self._details.publish(index, details)
 
     def details(self, index: int) -> object:
         """The details that a worker published last; {} if none can be read."""
-        start = self._details_start + index * self._details_bytes
-        for _ in range(3):  # a writer may be at work: its mark is 0 meanwhile, and another one afterwards
-            mark = self._map[start : start + _MARK_BYTES]
-            size, _ = _MARK.unpack(mark)
-            at = start + _MARK_BYTES
-            encoded = self._map[at : at + size]
-            if size and mark == self._map[start:at]:
-                try:
-                    return msgspec.json.decode(encoded)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    continue  # not every machine shows another's writes in their order
-        return {}
-
-    def _write_details(self, index: int, encoded: bytes) -> None:
-        start = self._details_start + index * self._details_bytes
-        at = start + _MARK_BYTES
-        self._writes = (self._writes + 1) & 0xFFFFFFFF
-        self._map[start:at] = bytes(_MARK_BYTES)
-        self._map[at : at + len(encoded)] = encoded
-        self._map[start:at] = _MARK.pack(len(encoded), self._writes)
+        return self._details.read(index)
 
     def _used(self) -> list[Row]:
         """The rows that can hold anything: looking at all 256 would cost each upgrade 30 µs."""

@@ -18,6 +18,7 @@ import click
 from odinws.debug.cli import debug
 from odinws.experiment.commands import experiment
 from odinws.feed import simulator
+from odinws.rollout.commands import rollout
 
 if TYPE_CHECKING:
     from odinws.feed.publisher import PublishOptions, PublishResult
@@ -32,6 +33,7 @@ def cli() -> None:
 
 
 cli.add_command(debug)
+cli.add_command(rollout)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ import structlog
 
 from odinws import logs
 from odinws.board import Board
+from odinws.choice import DEFAULT_STRATEGY
 from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
 from odinws.settings import MAX_SHARDS, Settings, without_credentials
@@ -40,6 +41,7 @@ class Deployment:
         self._companion: Companion | None = None
         self._page = ""
         self._said = mmap.mmap(-1, 1)  # shared with the workers; 1: one of them has said that all accept
+        self._strategy = settings.strategy or DEFAULT_STRATEGY
 
     @classmethod
     def load(cls) -> Deployment:
@@ -64,6 +66,8 @@ class Deployment:
         logs.configure(self.settings.log_level, self.settings.log_format)
         self._make_room_for_descriptors()
         self._mark_stop(server)
+        if self.settings.flags_file:
+            self._strategy = self._check_flags()
         if self.settings.embedded_nats or self.settings.runs_demo_feed:
             try:
                 self._companion = Companion.start(
@@ -78,6 +82,21 @@ class Deployment:
                 sys.exit(f"odinws: {error}")
             if self.settings.embedded_nats:
                 self.nats_urls = [self._companion.nats_url]
+
+    def _check_flags(self) -> str:
+        """Look at the file of flags before anything starts, as at the keys; what the workers will run."""
+        settings = self.settings
+        if settings.strategy:
+            log.info("WS_SHARD_STRATEGY wins over the flag", strategy=settings.strategy)
+            return settings.strategy
+        command = (sys.executable, "-m", "odinws", "rollout", "check", settings.flags_file)
+        options = ("--workers", str(settings.workers), "--deployment", settings.environment)
+        done = subprocess.run((*command, *options), capture_output=True, text=True)
+        lines = (done.stderr if done.returncode else done.stdout).strip().splitlines() or [""]
+        if not done.returncode:
+            return lines[-1]
+        log.error("flags can't be used: workers fall back", problem=lines[-1].removeprefix("odinws: "))
+        return "the flag's default, see the log"
 
     def _mark_stop(self, server: Any) -> None:
         """Let workers know whether they alone are told to stop, or all: gunicorn has no hook for it."""
@@ -116,7 +135,7 @@ class Deployment:
         facts = {
             "page": self._page,
             "websocket": f"ws://{address}/ws",
-            "strategy": settings.strategy,
+            "strategy": self._strategy,
             "shards": settings.num_shards,
             "shard_key": settings.shard_key,
             "workers": settings.workers,

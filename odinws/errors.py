@@ -13,6 +13,8 @@ OdinError
 ├── SwarmError             (odinws.experiment.load) the swarm of an experiment does not start, or ends
 ├── ScrapeError            (odinws.experiment.scrape) a server of an experiment does not answer
 ├── FeedLostError          (odinws.experiment.feed) NATS went away during an experiment
+├── FlagsError             (odinws.rollout.flags) the file of flags can't be used: the default variant runs
+├── FleetError             (odinws.rollout.fleet) a running server does not tell of its workers
 ├── EmbeddedNatsError      (odinws.feed.embedded) a nats-server that we run is missing or fails
 └── OptionError            (odinws.feed.publisher) an option of the publisher is wrong
 

@@ -56,7 +56,7 @@ def collect(board: Board, settings: Settings, slot: int, feed: FeedStatus, state
             if name not in ("lag", "stall", "reconciliation")
         },
         "workers": [_worker(index, row, details[index], settings) for index, row in living],
-        "strategies": _strategies(details.values(), settings),
+        "strategies": _strategies(living, details, settings),
         "events": board.journal.latest(_EVENTS),
     }
 
@@ -66,7 +66,7 @@ def _worker(index: int, row: Row, details: Mapping[str, Any], settings: Settings
     return {
         "slot": index,
         "pid": row.pid,
-        "strategy": details.get("strategy", settings.strategy),
+        "strategy": row.choice.strategy or settings.strategy,
         "uptime_seconds": round(time.monotonic() - row.booted, 3),
         "accepting": bool(row.accepting),
         "connections": row.connections,
@@ -88,12 +88,14 @@ def _worker(index: int, row: Row, details: Mapping[str, Any], settings: Settings
     }
 
 
-def _strategies(details: Iterable[Mapping[str, Any]], settings: Settings) -> list[dict[str, Any]]:
+def _strategies(
+    living: Iterable[tuple[int, Row]], details: Mapping[int, Mapping[str, Any]], settings: Settings
+) -> list[dict[str, Any]]:
     """The shards of each strategy, those of its workers with the same index together, column by column."""
     held: dict[str, list[list[Mapping[str, Any]]]] = {}
-    for one in details:
-        rows = held.setdefault(one.get("strategy", settings.strategy), [])
-        for index, shard in enumerate(one.get("shards", ())):
+    for slot, row in living:
+        rows = held.setdefault(row.choice.strategy or settings.strategy, [])
+        for index, shard in enumerate(details[slot].get("shards", ())):
             if index == len(rows):
                 rows.append([])
             rows[index].append(shard)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging.config
 import re
 import sys
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -12,7 +13,23 @@ import structlog
 _SELDOM_SECONDS = 1.0
 _SELDOM_KINDS = 64
 
+_always: dict[str, str] = {}
+
+
+def always(facts: Mapping[str, str]) -> None:
+    """Have each further line of this process carry `facts`, unless it says something itself by that name."""
+    _always.clear()
+    _always.update(facts)
+
+
+def _add_facts(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in _always.items():
+        event.setdefault(name, value)
+    return event
+
+
 _SHARED: list[Any] = [
+    _add_facts,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

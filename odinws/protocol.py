@@ -211,19 +211,27 @@ def welcome(
     client_id: str,
     epoch: str,
     strategy: str,
+    variant: str,
+    reason: str,
     shards: int,
     shard_key: str,
     server: str,
     heartbeat_seconds: float,
     limits: Mapping[str, float],
 ) -> bytes:
-    """The first message of a connection, sent again when `epoch` changes: then `seq` starts anew."""
+    """The first message of a connection, sent again when `epoch` changes: then `seq` starts anew.
+
+    Args:
+        variant, reason: of the choice of the strategy, see `choice`.
+    """
     return _encode(
         {
             "type": "welcome",
             "client_id": client_id,
             "epoch": epoch,
             "strategy": strategy,
+            "variant": variant,
+            "reason": reason,
             "shards": shards,
             "shard_key": shard_key,
             "server": server,

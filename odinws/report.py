@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 from odinws import guard, load
@@ -25,8 +23,10 @@ from odinws.board import (
     Row,
     Totals,
 )
+from odinws.choice import Choice
 from odinws.feed.status import FeedStatus
 from odinws.guard import State
+from odinws.histogram import quantile
 from odinws.settings import Settings
 
 _EVENTS = 32  # of the journal, in /stats
@@ -76,6 +76,8 @@ def health(board: Board, settings: Settings, feed: FeedStatus, state: State) -> 
         errors.append(f"workers {stuck} have not been seen for {_STUCK_SECONDS:g} s")
     if len(living) < settings.workers:
         warnings.append(f"{len(living)} of {settings.workers} workers run")
+    if problem := _flags_problem(board):
+        warnings.append(f"flags: {problem}")
     if feed.mode == "core":
         warnings.append("nats: no JetStream, so seq counts per worker and nothing can be recovered")
     if feed.stream_differs:
@@ -153,8 +155,7 @@ def stats(board: Board, settings: Settings, slot: int, state: State) -> dict[str
     living = board.living()
     return {
         "strategy": {
-            "name": settings.strategy,
-            "reason": "WS_SHARD_STRATEGY or its default",
+            **_chosen(board, settings),
             "shards": board.resizes.asked or settings.num_shards,
             "shard_key": settings.shard_key,
         },
@@ -169,6 +170,42 @@ def stats(board: Board, settings: Settings, slot: int, state: State) -> dict[str
         "workers": [_worker(board, index, row) for index, row in living],
         "events": board.journal.latest(_EVENTS),
     }
+
+
+def _chosen(board: Board, settings: Settings) -> dict[str, Any]:
+    """What the workers run; with several strategies `name` has all of them."""
+    workers: dict[Choice, list[Row]] = {}
+    for _, row in board.living():
+        workers.setdefault(row.choice, []).append(row)
+
+    def all_of(field: str) -> str:
+        return ", ".join(sorted({getattr(choice, field) for choice in workers}))
+
+    return {
+        "name": all_of("strategy"),
+        "variant": all_of("variant"),
+        "reason": all_of("reason"),
+        "flags_file": settings.flags_file,
+        "problem": _flags_problem(board),
+        "places": settings.workers,
+        "choices": [
+            {
+                **choice._asdict(),
+                "workers": len(rows),
+                "connections": sum(row.connections for row in rows),
+            }
+            for choice, rows in sorted(workers.items())
+        ],
+    }
+
+
+def _flags_problem(board: Board) -> str:
+    """Why a worker can't use the file of flags; "": all can."""
+    for index, row in board.living():
+        details = board.details(index)
+        if row.flags_broken and isinstance(details, dict):
+            return str(details.get("flags_problem") or "a worker can't use the file, see its log")
+    return ""
 
 
 def admission(settings: Settings, state: State) -> dict[str, Any]:
@@ -259,31 +296,6 @@ def totals(sums: Totals) -> dict[str, Any]:
     }
 
 
-def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
-    """Estimate what `share` of the observations does not exceed, as Prometheus does.
-
-    Within a bucket they are taken to be spread evenly, so the error is at most the width of a bucket. Above
-    the last bound nothing is known: such an estimate is that bound, and the truth is more.
-
-    Args:
-        bounds: upper bounds of the buckets but the last, rising.
-        counts: of each bucket; the last one is what is above all bounds.
-        share: above 0, at most 1.
-
-    Returns:
-        In the unit of the bounds; None without observations.
-    """
-    reached = list(accumulate(counts))
-    if not reached[-1]:
-        return None
-    rank = share * reached[-1]
-    at = bisect_left(reached, rank)
-    if at >= len(bounds):
-        return bounds[-1]
-    low = bounds[at - 1] if at else 0.0
-    return low + (bounds[at] - low) * (rank - reached[at] + counts[at]) / counts[at]
-
-
 def _histogram(
     bounds: Sequence[float], counts: Sequence[int], total_seconds: float, shares: dict[str, float]
 ) -> dict[str, Any]:
@@ -305,6 +317,8 @@ def _worker(board: Board, index: int, row: Row) -> dict[str, Any]:
     return {
         "slot": index,
         "pid": row.pid,
+        "place": row.place,
+        **row.choice._asdict(),
         "uptime_seconds": round(time.monotonic() - row.booted, 3),
         "connections": row.connections,
         "subscriptions": row.subscriptions,
@@ -314,6 +328,9 @@ def _worker(board: Board, index: int, row: Row) -> dict[str, Any]:
         "rss_bytes": row.rss_bytes,
         "cpu_cores": round(row.cpu_cores, 4),
         "hub_lag_seconds": round(row.hub_lag_seconds, 6),
+        "sampled_seconds_ago": round(time.monotonic() - row.beat, 3) if row.beat else None,
+        "accepting": bool(row.accepting and row.feed_ready),
+        "leaving": bool(row.recycling or board.is_outdated(row)),
         "hub_stall_seconds": round(row.hub_stall_seconds, 6),
         "pass_longest_seconds": round(row.pass_longest_seconds, 6),
         "gc_longest_seconds": round(row.gc_longest_seconds, 6),

@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left
 
 from odinws import guard
+from odinws.choice import CHOICE_FIELDS, Chosen
 from odinws.closing import CloseReason
 
 REFUSALS = (*guard.REASONS, "draining", "rate", "origin", "unauthorised", "forbidden", "handshake")
@@ -28,7 +29,7 @@ _F64 = ctypes.c_double
 
 
 class Totals(ctypes.Structure):
-    """What only grows. `departed` keeps the sums of workers that are gone."""
+    """What only grows; also the sums of workers that are gone."""
 
     _fields_ = (
         ("accepted", _U64),  # upgrades that became connections
@@ -81,7 +82,7 @@ class Totals(ctypes.Structure):
     )
 
 
-class Row(ctypes.Structure):
+class Row(Chosen):
     """One worker."""
 
     _fields_ = (
@@ -90,6 +91,9 @@ class Row(ctypes.Structure):
         ("beat", _F64),  # the same, of the last sample below
         ("accepting", _U64),
         ("recycling", _U64),  # 1: it leaves, and the arbiter has been asked for another
+        ("place", _U64),  # from 0: a successor inherits it, while slots drift
+        ("flags_broken", _U64),  # 1: the worker can't use the file of flags, its details say why
+        *CHOICE_FIELDS,
         ("left", _U64),  # 1: it has said goodbye to all and ends as it should
         ("feed_ready", _U64),
         ("connections", _U64),  # slots taken: open, closing, or being upgraded
@@ -133,6 +137,8 @@ class Row(ctypes.Structure):
     group_memory_percent: float
     hub_lag_seconds: float
     recycling: int
+    place: int
+    flags_broken: int
     hub_stall_seconds: float
     pass_longest_seconds: float
     gc_longest_seconds: float

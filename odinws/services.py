@@ -15,7 +15,7 @@ import gevent
 import structlog
 
 import strategies
-from odinws import figures, frames, heritage, protocol
+from odinws import figures, frames, heritage, logs, protocol
 from odinws.admission import Admission, Admit, Asked, Verdict
 from odinws.audience import Audience
 from odinws.audit import Audit
@@ -38,6 +38,7 @@ from odinws.recovery import Recovery
 from odinws.repetition import tell_repeated
 from odinws.resizing import Resizing
 from odinws.ring import Ring
+from odinws.rollout.chooser import chooser
 from odinws.settings import Settings
 from odinws.shedding import Shedding
 from odinws.watch import Watch
@@ -73,7 +74,11 @@ class Services:
         self.board = board
         self.slot = slot
         self.row = board.rows[slot]
+        self.chooser = chooser(settings, self.row.place)
+        self.choice = self.row.choice = self.chooser.choice
+        logs.always(self.choice.labels())
         self.row.pid = pid
+        log.info("strategy chosen", place=self.row.place)
         self._on_failure = on_failure
         self._ledger = heritage.Ledger(board.left.get(slot))
         self._parts: list[gevent.Greenlet] = []
@@ -83,7 +88,9 @@ class Services:
         self._upgrading = 0  # slots taken by upgrades that are no connections yet
         self.admission = Admission(settings, board, self.row)
         self.strategy: Strategy[Connection] = strategies.create(
-            settings.strategy, shards=board.resizes.asked or settings.num_shards, shard_key=settings.shard_key
+            self.choice.strategy,
+            shards=board.resizes.asked or settings.num_shards,
+            shard_key=settings.shard_key,
         )
         self.clients = Clients(settings, self.strategy, self.row, lambda conn: self.commands.run(conn))
         self.hub = Hub(
@@ -186,7 +193,9 @@ class Services:
             protocol.welcome(
                 client_id=conn.id,
                 epoch=self.hub.epoch,
-                strategy=settings.strategy,
+                strategy=self.choice.strategy,
+                variant=self.choice.variant,
+                reason=self.choice.reason,
                 shards=self.strategy.shard_count,
                 shard_key=settings.shard_key,
                 server=f"odinws/{self.slot}",
@@ -227,8 +236,10 @@ class Services:
         self.row.channels = sum(shard["channels"] for shard in shards)
         self.row.backlog = self.hub.backlog
         self.row.feed_pending, self.row.feed_lag_seconds = self.feed.pending, self.feed.lag_seconds()
+        self.row.flags_broken = bool(self.chooser.problem)
         details: dict[str, Any] = {
-            "strategy": self.settings.strategy,
+            "strategy": self.choice.strategy,
+            "flags_problem": self.chooser.problem,
             "shards": shards,
             "inherited": self._ledger.look(shards),
             "feed": asdict(self.feed.status),

@@ -112,7 +112,9 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             self.notify()
             self.deployment.say_open()
             stopping.wait(_NOTIFY_SECONDS)
-            end = lifetime.end(time.monotonic() - began, services.row.rss_bytes)
+            end = services.chooser.outdated() or lifetime.end(
+                time.monotonic() - began, services.row.rss_bytes
+            )
             if end and self.alive:
                 self._ask_for_successor(end)
         self._wait_for_turn(servers)

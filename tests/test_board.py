@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from odinws import board as board_module
+from odinws import details as details_module
 from odinws import guard
 from odinws import row as row_module
 from odinws.access.rates import Limit
@@ -66,13 +66,14 @@ def test_nothing_overlaps(board: Board) -> None:
     """All rows, the totals of those who are gone, and all details have memory of their own."""
     for row in board.rows:
         ctypes.memset(ctypes.addressof(row), 0xA5, ctypes.sizeof(Row))
-    fill(board.departed, itertools.count(1))
-    before, started = words(board.departed), board.started
-    longest = "x" * (DETAILS_BYTES - board_module._MARK_BYTES - 2)
+    departed = board._gone[0].totals
+    fill(departed, itertools.count(1))
+    before, started = words(departed), board.started
+    longest = "x" * (DETAILS_BYTES - details_module._MARK_BYTES - 2)
     for slot in range(SLOTS):
         board.publish_details(slot, longest)
     assert all(bytes(row) == b"\xa5" * ctypes.sizeof(Row) for row in board.rows)
-    assert words(board.departed) == before
+    assert words(departed) == before
     assert board.started == started
     assert all(board.details(slot) == longest for slot in range(SLOTS))
 
@@ -372,7 +373,7 @@ def test_totals_never_fall(board: Board) -> None:
         assert all(a <= b for a, b in zip(last, now, strict=True))
         last = now
     join(pid)
-    assert len({value / (index + 1) for index, value in enumerate(words(board.departed))}) == 1
+    assert len({value / (index + 1) for index, value in enumerate(words(board.totals()))}) == 1
 
 
 # -- upgrades of the whole server ------------------------------------------------------------------
@@ -525,6 +526,33 @@ def test_who_is_a_successor(board: Board, field: str, value: float) -> None:
     assert not board.has_successor(old)
 
 
+def test_places_are_inherited(board: Board) -> None:
+    """A new worker has the first place that nobody has who is to stay, whatever slot it gets."""
+    rows = [board.rows[board.claim()] for _ in range(4)]
+    assert [row.place for row in rows] == [0, 1, 2, 3]
+    rows[2].recycling = 1
+    heir = board.claim()
+    assert (heir, board.rows[heir].place) == (4, 2)
+    board.bury(2)
+    board.bury(1)
+    assert board.rows[board.claim()].place == 1
+    board.mark_reload()
+    assert [board.rows[board.claim()].place for _ in range(4)] == [0, 1, 2, 3]
+
+
+def test_one_that_asked_for_a_successor_waits_for_that(board: Board) -> None:
+    """Others that accept are no heirs of its place."""
+    old, other = workers(board, 2)
+    old.pid, other.pid = 500, 501
+    assert board.has_successor(old)
+    old.recycling = 1
+    assert not board.has_successor(old)
+    [heir] = workers(board, 1)
+    heir.pid = 502
+    assert heir.place == old.place
+    assert board.has_successor(old)
+
+
 def test_a_stop_is_told_once_and_for_all(board: Board) -> None:
     """The arbiter says that the whole server ends, and each worker knows."""
 
@@ -556,7 +584,7 @@ def test_details_are_read_as_published(board: Board) -> None:
 def test_details_that_do_not_fit(board: Board) -> None:
     """The longest that fits is kept; a longer one is replaced by its size, and touches no neighbour."""
     board.publish_details(1, "neighbour")
-    room = DETAILS_BYTES - board_module._MARK_BYTES
+    room = DETAILS_BYTES - details_module._MARK_BYTES
     longest = "x" * (room - 2)  # and two quotes
     board.publish_details(0, longest)
     assert board.details(0) == longest
@@ -587,7 +615,7 @@ def test_details_are_never_torn(board: Board) -> None:
 def test_a_write_during_a_read_is_noticed(board: Board) -> None:
     """A second writing of the very same length, half of which was read with the first, is read again."""
     board.publish_details(0, "a" * 100)
-    memory, looks = board._map, itertools.count()
+    memory, looks = board._details._map, itertools.count()
 
     class Racing:
         """The memory of a reader that another process is faster than, once."""
@@ -596,19 +624,19 @@ def test_a_write_during_a_read_is_noticed(board: Board) -> None:
             before = memory[part]
             if next(looks) != 1:  # the first look is for the mark, the second for the details
                 return before
-            board._map = memory
+            board._details._map = memory
             board.publish_details(0, "b" * 100)
-            board._map = self  # type: ignore[assignment]
+            board._details._map = self  # type: ignore[assignment]
             return before[:50] + memory[part][50:]
 
-    board._map = Racing()  # type: ignore[assignment]
+    board._details._map = Racing()  # type: ignore[assignment]
     assert board.details(0) == "b" * 100
 
 
 @pytest.mark.parametrize("encoded", [b'{"a":', b'"\xff"'])
 def test_details_that_make_no_sense_are_none(board: Board, encoded: bytes) -> None:
     """Whatever stands there, a reader gets something it can show."""
-    board._write_details(0, encoded)
+    board._details.write(0, encoded)
     assert board.details(0) == {}
 
 
@@ -621,7 +649,7 @@ def test_a_writer_that_died_at_work_leaves_none(board: Board, monkeypatch: pytes
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(board_module, "_MARK", Dies())
+        patch.setattr(details_module, "_MARK", Dies())
         with pytest.raises(KeyboardInterrupt):
             board.publish_details(0, {"new": 1})
     assert board.details(0) == {}

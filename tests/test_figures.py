@@ -10,6 +10,7 @@ import pytest
 
 from odinws import figures
 from odinws.board import LAG_BOUNDS_SECONDS, Board
+from odinws.choice import Choice
 from odinws.feed.status import FeedStatus
 from odinws.settings import Settings
 from tests.seen import seen
@@ -45,6 +46,7 @@ def board(*details: dict[str, Any]) -> Board:
         row.totals.delivered = 1000 * number
         row.totals.lag[number] = 7
         row.refused_by("rate")
+        row.choice = Choice(one.get("strategy", ""))
         made.publish_details(slot, one)
     return made
 
@@ -59,7 +61,7 @@ def collect(made: Board, settings: Settings = SETTINGS) -> dict[str, Any]:
 
 
 def test_each_worker_has_its_own_strategy() -> None:
-    """As it says in its details; before the first of them, that of the settings."""
+    """As it stands in its row; before that, that of the settings."""
     found = collect(board({"strategy": "sync-dict"}, {}))
     assert [worker["strategy"] for worker in found["workers"]] == ["sync-dict", "single-lock"]
     assert [one["name"] for one in found["strategies"]] == ["single-lock", "sync-dict"]
@@ -122,6 +124,7 @@ def board_of_many(shards: list[dict[str, Any]]) -> Board:
     made = Board(1 << 20)
     slot = made.claim()
     made.rows[slot].pid = 1
+    made.rows[slot].choice = Choice("fnv-sharded")
     made.publish_details(slot, {"strategy": "fnv-sharded", "shards": shards})
     return made
 

@@ -203,3 +203,14 @@ def test_every_line_is_logged_or_counted(events: list[tuple[str, float]]) -> Non
     assert told + sum(seldom._passed_over.values()) == len(events)
     for times in logged.values():
         assert all(later - earlier >= 1.0 for earlier, later in itertools.pairwise(times))
+
+
+def test_facts_of_a_process() -> None:
+    """Each line carries them; what a line says itself by that name stays; the next ones replace them."""
+    logs.always({"strategy": "sync-dict", "variant": "a"})
+    try:
+        assert logs._add_facts(None, "", {"variant": "b"}) == {"variant": "b", "strategy": "sync-dict"}
+        logs.always({"strategy": "actor"})
+        assert logs._add_facts(None, "", {}) == {"strategy": "actor"}
+    finally:
+        logs.always({})

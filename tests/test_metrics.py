@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import odinws
 from odinws import metrics
 from odinws.board import CLOSES, Board, Row, Totals
+from odinws.choice import Choice
 from odinws.cli import cli
 from odinws.guard import REASONS
 from odinws.metrics import catalogue
@@ -30,12 +31,17 @@ SETTINGS = Settings.from_environ(
     {"WS_CPU_LIMIT": "1.5", "WS_MAX_CONNECTIONS": "123", "WS_MEMORY_LIMIT": "2000000", "WS_NUM_SHARDS": "4"}
 )
 
+CHOICES = (
+    Choice("sync-dict", "sync-dict", "targeting_match"),
+    Choice("fnv-sharded", "wide", "targeting_match"),
+)
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
-WORKER = {"strategy": "sync-dict", "shards": "4", "shard_key": "channel"}
+WORKER = {"shards": "4", "shard_key": "channel"}
 # Of a row, what is no figure for Prometheus by itself.
 NOT_SHOWN = {
     *("pid", "booted", "beat", "recycling", "left", "pending", "group_cpu_percent", "group_memory_percent"),
+    *("place", "strategy", "variant", "reason", "flags_broken"),
 }
 LOCK = {
     "acquisitions": 5,
@@ -48,8 +54,8 @@ SHARD = {"index": 0, "connections": 1, "channels": 2, "subscriptions": 3, "lock"
 
 
 def key(name: str, /, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
-    """A sample's name and labels."""
-    return name, frozenset(labels.items())
+    """A sample's name and labels; to Prometheus an empty one is none."""
+    return name, frozenset(label for label in labels.items() if label[1])
 
 
 def scrape(board: Board, settings: Settings = SETTINGS) -> Samples:
@@ -80,15 +86,29 @@ def board_with_workers() -> Board:
     return board
 
 
+def two_choices() -> Board:
+    """The same, each of the workers with a choice of its own."""
+    board = board_with_workers()
+    for row, choice in zip(board.rows, CHOICES, strict=False):
+        row.choice = choice
+    return board
+
+
+def of_worker(slot: int) -> dict[str, str]:
+    """The labels of a worker of `two_choices`."""
+    return {"worker": str(slot), "shards": "4", "shard_key": "channel", **CHOICES[slot].labels()}
+
+
 def test_every_gauge_of_every_worker() -> None:
     """One sample per worker that runs, with the strategy in its labels."""
-    board = board_with_workers()
+    board = two_choices()
     samples = scrape(board)
     for metric in catalogue.ROW:
         for slot in (0, 1):
-            found = samples[key(metric.name, worker=str(slot), **WORKER)]
-            assert found == getattr(board.rows[slot], metric.field)
-        assert sum(name == metric.name for name, _ in samples) == 2
+            assert samples[key(metric.name, **of_worker(slot))] == getattr(board.rows[slot], metric.field)
+        assert sum(found == metric.name for found, _ in samples) == 2
+    for slot in (0, 1):
+        assert samples[key("ws_worker_info", place=str(slot), **of_worker(slot))] == 1
 
 
 def test_every_counter_is_the_boards_total() -> None:
@@ -99,12 +119,28 @@ def test_every_counter_is_the_boards_total() -> None:
         value = getattr(totals, metric.field)
         if metric.kind is Kind.HISTOGRAM:
             continue
-        if not metric.labels:
+        names = [name for name in metric.labels if name not in catalogue.PART_LABELS]
+        if not names:
             assert samples[key(metric.shown_name)] == value
             continue
         for values, count in zip(catalogue.VALUES[metric.field], value, strict=True):
-            labels = dict(zip(metric.labels, values, strict=True))
+            labels = dict(zip(names, values, strict=True))
             assert samples[key(metric.shown_name, **labels)] == count
+
+
+def test_counters_of_each_choice() -> None:
+    """What workers of a choice counted, also those that are gone: a replaced worker takes nothing along."""
+    board = two_choices()
+    before = {choice: board.totals_by_choice()[choice].delivered for choice in CHOICES}
+    board.bury(0)
+    samples = scrape(board)
+    for choice in CHOICES:
+        labels = choice.labels()
+        assert samples[key("ws_messages_delivered_total", **labels)] == before[choice]
+        assert samples[key("ws_delivery_lag_seconds_count", **labels)] == sum(
+            board.totals_by_choice()[choice].lag
+        )
+        assert key("ws_connections_refused_total", reason="cpu", **labels) in samples
 
 
 @pytest.mark.parametrize(

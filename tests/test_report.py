@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from odinws import report
 from odinws.board import LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS, Board, Totals
+from odinws.choice import Choice
 from odinws.closing import CloseReason
 from odinws.feed.status import FeedStatus
+from odinws.histogram import quantile
 from odinws.settings import Settings
 from tests.fakes import fill
 from tests.seen import seen
@@ -320,7 +322,10 @@ def counted() -> Board:
 
 def test_stats_of_the_whole_server() -> None:
     """Sums, workers that are gone included, and which worker answered."""
-    body = report.stats(counted(), SETTINGS, 1, seen(counted(), SETTINGS))
+    board = counted()
+    board.rows[0].choice = Choice("sync-dict", "sync-dict", "default")
+    board.rows[1].choice = Choice("fnv-sharded", "wide", "targeting_match")
+    body = report.stats(board, SETTINGS, 1, seen(board, SETTINGS))
     assert body["connections"] == 6
     assert body["subscriptions"] == 14
     assert body["max_connections"] == 10
@@ -331,8 +336,28 @@ def test_stats_of_the_whole_server() -> None:
     assert body["fan_out"]["delivered"] == 3000
     assert body["fan_out"]["pass_seconds"] == 1.5
     assert body["strategy"] == {
-        "name": "sync-dict",
-        "reason": "WS_SHARD_STRATEGY or its default",
+        "name": "fnv-sharded, sync-dict",
+        "variant": "sync-dict, wide",
+        "reason": "default, targeting_match",
+        "flags_file": "",
+        "problem": "",
+        "places": SETTINGS.workers,
+        "choices": [
+            {
+                "strategy": "fnv-sharded",
+                "variant": "wide",
+                "reason": "targeting_match",
+                "workers": 1,
+                "connections": 3,
+            },
+            {
+                "strategy": "sync-dict",
+                "variant": "sync-dict",
+                "reason": "default",
+                "workers": 1,
+                "connections": 3,
+            },
+        ],
         "shards": 16,
         "shard_key": "channel",
     }
@@ -423,7 +448,7 @@ def test_histograms_in_words() -> None:
 )
 def test_quantiles_are_estimated(counts: list[int], share: float, expected: float | None) -> None:
     """Even within a bucket, from 0 in the first; the last bound for what is above it; None for nothing."""
-    assert report.quantile((1.0, 3.0), counts, share) == expected
+    assert quantile((1.0, 3.0), counts, share) == expected
 
 
 @given(
@@ -438,6 +463,19 @@ def test_an_estimate_is_in_the_bucket_of_the_truth(seconds: list[float], share: 
     truth = sorted(seconds)[max(0, math.ceil(share * len(seconds)) - 1)]
     bucket = bisect_left(LAG_BOUNDS_SECONDS, truth)
     low = LAG_BOUNDS_SECONDS[bucket - 1] if bucket else 0.0
-    estimate = report.quantile(LAG_BOUNDS_SECONDS, counts, share)
+    estimate = quantile(LAG_BOUNDS_SECONDS, counts, share)
     assert estimate is not None
     assert low - 1e-9 <= estimate <= LAG_BOUNDS_SECONDS[bucket] + 1e-9
+
+
+def test_flags_that_can_not_be_used() -> None:
+    """A worker's trouble with the file of flags is a warning of health, and stands in the statistics."""
+    board = serving()
+    assert report.stats(board, SETTINGS, 0, seen(board, SETTINGS))["strategy"]["problem"] == ""
+    board.rows[1].flags_broken = 1
+    assert any("see its log" in warning for warning in health(board)["warnings"])
+    board.publish_details(1, {"flags_problem": "flags.json: not JSON"})
+    assert "flags: flags.json: not JSON" in health(board)["warnings"]
+    assert report.stats(board, SETTINGS, 0, seen(board, SETTINGS))["strategy"]["problem"] == (
+        "flags.json: not JSON"
+    )

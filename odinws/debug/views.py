@@ -17,7 +17,7 @@ from odinws.connection import Connection
 from odinws.debug import greenlets, heap
 from odinws.debug.collector import CollectorWatch
 from odinws.debug.sampler import Sampler
-from odinws.report import quantile
+from odinws.histogram import quantile
 from odinws.row import GC_BOUNDS_SECONDS, Row
 from odinws.slowest import Slowest
 from odinws.turns import Slice

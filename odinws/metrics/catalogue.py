@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from odinws import guard
+from odinws import choice, guard
 from odinws.board import (
     CLOSES,
     DIFFERENCES,
@@ -61,10 +61,10 @@ class Metric:
         return self.name + {Kind.COUNTER: "_total", Kind.INFO: "_info"}.get(self.kind, "")
 
 
-WORKER_LABELS = ("worker", "strategy", "shards", "shard_key")
+PART_LABELS = ("strategy", "variant", "strategy_reason")
+"""What the totals are divided by, beside their own labels: the choice of the workers."""
+WORKER_LABELS = ("worker", "shards", "shard_key", *PART_LABELS)
 SHARD_LABELS = ("worker", "shard")
-PART_LABELS: tuple[str, ...] = ()
-"""What the totals are divided by, beside their own labels."""
 
 
 def _counter(name: str, field: str, text: str, *labels: str) -> Metric:
@@ -159,7 +159,8 @@ WORKER_SILENCE = _gauge(
 JETSTREAM = _gauge(
     "ws_feed_jetstream", "", "1 if the feed comes of JetStream, so that clients can resume.", *WORKER_LABELS
 )
-WORKER = (*ROW, WORKER_UPTIME, WORKER_SILENCE, JETSTREAM)
+WORKER_INFO = _info("ws_worker", "Strategy of each worker, and why it has that.", *WORKER_LABELS, "place")
+WORKER = (*ROW, WORKER_UPTIME, WORKER_SILENCE, JETSTREAM, WORKER_INFO)
 
 # `field` is one of a shard in the details that a worker publishes each second.
 SHARD_GAUGES = (
@@ -318,6 +319,9 @@ def _listed(values: tuple[str, ...]) -> str:
 LABELS: dict[str, str] = {
     "worker": f"the slot of a worker, 0 to {SLOTS - 1}: the next worker there has the same",
     "strategy": "name of the strategy",
+    "variant": "of the flag; the strategy's name where no flag was asked",
+    "strategy_reason": f"why it runs: {_listed(choice.REASONS)}",
+    "place": "the worker's place among those of its host; its successor has the same",
     "shards": "`WS_NUM_SHARDS`",
     "shard_key": "`WS_SHARD_KEY`",
     "shard": "its index, from 0 to `WS_NUM_SHARDS` - 1",

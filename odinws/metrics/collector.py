@@ -24,6 +24,7 @@ from prometheus_client.utils import floatToGoString
 import odinws
 from odinws import heritage
 from odinws.board import Board, Totals
+from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.guard import Reading, State
 from odinws.metrics import catalogue
 from odinws.metrics.catalogue import Kind, Metric
@@ -72,7 +73,7 @@ class BoardCollector(Collector):
             odinws.__version__,
             platform.python_version(),
             settings.environment,
-            settings.strategy,
+            settings.strategy or ("by flag" if settings.flags_file else DEFAULT_STRATEGY),
             str(board.resizes.asked or settings.num_shards),
             settings.shard_key,
         )
@@ -100,7 +101,7 @@ class BoardCollector(Collector):
         rows = []
         for index, row in living:
             shards = str(self._board.resizes.shards(index) or settings.num_shards)
-            rows.append(((str(index), settings.strategy, shards, settings.shard_key), row))
+            rows.append(((str(index), shards, settings.shard_key, *row.choice), row))
         for metric in catalogue.ROW:
             yield _family(metric, [(labels, getattr(row, metric.field)) for labels, row in rows])
         yield _family(catalogue.WORKER_UPTIME, [(labels, now - row.booted) for labels, row in rows])
@@ -110,6 +111,7 @@ class BoardCollector(Collector):
         feeds = [_details(self._board.details(index)).get("feed", {}) for index, _ in living]
         modes = [feed.get("mode") == "jetstream" for feed in feeds]
         yield _family(catalogue.JETSTREAM, zip([labels for labels, _ in rows], modes, strict=True))
+        yield _family(catalogue.WORKER_INFO, [((*labels, str(row.place)), 1) for labels, row in rows])
 
     def _shards(self) -> Iterator[Family]:
         shards: list[tuple[tuple[str, str], dict[str, Any], dict[str, float]]] = []
@@ -127,7 +129,10 @@ class BoardCollector(Collector):
             yield _family(metric, [(labels, counts[metric.field]) for labels, _, counts in locked])
 
     def _totals(self) -> Iterator[Family]:
-        parts: Parts = [((), self._board.totals())]
+        totals = self._board.totals_by_choice() or {Choice(): Totals()}
+        if len(totals) > 1:
+            totals.pop(Choice(), None)  # of a worker that is about to choose, and has counted nothing yet
+        parts: Parts = [(tuple(choice), sums) for choice, sums in totals.items()]
         for metric in catalogue.TOTALS:
             yield (_histogram if metric.kind is Kind.HISTOGRAM else _total)(metric, parts)
 

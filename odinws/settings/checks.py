@@ -62,7 +62,7 @@ def check(settings: Settings) -> None:
     """All that needs more than one look."""
     _check_addr(settings.addr)
     _check_nats_urls(settings)
-    if settings.strategy not in strategies.NAMES:
+    if settings.strategy and settings.strategy not in strategies.NAMES:
         allowed = f"expected one of {', '.join(strategies.NAMES)}"
         raise SettingsError("WS_SHARD_STRATEGY", settings.strategy, allowed)
     _check_above("WS_IDLE_SECONDS", settings.idle_seconds, "WS_HEARTBEAT_SECONDS", settings.heartbeat_seconds)

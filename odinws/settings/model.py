@@ -75,9 +75,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(pattern=r"^([A-Za-z0-9_-]+\.)+$", description="subject = prefix + channel")
     ] = field(name="WS_SUBJECT_PREFIX", default="odin.")
 
-    strategy: Annotated[str, Meta(description="subscription registry, see docs/strategies.md")] = field(
-        name="WS_SHARD_STRATEGY", default="sync-dict"
-    )
+    strategy: Annotated[
+        str, Meta(description="subscription registry; unset: by WS_FLAGS_FILE, else sync-dict")
+    ] = field(name="WS_SHARD_STRATEGY", default="")
+    flags_file: Annotated[
+        str, Meta(description="file of flags that chooses it for each worker, as conf/flags.json")
+    ] = field(name="WS_FLAGS_FILE", default="")
     num_shards: Annotated[int, Meta(ge=1, le=MAX_SHARDS, description="shards of a sharded strategy")] = field(
         name="WS_NUM_SHARDS", default=16
     )
@@ -310,7 +313,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Annotated[
         Literal["json", "text"], Meta(description="one JSON object or one line of text")
     ] = field(name="LOG_FORMAT", default="text")
-    environment: Annotated[str, Meta(max_length=64, description="name of the deployment, for logs")] = field(
+    environment: Annotated[str, Meta(max_length=64, description="name of the deployment")] = field(
         name="ENVIRONMENT", default="development"
     )
 

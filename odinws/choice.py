@@ -1,0 +1,78 @@
+"""Which strategy a worker runs, and why. Pure."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+DEFAULT_STRATEGY = "sync-dict"
+REASONS = ("explicit", "default", "static", "targeting_match", "disabled", "error")
+
+
+class Choice(NamedTuple):
+    """The choice of one worker.
+
+    Attributes:
+        strategy: its name, one of `strategies.NAMES`.
+        variant: the flag's variant that stands for it; the same name where no flag was asked.
+        reason: one of `REASONS`: explicit (WS_SHARD_STRATEGY), default (nobody chose, or the flag's targeting
+            gave nothing), static, targeting_match, disabled (all three by the flag), error (the flag can't
+            be used).
+    """
+
+    strategy: str = ""
+    variant: str = ""
+    reason: str = ""
+
+    def labels(self) -> dict[str, str]:
+        """For metrics and logs, where `reason` may be another's; without what is not known."""
+        named = {"strategy": self.strategy, "variant": self.variant, "strategy_reason": self.reason}
+        return {name: value for name, value in named.items() if value}
+
+
+# On the board: written once by the worker, before its pid.
+CHOICE_FIELDS = (
+    ("strategy", ctypes.c_char * 32),
+    ("variant", ctypes.c_char * 64),
+    ("reason", ctypes.c_char * 32),
+)
+
+
+class Chosen(ctypes.Structure):
+    """A structure that has `CHOICE_FIELDS`."""
+
+    strategy: bytes
+    variant: bytes
+    reason: bytes
+
+    @property
+    def choice(self) -> Choice:
+        """Which strategy runs, and why."""
+        # Cut off at its bound a text may end within a character.
+        return Choice(*(text.decode(errors="replace") for text in (self.strategy, self.variant, self.reason)))
+
+    @choice.setter
+    def choice(self, choice: Choice) -> None:
+        for (name, kind), text in zip(CHOICE_FIELDS, choice, strict=True):
+            setattr(self, name, text.encode()[: ctypes.sizeof(kind)])
+
+
+class Booted(Protocol):
+    """Something with a choice, in use since `booted`; 0.0: it is not."""
+
+    booted: float
+    choice: Choice
+
+
+_T = TypeVar("_T", bound=Booted)
+
+
+def kept_for(choice: Choice, rows: Sequence[_T], now: float) -> _T:
+    """The row that stands for a choice: taken when the choice is new, the last one when all are taken."""
+    for row in rows:
+        if not row.booted:
+            row.booted, row.choice = now, choice
+        if row.choice == choice:
+            break
+    return row

@@ -1,0 +1,32 @@
+"""Estimates from the counts of buckets. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
+    """Estimate what `share` of the observations does not exceed, as Prometheus does.
+
+    Within a bucket they are taken to be spread evenly, so the error is at most the width of a bucket. Above
+    the last bound nothing is known: such an estimate is that bound, and the truth is more.
+
+    Args:
+        bounds: upper bounds of the buckets but the last, rising.
+        counts: of each bucket; the last one is what is above all bounds.
+        share: above 0, at most 1.
+
+    Returns:
+        In the unit of the bounds; None without observations.
+    """
+    reached = list(accumulate(counts))
+    if not reached[-1]:
+        return None
+    rank = share * reached[-1]
+    at = bisect_left(reached, rank)
+    if at >= len(bounds):
+        return bounds[-1]
+    low = bounds[at - 1] if at else 0.0
+    return low + (bounds[at] - low) * (rank - reached[at] + counts[at]) / counts[at]

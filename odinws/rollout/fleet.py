@@ -1,0 +1,91 @@
+"""What the running servers have: their workers, read from `/stats`."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+from odinws.errors import OdinError
+from odinws.rollout.members import Server, Worker
+
+_ANSWER_SECONDS = 5.0
+
+
+class FleetError(OdinError):
+    """A server does not tell of its workers.
+
+    Attributes:
+        url: of the server.
+        problem: what went wrong, in one line.
+    """
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__(f"{url}: {problem}")
+        self.url = url
+        self.problem = problem
+
+
+class Fleet:
+    """Asks servers.
+
+    Args:
+        urls: of their HTTP, as `http://127.0.0.1:3004`.
+        token: WS_ADMIN_TOKEN of servers on other machines.
+    """
+
+    def __init__(self, urls: Sequence[str], token: str = "") -> None:
+        self._urls = [url.rstrip("/") for url in urls]
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def look(self) -> list[Server]:
+        """All servers as they are now.
+
+        Raises:
+            FleetError: one does not answer, or not with what is asked for.
+        """
+        return [self._ask(url) for url in self._urls]
+
+    def _ask(self, url: str) -> Server:
+        if not url.startswith(("http://", "https://")):
+            raise FleetError(url, "expected a URL such as http://127.0.0.1:3004")
+        request = urllib.request.Request(f"{url}/stats", headers=self._headers)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as response:  # noqa: S310
+                stats = json.load(response)
+            now = time.monotonic()
+            chosen = stats["strategy"]
+            return Server(
+                url=url,
+                places=chosen["places"],
+                flags_file=chosen["flags_file"],
+                problem=chosen["problem"],
+                workers=tuple(_worker(url, now, worker) for worker in stats["workers"]),
+            )
+        except urllib.error.HTTPError as error:
+            with error:
+                more = "; is --token its WS_ADMIN_TOKEN?" if error.code == 403 else ""
+                raise FleetError(url, f"/stats answers {error.code}{more}") from None
+        except OSError as error:  # URLError too
+            raise FleetError(url, f"no answer: {getattr(error, 'reason', error)}") from None
+        except (ValueError, LookupError, TypeError):
+            raise FleetError(url, "/stats is not that of odinws with flags") from None
+
+
+def _worker(url: str, now: float, stats: dict[str, Any]) -> Worker:
+    return Worker(
+        url=url,
+        pid=stats["pid"],
+        place=stats["place"],
+        strategy=stats["strategy"],
+        variant=stats["variant"],
+        reason=stats["reason"],
+        connections=stats["connections"],
+        steady=stats["accepting"] and not stats["leaving"],
+        stats=stats,
+        read=now,
+        sampled=now - (stats["sampled_seconds_ago"] or 0.0),
+    )

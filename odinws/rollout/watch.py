@@ -1,0 +1,263 @@
+"""Roll a variant out step by step, watch what it does, and take it back when it hurts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from odinws.rollout import flags
+from odinws.rollout.fleet import Fleet, FleetError
+from odinws.rollout.guards import Judge, Window
+from odinws.rollout.members import Server, wanted
+from odinws.rollout.record import Record, Step
+from odinws.rollout.tally import Tally, between, total
+
+STEPS = (5, 25, 50, 100)
+_LOOK_SECONDS = 0.5
+_SILENT_SECONDS = 30.0  # a fleet that does not answer for so long is in trouble
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long things take.
+
+    Attributes:
+        settle_seconds: after a roll, until it counts: clients come back, and catch up.
+        window_seconds: of one comparison.
+        windows: that must count before a step is good.
+        patience_seconds: how long a step may wait for enough data.
+        roll_seconds: how long one worker's replacement may take.
+    """
+
+    settle_seconds: float = 10.0
+    window_seconds: float = 5.0
+    windows: int = 4
+    patience_seconds: float = 300.0
+    roll_seconds: float = 60.0
+
+
+class _End(Exception):  # noqa: N818 - not an error: how a watch ends before its last step
+    def __init__(self, verdict: str, reason: str, outcome: str = "", set_back: bool = False) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+        self.reason = reason
+        self.outcome = outcome or verdict
+        self.set_back = set_back
+
+
+class Watch:
+    """One rollout.
+
+    Args:
+        fleet: the servers.
+        path: of their file of flags, which this process may write.
+        variant: to be rolled out.
+        pace: how long things take.
+        tell: called with a line of what happens, and whether that is "good", "bad" or "".
+        changed: called with the record whenever it has more in it.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        path: str,
+        variant: str,
+        pace: Pace,
+        tell: Callable[[str, str], None],
+        changed: Callable[[Record], None] = lambda _: None,
+    ) -> None:
+        self._fleet = fleet
+        self._path = path
+        self._variant = variant
+        self._pace = pace
+        self._tell = tell
+        self._changed = changed
+        self._began = time.monotonic()
+        self._reference: Tally | None = None
+
+    def run(self, steps: Sequence[int] = STEPS) -> Record:
+        """Do it all. Ctrl-C leaves the share as it is.
+
+        Raises:
+            FlagsError: the file can't be used from the start.
+            FleetError: a server does not answer, or does not follow the file, from the start.
+        """
+        document = flags.read(self._path)
+        percent = (flags.shares(document) or {}).get(self._variant, 0.0)
+        servers = self._fleet.look()
+        check(servers)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        urls = [server.url for server in servers]
+        self.record = Record(self._path, self._variant, urls, now, percent, percent=percent)
+        try:
+            for share in [step for step in steps if step > percent]:
+                self._step(share)
+            self._end("done", f"All steps to {self.record.percent:g} % were good.")
+        except _End as end:
+            self._ended(end)
+        except flags.FlagsError as error:
+            self._end("failed", str(error))
+        except KeyboardInterrupt:
+            self._ended(_End("interrupted", "It was interrupted."))
+        return self.record
+
+    # -- one step ----------------------------------------------------------------------------------
+
+    def _step(self, percent: int) -> None:
+        servers = self._look()
+        counts = wanted(servers, percent)
+        step = Step(percent, counts)
+        self.record.steps.append(step)
+        if counts == wanted(servers, self.record.percent):
+            step.outcome, step.text = "skipped", "changes no worker"
+            self._tell(f"{percent} %: skipped, it changes no worker", "")
+            return
+        if self._reference is None and sum(counts.values()) == sum(server.places for server in servers):
+            self._measure_reference()
+        self._set(percent)
+        self._roll(step)
+        self._judge(step)
+
+    def _set(self, percent: int) -> None:
+        flags.write(self._path, flags.with_share(self._ours(), self._variant, percent))
+        self.record.percent = float(percent)
+
+    def _ours(self) -> flags.Document:
+        """The file, unless somebody else has changed the share."""
+        document = flags.read(self._path)
+        found = (flags.shares(document) or {}).get(self._variant, 0.0)
+        if found != self.record.percent:
+            self.record.percent, ours = found, self.record.percent
+            raise _End("changed", f"Somebody else set the share from {ours:g} to {found:g} %.")
+        return document
+
+    def _roll(self, step: Step) -> None:
+        """Wait until the workers have what the flag says."""
+        began = time.monotonic()
+        servers = self._look()
+        until = began + self._pace.roll_seconds * (max(server.places for server in servers) + 1)
+        self._tell(f"{step.percent} %: {sum(step.workers.values())} of {_places(servers)} workers", "")
+        while not all(server.has(self._variant, step.workers[server.url]) for server in servers):
+            if problem := next((server.problem for server in servers if server.problem), ""):
+                raise _End("set back", f"A server can't use the flags: {problem}", "failed", True)
+            if time.monotonic() > until:
+                seconds = time.monotonic() - began
+                raise _End("set back", f"The workers did not come up in {seconds:.0f} s.", "failed", True)
+            time.sleep(_LOOK_SECONDS)
+            self._ours()
+            servers = self._look()
+        step.rolled_seconds = round(time.monotonic() - began, 1)
+        self._tell(f"{step.percent} %: rolled in {step.rolled_seconds:g} s", "")
+        self._changed(self.record)
+
+    def _judge(self, step: Step) -> None:
+        judge = Judge(self._variant, self._pace.windows, self._reference)
+        before = self._look()
+        settled = time.monotonic() + self._pace.settle_seconds
+        until = settled + self._pace.patience_seconds
+        others: list[Tally] = []
+        while True:
+            few = "settling" if time.monotonic() < settled else ""
+            time.sleep(self._pace.window_seconds)
+            self._ours()
+            after = self._look()
+            window = judge.add(*between(before, after, self._variant), few)
+            before = after
+            step.add(window)
+            self._tell_window(step, window)
+            if worse := judge.worse():
+                raise _End("set back", f"Set back at {step.percent} %: {worse}.", "worse", True)
+            if not window.few and window.others is not self._reference:
+                others.append(window.others)
+            if judge.is_good():
+                break
+            if time.monotonic() > until:
+                raise _End("waiting", f"Too few data at {step.percent} %: {window.few or 'not steady'}.")
+        self._reference = total(others) if others else self._reference
+        step.outcome, step.text = "good", f"{len(judge.counted)} windows without a reason to go back"
+        self._tell(f"{step.percent} %: good", "good")
+        self._changed(self.record)
+
+    def _measure_reference(self) -> None:
+        """What the others do, before there are none left."""
+        self._tell("measuring the workers as they are", "")
+        before = self._look()
+        time.sleep(self._pace.window_seconds * self._pace.windows)
+        mine, others = between(before, self._look(), self._variant)
+        self._reference = others if others.workers else mine
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _ended(self, end: _End) -> None:
+        step = self.record.steps[-1] if self.record.steps else None
+        if step is not None and not step.outcome:
+            step.outcome, step.text = end.outcome, end.reason
+        if end.set_back:
+            self._tell(end.reason, "bad")
+            try:
+                self._set_back()
+            except flags.FlagsError as error:
+                end = _End("failed", f"{end.reason} It could not be set back: {error}")
+        self._end(end.verdict, end.reason)
+
+    def _set_back(self) -> None:
+        document = flags.read(self._path)
+        flags.write(self._path, flags.with_share(document, self._variant, 0))
+        self.record.percent = 0.0
+        self._changed(self.record)
+        until = time.monotonic() + self._pace.roll_seconds
+        try:
+            while not all(server.has(self._variant, 0) for server in self._fleet.look()):
+                if time.monotonic() > until:
+                    return self._tell("0 %: set; some workers are still to be replaced", "bad")
+                time.sleep(_LOOK_SECONDS)
+        except (FleetError, KeyboardInterrupt):
+            return self._tell("0 %: set; whether the workers follow is not known", "bad")
+        return self._tell("0 %: no worker has it any more", "good")
+
+    def _end(self, verdict: str, reason: str) -> None:
+        self.record.verdict, self.record.reason = verdict, reason
+        self.record.seconds = round(time.monotonic() - self._began, 1)
+        self._changed(self.record)
+
+    def _look(self) -> list[Server]:
+        """The fleet; a server may be silent for a moment."""
+        until = time.monotonic() + _SILENT_SECONDS
+        while True:
+            try:
+                return self._fleet.look()
+            except FleetError as error:
+                if time.monotonic() > until:
+                    raise _End("set back", f"The fleet is silent: {error}.", "failed", True) from None
+                time.sleep(_LOOK_SECONDS)
+
+    def _tell_window(self, step: Step, window: Window) -> None:
+        record = step.windows[-1]
+        pairs = [
+            f"{name} {record['variant'][name]:.4g}/{record['others'][name]:.4g}"
+            for name in ("cpu_us_per_delivered", "lag_p99_ms", "long_turns_per_minute")
+            if record["variant"][name] is not None and record["others"][name] is not None
+        ]
+        note = f"  ({window.few})" if window.few else ""
+        self._tell(f"  {'  '.join(pairs) or 'nothing delivered'}{note}", "")
+
+
+def check(servers: Sequence[Server]) -> None:
+    """Whether all servers follow a file of flags.
+
+    Raises:
+        FleetError: one does not.
+    """
+    for server in servers:
+        if not server.flags_file:
+            raise FleetError(server.url, "it has no flags; start it with WS_FLAGS_FILE")
+        if any(worker.reason == "explicit" for worker in server.workers):
+            raise FleetError(server.url, "WS_SHARD_STRATEGY wins there; start it without")
+        if server.problem:
+            raise FleetError(server.url, f"it can't use its flags: {server.problem}")
+
+
+def _places(servers: Sequence[Server]) -> int:
+    return sum(server.places for server in servers)

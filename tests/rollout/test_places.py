@@ -1,0 +1,100 @@
+"""`odinws.rollout.places`: shares are exact to a worker, sticky, and only grow."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tests.fakes  # noqa: F401 - its hypothesis profile
+from odinws.rollout.evaluation import Evaluation
+from odinws.rollout.flags import with_share
+from odinws.rollout.members import Server, wanted
+from odinws.rollout.places import hash_of, rank, targeting_key
+
+NAMES = st.text(min_size=1, max_size=20)
+SIZES = st.integers(1, 32)
+DOCUMENT = {
+    "flags": {
+        "shard-strategy": {
+            "state": "ENABLED",
+            "variants": {"new": "fnv-sharded", "old": "sync-dict"},
+            "defaultVariant": "old",
+        }
+    }
+}
+
+
+def nearest(percent: int, places: int) -> int:
+    """How many workers a share means, in whole numbers: of two that are equally near the fewer."""
+    return -((50 - percent * places) // 100)
+
+
+def places_with(evaluation: Evaluation, percent: int) -> set[int]:
+    """The places that have the variant."""
+    choices = evaluation.choose_all("flags.json", with_share(DOCUMENT, "new", percent))
+    return {place for place, choice in enumerate(choices) if choice.variant == "new"}
+
+
+@given(NAMES, NAMES, SIZES, st.integers(0, 100))
+def test_a_share_is_exact_to_a_worker(deployment: str, host: str, places: int, percent: int) -> None:
+    """flagd's own evaluator gives the variant to as many workers as the share means."""
+    found = places_with(Evaluation(deployment, host, places), percent)
+    assert len(found) == nearest(percent, places)
+    assert abs(len(found) - percent * places / 100) <= 0.5
+
+
+def test_every_share_of_every_size() -> None:
+    """All whole percents for some sizes: a larger share only adds places."""
+    for places in (1, 3, 4, 8):
+        evaluation, last = Evaluation("production", "host-1", places), set[int]()
+        for percent in range(101):
+            found = places_with(evaluation, percent)
+            assert len(found) == nearest(percent, places)
+            assert last <= found
+            last = found
+
+
+def test_a_quarter_of_four() -> None:
+    """The share that the documentation speaks of, on any host."""
+    counts = {len(places_with(Evaluation("d", f"host-{n}", 4), 25)) for n in range(30)}
+    assert counts == {1}
+
+
+@given(NAMES, NAMES, st.integers(1, 128), st.data())
+def test_a_key_is_sticky_and_in_its_stratum(
+    deployment: str, host: str, places: int, data: st.DataObject
+) -> None:
+    """The same whenever it is asked for; its hash falls just above the middle of the stratum of its rank."""
+    place = data.draw(st.integers(0, places - 1))
+    key = targeting_key(deployment, host, place, places)
+    assert key == targeting_key(deployment, host, place, places)
+    assert key.startswith(f"{deployment}/{host}/{place}#")
+    middle = (rank(deployment, host, place, places) + 0.5) / places
+    assert middle < hash_of(key) / 2**32 < middle + 0.011 / places
+
+
+@given(NAMES, NAMES, SIZES)
+def test_ranks_are_a_permutation(deployment: str, host: str, places: int) -> None:
+    """Each place has its own."""
+    assert sorted(rank(deployment, host, place, places) for place in range(places)) == list(range(places))
+
+
+def test_other_hosts_have_other_ranks() -> None:
+    """A small share does not always meet the first worker of each host."""
+    assert {rank("d", f"host-{n}", 0, 4) for n in range(30)} == {0, 1, 2, 3}
+
+
+def test_a_worker_too_many_shares_a_stratum() -> None:
+    """One beyond the places, as after SIGTTIN, has a key of its own all the same."""
+    extra = targeting_key("d", "h", 5, 4)
+    assert extra.startswith("d/h/5#")
+    assert math.floor(4 * hash_of(extra) / 2**32) == rank("d", "h", 1, 4)
+
+
+@given(st.integers(1, 300), st.integers(0, 100))
+def test_what_a_watch_waits_for(places: int, percent: int) -> None:
+    """The count that `watch` expects is the one that the keys give."""
+    server = Server("u", places, "flags.json", "", ())
+    assert wanted([server], percent) == {"u": nearest(percent, places)}

@@ -1,0 +1,57 @@
+"""`odinws.choice`: what stands on the board of a worker's strategy."""
+
+from __future__ import annotations
+
+import itertools
+
+from odinws.board import CHOICES, Board, Row
+from odinws.choice import Choice
+from tests.fakes import fill
+
+
+def test_a_row_has_a_choice() -> None:
+    """As it was written; too long a name is cut off, also within a character."""
+    row = Row()
+    assert row.choice == Choice()
+    row.choice = Choice("sync-dict", "ä" * 100, "static")
+    assert row.choice.strategy == "sync-dict"
+    assert row.choice.variant == "ä" * 32
+    row.choice = Choice("a" + "ä" * 100, "", "")
+    assert row.choice.strategy.startswith("aäää")
+
+
+def test_labels() -> None:
+    """All three, by names that nobody else has; what is not known is left out."""
+    labels = Choice("single-lock", "careful", "default").labels()
+    assert labels == {"strategy": "single-lock", "variant": "careful", "strategy_reason": "default"}
+    assert Choice().labels() == {}
+
+
+def test_totals_of_each_choice_stay() -> None:
+    """Workers come and go: no choice's totals fall, and with too many choices the sum is still right."""
+    board = Board(1024)
+    expected = 0
+    for number in range(2 * CHOICES):
+        slot = board.claim()
+        row = board.rows[slot]
+        row.choice = Choice("sync-dict", f"variant-{number}", "static")
+        fill(row.totals, itertools.count(1))
+        expected += row.totals.delivered
+        board.bury(slot)
+        assert board.totals().delivered == expected
+    by_choice = board.totals_by_choice()
+    assert len(by_choice) == CHOICES
+    assert sum(totals.delivered for totals in by_choice.values()) == expected
+
+
+def test_the_same_choice_is_kept_once() -> None:
+    """The living and the gone of a choice are one."""
+    board = Board(1024)
+    for _ in range(3):
+        slot = board.claim()
+        board.rows[slot].choice = Choice("sync-dict", "a", "static")
+        board.rows[slot].totals.delivered = 5
+        if slot == 0:
+            board.bury(slot)
+    [(choice, totals)] = board.totals_by_choice().items()
+    assert (choice.variant, totals.delivered) == ("a", 15)
