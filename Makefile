@@ -15,8 +15,9 @@ help: ## show this list
 run: .venv/runtime ## the server with an embedded NATS and a demo feed, at 127.0.0.1:3004
 	@exec $(BIN)/gunicorn -c gunicorn.conf.py
 
+# Most tests wait for servers: three at a time keep two cores busy.
 test: .venv/all ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(or $(PROCESSES),3) --dist worksteal
 
 check: .venv/all ## lint, format, types, import rules, duplicates, Dockerfile
 	$(BIN)/ruff check $(CODE)
