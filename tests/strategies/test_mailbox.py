@@ -96,7 +96,7 @@ def test_a_closed_mailbox_leaves_nothing_behind() -> None:
     with mock.patch.object(gevent, "spawn", wraps=gevent.spawn) as spawn:
         mailbox = make()
     (target,), _ = spawn.call_args
-    owners = [item for item in gc.get_objects() if isinstance(item, gevent.Greenlet)]
+    owners = [item for item in gc.get_objects() if issubclass(type(item), gevent.Greenlet)]
     (owner,) = [item for item in owners if getattr(item, "_run", None) == target]
 
     class Thing:
