@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from locustfiles._place import START, Place
 
-TOKENS = ("BTC", "ETH", "SOL", "ODIN", "DOGE")  # of the seed
+TOKENS = ("BTC", "ETH", "SOL", "ODIN", "DOGE")  # of the predecessor's test
 
 
 class Journey(Protocol):

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from locustfiles import _predecessor
 from locustfiles._histogram import Histogram
 from locustfiles._limits import Limits, Verdict
 from locustfiles._record import Record
@@ -73,6 +74,9 @@ class Collector:
             self._record.end(totals, self.verdict)
         if self._every:
             self._row("FINAL", totals)
+            _PRINT.info("\n" + _predecessor.TITLE)
+            for row in _predecessor.ROWS:
+                _PRINT.info(_ROW.format(*row))
         for line in summary(totals):
             _PRINT.info(line)
         if self.verdict.limited:

@@ -77,7 +77,7 @@ def register(**defaults: Any) -> None:
             "--odin-mode",
             choices=("all", "single", "random"),
             default="all",
-            help="channels of each client: all five of the seed, a single one, three at random",
+            help="channels of each client: all five tokens, a single one, three at random",
         )
         parser.add_argument(
             "--odin-compression",

@@ -3,8 +3,8 @@
     locust -f locustfiles/capacity.py --headless --host ws://127.0.0.1:3004 \
         --odin-connections 10000 --odin-ramp 100 --odin-sustain 60 --processes 2
 
-Every 10 s a line of the table that the seed's runner printed. The shape decides on users and time, so
-`--users`, `--spawn-rate` and `--run-time` have no meaning here.
+Every 10 s a line of the table that the predecessor's test printed; that table follows ours. The shape
+decides on users and time, so `--users`, `--spawn-rate` and `--run-time` have no meaning here.
 """
 
 from locustfiles._options import register

@@ -143,6 +143,7 @@ def test_capacity_with_a_worker_of_its_own(tmp_path: Path) -> None:
     assert "Time    Attempts  Active  Failed  Success Rate  Server CPU" in found.output
     assert re.search(r"^\ds +\d+ +\d+ +0 +100\.0% +\d+\.\d%$", found.output, re.MULTILINE)
     assert re.search(r"^FINAL +45 +30 +15 +66\.7% +\d+\.\d% \(peak\)$", found.output, re.MULTILINE)
+    assert re.search(r"^FINAL +7000 +4000 +3000 +57\.1% +100\.0% \(peak\)$", found.output, re.MULTILINE)
 
 
 def test_what_a_server_loses_is_found(tmp_path: Path) -> None:

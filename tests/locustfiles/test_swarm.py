@@ -31,7 +31,7 @@ def test_what_comes_back_is_dealt_again() -> None:
 
 
 def test_channels() -> None:
-    """Five, one or three of the seed's tokens, the same for the same seed and number."""
+    """Five, one or three of the test's tokens, the same for the same seed and number."""
     assert channels_of("all", 1, 7) == tuple(f"token.{token}" for token in TOKENS)
     for mode, count in (("single", 1), ("random", 3)):
         found = [channels_of(mode, 1, number) for number in range(100)]
