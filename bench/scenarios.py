@@ -83,7 +83,7 @@ _COMPRESSED = replace(
 _PEAK = replace(
     _SEED,
     name="peak",
-    what="60,000 connections at the predecessor's feed, 4 workers; 4,000 more join in the window, up to 1,500/s",
+    what="60,000 connections at its feed, 4 workers; 4,000 more join in the window, up to 1,500/s",
     connections=60_000,
     workers=4,
     ramp_per_second=0,
