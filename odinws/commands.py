@@ -14,6 +14,7 @@ from odinws import frames, protocol
 from odinws.access.errors import AccessError
 from odinws.access.tokens import Identity
 from odinws.board import Row
+from odinws.carried import Carried
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
 from odinws.errors import CommandError, FeedError
@@ -75,6 +76,7 @@ class Commands:
         # A replay counts as so many commands.
         self._replay_seconds = 1.0 / settings.replay_rate
         self._clock = clock
+        self._carried = Carried(settings.subjects, settings.subject_prefix)
         self._max_subscriptions = settings.max_subscriptions
         self._max_errors = settings.max_errors
         self._interval_seconds = 1.0 / settings.command_rate
@@ -147,6 +149,8 @@ class Commands:
             problem = protocol.check_channel(channel)
             if problem is None and not conn.identity.permissions.allows(channel):
                 problem = protocol.not_allowed(channel)
+            if problem is None and not self._carried.has(channel):
+                problem = protocol.not_carried(channel)
             if problem is None and channel not in conn.channels:
                 if len(conn.channels) + len(later) >= self._max_subscriptions:
                     problem = protocol.too_many(channel, self._max_subscriptions)
@@ -206,6 +210,8 @@ class Commands:
             raise CommandError(problem.code, problem.message)
         if not conn.identity.permissions.allows(command.channel):
             raise CommandError("FORBIDDEN", protocol.not_allowed(command.channel).message)
+        if not self._carried.has(command.channel):
+            raise CommandError("NOT_CARRIED", protocol.not_carried(command.channel).message)
         if (command.since is None) == (command.start is None):
             raise CommandError("INVALID_FIELD", "expected either since or from in data")
         conn.allowance += self._replay_seconds

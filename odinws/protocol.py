@@ -150,6 +150,11 @@ def not_allowed(channel: str) -> Rejected:
     return Rejected(channel, "FORBIDDEN", "your token does not allow this channel")
 
 
+def not_carried(channel: str) -> Rejected:
+    """The rejection of a channel that this server does not get from NATS."""
+    return Rejected(channel, "NOT_CARRIED", "this server does not carry this channel")
+
+
 def not_inspecting() -> Rejected:
     """The rejection of the figures."""
     return Rejected(

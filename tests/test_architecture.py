@@ -43,6 +43,7 @@ PURE = {
     "odinws.experiment.verdict",
     "odinws.experiment.words",
     "odinws.feed.events",
+    "odinws.carried",
     "odinws.feed.simulator",
     "odinws.frames",
     "odinws.guard",

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "NATS_KEY_FILE": "",
     "WS_DEMO_FEED": None,
     "WS_SUBJECT_PREFIX": "odin.",
+    "WS_SUBJECTS": "",
     "WS_SHARD_STRATEGY": "",
     "WS_FLAGS_FILE": "",
     "WS_NUM_SHARDS": 16,
@@ -225,6 +226,7 @@ def test_space_around_a_value_means_nothing(name: str) -> None:
         "NATS_URL": "nats://h:1",
         "WS_DEMO_FEED": "true",
         "WS_SUBJECT_PREFIX": "a.",
+        "WS_SUBJECTS": "token.*",
         "WS_SHARD_STRATEGY": "single-lock",
         "WS_SHARD_KEY": "connection",
         "JS_STREAM_NAME": "S",
@@ -330,6 +332,12 @@ def test_bad_prefixes(value: str) -> None:
     """A prefix is whole tokens of NATS, each with its dot."""
     refusal("WS_SUBJECT_PREFIX", value)
     assert read(WS_SUBJECT_PREFIX="a.b-1.").subject_prefix == "a.b-1."
+
+
+def test_bad_subjects() -> None:
+    """What is no channel is named."""
+    refusal("WS_SUBJECTS", "token.*,tokens")
+    assert read(WS_SUBJECTS="token.*, odin.global").subjects == "token.*, odin.global"
 
 
 @pytest.mark.parametrize("value", ["a b", "a.b", "a>", "ä", "x" * 65])

@@ -7,8 +7,9 @@ before 2.11 answer with one message instead of a batch: then each is asked for b
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -97,7 +98,14 @@ async def latest(client: Client, stream: str, prefix: str, channel: str) -> Mess
     return Message(channel, _seq(msg), 0, _ts_ms(msg), msg.data)
 
 
-async def latest_of_all(client: Client, js: JetStreamContext, stream: str, subjects: str) -> dict[str, int]:
+def only(subjects: Sequence[str]) -> dict[str, Any]:
+    """The filter of a consumer; servers before 2.10 know only one subject."""
+    return {"filter_subject": subjects[0]} if len(subjects) == 1 else {"filter_subjects": list(subjects)}
+
+
+async def latest_of_all(
+    client: Client, js: JetStreamContext, stream: str, subjects: Sequence[str]
+) -> dict[str, int]:
     """The sequence of the newest message of each subject.
 
     Raises:
@@ -112,7 +120,7 @@ async def latest_of_all(client: Client, js: JetStreamContext, stream: str, subje
             ConsumerConfig(
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-                filter_subject=subjects,
+                **only(subjects),
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
                 headers_only=True,

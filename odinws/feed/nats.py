@@ -27,8 +27,8 @@ from nats.aio.client import Client
 from tenacity import AsyncRetrying, wait_random_exponential
 
 from odinws.board import Row
+from odinws.carried import Carried
 from odinws.errors import FeedError
-from odinws.feed import stream
 from odinws.feed.asking import ask
 from odinws.feed.events import FeedEvent, Message, NewEpoch
 from odinws.feed.selector import greenlet_event_loop
@@ -73,7 +73,7 @@ class NatsFeed:
         self.backlog = backlog
         self.high_water = settings.feed_backlog // 2
         self._prefix_length = len(settings.subject_prefix)
-        self.subjects = stream.subjects(settings)
+        self.carried = Carried(settings.subjects, settings.subject_prefix)
         self.last: dict[str, int] = {}  # channel -> seq of its latest message
         self.floor = 0  # up to here all has been told as gone: what comes next follows that
         self.core_seq = 0
@@ -165,7 +165,7 @@ class NatsFeed:
 
     def channel(self, subject: str) -> str | None:
         channel = subject[self._prefix_length :]
-        if CHANNEL.fullmatch(channel):
+        if CHANNEL.fullmatch(channel) and self.carried.has(channel):
             return channel
         self.row.totals.feed_ignored += 1
         return None

@@ -103,7 +103,9 @@ class Session:
         epoch = stream.epoch(info)
         # A stream with less in it than we saw was restored from an older copy: its numbers come again.
         if epoch != status.epoch or status.last_seq > state.last_seq:
-            latest = await history.latest_of_all(self._client, js, self._settings.stream_name, feed.subjects)
+            latest = await history.latest_of_all(
+                self._client, js, self._settings.stream_name, feed.carried.subjects
+            )
             past = await self._past(state.last_seq)
             feed.enter_epoch(epoch, state.last_seq, anew=True)
             # Clients are promised all that comes behind it, even if this session ends before it is ready.
@@ -117,7 +119,7 @@ class Session:
         elif state.first_seq > status.last_seq + 1:
             self._expired(status.last_seq + 1, state.first_seq - 1)
             status.last_seq = state.first_seq - 1  # told once is enough
-        self._whole_stream = info.config.subjects == [feed.subjects]
+        self._whole_stream = info.config.subjects == list(feed.carried.subjects)
         inbox = self._client.new_inbox()
         await self._client.subscribe(
             inbox,
@@ -142,7 +144,7 @@ class Session:
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=self._feed.status.last_seq + 1,
-                filter_subject=self._feed.subjects,
+                **history.only(self._feed.carried.subjects),
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
                 flow_control=True,
@@ -180,11 +182,14 @@ class Session:
                 messages.clear()
                 latest.clear()
             for message in page.messages:
-                if message.seq <= last_seq and CHANNEL.fullmatch(message.channel):
+                if message.seq <= last_seq and self._is_carried(message.channel):
                     messages.append(message._replace(prev=latest.get(message.channel, first)))
                     latest[message.channel] = message.seq
             upto = page.upto
         return Past(first, last_seq, messages)
+
+    def _is_carried(self, channel: str) -> bool:
+        return CHANNEL.fullmatch(channel) is not None and self._feed.carried.has(channel)
 
     async def _let_others_run(self) -> None:
         """nats-py calls for all that it has read without a pause of its own."""
@@ -263,12 +268,13 @@ class Session:
         # Nobody knows what was published since the last session, so the name changes; the count goes on.
         feed = self._feed
         feed.enter_epoch(f"core-{secrets.token_hex(4)}", feed.core_seq, anew=feed.status.mode != "core")
-        await self._client.subscribe(
-            feed.subjects,
-            cb=self._on_core_message,
-            pending_msgs_limit=_PENDING_MESSAGES,
-            pending_bytes_limit=_PENDING_BYTES,
-        )
+        for subject in feed.carried.subjects:
+            await self._client.subscribe(
+                subject,
+                cb=self._on_core_message,
+                pending_msgs_limit=_PENDING_MESSAGES,
+                pending_bytes_limit=_PENDING_BYTES,
+            )
         await self._client.flush(_CONNECT_SECONDS)
         self._ready("core")
 

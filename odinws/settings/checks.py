@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import strategies
 from odinws.access.origin import Origins
 from odinws.access.proxies import parse_networks
+from odinws.carried import Carried
 from odinws.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ def check(settings: Settings) -> None:
         settings.memory_reject_threshold,
     )
     _check_access(settings)
+    try:
+        Carried(settings.subjects, settings.subject_prefix)
+    except ValueError as error:
+        raise SettingsError("WS_SUBJECTS", settings.subjects, str(error)) from None
 
 
 def _check_above(name: str, value: float, other: str, bound: float) -> None:

@@ -75,6 +75,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(pattern=r"^([A-Za-z0-9_-]+\.)+$", description="subject = prefix + channel")
     ] = field(name="WS_SUBJECT_PREFIX", default="odin.")
 
+    subjects: Annotated[
+        str,
+        Meta(
+            max_length=8192,
+            description="channels that are carried, comma-separated, `token.*` too, with or without the "
+            "prefix; unset: all",
+        ),
+    ] = field(name="WS_SUBJECTS", default="")
+
     strategy: Annotated[
         str, Meta(description="subscription registry; unset: by WS_FLAGS_FILE, else sync-dict")
     ] = field(name="WS_SHARD_STRATEGY", default="")

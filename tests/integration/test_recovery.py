@@ -247,6 +247,31 @@ def test_what_the_stream_has_forgotten_is_named(serve: Serve, nats: NatsServer) 
         assert reader.got[channel] == [own, 10 + own, 20 + own, *range(430 + own, 531, 10)]
 
 
+def test_partial_interest(serve: Serve, nats: NatsServer) -> None:
+    """A server that carries some channels gets nothing else from NATS, says so, and resumes the same way."""
+    server = serve(NATS_URL=nats.url, WS_SUBJECTS="token.T1,odin.token.T2,user.*", WS_WORKERS="1")
+    publish(nats.url, [(channel, b"{}") for channel in CHANNELS * 2])
+    fed(server, 13)  # T2, the second time
+    with Peer(server.port) as peer:
+        peer.upgrade()
+        ack = peer.ask("subscribe", channels=["token.T1", "token.T3", "token.*"], since={"token.T1": 2})
+        assert ack["subscribed"] == ["token.T1"]
+        assert [(r["channel"], r["code"]) for r in ack["rejected"]] == [
+            ("token.T3", "NOT_CARRIED"),
+            ("token.*", "NOT_CARRIED"),
+        ]
+        assert peer.next().json["seq"] == 12
+        assert peer.ask("replay", channel="token.T3", since=0)["code"] == "NOT_CARRIED"
+        publish(nats.url, [("user.new", b"{}"), *((channel, b"{}") for channel in CHANNELS)])
+        assert (message := peer.next().json)["seq"] == 23
+        assert message["prev"] == 12
+        feed = server.json("/stats")["feed"]
+        assert (feed["messages"], feed["ignored"], feed["gaps"]) == (7, 0, 0)
+        nats.restart()
+        publish(nats.url, [(channel, b"{}") for channel in CHANNELS])
+        assert peer.next(15).json["prev"] == 23
+
+
 def test_the_newest_value_at_once(serve: Serve, nats: NatsServer) -> None:
     """`last` gives it from the ring or from the stream; a channel that never had one gives nothing."""
     server = serve(NATS_URL=nats.url, WS_RING_MESSAGES="5")
