@@ -53,10 +53,11 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     _served = False
 
     def read_requestline(self) -> str:
-        """As pywsgi's, for a limited time."""
+        """As pywsgi's, for a limited time; then in turn with all else that the worker does."""
         self.socket.settimeout(None)
         with gevent.Timeout(_KEEP_ALIVE_SECONDS if self._served else _HEAD_SECONDS, TimeoutError()):
             line: str = super().read_requestline()
+        self.server.queue.wait()
         self._served = True
         return line
 

@@ -26,6 +26,7 @@ from odinws.balance import Balance
 from odinws.closing import CloseReason
 from odinws.handover import Handler
 from odinws.lifetime import Lifetime
+from odinws.turns import Queue
 
 _NOTIFY_SECONDS = 1.0
 _KEYS_RETRY_SECONDS = 1.0  # until the arbiter starts another
@@ -70,6 +71,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         """Called in the child; patches, builds the application, runs."""
         self._stopping = Event()
         self._interrupted = False
+        self._queue = Queue()
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -219,7 +221,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             environ=environ,
             **tls,
         )
-        server.balance = balance
+        server.balance, server.queue = balance, self._queue
         server.start()
         return server
 

@@ -16,9 +16,9 @@ READY_SECONDS = 15.0
 
 
 def alive(pid: int | None) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Whether a process runs; a zombie, or one that is being reaped, does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
 

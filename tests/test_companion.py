@@ -133,7 +133,7 @@ def test_kill_9_of_the_companion(companion: Companion, traces: Traces) -> None:
 def test_close_when_the_child_was_reaped(companion: Companion, traces: Traces) -> None:
     """An arbiter reaps all its children; `close` does not need the exit status, nor signal a stranger."""
     os.kill(companion.pid, signal.SIGKILL)
-    assert os.waitpid(-1, 0)[0] == companion.pid
+    assert os.waitpid(companion.pid, 0)[0] == companion.pid
     companion.close()
     assert traces.all_gone()
 

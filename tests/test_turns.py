@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import time
 
 import gevent
+from gevent.event import Event
 
-from odinws.turns import Slice, next_turn
+from odinws.turns import Queue, Slice, next_turn
 from tests.fakes import in_greenlet, running
 
 
@@ -48,3 +50,32 @@ def test_a_slice_is_used_up_before_others_run() -> None:
         time.sleep(0.005)
         mine.give_way()
         assert ran == [1]
+
+
+@in_greenlet
+def test_a_queue_shares_the_turn() -> None:
+    """Forty that are ready at once, half a millisecond of work each: a ticking greenlet gets its turns."""
+    queue, gate = Queue(), Event()
+    done: list[int] = []
+    ticks: list[int] = []
+
+    def work(number: int) -> None:
+        gate.wait()
+        queue.wait()
+        until = time.perf_counter() + 0.0005
+        while time.perf_counter() < until:
+            pass
+        done.append(number)
+
+    def tick() -> None:
+        while len(done) < 40:
+            ticks.append(len(done))
+            next_turn()
+
+    workers = [gevent.spawn(work, number) for number in range(40)]
+    gevent.sleep(0)
+    gate.set()
+    gevent.joinall([*workers, gevent.spawn(tick)], timeout=10, raise_error=True)
+    assert sorted(done) == list(range(40))
+    assert len(ticks) >= 5
+    assert max(after - before for before, after in itertools.pairwise(ticks)) <= 10
