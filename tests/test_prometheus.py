@@ -16,6 +16,7 @@ import yaml
 from odinws.feed.embedded import find_nats_server
 from odinws.metrics import catalogue
 from odinws.metrics.catalogue import Kind
+from tests.nats_exporter import JETSTREAM_SERVER, JETSTREAM_STREAM
 from tests.prometheus import CONF, promtool
 from tests.server import ROOT, free_port, wait_for
 
@@ -24,13 +25,6 @@ RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 NAMES = [rule["alert"] for rule in RULES if "alert" in rule]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 DASHBOARD = ROOT / "conf" / "grafana" / "dashboards" / "odinws.json"
-# What prometheus-nats-exporter makes of /jsz; of /varz it makes one of each number.
-JETSTREAM = {
-    "jetstream_server_max_storage",
-    "jetstream_server_total_message_bytes",
-    "jetstream_server_total_streams",
-    "jetstream_stream_total_bytes",
-}
 
 
 def samples() -> Iterator[str]:
@@ -95,7 +89,10 @@ def test_every_metric_that_is_asked_for_exists() -> None:
     asked = {name for expression in expressions() for name in named(expression)}
     ours = {name for name in asked if name.startswith("ws")}
     assert ours <= set(samples()) | recorded
-    assert {name for name in asked if name.startswith("jetstream")} <= JETSTREAM
+    assert {name for name in asked if name.startswith("jetstream")} == {
+        *JETSTREAM_SERVER,
+        *JETSTREAM_STREAM,
+    }
     assert len(ours) > 50
 
 
