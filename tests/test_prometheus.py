@@ -27,13 +27,11 @@ COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 DASHBOARD = ROOT / "conf" / "grafana" / "dashboards" / "odinws.json"
 
 
-def samples() -> Iterator[str]:
-    """The names of all samples of `/metrics`."""
+def samples() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The names of all samples of `/metrics`, and the labels they have."""
     for metric in [metric for part in catalogue.SECTIONS.values() for metric in part]:
-        if metric.kind is Kind.HISTOGRAM:
-            yield from (metric.name + end for end in ("_bucket", "_sum", "_count"))
-        else:
-            yield metric.shown_name
+        ends = ("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",)
+        yield from ((metric.shown_name + end, metric.labels) for end in ends)
 
 
 def named(expression: str) -> set[str]:
@@ -88,12 +86,23 @@ def test_every_metric_that_is_asked_for_exists() -> None:
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     asked = {name for expression in expressions() for name in named(expression)}
     ours = {name for name in asked if name.startswith("ws")}
-    assert ours <= set(samples()) | recorded
+    assert ours <= dict(samples()).keys() | recorded
     assert {name for name in asked if name.startswith("jetstream")} == {
         *JETSTREAM_SERVER,
         *JETSTREAM_STREAM,
     }
     assert len(ours) > 50
+
+
+def test_what_is_divided_is_put_together() -> None:
+    """A total that stands in several parts, or a worker whose strategy changes, makes no second series."""
+    divided = {name for name, labels in samples() if set(catalogue.PART_LABELS) & set(labels)}
+    wrapped = re.compile(r"(?:sum|min|max|avg)(?:by\([\w,]+\))?\((?:(?:rate|increase)\()?$")
+    for expression in expressions():
+        dense = re.sub(r"\s", "", expression)
+        for found in re.finditer(r"\bws_\w+", dense):
+            if found[0] in divided:
+                assert wrapped.search(dense[: found.start()]), (found[0], expression)
 
 
 def test_nats_server_has_what_is_asked_of_it(tmp_path: Path) -> None:
