@@ -32,6 +32,7 @@ from odinws.feed import session
 from odinws.guard import Decision
 
 _SLICE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.001  # in which others have their turn
 _LOCK_EVERY_SECONDS = 0.1
 _HAUNT_EVERY_SECONDS = 1.0
 _leaked: list[bytes] = []
@@ -133,7 +134,7 @@ def _oscillate(seconds: float) -> None:
         until = time.monotonic() + seconds
         while _active() and time.monotonic() < until:
             burn_in_pass(_SLICE_SECONDS)
-            gevent.sleep(0)
+            gevent.sleep(_PAUSE_SECONDS)
         gevent.sleep(seconds)
 
 
