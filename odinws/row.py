@@ -171,11 +171,16 @@ class Row(Chosen):
         self.totals.ping_seconds += seconds
 
     def count_received(self, published: int, deliveries: int) -> None:
-        """Count a message of the stream: by how much its sequence rose, and how often NATS delivered it."""
+        """Count a message of the stream.
+
+        Args:
+            published: by how much the sequence rose; 0: it was there already.
+            deliveries: of it by NATS, since it was counted last.
+        """
         totals = self.totals
         totals.feed_published += published
         totals.feed_received += deliveries
-        totals.feed_redelivered += deliveries - 1
+        totals.feed_redelivered += deliveries - 1 if published else deliveries
 
     def observe_lag(self, taken_ms: int, count: int) -> None:
         """Count `count` messages that NATS took at `taken_ms` or later and that were handed over now."""

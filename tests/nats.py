@@ -30,13 +30,17 @@ class NatsServer:
         store_dir: Where it keeps JetStream's data, its log and its ports file. Made if missing.
         jetstream: Whether JetStream is on.
         port: The client port; -1 takes a free one, which later restarts keep.
+        config: What a configuration file says besides.
 
     The server dies with the thread that started it (Linux), so start it from the main thread.
     """
 
-    def __init__(self, store_dir: Path, *, jetstream: bool = True, port: int = FREE_PORT) -> None:
+    def __init__(
+        self, store_dir: Path, *, jetstream: bool = True, port: int = FREE_PORT, config: str = ""
+    ) -> None:
         self.port = port
         self._store_dir = store_dir
+        self._config = config
         self._jetstream = jetstream
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -61,9 +65,14 @@ class NatsServer:
         assert self._process is None or self._process.poll() is not None, "already running"
         self._store_dir.mkdir(parents=True, exist_ok=True)
         binary = find_nats_server()
+        command = server_command(binary, self._store_dir, self.port, jetstream=self._jetstream)
+        if self._config:
+            path = self._store_dir / "nats-server.conf"
+            path.write_text(self._config)
+            command += ["-c", str(path)]
         with (self._store_dir / "nats-server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                server_command(binary, self._store_dir, self.port, jetstream=self._jetstream),
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -149,6 +149,15 @@ def test_passes_and_sends_are_counted() -> None:
     assert (totals.sends, totals.delivered, totals.undelivered, totals.delivered_bytes) == (3, 31, 5, 501)
 
 
+def test_what_comes_again_is_received() -> None:
+    """Each delivery counts, also of a message that is known; published is what the sequence rose by."""
+    row = Row()
+    for published, deliveries in ((1, 1), (3, 1), (1, 2), (0, 1), (0, 1)):
+        row.count_received(published, deliveries)
+    totals = row.totals
+    assert (totals.feed_published, totals.feed_received, totals.feed_redelivered) == (5, 6, 3)
+
+
 @pytest.mark.parametrize(
     ("lag_seconds", "bucket"),
     [(0.0, 0), (0.001, 0), (0.0011, 1), (0.03, 5), (0.035, 6), (10.0, 14), (10.5, 15), (1e6, 15), (-5.0, 0)],

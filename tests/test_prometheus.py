@@ -16,6 +16,7 @@ import yaml
 from odinws.feed.embedded import find_nats_server
 from odinws.metrics import catalogue
 from odinws.metrics.catalogue import Kind
+from tests.nats_exporter import JETSTREAM_SERVER, JETSTREAM_STREAM
 from tests.prometheus import CONF, promtool
 from tests.server import ROOT, free_port, wait_for
 
@@ -24,22 +25,13 @@ RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 NAMES = [rule["alert"] for rule in RULES if "alert" in rule]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 DASHBOARD = ROOT / "conf" / "grafana" / "dashboards" / "odinws.json"
-# What prometheus-nats-exporter makes of /jsz; of /varz it makes one of each number.
-JETSTREAM = {
-    "jetstream_server_max_storage",
-    "jetstream_server_total_message_bytes",
-    "jetstream_server_total_streams",
-    "jetstream_stream_total_bytes",
-}
 
 
-def samples() -> Iterator[str]:
-    """The names of all samples of `/metrics`."""
+def samples() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The names of all samples of `/metrics`, and the labels they have."""
     for metric in [metric for part in catalogue.SECTIONS.values() for metric in part]:
-        if metric.kind is Kind.HISTOGRAM:
-            yield from (metric.name + end for end in ("_bucket", "_sum", "_count"))
-        else:
-            yield metric.shown_name
+        ends = ("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",)
+        yield from ((metric.shown_name + end, metric.labels) for end in ends)
 
 
 def named(expression: str) -> set[str]:
@@ -94,9 +86,23 @@ def test_every_metric_that_is_asked_for_exists() -> None:
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     asked = {name for expression in expressions() for name in named(expression)}
     ours = {name for name in asked if name.startswith("ws")}
-    assert ours <= set(samples()) | recorded
-    assert {name for name in asked if name.startswith("jetstream")} <= JETSTREAM
+    assert ours <= dict(samples()).keys() | recorded
+    assert {name for name in asked if name.startswith("jetstream")} == {
+        *JETSTREAM_SERVER,
+        *JETSTREAM_STREAM,
+    }
     assert len(ours) > 50
+
+
+def test_what_is_divided_is_put_together() -> None:
+    """A total that stands in several parts, or a worker whose strategy changes, makes no second series."""
+    divided = {name for name, labels in samples() if set(catalogue.PART_LABELS) & set(labels)}
+    wrapped = re.compile(r"(?:sum|min|max|avg)(?:by\([\w,]+\))?\((?:(?:rate|increase)\()?$")
+    for expression in expressions():
+        dense = re.sub(r"\s", "", expression)
+        for found in re.finditer(r"\bws_\w+", dense):
+            if found[0] in divided:
+                assert wrapped.search(dense[: found.start()]), (found[0], expression)
 
 
 def test_nats_server_has_what_is_asked_of_it(tmp_path: Path) -> None:

@@ -225,6 +225,7 @@ class Session:
         channel = feed.channel(msg.subject)
         if seq <= feed.status.last_seq:
             feed.row.totals.feed_duplicates += 1
+            feed.row.count_received(0, 1)
         else:
             gone = seq - feed.status.last_seq - 1 if self._whole_stream else 0
             if gone:

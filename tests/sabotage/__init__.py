@@ -8,6 +8,9 @@ environment names:
     SABOTAGE_DROP_EVERY=1000    of so many messages due to connections, one is not sent and nobody is told
     SABOTAGE_LEAK_BYTES=1024    for each connection so much is kept for ever
     SABOTAGE_ZOMBIES=3          so many connections more than there are, again and again
+    SABOTAGE_BURN_SECONDS=3     for so long all of a core is used, then for as long nothing, again and again
+    SABOTAGE_REFUSE=memory      clients are refused for this resource, however much of it is free
+    SABOTAGE_NAK_SECONDS=0.2    the feed refuses each message, and has it again after so long
     SABOTAGE_STRATEGY=sync-dict only in workers with this strategy
     SABOTAGE_WHILE=/tmp/faulty  only while there is such a file
 """
@@ -22,7 +25,14 @@ from functools import wraps
 from typing import Any
 
 import gevent
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig
 
+from odinws.feed import session
+from odinws.guard import Decision
+
+_SLICE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.001  # in which others have their turn
 _LOCK_EVERY_SECONDS = 0.1
 _HAUNT_EVERY_SECONDS = 1.0
 _leaked: list[bytes] = []
@@ -44,6 +54,12 @@ def sabotage(services: Any, environ: Mapping[str, str]) -> None:
         _drop(services.strategy, int(environ["SABOTAGE_DROP_EVERY"]))
     if "SABOTAGE_ZOMBIES" in environ:
         gevent.spawn(_haunt, services.row, int(environ["SABOTAGE_ZOMBIES"]))
+    if "SABOTAGE_BURN_SECONDS" in environ:
+        gevent.spawn(_oscillate, float(environ["SABOTAGE_BURN_SECONDS"]))
+    if "SABOTAGE_REFUSE" in environ:
+        _refuse(services.admission._guard, environ["SABOTAGE_REFUSE"])
+    if "SABOTAGE_NAK_SECONDS" in environ:
+        _nak(float(environ["SABOTAGE_NAK_SECONDS"]))
     if "SABOTAGE_LEAK_BYTES" in environ:
         _leak(services.clients, int(environ["SABOTAGE_LEAK_BYTES"]))
 
@@ -110,6 +126,45 @@ def _haunt(row: Any, count: int) -> None:
         if _active():
             row.connections += count
         gevent.sleep(_HAUNT_EVERY_SECONDS)
+
+
+def _oscillate(seconds: float) -> None:
+    """Use a core and leave it alone in turn, as the predecessor's redeliveries did."""
+    while True:
+        until = time.monotonic() + seconds
+        while _active() and time.monotonic() < until:
+            burn_in_pass(_SLICE_SECONDS)
+            gevent.sleep(_PAUSE_SECONDS)
+        gevent.sleep(seconds)
+
+
+def _refuse(guard: Any, reason: str) -> None:
+    """Refuse as the predecessor did between two looks: whatever is free now."""
+    decide = guard.decide
+
+    @wraps(decide)
+    def stubborn(*args: Any) -> Any:
+        return Decision(False, reason, f"{reason}, as sabotaged", 1) if _active() else decide(*args)
+
+    guard.decide = stubborn
+
+
+def _nak(seconds: float) -> None:
+    """Make the consumer the predecessor's: it acknowledges, and what it refuses comes again."""
+    on_message = session.Session._on_stream_message
+
+    def config(**asked: Any) -> ConsumerConfig:
+        return ConsumerConfig(**{**asked, "ack_policy": AckPolicy.EXPLICIT, "max_deliver": -1})
+
+    @wraps(on_message)
+    async def refusing(feed_session: Any, msg: Msg) -> None:
+        await on_message(feed_session, msg)
+        if msg.reply.startswith("$JS.ACK."):
+            await (msg.nak(seconds) if _active() else msg.ack())
+
+    parts: Any = session
+    parts.ConsumerConfig = config
+    parts.Session._on_stream_message = refusing
 
 
 def _leak(clients: Any, size: int) -> None:
