@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import signal
 import sys
 import time
@@ -236,6 +237,8 @@ def redelivery(rate: float, seconds: float, out: str | None) -> None:
     from odinws.feed.embedded import EmbeddedNatsError
     from odinws.lab.redelivery import Count, run
 
+    if out is not None and importlib.util.find_spec("matplotlib") is None:
+        raise click.UsageError("--out: matplotlib is not installed: pip install -r bench/requirements.txt")
     pause = (seconds / 4, seconds / 4 + min(15.0, seconds / 2))
 
     def show(now: float, counts: list[Count]) -> None:
