@@ -37,10 +37,12 @@ def collect(board: Board, settings: Settings, slot: int, feed: FeedStatus, state
     living = board.living()
     details = {index: _mapping(board.details(index)) for index, _ in living}
     health = report.health(board, settings, feed, state)
+    uptime_seconds = time.monotonic() - board.started
     return {
         "version": odinws.__version__,
         "answered_by": slot,
-        "uptime_seconds": round(time.monotonic() - board.started, 3),
+        "uptime_seconds": round(uptime_seconds, 3),
+        "started_at": round(time.time() - uptime_seconds, 3),
         "health": {"status": health["status"], "problems": health["errors"] + health["warnings"]},
         "connections": board.connections(),
         "max_connections": settings.max_connections,

@@ -41,7 +41,7 @@ export class EventLog {
     this.#tell(source, data.events ?? [], name);
     if (!last) return;
     const old = last.data;
-    if (data.uptime_seconds < old.uptime_seconds) {
+    if (data.started_at - old.started_at > 0.5) {
       this.add("warn", `${name}the server was started anew`);
       return;
     }

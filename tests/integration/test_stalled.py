@@ -64,12 +64,13 @@ def descriptors(server: Server) -> int:
 
 def closed_slow(server: Server) -> tuple[int, float]:
     """How many slow consumers were closed, by `/stats` and by `/metrics`."""
-    [line] = [
+    lines = [
         line
         for line in server.get("/metrics")[2].decode().splitlines()
-        if line.startswith('ws_connections_closed_total{code="4008",reason="slow"}')
+        if line.startswith('ws_connections_closed_total{code="4008",reason="slow"')
     ]
-    return server.json("/stats")["closed"]["slow"], float(line.rpartition(" ")[2])
+    assert lines
+    return server.json("/stats")["closed"]["slow"], sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 def longest_delay_seconds(swarm: Swarm, seconds: float) -> float:
@@ -179,7 +180,7 @@ def test_silent_clients_are_let_go_and_answering_ones_are_not(nats: NatsServer, 
         vanished.ask("heartbeat")
         assert silent.next().opcode == PING
         assert silent.closing().code == 4009
-        assert time.monotonic() - started > 1.8
+        assert time.monotonic() - started > 1.2  # they were silent before it began
         assert silent.ended(), "also without an answer to the goodbye"
         assert vanished.next().opcode == PING
         assert vanished.closing().code == 4009
