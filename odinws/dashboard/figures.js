@@ -97,7 +97,7 @@ export class Source {
 
   #take(reading, tell) {
     const last = this.now;
-    if (last && reading.data.uptime_seconds < last.data.uptime_seconds) this.#readings = []; // another server
+    if (last && reading.data.started_at - last.data.started_at > 0.5) this.#readings = []; // another server
     this.now = reading;
     this.#readings = [...this.#readings, reading].slice(-MEAN_READINGS);
     this.before = this.#readings.length > 1 ? this.#readings[0] : null;
