@@ -15,9 +15,12 @@ help: ## show this list
 run: .venv/runtime ## the server with an embedded NATS and a demo feed, at 127.0.0.1:3004
 	@exec $(BIN)/gunicorn -c gunicorn.conf.py
 
-# Most tests wait for servers: three at a time keep two cores busy.
+# Most tests wait for servers: three at a time keep two cores busy. What fails for want of time beside others is
+# tried once more, alone; what fails there fails.
 test: .venv/all ## the whole test suite
-	$(BIN)/python -m pytest -n $(or $(PROCESSES),3) --dist worksteal
+	$(BIN)/python -m pytest -n $(or $(PROCESSES),3) --dist worksteal || { \
+		echo 'make: some tests failed; those are run once more, alone' >&2; \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
 check: .venv/all ## lint, format, types, import rules, duplicates, Dockerfile
 	$(BIN)/ruff check $(CODE)
