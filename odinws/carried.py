@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from odinws.access.permissions import EVERYTHING, KINDS, Permissions
-from odinws.protocol import CHANNEL, MAX_CHANNEL_BYTES
+from odinws.access.permissions import EVERYTHING, KINDS, Permissions, is_grant
+from odinws.protocol import MAX_CHANNEL_BYTES
 
 
 class Carried:
@@ -23,7 +23,7 @@ class Carried:
     def __init__(self, listed: str, prefix: str) -> None:
         entries = [entry.removeprefix(prefix) for entry in map(str.strip, listed.split(",")) if entry]
         for entry in entries:
-            if not _is_pattern(entry):
+            if not is_grant(entry):
                 raise ValueError(f"{entry[:MAX_CHANNEL_BYTES]!r} is neither a channel nor token.* or user.*")
         self.is_everything = not entries
         self._channels = Permissions(entries) if entries else EVERYTHING
@@ -34,7 +34,3 @@ class Carried:
     def has(self, channel: str) -> bool:
         """Whether a channel, or all of a wildcard, is carried."""
         return self._channels.allows(channel)
-
-
-def _is_pattern(entry: str) -> bool:
-    return CHANNEL.fullmatch(entry) is not None or entry in [f"{kind}.*" for kind in KINDS]

@@ -114,7 +114,7 @@ def of_claim(subject: str, claim: object) -> Permissions:
     if len(claim) > MAX_GRANTS:
         raise forbidden(f"the token's claim channels has more than {MAX_GRANTS} entries")
     for place, pattern in enumerate(claim):
-        if not _is_grant(pattern):
+        if not is_grant(pattern):
             raise forbidden(f"the token's claim channels[{place}] is neither a channel nor token.* or user.*")
     patterns = frozenset(claim)
     if own is not None and _USER + own in patterns:
@@ -122,7 +122,8 @@ def of_claim(subject: str, claim: object) -> Permissions:
     return Permissions(patterns)
 
 
-def _is_grant(pattern: str) -> bool:
+def is_grant(pattern: str) -> bool:
+    """Whether a pattern is a channel, or `token.*` or `user.*`."""
     if len(pattern) > MAX_CHANNEL_BYTES:
         return False
     return CHANNEL.fullmatch(pattern) is not None or pattern in [f"{kind}.*" for kind in KINDS]

@@ -163,9 +163,13 @@ class NatsFeed:
             self.last.clear()
         self.sink(NewEpoch(epoch, seq))
 
+    def carries(self, channel: str) -> bool:
+        """Whether clients can have what comes under this name."""
+        return CHANNEL.fullmatch(channel) is not None and self.carried.has(channel)
+
     def channel(self, subject: str) -> str | None:
         channel = subject[self._prefix_length :]
-        if CHANNEL.fullmatch(channel) and self.carried.has(channel):
+        if self.carries(channel):
             return channel
         self.row.totals.feed_ignored += 1
         return None

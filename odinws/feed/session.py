@@ -20,7 +20,6 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from odinws.errors import FeedError
 from odinws.feed import history, identification, stream
 from odinws.feed.events import Lost, Message, Past
-from odinws.protocol import CHANNEL
 from odinws.settings import without_credentials
 
 if TYPE_CHECKING:
@@ -182,14 +181,11 @@ class Session:
                 messages.clear()
                 latest.clear()
             for message in page.messages:
-                if message.seq <= last_seq and self._is_carried(message.channel):
+                if message.seq <= last_seq and self._feed.carries(message.channel):
                     messages.append(message._replace(prev=latest.get(message.channel, first)))
                     latest[message.channel] = message.seq
             upto = page.upto
         return Past(first, last_seq, messages)
-
-    def _is_carried(self, channel: str) -> bool:
-        return CHANNEL.fullmatch(channel) is not None and self._feed.carried.has(channel)
 
     async def _let_others_run(self) -> None:
         """nats-py calls for all that it has read without a pause of its own."""
