@@ -24,14 +24,15 @@ class Audience:
     """Sends the figures to those who watch.
 
     Args:
-        collect: the figures of this moment, as plain values for JSON.
+        collect: the figures of this moment, as plain values for JSON; with True also those of before, for who
+            has had none yet.
         admin_token: who brings it may watch from anywhere; empty: nobody may.
     """
 
-    def __init__(self, collect: Callable[[], object], admin_token: str) -> None:
+    def __init__(self, collect: Callable[[bool], object], admin_token: str) -> None:
         self._collect = collect
         self._admin_token = admin_token
-        self._watchers: dict[Connection, None] = {}
+        self._watchers: dict[Connection, bool] = {}  # whether it has had figures
         self._anyone = Event()
 
     def __len__(self) -> int:
@@ -41,7 +42,7 @@ class Audience:
         """Send figures to a connection from now on; False if it may not have them."""
         if not conn.inspects and not has_admin_token(admin_token, self._admin_token):
             return False
-        self._watchers[conn] = None
+        self._watchers[conn] = False
         self._anyone.set()
         return True
 
@@ -60,13 +61,21 @@ class Audience:
             gevent.sleep(PERIOD_SECONDS)
 
     def send(self) -> None:
-        """Send one frame to all but those who have not taken what came before: only the newest counts."""
+        """Send one frame to all but those who have not taken what came before: only the newest counts.
+
+        Another one is made for those who come new.
+        """
         for conn in [conn for conn in self._watchers if conn.state]:
             del self._watchers[conn]
         if not self._watchers:
             self._anyone.clear()
             return
-        frame = frames.text(protocol.figures(int(time.time() * 1000), self._collect()))
-        for conn in tuple(self._watchers):
-            if not conn.has_waiting:
+        due = [conn for conn in self._watchers if not conn.has_waiting]
+        for is_known in (True, False):
+            group = [conn for conn in due if self._watchers[conn] is is_known]
+            if not group:
+                continue
+            frame = frames.text(protocol.figures(int(time.time() * 1000), self._collect(not is_known)))
+            for conn in group:
+                self._watchers[conn] = True
                 conn.reply(frame)

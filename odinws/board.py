@@ -29,6 +29,7 @@ from odinws.row import (
     CLOSES,
     DIFFERENCES,
     FRAMES_BOUNDS,
+    GAPS,
     GC_BOUNDS_SECONDS,
     GC_GENERATIONS,
     LAG_BOUNDS_SECONDS,
@@ -41,12 +42,14 @@ from odinws.row import (
     Totals,
     add_totals,
 )
+from odinws.timeline import Timeline
 
 __all__ = [
     "CHOICES",
     "CLOSES",
     "DIFFERENCES",
     "FRAMES_BOUNDS",
+    "GAPS",
     "GC_BOUNDS_SECONDS",
     "GC_GENERATIONS",
     "LAG_BOUNDS_SECONDS",
@@ -89,6 +92,7 @@ class Board:
 
     Attributes:
         journal: the latest events of the server.
+        timeline: its latest figures, second by second.
         name: of the server, and of no other one of this machine.
         turn: of whoever looks into the server at a price.
         left: by slot, the details that its last worker left. The arbiter's own, as are those that a worker
@@ -100,6 +104,7 @@ class Board:
         # are held per process and fall with the process.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the board
         self.journal = Journal()
+        self.timeline = Timeline()
         self.name = f"odinws-{secrets.token_hex(8)}"
         self.turn = Turn()
         self.left: dict[int, object] = {}

@@ -155,9 +155,10 @@ class Clients:
             if 0.0 <= seconds <= self.idle_seconds:
                 self._row.observe_ping(seconds)
 
-    def on_shed(self, conn: Sender, messages: int) -> None:
+    def on_shed(self, conn: Sender, messages: int, gaps: int) -> None:
         """Count what a slow client was not sent but told of."""
         self._row.totals.shed += messages
+        self._row.count_gaps(("slow",), gaps)
 
     def on_flushed(self, messages: int) -> None:
         """Count what a closing connection took along out of the pass under way."""

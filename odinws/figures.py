@@ -13,26 +13,31 @@ from typing import Any
 
 import odinws
 from odinws import report
-from odinws.board import LAG_BOUNDS_SECONDS, Board, Row
+from odinws.board import Board, Row
 from odinws.feed.status import FeedStatus
 from odinws.guard import State
 from odinws.load import memory_bytes
 from odinws.settings import Settings
+from odinws.timeline import SAMPLES
 
 _EVENTS = 32
+_RECENT = 5  # samples of the timeline, for who has those before
 MOST_SHARDS = 64  # more are told in groups of neighbours
 _SHARD_SUMS = ("connections", "channels", "subscriptions")
 _LOCK_SUMS = ("acquisitions", "waits", "wait_seconds")
 _LOCK_LONGEST = ("longest_wait_seconds", "longest_hold_seconds")
 
 
-def collect(board: Board, settings: Settings, slot: int, feed: FeedStatus, state: State) -> dict[str, Any]:
+def collect(
+    board: Board, settings: Settings, slot: int, feed: FeedStatus, state: State, whole: bool
+) -> dict[str, Any]:
     """The figures of the whole server, of each worker and of each shard.
 
     Args:
         slot: the worker that answers.
         feed: its feed, for the words of health.
         state: what its admission goes by.
+        whole: with the whole timeline, instead of its last seconds.
     """
     living = board.living()
     details = {index: _mapping(board.details(index)) for index, _ in living}
@@ -51,7 +56,6 @@ def collect(board: Board, settings: Settings, slot: int, feed: FeedStatus, state
         "memory_bytes": memory_bytes(board),
         "memory_limit_bytes": settings.memory_limit,
         "admission": report.admission(settings, state),
-        "lag_bounds_seconds": LAG_BOUNDS_SECONDS,
         **{
             name: value
             for name, value in report.totals(board.totals()).items()
@@ -60,6 +64,7 @@ def collect(board: Board, settings: Settings, slot: int, feed: FeedStatus, state
         "workers": [_worker(index, row, details[index], settings) for index, row in living],
         "strategies": _strategies(living, details, settings),
         "events": board.journal.latest(_EVENTS),
+        "timeline": board.timeline.latest(SAMPLES if whole else _RECENT),
     }
 
 
@@ -78,8 +83,6 @@ def _worker(index: int, row: Row, details: Mapping[str, Any], settings: Settings
         "hub_lag_seconds": round(row.hub_lag_seconds, 6),
         "delivered": totals.delivered,
         "delivered_bytes": totals.delivered_bytes,
-        "refused": sum(totals.refused),
-        "lag": list(totals.lag),
         "backlog": details.get("backlog", 0),
         "feed": {
             "ready": bool(row.feed_ready),

@@ -31,6 +31,7 @@ from strategies.base import Strategy
 
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
 _FLUSH_BATCH = 64  # sends between two looks at the clock
+_INVALID = "invalid_payload"
 _JOINS_KEPT = 512  # 5 of 10 tokens are 252 combinations
 
 T = TypeVar("T")
@@ -90,6 +91,8 @@ class Hub:
         self._slice = Slice()
         self._turn = 0
         self._oldest_ms = 0  # of the messages of the pass under way
+        self._invalid: set[int] = set()  # sequences of those in it that are not JSON
+        self._has_gaps = False  # whether anything in it is a gap
         self._asked: deque[tuple[Callable[[], object], AsyncResult]] = deque()
         self.epoch = "none"
         self.has_epoch = Event()
@@ -150,6 +153,8 @@ class Hub:
         self._slice.begin()
         by_channel: dict[str, list[Message | Lost]] = {}
         self._oldest_ms = 0
+        self._invalid.clear()
+        self._has_gaps = False
         for event in events:
             if isinstance(event, NewEpoch):
                 self.ring.restart(event.seq)
@@ -173,6 +178,7 @@ class Hub:
             self._deliver_one(*next(iter(by_channel.items())))
         elif by_channel:
             self._deliver_many(by_channel, wild)
+        self._totals.feed_invalid += len(self._invalid)
         self._turn += 1
         ended = time.perf_counter()
         seconds = ended - started
@@ -238,6 +244,8 @@ class Hub:
                 self._slice.give_way()
         self._row.count_sends(sends, sends * len(events), failed * len(events), size)
         self._row.count_frames(len(events), sends)
+        if packet and packet.plain.gaps:
+            self._row.count_gaps(packet.plain.gaps, sends)
 
     def _deliver_many(
         self, by_channel: dict[str, list[Message | Lost]], wild: dict[str, list[Message | Lost]]
@@ -316,9 +324,12 @@ class Hub:
 
     def _count(self, joins: _Joins) -> None:
         """Count the sends of a pass by piece, not one by one, and forget the pieces."""
-        for joined in joins.values():
+        for bundles, joined in joins.items():
             self._row.count_sends(joined.sends, 0, 0, joined.sends * len(joined.data))
             self._row.count_frames(joined.count, joined.sends)
+            if self._has_gaps:
+                for bundle in bundles:
+                    self._row.count_gaps(bundle.gaps, joined.sends)
         joins.clear()
 
     def _announce(self, event: NewEpoch | Lost) -> None:
@@ -335,30 +346,36 @@ class Hub:
                         frames.text(protocol.gap(channel, event.first, event.last, event.reason))
                         for channel in sorted(conn.channels)
                     ]
-                    conn.reply(b"".join(gaps))
+                    if conn.reply(b"".join(gaps)):
+                        self._row.count_gaps((event.reason,), len(gaps))
             self._slice.give_way()
 
     def pack(self, events: Sequence[Message | Lost], bits: int) -> Bundle:
         """Frame messages for one connection that was away; as in a pass, but for nobody else."""
-        packet = self._pack(events)
+        packet = Packet(self._packer, [self._encode(event) for event in events])
         return packet.deflated(bits) if bits else packet.plain
 
     def _pack(self, events: Sequence[Message | Lost]) -> Packet:
-        return Packet(self._packer, [self._encode(event) for event in events])
+        """Frame messages for all in the pass."""
+        texts = [self._encode(event) for event in events]
+        packet = Packet(self._packer, texts)
+        if packet.plain.gaps:
+            self._has_gaps = True
+            self._invalid.update([text.first for text in texts if text.gap == _INVALID])
+        return packet
 
     def _encode(self, event: Message | Lost) -> Text:
         if isinstance(event, Lost):
             channel = event.channel or ""  # those of all channels are announced, not encoded
             gap = protocol.gap(channel, event.first, event.last, event.reason)
-            return Text(gap, channel, event.first, event.last, 0)
+            return Text(gap, channel, event.first, event.last, event.reason)
         try:
             kind = protocol.payload_type(event.payload)
         except ValueError:
-            self._row.totals.feed_invalid += 1
-            gap = protocol.gap(event.channel, event.seq, event.seq, "invalid_payload")
-            return Text(gap, event.channel, event.seq, event.seq, 0)
+            gap = protocol.gap(event.channel, event.seq, event.seq, _INVALID)
+            return Text(gap, event.channel, event.seq, event.seq, _INVALID)
         text = protocol.data(kind, event.channel, event.seq, event.prev, event.ts_ms, event.payload)
-        return Text(text, event.channel, event.seq, event.seq, 1)
+        return Text(text, event.channel, event.seq, event.seq)
 
 
 def _first_seq(event: Message | Lost) -> int:

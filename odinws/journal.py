@@ -1,22 +1,17 @@
 """The journal: the latest events that an operator must know, of the whole server, for all workers to read.
 
-A ring in shared memory, made before the fork: workers and the arbiter write, any worker reads. It ends with
-the server; the log has the same at more length.
+Workers and the arbiter write, any worker reads. It ends with the server; the log has the same at more length.
 """
 
 from __future__ import annotations
 
-import fcntl
-import mmap
 import os
-import struct
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+
+from odinws.shared_ring import SharedRing
 
 ENTRIES = 128
 KINDS = (
@@ -34,8 +29,6 @@ KINDS = (
 )
 _ENTRY_BYTES = 1024
 _TEXT_CHARACTERS = 96  # at most 6 bytes each, as `\u0001`
-_COUNT = struct.Struct("<Q")  # entries written since the start, at the head of the map
-_SIZE = struct.Struct("<H")  # of an entry, in front of it
 
 
 class Journal:
@@ -46,11 +39,7 @@ class Journal:
     """
 
     def __init__(self) -> None:
-        # As the board's: an unlinked file, whose record locks fall with the process that holds them.
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
-        size = _COUNT.size + ENTRIES * _ENTRY_BYTES
-        self._file.truncate(size)
-        self._map = mmap.mmap(self._file.fileno(), size)
+        self._ring = SharedRing(ENTRIES, _ENTRY_BYTES)
         self._arbiter = os.getpid()
 
     def add(self, kind: str, text: str) -> None:
@@ -72,12 +61,7 @@ class Journal:
             "kind": kind,
             "text": text[:_TEXT_CHARACTERS],
         }
-        encoded = msgspec.json.encode(event)
-        with self._exclusive():
-            (count,) = _COUNT.unpack_from(self._map)
-            at = self._place(count)
-            self._map[at : at + _SIZE.size + len(encoded)] = _SIZE.pack(len(encoded)) + encoded
-            _COUNT.pack_into(self._map, 0, count + 1)
+        self._ring.add(msgspec.json.encode(event))
 
     def latest(self, limit: int = ENTRIES) -> list[dict[str, Any]]:
         """The latest events, the newest first.
@@ -85,28 +69,8 @@ class Journal:
         Args:
             limit: how many at most.
         """
-        with self._exclusive():
-            (count,) = _COUNT.unpack_from(self._map)
-            oldest = max(0, count - min(limit, ENTRIES))
-            encoded = [self._read(index) for index in range(count - 1, oldest - 1, -1)]
+        encoded = self._ring.latest(limit)
         return [event for raw in encoded if (event := _decode(raw)) is not None]
-
-    def _read(self, index: int) -> bytes:
-        at = self._place(index)
-        (size,) = _SIZE.unpack_from(self._map, at)
-        return self._map[at + _SIZE.size : at + _SIZE.size + size]
-
-    @staticmethod
-    def _place(index: int) -> int:
-        return _COUNT.size + index % ENTRIES * _ENTRY_BYTES
-
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
 def _decode(raw: bytes) -> dict[str, Any] | None:

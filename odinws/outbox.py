@@ -31,13 +31,17 @@ class Outbox:
     Args:
         bundles: what was to be sent.
         sent: how many of their bytes the socket took, less than all.
+
+    Attributes:
+        gaps: how many gaps were made; one that reaches further later on is still one.
     """
 
-    __slots__ = ("_entries", "_rest", "size_bytes")
+    __slots__ = ("_entries", "_rest", "gaps", "size_bytes")
 
     def __init__(self, bundles: Iterable[Bundle], sent: int) -> None:
         self._entries: deque[Entry] = deque()
         self._rest: bytes | memoryview = b""  # of the frame under way
+        self.gaps = 0
         self.size_bytes = 0
         for bundle in bundles:
             self.append(bundle)
@@ -123,6 +127,7 @@ class Outbox:
         """
         kept: list[Entry] = []  # from the last to the first
         gaps: dict[str, int] = {}  # where in `kept` the gap of a channel stands that may still grow
+        new: set[str] = set()  # channels where that gap has none in it that stood there before
         given_up = 0
         for entry, gone in zip(reversed(self._entries), reversed(goes), strict=True):
             channel = entry.channel
@@ -137,8 +142,13 @@ class Outbox:
             at = gaps.get(channel)
             if at is not None and entry.last < kept[at].first:
                 kept[at] = Entry(b"", channel, entry.first, kept[at].last)
+                if not entry.messages and channel in new:
+                    new.discard(channel)
+                    self.gaps -= 1
                 continue
             gaps[channel] = len(kept)
+            self.gaps += entry.messages
+            (new.add if entry.messages else new.discard)(channel)
             kept.append(Entry(b"", channel, entry.first, entry.last) if entry.messages else entry)
         self._entries = deque([entry if entry.frame else _gap(entry) for entry in reversed(kept)])
         self.size_bytes = len(self._rest) + sum([len(entry.frame) for entry in self._entries])

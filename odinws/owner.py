@@ -38,8 +38,8 @@ class Owner(Protocol):
     def on_pong(self, payload: bytes) -> None:
         """A pong came; peers may also send one that nobody asked for, with anything in it."""
 
-    def on_shed(self, conn: Sender, messages: int) -> None:
-        """Messages to a slow client were given up, and gaps name them."""
+    def on_shed(self, conn: Sender, messages: int, gaps: int) -> None:
+        """Messages to a slow client were given up, and so many new gaps name them."""
 
     def on_flushed(self, messages: int) -> None:
         """Messages of the pass under way went out before a close frame."""

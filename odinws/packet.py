@@ -38,16 +38,18 @@ class Bundle:
         data: all frames, joined.
         entries: the same, one by one.
         data_count: how many of them are data: messages and gaps.
+        gaps: the reasons of those that are gaps.
     """
 
     data: bytes
     entries: Sequence[Entry]
     data_count: int
+    gaps: Sequence[str] = ()
 
     @classmethod
-    def of(cls, entries: Sequence[Entry]) -> Bundle:
+    def of(cls, entries: Sequence[Entry], gaps: Sequence[str] = ()) -> Bundle:
         """A bundle of data frames that are made already."""
-        return cls(b"".join([entry.frame for entry in entries]), entries, len(entries))
+        return cls(b"".join([entry.frame for entry in entries]), entries, len(entries), gaps)
 
     @classmethod
     def control(cls, frame: bytes) -> Bundle:
@@ -56,13 +58,22 @@ class Bundle:
 
 
 class Text(NamedTuple):
-    """One message of a channel before it is framed. Attributes as in `Entry`."""
+    """One message or gap of a channel before it is framed.
+
+    Attributes:
+        channel, first, last: as in `Entry`.
+        gap: why there is a gap; "": it is a message.
+    """
 
     payload: bytes
     channel: str
     first: int
     last: int
-    messages: int
+    gap: str = ""
+
+    def framed(self, frame: bytes) -> Entry:
+        """The entry of the frame that was made of it."""
+        return Entry(frame, self.channel, self.first, self.last, 0 if self.gap else 1)
 
 
 class Packer:
@@ -78,11 +89,11 @@ class Packer:
 
     def plain(self, texts: Sequence[Text]) -> Bundle:
         """The frames as they are."""
-        return Bundle.of([Entry(frames.text(text.payload), *text[1:]) for text in texts])
+        return Bundle.of([text.framed(frames.text(text.payload)) for text in texts], _gaps(texts))
 
     def deflated(self, texts: Sequence[Text], bits: int) -> Bundle:
         """The frames for connections with a window of `bits`."""
-        return Bundle.of([Entry(self._deflate(text.payload, bits), *text[1:]) for text in texts])
+        return Bundle.of([text.framed(self._deflate(text.payload, bits)) for text in texts], _gaps(texts))
 
     def _deflate(self, payload: bytes, bits: int) -> bytes:
         if len(payload) >= self._min_deflate_bytes:
@@ -93,6 +104,10 @@ class Packer:
             if len(small) < len(payload):
                 return frames.text(small, deflated=True)
         return frames.text(payload)
+
+
+def _gaps(texts: Sequence[Text]) -> Sequence[str]:
+    return [text.gap for text in texts if text.gap]
 
 
 class Packet:

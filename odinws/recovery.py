@@ -276,11 +276,13 @@ class Recovery:
         self.latest(conn, channel)
 
     def _tell_gap(self, conn: Connection, channel: str, first: int, last: int, reason: str) -> None:
-        conn.reply(frames.text(protocol.gap(channel, first, last, reason)))
+        if conn.reply(frames.text(protocol.gap(channel, first, last, reason))):
+            self._row.count_gaps((reason,), 1)
 
     def _say(self, conn: Connection, messages: Sequence[Message]) -> bool:
         bundle = self._hub.pack(messages, conn.deflate)
         sent = conn.send(bundle.data, (bundle,))
         if sent:
             self._row.totals.replayed += len(messages)
+            self._row.count_gaps(bundle.gaps, 1)
         return sent

@@ -12,6 +12,7 @@ from odinws.board import (
     CLOSES,
     DIFFERENCES,
     FRAMES_BOUNDS,
+    GAPS,
     GC_BOUNDS_SECONDS,
     LAG_BOUNDS_SECONDS,
     PASS_BOUNDS_SECONDS,
@@ -251,6 +252,7 @@ def totals(sums: Totals) -> dict[str, Any]:
             "delivered_bytes": sums.delivered_bytes,
             "undelivered": sums.undelivered,
             "shed": sums.shed,
+            "gaps": dict(zip(GAPS, sums.gaps, strict=True)),
             "sends": sums.sends,
             "pass_seconds": round(sums.pass_seconds, 6),
             "frames": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from bisect import bisect_left
+from collections.abc import Iterable
 
 from odinws import guard
 from odinws.choice import CHOICE_FIELDS, Chosen
@@ -12,6 +13,7 @@ from odinws.closing import CloseReason
 
 REFUSALS = (*guard.REASONS, "draining", "rate", "origin", "unauthorised", "forbidden", "handshake")
 RECOVERIES = ("ring", "stream", "expired", "epoch")  # where what was missed came from, or why not
+GAPS = ("slow", "expired", "overflow", "invalid_payload", "epoch")  # why clients are told of gaps
 DIFFERENCES = ("board", "strategy", "outbox", "wheel", "kernel", "descriptor")  # see reconciliation
 CLOSES = tuple(CloseReason)
 GC_GENERATIONS = 3
@@ -54,6 +56,7 @@ class Totals(ctypes.Structure):
         ("delivered_bytes", _U64),
         ("undelivered", _U64),  # messages given up with a closing connection
         ("shed", _U64),  # messages given up for a slow client that stays: told as gaps
+        ("gaps", _U64 * len(GAPS)),  # told to clients
         ("sends", _U64),
         ("send_frames", _U64 * (len(FRAMES_BOUNDS) + 1)),  # of `sends`, by how many frames went in one
         ("sent_frames", _U64),
@@ -164,6 +167,11 @@ class Row(Chosen):
         """Count sends that took so many frames each."""
         self.totals.send_frames[bisect_left(FRAMES_BOUNDS, frames)] += sends
         self.totals.sent_frames += frames * sends
+
+    def count_gaps(self, reasons: Iterable[str], clients: int) -> None:
+        """Count gaps that so many clients were told of, by their reasons, of `GAPS`."""
+        for reason in reasons:
+            self.totals.gaps[GAPS.index(reason)] += clients
 
     def observe_ping(self, seconds: float) -> None:
         """Count a ping that was answered after this time."""

@@ -164,11 +164,12 @@ class Sender(ABC):
         if outbox.fits(owner.outbox_bytes, owner.outbox_frames):
             return
         if owner.slow_policy is not SlowPolicy.DISCONNECT:
+            before = outbox.gaps
             if owner.slow_policy is SlowPolicy.CONFLATE:
                 given_up = outbox.conflate()
             else:
                 given_up = outbox.drop_oldest(owner.outbox_bytes, owner.outbox_frames)
-            owner.on_shed(self, given_up)
+            owner.on_shed(self, given_up, outbox.gaps - before)
             if outbox.fits(owner.outbox_bytes, owner.outbox_frames):
                 return
         self.close(CloseReason.SLOW)

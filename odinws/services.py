@@ -34,6 +34,7 @@ from odinws.hub import Hub
 from odinws.load import Sensor, StallWatch
 from odinws.packet import Packer
 from odinws.reconciliation import Reconciliation
+from odinws.recorder import Recorder
 from odinws.recovery import Recovery
 from odinws.repetition import tell_repeated
 from odinws.resizing import Resizing
@@ -123,6 +124,7 @@ class Services:
         views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.row)
         self.agent = Agent(board.name, views)
         self._watch = Watch(self.row, self.feed.status, board.journal)
+        self._recorder = Recorder(board, slot, settings.strategy)
         self._audit = Audit(self.clients, self.hub, self.row)
         self._shedding = Shedding(board, self.row, self.clients, settings.rebalance_rate)
 
@@ -247,13 +249,17 @@ class Services:
         }
         self.board.publish_details(self.slot, details)
 
-    def _figures(self) -> dict[str, Any]:
-        return figures.collect(self.board, self.settings, self.slot, self.feed.status, self.admission.state)
+    def _figures(self, whole: bool) -> dict[str, Any]:
+        return figures.collect(
+            self.board, self.settings, self.slot, self.feed.status, self.admission.state, whole
+        )
 
     def _sampled(self) -> None:
         self.publish_details()
         self.admission.observe()
-        self._watch.look(time.monotonic())
+        now = time.monotonic()
+        self._watch.look(now)
+        self._recorder.look(now)
         tell_repeated()
 
     def _reconcile(self) -> None:

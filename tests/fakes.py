@@ -261,7 +261,7 @@ class FakeOwner:
         """Note it; the commands stay where they are."""
         self.told.append(conn)
 
-    def on_shed(self, conn: Sender, messages: int) -> None:
+    def on_shed(self, conn: Sender, messages: int, gaps: int) -> None:
         """Note it."""
         self.shed.append(messages)
 

@@ -18,11 +18,13 @@ class World:
 
     def __init__(self, admin_token: str = ADMIN_TOKEN) -> None:
         self.collected = 0
+        self.wholes: list[bool] = []
         self.audience = Audience(self.collect, admin_token)
 
-    def collect(self) -> object:
+    def collect(self, whole: bool) -> object:
         """Count it."""
         self.collected += 1
+        self.wholes.append(whole)
         return {"number": self.collected}
 
 
@@ -61,6 +63,23 @@ def test_all_get_one_frame() -> None:
     assert all(conn.sent[0] is conns[0].sent[0] for conn in conns)
 
 
+def test_who_comes_new_gets_the_past() -> None:
+    """Once, in a frame for all who are new; also who could not take it at first."""
+    world, old, new, slow = World(), local("old"), local("new"), local("slow")
+    world.audience.add(old.real, None)
+    world.audience.send()
+    slow.has_waiting = True
+    for conn in (new, slow):
+        world.audience.add(conn.real, None)
+    world.audience.send()
+    slow.has_waiting = False
+    world.audience.send()
+    assert world.wholes == [True, False, True, False, True]
+    assert [message["data"]["number"] for message in old.messages] == [1, 2, 4]
+    assert [message["data"]["number"] for message in new.messages] == [3, 4]
+    assert [message["data"]["number"] for message in slow.messages] == [5]
+
+
 def test_the_figures_are_no_data() -> None:
     """They stand behind what a pass is about to send, and count as no delivery."""
     world, conn = World(), local("a")
@@ -85,7 +104,7 @@ def test_who_is_behind_is_left_out() -> None:
     assert len(quick.sent) == 1
     slow.has_waiting = False
     world.audience.send()
-    assert [message["data"]["number"] for message in slow.messages] == [2]
+    assert [message["data"]["number"] for message in slow.messages] == [3]
 
 
 def test_who_leaves_is_forgotten() -> None:

@@ -283,6 +283,7 @@ def test_messages_that_were_shed_are_counted(policy: str) -> None:
         gaps += len(frame.payload) < 3000
     assert frame.opcode == wire.PING
     assert gaps == 1
+    assert list(world.row.totals.gaps) == [1, 0, 0, 0, 0]
     assert 0 < world.row.totals.shed == 100 - heard
     assert world.row.totals.undelivered == 0
     conn.abort()

@@ -74,7 +74,7 @@ class World:
         self.clock = Clock(now)
         self.identities: dict[str, Identity] = {}
         self.past = FakePast(self)
-        self.watchers = Audience(dict, ADMIN_TOKEN)
+        self.watchers = Audience(lambda _: {}, ADMIN_TOKEN)
         self.row = Row()
         self.strategy: Strategy[Connection] = strategies.create("sync-dict")
         self.commands = self.made(Settings.from_environ(settings))

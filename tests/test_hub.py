@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import strategies
 from odinws import frames, hub, protocol, row, turns
-from odinws.board import FRAMES_BOUNDS, LAG_BOUNDS_SECONDS, Row
+from odinws.board import FRAMES_BOUNDS, GAPS, LAG_BOUNDS_SECONDS, Row
 from odinws.closing import CloseReason
 from odinws.connection import Connection, State
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
@@ -360,6 +360,28 @@ def test_lag_is_observed(monkeypatch: pytest.MonkeyPatch, channels: list[str]) -
     world.hub.deliver([Lost(channel, 90, 99, "expired") for channel in channels])
     world.hub.deliver([NewEpoch("two")])
     assert list(totals.lag) == before, "a gap has no age, nor has that of the pass before"
+
+
+@pytest.mark.parametrize("channels", [["token.A"], CHANNELS, ["token.*"]])
+@in_greenlet
+def test_gaps_are_counted_by_reason(channels: list[str]) -> None:
+    """Each that a client is told of, also where several are due the same; those it can't be told, not."""
+    world = World(batch_size=2)
+    conns = [world.join(*channels) for _ in range(5)]
+    conns[3].state = State.CLOSED
+    names = ["token.A", "token.B"] if channels == ["token.*"] else channels
+    bad = [world.message(channel, b"not json") for channel in names]
+    world.hub.deliver([*bad, *(Lost(channel, 90, 99, "overflow") for channel in names)])
+    world.hub.deliver([Lost(None, 200, 209, "expired")])
+    totals = world.row.totals
+    assert dict(zip(GAPS, totals.gaps, strict=True)) == {
+        "slow": 0,
+        "expired": 4 * len(channels),
+        "overflow": 4 * len(names),
+        "invalid_payload": 4 * len(names),
+        "epoch": 0,
+    }
+    assert totals.feed_invalid == len(bad)
 
 
 # -- payloads --------------------------------------------------------------------------------------

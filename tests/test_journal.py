@@ -64,6 +64,6 @@ def test_half_an_event_is_passed_over() -> None:
     journal = Journal()
     journal.add("feed_up", "one")
     journal.add("feed_up", "two")
-    at = journal._place(0)
-    journal._map[at + 10 : at + 12] = b"\xff\xff"
+    at = journal._ring._place(0)
+    journal._ring._map[at + 10 : at + 12] = b"\xff\xff"
     assert [event["text"] for event in journal.latest()] == ["two"]

@@ -266,6 +266,7 @@ def test_conflating_again_lets_the_gap_grow() -> None:
     assert outbox.conflate() == 2
     assert outbox.conflate() == 0
     assert told(outbox) == ["a1-4 slow", "a5"]
+    assert outbox.gaps == 1
 
 
 def test_a_gap_is_no_newest_message() -> None:
@@ -273,6 +274,7 @@ def test_a_gap_is_no_newest_message() -> None:
     outbox = outbox_of([message("token.a", 1), message("token.a", 2), gap("token.a", 3, 4)])
     assert outbox.conflate() == 1
     assert told(outbox) == ["a1-1 slow", "a2", "a3-4 overflow"]
+    assert outbox.gaps == 1
 
 
 def test_only_gaps_are_one_gap() -> None:
@@ -280,6 +282,15 @@ def test_only_gaps_are_one_gap() -> None:
     outbox = outbox_of([gap("token.a", 1, 2), gap("token.a", 3, 4), gap("token.b", 1, 1)])
     assert outbox.conflate() == 0
     assert told(outbox) == ["a1-4 slow", "b1-1 overflow"]
+    assert outbox.gaps == 0
+
+
+def test_a_message_given_up_between_gaps_makes_none() -> None:
+    """It is named by one that is there."""
+    outbox = outbox_of([gap("token.a", 1, 2), message("token.a", 3), message("token.a", 4)])
+    assert outbox.conflate() == 1
+    assert told(outbox) == ["a1-3 slow", "a4"]
+    assert outbox.gaps == 0
 
 
 def epochs() -> list[Entry]:
@@ -345,7 +356,7 @@ class Shedding(RuleBasedStateMachine):
         self.seqs = itertools.count(1)  # as of a stream: shared by all channels
         self.offered: dict[str, list[tuple[int, int]]] = {}
         self.answers: list[str] = []
-        self.messages = self.given_up = 0
+        self.messages = self.offered_gaps = self.given_up = 0
         self.taken = b""
 
     def made(self, plan: list[tuple[str | None, int, int]]) -> Bundle:
@@ -360,6 +371,7 @@ class Shedding(RuleBasedStateMachine):
             last = [next(self.seqs) for _ in range(width)][-1] if width else seq
             entries.append(gap(channel, seq, last) if width else message(channel, seq, size))
             self.offered.setdefault(channel, []).append((seq, last))
+            self.offered_gaps += bool(width)
             self.messages += not width
         return Bundle.of(entries)
 
@@ -446,6 +458,9 @@ class Shedding(RuleBasedStateMachine):
         texts = [frame.json for frame in found]
         assert [text["type"] for text in texts if "channel" not in text] == self.answers
         assert sum(text["type"] == "price" for text in texts) == self.messages - self.given_up
+        named = sum(text["type"] == "gap" for text in texts)
+        assert named <= self.offered_gaps + self.outbox.gaps
+        assert 0 <= self.outbox.gaps <= self.given_up
         for channel, offered in self.offered.items():
             at = 0
             for text in texts:

@@ -12,8 +12,8 @@ from odinws.deflate import Deflater, inflate
 from odinws.packet import Bundle, Entry, Packer, Packet, Text
 from tests import wire
 
-PRICES = [Text(b'{"price":%d}' % seq + b" " * 400, "token.a", seq, seq, 1) for seq in range(1, 4)]
-GAP = Text(b'{"type":"gap"}', "token.a", 4, 9, 0)
+PRICES = [Text(b'{"price":%d}' % seq + b" " * 400, "token.a", seq, seq) for seq in range(1, 4)]
+GAP = Text(b'{"type":"gap"}', "token.a", 4, 9, "slow")
 DEFLATED = 0xC1  # FIN, the first reserved bit, text
 
 texts = st.builds(
@@ -22,7 +22,7 @@ texts = st.builds(
     st.sampled_from(["global", "token.a"]),
     st.integers(1, 9),
     st.integers(10, 20),
-    st.integers(0, 1),
+    st.sampled_from(["", "slow", "expired"]),
 )
 
 
@@ -71,7 +71,10 @@ def test_both_forms_say_the_same(said: list[Text], min_bytes: int, bits: int) ->
     assert pack.plain.data == b"".join(frames.text(text.payload) for text in said)
     for bundle in (pack.plain, pack.deflated(bits)):
         assert heard(bundle) == [text.payload for text in said]
-        assert [entry[1:] for entry in bundle.entries] == [text[1:] for text in said]
+        assert [entry[1:] for entry in bundle.entries] == [
+            (*text[1:4], 0 if text.gap else 1) for text in said
+        ]
+        assert list(bundle.gaps) == [text.gap for text in said if text.gap]
     assert len(pack.deflated(bits).data) <= len(pack.plain.data)
 
 
@@ -108,7 +111,7 @@ def test_a_compressor_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_short_messages_stay_plain(made: list[tuple[int, bytes]]) -> None:
     """A payload of the threshold is compressed, one byte less is not even tried."""
-    said = [Text(b"x" * size, "global", size, size, 1) for size in (255, 256)]
+    said = [Text(b"x" * size, "global", size, size) for size in (255, 256)]
     bundle = Packet(Packer(256), [*said, GAP]).deflated(15)
     assert heads(bundle) == [0x81, DEFLATED, 0x81]
     assert [payload for _, payload in made] == [b"x" * 256]
@@ -118,7 +121,7 @@ def test_short_messages_stay_plain(made: list[tuple[int, bytes]]) -> None:
 @pytest.mark.parametrize("payload", [b"", b"x", bytes(range(256))])
 def test_what_does_not_shrink_stays_plain(payload: bytes) -> None:
     """A payload that would not be shorter goes out as it is."""
-    assert heads(Packet(Packer(0), [Text(payload, "global", 1, 1, 1)]).deflated(15)) == [0x81]
+    assert heads(Packet(Packer(0), [Text(payload, "global", 1, 1)]).deflated(15)) == [0x81]
 
 
 def test_bundles() -> None:

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from odinws.feed.embedded import find_nats_server
 from odinws.metrics import catalogue
@@ -149,6 +152,27 @@ def test_the_dashboard_can_be_drawn() -> None:
         taken |= cells
         if panel["type"] != "row":
             assert panel["datasource"]["uid"] == source["datasources"][0]["uid"]
+
+
+def test_the_dashboard_is_of_grafanas_model() -> None:
+    """Read and written again by Grafana's own library, every field is there still, with the value it had."""
+    board = json.loads(DASHBOARD.read_text())
+    plugins.register_default_plugins()
+    again = json.loads(JSONEncoder().encode(Dashboard.from_json(board)))
+    unknown = {"definition", "titleFormat"}  # of variables and annotations: sources' own, so not in the model
+    assert set(changed(board, again)) == unknown
+
+
+def changed(before: Any, after: Any, name: str = "") -> Iterator[str]:
+    """Names of the fields of `before` that `after` has not, or not so."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            yield from changed(value, after[key], key) if key in after else [key]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for one, other in zip(before, after, strict=True):
+            yield from changed(one, other, name)
+    elif before != after:
+        yield name
 
 
 def test_compose_brings_up_what_is_configured() -> None:

@@ -1,6 +1,6 @@
 /**
  * From the server's figures to what is drawn. A source is one server; its arms are the strategies that its
- * workers run. All rates are means of the last seconds, taken as differences of counts that only grow.
+ * workers run. The server keeps the timeline; rates of workers are differences of counts that only grow.
  */
 
 import { Client } from "./client.js";
@@ -10,56 +10,39 @@ const KEEP_MS = 16 * 60 * 1000;
 const MEAN_READINGS = 6; // the mean of five seconds
 const COLOURS = 4; // as many as style.css has
 
-const sum = (values) => values.reduce((a, b) => a + b, 0);
+/** The server's timeline by strategy, at times of this machine's clock. */
+export class Timeline {
+  /** strategy -> {strategy, samples} */
+  arms = new Map();
+  #last = -Infinity; // sample, by the server's clock
 
-/** What `share` of the observations does not exceed, within its bucket taken to be spread evenly; as report.py. */
-export function quantile(bounds, counts, share) {
-  const rank = share * sum(counts);
-  let reached = 0;
-  for (const [index, amount] of counts.entries()) {
-    if (amount && reached + amount >= rank) {
-      if (index >= bounds.length) return bounds[bounds.length - 1];
-      const low = index ? bounds[index - 1] : 0;
-      return low + ((bounds[index] - low) * (rank - reached)) / amount;
+  /** Take what is new in a reading, and forget what is old; `here` is when it came. */
+  take({ ts, data: { timeline, workers } }, here) {
+    for (const { at, arms } of timeline.filter((one) => one.at > this.#last)) {
+      this.#last = at;
+      for (const [strategy, moment] of Object.entries(arms)) {
+        this.#arm(strategy).samples.push({ ...moment, at: at + here - ts });
+      }
     }
-    reached += amount;
+    const running = new Set(workers.map((worker) => worker.strategy));
+    for (const strategy of running) this.#arm(strategy);
+    for (const [strategy, { samples }] of this.arms) {
+      while (samples.length && samples[0].at < here - KEEP_MS) samples.shift();
+      if (!samples.length && !running.has(strategy)) this.arms.delete(strategy);
+    }
   }
-  return NaN;
-}
 
-/** By how much the workers' counts rose between two readings, each worker by itself: a new one has no before. */
-function pairs(workers, before) {
-  return workers.flatMap((worker) => {
-    const old = before.find((other) => other.pid === worker.pid && other.slot === worker.slot);
-    return old ? [[worker, old]] : [];
-  });
-}
-
-/** One sample of an arm: the workers with this strategy now, and some seconds before. */
-export function sample(now, before, strategy, at) {
-  const workers = now.data.workers.filter((worker) => worker.strategy === strategy);
-  const seconds = before ? (now.ts - before.ts) / 1000 : 0;
-  const rising = seconds > 0 ? pairs(workers, before.data.workers) : [];
-  const perSecond = (name) => (rising.length ? sum(rising.map(([a, b]) => a[name] - b[name])) / seconds : NaN);
-  const bounds = now.data.lag_bounds_seconds;
-  const lag = [...bounds, 0].map((_, index) => sum(rising.map(([a, b]) => a.lag[index] - b.lag[index])));
-  return {
-    at,
-    connections: sum(workers.map((worker) => worker.connections)),
-    delivered: perSecond("delivered"),
-    p50: 1000 * quantile(bounds, lag, 0.5),
-    p99: 1000 * quantile(bounds, lag, 0.99),
-    cpu: sum(workers.map((worker) => worker.cpu_cores)),
-    stall: 1000 * Math.max(0, ...workers.map((worker) => worker.hub_lag_seconds)),
-    refused: perSecond("refused"),
-  };
+  #arm(strategy) {
+    const arm = this.arms.get(strategy) ?? { strategy, samples: [] };
+    this.arms.set(strategy, arm);
+    return arm;
+  }
 }
 
 /** Deliveries per second of one worker; NaN for one that has no before. */
-export function workerRate(source, worker) {
-  const { now, before } = source;
-  const [pair] = before ? pairs([worker], before.data.workers) : [];
-  return pair ? ((pair[0].delivered - pair[1].delivered) * 1000) / (now.ts - before.ts) : NaN;
+export function workerRate({ now, before }, worker) {
+  const old = before?.data.workers.find((other) => other.pid === worker.pid && other.slot === worker.slot);
+  return old ? ((worker.delivered - old.delivered) * 1000) / (now.ts - before.ts) : NaN;
 }
 
 /** A server that is watched. */
@@ -67,9 +50,8 @@ export class Source {
   /** The last reading, and the one that rates are taken against; null: none came yet, or it began anew. */
   now = null;
   before = null;
-  /** strategy -> {source, strategy, colour, samples} */
-  arms = new Map();
   #readings = [];
+  #timeline = new Timeline();
 
   /**
    * @param name for legends; "" for the page's own server
@@ -83,6 +65,11 @@ export class Source {
       ...on,
       figures: (reading) => this.#take(reading, on.reading),
     }, options);
+  }
+
+  /** strategy -> {strategy, samples, and what `armsOf` adds} */
+  get arms() {
+    return this.#timeline.arms;
   }
 
   /** Whether what is shown of it is of now. */
@@ -101,21 +88,16 @@ export class Source {
     this.now = reading;
     this.#readings = [...this.#readings, reading].slice(-MEAN_READINGS);
     this.before = this.#readings.length > 1 ? this.#readings[0] : null;
-    const at = Date.now();
-    for (const strategy of new Set(reading.data.workers.map((worker) => worker.strategy))) {
-      let arm = this.arms.get(strategy);
-      if (!arm) this.arms.set(strategy, (arm = { source: this, strategy, samples: [] }));
-      arm.samples.push(sample(reading, this.before, strategy, at));
-      while (arm.samples[0].at < at - KEEP_MS) arm.samples.shift();
-    }
+    this.#timeline.take(reading, Date.now());
     tell(this, last);
   }
 }
 
-/** The arms of all sources in the order of their names: each with a letter and a colour of its own. */
+/** The arms of all sources in the order of their names: each with its source, and a letter and a colour of its own. */
 export function armsOf(sources) {
   const arms = sources.flatMap((source) =>
-    [...source.arms.values()].sort((a, b) => a.strategy.localeCompare(b.strategy)));
+    [...source.arms.values()].sort((a, b) => a.strategy.localeCompare(b.strategy))
+      .map((arm) => Object.assign(arm, { source })));
   return arms.map((arm, index) => Object.assign(arm, {
     letter: String.fromCharCode(65 + (index % 26)),
     colour: String(index % COLOURS),

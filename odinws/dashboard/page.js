@@ -214,7 +214,7 @@ function renderLegend() {
 function renderFigures() {
   const arms = armsOf(sources);
   const to = Date.now();
-  const began = Math.min(to - SHORTEST_MS, ...arms.map((arm) => arm.samples[0].at));
+  const began = Math.min(to - SHORTEST_MS, ...arms.map((arm) => arm.samples[0]?.at ?? to));
   const view = { from: Math.max(to - span, began), to, cursor: cursor.at };
   for (const chart of charts) chart.render(arms, view);
   write(byId("moment"), cursor.at ? `at ${clock(cursor.at)}` : own.now ? "" : "waiting for the first figures");

@@ -216,7 +216,7 @@ function renderReasons(id, field, sources, word) {
 
 /** How the feeds are: what came of what was published, and what went wrong. */
 export function renderFeed(sources) {
-  renderFacts(byId("feed"), sources, ({ feed, workers, recovery }) => {
+  renderFacts(byId("feed"), sources, ({ feed, workers, recovery, fan_out: { gaps } }) => {
     const ready = workers.filter((worker) => worker.feed.ready).length;
     const fault = (label, amount) => [label, count(amount), undefined, amount > 0];
     const ratio = feed.published ? feed.received / feed.published : 1;
@@ -228,6 +228,7 @@ export function renderFeed(sources) {
       fault("Gone from the stream", feed.gaps),
       fault("No room before the hub", feed.overflow),
       fault("Not JSON", feed.invalid),
+      fault("Gaps told to clients", Object.values(gaps).reduce((a, b) => a + b, 0)),
       ["Waiting for the hub", count(workers.reduce((all, worker) => all + worker.backlog, 0))],
       ["Feeds that came up", count(feed.sessions)],
       ["Messages sent again to who was away", count(recovery.replayed)],

@@ -15,6 +15,7 @@ from odinws.board import (
     CLOSES,
     DIFFERENCES,
     FRAMES_BOUNDS,
+    GAPS,
     GC_BOUNDS_SECONDS,
     GC_GENERATIONS,
     LAG_BOUNDS_SECONDS,
@@ -227,6 +228,7 @@ MESSAGES = (
     _total("ws_messages_delivered", "delivered", "Data frames handed to a connection."),
     _total("ws_bytes_delivered", "delivered_bytes", "Bytes of data frames handed to connections."),
     _total("ws_messages_undelivered", "undelivered", "Data frames given up with a closing connection."),
+    _total("ws_gaps", "gaps", "Gaps that clients were told of, by why.", "reason"),
     _total("ws_messages_shed", "shed", "Data frames a slow client was not sent, told as gaps."),
     _total(
         "ws_messages_audited", "audited", "Messages due to connections that were watched in a spot check."
@@ -294,6 +296,7 @@ VALUES: dict[str, tuple[tuple[str, ...], ...]] = {
     "would_refuse": tuple((reason,) for reason in guard.REASONS),
     "closed": tuple((close.label, str(close.code)) for close in CLOSES),
     "recovered": tuple((outcome,) for outcome in RECOVERIES),
+    "gaps": tuple((reason,) for reason in GAPS),
     "differences": tuple((kind,) for kind in DIFFERENCES),
     "gc_runs": tuple((str(generation),) for generation in range(GC_GENERATIONS)),
     "gc_seconds": tuple((str(generation),) for generation in range(GC_GENERATIONS)),
@@ -326,7 +329,8 @@ LABELS: dict[str, str] = {
     "shard_key": "`WS_SHARD_KEY`",
     "shard": "its index, from 0 to `WS_NUM_SHARDS` - 1",
     "resource": _listed(guard.REASONS),
-    "reason": f"refused: {_listed(REFUSALS)}; would_refuse: as `resource`; closed: see `code`",
+    "reason": f"refused: {_listed(REFUSALS)}; would_refuse: as `resource`; "
+    f"closed: see `code`; gaps: {_listed(GAPS)}",
     "code": ", ".join(f"{close.code} `{close.label}`" for close in CLOSES),
     "outcome": _listed(RECOVERIES),
     "kind": _listed(DIFFERENCES),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
@@ -185,40 +185,60 @@ def test_two_servers_stand_side_by_side(browser: Browser, server: Server, serve:
         assert page.errors == []
 
 
-READING = """(ts, strategies) => ({ ts, data: {
-    uptime_seconds: ts / 1000, lag_bounds_seconds: [0.001, 0.002, 0.004],
-    workers: strategies.map(([strategy, delivered, lag], slot) => ({
-        slot, pid: slot + 1, strategy, delivered, lag,
-        refused: 0, connections: 5, cpu_cores: 0.5, hub_lag_seconds: 0,
-    })),
-} })"""
-
-
-def test_workers_of_one_server_may_differ(browser: Browser, server: Server) -> None:
-    """Each strategy of a fleet is an arm: its rates are differences of its own workers' counts."""
+def test_a_page_that_is_opened_later_shows_what_was_before(browser: Browser, serve: Serve) -> None:
+    """Also of workers that are gone: the lines begin before the page did, and go on without a hole."""
+    server = serve(WS_WORKERS="2")
+    first = {worker["pid"] for worker in server.json("/stats")["workers"]}
+    server.signal(signal.SIGHUP)
+    wait_for(
+        lambda: first.isdisjoint(worker["pid"] for worker in server.json("/stats")["workers"]),
+        SECONDS,
+        "new workers",
+    )
+    up = server.json("/stats")["uptime_seconds"]
     with browser.page(server.http + "/") as page:
-        found: Any = page.evaluate(
-            f"""await import('/dashboard/figures.js').then(({{ sample }}) => {{
-                const reading = {READING};
-                const before = reading(0, [["a", 100, [0, 0, 0, 0]], ["b", 7, [0, 0, 0, 0]]]);
-                const now = reading(5000, [
-                    ["a", 200, [0, 50, 50, 0]], ["b", 12, [0, 0, 0, 4]], ["b", 9000, [9, 9, 9, 9]],
-                ]);
-                return ["a", "b"].map((strategy) => sample(now, before, strategy, 1));
-            }})"""
+        page.until(f"Object.keys({lines('cpu')}).length === 1", SECONDS, "a line")
+        points = page.evaluate(
+            "document.querySelector('#cpu path.line').getAttribute('d').match(/[ML]/g).length"
         )
-    assert found[0] == {
-        "at": 1,
-        "connections": 5,
-        "delivered": 20,
-        "p50": 2,
-        "p99": pytest.approx(3.96),
-        "cpu": 0.5,
-        "stall": 0,
-        "refused": 0,
-    }
-    # The third worker has no before: it counts where it is, and not in rates.
-    assert (found[1]["connections"], found[1]["delivered"], found[1]["p99"]) == (10, 1, 4)
+        assert points >= up - 3  # a sample per second, but for the first ones
+        assert page.evaluate("document.querySelectorAll('#cpu .hole').length") == 0
+        assert page.errors == []
+
+
+def test_samples_are_taken_once(browser: Browser, server: Server) -> None:
+    """However readings overlap; a strategy that is gone stays as long as its samples."""
+    with browser.page(server.http + "/") as page:
+        found = page.evaluate(
+            """await import('/dashboard/figures.js').then(({ Timeline }) => {
+                const timeline = new Timeline();
+                const reading = (ts, strategy, ...ats) => ({ ts, data: {
+                    workers: [{ strategy }],
+                    timeline: ats.map((at) => ({ at, arms: { [strategy]: { connections: at } } })),
+                } });
+                const held = () => [...timeline.arms].map(([name, { samples }]) =>
+                    [name, ...samples.map((one) => [one.at, one.connections])]);
+                const found = [];
+                const hour = 3_600_000; // by which the clocks differ
+                for (const [now, ...rest] of [
+                    [3000, "a", 1000, 2000, 3000], [4000, "a", 2000, 3000, 4000], [5000, "b", 4000, 5000],
+                    [6000, "b"], [hour, "b", hour],
+                ]) {
+                    timeline.take(reading(now, ...rest), now + hour);
+                    found.push(held());
+                }
+                return found;
+            })"""
+        )
+    hour = 3_600_000
+    a, b = [[hour + second, second] for second in (1000, 2000, 3000, 4000)], [[hour + 5000, 5000]]
+    assert found == [
+        [["a", *a[:3]]],
+        [["a", *a]],
+        [["a", *a], ["b", *b]],
+        [["a", *a], ["b", *b]],
+        [["b", [2 * hour, hour]]],
+    ]
 
 
 def test_events_of_the_server_are_told_once_and_in_order(browser: Browser, server: Server) -> None:

@@ -91,7 +91,7 @@ def _carry_out(texts: list[bytes]) -> str:
         Row(),
         lambda old, token: _tokens.refresh(old, token, NOW),
         _NoPast(strategy),
-        Audience(dict, ""),
+        Audience(lambda _: {}, ""),
         lambda: 1000.0,
     )
     conn = FakeConnection("c-1")
