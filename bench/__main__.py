@@ -76,10 +76,17 @@ def output_base(out: Path | None) -> Path:
 )
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
+@click.option(
+    "--reference", default=REFERENCE, show_default=True, help="The arm that the others are set against."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where results go; .json and .png are appended.")
-def run(scenarios: tuple[str, ...], arms: str, rounds: int, seed: int, out: Path | None) -> None:
+def run(
+    scenarios: tuple[str, ...], arms: str, rounds: int, seed: int, reference: str, out: Path | None
+) -> None:
     """Measure arms under SCENARIOS (all when none is named), in interleaved rounds."""
     todo = chosen_scenarios(scenarios)
+    if reference not in ARMS:
+        raise click.BadParameter(f"{reference} names no arm; there are {', '.join(ARMS)}")
     present, versions, missing = build(chosen_arms(arms))
     base = output_base(out)
     steps = plan(todo, present, rounds, seed)
@@ -87,6 +94,7 @@ def run(scenarios: tuple[str, ...], arms: str, rounds: int, seed: int, out: Path
         "machine": machine.describe(),
         "seed": seed,
         "rounds": rounds,
+        "reference": reference,
         "versions": versions,
         "missing": missing,
         "order": [[step.scenario.name, step.round, step.arm.name] for step in steps],
@@ -103,7 +111,7 @@ def run(scenarios: tuple[str, ...], arms: str, rounds: int, seed: int, out: Path
         record["results"].append({**result, "round": step.round, "trial_seconds": time.monotonic() - began})
         _say(_outcome(result))
         base.with_suffix(".json").write_text(json.dumps(record, indent=1))
-    record["summary"] = [asdict(row) for row in rows(record["results"], REFERENCE)]
+    record["summary"] = [asdict(row) for row in rows(record["results"], reference)]
     base.with_suffix(".json").write_text(json.dumps(record, indent=1))
     _show(record, base)
 
@@ -127,9 +135,10 @@ def _outcome(result: dict[str, Any]) -> str:
 
 
 def _show(record: dict[str, Any], base: Path) -> None:
-    summary = rows(record["results"], REFERENCE)
+    reference = record.get("reference", REFERENCE)
+    summary = rows(record["results"], reference)
     wide = Console(width=max(console.width, WIDE))
-    report.show(wide, summary, record["missing"], REFERENCE)
+    report.show(wide, summary, record["missing"], reference)
     if summary:
         report.picture(base.with_suffix(".png"), summary)
         console.print(f"picture: {base}.png", highlight=False)

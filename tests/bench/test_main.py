@@ -29,7 +29,14 @@ def test_list_names_everything(runner: CliRunner) -> None:
     assert all(word in text for word in ("odinws:fnv-sharded", "flask-socketio", "churn", "peak"))
 
 
-@pytest.mark.parametrize("words", [["run", "nonsense"], ["run", "single", "--arms", "nonsense"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "nonsense"],
+        ["run", "single", "--arms", "nonsense"],
+        ["run", "single", "--arms", "c-loop", "--reference", "nonsense"],
+    ],
+)
 def test_what_does_not_exist_is_refused(runner: CliRunner, words: list[str]) -> None:
     """A wrong name ends the command before anything runs, with the right ones."""
     result = runner.invoke(main, words)
@@ -42,7 +49,8 @@ def test_what_does_not_exist_is_refused(runner: CliRunner, words: list[str]) -> 
 def test_a_run_from_build_to_picture(runner: CliRunner, tmp_path: Path) -> None:
     """A run leaves JSON with machine, seed, order, versions and results, a table and a picture."""
     out = tmp_path / "results" / "short"
-    words = ["run", "single", "--arms", "c-loop,c-batch", "--rounds", "2", "--seed", "7", "--out", str(out)]
+    words = ["run", "single", "--arms", "c-loop,c-batch", "--rounds", "2", "--seed", "7"]
+    words += ["--reference", "c-batch", "--out", str(out)]
     result = runner.invoke(main, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     record = json.loads(out.with_suffix(".json").read_text())
@@ -59,7 +67,7 @@ def test_a_run_from_build_to_picture(runner: CliRunner, tmp_path: Path) -> None:
     assert "c-batch" in result.output
 
     again = runner.invoke(main, ["show", str(out.with_suffix(".json"))], catch_exceptions=False)
-    assert "x c-loop" in again.output
+    assert "x c-batch" in again.output
 
 
 @pytest.mark.timeout(300)
