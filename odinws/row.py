@@ -107,7 +107,7 @@ class Row(Chosen):
         ("feed_pending", _U64),  # messages of the stream that the feed has still to get
         ("feed_lag_seconds", _F64),  # from NATS to the feed, of the latest message
         ("greenlets", _U64),
-        ("descriptors", _U64),  # open ones; 0: this machine does not tell
+        ("descriptors", _U64),  # open ones
         ("rss_bytes", _U64),
         ("cpu_cores", _F64),  # smoothed use, in cores
         ("group_cpu_percent", _F64),  # smoothed use of all in the control group, of its quota; 0: it has none

@@ -144,7 +144,7 @@ ROW = tuple(
         ("feed_pending", "ws_feed_pending", "Messages of the stream that the feed has still to get."),
         ("feed_lag_seconds", "ws_feed_lag_seconds", "From NATS to the feed, of the latest message."),
         ("greenlets", "ws_greenlets", "Greenlets at work."),
-        ("descriptors", "ws_descriptors", "Open descriptors; 0 where the kernel does not tell (before 6.2)."),
+        ("descriptors", "ws_descriptors", "Open descriptors; before Linux 6.2 of up to 15 s ago."),
         ("rss_bytes", "ws_memory_rss_bytes", "Resident memory."),
         ("cpu_cores", "ws_cpu_cores", "CPU use in cores, smoothed over some 3 s."),
         ("hub_lag_seconds", "ws_hub_lag_seconds", "Longest turn of the event loop in the last 5 s."),
