@@ -24,7 +24,7 @@ _COUNTING = (
 
 def post_worker_init(worker: Any) -> None:
     """The parts are there, and nothing runs yet."""
-    from odinws.board import Row
+    from odinws.board.row import Row
 
     for name in _COUNTING:
         getattr(Row, name)  # it is still called so

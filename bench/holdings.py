@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 
 from bench import measure
-from odinws.clients import Clients
+from odinws.connections.clients import Clients
 
 ALL_SLAB = "all, whatever for (/proc/meminfo)"
 _CACHES = ("TCP", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "lsm_inode_cache", "lsm_file_cache")

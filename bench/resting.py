@@ -21,11 +21,11 @@ from gevent.event import Event
 
 from bench.holdings import own, reach, resident, slab
 from odinws import logs
-from odinws.board import Row
-from odinws.clients import Clients
-from odinws.commands import Commands
-from odinws.connection import Connection
-from odinws.packet import Bundle, Entry
+from odinws.board.row import Row
+from odinws.connections.clients import Clients
+from odinws.connections.commands import Commands
+from odinws.connections.connection import Connection
+from odinws.messages.packet import Bundle, Entry
 from odinws.settings import Settings
 from strategies.sync_dict import SyncDict
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from odinws.debug.routes import debug
-from odinws.routes import echo, routes
+from odinws.http.routes import echo, routes
 from odinws.services import Services
 
 EXTENSION = "odinws"

@@ -15,34 +15,36 @@ import gevent
 import structlog
 
 import strategies
-from odinws import figures, frames, heritage, logs, protocol
-from odinws.admission import Admission, Admit, Asked, Verdict
-from odinws.audience import Audience
-from odinws.audit import Audit
-from odinws.board import Board
-from odinws.clients import Clients
+from odinws import logs
+from odinws.admission.decision import Admission, Admit, Asked, Verdict
+from odinws.admission.load import Sensor, StallWatch
+from odinws.admission.shedding import Shedding
+from odinws.board import Board, heritage
 from odinws.closing import CloseReason
-from odinws.commands import Commands
-from odinws.connection import Connection
+from odinws.connections.clients import Clients
+from odinws.connections.commands import Commands
+from odinws.connections.connection import Connection
+from odinws.connections.echo import Echo
 from odinws.debug import greenlets
 from odinws.debug.agent import Agent
 from odinws.debug.collector import CollectorWatch
 from odinws.debug.views import Views
-from odinws.echo import Echo
+from odinws.fanout.hub import Hub
+from odinws.fanout.recovery import Recovery
+from odinws.fanout.resizing import Resizing
+from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
-from odinws.hub import Hub
-from odinws.load import Sensor, StallWatch
-from odinws.packet import Packer
-from odinws.reconciliation import Reconciliation
-from odinws.recorder import Recorder
-from odinws.recovery import Recovery
+from odinws.messages import frames, protocol
+from odinws.messages.packet import Packer
+from odinws.oversight import figures
+from odinws.oversight.audience import Audience
+from odinws.oversight.audit import Audit
+from odinws.oversight.reconciliation import Reconciliation
+from odinws.oversight.recorder import Recorder
+from odinws.oversight.watch import Watch
 from odinws.repetition import tell_repeated
-from odinws.resizing import Resizing
-from odinws.ring import Ring
 from odinws.rollout.chooser import chooser
 from odinws.settings import Settings
-from odinws.shedding import Shedding
-from odinws.watch import Watch
 from strategies.base import Strategy
 
 _FEED_WAIT_SECONDS = 2.0

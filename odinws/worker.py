@@ -22,11 +22,11 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import VERSION, PyWSGIServer
 
 from odinws.access.credentials import redact
-from odinws.balance import Balance
+from odinws.admission.balance import Balance
 from odinws.closing import CloseReason
-from odinws.handover import Handler
+from odinws.fanout.turns import Queue
+from odinws.http.handover import Handler
 from odinws.lifetime import Lifetime
-from odinws.turns import Queue
 
 _NOTIFY_SECONDS = 1.0
 _KEYS_RETRY_SECONDS = 1.0  # until the arbiter starts another

@@ -21,12 +21,12 @@ import hypothesis
 from hypothesis import strategies as st
 
 from odinws.access.tokens import OPEN, Identity
-from odinws.board import Totals
+from odinws.board.row import Totals
 from odinws.closing import CloseReason
-from odinws.connection import Connection, State
-from odinws.outbox import SlowPolicy
-from odinws.packet import Bundle
-from odinws.sender import Sender
+from odinws.connections.connection import Connection, State
+from odinws.connections.outbox import SlowPolicy
+from odinws.connections.sender import Sender
+from odinws.messages.packet import Bundle
 from tests import wire
 
 SECONDS = 5.0  # no test body waits longer for anything

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from odinws import load
-from odinws.admission import limits
+from odinws.admission import load
+from odinws.admission.decision import limits
+from odinws.admission.guard import Guard, State
 from odinws.board import Board
-from odinws.guard import Guard, State
 from odinws.settings import Settings
 
 

@@ -22,14 +22,14 @@ PURE = {
     "odinws.access.permissions",
     "odinws.access.proxies",
     "odinws.access.rates",
-    "odinws.backlog",
+    "odinws.fanout.backlog",
     "odinws.choice",
     "odinws.closing",
     "odinws.debug.errors",
     "odinws.debug.formats",
     "odinws.debug.profile",
     "odinws.debug.verbs",
-    "odinws.deflate",
+    "odinws.messages.deflate",
     "odinws.errors",
     "odinws.experiment.checking",
     "odinws.experiment.comparison",
@@ -43,25 +43,25 @@ PURE = {
     "odinws.experiment.verdict",
     "odinws.experiment.words",
     "odinws.feed.events",
-    "odinws.carried",
+    "odinws.feed.carried",
     "odinws.feed.simulator",
-    "odinws.frames",
-    "odinws.guard",
-    "odinws.heritage",
+    "odinws.messages.frames",
+    "odinws.admission.guard",
+    "odinws.board.heritage",
     "odinws.histogram",
     "odinws.lifetime",
-    "odinws.outbox",
-    "odinws.packet",
-    "odinws.protocol",
-    "odinws.ring",
+    "odinws.connections.outbox",
+    "odinws.messages.packet",
+    "odinws.messages.protocol",
+    "odinws.fanout.ring",
     "odinws.rollout.guards",
     "odinws.rollout.members",
     "odinws.rollout.places",
     "odinws.rollout.tally",
-    "odinws.slowest",
+    "odinws.fanout.slowest",
     "odinws.simulation.model",
     "odinws.simulation.scenarios",
-    "odinws.wheel",
+    "odinws.connections.wheel",
     "strategies.hashing",
 }
 # What a pure module must not even import: the world outside, or the time in it.
@@ -91,10 +91,10 @@ IMPURE = {
 # Third-party libraries that are known in some places only: where greenlets or sockets live, at the edge.
 ONLY_IN = {
     "gevent": {
-        "odinws.audience",
-        "odinws.audit",
-        "odinws.balance",
-        "odinws.clients",
+        "odinws.oversight.audience",
+        "odinws.oversight.audit",
+        "odinws.admission.balance",
+        "odinws.connections.clients",
         "odinws.debug.agent",
         "odinws.debug.greenlets",
         "odinws.debug.heap",
@@ -102,24 +102,24 @@ ONLY_IN = {
         "odinws.debug.views",
         "odinws.feed.selector",
         "odinws.feed.session",
-        "odinws.owner",
-        "odinws.handover",
-        "odinws.hub",
-        "odinws.load",
+        "odinws.connections.owner",
+        "odinws.http.handover",
+        "odinws.fanout.hub",
+        "odinws.admission.load",
         "odinws.feed.asking",
-        "odinws.reconciliation",
-        "odinws.recovery",
-        "odinws.resizing",
+        "odinws.oversight.reconciliation",
+        "odinws.fanout.recovery",
+        "odinws.fanout.resizing",
         "odinws.services",
-        "odinws.shedding",
-        "odinws.tls",
-        "odinws.turns",
+        "odinws.admission.shedding",
+        "odinws.http.tls",
+        "odinws.fanout.turns",
         "odinws.worker",
     },
-    "geventwebsocket": {"odinws.handover", "odinws.worker"},
-    "gunicorn": {"odinws.handover", "odinws.worker"},
-    "flask": {"odinws.app", "odinws.debug.routes", "odinws.edge", "odinws.routes"},
-    "werkzeug": {"odinws.app", "odinws.routes"},
+    "geventwebsocket": {"odinws.http.handover", "odinws.worker"},
+    "gunicorn": {"odinws.http.handover", "odinws.worker"},
+    "flask": {"odinws.app", "odinws.debug.routes", "odinws.http.edge", "odinws.http.routes"},
+    "werkzeug": {"odinws.app", "odinws.http.routes"},
     "prometheus_client": {"odinws.metrics.collector"},
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
     "cryptography": {"odinws.access.keys"},
@@ -132,7 +132,7 @@ ONLY_IN = {
         "odinws.feed.stream",
         "odinws.experiment.feed",
         "odinws.lab.redelivery",
-        "odinws.recovery",
+        "odinws.fanout.recovery",
     },
     "websockets": {"odinws.client.asynchronous", "odinws.client.base", "odinws.client.threaded"},
     "click": {"odinws.cli", "odinws.debug.cli", "odinws.experiment.commands", "odinws.rollout.commands"},
@@ -164,15 +164,15 @@ ENVIRONMENT = {
     "odinws.settings.model",
 }
 # Concrete parts of a worker that only its composition root puts together.
-PARTS = {"odinws.clients", "odinws.commands", "odinws.hub"}
+PARTS = {"odinws.connections.clients", "odinws.connections.commands", "odinws.fanout.hub"}
 ROOTS = {"odinws.services"}
 # Those that look after all connections of a worker from outside.
 WARDENS = {
-    "odinws.audit",
+    "odinws.oversight.audit",
     "odinws.debug.views",
-    "odinws.recovery",
-    "odinws.reconciliation",
-    "odinws.shedding",
+    "odinws.fanout.recovery",
+    "odinws.oversight.reconciliation",
+    "odinws.admission.shedding",
 }
 
 
@@ -342,7 +342,7 @@ def test_concrete_parts_meet_in_services(module: str) -> None:
     if module in ROOTS:
         return
     for found in IMPORTS[module]:
-        known = {"odinws.clients", "odinws.hub"} if module in WARDENS else set()
+        known = {"odinws.connections.clients", "odinws.fanout.hub"} if module in WARDENS else set()
         assert not ours(found) & (PARTS - known), f"{module} knows {found.module}"
 
 
@@ -417,12 +417,12 @@ def test_modules_say_what_they_are(module: str) -> None:
 def test_exceptions_are_caught_narrowly(module: str) -> None:
     """A broad `except Exception` stands only where a defect must cost one client or session, not a worker."""
     wide = {
-        "odinws.clients",
-        "odinws.connection",
+        "odinws.connections.clients",
+        "odinws.connections.connection",
         "odinws.debug.agent",
         "odinws.feed.asking",
         "odinws.feed.nats",
-        "odinws.hub",
+        "odinws.fanout.hub",
         "strategies.mailbox",
     }
     for node in ast.walk(ast.parse(SOURCES[module].read_text())):

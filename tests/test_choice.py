@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from odinws.board import CHOICES, Board, Row
+from odinws.board import CHOICES, Board
+from odinws.board.row import Row
 from odinws.choice import Choice
 from tests.fakes import fill
 

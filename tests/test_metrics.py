@@ -14,10 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import odinws
 from odinws import metrics
-from odinws.board import CLOSES, Board, Row, Totals
+from odinws.admission.guard import REASONS
+from odinws.board import Board
+from odinws.board.row import CLOSES, Row, Totals
 from odinws.choice import Choice
 from odinws.cli import cli
-from odinws.guard import REASONS
 from odinws.metrics import catalogue
 from odinws.metrics.catalogue import Kind
 from odinws.settings import Settings

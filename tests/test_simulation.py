@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from odinws.guard import Limits
+from odinws.admission.guard import Limits
 from odinws.simulation import __main__ as command
 from odinws.simulation.model import CLEAN, LOOPING, Guarded, Hog, Load, Row, Trace, rhythm, run, swing
 from odinws.simulation.scenarios import HOG, LIMITS, OBSERVED, SCENARIOS, SEED, SETTLED_SECONDS, ramp

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-from odinws.row import Row
+from odinws.board.row import Row
 
 _KEPT = 64
 

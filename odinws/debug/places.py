@@ -1,4 +1,4 @@
-"""Names of places in code, short enough to read: `odinws/hub.py:151 Hub.deliver`."""
+"""Names of places in code, short enough to read: `odinws/fanout/hub.py:151 Hub.deliver`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from odinws.debug import formats, pages, verbs
 from odinws.debug.agent import Answer, Question, ask
 from odinws.debug.errors import DebugError
 from odinws.debug.profile import Profile
-from odinws.edge import current_services, error, may_look_inside
+from odinws.http.edge import current_services, error, may_look_inside
 from odinws.services import Services
 
 debug = Blueprint("debug", __name__, url_prefix="/debug")

@@ -12,15 +12,15 @@ from typing import Any
 import gevent
 import msgspec
 
-from odinws.clients import Clients
-from odinws.connection import Connection
+from odinws.board.row import GC_BOUNDS_SECONDS, Row
+from odinws.connections.clients import Clients
+from odinws.connections.connection import Connection
 from odinws.debug import greenlets, heap
 from odinws.debug.collector import CollectorWatch
 from odinws.debug.sampler import Sampler
+from odinws.fanout.slowest import Slowest
+from odinws.fanout.turns import Slice
 from odinws.histogram import quantile
-from odinws.row import GC_BOUNDS_SECONDS, Row
-from odinws.slowest import Slowest
-from odinws.turns import Slice
 from strategies import BOUNDS_SECONDS
 from strategies.base import Strategy
 

@@ -26,15 +26,15 @@ import structlog
 from nats.aio.client import Client
 from tenacity import AsyncRetrying, wait_random_exponential
 
-from odinws.board import Row
-from odinws.carried import Carried
+from odinws.board.row import Row
 from odinws.errors import FeedError
 from odinws.feed.asking import ask
+from odinws.feed.carried import Carried
 from odinws.feed.events import FeedEvent, Message, NewEpoch
 from odinws.feed.selector import greenlet_event_loop
 from odinws.feed.session import Session
 from odinws.feed.status import FeedStatus
-from odinws.protocol import CHANNEL
+from odinws.messages.protocol import CHANNEL
 from odinws.settings import Settings
 
 _RETRY_SECONDS = 0.1

@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from odinws import choice, guard
-from odinws.board import (
+from odinws import choice
+from odinws.admission import guard
+from odinws.board import SLOTS
+from odinws.board.row import (
     CLOSES,
     DIFFERENCES,
     FRAMES_BOUNDS,
@@ -23,7 +25,6 @@ from odinws.board import (
     PING_BOUNDS_SECONDS,
     RECOVERIES,
     REFUSALS,
-    SLOTS,
     STALL_BOUNDS_SECONDS,
 )
 

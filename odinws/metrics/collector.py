@@ -22,10 +22,10 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 import odinws
-from odinws import heritage
-from odinws.board import Board, Totals
+from odinws.admission.guard import Reading, State
+from odinws.board import Board, heritage
+from odinws.board.row import Totals
 from odinws.choice import DEFAULT_STRATEGY, Choice
-from odinws.guard import Reading, State
 from odinws.metrics import catalogue
 from odinws.metrics.catalogue import Kind, Metric
 from odinws.settings import Settings, public

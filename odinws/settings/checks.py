@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import strategies
 from odinws.access.origin import Origins
 from odinws.access.proxies import parse_networks
-from odinws.carried import Carried
 from odinws.errors import SettingsError
+from odinws.feed.carried import Carried
 
 if TYPE_CHECKING:
     from odinws.settings.model import Settings

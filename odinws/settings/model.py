@@ -18,7 +18,7 @@ import msgspec
 import psutil
 from msgspec import Meta, field
 
-from odinws import cgroup
+from odinws.admission import cgroup
 from odinws.errors import SettingsError
 from odinws.settings import checks
 from odinws.settings.words import expected

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
-from odinws.guard import Guard, Limits, Usage, smooth
+from odinws.admission.guard import Guard, Limits, Usage, smooth
 
 STEPS_PER_SECOND = 10
 STEP_SECONDS = 1 / STEPS_PER_SECOND
@@ -126,7 +126,7 @@ class Predecessor:
 
 
 class Guarded:
-    """`odinws.guard` in several workers, as a server runs it; a client meets any of them.
+    """`odinws.admission.guard` in several workers, as a server runs it; a client meets any of them.
 
     Args:
         limits: of the server.

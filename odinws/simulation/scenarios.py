@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from odinws.guard import Limits
+from odinws.admission.guard import Limits
 from odinws.simulation.model import (
     CLEAN,
     LOOPING,

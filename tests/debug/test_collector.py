@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from odinws.board import Row
+from odinws.board.row import Row
 from odinws.debug.collector import CollectorWatch
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from odinws.board import Row
+from odinws.board.row import Row
 from odinws.feed.nats import NatsFeed
 from odinws.settings import Settings
 

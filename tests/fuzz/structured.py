@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm
 
-from odinws.deflate import Deflater
+from odinws.messages.deflate import Deflater
 from odinws.settings import Settings, describe
 from tests import wire
 from tests.access.material import NOW, jwks, oct_jwk, token

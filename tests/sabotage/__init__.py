@@ -28,8 +28,8 @@ import gevent
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from odinws.admission.guard import Decision
 from odinws.feed import session
-from odinws.guard import Decision
 
 _SLICE_SECONDS = 0.02
 _PAUSE_SECONDS = 0.001  # in which others have their turn

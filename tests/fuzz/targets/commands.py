@@ -12,14 +12,14 @@ from collections import deque
 from typing import Any
 
 import strategies
-from odinws import protocol
 from odinws.access.keys import Secret
 from odinws.access.tokens import Tokens
-from odinws.audience import Audience
-from odinws.board import Row
-from odinws.commands import Commands
-from odinws.connection import Connection
+from odinws.board.row import Row
+from odinws.connections.commands import Commands
+from odinws.connections.connection import Connection
 from odinws.errors import CommandError
+from odinws.messages import protocol
+from odinws.oversight.audience import Audience
 from odinws.settings import Settings
 from strategies import Strategy
 from tests.access.material import NOW, SECRET

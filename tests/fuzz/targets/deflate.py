@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from odinws.deflate import NONE, Deflater, inflate, negotiate
 from odinws.errors import FrameError
+from odinws.messages.deflate import NONE, Deflater, inflate, negotiate
 from tests.fuzz.targets.base import MAX_BYTES
 
 _HEADER = re.compile(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from odinws import protocol
+from odinws.messages import protocol
 
 
 def check(data: bytes) -> str:

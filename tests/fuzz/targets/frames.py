@@ -14,7 +14,7 @@ from random import Random
 from typing import NamedTuple
 
 from odinws.errors import FrameError
-from odinws.frames import MAX_CONTROL_BYTES, FrameReader, Message, Opcode, parse_close
+from odinws.messages.frames import MAX_CONTROL_BYTES, FrameReader, Message, Opcode, parse_close
 from tests.fakes import pieces
 from tests.fuzz.targets.base import MAX_BYTES
 

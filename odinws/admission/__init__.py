@@ -1,0 +1,1 @@
+"""Who gets in: what the server uses, what it can bear, and who serves whom."""

@@ -1,0 +1,274 @@
+"""The way in: who asks, may they, is there room. One verdict per upgrade request.
+
+draining -> upgrade rates -> origin -> token -> ResourceGuard -> connection slot
+
+What costs least comes first. `ResourceGuard` is the name under which users know the guard in the log.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from odinws import logs
+from odinws.access import configured, credentials
+from odinws.access.errors import AccessError, forbidden
+from odinws.access.inspection import is_local_page, is_loopback, may_inspect
+from odinws.access.origin import Origins
+from odinws.access.proxies import client_address, parse_networks
+from odinws.access.rates import Limit, Rates
+from odinws.access.tokens import OPEN, Identity
+from odinws.admission import load
+from odinws.admission.guard import Decision, Guard, Limits, State, smooth
+from odinws.board import Board
+from odinws.board.row import Row
+from odinws.settings import Settings
+
+_DRAIN_RETRY_SECONDS = (1, 3)
+_EASY_REFUSALS = 100.0  # per second of the whole server: 0.08 of a core (python -m tests.protection ramp)
+_MOST_RETRY_SECONDS = 300
+_LOOK_SECONDS = 0.5
+
+log = structlog.get_logger("odinws.admission.decision")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an upgrade request brings; headers that are absent are None.
+
+    Attributes:
+        peer: address of the other end of the socket.
+        query: of the URL, still encoded.
+    """
+
+    peer: str
+    forwarded_for: str | None = None
+    origin: str | None = None
+    authorization: str | None = None
+    protocols: str | None = None
+    query: str = ""
+    forwarded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The upgrade may go on: a connection slot is taken.
+
+    Attributes:
+        address: of the client, for logs.
+        subprotocol: for the answer; None: it names none.
+        inspects: it may watch the server's figures.
+    """
+
+    identity: Identity
+    address: str
+    subprotocol: str | None
+    inspects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The upgrade is refused before the handshake.
+
+    Attributes:
+        status: HTTP status.
+        reason: label of the counter, one of `board.REFUSALS`.
+        message: for people; nothing of a token.
+        retry_after_seconds: when to come back, 1 to 300; None: the same request will be refused again.
+        headers: that the answer must carry besides.
+    """
+
+    status: int
+    reason: str
+    message: str
+    retry_after_seconds: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Verdict = Admit | Refuse
+
+
+class Admission:
+    """Decides for one worker on figures of the whole server.
+
+    Args:
+        settings: of the server.
+        board: of the server.
+        row: of this worker.
+        clock: monotonic seconds.
+        now: seconds since 1970.
+        draw: 0 to 1 at random.
+
+    Attributes:
+        going_away: the server leaves, and refuses all.
+        trusted: the proxies that are believed.
+
+    Raises:
+        KeysError: a key can't be used.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        board: Board,
+        row: Row,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.going_away = False
+        self._settings = settings
+        self._board = board
+        self._row = row
+        self._clock = clock
+        self._now = now
+        self._draw = draw
+        self._guard = Guard(limits(settings))
+        self._origins = Origins.parse(settings.origins)
+        self.trusted = parse_networks(settings.trusted_proxies)
+        self._tokens = configured.tokens(settings, now())
+        self._rates = Rates(
+            _limit(settings.upgrade_rate, settings.upgrade_burst, settings.workers),
+            None,
+            exempt_loopback=settings.upgrade_exempt_loopback,
+        )
+        self._server_rate = _limit(settings.server_upgrade_rate, settings.server_upgrade_burst)
+        self._seldom = logs.Seldom()
+        self._refusals = 0  # for load, since the last look
+        self._refusal_rate = 0.0  # per second of the whole server, smoothed
+        self._looked = clock()
+
+    @property
+    def state(self) -> State:
+        """What the guard saw last, as health shows it."""
+        return self._guard.state
+
+    def observe(self) -> None:
+        """Look at what the server uses; with every sample."""
+        now = self._clock()
+        elapsed = now - self._looked
+        if elapsed > _LOOK_SECONDS:
+            rate = self._settings.workers * self._refusals / elapsed
+            self._refusal_rate = smooth(self._refusal_rate, rate, elapsed)
+            self._refusals, self._looked = 0, now
+        self._guard.observe(load.measure(self._board, self._settings), now)
+
+    def enter(self, asked: Asked) -> Verdict:
+        """Decide on a client. With `Admit` a connection slot is taken: fill it, or give it back."""
+        address = client_address(asked.peer, asked.forwarded_for, self.trusted)
+        verdict = self._decide(asked, address)
+        if isinstance(verdict, Refuse):
+            self._row.refused_by(verdict.reason)
+        return verdict
+
+    def refresh(self, old: Identity, token: str) -> Identity:
+        """The identity of an open connection that brings another token.
+
+        Raises:
+            AccessError: the token is no good, or of somebody else, or nobody is asked for one here.
+        """
+        if self._tokens is None:
+            raise forbidden("this server asks nobody for a token")
+        return self._tokens.refresh(old, token, self._now())
+
+    def _decide(self, asked: Asked, address: str) -> Verdict:
+        if self.going_away:
+            low, high = _DRAIN_RETRY_SECONDS
+            wait = low + round((high - low) * self._draw())
+            return Refuse(503, "draining", "server is going away", wait)
+        wait_seconds = self._rate(address)
+        if wait_seconds:
+            message = "too many upgrades in a short time"
+            self._say("rate", "too many upgrades", address=address)
+            return Refuse(429, "rate", message, math.ceil(wait_seconds * (1 + self._draw())))
+        if not self._origins.allow(asked.origin, without=not self._settings.origin_required):
+            self._say("origin", "origin refused", address=address, origin=(asked.origin or "")[:100])
+            return Refuse(403, "origin", "this origin may not connect; WS_ORIGINS lists those that may")
+        try:
+            found = credentials.find(asked.authorization, asked.protocols, asked.query)
+            identity = OPEN if self._tokens is None else self._tokens.identify(found.token, self._now())
+        except AccessError as error:
+            self._say(error.reason.label, "client refused", address=address, problem=error.message)
+            return Refuse(error.status, error.reason.label, error.message, headers=error.headers)
+        decision = self._take_slot()
+        if decision.admitted:
+            return Admit(identity, address, found.subprotocol, self._may_inspect(asked))
+        return Refuse(503, decision.reason, decision.text, self._wait(decision.retry_after_seconds))
+
+    def _may_inspect(self, asked: Asked) -> bool:
+        return is_local_page(asked.origin) and may_inspect(
+            asked.peer,
+            asked.authorization,
+            self._settings.admin_token,
+            x_forwarded_for=asked.forwarded_for,
+            forwarded=asked.forwarded,
+            trusted=self.trusted,
+        )
+
+    def _wait(self, seconds: int) -> int:
+        """Refusing costs CPU too: the more are refused each second, the later they come back."""
+        self._refusals += 1
+        return min(_MOST_RETRY_SECONDS, round(seconds * max(1.0, self._refusal_rate / _EASY_REFUSALS)))
+
+    def _rate(self, address: str) -> float:
+        """Seconds to wait; 0: now."""
+        now = self._clock()
+        wait = self._rates.admit(address, now)
+        if wait or self._server_rate is None:
+            return wait
+        if self._settings.upgrade_exempt_loopback and is_loopback(address):
+            return 0.0
+        return self._board.spend_upgrade(self._server_rate, now)
+
+    def _take_slot(self) -> Decision:
+        guard, limit = self._guard, self._settings.max_connections
+        connections = self._board.connections()
+        decision = guard.decide(connections, self._clock(), self._draw())
+        if decision.admitted and not self._board.reserve(self._row, limit):
+            decision = guard.full(limit, self._draw())
+        if not decision.reason:
+            return decision
+        message = "Connection rejected by ResourceGuard"
+        if decision.admitted:
+            self._row.would_refuse(decision.reason)
+            message = "Connection would be rejected by ResourceGuard"
+        self._say(
+            f"{decision.reason} {decision.admitted}",
+            message,
+            current_connections=connections,
+            max_connections=limit,
+            reason=decision.text,
+        )
+        return decision
+
+    def _say(self, kind: str, message: str, **facts: object) -> None:
+        """Log a refusal, at most once a second of each kind, and how many were not logged since."""
+        more = self._seldom.passed_over(kind, self._clock())
+        if more is not None:
+            log.warning(message, **facts, **({"not_logged": more} if more else {}))
+
+
+def limits(settings: Settings) -> Limits:
+    """What the guard goes by."""
+    return Limits(
+        max_connections=settings.max_connections,
+        max_greenlets=settings.max_greenlets,
+        cpu_percent=settings.cpu_reject_threshold,
+        memory_percent=settings.memory_reject_threshold,
+        memory_hard_percent=settings.memory_hard_threshold,
+        hub_lag_ms=settings.hub_lag_threshold_ms,
+        workers=settings.workers,
+        start_rate=settings.admission_start_rate,
+        floor_rate=settings.admission_floor_rate,
+        dry_run=settings.admission_dry_run,
+    )
+
+
+def _limit(rate: float, burst: int, workers: int = 1) -> Limit | None:
+    return Limit(rate, burst).among(workers) if rate else None

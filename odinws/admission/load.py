@@ -1,0 +1,191 @@
+"""What the server uses: one sensor per worker, written to the board, read by health and admission."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+import gevent
+import psutil
+
+from odinws.admission import cgroup
+from odinws.admission.guard import Usage, smooth
+from odinws.board import Board
+from odinws.board.row import Row
+from odinws.settings import Settings
+
+SAMPLE_SECONDS = 1.0
+ALIVE_SECONDS = 3.0  # a worker whose last sample is older does not count as one that accepts
+_DESCRIPTORS = "/proc/self/fd"
+_LISTING_SECONDS = 15.0  # between two listings, where needed: one takes 5 ms for 10,000 descriptors
+_LAG_SAMPLES = 5  # the longest turn of these counts as the lag of now
+
+
+class Sensor:
+    """Samples one worker every `SAMPLE_SECONDS`.
+
+    Args:
+        row: where the samples go.
+        stalls: measures the turns of the event loop.
+        count_greenlets: how many greenlets the worker runs.
+        also: called after each sample, for what is published in the same rhythm.
+    """
+
+    def __init__(
+        self, row: Row, stalls: StallWatch, count_greenlets: Callable[[], int], also: Callable[[], None]
+    ) -> None:
+        self._row = row
+        self._stalls = stalls
+        self._count_greenlets = count_greenlets
+        self._also = also
+        self._process = psutil.Process()
+        self._cpu_seconds = self._used()
+        self._quota_cores = cgroup.cpu_cores()
+        self._limit_bytes = cgroup.memory_bytes()
+        self._group_seconds = cgroup.cpu_used_seconds() or 0.0
+        self._group_elapsed = 0.0
+        self._sampled = time.monotonic()
+        self._lags: deque[float] = deque(maxlen=_LAG_SAMPLES)
+        self._listed = -math.inf  # when the descriptors were
+
+    def run(self) -> None:
+        """Sample for the life of the worker."""
+        self._stalls.longest()  # what came before is of the start
+        while True:
+            self.sample()
+            gevent.sleep(SAMPLE_SECONDS)
+
+    def sample(self) -> None:
+        """Take one sample now."""
+        row, now, used = self._row, time.monotonic(), self._used()
+        elapsed = now - self._sampled
+        if elapsed >= SAMPLE_SECONDS / 2:
+            row.cpu_cores = smooth(row.cpu_cores, (used - self._cpu_seconds) / elapsed, elapsed)
+            self._cpu_seconds, self._sampled = used, now
+            self._sample_group(elapsed)
+            self._lags.append(self._stalls.longest())
+            row.hub_lag_seconds = max(self._lags)
+        row.totals.cpu_seconds = used
+        self._count_descriptors(now)
+        row.rss_bytes = self._resident_bytes()
+        row.greenlets = self._count_greenlets()
+        row.beat = time.monotonic()
+        self._also()
+
+    def _count_descriptors(self, now: float) -> None:
+        """Those that are open; where there is no way to know, the last figure stands."""
+        try:
+            told = os.stat(_DESCRIPTORS).st_size  # 0 before Linux 6.2, which says it by this
+            if not told and now - self._listed >= _LISTING_SECONDS:
+                self._listed = now
+                told = len(os.listdir(_DESCRIPTORS)) - 1  # one more while they are listed
+        except OSError:
+            return
+        self._row.descriptors = told or self._row.descriptors
+
+    def _sample_group(self, elapsed: float) -> None:
+        """What all in the control group use, of its limits; nothing where there are none."""
+        row = self._row
+        self._group_elapsed += elapsed
+        used = cgroup.cpu_used_seconds() if self._quota_cores else None
+        if self._quota_cores and used is not None:  # else it can't be read now: the last figure stands
+            percent = 100.0 * (used - self._group_seconds) / self._group_elapsed / self._quota_cores
+            row.group_cpu_percent = smooth(row.group_cpu_percent, percent, self._group_elapsed)
+            self._group_seconds, self._group_elapsed = used, 0.0
+        used_bytes = cgroup.memory_used_bytes() if self._limit_bytes else None
+        if self._limit_bytes and used_bytes is not None:
+            row.group_memory_percent = 100.0 * used_bytes / self._limit_bytes
+
+    def _used(self) -> float:
+        times = os.times()  # psutil would open a file, and there may be no descriptor for it
+        return times.user + times.system
+
+    def _resident_bytes(self) -> int:
+        try:
+            return int(self._process.memory_info().rss)
+        except OSError:  # no descriptor is left: the last figure stands
+            return self._row.rss_bytes
+
+
+class StallWatch:
+    """Measures every turn of the event loop: how long whoever became ready may have waited for it.
+
+    A turn is what lies between two looks at the sockets. No timer is needed, so an idle worker sleeps.
+    """
+
+    def __init__(self, row: Row) -> None:
+        loop = gevent.get_hub().loop
+        self._row = row
+        self._longest = 0.0
+        self._turned = time.perf_counter()
+        self._before = loop.prepare(ref=False, priority=loop.MINPRI)  # after gevent has run the greenlets
+        self._after = loop.check(ref=False, priority=loop.MAXPRI)
+
+    def start(self) -> None:
+        """Measure for the life of the worker."""
+        self._turned = time.perf_counter()
+        self._before.start(self._end_turn)
+        self._after.start(self._begin_turn)
+
+    def stop(self) -> None:
+        """Measure no longer."""
+        self._before.stop()
+        self._after.stop()
+
+    def longest(self) -> float:
+        """The longest turn since the last call, in seconds; also the one under way counts."""
+        longest = max(self._longest, time.perf_counter() - self._turned)
+        self._longest = 0.0
+        return longest
+
+    def _begin_turn(self) -> None:
+        self._turned = time.perf_counter()
+
+    def _end_turn(self) -> None:
+        seconds = time.perf_counter() - self._turned
+        if seconds > self._longest:
+            self._longest = seconds
+        self._row.observe_stall(seconds)
+
+
+def accepting_others(board: Board, row: Row, now: float) -> list[Row]:
+    """The other workers that live and take connections.
+
+    Args:
+        row: of the one that asks.
+        now: monotonic seconds.
+    """
+    since = now - ALIVE_SECONDS
+    return [
+        other
+        for _, other in board.living()
+        if other.accepting and other.beat > since and other.pid != row.pid
+    ]
+
+
+def memory_bytes(board: Board) -> int:
+    """Resident memory of all workers; pages they share count for each."""
+    return sum(row.rss_bytes for _, row in board.living())
+
+
+def measure(board: Board, settings: Settings) -> Usage:
+    """What the whole server uses, from the board.
+
+    Where a control group has a limit, what all in it use counts too: the kernel throttles and kills by that.
+    """
+    rows = [row for _, row in board.living()]
+    cores = sum(row.cpu_cores for row in rows)
+    return Usage(
+        connections=board.connections(),
+        cpu_percent=max(
+            [100.0 * cores / settings.cpu_limit, *(row.group_cpu_percent for row in rows)],
+        ),
+        memory_percent=max(
+            [100.0 * memory_bytes(board) / settings.memory_limit, *(row.group_memory_percent for row in rows)]
+        ),
+        greenlets=sum(row.greenlets for row in rows),
+        hub_lag_ms=max((1000.0 * row.hub_lag_seconds for row in rows), default=0.0),
+    )

@@ -1,0 +1,250 @@
+"""The board: facts about the whole server in one shared memory map, made before the fork.
+
+One row per worker slot, one writer per row: its worker while that lives, the arbiter before and after.
+Any worker reads all rows, so any of them answers for the whole server. A row of a dead worker is
+cleared by the arbiter, and its totals move to those of its choice of strategy, so that totals never fall.
+
+Row fields are aligned 8-byte words; a reader sees an old or a new value of each, never a torn one. Two
+fields of a row are not read at one instant.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from odinws.access.rates import Limit, step
+from odinws.board.details import Details
+from odinws.board.journal import Journal
+from odinws.board.resizes import Resizes
+from odinws.board.row import Row, Totals, add_totals
+from odinws.board.timeline import Timeline
+from odinws.choice import Choice, kept_for
+from odinws.debug.turn import Turn
+
+SLOTS = 256
+CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last place
+_U64 = ctypes.c_uint64
+_F64 = ctypes.c_double
+_SUM_BYTE, _TURN_BYTE = 0, 1  # of the file, where locks are: of sums over rows, of the one that leaves
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (
+        ("started", _F64),
+        ("warm", _U64),
+        ("high", _U64),  # slots that were ever in use
+        ("claims", _U64),  # workers that were started
+        ("stopping", _U64),  # 1: the whole server ends
+        ("reloaded", _F64),  # monotonic seconds of the last reload
+        ("upgrades_due", _F64),  # of the bucket of all upgrades, see access.rates
+    )
+
+
+class Board:
+    """The shared memory of a server.
+
+    Args:
+        details_bytes: room for the JSON details that each worker publishes for `/stats`.
+
+    Attributes:
+        journal: the latest events of the server.
+        timeline: its latest figures, second by second.
+        name: of the server, and of no other one of this machine.
+        turn: of whoever looks into the server at a price.
+        left: by slot, the details that its last worker left. The arbiter's own, as are those that a worker
+            finds at its fork: so its counters go on where those of its predecessor ended.
+    """
+
+    def __init__(self, details_bytes: int = 64 << 10) -> None:
+        # An unlinked file: nothing is left behind however the server ends. POSIX record locks on it
+        # are held per process and fall with the process.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the board
+        self.journal = Journal()
+        self.timeline = Timeline()
+        self.name = f"odinws-{secrets.token_hex(8)}"
+        self.turn = Turn()
+        self.left: dict[int, object] = {}
+        rows = ctypes.sizeof(_Header)
+        gone = rows + SLOTS * ctypes.sizeof(Row)
+        details = gone + CHOICES * ctypes.sizeof(Row)
+        size = details + SLOTS * details_bytes
+        self._file.truncate(size)
+        self._map = mmap.mmap(self._file.fileno(), size)
+        self._header = _Header.from_buffer(self._map)
+        self.rows = [Row.from_buffer(self._map, rows + i * ctypes.sizeof(Row)) for i in range(SLOTS)]
+        self._gone = [Row.from_buffer(self._map, gone + i * ctypes.sizeof(Row)) for i in range(CHOICES)]
+        self._details = Details(self._map, details, details_bytes)
+        self._header.started = time.monotonic()
+        self.resizes = Resizes(SLOTS)
+
+    @property
+    def started(self) -> float:
+        """When the server started, monotonic seconds."""
+        return float(self._header.started)
+
+    @property
+    def starts(self) -> int:
+        """How many workers were started."""
+        return int(self._header.claims)
+
+    def mark_stop(self) -> None:
+        """The whole server ends. The arbiter's call."""
+        self._header.stopping = 1
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the whole server ends."""
+        return bool(self._header.stopping)
+
+    def has_successor(self, row: Row) -> bool:
+        """Whether a worker that is to stay accepts with a feed, beside the one of `row`.
+
+        For one that has asked for its own successor, it must be that one.
+        """
+        return any(
+            other.pid != row.pid
+            and (other.place == row.place or not row.recycling)
+            and other.accepting
+            and other.feed_ready
+            and not other.recycling
+            and not self.is_outdated(other)
+            for _, other in self.living()
+        )
+
+    def mark_reload(self) -> None:
+        """All workers forked before this moment are to be replaced. The arbiter's call."""
+        self._header.reloaded = time.monotonic()
+
+    def is_outdated(self, row: Row) -> bool:
+        """Whether a worker was forked before the last reload."""
+        return bool(row.booted < self._header.reloaded)
+
+    def claim(self) -> int:
+        """Take a free slot for a worker that is about to be forked. The arbiter's call.
+
+        Raises:
+            RuntimeError: all slots are taken.
+        """
+        for index, row in enumerate(self.rows):
+            if not row.pid and not row.booted:
+                row.booted, row.place = time.monotonic(), self._free_place()
+                self._header.claims += 1
+                self._header.high = max(self._header.high, index + 1)
+                return index
+        raise RuntimeError(f"no free worker slot on the board, it has {SLOTS}")
+
+    def _free_place(self) -> int:
+        """The first place that no worker has who is to stay."""
+        rows = [row for row in self._used() if row.booted]
+        taken = {row.place for row in rows if not row.recycling and not self.is_outdated(row)}
+        return next(place for place in range(SLOTS) if place not in taken)
+
+    def bury(self, index: int) -> None:
+        """Clear the row of a worker that is gone and keep its totals. The arbiter's call."""
+        row = self.rows[index]
+        with self._exclusive():  # else `totals` would count the row twice, or not at all
+            add_totals(kept_for(row.choice, self._gone, time.monotonic()).totals, row.totals)
+            ctypes.memset(ctypes.addressof(row), 0, ctypes.sizeof(Row))
+        self.left[index] = self.details(index)
+        self._details.write(index, b"")
+        self.resizes.clear(index)
+
+    def living(self) -> list[tuple[int, Row]]:
+        """The rows of workers that run, with their slots."""
+        return [(index, row) for index, row in enumerate(self._used()) if row.pid]
+
+    def connections(self) -> int:
+        """Connection slots taken in the whole server."""
+        return sum([row.connections for row in self._used()])
+
+    def totals(self) -> Totals:
+        """The totals of the whole server since its start, workers that are gone included."""
+        totals = Totals()
+        for part in self.totals_by_choice().values():
+            add_totals(totals, part)
+        return totals
+
+    def totals_by_choice(self) -> dict[Choice, Totals]:
+        """The same of each choice of strategy that there is or was."""
+        totals: dict[Choice, Totals] = {}
+        with self._exclusive():
+            for row in (*self._gone, *self._used()):
+                if row.booted or row.pid:  # a free row has none
+                    add_totals(totals.setdefault(row.choice, Totals()), row.totals)
+        return totals
+
+    def reserve(self, row: Row, limit: int) -> bool:
+        """Take a connection slot in `row` if the whole server holds fewer than `limit`.
+
+        Exact over all workers: the sum and the step are taken under one lock between processes, for
+        some microseconds and without a greenlet switch.
+        """
+        with self._exclusive():
+            if self.connections() >= limit:
+                return False
+            row.connections += 1
+            return True
+
+    def spend_upgrade(self, limit: Limit, now: float) -> float:
+        """Count an upgrade against a rate of the whole server, exact over all workers.
+
+        Args:
+            now: monotonic seconds, which all processes of a machine share.
+
+        Returns:
+            0.0, or the seconds to wait; then it was not counted.
+        """
+        with self._exclusive():
+            self._header.upgrades_due, wait = step(self._header.upgrades_due, now, limit)
+        return wait
+
+    def take_turn(self) -> bool:
+        """Whether this process now is the one that leaves; given back by `end_turn`, or with the process."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _TURN_BYTE)
+        except OSError:
+            return False
+        return True
+
+    def end_turn(self) -> None:
+        """Let the next one leave."""
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _TURN_BYTE)
+
+    @staticmethod
+    def release(row: Row) -> None:
+        """Give a connection slot back."""
+        row.connections -= 1
+
+    def is_warm(self, workers: int) -> bool:
+        """Whether all `workers` have been accepting with a feed at one time; stays true after that."""
+        if not self._header.warm:
+            ready = sum(1 for _, row in self.living() if row.accepting and row.feed_ready)
+            self._header.warm = int(ready >= workers)
+        return bool(self._header.warm)
+
+    def publish_details(self, index: int, details: object) -> None:
+        """Write a worker's details for all to read. What does not fit is left out, and says so."""
+        self._details.publish(index, details)
+
+    def details(self, index: int) -> object:
+        """The details that a worker published last; {} if none can be read."""
+        return self._details.read(index)
+
+    def _used(self) -> list[Row]:
+        """The rows that can hold anything: looking at all 256 would cost each upgrade 30 µs."""
+        return self.rows[: self._header.high]
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _SUM_BYTE)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _SUM_BYTE)

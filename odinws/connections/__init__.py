@@ -1,0 +1,1 @@
+"""One client: its socket, its frames, what it asks for, its end."""

@@ -1,0 +1,222 @@
+"""What a client asks for, carried out: rate, validity, strategy, answer.
+
+Commands of one connection are carried out in order, in a greenlet that lives as long as some wait.
+A strategy may make it wait for a lock; nobody else waits with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from odinws.access.errors import AccessError
+from odinws.access.tokens import Identity
+from odinws.board.row import Row
+from odinws.closing import CloseReason
+from odinws.connections.connection import Connection, State
+from odinws.errors import CommandError, FeedError
+from odinws.fanout.turns import next_turn
+from odinws.feed.carried import Carried
+from odinws.messages import frames, protocol
+from odinws.messages.protocol import Authenticate, Heartbeat, Rejected, Replay, Subscribe, Unsubscribe
+from odinws.settings import Settings
+from strategies.base import Strategy
+
+_YIELD_EVERY = 32
+
+
+class Past(Protocol):
+    """What was published before, see `Recovery`."""
+
+    def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
+        """Subscribe, and send all behind `since`."""
+
+    def latest(self, conn: Connection, channel: str) -> None:
+        """Subscribe, and send the newest message."""
+
+    def replay(self, conn: Connection, channel: str, first: int, last: int | None) -> bytes:
+        """Send from `first` to `last`; the answer."""
+
+
+class Watching(Protocol):
+    """Who gets the server's figures, see `Audience`."""
+
+    def add(self, conn: Connection, admin_token: str | None) -> bool:
+        """Send them to a connection from now on; False if it may not have them."""
+
+    def discard(self, conn: Connection) -> bool:
+        """Send them no longer; False if it did not get them."""
+
+
+class Commands:
+    """Carries out the commands of a worker's connections.
+
+    Args:
+        refresh: the identity of a connection that brings another token; raises AccessError.
+        past: sends what was missed.
+        watchers: who gets the figures.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        strategy: Strategy[Connection],
+        row: Row,
+        refresh: Callable[[Identity, str], Identity],
+        past: Past,
+        watchers: Watching,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._strategy = strategy
+        self._row = row
+        self._refresh = refresh
+        self._past = past
+        self._watchers = watchers
+        # A replay counts as so many commands.
+        self._replay_seconds = 1.0 / settings.replay_rate
+        self._clock = clock
+        self._carried = Carried(settings.subjects, settings.subject_prefix)
+        self._max_subscriptions = settings.max_subscriptions
+        self._max_errors = settings.max_errors
+        self._interval_seconds = 1.0 / settings.command_rate
+        # Half an interval more, so that rounding can't take one command from the burst.
+        self._burst_seconds = (settings.command_burst - 0.5) * self._interval_seconds
+
+    def run(self, conn: Connection) -> None:
+        """Work off `conn.commands`. Ends when none waits or the connection is not open any more."""
+        done = 0
+        while conn.commands and conn.state is State.OPEN:
+            self._execute(conn, conn.commands.popleft())
+            done += 1
+            if done % _YIELD_EVERY == 0:
+                next_turn()
+        conn.commands_done()
+
+    def _execute(self, conn: Connection, text: bytes) -> None:
+        self._row.totals.commands += 1
+        try:
+            if not self._within_rate(conn):
+                raise CommandError(
+                    "RATE_LIMIT_EXCEEDED", f"more than {1 / self._interval_seconds:g} commands/s"
+                )
+            command = protocol.decode_command(text)
+            if isinstance(command, Subscribe):
+                answer = self._subscribe(conn, command)
+            elif isinstance(command, Unsubscribe):
+                answer = self._unsubscribe(conn, command)
+            elif isinstance(command, Heartbeat):
+                answer = protocol.pong(int(time.time() * 1000))
+            elif isinstance(command, Authenticate):
+                answer = self._authenticate(conn, command)
+            else:
+                answer = self._replay(conn, command)
+        except (CommandError, AccessError) as error:
+            answer = protocol.error(error.code, error.message)
+            self._count_error(conn)
+        if answer and conn.reply(frames.text(answer)) and conn.errors >= self._max_errors:
+            conn.close(CloseReason.POLICY, f"{conn.errors} bad commands")
+
+    def _count_error(self, conn: Connection) -> None:
+        conn.errors += 1
+        self._row.totals.command_errors += 1
+
+    def _within_rate(self, conn: Connection) -> bool:
+        """The generic cell rate algorithm: one number per connection (ITU-T I.371, appendix)."""
+        now = self._clock()
+        due = max(conn.allowance, now)
+        if due - now > self._burst_seconds:
+            return False
+        conn.allowance = due + self._interval_seconds
+        return True
+
+    def _subscribe(self, conn: Connection, command: Subscribe) -> bytes:
+        self._check_count(command.channels)
+        since = command.since or {}
+        self._row.totals.returned += bool(since)
+        later: list[str] = []  # joined to the live flow behind the acknowledgement
+        subscribed: list[str] = []
+        rejected: list[Rejected] = []
+        for index, channel in enumerate(dict.fromkeys(command.channels), 1):
+            if index % _YIELD_EVERY == 0:
+                next_turn()
+            if channel == protocol.FIGURES:
+                if self._watchers.add(conn, command.admin_token):
+                    subscribed.append(channel)
+                else:
+                    rejected.append(protocol.not_inspecting())
+                continue
+            problem = protocol.check_channel(channel)
+            if problem is None and not conn.identity.permissions.allows(channel):
+                problem = protocol.not_allowed(channel)
+            if problem is None and not self._carried.has(channel):
+                problem = protocol.not_carried(channel)
+            if problem is None and channel not in conn.channels:
+                if len(conn.channels) + len(later) >= self._max_subscriptions:
+                    problem = protocol.too_many(channel, self._max_subscriptions)
+                elif command.last or channel in since:
+                    later.append(channel)
+                else:
+                    self._strategy.subscribe(conn, channel)
+            if problem is None:
+                subscribed.append(channel)
+            else:
+                rejected.append(problem)
+        if rejected:
+            self._count_error(conn)
+        ack = protocol.subscription_ack(subscribed, len(conn.channels) + len(later), rejected)
+        if not later:
+            return ack
+        conn.reply(frames.text(ack))
+        for channel in later:
+            if channel in since:
+                self._past.resume(conn, channel, since[channel], command.epoch)
+            else:
+                self._past.latest(conn, channel)
+        return b""
+
+    def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> bytes:
+        self._check_count(command.channels)
+        gone = [c for c in dict.fromkeys(command.channels) if self._leave(conn, c)]
+        return protocol.unsubscription_ack(gone, len(conn.channels))
+
+    def _leave(self, conn: Connection, channel: str) -> bool:
+        if channel == protocol.FIGURES:
+            return self._watchers.discard(conn)
+        return self._strategy.unsubscribe(conn, channel)
+
+    def _authenticate(self, conn: Connection, command: Authenticate) -> bytes:
+        identity = self._refresh(conn.identity, command.token)
+        conn.identify(identity)
+        lost = [channel for channel in conn.channels if not identity.permissions.allows(channel)]
+        for channel in lost:
+            self._strategy.unsubscribe(conn, channel)
+        expires_at = identity.expires_at
+        expires_at_ms = None if expires_at is None else int(expires_at * 1000)
+        return protocol.authenticated(identity.subject, expires_at_ms, lost)
+
+    def _check_count(self, channels: list[str]) -> None:
+        """An answer names each channel: it must not become much larger than the command."""
+        if not channels:
+            raise CommandError("INVALID_FIELD", "expected at least one channel at data.channels")
+        most = 2 * self._max_subscriptions
+        if len(channels) > most:
+            message = f"expected at most {most} channels at data.channels, not {len(channels)}"
+            raise CommandError("INVALID_FIELD", message)
+
+    def _replay(self, conn: Connection, command: Replay) -> bytes:
+        problem = protocol.check_channel(command.channel)
+        if problem is not None:
+            raise CommandError(problem.code, problem.message)
+        if not conn.identity.permissions.allows(command.channel):
+            raise CommandError("FORBIDDEN", protocol.not_allowed(command.channel).message)
+        if not self._carried.has(command.channel):
+            raise CommandError("NOT_CARRIED", protocol.not_carried(command.channel).message)
+        if (command.since is None) == (command.start is None):
+            raise CommandError("INVALID_FIELD", "expected either since or from in data")
+        conn.allowance += self._replay_seconds
+        first = command.start if command.start is not None else (command.since or 0) + 1
+        try:
+            return self._past.replay(conn, command.channel, max(1, first), command.end)
+        except FeedError as error:
+            raise CommandError("UNAVAILABLE", str(error)) from None

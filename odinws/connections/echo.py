@@ -1,0 +1,35 @@
+"""A connection that says what it hears, for a conformance suite; all else of it is as of any other."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from odinws.connections.connection import Connection
+from odinws.messages import frames
+from odinws.messages.deflate import Deflater
+from odinws.messages.frames import Message, Opcode
+
+
+class Echo(Connection):
+    """One WebSocket of the route `/echo`: text and binary come back, compressed if that was agreed on."""
+
+    __slots__ = ()
+
+    _deflaters: ClassVar[dict[int, Deflater]] = {}  # by window; shared by all, as those of `packet` are
+
+    def _handle(self, message: Message) -> None:
+        if self.state or message.opcode not in (Opcode.TEXT, Opcode.BINARY):
+            super()._handle(message)
+            return
+        payload = message.payload
+        small = self._deflate(payload) if self.deflate else payload
+        if len(small) < len(payload):
+            self.reply(frames.encode(message.opcode, small, deflated=True))
+        else:
+            self.reply(frames.encode(message.opcode, payload))
+
+    def _deflate(self, payload: bytes) -> bytes:
+        deflater = self._deflaters.get(self.deflate)
+        if deflater is None:
+            deflater = self._deflaters[self.deflate] = Deflater(self.deflate)
+        return deflater.deflate(payload)

@@ -1,0 +1,288 @@
+"""Who was away gets what it missed, joined to the live flow without a gap and without a message twice.
+
+A connection resumes on one channel like this:
+
+1. What the worker's ring has is sent, and the connection subscribed, while no pass is under way: what follows
+   is live. The ring reaches back as far as it may; mostly that is enough.
+2. Where the ring does not reach, pages of the stream are sent until it does. Who reads slowly is waited for.
+3. What the stream has no longer is named in a `gap`. A sequence that is not of this life of the stream
+   can't be resumed: a gap says so, and the newest message follows.
+
+The same without a subscription is a replay.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import gevent
+from gevent.lock import BoundedSemaphore
+from nats.aio.client import Client
+
+from odinws.board.row import Row
+from odinws.connections.connection import Connection, State
+from odinws.errors import FeedError
+from odinws.fanout.hub import Hub
+from odinws.feed import history
+from odinws.feed.events import Message
+from odinws.feed.status import FeedStatus
+from odinws.messages import frames, protocol
+from odinws.messages.protocol import WILDCARDS
+from odinws.settings import Settings
+from strategies.base import Strategy
+
+_CHUNK_MESSAGES = 256  # sent in one piece, while the socket takes all
+_CHUNK_BYTES = 128 << 10
+_NATS_SECONDS = 5.0  # for one answer
+_BEHIND_SECONDS = 5.0  # how long the worker may lag behind what a client has seen elsewhere
+_LOOK_SECONDS = 0.01
+_AWAY_LOOK_SECONDS = 0.5
+_TRIES = 3  # at a NATS that does not answer
+
+T = TypeVar("T")
+
+
+class Feed(Protocol):
+    """What is needed of the feed."""
+
+    status: FeedStatus
+
+    def ask(self, question: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
+        """See `NatsFeed.ask`."""
+
+
+class _Missing(NamedTuple):
+    """The ring can not serve: it has all behind `horizon` only, and knows of nothing behind `last`."""
+
+    horizon: int
+    last: int
+
+
+class Recovery:
+    """Serves the connections of one worker.
+
+    Args:
+        settings: bounds.
+        strategy: where connections are subscribed.
+        hub: has the ring, and the moments between passes.
+        feed: answers what the stream has.
+        row: where it counts.
+    """
+
+    def __init__(
+        self, settings: Settings, strategy: Strategy[Connection], hub: Hub, feed: Feed, row: Row
+    ) -> None:
+        self._settings = settings
+        self._strategy = strategy
+        self._hub = hub
+        self._feed = feed
+        self._row = row
+        self._readers = BoundedSemaphore(settings.replay_readers)
+
+    def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
+        """Subscribe a connection and send it all of the channel behind `since`.
+
+        Waits for NATS, as long as that is away, and for the client. Whatever happens, the connection is
+        subscribed in the end, and what it does not get is named in a gap.
+
+        Args:
+            epoch: in which `since` was heard; None: in this one.
+        """
+        outcome = "ring"
+        until = time.monotonic() + _BEHIND_SECONDS
+        tries = 0
+        told = since  # the client has heard up to here, or knows what it missed
+        while not self._hub.has_epoch.wait(_AWAY_LOOK_SECONDS):  # a new worker, and NATS is away
+            if conn.state is not State.OPEN:
+                return
+        if epoch is not None and epoch != self._hub.epoch:
+            self._begin_anew(conn, channel)
+            return
+        while conn.state is State.OPEN:
+            missing = self._hub.between_passes(partial(self._join, conn, channel, since))
+            if missing is None:
+                self._row.recovered(outcome)
+                return
+            try:
+                page = self._page(channel, since, told)
+            except FeedError:
+                status = self._feed.status
+                if status.mode == "jetstream" and not status.ready:
+                    gevent.sleep(_AWAY_LOOK_SECONDS)  # nothing new comes meanwhile, so it misses nothing
+                    until = time.monotonic() + _BEHIND_SECONDS
+                    continue
+                tries += 1
+                if status.mode == "jetstream" and tries < _TRIES:
+                    gevent.sleep(_NATS_SECONDS / 10)
+                    continue
+                page = history.Page([], missing.horizon + 1, missing.horizon, missing.last)
+            if since > missing.last:  # another worker was faster, or these are numbers of another life
+                if since > page.last_seq or time.monotonic() > until:
+                    self._begin_anew(conn, channel)
+                    return
+                gevent.sleep(_LOOK_SECONDS)
+                continue
+            if missing.horizon > since:
+                outcome = "stream" if outcome == "ring" else outcome
+            if page.first_seq > since + 1:
+                outcome = "expired"
+                told = page.first_seq - 1
+                self._tell_gap(conn, channel, since + 1, told, "expired")
+            if not self.send(conn, page.messages):
+                return
+            if page.messages:
+                told = page.messages[-1].seq
+            since = max(since, page.upto, page.first_seq - 1)
+
+    def latest(self, conn: Connection, channel: str) -> None:
+        """Subscribe a connection and send it the newest message of the channel."""
+        found: Message | None = None
+        if channel not in WILDCARDS and self._hub.ring.newest(channel) is None:
+            settings = self._settings
+            try:
+                found = self._ask(
+                    lambda client: history.latest(
+                        client, settings.stream_name, settings.subject_prefix, channel
+                    )
+                )
+            except FeedError:
+                found = None
+
+        def join() -> None:
+            newest = self._hub.ring.newest(channel)
+            value = newest or found
+            if self._strategy.subscribe(conn, channel) and value is not None:
+                self._say(conn, [value])
+
+        self._hub.between_passes(join)
+
+    def replay(self, conn: Connection, channel: str, first: int, last: int | None) -> bytes:
+        """Send all of a channel from `first` to `last` (None: to the newest), and give the answer.
+
+        Raises:
+            FeedError: NATS is away, and the ring does not reach.
+        """
+        start, count, incomplete = first, 0, ""
+        told = first - 1
+        most = self._settings.replay_messages
+        while conn.state is State.OPEN:
+            end = self._hub.ring.last if last is None else last
+            found = self._after(channel, first - 1)
+            if found is None:
+                page = self._page(channel, first - 1, told)
+                if page.first_seq > first:
+                    incomplete = "expired"
+                    gone = min(page.first_seq - 1, end)
+                    self._tell_gap(conn, channel, first, gone, "expired")
+                found, upto = page.messages, max(page.upto, page.first_seq - 1)
+            else:
+                upto = end
+            due = [message for message in found if message.seq <= end]
+            if count + len(due) > most:
+                due = due[: most - count]
+                incomplete = "too_many"
+                end = due[-1].seq if due else first - 1
+            if not self.send(conn, due):
+                break
+            count += len(due)
+            if due:
+                told = due[-1].seq
+            first = min(upto, end) + 1
+            if first > end:
+                break
+        if incomplete:
+            return protocol.replay_incomplete(channel, start, first - 1, count, incomplete)
+        return protocol.replay_complete(channel, start, first - 1, count)
+
+    def send(self, conn: Connection, messages: list[Message]) -> bool:
+        """Send messages of the past, in pieces, each when the one before has left; False: the client has."""
+        for start in range(0, len(messages), _CHUNK_MESSAGES):
+            while conn.has_waiting:
+                if conn.state is not State.OPEN:
+                    return False
+                gevent.sleep(_LOOK_SECONDS)
+            if not self._say(conn, messages[start : start + _CHUNK_MESSAGES]):
+                return False
+        return conn.state is State.OPEN
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _join(self, conn: Connection, channel: str, since: int) -> _Missing | None:
+        """Between two passes: subscribe, and send what the ring has. None: done."""
+        ring = self._hub.ring
+        if conn.state is not State.OPEN:
+            return None
+        found = self._after(channel, since) if since <= ring.last else None
+        if found is None:
+            return _Missing(ring.horizon, ring.last)
+        pattern = protocol.wildcard(channel)
+        if channel in WILDCARDS:
+            found = [message for message in found if message.channel not in conn.channels]
+        elif pattern in conn.channels:
+            found = []  # it has heard them by its wildcard
+        if len(found) > _CHUNK_MESSAGES or (conn.has_waiting and found):
+            # More than may be sent at one time: the rest comes as from the stream.
+            return _Missing(found[-1].seq if found else since, ring.last)
+        if self._strategy.subscribe(conn, channel) and found:
+            self._say(conn, found)
+        return None
+
+    def _after(self, channel: str, since: int) -> list[Message] | None:
+        ring = self._hub.ring
+        if channel not in WILDCARDS:
+            return ring.after(channel, since)
+        found = ring.all_after(since)
+        kind = channel[:-1]
+        return found and [message for message in found if message.channel.startswith(kind)]
+
+    def _page(self, channel: str, since: int, told: int) -> history.Page:
+        """The next messages behind `since`: of the ring, if it reaches, else of the stream.
+
+        Args:
+            told: what the first of them follows.
+        """
+        ring, settings = self._hub.ring, self._settings
+        found = self._after(channel, since) if since <= ring.last else None
+        if found is not None:
+            part = found[:_CHUNK_MESSAGES]
+            upto = part[-1].seq if len(part) < len(found) else ring.last
+            return history.Page(part, 0, upto, ring.last)
+        with self._readers:
+            return self._ask(
+                lambda client: history.page(
+                    client,
+                    settings.stream_name,
+                    settings.subject_prefix,
+                    channel,
+                    since,
+                    _CHUNK_MESSAGES,
+                    _CHUNK_BYTES,
+                    told,
+                )
+            )
+
+    def _ask(self, question: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+        return self._feed.ask(question, _NATS_SECONDS)
+
+    def _begin_anew(self, conn: Connection, channel: str) -> None:
+        """The client's numbers say nothing here: what was missed can't be known; begin with the newest."""
+        self._row.recovered("epoch")
+        newest = self._hub.ring.newest(channel)
+        last = newest.seq - 1 if newest else self._hub.ring.last
+        self._tell_gap(conn, channel, 1, max(1, last), "epoch")
+        self.latest(conn, channel)
+
+    def _tell_gap(self, conn: Connection, channel: str, first: int, last: int, reason: str) -> None:
+        if conn.reply(frames.text(protocol.gap(channel, first, last, reason))):
+            self._row.count_gaps((reason,), 1)
+
+    def _say(self, conn: Connection, messages: Sequence[Message]) -> bool:
+        bundle = self._hub.pack(messages, conn.deflate)
+        sent = conn.send(bundle.data, (bundle,))
+        if sent:
+            self._row.totals.replayed += len(messages)
+            self._row.count_gaps(bundle.gaps, 1)
+        return sent

@@ -1,0 +1,1 @@
+"""HTTP: the routes, and how a socket becomes a WebSocket."""

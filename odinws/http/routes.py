@@ -1,0 +1,215 @@
+"""The edge: HTTP paths of `docs/protocol.md`, and the way into `/ws`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, current_app, jsonify, request, send_from_directory
+from werkzeug.exceptions import MethodNotAllowed
+
+from odinws import metrics
+from odinws.access.headers import security_headers
+from odinws.admission.decision import Admit, Asked, Refuse
+from odinws.errors import HandshakeError
+from odinws.fanout.turns import Slice
+from odinws.http.edge import current_services as _services
+from odinws.http.edge import error as _error
+from odinws.http.edge import may_look_inside as _may_inspect
+from odinws.http.handover import UPGRADE, Upgraded
+from odinws.messages import deflate
+from odinws.oversight import report
+from odinws.services import Services
+from odinws.settings import MAX_SHARDS
+
+routes = Blueprint("odinws", __name__)
+
+_RESIZE_SECONDS = 5.0  # how long the answer waits for all workers
+_PAGE = Path(__file__).parents[1] / "dashboard"
+# Not by the machine's table of types, which may know others or none.
+_PAGE_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".ts": "text/plain",
+    ".svg": "image/svg+xml",
+}
+
+
+@routes.route("/ws", websocket=True)
+def websocket() -> Response:
+    """The way in."""
+    services = _services()
+    return _enter(services, services.open)
+
+
+def echo() -> Response:
+    """The way into `/echo`, a route only of a server under test (WS_TEST_ECHO)."""
+    services = _services()
+    return _enter(services, services.open_echo)
+
+
+def _enter(services: Services, take: Callable[[int, bytes, Admit, int], None]) -> Response:
+    """Admit, shake hands, hand the socket over. What is returned after that goes nowhere."""
+    headers = request.headers
+    verdict = services.admit(
+        Asked(
+            peer=request.remote_addr or "",
+            forwarded_for=headers.get("X-Forwarded-For"),
+            origin=headers.get("Origin"),
+            authorization=headers.get("Authorization"),
+            protocols=headers.get("Sec-WebSocket-Protocol"),
+            query=request.query_string.decode("latin-1"),
+            forwarded=headers.get("Forwarded"),
+        )
+    )
+    if isinstance(verdict, Refuse):
+        response = _error(verdict.status, verdict.reason, verdict.message)
+        response.headers.extend(dict(verdict.headers))
+        if verdict.retry_after_seconds is not None:
+            response.headers["Retry-After"] = str(verdict.retry_after_seconds)
+        return response
+    offers = headers.get("Sec-WebSocket-Extensions", "") if services.settings.compression else ""
+    agreement = deflate.negotiate(offers)
+    try:
+        upgraded: Upgraded = request.environ[UPGRADE](agreement.header, verdict.subprotocol)
+    except HandshakeError as error:
+        services.give_back()
+        response = _error(error.status, "handshake", error.message)
+        response.headers.extend(dict(error.headers))
+        return response
+    except OSError:  # the client left before it was greeted
+        services.give_back()
+        return Response()
+    except BaseException:  # the slot is given back whatever ends the request, also a kill
+        services.give_back()
+        raise
+    take(upgraded.descriptor, upgraded.early, verdict, agreement.bits)
+    return Response(status=HTTPStatus.SWITCHING_PROTOCOLS)
+
+
+@routes.get("/ws")
+def websocket_expected() -> Response:
+    """A plain GET: say what is spoken here."""
+    response = _error(426, "upgrade_required", "this is a WebSocket endpoint: send an upgrade request")
+    response.headers["Upgrade"] = "websocket"
+    response.headers["Connection"] = "Upgrade"
+    return response
+
+
+@routes.get("/")
+@routes.get("/dashboard/<name>")
+def dashboard(name: str = "index.html") -> Response:
+    """The live page and what it is made of."""
+    response = send_from_directory(_PAGE, name, mimetype=_PAGE_TYPES.get(Path(name).suffix))
+    response.headers.update(security_headers(page=True))
+    return response
+
+
+@routes.get("/client.js")
+@routes.get("/client.d.ts")
+def client_library() -> Response:
+    """The client for browsers, for pages of any origin."""
+    name = request.path.rpartition("/")[2]
+    response = dashboard(name)
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    return response
+
+
+@routes.get("/health")
+def health() -> Response:
+    """How the whole server is. 200 unless unhealthy."""
+    services = _services()
+    services.sensor.sample()
+    body = report.health(services.board, services.settings, services.feed.status, services.admission.state)
+    response = jsonify(body)
+    response.status_code = 503 if body["status"] == "unhealthy" else 200
+    return response
+
+
+@routes.get("/livez")
+def live() -> Response:
+    """Liveness: this worker answers. Never fails for load."""
+    return jsonify({"status": "alive"})
+
+
+@routes.get("/readyz")
+def ready() -> Response:
+    """Readiness: send clients here, or not."""
+    services = _services()
+    reasons = report.not_ready(services.board, services.settings, services.feed.status)
+    response = jsonify({"status": "not ready" if reasons else "ready", "reasons": reasons})
+    response.status_code = 503 if reasons else 200
+    return response
+
+
+@routes.get("/stats")
+def stats() -> Response:
+    """The whole server and each worker, in detail. For this machine, or with `WS_ADMIN_TOKEN`."""
+    services = _services()
+    if not _may_inspect(services):
+        return _error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN as a bearer token")
+    services.sensor.sample()
+    return jsonify(report.stats(services.board, services.settings, services.slot, services.admission.state))
+
+
+@routes.post("/debug/resize")
+def resize() -> Response:
+    """Give all workers that can another number of shards. For the same as `/stats`, but for no page."""
+    services = _services()
+    if not _may_inspect(services) or "Origin" in request.headers:  # any page in a browser here could ask
+        return _error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN; not from a page")
+    given = request.args.get("shards", "")
+    if not (given.isascii() and given.isdigit() and len(given) < 9 and 1 <= int(given) <= MAX_SHARDS):
+        allowed = f"expected shards, a whole number from 1 to {MAX_SHARDS}, not {given[:32]!r}"
+        return _error(400, "invalid_shards", f"{allowed}; for example POST /debug/resize?shards=24")
+    if not services.resizing.is_possible():
+        return _error(
+            409,
+            "cannot_resize",
+            f"{services.strategy.name} can't be resized while it runs, and no worker has another strategy: "
+            "start with WS_SHARD_STRATEGY=consistent-hash, or anew with another WS_NUM_SHARDS",
+        )
+    done = services.resizing.ask(int(given), _RESIZE_SECONDS)
+    slots = [slot for slot, _ in services.board.living()]
+    body = {"shards": int(given), "done": done, "workers": services.board.resizes.words(slots)}
+    response = jsonify(body)
+    response.status_code = 200 if done else 202
+    return response
+
+
+@routes.get("/metrics")
+def prometheus() -> Response:
+    """The whole server, for Prometheus."""
+    services = _services()
+    services.sensor.sample()
+    body, content_type = metrics.exposition(
+        services.board, services.settings, services.admission.state, Slice().give_way
+    )
+    return Response(body, content_type=content_type)
+
+
+@routes.after_app_request
+def secure(response: Response) -> Response:
+    """Say to browsers what they may do with an answer, unless that is said already."""
+    for name, value in security_headers(page=False).items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+@routes.app_errorhandler(404)
+def unknown_path(_: Any) -> Response:
+    """Say what there is."""
+    paths = sorted(str(rule) for rule in current_app.url_map.iter_rules())
+    return _error(404, "not_found", f"no such path; there are {', '.join(dict.fromkeys(paths))}")
+
+
+@routes.app_errorhandler(405)
+def wrong_method(error: MethodNotAllowed) -> Response:
+    """Say what is allowed."""
+    allowed = ", ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
+    response = _error(405, "method_not_allowed", f"{request.method} is not allowed here, {allowed} is")
+    response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+    return response

@@ -1,0 +1,300 @@
+"""WebSocket frames (RFC 6455 section 5): encode once for all, decode piece by piece. Pure.
+
+Rules of what is accepted from a client:
+- every frame is masked (5.1), no reserved bit or opcode is used (5.2), lengths are minimal (5.2); the
+  first reserved bit is allowed on the first piece of a message if compression was agreed (RFC 7692);
+- control frames are whole and at most 125 bytes (5.5); they may stand between the pieces of a message;
+- a message has at most `max_bytes`, and at most one piece per `BYTES_PER_FRAGMENT` of these or
+  `MIN_FRAGMENTS`, known from the header of the piece that breaks the bound, before its payload is read;
+  it is inflated to no more than that;
+- text is UTF-8 (8.1): a bad byte is refused when it comes, in compressed text when the message is whole;
+- close codes are those of 7.4.
+
+A reader that is at rest holds nothing worth keeping, so a connection keeps none while it is idle.
+"""
+
+from __future__ import annotations
+
+import struct
+from codecs import IncrementalDecoder, getincrementaldecoder
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from odinws.closing import CloseReason
+from odinws.errors import FrameError
+from odinws.messages.deflate import inflate
+
+MIN_FRAGMENTS = 1024  # of any message; above that the bound grows with the one in bytes
+BYTES_PER_FRAGMENT = 64
+MAX_CONTROL_BYTES = 125
+
+_FIN = 0x80
+_RSV = 0x70
+_DEFLATED = 0x40  # the first reserved bit (RFC 7692 section 6)
+_MASK = 0x80
+_Decoder = getincrementaldecoder("utf-8")
+_LENGTH_16 = struct.Struct("!H")
+_LENGTH_64 = struct.Struct("!Q")
+
+
+class Opcode(IntEnum):
+    """RFC 6455 section 11.8."""
+
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+
+class Message(NamedTuple):
+    """A whole message or control frame from a client."""
+
+    opcode: Opcode
+    payload: bytes
+
+
+_OPCODES = {int(opcode): opcode for opcode in Opcode}
+_CONTROL = 8  # opcodes from here on are control frames
+
+
+def encode(opcode: int, payload: bytes, *, deflated: bool = False) -> bytes:
+    """A final, unmasked frame, as a server sends it; `deflated` says that the payload is compressed."""
+    first = _FIN | opcode | (_DEFLATED if deflated else 0)
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 1 << 16:
+        return b"%c\x7e%b%b" % (first, _LENGTH_16.pack(size), payload)
+    return b"%c\x7f%b%b" % (first, _LENGTH_64.pack(size), payload)
+
+
+def text(payload: bytes, *, deflated: bool = False) -> bytes:
+    """A text frame; the payload must be UTF-8, or its compressed form."""
+    return encode(Opcode.TEXT, payload, deflated=deflated)
+
+
+def ping(payload: bytes = b"") -> bytes:
+    """A ping frame of at most 125 bytes of payload."""
+    return encode(Opcode.PING, payload)
+
+
+def pong(payload: bytes) -> bytes:
+    """The answer to a ping."""
+    return encode(Opcode.PONG, payload)
+
+
+def close(code: int, reason: str = "") -> bytes:
+    """A close frame that browsers really see: the code is in the payload (5.5.1).
+
+    A reason that is too long is cut between two characters: half of one would not be UTF-8.
+    """
+    room = MAX_CONTROL_BYTES - 2
+    whole = reason.encode()[:room].decode(errors="ignore").encode()
+    return encode(Opcode.CLOSE, _LENGTH_16.pack(code) + whole)
+
+
+def parse_close(payload: bytes) -> tuple[int, str]:
+    """Code and reason of a close frame; 1005 when it has none (7.1.5).
+
+    Raises:
+        FrameError: the code may not be sent, or the reason is not UTF-8.
+    """
+    if not payload:
+        return 1005, ""
+    if len(payload) == 1:
+        raise FrameError(CloseReason.PROTOCOL, "close frame of one byte")
+    code: int = _LENGTH_16.unpack_from(payload)[0]
+    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        raise FrameError(CloseReason.PROTOCOL, f"close code {code} may not be sent")
+    return code, _utf8(payload[2:])
+
+
+class FrameReader:
+    """Turns bytes of a client into messages.
+
+    Args:
+        max_bytes: bound of one message, also when inflated.
+        deflate: whether compressed messages were agreed on.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_deflate",
+        "_deflated",
+        "_final",
+        "_fragments",
+        "_key",
+        "_left",
+        "_max_bytes",
+        "_max_fragments",
+        "_message",
+        "_opcode",
+    )
+
+    def __init__(self, max_bytes: int, *, deflate: bool = False) -> None:
+        self._max_bytes = max_bytes
+        self._max_fragments = max(MIN_FRAGMENTS, max_bytes // BYTES_PER_FRAGMENT)
+        self._deflate = deflate
+        self._buffer = bytearray()
+        # The message under way, if it did not come in one piece:
+        self._opcode = Opcode.CONTINUATION  # that stands for none under way
+        self._deflated = False
+        self._decoder: IncrementalDecoder | None = None  # of text that is not compressed
+        self._message = bytearray()
+        self._fragments = 0
+        # The frame under way in it:
+        self._final = False
+        self._key = b""
+        self._left = 0  # bytes of its payload that are still to come
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is held: a new reader would do as well."""
+        return not self._buffer and self._opcode is Opcode.CONTINUATION
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """Yield the messages that `data` completes, in order.
+
+        What is not whole is held: at most `max_bytes` of a message and one control frame.
+
+        Raises:
+            FrameError: the bytes break a rule; the reader is of no use afterwards.
+        """
+        buffer = self._buffer
+        buffer += data
+        position = 0
+        try:
+            while position < len(buffer):
+                if self._left:
+                    part = buffer[position : position + self._left]
+                    position += len(part)
+                    message = self._take(part)
+                else:
+                    at = self._frame(buffer, position)
+                    if at is None:
+                        break
+                    message, position = at
+                if message is not None:
+                    yield message
+        finally:
+            del buffer[:position]
+
+    def _frame(self, buffer: bytearray, start: int) -> tuple[Message | None, int] | None:
+        """What the frame at `start` completes and where reading goes on, or None without a whole header.
+
+        A control frame is taken when it is whole; of a data frame what is there.
+        """
+        available = len(buffer) - start
+        if available < 2:
+            return None
+        first, second = buffer[start], buffer[start + 1]
+        opcode = _OPCODES.get(first & 0x0F)
+        reserved = first & _RSV
+        if opcode is None or (reserved and not self._may_be_deflated(reserved, opcode)):
+            raise FrameError(CloseReason.PROTOCOL, "reserved bit or opcode")
+        if not second & _MASK:
+            raise FrameError(CloseReason.PROTOCOL, "frame is not masked")
+        size = second & ~_MASK
+        final = bool(first & _FIN)
+        self._check_order(opcode, final, size)
+        at = start + 2
+        if size == 126:
+            if available < 4:
+                return None
+            size = _LENGTH_16.unpack_from(buffer, at)[0]
+            at += 2
+            self._check_minimal(size >= 126)
+        elif size == 127:
+            if available < 10:
+                return None
+            size = _LENGTH_64.unpack_from(buffer, at)[0]
+            at += 8
+            self._check_minimal(1 << 16 <= size < 1 << 63)
+        if opcode < _CONTROL and len(self._message) + size > self._max_bytes:
+            raise FrameError(CloseReason.TOO_BIG, f"message above {self._max_bytes} bytes")
+        end = at + 4 + size
+        if len(buffer) < (at + 4 if opcode < _CONTROL else end):
+            return None
+        key, payload = bytes(buffer[at : at + 4]), buffer[at + 4 : end]
+        if opcode >= _CONTROL:
+            return Message(opcode, _unmask(payload, key)), end
+        if opcode is not Opcode.CONTINUATION:
+            self._deflated = bool(reserved)
+            if final and len(payload) == size:
+                return self._whole(opcode, _unmask(payload, key)), end
+            self._opcode = opcode
+            self._decoder = _Decoder() if opcode is Opcode.TEXT and not reserved else None
+        self._final, self._key, self._left = final, key, size
+        self._fragments += 1
+        return self._take(payload), at + 4 + len(payload)
+
+    def _may_be_deflated(self, reserved: int, opcode: Opcode) -> bool:
+        starts_message = opcode is Opcode.TEXT or opcode is Opcode.BINARY
+        return self._deflate and reserved == _DEFLATED and starts_message
+
+    @staticmethod
+    def _check_minimal(minimal: bool) -> None:
+        if not minimal:
+            raise FrameError(CloseReason.PROTOCOL, "length is not minimal")
+
+    def _check_order(self, opcode: Opcode, final: bool, size: int) -> None:
+        if opcode >= _CONTROL:
+            if not final or size > MAX_CONTROL_BYTES:
+                raise FrameError(CloseReason.PROTOCOL, "control frame is fragmented or too long")
+        elif (opcode is Opcode.CONTINUATION) != (self._opcode is not Opcode.CONTINUATION):
+            raise FrameError(CloseReason.PROTOCOL, "fragment out of order")
+        elif self._fragments == self._max_fragments:
+            raise FrameError(CloseReason.TOO_BIG, f"message of more than {self._max_fragments} fragments")
+
+    def _take(self, part: bytearray) -> Message | None:
+        """Take a piece of the payload of the frame under way; the message, if it is whole now."""
+        self._left -= len(part)
+        payload = _unmask(part, self._key)
+        turn = len(part) % 4
+        self._key = self._key[turn:] + self._key[:turn]
+        self._message += payload
+        whole = self._final and not self._left
+        if self._decoder is not None:
+            _check_utf8(self._decoder, payload, last=whole)
+        if not whole:
+            return None
+        message, decoded = Message(self._opcode, bytes(self._message)), self._decoder is not None
+        self._message.clear()
+        self._opcode, self._decoder, self._fragments = Opcode.CONTINUATION, None, 0
+        return message if decoded else self._whole(*message)
+
+    def _whole(self, opcode: Opcode, payload: bytes) -> Message:
+        if self._deflated:
+            payload = inflate(payload, self._max_bytes)
+        if opcode is Opcode.TEXT:
+            _utf8(payload)
+        return Message(opcode, payload)
+
+
+def _utf8(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise _not_utf8() from None
+
+
+def _check_utf8(decoder: IncrementalDecoder, piece: bytes, *, last: bool) -> None:
+    try:
+        decoder.decode(piece, last)
+    except UnicodeDecodeError:
+        raise _not_utf8() from None
+
+
+def _not_utf8() -> FrameError:
+    return FrameError(CloseReason.BAD_TEXT, "text is not UTF-8")
+
+
+def _unmask(payload: bytes | bytearray, key: bytes | bytearray) -> bytes:
+    """XOR with the repeated key (5.3), as one long integer: linear, and in C."""
+    size = len(payload)
+    repeated = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")

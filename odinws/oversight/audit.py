@@ -1,0 +1,135 @@
+"""Does everybody get what is due to them? Spot checks of real connections, for what nothing else would see.
+
+Every other count is of what the server did. A message that the hub never offers to a subscriber, by a defect
+of the registry or of the hub, is in none of them, and no `gap` tells of it. So every 30 s some connections,
+drawn at random, are watched for up to five seconds: what is handed to them is held against what the ring has
+of their channels. All others pay nothing for it.
+
+What the kernel or the network does with a message is not looked at; nor is what an outbox gives up, which it
+counts and tells.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, cast
+
+import gevent
+import structlog
+
+from odinws.board.row import Row
+from odinws.connections.clients import Clients
+from odinws.connections.connection import Connection, State
+from odinws.connections.sender import Sender
+from odinws.fanout.hub import Hub
+from odinws.messages.packet import Bundle, Entry
+from odinws.messages.protocol import wildcard
+
+_CONNECTIONS = 32
+_WATCH_SECONDS = 5.0
+_LOOK_SECONDS = 0.1
+_ENOUGH_MESSAGES = 1000  # of the stream: far less than the ring has
+
+log = structlog.get_logger("odinws.oversight.audit")
+
+
+class _Watched(Connection):
+    """A connection whose frames are noted as they are handed over."""
+
+    __slots__ = ()
+    notes: dict[Connection, list[Entry]] = {}  # noqa: RUF012 - of all that are watched in this process
+
+    # The hub takes the short way past `send` where there is `ready`. Below, all goes on as ever.
+    ready = property(lambda _: None, lambda conn, sock: cast("Any", Sender).ready.__set__(conn, sock))
+
+    def send(self, data: bytes, bundles: Sequence[Bundle]) -> bool:
+        """As ever."""
+        taken = super().send(data, bundles)
+        if taken:
+            self.notes[self].extend(entry for bundle in bundles for entry in bundle.entries)
+        return taken
+
+
+class _Subject(NamedTuple):
+    """A connection at the beginning of its watch."""
+
+    conn: Connection
+    channels: frozenset[str]
+    allowance: float  # changes with each command
+
+
+class Audit:
+    """Watches some connections of one worker.
+
+    Args:
+        clients: who there is.
+        hub: what was due.
+        row: where it counts.
+    """
+
+    def __init__(self, clients: Clients, hub: Hub, row: Row) -> None:
+        self._clients = clients
+        self._hub = hub
+        self._row = row
+
+    def run(self) -> int:
+        """Watch once; returns how many messages were due, not given and not told. Takes some seconds."""
+        subjects, start = self._hub.between_passes(self._begin)
+        until = time.monotonic() + _WATCH_SECONDS
+        while time.monotonic() < until and self._hub.ring.last - start < _ENOUGH_MESSAGES and subjects:
+            gevent.sleep(_LOOK_SECONDS)
+        return self._hub.between_passes(lambda: self._end(subjects, start))
+
+    def _begin(self) -> tuple[list[_Subject], int]:
+        """Who is watched, and behind which sequence."""
+        candidates = [
+            conn
+            for conn in self._clients.members()
+            if type(conn) is Connection and conn.state is State.OPEN and conn.channels and not conn.commands
+        ]
+        chosen = random.sample(candidates, min(_CONNECTIONS, len(candidates)))
+        for conn in chosen:
+            conn.__class__ = _Watched
+            _Watched.notes[conn] = []
+        subjects = [_Subject(conn, frozenset(conn.channels), conn.allowance) for conn in chosen]
+        return subjects, self._hub.ring.last
+
+    def _end(self, subjects: list[_Subject], start: int) -> int:
+        """Compare. Who is leaving, or has said anything meanwhile, may have had other channels."""
+        ring = self._hub.ring
+        messages = ring.all_after(start)
+        due = [(message.channel, message.seq) for message in messages or ()]
+        checked = missing = 0
+        for conn, channels, allowance in subjects:
+            conn.__class__ = Connection
+            notes = _Watched.notes.pop(conn)
+            if conn.state is not State.OPEN or conn.allowance != allowance or conn.commands:
+                continue
+            expected = [found for found in due if found[0] in channels or wildcard(found[0]) in channels]
+            absent = _absent(expected, notes)
+            checked += len(expected)
+            missing += len(absent)
+            if absent:
+                log.error("messages were not delivered", client=conn.id, count=len(absent), first=absent[0])
+        self._row.totals.audited += checked
+        self._row.totals.audit_missing += missing
+        return missing
+
+
+def _absent(expected: Iterable[tuple[str, int]], notes: Iterable[Entry]) -> list[tuple[str, int]]:
+    """What of (channel, seq) is in no message and in no gap."""
+    told: dict[str, set[int]] = defaultdict(set)
+    gaps: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for entry in notes:
+        if entry.channel is not None and entry.messages:
+            told[entry.channel].add(entry.first)
+        elif entry.channel is not None:
+            gaps[entry.channel].append((entry.first, entry.last))
+    return [
+        (channel, seq)
+        for channel, seq in expected
+        if seq not in told[channel] and not any(first <= seq <= last for first, last in gaps[channel])
+    ]

@@ -1,0 +1,133 @@
+"""What the live page shows: the board in the words of `/stats`, short enough for every second.
+
+Counts only grow, so who reads takes the difference of two readings: nothing is kept here, and a reading that
+is missed blurs the next one and falsifies nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import Any
+
+import odinws
+from odinws.admission.guard import State
+from odinws.admission.load import memory_bytes
+from odinws.board import Board
+from odinws.board.row import Row
+from odinws.board.timeline import SAMPLES
+from odinws.feed.status import FeedStatus
+from odinws.oversight import report
+from odinws.settings import Settings
+
+_EVENTS = 32
+_RECENT = 5  # samples of the timeline, for who has those before
+MOST_SHARDS = 64  # more are told in groups of neighbours
+_SHARD_SUMS = ("connections", "channels", "subscriptions")
+_LOCK_SUMS = ("acquisitions", "waits", "wait_seconds")
+_LOCK_LONGEST = ("longest_wait_seconds", "longest_hold_seconds")
+
+
+def collect(
+    board: Board, settings: Settings, slot: int, feed: FeedStatus, state: State, whole: bool
+) -> dict[str, Any]:
+    """The figures of the whole server, of each worker and of each shard.
+
+    Args:
+        slot: the worker that answers.
+        feed: its feed, for the words of health.
+        state: what its admission goes by.
+        whole: with the whole timeline, instead of its last seconds.
+    """
+    living = board.living()
+    details = {index: _mapping(board.details(index)) for index, _ in living}
+    health = report.health(board, settings, feed, state)
+    uptime_seconds = time.monotonic() - board.started
+    return {
+        "version": odinws.__version__,
+        "answered_by": slot,
+        "uptime_seconds": round(uptime_seconds, 3),
+        "started_at": round(time.time() - uptime_seconds, 3),
+        "health": {"status": health["status"], "problems": health["errors"] + health["warnings"]},
+        "connections": board.connections(),
+        "max_connections": settings.max_connections,
+        "subscriptions": sum(row.subscriptions for _, row in living),
+        "cpu_limit_cores": settings.cpu_limit,
+        "memory_bytes": memory_bytes(board),
+        "memory_limit_bytes": settings.memory_limit,
+        "admission": report.admission(settings, state),
+        **{
+            name: value
+            for name, value in report.totals(board.totals()).items()
+            if name not in ("lag", "stall", "reconciliation")
+        },
+        "workers": [_worker(index, row, details[index], settings) for index, row in living],
+        "strategies": _strategies(living, details, settings),
+        "events": board.journal.latest(_EVENTS),
+        "timeline": board.timeline.latest(SAMPLES if whole else _RECENT),
+    }
+
+
+def _worker(index: int, row: Row, details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    totals, feed = row.totals, _mapping(details.get("feed"))
+    return {
+        "slot": index,
+        "pid": row.pid,
+        "strategy": row.choice.strategy or settings.strategy,
+        "uptime_seconds": round(time.monotonic() - row.booted, 3),
+        "accepting": bool(row.accepting),
+        "connections": row.connections,
+        "subscriptions": row.subscriptions,
+        "rss_bytes": row.rss_bytes,
+        "cpu_cores": round(row.cpu_cores, 4),
+        "hub_lag_seconds": round(row.hub_lag_seconds, 6),
+        "delivered": totals.delivered,
+        "delivered_bytes": totals.delivered_bytes,
+        "backlog": details.get("backlog", 0),
+        "feed": {
+            "ready": bool(row.feed_ready),
+            "mode": feed.get("mode", ""),
+            "problem": feed.get("problem", ""),
+            "last_seq": feed.get("last_seq", 0),
+        },
+    }
+
+
+def _strategies(
+    living: Iterable[tuple[int, Row]], details: Mapping[int, Mapping[str, Any]], settings: Settings
+) -> list[dict[str, Any]]:
+    """The shards of each strategy, those of its workers with the same index together, column by column."""
+    held: dict[str, list[list[Mapping[str, Any]]]] = {}
+    for slot, row in living:
+        rows = held.setdefault(row.choice.strategy or settings.strategy, [])
+        for index, shard in enumerate(details[slot].get("shards", ())):
+            if index == len(rows):
+                rows.append([])
+            rows[index].append(shard)
+    return [{"name": name, "shards": _columns(_folded(rows))} for name, rows in sorted(held.items())]
+
+
+def _folded(rows: list[list[Mapping[str, Any]]]) -> list[list[Mapping[str, Any]]]:
+    """At most `MOST_SHARDS` groups of neighbours."""
+    size = -(-len(rows) // MOST_SHARDS) or 1
+    return [list(chain(*rows[start : start + size])) for start in range(0, len(rows), size)]
+
+
+def _columns(groups: list[list[Mapping[str, Any]]]) -> dict[str, list[float]]:
+    """What `/stats` says of a shard, as one list per figure; without locks there are none of these."""
+    columns: dict[str, list[float]] = {
+        name: [sum(shard[name] for shard in group) for group in groups] for name in _SHARD_SUMS
+    }
+    locks = [[shard["lock"] for shard in group if shard["lock"]] for group in groups]
+    if any(locks):
+        for name in _LOCK_SUMS:
+            columns[name] = [round(sum(lock[name] for lock in group), 6) for group in locks]
+        for name in _LOCK_LONGEST:
+            columns[name] = [round(max((lock[name] for lock in group), default=0.0), 6) for group in locks]
+    return columns
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Details as they were published; nothing, if there are none yet or they were too long."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,92 @@
+"""What an operator must know of a worker, seen in its figures once a second, off the way of a message."""
+
+from __future__ import annotations
+
+import structlog
+
+from odinws.board.journal import Journal
+from odinws.board.row import CLOSES, DIFFERENCES, REFUSALS, Row
+from odinws.closing import CloseReason
+from odinws.feed.status import FeedStatus
+
+QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended
+_SLOW = CLOSES.index(CloseReason.SLOW)
+
+log = structlog.get_logger("odinws.oversight.watch")
+
+
+class Watch:
+    """Writes events of a worker into the journal, each kind at most once per look.
+
+    Args:
+        row: of the worker.
+        feed: its feed.
+        journal: of the server.
+    """
+
+    def __init__(self, row: Row, feed: FeedStatus, journal: Journal) -> None:
+        self._row = row
+        self._feed = feed
+        self._journal = journal
+        self._sessions = row.totals.feed_sessions
+        self._feed_up = False
+        self._slow = row.totals.closed[_SLOW]
+        self._refused = list(row.totals.refused)
+        self._differences = list(row.totals.differences)
+        self._refused_before = 0  # those before the refusals that go on
+        self._refusing_since = 0.0  # 0: nobody is being refused
+        self._refused_at = 0.0
+
+    def look(self, now: float) -> None:
+        """Compare with the last look.
+
+        Args:
+            now: monotonic seconds.
+        """
+        self._look_at_feed()
+        self._look_at_refusals(now)
+        totals = self._row.totals
+        slow, self._slow = totals.closed[_SLOW] - self._slow, totals.closed[_SLOW]
+        if slow:
+            log.warning("clients that did not keep up were closed", count=slow, code=4008)
+            self._journal.add("slow_closed", f"{slow} clients that did not keep up were closed (4008)")
+        found = list(totals.differences)
+        changes = {
+            kind: count - before
+            for kind, count, before in zip(DIFFERENCES, found, self._differences, strict=True)
+            if count > before
+        }
+        self._differences = found
+        if changes:
+            words = ", ".join(f"{kind} {count}" for kind, count in changes.items())
+            self._journal.add("differences", f"counts differed and were set right: {words}")
+
+    def _look_at_feed(self) -> None:
+        sessions, up = self._row.totals.feed_sessions, bool(self._row.feed_ready)
+        again = sessions > self._sessions
+        if self._feed_up and (not up or again):
+            self._journal.add("feed_lost", f"the feed is down: {self._feed.problem or 'it was lost'}")
+        if up and (again or not self._feed_up):
+            self._journal.add("feed_up", f"the feed is up ({self._feed.mode}, seq {self._feed.last_seq})")
+        self._sessions, self._feed_up = sessions, up
+
+    def _look_at_refusals(self, now: float) -> None:
+        refused = list(self._row.totals.refused)
+        reasons = [
+            reason
+            for reason, count, before in zip(REFUSALS, refused, self._refused, strict=True)
+            if count > before
+        ]
+        if reasons:
+            if not self._refusing_since:
+                self._refusing_since, self._refused_before = now, sum(self._refused)
+                self._journal.add("refusals_began", f"clients are refused: {', '.join(reasons)}")
+            self._refused_at = now
+        elif self._refusing_since and now - self._refused_at >= QUIET_SECONDS:
+            count, seconds = sum(refused) - self._refused_before, self._refused_at - self._refusing_since
+            log.info("no client is refused any more", refused=count, seconds=round(seconds, 1))
+            self._journal.add(
+                "refusals_ended", f"no client is refused any more: {count} were, over {seconds:.0f} s"
+            )
+            self._refusing_since = 0.0
+        self._refused = refused

@@ -1,0 +1,290 @@
+"""`odinws.admission.load`: samples of a made-up process, and sums over the board."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import time
+from bisect import bisect_left
+from types import SimpleNamespace
+from typing import Any, cast
+
+import gevent
+import pytest
+
+from odinws.admission import cgroup, load
+from odinws.admission.guard import SMOOTHING_SECONDS, Usage
+from odinws.admission.load import Sensor, StallWatch
+from odinws.board import Board
+from odinws.board.row import STALL_BOUNDS_SECONDS, Row
+from odinws.settings import Settings
+from tests.fakes import in_greenlet, running
+
+STEP = 1 - math.exp(-1 / SMOOTHING_SECONDS)  # how much of a step one second shows
+
+
+class FakeProcess:
+    """A process whose CPU time and memory are set by the test."""
+
+    def __init__(self) -> None:
+        self.user = 3.0
+        self.system = 1.0
+        self.rss = 1000
+        self.descriptors, self.limit = 7, 1000
+        self.tells = True
+
+    def times(self) -> SimpleNamespace:
+        """Seconds."""
+        return SimpleNamespace(user=self.user, system=self.system, children_user=99.0)
+
+    def memory_info(self) -> SimpleNamespace:
+        """Bytes."""
+        return SimpleNamespace(rss=self.rss)
+
+    def stat(self, path: str) -> SimpleNamespace:
+        """Of the directory of its descriptors."""
+        assert path == "/proc/self/fd"
+        return SimpleNamespace(st_size=self.descriptors if self.tells else 0)
+
+    def listdir(self, path: str) -> list[str]:
+        """The descriptors, and the one that lists them."""
+        assert path == "/proc/self/fd"
+        if self.descriptors >= self.limit:
+            raise OSError(errno.EMFILE, "no more")
+        return list(map(str, range(self.descriptors + 1)))
+
+
+class FakeTime:
+    """`time` that stands still."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return 1_700_000_000.0 + self.now
+
+
+class World:
+    """A sensor with a made-up process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.process, self.time, self.row = FakeProcess(), FakeTime(), Row()
+        self.also = 0
+        monkeypatch.setattr(load, "psutil", SimpleNamespace(Process=lambda: self.process))
+        monkeypatch.setattr(load, "time", self.time)
+        monkeypatch.setattr(load, "os", self.process)
+        self.stalls = [0.0]
+        self.sensor = Sensor(self.row, cast(Any, self), lambda: 42, self._also)
+
+    def longest(self) -> float:
+        """What the watch of turns would say."""
+        return self.stalls.pop(0) if self.stalls else 0.0
+
+    def _also(self) -> None:
+        self.also += 1
+
+    def use(self, cores: float, seconds: float = 1.0) -> None:
+        """Let time pass with this use of CPU, then sample."""
+        self.time.now += seconds
+        self.process.user += cores * seconds
+        self.sensor.sample()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A new sensor."""
+    return World(monkeypatch)
+
+
+def test_a_sample(world: World) -> None:
+    """What a worker uses stands in its row, and what is published in the same rhythm is called."""
+    world.process.rss = 5_000_000
+    world.use(0.5)
+    row = world.row
+    assert (row.rss_bytes, row.greenlets, row.totals.cpu_seconds) == (5_000_000, 42, 4.5)
+    assert row.descriptors == 7
+    assert row.beat == world.time.monotonic()
+    assert row.cpu_cores == pytest.approx(0.5 * STEP)
+    assert world.also == 1
+
+
+def test_descriptors_on_an_older_kernel(world: World) -> None:
+    """They are listed, which costs, so each quarter of a minute; where they can't be, nothing changes."""
+    world.process.tells = False
+    seen = []
+    for second in range(61):
+        world.process.descriptors = 100 + second if second < 40 else 1000
+        world.use(0.0)
+        seen.append(world.row.descriptors)
+    assert seen == [100] * 15 + [115] * 15 + [130] * 31
+
+
+def test_cpu_is_smoothed(world: World) -> None:
+    """A step is 83 % through after five samples, and a single spike does not get through."""
+    for _ in range(5):
+        world.use(1.0)
+    assert world.row.cpu_cores == pytest.approx(0.83, abs=0.005)
+    for _ in range(30):
+        world.use(0.2)
+    assert world.row.cpu_cores == pytest.approx(0.2, abs=1e-3)
+    world.use(1.0)
+    assert world.row.cpu_cores < 0.45
+
+
+def test_who_asks_often_does_not_change_the_figure(world: World) -> None:
+    """A sample within half a second of the last renews all but the CPU use, whose time is not lost."""
+    for _ in range(3):
+        world.use(1.0, 0.1)
+    assert world.row.cpu_cores == 0.0
+    assert world.row.totals.cpu_seconds == pytest.approx(4.3)
+    assert world.also == 3
+    world.use(1.0, 0.7)
+    assert world.row.cpu_cores == pytest.approx(1 - math.exp(-1 / SMOOTHING_SECONDS))
+
+
+def test_the_use_before_the_sensor_does_not_count(world: World) -> None:
+    """A worker that used much while it started does not begin with a spike."""
+    world.use(0.0)
+    assert world.row.cpu_cores == 0.0
+
+
+@in_greenlet
+def test_it_samples_for_the_life_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once at the start, then again and again."""
+    monkeypatch.setattr(load, "SAMPLE_SECONDS", 0.002)
+    sampled = gevent.event.Event()
+    count = 0
+
+    def also() -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            sampled.set()
+
+    with running(Sensor(Row(), cast(Any, SimpleNamespace(longest=float)), lambda: 0, also).run):
+        assert sampled.wait(5)
+
+
+@in_greenlet
+def test_stalls_are_seen() -> None:
+    """A greenlet that keeps the event loop for 60 ms makes one turn that long; the time asleep is in none."""
+    row = Row()
+    watch = StallWatch(row)
+    watch.start()
+    try:
+        gevent.sleep(0.1)
+        asleep = row.totals.stall_seconds
+        time.sleep(0.06)  # no other greenlet runs meanwhile: this is the stall
+        gevent.sleep(0.001)
+    finally:
+        watch.stop()
+    assert asleep < 0.05
+    assert row.hub_stall_seconds >= 0.06
+    assert row.totals.stall_seconds >= row.hub_stall_seconds
+    assert sum(row.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, 0.06) :]) >= 1
+    turns = sum(row.totals.stalls)
+    gevent.sleep(0.01)
+    assert sum(row.totals.stalls) == turns
+
+
+def test_a_real_process() -> None:
+    """psutil's figures of this very process."""
+    row = Row()
+    Sensor(row, StallWatch(row), lambda: 1, lambda: None).sample()
+    assert row.rss_bytes > 1 << 20
+    assert row.totals.cpu_seconds == pytest.approx(sum(os.times()[:2]), abs=0.5)
+    assert abs(row.beat - time.monotonic()) < 5
+    assert row.descriptors == len(os.listdir("/proc/self/fd")) - 1  # one more while they are listed
+
+
+# -- the whole server ------------------------------------------------------------------------------
+
+
+def test_measure_sums_the_workers_that_run() -> None:
+    """Rows without a process do not count, except that their connection slots are taken."""
+    board = Board(4096)
+    for pid in (11, 0, 12):
+        row = board.rows[board.claim()]
+        row.pid, row.connections, row.greenlets, row.rss_bytes, row.cpu_cores = pid, 5, 10, 1 << 20, 0.5
+    settings = Settings.from_environ(
+        {
+            "WS_MAX_CONNECTIONS": "60",
+            "WS_CPU_LIMIT": "4",
+            "WS_CPU_REJECT_THRESHOLD": "80",
+            "WS_MEMORY_LIMIT": str(8 << 20),
+            "WS_MAX_GREENLETS": "100",
+        }
+    )
+    board.rows[2].hub_lag_seconds = 0.25
+    used = load.measure(board, settings)
+    assert used == Usage(
+        connections=15, cpu_percent=25.0, memory_percent=25.0, greenlets=20, hub_lag_ms=250.0
+    )
+    assert load.memory_bytes(board) == 2 << 20
+    board.rows[2].group_cpu_percent, board.rows[0].group_memory_percent = 80.0, 70.0
+    used = load.measure(board, settings)
+    assert (used.cpu_percent, used.memory_percent) == (80.0, 70.0)
+
+
+def test_the_lag_is_the_worst_of_five_samples(world: World) -> None:
+    """A long turn is seen for as long as five samples, then it is forgotten."""
+    world.stalls = [0.3, 0.1]
+    lags = []
+    for _ in range(8):
+        world.use(0.0)
+        lags.append(world.row.hub_lag_seconds)
+    assert lags == [0.3, 0.3, 0.3, 0.3, 0.3, 0.1, 0.0, 0.0]
+
+
+def test_a_control_group_counts_as_a_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a quota, the use of all in the group stands beside the worker's own, smoothed alike."""
+    used = [10.0]
+    for name, value in (
+        ("cpu_cores", lambda: 2.0),
+        ("cpu_used_seconds", lambda: used[0]),
+        ("memory_bytes", lambda: 1000),
+        ("memory_used_bytes", lambda: 750),
+    ):
+        monkeypatch.setattr(cgroup, name, value)
+    sensor = Sensor(world.row, cast(Any, world), lambda: 42, lambda: None)
+    used[0] += 1.0
+    world.time.now += 1.0
+    sensor.sample()
+    assert world.row.group_cpu_percent == pytest.approx(50.0 * STEP)
+    assert world.row.group_memory_percent == 75.0
+
+
+@in_greenlet
+def test_the_longest_turn_since_the_last_look() -> None:
+    """The one under way counts too."""
+    watch = StallWatch(Row())
+    watch.start()
+    try:
+        gevent.sleep(0.001)
+        time.sleep(0.05)
+        assert watch.longest() >= 0.05
+        gevent.sleep(0.001)
+        assert watch.longest() >= 0.05  # now it is over
+        gevent.sleep(0.001)
+        assert watch.longest() < 0.05
+    finally:
+        watch.stop()
+
+
+def test_without_a_descriptor_the_last_figure_stands(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is read from a file: a worker that can open none lives on."""
+    world.use(0.5)
+
+    def fails() -> SimpleNamespace:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(world.process, "memory_info", fails)
+    world.use(1.0)
+    assert world.row.rss_bytes == 1000
+    assert world.row.totals.cpu_seconds == pytest.approx(5.5)

@@ -1,0 +1,136 @@
+"""`odinws.board.timeline` and `odinws.oversight.recorder`: what the charts show, whoever wrote it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from odinws.admission.load import ALIVE_SECONDS
+from odinws.board import Board
+from odinws.board.row import LAG_BOUNDS_SECONDS, Row
+from odinws.board.timeline import SAMPLES, Moment, Timeline
+from odinws.choice import Choice
+from odinws.oversight.recorder import Recorder
+
+MOMENT = Moment(10, 123456.78, 12.345, 123.456, 1.2345, 123.45, 12.34)
+
+
+def read(timeline: Timeline, limit: int = SAMPLES) -> list[dict[str, Any]]:
+    """The samples as a page reads them."""
+    return [msgspec.json.decode(bytes(raw)) for raw in timeline.latest(limit)]
+
+
+def worker(board: Board, strategy: str = "sync-dict") -> Row:
+    """A worker that is awake."""
+    row = board.rows[board.claim()]
+    row.pid, row.choice, row.beat = 1, Choice(strategy), time.monotonic()
+    return row
+
+
+def test_it_keeps_a_quarter_of_an_hour() -> None:
+    """The oldest first, in room for a dozen strategies with long numbers."""
+    timeline = Timeline()
+    assert read(timeline) == []
+    names = [f"strategy-with-a-name-{number}" for number in range(12)]
+    for second in range(SAMPLES + 5):
+        timeline.add(1_700_000_000_000 + second, dict.fromkeys(names, MOMENT))
+    found = read(timeline)
+    assert len(found) == SAMPLES
+    assert (found[0]["at"], found[-1]["at"]) == (1_700_000_000_005, 1_700_000_000_904)
+    assert found[0]["arms"] == dict.fromkeys(names, MOMENT._asdict())
+    assert read(timeline, 2) == found[-2:]
+
+
+def test_half_a_sample_is_passed_over() -> None:
+    """A writer that was killed in the middle costs its own sample, no other."""
+    timeline = Timeline()
+    for second in range(3):
+        timeline.add(second, {"sync-dict": MOMENT})
+    at = timeline._ring._place(1)
+    timeline._ring._map[at + 10 : at + 12] = b"\xff\xff"
+    assert [one["at"] for one in read(timeline)] == [0, 2]
+
+
+def test_a_sample_that_is_too_long_is_refused() -> None:
+    """With so many strategies that there is no room for them."""
+    with pytest.raises(ValueError, match="room"):
+        Timeline().add(0, {f"strategy-{number}": MOMENT for number in range(99)})
+
+
+def test_rates_are_of_the_last_seconds() -> None:
+    """By strategy, over all its workers; delays by what was delivered meanwhile."""
+    board = Board()
+    first, second, other = worker(board), worker(board), worker(board, "single-lock")
+    recorder = Recorder(board, 0, "sync-dict")
+    now = time.monotonic()
+    for second_number in range(4):
+        for row in (first, second, other):
+            row.beat = now
+        first.totals.delivered += 100
+        first.totals.lag[4] += 100
+        second.totals.delivered += 20
+        second.totals.lag[9] += 20
+        second.refused_by("capacity")
+        first.connections, second.connections, other.connections = 3, 4, 5
+        first.cpu_cores, second.cpu_cores = 0.25, 0.5
+        first.hub_lag_seconds, second.hub_lag_seconds = 0.004, 0.0071
+        recorder.look(now + second_number)
+    before, *_, last = read(board.timeline)
+    assert before["arms"]["sync-dict"] == {
+        **before["arms"]["sync-dict"],
+        "connections": 7,
+        "delivered": None,
+        "p50": None,
+        "refused": None,
+    }
+    assert last["arms"]["single-lock"] == {
+        **Moment(5, 0.0, None, None, 0.0, 0.0, 0.0)._asdict(),
+    }
+    p50, p99 = last["arms"]["sync-dict"].pop("p50"), last["arms"]["sync-dict"].pop("p99")
+    assert last["arms"]["sync-dict"] == {
+        "connections": 7,
+        "delivered": 120.0,
+        "cpu": 0.75,
+        "stall": 7.1,
+        "refused": 1.0,
+    }
+    assert 1000 * LAG_BOUNDS_SECONDS[3] < p50 <= 1000 * LAG_BOUNDS_SECONDS[4]
+    assert 1000 * LAG_BOUNDS_SECONDS[8] < p99 <= 1000 * LAG_BOUNDS_SECONDS[9]
+
+
+def test_a_worker_that_dies_takes_nothing_back() -> None:
+    """Its counts stay in the sum, so no rate falls below zero or doubles."""
+    board = Board()
+    worker(board)
+    dying = worker(board)
+    dying.totals.delivered = 1000
+    recorder = Recorder(board, 0, "sync-dict")
+    now = time.monotonic()
+    recorder.look(now)
+    dying.totals.delivered += 50
+    board.bury(1)
+    recorder.look(now + 1)
+    assert [one["arms"]["sync-dict"]["delivered"] for one in read(board.timeline)] == [None, 50.0]
+
+
+def test_one_worker_writes() -> None:
+    """The first that is awake; the next one does when it is not, and begins without rates."""
+    board = Board()
+    first = worker(board)
+    worker(board)
+    recorders = [Recorder(board, slot, "sync-dict") for slot in (0, 1)]
+    now = first.beat
+    for second in range(3):
+        for recorder in recorders:
+            recorder.look(now + second)
+    assert len(read(board.timeline)) == 3
+    board.rows[1].beat = now + ALIVE_SECONDS + 1
+    for recorder in recorders:
+        recorder.look(now + ALIVE_SECONDS + 1)
+    found = read(board.timeline)
+    assert len(found) == 4
+    assert found[-1]["arms"]["sync-dict"]["delivered"] is None
+    assert found[-1]["arms"]["sync-dict"]["connections"] == 0

@@ -1,0 +1,697 @@
+"""`odinws.connections.clients`: every connection is counted once in and once out, and leaves the strategy."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+import socket
+import struct
+import time
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+from structlog.testing import capture_logs
+
+import strategies
+from odinws.access.tokens import OPEN
+from odinws.board.row import Row
+from odinws.closing import CloseReason
+from odinws.connections import clients
+from odinws.connections.clients import Clients
+from odinws.connections.connection import Connection, State
+from odinws.connections.outbox import SlowPolicy
+from odinws.messages import frames
+from odinws.messages.packet import Bundle, Entry
+from odinws.settings import Settings
+from strategies import Strategy
+from tests import wire
+from tests.fakes import SECONDS, Peer, in_greenlet, running, settle
+from tests.strategies.support import cooperative_locks
+
+TEXT = frames.text(b"hello")
+
+
+class World:
+    """The connections of a worker, whose commands are kept for the test."""
+
+    def __init__(self, arm: str = "sync-dict", **environ: str) -> None:
+        with cooperative_locks():
+            self.strategy: Strategy[Connection] = strategies.create(arm)
+        self.row = Row()
+        self.asked: list[bytes] = []
+        self.peers: list[Peer] = []  # they stay until the test ends
+        self.clients = Clients(Settings.from_environ(environ), self.strategy, self.row, self.run_commands)
+
+    def run_commands(self, conn: Connection) -> None:
+        """Carry commands out: keep them."""
+        while conn.commands:
+            self.asked.append(conn.commands.popleft())
+        conn.commands_done()
+
+    def connect(self, *, tcp: bool = False, deflate: int = 0) -> tuple[Connection, Peer]:
+        """A new connection in a slot of its own, as after a handshake."""
+        if tcp:
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                theirs = socket.create_connection(server.getsockname())
+                ours, _ = server.accept()
+        else:
+            ours, theirs = socket.socketpair()
+        self.row.connections += 1
+        conn = self.clients.open(ours.detach(), "10.0.0.1", deflate)
+        conn.start(b"")
+        self.peers.append(Peer(theirs))
+        return conn, self.peers[-1]
+
+    def members(self) -> list[Connection]:
+        """Who is in the strategy."""
+        return [conn for batch in self.strategy.connections() for conn in batch]
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@in_greenlet
+def test_a_connection_comes_and_goes(tcp: bool) -> None:
+    """It is counted, registered and heard; its slot, its descriptor and its place are free when it left."""
+    world = World()
+    with running(world.clients.reaper):
+        conn, peer = world.connect(tcp=tcp)
+        descriptor = conn._sock.fileno()
+        assert (len(world.clients), world.row.totals.accepted, world.row.connections) == (1, 1, 1)
+        assert world.members() == [conn]
+        assert conn.peer == "10.0.0.1"
+        peer.send(wire.frame(wire.TEXT, b"one"))
+        settle()
+        assert world.asked == [b"one"]
+        assert world.clients.busy == 0
+        assert world.strategy.subscribe(conn, "global")
+        peer.send(wire.close(1000))
+        assert peer.to_end()[0].code == 1000
+        settle()
+    assert (len(world.clients), world.row.connections) == (0, 0)
+    assert world.members() == []
+    assert (conn.channels, conn.place) == ({}, -1)
+    assert dict(zip(CloseReason, world.row.totals.closed, strict=True))[CloseReason.CLIENT] == 1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+@in_greenlet
+def test_both_ends_of_a_connection_are_logged() -> None:
+    """Two lines per connection: who came; why it left, after how long, and what went through it."""
+    world = World()
+    with capture_logs() as lines:
+        conn, peer = world.connect(tcp=True)
+        conn.reply(b"seven b")
+        world.strategy.subscribe(conn, "global")
+        world.clients.now += 2.5
+        assert peer.sock.recv(100) == b"seven b"
+        conn.abort()
+    assert lines[0] == {
+        "event": "connection opened",
+        "log_level": "info",
+        "client": conn.id,
+        "peer": "10.0.0.1",
+    }
+    assert 7 <= lines[1].pop("bytes_sent") <= 100
+    assert lines[1:] == [
+        {
+            "event": "connection closed",
+            "log_level": "info",
+            "client": conn.id,
+            "peer": "10.0.0.1",
+            "code": 1001,
+            "reason": "going_away",
+            "seconds": 2.5,
+            "channels": 1,
+            "errors": 0,
+            "undelivered": 0,
+            "bytes_received": 0,
+        },
+    ]
+
+
+@pytest.mark.parametrize(("idle", "outbox", "patience_ms"), [("40", "9", 40_000), ("40", "50", 53_000)])
+@in_greenlet
+def test_sockets_are_set_up(idle: str, outbox: str, patience_ms: int) -> None:
+    """Non-blocking, without Nagle's delay, with a bounded buffer and a bounded patience of the kernel."""
+    world = World(WS_SEND_BUFFER_BYTES="10000", WS_IDLE_SECONDS=idle, WS_OUTBOX_SECONDS=outbox)
+    conn, _ = world.connect(tcp=True)
+    sock = conn._sock
+    assert sock.gettimeout() == 0.0
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 20_000  # the kernel doubles it
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == patience_ms
+    conn.abort()
+
+
+@in_greenlet
+def test_a_kernel_without_a_patience_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TCP_USER_TIMEOUT is not known, a connection works without it."""
+    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
+    conn, peer = World().connect(tcp=True)
+    assert conn.send(TEXT, (Bundle.control(TEXT),))
+    assert peer.frames(1)[0].payload == b"hello"
+    conn.abort()
+
+
+@in_greenlet
+def test_ids_are_unique_over_workers() -> None:
+    """Two connections of a worker differ, and so do those of two workers."""
+    one, two = World(), World()
+    conns = [world.connect()[0] for world in (one, one, two, two)]
+    assert len({conn.id for conn in conns}) == 4
+    for world in (one, two):
+        world.clients.abort_all()
+
+
+@in_greenlet
+def test_a_failing_command_costs_one_connection() -> None:
+    """A defect in a command closes its connection with 1011; the next connection is served."""
+    world = World()
+    good = world.run_commands
+
+    def broken(_: Connection) -> None:
+        raise ZeroDivisionError
+
+    world.clients._run_commands = broken
+    _, peer = world.connect()
+    peer.send(wire.frame(wire.TEXT, b"x"))
+    assert peer.frames(1)[0].code == 1011
+    assert world.clients.busy == 0
+    world.clients._run_commands = good
+    _, peer = world.connect()
+    peer.send(wire.frame(wire.TEXT, b"y"))
+    settle()
+    assert world.asked == [b"y"]
+
+
+@in_greenlet
+def test_leaving_waits_for_a_lock_without_holding_anyone_up() -> None:
+    """While a pass holds the lock a connection can end; it leaves the strategy when the lock is free."""
+    world = World("single-lock")
+    with running(world.clients.reaper):
+        conn, peer = world.connect()
+        other, other_peer = world.connect()
+        world.strategy.subscribe(conn, "global")
+        walk = world.strategy.batches("global")
+        assert next(walk) == (conn,)
+        peer.close()
+        settle()
+        assert conn.state is State.CLOSED
+        assert conn in world.members()
+        assert other.send(TEXT, (Bundle.control(TEXT),))
+        assert other_peer.frames(1)
+        walk.close()
+        settle()
+        assert world.members() == [other]
+
+
+@in_greenlet
+def test_close_all_and_wait() -> None:
+    """All hear the goodbye and leave the strategy; the wait ends as soon as the last has answered."""
+    world = World()
+    assert world.clients.wait_closed(0.0)
+    peers = [world.connect()[1] for _ in range(100)]
+    assert not world.clients.wait_closed(0.01)
+    with running(world.clients.reaper):
+        world.clients.close_all(CloseReason.GOING_AWAY)
+        for peer in peers:
+            assert peer.frames(1)[0].code == 1001
+        settle()
+        assert world.members() == []
+    waiting = gevent.spawn(world.clients.wait_closed, 5.0)
+    for peer in peers:
+        assert not waiting.ready()
+        peer.send(wire.close(1001))
+    assert waiting.get()
+    assert (len(world.clients), world.row.connections) == (0, 0)
+    assert world.clients.wait_closed(0.0)
+
+
+@in_greenlet
+def test_abort_all() -> None:
+    """Whoever did not answer is dropped."""
+    world = World()
+    peers = [world.connect()[1] for _ in range(5)]
+    world.clients.close_all(CloseReason.RESTART)
+    assert len(world.clients) == 5
+    world.clients.abort_all()
+    assert (len(world.clients), world.row.connections) == (0, 0)
+    assert [peer.to_end()[0].code for peer in peers] == [1012] * 5
+    assert dict(zip(CloseReason, world.row.totals.closed, strict=True))[CloseReason.RESTART] == 5
+
+
+def pump(conn: Connection, count: int) -> int:
+    """Send messages of a channel while it takes them, at most `count`; returns how many it took."""
+    frame = frames.text(b"x" * 3000)
+    for number in range(1, count + 1):
+        if not conn.send(frame, (Bundle.of([Entry(frame, "global", number, number, 1)]),)):
+            return number - 1
+    return count
+
+
+@in_greenlet
+def test_undelivered_messages_are_counted() -> None:
+    """What a slow client loses stands in the totals: all it took that its peer never reads."""
+    world = World(WS_OUTBOX_BYTES="20000", WS_SEND_BUFFER_BYTES="4096")
+    conn, peer = world.connect()
+    taken = pump(conn, 1000)
+    totals = world.row.totals
+    assert dict(zip(CloseReason, totals.closed, strict=True))[CloseReason.SLOW] == 1
+    heard = 0
+    while peer.next().opcode == wire.TEXT:
+        heard += 1
+    assert 0 < totals.undelivered == taken - heard
+    assert totals.shed == 0
+    conn.abort()
+    assert world.row.connections == 0
+
+
+@pytest.mark.parametrize("policy", ["conflate", "Drop-Oldest"])
+@in_greenlet
+def test_messages_that_were_shed_are_counted(policy: str) -> None:
+    """A client that may stay loses messages, which stand in the totals on their own, and hears of them."""
+    world = World(WS_OUTBOX_BYTES="20000", WS_SEND_BUFFER_BYTES="4096", WS_SLOW_POLICY=policy)
+    conn, peer = world.connect()
+    assert pump(conn, 100) == 100
+    assert conn.reply(frames.ping())
+    heard = gaps = 0
+    while (frame := peer.next()).opcode == wire.TEXT:
+        heard += len(frame.payload) == 3000
+        gaps += len(frame.payload) < 3000
+    assert frame.opcode == wire.PING
+    assert gaps == 1
+    assert list(world.row.totals.gaps) == [1, 0, 0, 0, 0]
+    assert 0 < world.row.totals.shed == 100 - heard
+    assert world.row.totals.undelivered == 0
+    conn.abort()
+
+
+@in_greenlet
+def test_round_trips_are_observed() -> None:
+    """From a ping of ours to its pong; what nobody asked for, or can't be, does not count."""
+    world = World(WS_HEARTBEAT_SECONDS="0.1", WS_IDLE_SECONDS="9")
+    conn, peer = world.connect()
+    world.clients.now += 1
+    conn.on_time()
+    ping = peer.next()
+    gevent.sleep(0.03)
+    bad = (b"", b"1234567", struct.pack("!d", -99.0), struct.pack("!d", 1e9), struct.pack("!d", math.nan))
+    for payload in (ping.payload, *bad):
+        peer.send(wire.frame(wire.PONG, payload))
+    peer.send(wire.frame(wire.PING, b"last"))
+    assert peer.next().opcode == wire.PONG
+    totals = world.row.totals
+    assert sum(totals.pings) == 1
+    assert 0.03 <= totals.ping_seconds < 5
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_what_an_owner_tells_its_connections() -> None:
+    """Bounds and policy come from the settings, the agreed window from the handshake."""
+    world = World(WS_OUTBOX_BYTES="20000", WS_OUTBOX_FRAMES="77", WS_SLOW_POLICY="conflate")
+    owner = world.clients
+    assert (owner.outbox_bytes, owner.outbox_frames, owner.slow_policy) == (20_000, 77, SlowPolicy.CONFLATE)
+    assert World().clients.slow_policy is SlowPolicy.DISCONNECT
+    assert [world.connect(deflate=bits)[0].deflate for bits in (0, 12)] == [0, 12]
+    owner.abort_all()
+
+
+@in_greenlet
+def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps the time for all and calls who is due."""
+    monkeypatch.setattr(clients, "_TICK_SECONDS", 0.002)
+    world = World(WS_HEARTBEAT_SECONDS="0.1", WS_IDLE_SECONDS="0.25")
+    before = world.clients.now
+    with running(world.clients.clock), running(world.clients.reaper):
+        _, peer = world.connect()
+        told = [peer.next()]
+        while told[-1].opcode == wire.PING:
+            told.append(peer.next())
+        assert len(told) in (3, 4)  # a tick that is early by a hair pings once more
+        assert told[-1].code == 4009
+        assert 0.25 <= world.clients.now - before < 2
+        peer.send(wire.close(4009))
+        assert peer.to_end() == []
+        assert len(world.clients) == 0
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@in_greenlet
+def test_many_goodbyes_let_others_run(at_once: bool) -> None:
+    """Closing hundreds, and taking hundreds that left at once out of the strategy, yields now and then."""
+    world = World()
+    conns = [world.connect()[0] for _ in range(4 * clients._REAP_BURST)]
+    turns: list[tuple[int, int]] = []
+
+    def other() -> None:
+        while True:
+            turns.append((sum(world.row.totals.closed), _members(world)))
+            gevent.sleep(0)
+
+    with running(other), running(world.clients.reaper):
+        if at_once:
+            for conn in conns:
+                conn.close(CloseReason.GOING_AWAY)
+        else:
+            world.clients.close_all(CloseReason.GOING_AWAY)
+        while _members(world):
+            gevent.sleep(0)
+    closed, members = zip(*turns, strict=True)
+    assert at_once or {64, 128, 192, 256} <= set(closed)
+    assert max(a - b for a, b in itertools.pairwise(members)) <= clients._REAP_BURST
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_what_a_closing_connection_took_along_is_delivered() -> None:
+    """Messages of the pass under way that went out with a goodbye stand in the totals."""
+    world = World()
+    world.clients.on_flushed(3)
+    world.clients.on_flushed(4)
+    assert world.row.totals.delivered == 7
+
+
+# -- goodbyes that say when to come back -----------------------------------------------------------
+
+
+def retry_after(text: str) -> float:
+    """The seconds at the end of the text of a close frame."""
+    found = re.fullmatch(r".*; retry_after=([0-9]+\.[0-9])", text)
+    assert found, text
+    return float(found[1])
+
+
+@pytest.mark.parametrize(
+    ("reason", "least"),
+    [(CloseReason.GOING_AWAY, 1.0), (CloseReason.RESTART, 1.0), (CloseReason.INTERNAL, 5.0)],
+)
+@in_greenlet
+def test_who_is_sent_away_hears_when_to_come_back(reason: CloseReason, least: float) -> None:
+    """Code and text of the reason, and a time of one to four times the least, not the same for all."""
+    world = World()
+    waits = []
+    for _ in range(60):
+        conn, peer = world.connect()
+        assert Clients.send_away(conn, reason)
+        [frame] = peer.frames(1)
+        assert frame.code == reason.code
+        text = frame.payload[2:].decode()
+        assert text.startswith(f"{reason.text}; retry_after=")
+        waits.append(retry_after(text))
+        assert not Clients.send_away(conn, reason), "it is closing already"
+    assert least <= min(waits) < 1.5 * least
+    assert 3.0 * least < max(waits) <= 4.0 * least
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_goodbyes_fit_into_a_close_frame() -> None:
+    """Whatever the reason, with its hint the payload is at most 125 bytes of a control frame."""
+    world = World()
+    for reason in CloseReason:
+        if reason is not CloseReason.GONE:
+            conn, peer = world.connect()
+            assert world.clients.send_away(conn, reason)
+            assert len(peer.frames(1)[0].payload) <= 125
+    world.clients.abort_all()
+
+
+class Timeline:
+    """`time` and `gevent.sleep` of a drain; sleeping moves the clock, and so does closing, a little.
+
+    Attributes:
+        closed: when each goodbye was said.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, world: World, cost_seconds: float = 0.0) -> None:
+        self.now = 100.0
+        self.turns = 0
+        self.closed: list[tuple[float, Connection]] = []
+        self._cost_seconds = cost_seconds
+        monkeypatch.setattr(clients, "time", self)
+        monkeypatch.setattr("odinws.connections.clients.gevent.sleep", self._sleep)
+        monkeypatch.setattr(clients, "next_turn", self._turn)
+        monkeypatch.setattr(world.clients, "send_away", self._send_away)
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def _sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
+    def _turn(self) -> None:
+        self.turns += 1
+
+    def _send_away(self, conn: Connection, reason: CloseReason) -> bool:
+        gone = Clients.send_away(conn, reason)
+        if gone:
+            self.now += self._cost_seconds
+            self.closed.append((self.now, conn))
+        return gone
+
+
+@pytest.mark.parametrize(("count", "spread"), [(1, 2.0), (7, 7.0), (150, 20.0), (150, 3600.0)])
+@in_greenlet
+def test_goodbyes_are_spread_evenly(monkeypatch: pytest.MonkeyPatch, count: int, spread: float) -> None:
+    """One in each slice of the time, in an order drawn at random; no more than two in any such stretch."""
+    world = World()
+    conns = [world.connect()[0] for _ in range(count)]
+    line = Timeline(monkeypatch, world)
+    world.clients.close_all(CloseReason.GOING_AWAY, spread)
+    monkeypatch.undo()
+    slot = spread / count
+    times = [at for at, _ in line.closed]
+    assert [int((at - 100.0) / slot) for at in times] == list(range(count))
+    order = [conn for _, conn in line.closed]
+    assert sorted(order, key=conns.index) == conns
+    assert order != conns or count < 8
+    assert all(later - now < 2 * slot for now, later in itertools.pairwise(times))
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_a_drain_that_is_behind_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If goodbyes take longer than their time there is no sleep between, but others are let run."""
+    world = World()
+    for _ in range(3 * clients._REAP_BURST):
+        world.connect()
+    line = Timeline(monkeypatch, world, cost_seconds=0.1)
+    world.clients.close_all(CloseReason.GOING_AWAY, 1.0)
+    monkeypatch.undo()
+    assert len(line.closed) == 3 * clients._REAP_BURST
+    assert line.now < 100.0 + 0.1 * 3 * clients._REAP_BURST + 1.0
+    assert line.turns >= 2
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_who_comes_or_goes_during_a_drain() -> None:
+    """A newcomer is sent away at the end; who left by itself is not told anything any more."""
+    world = World()
+    peers = [world.connect()[1] for _ in range(10)]
+    draining = gevent.spawn(world.clients.close_all, CloseReason.GOING_AWAY, 0.3)
+    gevent.sleep(0.02)
+    left = next(conn for conn in world.clients.members() if not conn.state)
+    _, late = world.connect()
+    left.close(CloseReason.CLIENT)
+    draining.get()
+    assert late.frames(1)[0].code == 1001
+    assert sorted(peer.next().code for peer in peers) == [1000] + 9 * [1001]
+    assert all(conn.state is State.CLOSING for conn in world.clients.members())
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_a_drain_of_nobody_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it might last."""
+    world = World()
+    line = Timeline(monkeypatch, world)
+    world.clients.close_all(CloseReason.GOING_AWAY, 3600.0)
+    monkeypatch.undo()
+    assert line.now == 100.0
+
+
+@pytest.mark.parametrize(("count", "gone"), [(0, 0), (1, 1), (7, 7), (16, 16), (17, 16), (1000, 16)])
+@in_greenlet
+def test_some_are_sent_away(count: int, gone: int) -> None:
+    """As many as asked for, of those that are open; the others hear nothing. They hear 1012 and a time."""
+    world = World()
+    conns = [world.connect() for _ in range(20)]
+    for conn, _ in conns[:4]:
+        conn.close(CloseReason.CLIENT)
+    assert world.clients.send_some_away(count) == gone
+    closing = [(conn, peer) for conn, peer in conns[4:] if conn.state is State.CLOSING]
+    assert len(closing) == gone
+    for _, peer in closing:
+        [frame] = peer.frames(1)
+        assert frame.code == 1012
+        assert 1.0 <= retry_after(frame.payload[2:].decode()) <= 4.0
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_it_is_drawn_who_is_sent_away() -> None:
+    """Not always the same ones."""
+    chosen = set()
+    for _ in range(12):
+        world = World()
+        conns = [world.connect()[0] for _ in range(10)]
+        assert world.clients.send_some_away(1) == 1
+        chosen.add(next(at for at, conn in enumerate(conns) if conn.state))
+        world.clients.abort_all()
+    assert len(chosen) > 1
+
+
+# -- how long a connection may live ----------------------------------------------------------------
+
+
+@in_greenlet
+def test_the_first_command_must_come() -> None:
+    """In `WS_FIRST_COMMAND_SECONDS` from the start; any command will do; then nothing limits it."""
+    world = World(WS_FIRST_COMMAND_SECONDS="40")
+    conn, _ = world.connect()
+    assert world.clients.limit(conn) == (40.0, CloseReason.POLICY, "no command came")
+    world.clients.now += 30
+    assert world.clients.limit(conn)[0] == pytest.approx(10.0)
+    world.clients.now += 15
+    assert world.clients.limit(conn)[0] == pytest.approx(-5.0)
+    conn.allowance = 1.0
+    assert world.clients.limit(conn)[0] == math.inf
+    conn.abort()
+
+
+@in_greenlet
+def test_a_client_may_be_silent_for_ever() -> None:
+    """If the setting is 0."""
+    world = World(WS_FIRST_COMMAND_SECONDS="0")
+    conn, _ = world.connect()
+    world.clients.now += 1e9
+    assert world.clients.limit(conn)[0] == math.inf
+    conn.abort()
+
+
+@pytest.mark.parametrize(
+    ("first", "spoken", "lives"), [("0", False, 90.0), ("300", True, 90.0), ("60", False, 60.0)]
+)
+@in_greenlet
+def test_a_token_limits_too(first: str, spoken: bool, lives: float) -> None:
+    """Whichever ends first says why: the time for a command, or the token, by the clock of the world."""
+    world = World(WS_FIRST_COMMAND_SECONDS=first)
+    conn, _ = world.connect()
+    conn.allowance = float(spoken)
+    conn.identity = OPEN._replace(expires_at=time.time() + 90.0)
+    left, reason, text = world.clients.limit(conn)
+    assert left == pytest.approx(lives, abs=1.0)
+    expected = (CloseReason.UNAUTHORISED, "the token has expired") if lives == 90.0 else None
+    assert (reason, text) == (expected or (CloseReason.POLICY, "no command came"))
+    conn.identity = OPEN._replace(expires_at=time.time() - 1.0)
+    assert world.clients.limit(conn)[0] < 0
+    conn.abort()
+
+
+@pytest.mark.parametrize("why", ["command", "token"])
+@in_greenlet
+def test_a_connection_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """By the worker's clock, and is told why; a client that has done what is wanted lives on."""
+    monkeypatch.setattr(clients, "_TICK_SECONDS", 0.002)
+    world = World(WS_FIRST_COMMAND_SECONDS="0.1" if why == "command" else "0")
+    with running(world.clients.clock), running(world.clients.reaper):
+        good, bad = world.connect(), world.connect()
+        good[0].allowance = 1.0
+        if why == "token":
+            bad[0].identify(OPEN._replace(expires_at=time.time() + 0.1))
+        frame = bad[1].next()
+        expected = (4401, b"the token has expired") if why == "token" else (1008, b"no command came")
+        assert (frame.code, frame.payload[2:]) == expected
+        assert good[0].state is State.OPEN
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_members() -> None:
+    """All that have a socket, also those that say goodbye; a copy, which may be walked while they go."""
+    world = World()
+    conns = [world.connect()[0] for _ in range(3)]
+    conns[0].close(CloseReason.GOING_AWAY)
+    found = world.clients.members()
+    assert set(found) == set(conns)
+    conns[1].abort()
+    assert len(found) == 3
+    assert set(world.clients.members()) == {conns[0], conns[2]}
+    world.clients.abort_all()
+
+
+def _members(world: World) -> int:
+    return sum(shard.connections for shard in world.strategy.shards())
+
+
+class Scripted:
+    """`time` for the clock: the given instants, one per look."""
+
+    def __init__(self, *instants: float) -> None:
+        self._instants = list(instants)
+
+    def monotonic(self) -> float:
+        """Seconds; after the last instant the clock's greenlet ends."""
+        if not self._instants:
+            raise gevent.GreenletExit
+        return self._instants.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("late", "sleeps"),
+    [
+        (0.1, [0.25, 0.15]),  # caught up with a shorter sleep
+        (0.9, [0.25, 0.0]),  # caught up without one
+        (1.1, [0.25, 0.25]),  # a new rhythm begins
+        (100.0, [0.25, 0.25]),
+    ],
+)
+@in_greenlet
+def test_a_late_tick(monkeypatch: pytest.MonkeyPatch, late: float, sleeps: list[float]) -> None:
+    """Ticks keep their rhythm; but after a stall the wheel is late, not in a hurry."""
+    world = World()
+    slept: list[float] = []
+    monkeypatch.setattr("odinws.connections.clients.gevent.sleep", slept.append)
+    # start, before the first sleep, after it, before the second
+    monkeypatch.setattr(clients, "time", Scripted(0.0, 0.0, 0.25 + late, 0.25 + late))
+    with pytest.raises(gevent.GreenletExit):
+        world.clients.clock()
+    assert slept == pytest.approx(sleeps)
+    assert world.clients.now == 0.25 + late
+
+
+@in_greenlet
+def test_who_gets_a_new_time_during_a_tick_is_not_called_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick of many yields; a connection that begins to close meanwhile keeps its whole deadline."""
+    monkeypatch.setattr(clients, "_TICK_SECONDS", 0.002)
+    world = World(WS_HEARTBEAT_SECONDS="0.1", WS_IDLE_SECONDS="60")
+    conns = [world.connect()[0] for _ in range(3 * clients._REAP_BURST)]
+    called: list[Any] = []
+    reached = Event()
+
+    def on_time(conn: Connection) -> None:
+        called.append(conn)
+        if len(called) == clients._REAP_BURST:  # the last before the yield
+            reached.set()
+
+    monkeypatch.setattr(Connection, "on_time", on_time)
+    with running(world.clients.clock):
+        assert reached.wait(SECONDS)
+        for other in conns:
+            if other not in called:
+                other.close(CloseReason.GOING_AWAY)
+        settle()
+        assert len(called) == clients._REAP_BURST
+        closing = [conn for conn in conns if conn not in called]
+        assert all(conn.state is State.CLOSING and conn.place >= 0 for conn in closing)
+    monkeypatch.undo()
+    world.clients.abort_all()
+    assert world.row.connections == 0

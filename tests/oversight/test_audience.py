@@ -1,0 +1,135 @@
+"""`odinws.oversight.audience`: who gets the figures, once a second, and what that costs while nobody does."""
+
+from __future__ import annotations
+
+import gevent
+
+from odinws.closing import CloseReason
+from odinws.connections.sender import State
+from odinws.messages.packet import Bundle
+from odinws.oversight.audience import PERIOD_SECONDS, Audience
+from tests.fakes import FakeConnection, in_greenlet, running
+
+ADMIN_TOKEN = "an admin's token"  # noqa: S105
+
+
+class World:
+    """An audience, and how often figures were collected."""
+
+    def __init__(self, admin_token: str = ADMIN_TOKEN) -> None:
+        self.collected = 0
+        self.wholes: list[bool] = []
+        self.audience = Audience(self.collect, admin_token)
+
+    def collect(self, whole: bool) -> object:
+        """Count it."""
+        self.collected += 1
+        self.wholes.append(whole)
+        return {"number": self.collected}
+
+
+def local(name: str) -> FakeConnection:
+    """A connection of this machine."""
+    conn = FakeConnection(name)
+    conn.inspects = True
+    return conn
+
+
+def test_who_may_watch() -> None:
+    """Who inspects, or brings the admin token; an empty one opens nothing."""
+    world = World()
+    assert world.audience.add(local("a").real, None)
+    stranger = FakeConnection("b").real
+    for wrong in (None, "", ADMIN_TOKEN[:-1], ADMIN_TOKEN + "x"):
+        assert not world.audience.add(stranger, wrong)
+    assert world.audience.add(stranger, ADMIN_TOKEN)
+    assert not World("").audience.add(stranger, "")
+    assert len(world.audience) == 2
+
+
+def test_all_get_one_frame() -> None:
+    """It is made once; it says when it is of, and has no sequence."""
+    world = World()
+    conns = [local(name) for name in "abc"]
+    for conn in conns:
+        world.audience.add(conn.real, None)
+    world.audience.send()
+    assert world.collected == 1
+    (message,) = conns[0].messages
+    assert message["type"] == "server:stats"
+    assert message["channel"] == "server.stats"
+    assert message["data"] == {"number": 1}
+    assert message.keys() == {"type", "channel", "ts", "data"}
+    assert all(conn.sent[0] is conns[0].sent[0] for conn in conns)
+
+
+def test_who_comes_new_gets_the_past() -> None:
+    """Once, in a frame for all who are new; also who could not take it at first."""
+    world, old, new, slow = World(), local("old"), local("new"), local("slow")
+    world.audience.add(old.real, None)
+    world.audience.send()
+    slow.has_waiting = True
+    for conn in (new, slow):
+        world.audience.add(conn.real, None)
+    world.audience.send()
+    slow.has_waiting = False
+    world.audience.send()
+    assert world.wholes == [True, False, True, False, True]
+    assert [message["data"]["number"] for message in old.messages] == [1, 2, 4]
+    assert [message["data"]["number"] for message in new.messages] == [3, 4]
+    assert [message["data"]["number"] for message in slow.messages] == [5]
+
+
+def test_the_figures_are_no_data() -> None:
+    """They stand behind what a pass is about to send, and count as no delivery."""
+    world, conn = World(), local("a")
+    due = Bundle.control(b"before")
+    conn.due = [due]
+    world.audience.add(conn.real, None)
+    world.audience.send()
+    assert conn.sent == []
+    assert conn.due[0] is due
+    assert conn.due[1].data_count == 0
+    assert all(entry.channel is None for entry in conn.due[1].entries)
+
+
+def test_who_is_behind_is_left_out() -> None:
+    """Only the newest figures count: they do not pile up in an outbox."""
+    world, slow, quick = World(), local("slow"), local("quick")
+    for conn in (slow, quick):
+        world.audience.add(conn.real, None)
+    slow.has_waiting = True
+    world.audience.send()
+    assert slow.sent == []
+    assert len(quick.sent) == 1
+    slow.has_waiting = False
+    world.audience.send()
+    assert [message["data"]["number"] for message in slow.messages] == [3]
+
+
+def test_who_leaves_is_forgotten() -> None:
+    """By its own wish or by its end; then nothing is computed any more."""
+    world, first, second = World(), local("first"), local("second")
+    for conn in (first, second):
+        world.audience.add(conn.real, None)
+    assert world.audience.discard(first.real)
+    assert not world.audience.discard(first.real)
+    second.close(CloseReason.CLIENT)
+    assert second.state is State.CLOSING
+    world.audience.send()
+    assert (len(world.audience), world.collected) == (0, 0)
+    assert first.sent == second.sent == []
+
+
+@in_greenlet
+def test_it_sleeps_until_somebody_watches() -> None:
+    """The first watcher wakes it at once; the next figures come after a second."""
+    world, conn = World(), local("a")
+    with running(world.audience.run):
+        gevent.sleep(0.05)
+        assert world.collected == 0
+        world.audience.add(conn.real, None)
+        gevent.sleep(0.05)
+        assert world.collected == 1
+        gevent.sleep(PERIOD_SECONDS)
+        assert world.collected == 2

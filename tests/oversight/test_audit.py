@@ -1,0 +1,114 @@
+"""`odinws.oversight.audit`, with real connections and a real hub: what was not delivered is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import gevent
+import pytest
+
+from odinws.connections.connection import Connection
+from odinws.fanout.hub import Hub
+from odinws.fanout.ring import Ring
+from odinws.feed.events import Message
+from odinws.messages.packet import Packer
+from odinws.oversight import audit
+from odinws.oversight.audit import Audit
+from tests.connections.test_clients import World
+from tests.fakes import in_greenlet, running
+
+CHANNELS = ["token.A", "token.B"]
+
+
+class Audited(World):
+    """A worker's connections, their hub, and who watches."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, arm: str = "sync-dict", ring: int = 100) -> None:
+        super().__init__(arm)
+        monkeypatch.setattr(audit, "_WATCH_SECONDS", 0.1)
+        monkeypatch.setattr(audit, "_LOOK_SECONDS", 0.01)
+        self.hub = Hub(self.strategy, self.row, 1000, 0.0, Packer(256), lambda _: b"", Ring(ring, 1 << 20))
+        self.audit = Audit(self.clients, self.hub, self.row)
+        self.seq = 0
+
+    def join(self, *channels: str, deflate: int = 0) -> Connection:
+        """A connection with subscriptions."""
+        conn, _ = self.connect(deflate=deflate)
+        for channel in channels:
+            self.strategy.subscribe(conn, channel)
+        return conn
+
+    def publish(self, *channels: str, payload: bytes = b"{}") -> None:
+        """One message of each."""
+        for channel in channels:
+            self.seq += 1
+            self.hub.receive(Message(channel, self.seq, 0, 1, payload))
+
+    def watched(self, meanwhile: Callable[[], Any]) -> tuple[int, int]:
+        """Watch while something happens: how many messages were looked at, and how many were missing."""
+        with running(self.hub.run):
+            watching = gevent.spawn(self.audit.run)
+            gevent.sleep(0.02)
+            meanwhile()
+            missing = watching.get()
+        assert self.row.totals.audit_missing == missing
+        return self.row.totals.audited, missing
+
+
+@pytest.mark.parametrize("arm", ["sync-dict", "fnv-sharded"])
+@in_greenlet
+def test_all_is_well(monkeypatch: pytest.MonkeyPatch, arm: str) -> None:
+    """Single channels, several in a pass, wildcards, compression, and what is told as a gap."""
+    world = Audited(monkeypatch, arm)
+    conns = [world.join("token.A"), world.join(*CHANNELS, deflate=15), world.join("token.*")]
+    world.publish("token.A")  # before the watch
+
+    def happens() -> None:
+        world.publish("token.A")
+        gevent.sleep(0.01)
+        world.publish(*CHANNELS * 5)
+        world.publish("token.B", payload=b"not json")
+        world.publish("token.A")
+
+    assert world.watched(happens) == (7 + 13 + 13, 0)
+    assert [type(conn) for conn in conns] == [Connection] * 3
+    assert conns[0].ready is conns[0]._sock
+    world.clients.abort_all()
+
+
+@pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
+@in_greenlet
+def test_what_a_walk_leaves_out_is_found(monkeypatch: pytest.MonkeyPatch, channels: list[str]) -> None:
+    """A registry that loses a subscriber of a channel, as no other count would show."""
+    world = Audited(monkeypatch)
+    conns = [world.join(*channels) for _ in range(4)]
+    walk = world.strategy.batches
+
+    def lossy(channel: str, turn: int = 0) -> Generator[Sequence[Connection], None, None]:
+        for batch in walk(channel, turn):
+            yield [conn for conn in batch if conn is not conns[2] or channel != "token.A"]
+
+    monkeypatch.setattr(world.strategy, "batches", lossy)
+    assert world.watched(lambda: world.publish(*channels * 3)) == (12 * len(channels), 3)
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_who_can_not_be_judged_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who leaves or says something meanwhile; and all, where the ring has not kept what was due."""
+    world = Audited(monkeypatch, ring=5)
+    leaves, speaks, stays = [world.join("token.A") for _ in range(3)]
+
+    def happens() -> None:
+        world.publish("token.A")
+        gevent.sleep(0.01)
+        leaves.abort()
+        speaks.allowance = 1.0
+        world.publish("token.A")
+
+    assert world.watched(happens) == (2, 0)
+    assert world.watched(lambda: world.publish(*["token.A"] * 6)) == (2, 0)
+    assert not audit._Watched.notes
+    assert stays.state == 0
+    world.clients.abort_all()
