@@ -29,7 +29,7 @@ graceful_timeout = math.ceil(settings.drain_seconds + settings.stop_seconds) + 4
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 # One name for all servers of a user would make them share it.
 control_socket_disable = True
-logconfig_dict = logs.config(settings.log_level, settings.log_format)
+logconfig_dict = logs.config(settings.log_level, settings.log_format, access=settings.log_access)
 
 on_starting = deployment.on_starting
 on_reload = deployment.on_reload

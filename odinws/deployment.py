@@ -63,7 +63,7 @@ class Deployment:
 
     def on_starting(self, server: Any) -> None:
         """Start the embedded NATS and the demo feed, if they are wanted."""
-        logs.configure(self.settings.log_level, self.settings.log_format)
+        logs.configure(self.settings.log_level, self.settings.log_format, access=self.settings.log_access)
         self._make_room_for_descriptors()
         self._mark_stop(server)
         if self.settings.flags_file:

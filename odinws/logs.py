@@ -45,12 +45,17 @@ def _hide_tokens(_: Any, __: str, line: str) -> str:
     return _JWT.sub("***", line)
 
 
-def config(level: str, form: str) -> dict[str, Any]:
+def _only_the_words(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    return str(event["event"])
+
+
+def config(level: str, form: str, *, access: bool = False) -> dict[str, Any]:
     """A `logging.config.dictConfig` for the server and for gunicorn.
 
     Args:
         level: least severity, as in `LOG_LEVEL`.
         form: "json" (one object per line) or "text" (coloured on a terminal).
+        access: write gunicorn's access log, a line per request, to stdout; as text just as gunicorn words it.
     """
     last: list[Any]
     if form == "json":
@@ -63,35 +68,42 @@ def config(level: str, form: str) -> dict[str, Any]:
         # The plain form: a rich one shows local variables, and with them what clients sent.
         plain = structlog.dev.plain_traceback
         last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+
+    def formatter(*last: Any) -> dict[str, Any]:
+        first = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+        return {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": _SHARED,
+            "processors": [first, *last, _hide_tokens],
+        }
+
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "odinws": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": _SHARED,
-                "processors": [
-                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    *last,
-                    _hide_tokens,
-                ],
-            }
+            "odinws": formatter(*last),
+            "access": formatter(*(last if form == "json" else [_only_the_words])),
         },
         "handlers": {
             "stderr": {
                 "class": "odinws.repetition.CalmHandler",
                 "formatter": "odinws",
                 "stream": "ext://sys.stderr",
-            }
+            },
+            "access": {
+                "class": "logging.StreamHandler",
+                "formatter": "access",
+                "stream": "ext://sys.stdout",
+            },
         },
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
             "gunicorn.error": {"level": level.upper(), "propagate": True, "handlers": []},
             # Per request; what matters of it is counted.
             "gunicorn.access": {
-                "level": "INFO" if level == "debug" else "WARNING",
-                "propagate": True,
-                "handlers": [],
+                "level": "INFO" if access else "WARNING",
+                "propagate": False,
+                "handlers": ["access"],
             },
             "geventwebsocket": {"level": "ERROR"},
             # Its connection attempts are reported by the feed.
@@ -100,8 +112,8 @@ def config(level: str, form: str) -> dict[str, Any]:
     }
 
 
-def configure(level: str, form: str) -> None:
-    """Set up logging of this process."""
+def configure(level: str, form: str, *, access: bool = False) -> None:
+    """Set up logging of this process, as `config` says."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -112,7 +124,7 @@ def configure(level: str, form: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    logging.config.dictConfig(config(level, form))
+    logging.config.dictConfig(config(level, form, access=access))
 
 
 class Seldom:

@@ -120,6 +120,27 @@ except ValueError:
     assert "eyJ" not in done.stderr
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_the_access_log(form: str) -> None:
+    """On stdout, whatever the level; every line of it, as gunicorn words it, and without tokens."""
+    program = f"""
+import logging
+from odinws import logs
+logs.configure("error", {form!r}, access=True)
+for _ in range(50):
+    logging.getLogger("gunicorn.access").info('%(h)s - "%(r)s" %(s)s', {{
+        "h": "::1", "s": 101, "r": "GET /ws?token=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln HTTP/1.1"}})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, text=True
+    )
+    words = '::1 - "GET /ws?token=*** HTTP/1.1" 101'
+    lines = done.stdout.splitlines()
+    told = [json.loads(line)["message"] for line in lines] if form == "json" else lines
+    assert told == [words] * 50
+    assert done.stderr == ""
+
+
 def test_text() -> None:
     """Lines for people, without colours when nobody sees them; what clients sent is not in a traceback."""
     stdout, stderr = run("info", "text")

@@ -101,6 +101,7 @@ DEFAULTS: dict[str, Any] = {
     "JS_STREAM_REPLICAS": 1,
     "LOG_LEVEL": "info",
     "LOG_FORMAT": "text",
+    "LOG_ACCESS": False,
     "ENVIRONMENT": "development",
 }
 

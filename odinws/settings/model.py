@@ -322,6 +322,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Annotated[
         Literal["json", "text"], Meta(description="one JSON object or one line of text")
     ] = field(name="LOG_FORMAT", default="text")
+    log_access: Annotated[
+        bool, Meta(description="write gunicorn's access log to stdout, a line per request")
+    ] = field(name="LOG_ACCESS", default=False)
     environment: Annotated[str, Meta(max_length=64, description="name of the deployment")] = field(
         name="ENVIRONMENT", default="development"
     )

@@ -55,6 +55,7 @@ def server(serve_module: Serve, keys: Path) -> Server:
         WS_UPGRADE_BURST="5",
         WS_MAX_SUBSCRIPTIONS="20",
         LOG_LEVEL="debug",
+        LOG_ACCESS="true",
         WS_DEMO_FEED="false",
     )
 
