@@ -332,7 +332,7 @@ def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         told = [peer.next()]
         while told[-1].opcode == wire.PING:
             told.append(peer.next())
-        assert len(told) in (3, 4)  # a tick that is early by a hair pings once more
+        assert 2 <= len(told) <= 4  # late ticks ping less, one that is early by a hair once more
         assert told[-1].code == 4009
         assert 0.25 <= world.clients.now - before < 2
         peer.send(wire.close(4009))

@@ -313,7 +313,7 @@ def test_global_has_no_wildcard() -> None:
 @given(channel=st.text())
 def test_channel_grammar(channel: str) -> None:
     """The grammar of the interface, by another expression."""
-    good = channel == "global" or bool(re.match(r"\A(token|user)\.[A-Za-z0-9_\-]{1,64}\Z", channel))
+    good = channel == "global" or bool(re.match(r"\A(token|user)\.([A-Za-z0-9_\-]{1,64}|\*)\Z", channel))
     assert (protocol.check_channel(channel) is None) is good
 
 
