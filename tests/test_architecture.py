@@ -120,7 +120,7 @@ ONLY_IN = {
     "gunicorn": {"odinws.http.handover", "odinws.worker"},
     "flask": {"odinws.app", "odinws.debug.routes", "odinws.http.edge", "odinws.http.routes"},
     "werkzeug": {"odinws.app", "odinws.http.routes"},
-    "prometheus_client": {"odinws.metrics.collector"},
+    "prometheus_client": {"odinws.metrics.collector", "odinws.metrics.text"},
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
     "cryptography": {"odinws.access.keys"},
     "nats": {

@@ -7,9 +7,15 @@ import itertools
 import platform
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import Metric as Family
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import odinws
@@ -21,6 +27,8 @@ from odinws.choice import Choice
 from odinws.cli import cli
 from odinws.metrics import catalogue
 from odinws.metrics.catalogue import Kind
+from odinws.metrics.collector import BoardCollector
+from odinws.metrics.text import text
 from odinws.settings import Settings
 from tests.fakes import fill
 from tests.prometheus import promtool
@@ -305,3 +313,38 @@ def test_what_admission_goes_by() -> None:
     assert 10 < samples[key("ws_admission_rate")] < 200
     for reason in REASONS:
         assert key("ws_admission_pressure", resource=reason) in samples
+
+
+# -- the text --------------------------------------------------------------------------------------
+
+words = st.text(st.sampled_from('ab\\"\n ü{}=,'), max_size=12)
+values = st.floats() | st.integers(0, 1 << 62).map(float)
+labels = st.dictionaries(st.sampled_from(["worker", "le", "reason", "a"]), words, max_size=4)
+
+
+@given(
+    kind=st.sampled_from(["counter", "gauge", "info", "histogram"]),
+    documentation=words,
+    samples=st.lists(st.tuples(st.sampled_from(["", "_total", "_bucket", "_sum", "_info"]), labels, values)),
+)
+def test_the_text_is_that_of_prometheus_client(
+    kind: str, documentation: str, samples: list[tuple[str, dict[str, str], float]]
+) -> None:
+    """Byte for byte, whatever labels, words and numbers are."""
+    family = Family("ws_some", documentation, kind)
+    for end, names, value in samples:
+        family.add_sample(f"ws_some{end}", names, value)
+    other = Family("ws_other_seconds", "Another.", "gauge")
+    other.add_sample("ws_other_seconds", {}, 1)
+    registry = SimpleNamespace(collect=lambda: [family, other])
+    assert text([family, other]) == generate_latest(cast(Any, registry))
+
+
+def test_the_whole_is_that_of_prometheus_client() -> None:
+    """All families of a server; their names are those that any Prometheus takes."""
+    board = two_choices()
+    families = list(BoardCollector(board, SETTINGS, seen(board, SETTINGS), lambda: None).collect())
+    assert text(families) == generate_latest(cast(Any, SimpleNamespace(collect=lambda: families)))
+    for family in families:
+        assert re.fullmatch("ws_[a-z0-9_]+", family.name)
+        assert all(re.fullmatch("[a-z_]+", name) for sample in family.samples for name in sample.labels)

@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     InfoMetricFamily,
 )
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 import odinws
 from odinws.admission.guard import Reading, State
@@ -28,6 +25,7 @@ from odinws.board.row import Totals
 from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.metrics import catalogue
 from odinws.metrics.catalogue import Kind, Metric
+from odinws.metrics.text import CONTENT_TYPE, number, text
 from odinws.settings import Settings, public
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
@@ -45,9 +43,7 @@ def exposition(
         give_way: called between families: all of them together take some milliseconds, and more the more
             workers and shards there are.
     """
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(BoardCollector(board, settings, state, give_way))
-    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+    return text(BoardCollector(board, settings, state, give_way).collect()), CONTENT_TYPE
 
 
 class BoardCollector(Collector):
@@ -166,7 +162,7 @@ def _total(metric: Metric, parts: Parts) -> Family:
 def _histogram(metric: Metric, parts: Parts) -> HistogramMetricFamily:
     """The board counts each bucket by itself."""
     family = HistogramMetricFamily(metric.name, metric.text, labels=metric.labels)
-    edges = [*map(floatToGoString, metric.bounds), "+Inf"]
+    edges = [*map(number, metric.bounds), "+Inf"]
     for labels, sums in parts:
         total = getattr(sums, metric.sum_field)
         buckets = list(zip(edges, accumulate(getattr(sums, metric.field)), strict=True))

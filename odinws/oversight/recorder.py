@@ -13,6 +13,7 @@ from odinws.board.timeline import Moment
 from odinws.histogram import quantile
 
 _MEAN_SAMPLES = 5  # rates are means of so many seconds
+_LEAST_SECONDS = 0.8  # between two samples, also where the figures are asked for more often
 
 _Counts = dict[str, list[int]]
 """By strategy: delivered, refused, and the histogram of delays."""
@@ -38,6 +39,8 @@ class Recorder:
         Args:
             now: monotonic seconds.
         """
+        if self._before and now - self._before[-1][0] < _LEAST_SECONDS:
+            return
         living = self._board.living()
         if [slot for slot, row in living if now - row.beat <= ALIVE_SECONDS][:1] != [self._slot]:
             self._before.clear()

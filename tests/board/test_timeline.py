@@ -101,6 +101,17 @@ def test_rates_are_of_the_last_seconds() -> None:
     assert 1000 * LAG_BOUNDS_SECONDS[8] < p99 <= 1000 * LAG_BOUNDS_SECONDS[9]
 
 
+def test_a_sample_a_second() -> None:
+    """However often it looks, as it does when somebody asks for the figures."""
+    board = Board()
+    now = worker(board).beat
+    recorder = Recorder(board, 0, "sync-dict")
+    for tenth in range(50):
+        board.rows[0].beat = now + tenth / 10
+        recorder.look(now + tenth / 10)
+    assert len(read(board.timeline)) in (5, 6, 7)
+
+
 def test_a_worker_that_dies_takes_nothing_back() -> None:
     """Its counts stay in the sum, so no rate falls below zero or doubles."""
     board = Board()
