@@ -214,9 +214,9 @@ class Hub:
         """One channel: each connection is sent to as it is met."""
         packet: Packet | None = None
         sends = failed = size = 0
+        observed = 0
         with closing(self._strategy.batches(channel, self._turn)) as batches:
             for batch in batches:
-                before = sends
                 packet = packet or self._pack(events)
                 plain = packet.plain
                 data, bundles = plain.data, (plain,)
@@ -240,8 +240,11 @@ class Hub:
                         size += len(bundle.data)
                     else:
                         failed += 1
-                self._row.observe_lag(self._oldest_ms, (sends - before) * len(events))
-                self._slice.give_way()
+                if self._slice.is_over:
+                    self._row.observe_lag(self._oldest_ms, (sends - observed) * len(events))
+                    observed = sends
+                    self._slice.give_way()
+        self._row.observe_lag(self._oldest_ms, (sends - observed) * len(events))
         self._row.count_sends(sends, sends * len(events), failed * len(events), size)
         self._row.count_frames(len(events), sends)
         if packet and packet.plain.gaps:
@@ -270,9 +273,14 @@ class Hub:
                     self._gather(batch, packet, touched)
                     self._slice.give_way()
         joins: _Joins = {}
+        handed = 0
         for start in range(0, len(touched), _FLUSH_BATCH):
-            self._flush(touched[start : start + _FLUSH_BATCH], joins)
-            self._slice.give_way()
+            handed += self._flush(touched[start : start + _FLUSH_BATCH], joins)
+            if self._slice.is_over:
+                self._row.observe_lag(self._oldest_ms, handed)
+                handed = 0
+                self._slice.give_way()
+        self._row.observe_lag(self._oldest_ms, handed)
         self._count(joins)
 
     def _wild(self, by_channel: dict[str, list[Message | Lost]]) -> dict[str, list[Message | Lost]]:
@@ -301,7 +309,8 @@ class Hub:
             else:
                 due.append(bundle)
 
-    def _flush(self, touched: Sequence[Connection], joins: _Joins) -> None:
+    def _flush(self, touched: Sequence[Connection], joins: _Joins) -> int:
+        """Send what is due to these connections; returns how many messages were handed over."""
         delivered = failed = 0
         for conn in touched:
             due = conn.due
@@ -319,8 +328,8 @@ class Hub:
                 delivered += joined.count
             else:
                 failed += joined.count
-        self._row.observe_lag(self._oldest_ms, delivered)
         self._row.count_sends(0, delivered, failed, 0)
+        return delivered
 
     def _count(self, joins: _Joins) -> None:
         """Count the sends of a pass by piece, not one by one, and forget the pieces."""

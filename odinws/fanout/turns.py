@@ -36,10 +36,15 @@ class Slice:
         self.away_seconds = 0.0
         self._since = time.perf_counter()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it is time to let others run."""
+        return time.perf_counter() - self._since > SLICE_SECONDS
+
     def give_way(self) -> None:
         """Let others run if it is time."""
-        now = time.perf_counter()
-        if now - self._since > SLICE_SECONDS:
+        if self.is_over:
+            now = time.perf_counter()
             next_turn()
             self._since = time.perf_counter()
             self.given += 1
