@@ -48,7 +48,9 @@ class Recorder:
         counts = self._counts()
         rows: dict[str, list[Row]] = {}
         for _, row in living:
-            rows.setdefault(row.choice.strategy or self._strategy, []).append(row)
+            name = row.choice.strategy or self._strategy
+            if row.pid and name in counts:  # else the arbiter has cleared the row meanwhile
+                rows.setdefault(name, []).append(row)
         moments = {name: self._moment(name, found, counts, now) for name, found in sorted(rows.items())}
         self._before.append((now, counts))
         self._board.timeline.add(int(time.time() * 1000), moments)

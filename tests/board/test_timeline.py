@@ -101,6 +101,18 @@ def test_rates_are_of_the_last_seconds() -> None:
     assert 1000 * LAG_BOUNDS_SECONDS[8] < p99 <= 1000 * LAG_BOUNDS_SECONDS[9]
 
 
+def test_a_row_that_is_cleared_meanwhile_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arbiter does so when it likes."""
+    board = Board()
+    now = worker(board).beat
+    worker(board, "single-lock")
+    living = board.living()
+    board.bury(1)
+    monkeypatch.setattr(board, "living", lambda: living)
+    Recorder(board, 0, "consistent-hash").look(now)
+    assert [list(one["arms"]) for one in read(board.timeline)] == [["sync-dict"]]
+
+
 def test_a_sample_a_second() -> None:
     """However often it looks, as it does when somebody asks for the figures."""
     board = Board()
