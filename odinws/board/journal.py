@@ -69,14 +69,4 @@ class Journal:
         Args:
             limit: how many at most.
         """
-        encoded = self._ring.latest(limit)
-        return [event for raw in encoded if (event := _decode(raw)) is not None]
-
-
-def _decode(raw: bytes) -> dict[str, Any] | None:
-    """An event; None: its writer was killed in the middle of it."""
-    try:
-        event: dict[str, Any] = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return event
+        return [msgspec.json.decode(raw) for raw in self._ring.latest(limit)]
