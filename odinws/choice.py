@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Annotated, NamedTuple, Protocol, TypeVar
 
 DEFAULT_STRATEGY = "sync-dict"
 REASONS = ("explicit", "default", "static", "targeting_match", "disabled", "error")
@@ -31,20 +31,12 @@ class Choice(NamedTuple):
         return {name: value for name, value in named.items() if value}
 
 
-# On the board: written once by the worker, before its pid.
-CHOICE_FIELDS = (
-    ("strategy", ctypes.c_char * 32),
-    ("variant", ctypes.c_char * 64),
-    ("reason", ctypes.c_char * 32),
-)
-
-
 class Chosen(ctypes.Structure):
-    """A structure that has `CHOICE_FIELDS`."""
+    """A structure with a choice: on the board, written once by the worker, before its pid."""
 
-    strategy: bytes
-    variant: bytes
-    reason: bytes
+    strategy: Annotated[bytes, ctypes.c_char * 32]
+    variant: Annotated[bytes, ctypes.c_char * 64]
+    reason: Annotated[bytes, ctypes.c_char * 32]
 
     @property
     def choice(self) -> Choice:
@@ -54,8 +46,8 @@ class Chosen(ctypes.Structure):
 
     @choice.setter
     def choice(self, choice: Choice) -> None:
-        for (name, kind), text in zip(CHOICE_FIELDS, choice, strict=True):
-            setattr(self, name, text.encode()[: ctypes.sizeof(kind)])
+        for name, text in choice._asdict().items():
+            setattr(self, name, text.encode()[: getattr(type(self), name).size])
 
 
 class Booted(Protocol):

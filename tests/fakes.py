@@ -21,7 +21,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from odinws.access.tokens import OPEN, Identity
-from odinws.board.row import Totals
+from odinws.board.counters import Totals
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.outbox import SlowPolicy
@@ -86,7 +86,7 @@ def running(function: Callable[[], Any]) -> Iterator[gevent.Greenlet]:
 
 def fill(totals: Totals, numbers: Iterator[int]) -> None:
     """Give every field, and every element of the arrays, a value of its own."""
-    for name, _ in Totals._fields_:
+    for name, *_ in Totals._fields_:
         value = getattr(totals, name)
         if isinstance(value, ctypes.Array):
             for index in range(len(value)):

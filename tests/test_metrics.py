@@ -8,7 +8,7 @@ import platform
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 from click.testing import CliRunner
@@ -22,11 +22,12 @@ import odinws
 from odinws import metrics
 from odinws.admission.guard import REASONS
 from odinws.board import Board
-from odinws.board.row import CLOSES, Row, Totals
+from odinws.board.counters import CLOSES, Totals
+from odinws.board.fields import Counter, Histogram, Info, Metric, Unit
+from odinws.board.row import Row
 from odinws.choice import Choice
 from odinws.cli import cli
 from odinws.metrics import catalogue
-from odinws.metrics.catalogue import Kind
 from odinws.metrics.collector import BoardCollector
 from odinws.metrics.text import text
 from odinws.settings import Settings
@@ -125,14 +126,14 @@ def test_every_counter_is_the_boards_total() -> None:
     board = board_with_workers()
     samples, totals = scrape(board), board.totals()
     for metric in catalogue.TOTALS:
-        value = getattr(totals, metric.field)
-        if metric.kind is Kind.HISTOGRAM:
+        if not isinstance(metric, Counter):
             continue
+        value = getattr(totals, metric.field)
         names = [name for name in metric.labels if name not in catalogue.PART_LABELS]
         if not names:
             assert samples[key(metric.shown_name)] == value
             continue
-        for values, count in zip(catalogue.VALUES[metric.field], value, strict=True):
+        for values, count in zip(metric.elements, value, strict=True):
             labels = dict(zip(names, values, strict=True))
             assert samples[key(metric.shown_name, **labels)] == count
 
@@ -153,9 +154,9 @@ def test_counters_of_each_choice() -> None:
 
 
 @pytest.mark.parametrize(
-    "metric", [m for m in catalogue.TOTALS if m.kind is Kind.HISTOGRAM], ids=lambda metric: metric.name
+    "metric", [m for m in catalogue.TOTALS if isinstance(m, Histogram)], ids=lambda metric: metric.name
 )
-def test_every_histogram_is_the_boards(metric: catalogue.Metric) -> None:
+def test_every_histogram_is_the_boards(metric: Histogram) -> None:
     """Buckets hold what is up to their bound, the last one all; there is no label."""
     board = board_with_workers()
     samples, totals = scrape(board), board.totals()
@@ -175,10 +176,11 @@ def test_every_histogram_is_the_boards(metric: catalogue.Metric) -> None:
 
 def test_nothing_of_the_board_is_left_out() -> None:
     """Each field of the totals and of a row has its family, but what a family is made of otherwise."""
-    shown = {field for metric in catalogue.TOTALS for field in (metric.field, metric.sum_field)} - {""}
-    assert shown == {name for name, _ in Totals._fields_}
+    shown = {metric.field for metric in catalogue.TOTALS}
+    sums = {metric.sum_field for metric in catalogue.TOTALS if isinstance(metric, Histogram)}
+    assert shown | sums == {name for name, *_ in Totals._fields_}
     assert {metric.field for metric in catalogue.ROW} == {
-        name for name, _ in Row._fields_ if name != "totals"
+        name for name, *_ in Row._fields_ if name != "totals"
     } - NOT_SHOWN
 
 
@@ -195,7 +197,7 @@ def test_the_collector_yields_what_the_catalogue_lists() -> None:
     for name, metric in listed.items():
         family = found[name]
         assert family.documentation == metric.text
-        assert family.type == ("gauge" if metric.kind is Kind.INFO else metric.kind.value)
+        assert family.type == ("gauge" if isinstance(metric, Info) else metric.kind)
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(metric.labels)
     assert {label for metric in listed.values() for label in metric.labels} == set(catalogue.LABELS)
@@ -283,9 +285,21 @@ def test_an_empty_board_has_all_counters_at_zero() -> None:
 
 
 def test_names() -> None:
-    """Every name begins with `ws_`, is one that Prometheus takes, and has its unit spelled out."""
+    """Every name begins with `ws_` and is one that Prometheus takes."""
     for name, _ in scrape(board_with_workers()):
         assert re.fullmatch(r"ws_[a-z]+(_[a-z]+)*", name)
+
+
+@pytest.mark.parametrize(
+    "metric", [m for part in catalogue.SECTIONS.values() for m in part], ids=lambda metric: metric.name
+)
+def test_a_name_ends_with_its_unit(metric: Metric) -> None:
+    """One that is declared stands in the name, and one that stands in the name is declared."""
+    units = set(get_args(Unit)) - {""}
+    end = metric.name.rpartition("_")[2]
+    if metric.name == "ws_bytes_delivered":  # the only one whose unit is what is counted
+        end = "bytes"
+    assert metric.unit == (end if end in units else "")
 
 
 @pytest.mark.parametrize("environment", ['quo"te', "back\\slash", "new\nline", "ünï", "{}"])

@@ -16,9 +16,9 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from odinws.board.fields import Histogram
 from odinws.feed.embedded import find_nats_server
 from odinws.metrics import catalogue
-from odinws.metrics.catalogue import Kind
 from tests.nats_exporter import JETSTREAM_SERVER, JETSTREAM_STREAM
 from tests.prometheus import CONF, promtool
 from tests.server import ROOT, free_port, wait_for
@@ -33,7 +33,7 @@ DASHBOARD = ROOT / "conf" / "grafana" / "dashboards" / "odinws.json"
 def samples() -> Iterator[tuple[str, tuple[str, ...]]]:
     """The names of all samples of `/metrics`, and the labels they have."""
     for metric in [metric for part in catalogue.SECTIONS.values() for metric in part]:
-        ends = ("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",)
+        ends = ("_bucket", "_sum", "_count") if isinstance(metric, Histogram) else ("",)
         yield from ((metric.shown_name + end, metric.labels) for end in ends)
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-COUNTERS = ("acquisitions", "waits", "wait_seconds")  # of a shard's lock, see strategies.locks
+from odinws.board.fields import shown
+from odinws.board.shards import LockCounters
+
+COUNTERS = tuple(shown(LockCounters))
 
 Counts = list[dict[str, float]]
 

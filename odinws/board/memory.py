@@ -20,31 +20,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from odinws.access.rates import Limit, step
+from odinws.board.counters import Totals, add_totals
 from odinws.board.details import Details
+from odinws.board.fields import shared_struct
 from odinws.board.journal import Journal
 from odinws.board.resizes import Resizes
-from odinws.board.row import Row, Totals, add_totals
+from odinws.board.row import Row
 from odinws.board.timeline import Timeline
 from odinws.choice import Choice, kept_for
 from odinws.debug.turn import Turn
 
 SLOTS = 256
 CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last place
-_U64 = ctypes.c_uint64
-_F64 = ctypes.c_double
 _SUM_BYTE, _TURN_BYTE = 0, 1  # of the file, where locks are: of sums over rows, of the one that leaves
 
 
+@shared_struct
 class _Header(ctypes.Structure):
-    _fields_ = (
-        ("started", _F64),
-        ("warm", _U64),
-        ("high", _U64),  # slots that were ever in use
-        ("claims", _U64),  # workers that were started
-        ("stopping", _U64),  # 1: the whole server ends
-        ("reloaded", _F64),  # monotonic seconds of the last reload
-        ("upgrades_due", _F64),  # of the bucket of all upgrades, see access.rates
-    )
+    started: float  # monotonic seconds
+    warm: int  # 1: all workers have accepted with a feed at one time
+    high: int  # slots that were ever in use
+    claims: int  # workers that were started
+    stopping: int  # 1: the whole server ends
+    reloaded: float  # monotonic seconds of the last reload
+    upgrades_due: float  # of the bucket of all upgrades, see access.rates
 
 
 class Board:
@@ -87,12 +86,12 @@ class Board:
     @property
     def started(self) -> float:
         """When the server started, monotonic seconds."""
-        return float(self._header.started)
+        return self._header.started
 
     @property
     def starts(self) -> int:
         """How many workers were started."""
-        return int(self._header.claims)
+        return self._header.claims
 
     def mark_stop(self) -> None:
         """The whole server ends. The arbiter's call."""
@@ -124,7 +123,7 @@ class Board:
 
     def is_outdated(self, row: Row) -> bool:
         """Whether a worker was forked before the last reload."""
-        return bool(row.booted < self._header.reloaded)
+        return row.booted < self._header.reloaded
 
     def claim(self) -> int:
         """Take a free slot for a worker that is about to be forked. The arbiter's call.

@@ -11,26 +11,27 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from odinws.board.fields import shared_struct
 from strategies.base import Moves
 
-_U64 = ctypes.c_uint64
-_F64 = ctypes.c_double
 _MOVES = ("channels", "connections", "seen_channels", "seen_connections")
 
 
+@shared_struct
 class _Asked(ctypes.Structure):
-    _fields_ = (
-        ("shards", _U64),  # 0: nobody has asked
-        ("at", _F64),  # monotonic seconds, which all processes of a machine share
-    )
+    shards: int  # 0: nobody has asked
+    at: float  # monotonic seconds, which all processes of a machine share
 
 
+@shared_struct
 class _Place(ctypes.Structure):
-    _fields_ = (
-        ("shards", _U64),  # that the worker has now; 0: its strategy can't be resized
-        ("at", _F64),  # when its last resize ended, monotonic seconds; 0: there was none
-        *((name, _U64) for name in _MOVES),  # of its last resize
-    )
+    shards: int  # that the worker has now; 0: its strategy can't be resized
+    at: float  # when its last resize ended, monotonic seconds; 0: there was none
+    # Of its last resize.
+    channels: int
+    connections: int
+    seen_channels: int
+    seen_connections: int
 
 
 class Resizes:
@@ -49,7 +50,7 @@ class Resizes:
     @property
     def asked(self) -> int:
         """The number that was asked for last; 0: none, so that of the settings holds."""
-        return int(self._asked.shards)
+        return self._asked.shards
 
     def ask(self, shards: int) -> None:
         """Let all workers have so many shards, those that start later too."""
@@ -75,7 +76,7 @@ class Resizes:
 
     def shards(self, slot: int) -> int:
         """How many a worker has now; 0: its strategy can't be resized."""
-        return int(self._places[slot].shards)
+        return self._places[slot].shards
 
     def words(self, slots: Iterable[int]) -> list[dict[str, Any]]:
         """The state of these workers, for people. `seconds` is from the question to the effect."""

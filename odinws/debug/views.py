@@ -12,7 +12,8 @@ from typing import Any
 import gevent
 import msgspec
 
-from odinws.board.row import GC_BOUNDS_SECONDS, Row
+from odinws.board.counters import GC_BOUNDS_SECONDS
+from odinws.board.row import Row
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection
 from odinws.debug import greenlets, heap

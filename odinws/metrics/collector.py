@@ -21,10 +21,10 @@ from prometheus_client.registry import Collector
 import odinws
 from odinws.admission.guard import Reading, State
 from odinws.board import Board, heritage
-from odinws.board.row import Totals
+from odinws.board.counters import Totals
+from odinws.board.fields import Counter, Histogram, Info, Metric
 from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.metrics import catalogue
-from odinws.metrics.catalogue import Kind, Metric
 from odinws.metrics.text import CONTENT_TYPE, number, text
 from odinws.settings import Settings, public
 
@@ -77,13 +77,10 @@ class BoardCollector(Collector):
         yield _family(catalogue.SETTING, [((name, value), 1) for name, value in public(settings)])
         for metric in catalogue.LIMITS:
             yield _family(metric, [((), getattr(settings, metric.field))])
-        for metric, value in (
-            (catalogue.DESCRIPTORS_LIMIT, _descriptors_limit()),
-            (catalogue.WORKERS, len(board.living())),
-            (catalogue.UPTIME, time.monotonic() - board.started),
-            (catalogue.STARTS, board.starts),
-        ):
-            yield _family(metric, [((), value)])
+        yield _family(catalogue.DESCRIPTORS_LIMIT, [((), _descriptors_limit())])
+        yield _family(catalogue.WORKERS, [((), len(board.living()))])
+        yield _family(catalogue.UPTIME, [((), time.monotonic() - board.started)])
+        yield _family(catalogue.STARTS, [((), board.starts)])
 
     def _admission(self) -> Iterator[Family]:
         state = self._state
@@ -130,17 +127,17 @@ class BoardCollector(Collector):
             totals.pop(Choice(), None)  # of a worker that is about to choose, and has counted nothing yet
         parts: Parts = [(tuple(choice), sums) for choice, sums in totals.items()]
         for metric in catalogue.TOTALS:
-            yield (_histogram if metric.kind is Kind.HISTOGRAM else _total)(metric, parts)
+            yield _total(metric, parts)
 
 
 def _family(metric: Metric, samples: Samples) -> Family:
     """A family of any kind but a histogram."""
-    if metric.kind is Kind.INFO:
+    if isinstance(metric, Info):
         info = InfoMetricFamily(metric.name, metric.text)
         for values, _ in samples:
             info.add_metric((), dict(zip(metric.labels, values, strict=True)))
         return info
-    kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    kind = CounterMetricFamily if isinstance(metric, Counter) else GaugeMetricFamily
     family = kind(metric.name, metric.text, labels=metric.labels)
     for values, value in samples:
         family.add_metric(values, float(value))
@@ -148,25 +145,26 @@ def _family(metric: Metric, samples: Samples) -> Family:
 
 
 def _total(metric: Metric, parts: Parts) -> Family:
+    if isinstance(metric, Histogram):
+        return _histogram(metric, parts)
+    elements = metric.elements if isinstance(metric, Counter) else ()
     samples: list[tuple[Sequence[str], float]] = []
     for labels, sums in parts:
         value = getattr(sums, metric.field)
-        if metric.field in catalogue.VALUES:
-            values = catalogue.VALUES[metric.field]
-            samples += [((*own, *labels), count) for own, count in zip(values, value, strict=True)]
+        if elements:
+            samples += [((*own, *labels), count) for own, count in zip(elements, value, strict=True)]
         else:
             samples.append((labels, value))
     return _family(metric, samples)
 
 
-def _histogram(metric: Metric, parts: Parts) -> HistogramMetricFamily:
+def _histogram(metric: Histogram, parts: Parts) -> HistogramMetricFamily:
     """The board counts each bucket by itself."""
     family = HistogramMetricFamily(metric.name, metric.text, labels=metric.labels)
     edges = [*map(number, metric.bounds), "+Inf"]
     for labels, sums in parts:
-        total = getattr(sums, metric.sum_field)
         buckets = list(zip(edges, accumulate(getattr(sums, metric.field)), strict=True))
-        family.add_metric(labels, buckets, total if isinstance(total, int | float) else sum(total))
+        family.add_metric(labels, buckets, metric.sum_of(sums))
     return family
 
 

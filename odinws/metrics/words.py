@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from odinws.board.fields import Metric
 from odinws.metrics import catalogue
-from odinws.metrics.catalogue import Metric
 
 _HEAD = """# Metrics
 
@@ -29,4 +29,4 @@ def page() -> str:
 
 def _row(metric: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
-    return f"| `{metric.shown_name}` | {metric.kind.value} | {labels} | {metric.text} |"
+    return f"| `{metric.shown_name}` | {metric.kind} | {labels} | {metric.text} |"

@@ -15,7 +15,9 @@ import odinws
 from odinws.admission.guard import State
 from odinws.admission.load import memory_bytes
 from odinws.board import Board
+from odinws.board.fields import shown
 from odinws.board.row import Row
+from odinws.board.shards import LockCounters, LockGauges, ShardGauges
 from odinws.board.timeline import SAMPLES
 from odinws.feed.status import FeedStatus
 from odinws.oversight import report
@@ -24,9 +26,11 @@ from odinws.settings import Settings
 _EVENTS = 32
 _RECENT = 5  # samples of the timeline, for who has those before
 MOST_SHARDS = 64  # more are told in groups of neighbours
-_SHARD_SUMS = ("connections", "channels", "subscriptions")
-_LOCK_SUMS = ("acquisitions", "waits", "wait_seconds")
-_LOCK_LONGEST = ("longest_wait_seconds", "longest_hold_seconds")
+_NOT_SHOWN = ("lag", "stall", "reconciliation")  # of the whole server
+_OF_WORKER = ("pid", "connections", "subscriptions", "rss_bytes", "cpu_cores", "hub_lag_seconds")
+_SHARD_SUMS = tuple(shown(ShardGauges))
+_LOCK_SUMS = tuple(shown(LockCounters))
+_LOCK_LONGEST = tuple(shown(LockGauges))
 
 
 def collect(
@@ -57,11 +61,7 @@ def collect(
         "memory_bytes": memory_bytes(board),
         "memory_limit_bytes": settings.memory_limit,
         "admission": report.admission(settings, state),
-        **{
-            name: value
-            for name, value in report.totals(board.totals()).items()
-            if name not in ("lag", "stall", "reconciliation")
-        },
+        **{name: value for name, value in report.words(board.totals()).items() if name not in _NOT_SHOWN},
         "workers": [_worker(index, row, details[index], settings) for index, row in living],
         "strategies": _strategies(living, details, settings),
         "events": board.journal.latest(_EVENTS),
@@ -70,18 +70,13 @@ def collect(
 
 
 def _worker(index: int, row: Row, details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    totals, feed = row.totals, _mapping(details.get("feed"))
+    totals, feed, words = row.totals, _mapping(details.get("feed")), report.words(row)
     return {
         "slot": index,
-        "pid": row.pid,
+        **{name: words[name] for name in _OF_WORKER},
         "strategy": row.choice.strategy or settings.strategy,
         "uptime_seconds": round(time.monotonic() - row.booted, 3),
         "accepting": bool(row.accepting),
-        "connections": row.connections,
-        "subscriptions": row.subscriptions,
-        "rss_bytes": row.rss_bytes,
-        "cpu_cores": round(row.cpu_cores, 4),
-        "hub_lag_seconds": round(row.hub_lag_seconds, 6),
         "delivered": totals.delivered,
         "delivered_bytes": totals.delivered_bytes,
         "backlog": details.get("backlog", 0),

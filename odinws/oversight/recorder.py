@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from odinws.admission.load import ALIVE_SECONDS
 from odinws.board import Board
-from odinws.board.row import LAG_BOUNDS_SECONDS, Row
+from odinws.board.counters import LAG_BOUNDS_SECONDS
+from odinws.board.row import Row
 from odinws.board.timeline import Moment
 from odinws.histogram import quantile
 

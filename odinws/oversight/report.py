@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from odinws.admission import guard, load
+from odinws.admission import load
 from odinws.admission.guard import State
 from odinws.board import Board
-from odinws.board.row import (
-    CLOSES,
-    DIFFERENCES,
-    FRAMES_BOUNDS,
-    GAPS,
-    GC_BOUNDS_SECONDS,
-    LAG_BOUNDS_SECONDS,
-    PASS_BOUNDS_SECONDS,
-    PING_BOUNDS_SECONDS,
-    RECOVERIES,
-    REFUSALS,
-    STALL_BOUNDS_SECONDS,
-    Row,
-    Totals,
-)
+from odinws.board.counters import GENERATIONS
+from odinws.board.fields import Counter, Histogram, Shown, shown
+from odinws.board.row import Row
 from odinws.choice import Choice
 from odinws.feed.status import FeedStatus
 from odinws.histogram import quantile
@@ -166,7 +156,7 @@ def stats(board: Board, settings: Settings, slot: int, state: State) -> dict[str
         "uptime_seconds": round(time.monotonic() - board.started, 3),
         "answered_by": slot,
         "admission": admission(settings, state),
-        **totals(board.totals()),
+        **words(board.totals()),
         "resize": board.resizes.words(index for index, _ in living),
         "workers": [_worker(board, index, row) for index, row in living],
         "events": board.journal.latest(_EVENTS),
@@ -226,88 +216,49 @@ def admission(settings: Settings, state: State) -> dict[str, Any]:
     }
 
 
-def totals(sums: Totals) -> dict[str, Any]:
-    """Totals in words."""
-    return {
-        "accepted": sums.accepted,
-        "refused": dict(zip(REFUSALS, sums.refused, strict=True)),
-        "would_refuse": dict(zip(guard.REASONS, sums.would_refuse, strict=True)),
-        "reconciliation": {
-            "runs": sums.reconciliations,
-            "audited": sums.audited,
-            "missing": sums.audit_missing,
-            "differences": dict(zip(DIFFERENCES, sums.differences, strict=True)),
-        },
-        "recovery": {
-            "replayed": sums.replayed,
-            "returned": sums.returned,
-            "resumed": dict(zip(RECOVERIES, sums.recovered, strict=True)),
-        },
-        "rebalanced": sums.rebalanced,
-        "closed": {reason.label: count for reason, count in zip(CLOSES, sums.closed, strict=True)},
-        "commands": {"received": sums.commands, "errors": sums.command_errors},
-        "fan_out": {
-            "passes": sums.passes,
-            "delivered": sums.delivered,
-            "delivered_bytes": sums.delivered_bytes,
-            "undelivered": sums.undelivered,
-            "shed": sums.shed,
-            "gaps": dict(zip(GAPS, sums.gaps, strict=True)),
-            "sends": sums.sends,
-            "pass_seconds": round(sums.pass_seconds, 6),
-            "frames": {
-                "bounds": list(FRAMES_BOUNDS),
-                "counts": list(sums.send_frames),
-                "sum": sums.sent_frames,
-            },
-            "times": _histogram(
-                PASS_BOUNDS_SECONDS, sums.pass_times, sums.pass_seconds, {"p99_seconds": 0.99}
-            ),
-        },
-        "cpu_seconds": round(sums.cpu_seconds, 3),
-        "ping": _histogram(PING_BOUNDS_SECONDS, sums.pings, sums.ping_seconds, {"p50_seconds": 0.5}),
-        "lag": _histogram(
-            LAG_BOUNDS_SECONDS,
-            sums.lag,
-            sums.lag_seconds,
-            {"p50_seconds": 0.5, "p95_seconds": 0.95, "p99_seconds": 0.99},
-        ),
-        "stall": _histogram(STALL_BOUNDS_SECONDS, sums.stalls, sums.stall_seconds, {"p99_9_seconds": 0.999}),
-        "gc": {
-            "runs": list(sums.gc_runs),
-            "seconds": [round(seconds, 6) for seconds in sums.gc_seconds],
-            "collected": sums.gc_collected,
-            "uncollectable": sums.gc_uncollectable,
-            "pauses": _histogram(
-                GC_BOUNDS_SECONDS, sums.gc_pauses, sum(sums.gc_seconds), {"p99_seconds": 0.99}
-            ),
-        },
-        "feed": {
-            "messages": sums.feed_messages,
-            "ignored": sums.feed_ignored,
-            "invalid": sums.feed_invalid,
-            "overflow": sums.feed_overflow,
-            "gaps": sums.feed_gaps,
-            "published": sums.feed_published,
-            "received": sums.feed_received,
-            "redelivered": sums.feed_redelivered,
-            "duplicates": sums.feed_duplicates,
-            "sessions": sums.feed_sessions,
-            "reconnects": sums.feed_reconnects,
-        },
-    }
+def words(struct: ctypes.Structure) -> dict[str, Any]:
+    """What is declared of a structure's fields, each at its path in `/stats`."""
+    found: dict[str, Any] = {}
+    for name, outer, last, field in _paths(type(struct)):
+        place = found
+        for step in outer:
+            place = place.setdefault(step, {})
+        place[last] = _value(struct, getattr(struct, name), field)
+    return found
 
 
-def _histogram(
-    bounds: Sequence[float], counts: Sequence[int], total_seconds: float, shares: dict[str, float]
-) -> dict[str, Any]:
+@cache
+def _paths(cls: type[ctypes.Structure]) -> list[tuple[str, list[str], str, Shown]]:
+    """Of each field: its name, the steps to its place, its name there, and what is declared of it."""
+    paths = [(name, field.stats.split("."), field) for name, field in shown(cls).items() if field.stats]
+    return [(name, outer, last, field) for name, (*outer, last), field in paths]
+
+
+def _value(struct: ctypes.Structure, value: Any, field: Shown) -> Any:
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return round(value, field.digits)
+    if isinstance(field, Histogram):
+        return _histogram(struct, value, field)
+    values = [one if isinstance(one, int) else round(one, field.digits) for one in value]
+    if not isinstance(field, Counter) or field.values == GENERATIONS:  # these are numbered from 0
+        return values
+    return {labels[0]: one for labels, one in zip(field.elements, values, strict=True)}
+
+
+def _histogram(struct: ctypes.Structure, counts: Sequence[int], metric: Histogram) -> dict[str, Any]:
     """A histogram in words; its quantiles are estimates."""
-    estimates = {name: quantile(bounds, counts, share) for name, share in shares.items()}
+    unit = f"_{metric.unit}" if metric.unit else ""
+    estimates = {
+        f"p{100 * share:g}".replace(".", "_") + unit: quantile(metric.bounds, counts, share)
+        for share in metric.quantiles
+    }
     return {
-        "bounds_seconds": list(bounds),
+        f"bounds{unit}": list(metric.bounds),
         "counts": list(counts),
-        "sum_seconds": round(total_seconds, 6),
-        **{name: None if value is None else round(value, 6) for name, value in estimates.items()},
+        f"sum{unit}": round(metric.sum_of(struct), metric.digits),
+        **{name: None if value is None else round(value, metric.digits) for name, value in estimates.items()},
     }
 
 
@@ -318,24 +269,12 @@ def _accepting(board: Board) -> list[Row]:
 def _worker(board: Board, index: int, row: Row) -> dict[str, Any]:
     return {
         "slot": index,
-        "pid": row.pid,
-        "place": row.place,
         **row.choice._asdict(),
+        **words(row),
         "uptime_seconds": round(time.monotonic() - row.booted, 3),
-        "connections": row.connections,
-        "subscriptions": row.subscriptions,
-        "channels": row.channels,
-        "greenlets": row.greenlets,
-        "descriptors": row.descriptors,
-        "rss_bytes": row.rss_bytes,
-        "cpu_cores": round(row.cpu_cores, 4),
-        "hub_lag_seconds": round(row.hub_lag_seconds, 6),
         "sampled_seconds_ago": round(time.monotonic() - row.beat, 3) if row.beat else None,
         "accepting": bool(row.accepting and row.feed_ready),
         "leaving": bool(row.recycling or board.is_outdated(row)),
-        "hub_stall_seconds": round(row.hub_stall_seconds, 6),
-        "pass_longest_seconds": round(row.pass_longest_seconds, 6),
-        "gc_longest_seconds": round(row.gc_longest_seconds, 6),
-        **totals(row.totals),
+        **words(row.totals),
         "details": board.details(index),
     }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import structlog
 
+from odinws.board.counters import CLOSES, DIFFERENCES, REFUSALS
 from odinws.board.journal import Journal
-from odinws.board.row import CLOSES, DIFFERENCES, REFUSALS, Row
+from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.feed.status import FeedStatus
 

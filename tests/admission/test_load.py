@@ -17,7 +17,8 @@ from odinws.admission import cgroup, load
 from odinws.admission.guard import SMOOTHING_SECONDS, Usage
 from odinws.admission.load import Sensor, StallWatch
 from odinws.board import Board
-from odinws.board.row import STALL_BOUNDS_SECONDS, Row
+from odinws.board.counters import STALL_BOUNDS_SECONDS
+from odinws.board.row import Row
 from odinws.settings import Settings
 from tests.fakes import in_greenlet, running
 

@@ -19,7 +19,8 @@ from odinws.admission import guard
 from odinws.board import SLOTS, Board
 from odinws.board import details as details_module
 from odinws.board import row as row_module
-from odinws.board.row import CLOSES, DIFFERENCES, REFUSALS, Row, Totals, add_totals
+from odinws.board.counters import CLOSES, DIFFERENCES, REFUSALS, Totals, add_totals
+from odinws.board.row import Row
 from odinws.closing import CloseReason
 from tests.fakes import fill, forked, join
 
@@ -36,7 +37,7 @@ def board() -> Board:
 def words(totals: Totals) -> list[float]:
     """All fields as a flat list."""
     flat: list[float] = []
-    for name, _ in Totals._fields_:
+    for name, *_ in Totals._fields_:
         value = getattr(totals, name)
         flat += value if isinstance(value, ctypes.Array) else [value]
     return flat
@@ -57,7 +58,7 @@ def until(seconds: float) -> Iterator[int]:
 def test_every_field_is_an_aligned_word() -> None:
     """A reader never sees half of a value: each field is 8 bytes at a multiple of 8."""
     for structure in (Row, Totals):
-        for name, kind in structure._fields_:
+        for name, kind, *_ in structure._fields_:
             assert getattr(structure, name).offset % 8 == 0
             assert ctypes.sizeof(kind) % 8 == 0
     assert all(ctypes.addressof(row) % 8 == 0 for row in Board(DETAILS_BYTES).rows)

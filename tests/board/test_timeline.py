@@ -10,7 +10,8 @@ import pytest
 
 from odinws.admission.load import ALIVE_SECONDS
 from odinws.board import Board
-from odinws.board.row import LAG_BOUNDS_SECONDS, Row
+from odinws.board.counters import LAG_BOUNDS_SECONDS
+from odinws.board.row import Row
 from odinws.board.timeline import SAMPLES, Moment, Timeline
 from odinws.choice import Choice
 from odinws.oversight.recorder import Recorder

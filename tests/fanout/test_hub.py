@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import strategies
 from odinws.board import row
-from odinws.board.row import FRAMES_BOUNDS, GAPS, LAG_BOUNDS_SECONDS, Row
+from odinws.board.counters import FRAMES_BOUNDS, GAPS, LAG_BOUNDS_SECONDS
+from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.fanout import hub, turns

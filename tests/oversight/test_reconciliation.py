@@ -11,7 +11,7 @@ import gevent
 import pytest
 from structlog.testing import capture_logs
 
-from odinws.board.row import DIFFERENCES
+from odinws.board.counters import DIFFERENCES
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.messages import frames

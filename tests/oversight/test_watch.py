@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from odinws.board.counters import CLOSES, DIFFERENCES
 from odinws.board.journal import Journal
-from odinws.board.row import CLOSES, DIFFERENCES, Row
+from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.oversight.watch import QUIET_SECONDS, Watch

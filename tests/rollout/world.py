@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from odinws.board.row import LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS
+from odinws.board.counters import LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS
 from odinws.closing import CloseReason
 from odinws.rollout import flags
 from odinws.rollout.fleet import FleetError
