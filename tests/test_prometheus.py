@@ -97,6 +97,16 @@ def test_every_metric_that_is_asked_for_exists() -> None:
     assert len(ours) > 50
 
 
+def test_no_file_names_a_metric_that_is_not_there() -> None:
+    """Of Prometheus's and Grafana's configuration, texts, made-up series and links included."""
+    known, found = dict(samples()).keys(), set()
+    for path in [*CONF.rglob("*"), *(ROOT / "conf" / "grafana").rglob("*")]:
+        if path.is_file():
+            found |= set(re.findall(r"\bws_[a-z_]+", path.read_text()))
+    assert found <= known
+    assert len(found) > 50
+
+
 def test_what_is_divided_is_put_together() -> None:
     """A total that stands in several parts, or a worker whose strategy changes, makes no second series."""
     divided = {name for name, labels in samples() if set(catalogue.PART_LABELS) & set(labels)}

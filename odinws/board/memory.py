@@ -205,16 +205,12 @@ class Board:
         return wait
 
     def take_turn(self) -> bool:
-        """Whether this process now is the one that leaves; given back by `end_turn`, or with the process."""
+        """Whether this process now is the one that leaves, which it is until it ends."""
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _TURN_BYTE)
         except OSError:
             return False
         return True
-
-    def end_turn(self) -> None:
-        """Let the next one leave."""
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _TURN_BYTE)
 
     @staticmethod
     def release(row: Row) -> None:

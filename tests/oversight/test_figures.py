@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+import odinws
 from odinws.board import Board
+from odinws.board.counters import CLOSES, REFUSALS
+from odinws.board.journal import KINDS
+from odinws.board.timeline import Moment
 from odinws.choice import Choice
 from odinws.feed.status import FeedStatus
 from odinws.oversight import figures
@@ -140,3 +147,94 @@ def test_the_timeline_is_told_whole_once() -> None:
         made.timeline.add(1000 * second, {})
     assert [one["at"] for one in collect(made, whole=True)["timeline"]] == [1000 * n for n in range(20)]
     assert [one["at"] for one in collect(made)["timeline"]] == [1000 * n for n in range(15, 20)]
+
+
+# -- what the page reads ---------------------------------------------------------------------------
+
+PAGE = Path(odinws.__file__).with_name("dashboard")
+# By file: what its variables stand for in the figures; of a list, for one of its elements.
+VARIABLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "events.js": {
+        "data": (),
+        "old": (),
+        "worker": ("workers",),
+        "before": ("workers",),
+        "event": ("events",),
+    },
+    "figures.js": {"data": (), "worker": ("workers",), "old": ("workers",)},
+    "page.js": {"data": (), "health": ("health",)},
+    "panels.js": {
+        "data": (),
+        "worker": ("workers",),
+        "strategy": ("strategies",),
+        "shards": ("strategies", "shards"),
+        "feed": ("feed",),
+        "recovery": ("recovery",),
+    },
+}
+OF_LISTS = {"find", "map", "filter", "some", "join", "length"}  # of JavaScript
+# Where it takes figures apart: `const { health, uptime_seconds: uptime } = own.now.data`.
+TAKEN_APART = (
+    r"\{([^=;]*)\} = own\.now\.data",
+    r"data: \{([^}]*)\}",
+    r'byId\("feed"\), sources, \(\{(.*)\}\) =>',
+)
+
+
+def read_by_page() -> Iterator[tuple[str, ...]]:
+    """The paths that the page's code reads; behind a number or a text the rest is JavaScript's own."""
+    for name, variables in VARIABLES.items():
+        code = re.sub(r"//.*|/\*[\s\S]*?\*/", "", (PAGE / name).read_text())
+        for variable, path in variables.items():
+            before = r"\b" if variable == "data" else r"(?<![.\w])"  # as in `source.now?.data`
+            for found in re.finditer(rf"{before}{variable}\??((?:\.\w+\??)+)", code):
+                yield (*path, *found[1].replace("?", "").split(".")[1:])
+        for pattern in TAKEN_APART:
+            for found in re.finditer(pattern, code):
+                inner = re.search(r"(\w+): \{(.*)\}", found[1])
+                if inner:
+                    yield from ((inner[1], member) for member in re.findall(r"\w+", inner[2]))
+                for member in re.sub(r"\{.*\}", "", found[1]).split(","):
+                    yield (member.partition(":")[0].strip(),)
+        for field in re.findall(r'renderReasons\("\w+", "(\w+)"', code):
+            yield (field,)
+
+
+def names_in(constant: str, code: str) -> set[str]:
+    """The keys of a constant of the page."""
+    found = re.search(rf"const {constant} = \{{([^}}]*)\}}", code)
+    assert found
+    return set(re.findall(r"(\w+): \"", found[1]))
+
+
+def test_the_page_reads_what_is_there() -> None:
+    """Each member that its code names is one of the figures."""
+    made = board({"strategy": "fnv-sharded", "shards": [shard(0, 3, LOCK)], "feed": {"mode": "jetstream"}})
+    made.journal.add("debug", "something")
+    made.timeline.add(1000, {})
+    paths = set(read_by_page())
+    for path in paths:
+        value: Any = collect(made, whole=True)
+        for step in path:
+            if isinstance(value, list) and step not in OF_LISTS:
+                value = value[0]
+            if not isinstance(value, dict):
+                break
+            assert step in value, path
+            value = value[step]
+    assert {("fan_out", "gaps"), ("feed", "redelivered"), ("started_at",), ("closed",)} <= paths
+    assert {("strategies", "shards", "wait_seconds"), ("workers", "feed", "ready"), ("version",)} <= paths
+
+
+def test_the_page_has_words_for_what_is_there() -> None:
+    """For each reason and each kind of event, and for no other."""
+    panels, events = (PAGE / "panels.js").read_text(), (PAGE / "events.js").read_text()
+    assert names_in("REASONS", panels) == set(REFUSALS)
+    assert names_in("ENDS", panels) == {reason.label for reason in CLOSES}
+    assert names_in("KINDS", events) <= set(KINDS)
+
+
+def test_the_charts_are_of_the_timeline() -> None:
+    """Each line is one figure of a sample, and each of them has a line."""
+    keys = re.findall(r'key: "(\w+)"', (PAGE / "page.js").read_text())
+    assert sorted(keys) == sorted(Moment._fields)
