@@ -1,15 +1,14 @@
 """The counters: what each of them is called, what it says, and where `/stats` has it. Declared here alone.
 
-A new one is an annotation here and a call where it is counted.
+A new one is a line here, and one where it is counted.
 """
 
 from __future__ import annotations
 
 import ctypes
-from typing import Annotated
 
 from odinws.admission import guard
-from odinws.board.fields import Counter, Counts, Histogram, Shown, Times, shared_struct
+from odinws.board.fields import Counts, Times, counter, histogram, shared_struct, stat
 from odinws.closing import CloseReason
 
 RESOURCES = guard.REASONS
@@ -31,301 +30,215 @@ GC_BOUNDS_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
 class ConnectionCounters:
     """Who came, who was refused, who left."""
 
-    accepted: Annotated[
-        int, Counter("ws_connections_accepted", "Upgrades that became connections.", stats="accepted")
-    ]
-    refused: Annotated[
-        Counts,
-        Counter("ws_connections_refused", "Upgrades refused.", ("reason",), values=REFUSALS, stats="refused"),
-    ]
-    would_refuse: Annotated[
-        Counts,
-        Counter(
-            "ws_connections_would_refuse",
-            "Upgrades that only a dry run let in.",
-            ("reason",),
-            values=RESOURCES,
-            stats="would_refuse",
-        ),
-    ]
-    closed: Annotated[
-        Counts,
-        Counter(
-            "ws_connections_closed",
-            "Connections ended.",
-            ("reason", "code"),
-            values=[(reason.label, str(reason.code)) for reason in CLOSES],
-            stats="closed",
-        ),
-    ]
-    rebalanced: Annotated[
-        int, Counter("ws_connections_rebalanced", "Connections sent to other workers.", stats="rebalanced")
-    ]
-    returned: Annotated[
-        int,
-        Counter(
-            "ws_reconnects", "Clients that came back and said what they have.", stats="recovery.returned"
-        ),
-    ]
-    recovered: Annotated[
-        Counts,
-        Counter(
-            "ws_channels_resumed",
-            "Subscriptions with `since`, by where what was missed came from, or why it did not.",
-            ("outcome",),
-            values=RECOVERIES,
-            stats="recovery.resumed",
-        ),
-    ]
-    commands: Annotated[int, Counter("ws_commands", "Commands received.", stats="commands.received")]
-    command_errors: Annotated[
-        int,
-        Counter(
-            "ws_command_errors", "Commands answered with an error or a rejection.", stats="commands.errors"
-        ),
-    ]
-    pings: Annotated[
-        Counts,
-        Histogram(
-            "ws_ping_round_trip_seconds",
-            "From our ping to the client's pong: the network, the client and our own event loop.",
-            bounds=PING_BOUNDS_SECONDS,
-            sum_field="ping_seconds",
-            unit="seconds",
-            stats="ping",
-            quantiles=(0.5,),
-        ),
-    ]
+    accepted: int = counter("ws_connections_accepted", "Upgrades that became connections.", stats="accepted")
+    refused: Counts = counter(
+        "ws_connections_refused", "Upgrades refused.", ("reason",), values=REFUSALS, stats="refused"
+    )
+    would_refuse: Counts = counter(
+        "ws_connections_would_refuse",
+        "Upgrades that only a dry run let in.",
+        ("reason",),
+        values=RESOURCES,
+        stats="would_refuse",
+    )
+    closed: Counts = counter(
+        "ws_connections_closed",
+        "Connections ended.",
+        ("reason", "code"),
+        values=[(reason.label, str(reason.code)) for reason in CLOSES],
+        stats="closed",
+    )
+    rebalanced: int = counter(
+        "ws_connections_rebalanced", "Connections sent to other workers.", stats="rebalanced"
+    )
+    returned: int = counter(
+        "ws_reconnects", "Clients that came back and said what they have.", stats="recovery.returned"
+    )
+    recovered: Counts = counter(
+        "ws_channels_resumed",
+        "Subscriptions with `since`, by where what was missed came from, or why it did not.",
+        ("outcome",),
+        values=RECOVERIES,
+        stats="recovery.resumed",
+    )
+    commands: int = counter("ws_commands", "Commands received.", stats="commands.received")
+    command_errors: int = counter(
+        "ws_command_errors", "Commands answered with an error or a rejection.", stats="commands.errors"
+    )
+    pings: Counts = histogram(
+        "ws_ping_round_trip_seconds",
+        "From our ping to the client's pong: the network, the client and our own event loop.",
+        bounds=PING_BOUNDS_SECONDS,
+        sum_field="ping_seconds",
+        unit="seconds",
+        stats="ping",
+        quantiles=(0.5,),
+    )
     ping_seconds: float
-    reconciliations: Annotated[
-        int, Counter("ws_reconciliations", "Comparisons of all counts.", stats="reconciliation.runs")
-    ]
-    differences: Annotated[
-        Counts,
-        Counter(
-            "ws_reconciliation_differences",
-            "Differences between counts that were found and set right: there should be none.",
-            ("kind",),
-            values=DIFFERENCES,
-            stats="reconciliation.differences",
-        ),
-    ]
+    reconciliations: int = counter(
+        "ws_reconciliations", "Comparisons of all counts.", stats="reconciliation.runs"
+    )
+    differences: Counts = counter(
+        "ws_reconciliation_differences",
+        "Differences between counts that were found and set right: there should be none.",
+        ("kind",),
+        values=DIFFERENCES,
+        stats="reconciliation.differences",
+    )
 
 
 class MessageCounters:
     """What connections were given, in how many passes, and how late."""
 
-    passes: Annotated[int, Counter("ws_passes", "Fan-out passes.", stats="fan_out.passes")]
-    delivered: Annotated[
-        int,
-        Counter("ws_messages_delivered", "Data frames handed to a connection.", stats="fan_out.delivered"),
-    ]
-    delivered_bytes: Annotated[
-        int,
-        Counter(
-            "ws_bytes_delivered",
-            "Bytes of data frames handed to connections.",
-            unit="bytes",
-            stats="fan_out.delivered_bytes",
-        ),
-    ]
-    undelivered: Annotated[
-        int,
-        Counter(
-            "ws_messages_undelivered",
-            "Data frames given up with a closing connection.",
-            stats="fan_out.undelivered",
-        ),
-    ]
-    gaps: Annotated[
-        Counts,
-        Counter(
-            "ws_gaps",
-            "Gaps that clients were told of, by why.",
-            ("reason",),
-            values=GAPS,
-            stats="fan_out.gaps",
-        ),
-    ]
-    shed: Annotated[
-        int,
-        Counter(
-            "ws_messages_shed", "Data frames a slow client was not sent, told as gaps.", stats="fan_out.shed"
-        ),
-    ]
-    audited: Annotated[
-        int,
-        Counter(
-            "ws_messages_audited",
-            "Messages due to connections that were watched in a spot check.",
-            stats="reconciliation.audited",
-        ),
-    ]
-    audit_missing: Annotated[
-        int,
-        Counter(
-            "ws_messages_missing",
-            "Of these, neither delivered nor told as a gap: there should be none.",
-            stats="reconciliation.missing",
-        ),
-    ]
-    replayed: Annotated[
-        int,
-        Counter("ws_messages_replayed", "Messages of the past that were sent.", stats="recovery.replayed"),
-    ]
-    sends: Annotated[int, Counter("ws_sends", "Hand-overs of data to a connection.", stats="fan_out.sends")]
-    send_frames: Annotated[
-        Counts,
-        Histogram(
-            "ws_send_frames",
-            "Data frames that went in one send.",
-            bounds=FRAMES_BOUNDS,
-            sum_field="sent_frames",
-            stats="fan_out.frames",
-        ),
-    ]
+    passes: int = counter("ws_passes", "Fan-out passes.", stats="fan_out.passes")
+    delivered: int = counter(
+        "ws_messages_delivered", "Data frames handed to a connection.", stats="fan_out.delivered"
+    )
+    delivered_bytes: int = counter(
+        "ws_bytes_delivered",
+        "Bytes of data frames handed to connections.",
+        unit="bytes",
+        stats="fan_out.delivered_bytes",
+    )
+    undelivered: int = counter(
+        "ws_messages_undelivered",
+        "Data frames given up with a closing connection.",
+        stats="fan_out.undelivered",
+    )
+    gaps: Counts = counter(
+        "ws_gaps", "Gaps that clients were told of, by why.", ("reason",), values=GAPS, stats="fan_out.gaps"
+    )
+    shed: int = counter(
+        "ws_messages_shed", "Data frames a slow client was not sent, told as gaps.", stats="fan_out.shed"
+    )
+    audited: int = counter(
+        "ws_messages_audited",
+        "Messages due to connections that were watched in a spot check.",
+        stats="reconciliation.audited",
+    )
+    audit_missing: int = counter(
+        "ws_messages_missing",
+        "Of these, neither delivered nor told as a gap: there should be none.",
+        stats="reconciliation.missing",
+    )
+    replayed: int = counter(
+        "ws_messages_replayed", "Messages of the past that were sent.", stats="recovery.replayed"
+    )
+    sends: int = counter("ws_sends", "Hand-overs of data to a connection.", stats="fan_out.sends")
+    send_frames: Counts = histogram(
+        "ws_send_frames",
+        "Data frames that went in one send.",
+        bounds=FRAMES_BOUNDS,
+        sum_field="sent_frames",
+        stats="fan_out.frames",
+    )
     sent_frames: int
-    lag: Annotated[
-        Counts,
-        Histogram(
-            "ws_delivery_lag_seconds",
-            "From NATS to the kernel, by the oldest message of each pass: an upper bound for the others.",
-            bounds=LAG_BOUNDS_SECONDS,
-            sum_field="lag_seconds",
-            unit="seconds",
-            stats="lag",
-            quantiles=(0.5, 0.95, 0.99),
-        ),
-    ]
+    lag: Counts = histogram(
+        "ws_delivery_lag_seconds",
+        "From NATS to the kernel, by the oldest message of each pass: an upper bound for the others.",
+        bounds=LAG_BOUNDS_SECONDS,
+        sum_field="lag_seconds",
+        unit="seconds",
+        stats="lag",
+        quantiles=(0.5, 0.95, 0.99),
+    )
     lag_seconds: float
-    pass_times: Annotated[
-        Counts,
-        Histogram(
-            "ws_pass_duration_seconds",
-            "Fan-out passes, the time that others had the thread meanwhile included.",
-            bounds=PASS_BOUNDS_SECONDS,
-            sum_field="pass_seconds",
-            unit="seconds",
-            stats="fan_out.times",
-            quantiles=(0.99,),
-        ),
-    ]
-    pass_seconds: Annotated[float, Shown(stats="fan_out.pass_seconds")]
+    pass_times: Counts = histogram(
+        "ws_pass_duration_seconds",
+        "Fan-out passes, the time that others had the thread meanwhile included.",
+        bounds=PASS_BOUNDS_SECONDS,
+        sum_field="pass_seconds",
+        unit="seconds",
+        stats="fan_out.times",
+        quantiles=(0.99,),
+    )
+    pass_seconds: float = stat(stats="fan_out.pass_seconds")
 
 
 class FeedCounters:
     """What came from NATS."""
 
-    feed_messages: Annotated[
-        int,
-        Counter("ws_feed_messages", "Messages taken from NATS by all workers.", stats="feed.messages"),
-    ]
-    feed_published: Annotated[
-        int,
-        Counter(
-            "ws_feed_published", "By how much the stream rose, over all workers.", stats="feed.published"
-        ),
-    ]
-    feed_received: Annotated[
-        int,
-        Counter(
-            "ws_feed_received", "Deliveries of these: as many, or something amplifies.", stats="feed.received"
-        ),
-    ]
-    feed_redelivered: Annotated[
-        int, Counter("ws_feed_redelivered", "Deliveries that were not the first.", stats="feed.redelivered")
-    ]
-    feed_duplicates: Annotated[
-        int,
-        Counter("ws_feed_duplicates", "Sequences that came again and were dropped.", stats="feed.duplicates"),
-    ]
-    feed_sessions: Annotated[
-        int, Counter("ws_feed_sessions", "Times a worker's feed came up.", stats="feed.sessions")
-    ]
-    feed_reconnects: Annotated[
-        int, Counter("ws_feed_reconnects", "Of these, not the first of a worker.", stats="feed.reconnects")
-    ]
-    feed_ignored: Annotated[
-        int, Counter("ws_feed_ignored", "Messages on subjects that are no channel.", stats="feed.ignored")
-    ]
-    feed_invalid: Annotated[
-        int, Counter("ws_feed_invalid", "Messages that are not JSON, told as gaps.", stats="feed.invalid")
-    ]
-    feed_overflow: Annotated[
-        int,
-        Counter("ws_feed_overflow", "Messages dropped before the hub, told as gaps.", stats="feed.overflow"),
-    ]
-    feed_gaps: Annotated[
-        int, Counter("ws_feed_gaps", "Stretches the stream no longer had, told as gaps.", stats="feed.gaps")
-    ]
+    feed_messages: int = counter(
+        "ws_feed_messages", "Messages taken from NATS by all workers.", stats="feed.messages"
+    )
+    feed_published: int = counter(
+        "ws_feed_published", "By how much the stream rose, over all workers.", stats="feed.published"
+    )
+    feed_received: int = counter(
+        "ws_feed_received", "Deliveries of these: as many, or something amplifies.", stats="feed.received"
+    )
+    feed_redelivered: int = counter(
+        "ws_feed_redelivered", "Deliveries that were not the first.", stats="feed.redelivered"
+    )
+    feed_duplicates: int = counter(
+        "ws_feed_duplicates", "Sequences that came again and were dropped.", stats="feed.duplicates"
+    )
+    feed_sessions: int = counter("ws_feed_sessions", "Times a worker's feed came up.", stats="feed.sessions")
+    feed_reconnects: int = counter(
+        "ws_feed_reconnects", "Of these, not the first of a worker.", stats="feed.reconnects"
+    )
+    feed_ignored: int = counter(
+        "ws_feed_ignored", "Messages on subjects that are no channel.", stats="feed.ignored"
+    )
+    feed_invalid: int = counter(
+        "ws_feed_invalid", "Messages that are not JSON, told as gaps.", stats="feed.invalid"
+    )
+    feed_overflow: int = counter(
+        "ws_feed_overflow", "Messages dropped before the hub, told as gaps.", stats="feed.overflow"
+    )
+    feed_gaps: int = counter(
+        "ws_feed_gaps", "Stretches the stream no longer had, told as gaps.", stats="feed.gaps"
+    )
 
 
 class ProcessCounters:
     """What the workers cost, and how long they stood still."""
 
-    cpu_seconds: Annotated[
-        float,
-        Counter(
-            "ws_cpu_seconds",
-            "CPU time of all workers that ever ran.",
-            unit="seconds",
-            stats="cpu_seconds",
-            digits=3,
-        ),
-    ]
-    stalls: Annotated[
-        Counts,
-        Histogram(
-            "ws_hub_stall_seconds",
-            "Turns of the event loop: how long whoever was ready may have waited.",
-            bounds=STALL_BOUNDS_SECONDS,
-            sum_field="stall_seconds",
-            unit="seconds",
-            stats="stall",
-            quantiles=(0.999,),
-        ),
-    ]
+    cpu_seconds: float = counter(
+        "ws_cpu_seconds",
+        "CPU time of all workers that ever ran.",
+        unit="seconds",
+        stats="cpu_seconds",
+        digits=3,
+    )
+    stalls: Counts = histogram(
+        "ws_hub_stall_seconds",
+        "Turns of the event loop: how long whoever was ready may have waited.",
+        bounds=STALL_BOUNDS_SECONDS,
+        sum_field="stall_seconds",
+        unit="seconds",
+        stats="stall",
+        quantiles=(0.999,),
+    )
     stall_seconds: float
-    gc_runs: Annotated[
-        Counts,
-        Counter(
-            "ws_gc_collections",
-            "Garbage collections, by what they looked at.",
-            ("generation",),
-            values=GENERATIONS,
-            stats="gc.runs",
-        ),
-    ]
-    gc_seconds: Annotated[
-        Times,
-        Counter(
-            "ws_gc_seconds",
-            "Time that workers stood still for them.",
-            ("generation",),
-            values=GENERATIONS,
-            unit="seconds",
-            stats="gc.seconds",
-        ),
-    ]
-    gc_collected: Annotated[
-        int, Counter("ws_gc_collected_objects", "Objects that they freed.", stats="gc.collected")
-    ]
-    gc_uncollectable: Annotated[
-        int,
-        Counter("ws_gc_uncollectable_objects", "Objects that they could not free.", stats="gc.uncollectable"),
-    ]
-    gc_pauses: Annotated[
-        Counts,
-        Histogram(
-            "ws_gc_pause_seconds",
-            "Pauses of the garbage collector.",
-            bounds=GC_BOUNDS_SECONDS,
-            sum_field="gc_seconds",
-            unit="seconds",
-            stats="gc.pauses",
-            quantiles=(0.99,),
-        ),
-    ]
+    gc_runs: Counts = counter(
+        "ws_gc_collections",
+        "Garbage collections, by what they looked at.",
+        ("generation",),
+        values=GENERATIONS,
+        stats="gc.runs",
+    )
+    gc_seconds: Times = counter(
+        "ws_gc_seconds",
+        "Time that workers stood still for them.",
+        ("generation",),
+        values=GENERATIONS,
+        unit="seconds",
+        stats="gc.seconds",
+    )
+    gc_collected: int = counter("ws_gc_collected_objects", "Objects that they freed.", stats="gc.collected")
+    gc_uncollectable: int = counter(
+        "ws_gc_uncollectable_objects", "Objects that they could not free.", stats="gc.uncollectable"
+    )
+    gc_pauses: Counts = histogram(
+        "ws_gc_pause_seconds",
+        "Pauses of the garbage collector.",
+        bounds=GC_BOUNDS_SECONDS,
+        sum_field="gc_seconds",
+        unit="seconds",
+        stats="gc.pauses",
+        quantiles=(0.99,),
+    )
 
 
 @shared_struct

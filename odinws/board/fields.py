@@ -1,9 +1,9 @@
-"""How a field of shared memory is declared: an annotation that says all there is to say of it. Pure.
+"""How a field of shared memory is declared: once, with all there is to say of it. Pure.
 
     @shared_struct
     class Row(ctypes.Structure):
         pid: int  # a word of memory, shown nowhere
-        greenlets: Annotated[int, Gauge("ws_greenlets", "Greenlets at work.", stats="greenlets")]
+        greenlets: int = gauge("ws_greenlets", "Greenlets at work.", stats="greenlets")
 
 The layout of the memory, the families of `/metrics`, their page in the docs and `/stats` are made of this.
 """
@@ -12,15 +12,27 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cache, cached_property
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 Counts: TypeAlias = ctypes.Array[ctypes.c_uint64]
 Times: TypeAlias = ctypes.Array[ctypes.c_double]
 Unit = Literal["", "seconds", "bytes", "cores", "ratio"]
 _WORDS: dict[Any, Any] = {int: ctypes.c_uint64, float: ctypes.c_double}
+_P = ParamSpec("_P")
 _Struct = TypeVar("_Struct", bound=ctypes.Structure)
 
 
@@ -78,6 +90,11 @@ class Counter(Metric):
     kind = "counter"
     end = "_total"
 
+    @property
+    def length(self) -> int:
+        """How many elements there are."""
+        return len(self.values)
+
     @cached_property
     def elements(self) -> tuple[tuple[str, ...], ...]:
         """The values of the labels of each element."""
@@ -113,10 +130,26 @@ class Histogram(Metric):
 
     kind = "histogram"
 
+    @property
+    def length(self) -> int:
+        """How many buckets there are."""
+        return len(self.bounds) + 1
+
     def sum_of(self, struct: object) -> float:
         """The sum of what was observed."""
         total: float | ctypes.Array[Any] = getattr(struct, self.sum_field)
         return sum(total) if isinstance(total, ctypes.Array) else total
+
+
+def _in_class(kind: Callable[_P, Shown]) -> Callable[_P, Any]:
+    """The same for the body of a class, where a field has the type of its value."""
+    return kind
+
+
+counter = _in_class(Counter)
+gauge = _in_class(Gauge)
+histogram = _in_class(Histogram)
+stat = _in_class(Shown)
 
 
 def shared_struct(cls: type[_Struct]) -> type[_Struct]:
@@ -125,44 +158,34 @@ def shared_struct(cls: type[_Struct]) -> type[_Struct]:
     An `int` is an unsigned word and a `float` a double; `Counts` and `Times` have an element for each of the
     metric's values or buckets; a structure is itself, and a type of ctypes in `Annotated` is taken as it is.
     """
-    cls._fields_ = [(name, _memory(hint)) for name, hint in _hints(cls).items()]
+    declared = shown(cls)  # now: ctypes puts its descriptors into the place of these
+    hints = get_type_hints(cls, include_extras=True)
+    names = [name for base in cls.__mro__ for name in inspect.get_annotations(base)]
+    cls._fields_ = [(name, _memory(hints[name], declared.get(name))) for name in names]
     return cls
 
 
 @cache
 def shown(cls: type) -> Mapping[str, Shown]:
-    """What is shown of a class's fields, by field; a metric knows its field."""
-    found: dict[str, Shown] = {}
-    for name, hint in _hints(cls).items():
-        for note in _notes(hint):
-            if isinstance(note, Shown):
-                found[name] = replace(note, field=name) if isinstance(note, Metric) else note
-    return found
+    """What is declared of the fields of a class and of those it inherits from; a metric knows its field."""
+    return {
+        name: replace(value, field=name) if isinstance(value, Metric) else value
+        for base in cls.__mro__
+        for name, value in vars(base).items()
+        if isinstance(value, Shown)
+    }
 
 
 def metrics(cls: type) -> tuple[Metric, ...]:
     """The metrics among these."""
-    return tuple(note for note in shown(cls).values() if isinstance(note, Metric))
+    return tuple(value for value in shown(cls).values() if isinstance(value, Metric))
 
 
-def _hints(cls: type) -> dict[str, Any]:
-    """The annotations of a class, then those of each class it inherits from."""
-    hints = get_type_hints(cls, include_extras=True)
-    return {name: hints[name] for base in cls.__mro__ for name in inspect.get_annotations(base)}
-
-
-def _notes(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-
-
-def _memory(hint: Any) -> Any:
+def _memory(hint: Any, declared: Any) -> Any:
     """The type of ctypes that an annotation stands for."""
-    notes = _notes(hint)
-    kind = get_args(hint)[0] if notes else hint
-    for note in notes:
-        if isinstance(note, type):
-            return note
-        if get_origin(kind) is ctypes.Array:
-            (element,) = get_args(kind)
-            return element * (len(note.bounds) + 1 if isinstance(note, Histogram) else len(note.values))
-    return _WORDS.get(kind, kind)
+    if get_origin(hint) is Annotated:
+        return get_args(hint)[1]
+    if get_origin(hint) is ctypes.Array:
+        (element,) = get_args(hint)
+        return element * declared.length
+    return _WORDS.get(hint, hint)

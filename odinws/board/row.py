@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterable
-from typing import Annotated
 
 from odinws.board.counters import (
     CLOSES,
@@ -22,7 +21,7 @@ from odinws.board.counters import (
     STALL_BOUNDS_SECONDS,
     Totals,
 )
-from odinws.board.fields import Gauge, Shown, shared_struct
+from odinws.board.fields import gauge, shared_struct, stat
 from odinws.choice import Chosen
 from odinws.closing import CloseReason
 
@@ -34,93 +33,59 @@ _REFUSAL_INDEX = {reason: index for index, reason in enumerate(REFUSALS)}
 class Row(Chosen):
     """One worker."""
 
-    pid: Annotated[int, Shown(stats="pid")]  # 0: the slot is free
+    pid: int = stat(stats="pid")  # 0: the slot is free
     booted: float  # monotonic seconds, which all processes of a machine share
     beat: float  # the same, of the last sample below
     recycling: int  # 1: it leaves, and the arbiter has been asked for another
-    place: Annotated[int, Shown(stats="place")]  # from 0: a successor inherits it, while slots drift
+    place: int = stat(stats="place")  # from 0: a successor inherits it, while slots drift
     flags_broken: int  # 1: the worker can't use the file of flags, its details say why
     left: int  # 1: it has said goodbye to all and ends as it should
     pending: int  # clients whose HTTP request is under way, or who may send another
     group_cpu_percent: float  # smoothed use of all in the control group, of its quota; 0: it has none
     group_memory_percent: float  # the same of memory, of this moment
-    connections: Annotated[
-        int,
-        Gauge("ws_connections", "Connections: open, closing, or being upgraded.", stats="connections"),
-    ]
-    subscriptions: Annotated[
-        int, Gauge("ws_subscriptions", "Subscriptions of all connections.", stats="subscriptions")
-    ]
-    channels: Annotated[
-        int,
-        Gauge(
-            "ws_channels", "Channels with subscribers; counts in each shard that has some.", stats="channels"
-        ),
-    ]
-    accepting: Annotated[int, Gauge("ws_worker_accepting", "1 if the worker takes new connections.")]
-    feed_ready: Annotated[int, Gauge("ws_feed_ready", "1 if the worker's feed is up.")]
-    backlog: Annotated[int, Gauge("ws_feed_backlog", "Messages that wait between feed and hub.")]
-    feed_pending: Annotated[
-        int, Gauge("ws_feed_pending", "Messages of the stream that the feed has still to get.")
-    ]
-    feed_lag_seconds: Annotated[
-        float,
-        Gauge("ws_feed_lag_seconds", "From NATS to the feed, of the latest message.", unit="seconds"),
-    ]
-    greenlets: Annotated[int, Gauge("ws_greenlets", "Greenlets at work.", stats="greenlets")]
-    descriptors: Annotated[
-        int,
-        Gauge("ws_descriptors", "Open descriptors; before Linux 6.2 of up to 15 s ago.", stats="descriptors"),
-    ]
-    rss_bytes: Annotated[
-        int, Gauge("ws_memory_rss_bytes", "Resident memory.", unit="bytes", stats="rss_bytes")
-    ]
-    cpu_cores: Annotated[
-        float,
-        Gauge(
-            "ws_cpu_cores",
-            "CPU use in cores, smoothed over some 3 s.",
-            unit="cores",
-            stats="cpu_cores",
-            digits=4,
-        ),
-    ]
-    hub_lag_seconds: Annotated[
-        float,
-        Gauge(
-            "ws_hub_lag_seconds",
-            "Longest turn of the event loop in the last 5 s.",
-            unit="seconds",
-            stats="hub_lag_seconds",
-        ),
-    ]
-    hub_stall_seconds: Annotated[
-        float,
-        Gauge(
-            "ws_hub_stall_longest_seconds",
-            "Longest turn of the event loop.",
-            unit="seconds",
-            stats="hub_stall_seconds",
-        ),
-    ]
-    pass_longest_seconds: Annotated[
-        float,
-        Gauge(
-            "ws_pass_longest_seconds",
-            "Longest fan-out pass.",
-            unit="seconds",
-            stats="pass_longest_seconds",
-        ),
-    ]
-    gc_longest_seconds: Annotated[
-        float,
-        Gauge(
-            "ws_gc_longest_seconds",
-            "Longest pause of the garbage collector.",
-            unit="seconds",
-            stats="gc_longest_seconds",
-        ),
-    ]
+    connections: int = gauge(
+        "ws_connections", "Connections: open, closing, or being upgraded.", stats="connections"
+    )
+    subscriptions: int = gauge("ws_subscriptions", "Subscriptions of all connections.", stats="subscriptions")
+    channels: int = gauge(
+        "ws_channels", "Channels with subscribers; counts in each shard that has some.", stats="channels"
+    )
+    accepting: int = gauge("ws_worker_accepting", "1 if the worker takes new connections.")
+    feed_ready: int = gauge("ws_feed_ready", "1 if the worker's feed is up.")
+    backlog: int = gauge("ws_feed_backlog", "Messages that wait between feed and hub.")
+    feed_pending: int = gauge("ws_feed_pending", "Messages of the stream that the feed has still to get.")
+    feed_lag_seconds: float = gauge(
+        "ws_feed_lag_seconds", "From NATS to the feed, of the latest message.", unit="seconds"
+    )
+    greenlets: int = gauge("ws_greenlets", "Greenlets at work.", stats="greenlets")
+    descriptors: int = gauge(
+        "ws_descriptors", "Open descriptors; before Linux 6.2 of up to 15 s ago.", stats="descriptors"
+    )
+    rss_bytes: int = gauge("ws_memory_rss_bytes", "Resident memory.", unit="bytes", stats="rss_bytes")
+    cpu_cores: float = gauge(
+        "ws_cpu_cores", "CPU use in cores, smoothed over some 3 s.", unit="cores", stats="cpu_cores", digits=4
+    )
+    hub_lag_seconds: float = gauge(
+        "ws_hub_lag_seconds",
+        "Longest turn of the event loop in the last 5 s.",
+        unit="seconds",
+        stats="hub_lag_seconds",
+    )
+    hub_stall_seconds: float = gauge(
+        "ws_hub_stall_longest_seconds",
+        "Longest turn of the event loop.",
+        unit="seconds",
+        stats="hub_stall_seconds",
+    )
+    pass_longest_seconds: float = gauge(
+        "ws_pass_longest_seconds", "Longest fan-out pass.", unit="seconds", stats="pass_longest_seconds"
+    )
+    gc_longest_seconds: float = gauge(
+        "ws_gc_longest_seconds",
+        "Longest pause of the garbage collector.",
+        unit="seconds",
+        stats="gc_longest_seconds",
+    )
     totals: Totals
 
     def count_pass(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""`odinws.board.fields`: an annotation is the layout, the metric and the place in `/stats`."""
+"""`odinws.board.fields`: a declaration is the layout, the metric and the place in `/stats`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from odinws.board.counters import Totals
 from odinws.board.fields import (
     Counter,
     Counts,
-    Gauge,
     Histogram,
     Metric,
     Shown,
     Times,
+    counter,
+    gauge,
+    histogram,
     metrics,
     shared_struct,
     shown,
@@ -27,30 +29,29 @@ from odinws.oversight.report import words
 from strategies.base import ShardStats
 from strategies.locks import LockStats
 
-TASTED = Counter("ws_tasted", "Cakes tasted.", ("kind",), values=("plum", "pear"), stats="cakes.tasted")
-SIZES = Histogram(
-    "ws_cake_seconds",
-    "How long they last.",
-    bounds=(1.0, 5.0),
-    sum_field="lasting_seconds",
-    unit="seconds",
-    stats="cakes.lasting",
-    quantiles=(0.5, 0.999),
-)
-
 
 class Cakes:
     """A part of a structure."""
 
-    baked: Annotated[int, Counter("ws_baked", "Cakes baked.", stats="baked")]
-    tasted: Annotated[Counts, TASTED]
+    baked: int = counter("ws_baked", "Cakes baked.", stats="baked")
+    tasted: Counts = counter(
+        "ws_tasted", "Cakes tasted.", ("kind",), values=("plum", "pear"), stats="cakes.tasted"
+    )
 
 
 class Waits:
     """Another one."""
 
-    lasting: Annotated[Counts, SIZES]
-    lasting_seconds: Annotated[Times, Counter("ws_wait_seconds", "Waits.", ("n",), values=("0", "1"))]
+    lasting: Counts = histogram(
+        "ws_cake_seconds",
+        "How long they last.",
+        bounds=(1.0, 5.0),
+        sum_field="lasting_seconds",
+        unit="seconds",
+        stats="cakes.lasting",
+        quantiles=(0.5, 0.999),
+    )
+    lasting_seconds: Times = counter("ws_wait_seconds", "Waits.", ("n",), values=("0", "1"), unit="seconds")
 
 
 @shared_struct
@@ -59,10 +60,10 @@ class Kitchen(Cakes, Waits, ctypes.Structure):
 
     pid: int
     name: Annotated[bytes, ctypes.c_char * 8]
-    heat: Annotated[float, Gauge("ws_heat_ratio", "Heat.", unit="ratio", stats="heat", digits=2)]
+    heat: float = gauge("ws_heat_ratio", "Heat.", unit="ratio", stats="heat", digits=2)
 
 
-def test_the_layout_is_that_of_the_annotations() -> None:
+def test_the_layout_is_as_declared() -> None:
     """What is inherited included, each with as many elements as it has values or buckets."""
     layout = {name: kind for name, kind, *_ in Kitchen._fields_}
     assert list(layout) == ["pid", "name", "heat", "baked", "tasted", "lasting", "lasting_seconds"]
@@ -92,7 +93,15 @@ def test_a_metric_knows_its_field() -> None:
 def test_the_name_in_a_query() -> None:
     """With the end that its kind has."""
     assert [metric.shown_name for metric in metrics(Kitchen)[:2]] == ["ws_heat_ratio", "ws_baked_total"]
-    assert TASTED.elements == (("plum",), ("pear",))
+
+
+def test_the_labels_of_each_element() -> None:
+    """A value of one label stands for itself."""
+    tasted, closed = shown(Cakes)["tasted"], shown(Totals)["closed"]
+    assert isinstance(tasted, Counter)
+    assert isinstance(closed, Counter)
+    assert tasted.elements == (("plum",), ("pear",))
+    assert closed.elements[0] == ("client", "1000")
 
 
 def test_words_are_at_their_places() -> None:
