@@ -7,11 +7,9 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from odinws.admission import guard
 from odinws.choice import CHOICE_FIELDS, Chosen
-from odinws.closing import CloseReason
+from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
 
-REFUSALS = (*guard.REASONS, "draining", "rate", "origin", "unauthorised", "forbidden", "handshake")
 RECOVERIES = ("ring", "stream", "expired", "epoch")  # where what was missed came from, or why not
 GAPS = ("slow", "expired", "overflow", "invalid_payload", "epoch")  # why clients are told of gaps
 DIFFERENCES = ("board", "strategy", "outbox", "wheel", "kernel", "descriptor")  # see reconciliation
@@ -36,7 +34,7 @@ class Totals(ctypes.Structure):
     _fields_ = (
         ("accepted", _U64),  # upgrades that became connections
         ("refused", _U64 * len(REFUSALS)),
-        ("would_refuse", _U64 * len(guard.REASONS)),  # admitted only because it was a dry run
+        ("would_refuse", _U64 * len(LOAD_REFUSALS)),  # admitted only because it was a dry run
         ("closed", _U64 * len(CLOSES)),
         ("commands", _U64),
         ("command_errors", _U64),
@@ -224,8 +222,8 @@ class Row(Chosen):
         self.totals.refused[_REFUSAL_INDEX[reason]] += 1
 
     def would_refuse(self, reason: str) -> None:
-        """Count an upgrade that only a dry run let in; `reason` is one of `guard.REASONS`."""
-        self.totals.would_refuse[guard.REASONS.index(reason)] += 1
+        """Count an upgrade that only a dry run let in; `reason` is one of `LOAD_REFUSALS`."""
+        self.totals.would_refuse[LOAD_REFUSALS.index(reason)] += 1
 
     def recovered(self, outcome: str) -> None:
         """Count a channel that was resumed, by one of the `RECOVERIES`."""

@@ -29,7 +29,6 @@ from tenacity import AsyncRetrying, wait_random_exponential
 from odinws.board.row import Row
 from odinws.errors import FeedError
 from odinws.feed.asking import ask
-from odinws.feed.carried import Carried
 from odinws.feed.events import FeedEvent, Message, NewEpoch
 from odinws.feed.selector import greenlet_event_loop
 from odinws.feed.session import Session
@@ -73,7 +72,6 @@ class NatsFeed:
         self.backlog = backlog
         self.high_water = settings.feed_backlog // 2
         self._prefix_length = len(settings.subject_prefix)
-        self.carried = Carried(settings.subjects, settings.subject_prefix)
         self.last: dict[str, int] = {}  # channel -> seq of its latest message
         self.floor = 0  # up to here all has been told as gone: what comes next follows that
         self.core_seq = 0
@@ -165,7 +163,7 @@ class NatsFeed:
 
     def carries(self, channel: str) -> bool:
         """Whether clients can have what comes under this name."""
-        return CHANNEL.fullmatch(channel) is not None and self.carried.has(channel)
+        return CHANNEL.fullmatch(channel) is not None and self.settings.channel_filter.has(channel)
 
     def channel(self, subject: str) -> str | None:
         channel = subject[self._prefix_length :]

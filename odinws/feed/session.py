@@ -103,7 +103,7 @@ class Session:
         # A stream with less in it than we saw was restored from an older copy: its numbers come again.
         if epoch != status.epoch or status.last_seq > state.last_seq:
             latest = await history.latest_of_all(
-                self._client, js, self._settings.stream_name, feed.carried.subjects
+                self._client, js, self._settings.stream_name, self._settings.channel_filter.subjects
             )
             past = await self._past(state.last_seq)
             feed.enter_epoch(epoch, state.last_seq, anew=True)
@@ -118,7 +118,7 @@ class Session:
         elif state.first_seq > status.last_seq + 1:
             self._expired(status.last_seq + 1, state.first_seq - 1)
             status.last_seq = state.first_seq - 1  # told once is enough
-        self._whole_stream = info.config.subjects == list(feed.carried.subjects)
+        self._whole_stream = info.config.subjects == list(self._settings.channel_filter.subjects)
         inbox = self._client.new_inbox()
         await self._client.subscribe(
             inbox,
@@ -143,7 +143,7 @@ class Session:
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=self._feed.status.last_seq + 1,
-                **history.only(self._feed.carried.subjects),
+                **history.only(self._settings.channel_filter.subjects),
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
                 flow_control=True,
@@ -265,7 +265,7 @@ class Session:
         # Nobody knows what was published since the last session, so the name changes; the count goes on.
         feed = self._feed
         feed.enter_epoch(f"core-{secrets.token_hex(4)}", feed.core_seq, anew=feed.status.mode != "core")
-        for subject in feed.carried.subjects:
+        for subject in self._settings.channel_filter.subjects:
             await self._client.subscribe(
                 subject,
                 cb=self._on_core_message,

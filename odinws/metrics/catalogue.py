@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from odinws import choice
-from odinws.admission import guard
 from odinws.board import SLOTS
 from odinws.board.row import (
     CLOSES,
@@ -24,9 +23,9 @@ from odinws.board.row import (
     PASS_BOUNDS_SECONDS,
     PING_BOUNDS_SECONDS,
     RECOVERIES,
-    REFUSALS,
     STALL_BOUNDS_SECONDS,
 )
+from odinws.closing import LOAD_REFUSALS, REFUSALS
 
 
 class Kind(Enum):
@@ -294,7 +293,7 @@ TOTALS = (*CONNECTIONS, *MESSAGES, *FEED, *PROCESS)
 
 VALUES: dict[str, tuple[tuple[str, ...], ...]] = {
     "refused": tuple((reason,) for reason in REFUSALS),
-    "would_refuse": tuple((reason,) for reason in guard.REASONS),
+    "would_refuse": tuple((reason,) for reason in LOAD_REFUSALS),
     "closed": tuple((close.label, str(close.code)) for close in CLOSES),
     "recovered": tuple((outcome,) for outcome in RECOVERIES),
     "gaps": tuple((reason,) for reason in GAPS),
@@ -329,7 +328,7 @@ LABELS: dict[str, str] = {
     "shards": "`WS_NUM_SHARDS`",
     "shard_key": "`WS_SHARD_KEY`",
     "shard": "its index, from 0 to `WS_NUM_SHARDS` - 1",
-    "resource": _listed(guard.REASONS),
+    "resource": _listed(LOAD_REFUSALS),
     "reason": f"refused: {_listed(REFUSALS)}; would_refuse: as `resource`; "
     f"closed: see `code`; gaps: {_listed(GAPS)}",
     "code": ", ".join(f"{close.code} `{close.label}`" for close in CLOSES),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from odinws.admission import guard, load
+from odinws.admission import load
 from odinws.admission.guard import State
 from odinws.board import Board
 from odinws.board.row import (
@@ -20,12 +20,12 @@ from odinws.board.row import (
     PASS_BOUNDS_SECONDS,
     PING_BOUNDS_SECONDS,
     RECOVERIES,
-    REFUSALS,
     STALL_BOUNDS_SECONDS,
     Row,
     Totals,
 )
 from odinws.choice import Choice
+from odinws.closing import LOAD_REFUSALS, REFUSALS
 from odinws.feed.status import FeedStatus
 from odinws.histogram import quantile
 from odinws.settings import Settings
@@ -231,7 +231,7 @@ def totals(sums: Totals) -> dict[str, Any]:
     return {
         "accepted": sums.accepted,
         "refused": dict(zip(REFUSALS, sums.refused, strict=True)),
-        "would_refuse": dict(zip(guard.REASONS, sums.would_refuse, strict=True)),
+        "would_refuse": dict(zip(LOAD_REFUSALS, sums.would_refuse, strict=True)),
         "reconciliation": {
             "runs": sums.reconciliations,
             "audited": sums.audited,

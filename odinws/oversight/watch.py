@@ -5,8 +5,8 @@ from __future__ import annotations
 import structlog
 
 from odinws.board.journal import Journal
-from odinws.board.row import CLOSES, DIFFERENCES, REFUSALS, Row
-from odinws.closing import CloseReason
+from odinws.board.row import CLOSES, DIFFERENCES, Row
+from odinws.closing import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 
 QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended
