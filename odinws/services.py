@@ -240,7 +240,8 @@ class Services:
         self.row.subscriptions = sum(shard["subscriptions"] for shard in shards)
         self.row.channels = sum(shard["channels"] for shard in shards)
         self.row.backlog = self.hub.backlog
-        self.row.feed_pending, self.row.feed_lag_seconds = self.feed.pending, self.feed.lag_seconds()
+        self.row.feed_pending = self.feed.intake.pending
+        self.row.feed_lag_seconds = self.feed.intake.lag_seconds()
         self.row.flags_broken = bool(self.chooser.problem)
         details: dict[str, Any] = {
             "strategy": self.choice.strategy,
