@@ -131,7 +131,6 @@ class Admission:
         self._tokens = authentication.tokens(settings, now())
         self._rates = Rates(
             _limit(settings.upgrade_rate, settings.upgrade_burst, settings.workers),
-            None,
             exempt_loopback=settings.upgrade_exempt_loopback,
         )
         self._server_rate = _limit(settings.server_upgrade_rate, settings.server_upgrade_burst)

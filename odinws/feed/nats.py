@@ -17,18 +17,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import gevent
 import nats
 import nats.errors
 import nats.js.errors
 import structlog
+from gevent.event import AsyncResult
 from nats.aio.client import Client
 from tenacity import AsyncRetrying, wait_random_exponential
 
 from odinws.board.row import Row
 from odinws.errors import FeedError
-from odinws.feed.asking import ask
 from odinws.feed.events import FeedEvent
 from odinws.feed.intake import Intake
 from odinws.feed.selector import greenlet_event_loop
@@ -38,6 +39,7 @@ from odinws.settings import Settings
 _RETRY_SECONDS = 0.1
 _RETRY_CAP_SECONDS = 2.0
 _STEADY_SECONDS = 5.0  # a session that lived this long starts the waits anew
+_SPARE_SECONDS = 1.0  # for an event loop that is busy
 
 T = TypeVar("T")
 
@@ -88,7 +90,7 @@ class NatsFeed:
         session, loop = self._session, self._loop
         if session is None or loop is None or not self.status.ready:
             raise FeedError("NATS is away")
-        return ask(loop, question(session.client), timeout_seconds)
+        return _ask(loop, question(session.client), timeout_seconds)
 
     async def _sessions(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -119,3 +121,25 @@ class NatsFeed:
 
 class _Brief(Exception):  # noqa: N818 - a signal to the retry loop, not an error
     """The session ended soon after it began: wait longer before the next."""
+
+
+def _ask(loop: asyncio.AbstractEventLoop, question: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
+    """Run a coroutine in another greenlet's event loop and wait for what it gives.
+
+    Raises:
+        FeedError: NATS does not answer in time, or not with what is asked for.
+    """
+    answer: AsyncResult = AsyncResult()
+
+    async def run() -> None:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                answer.set(await question)
+        except Exception as error:  # noqa: BLE001 - the one who asked shall know
+            answer.set_exception(error)
+
+    loop.call_soon_threadsafe(loop.create_task, run())
+    try:
+        return cast("T", answer.get(timeout=timeout_seconds + _SPARE_SECONDS))
+    except (nats.errors.Error, OSError, TimeoutError, gevent.Timeout) as error:
+        raise FeedError(f"NATS does not answer: {type(error).__name__}") from error
