@@ -127,21 +127,21 @@ class Intake:
         return lost.last - lost.first + 1
 
     def take(
-        self, subject: str, seq: int, ts_ms: int, payload: bytes, *, deliveries: int, is_next: bool
+        self, subject: str, seq: int, ts_ms: int, payload: bytes, *, deliveries: int, whole_stream: bool
     ) -> None:
         """Take a message of the stream.
 
         Args:
             ts_ms: when NATS took it, milliseconds since 1970.
             deliveries: how often NATS delivered it.
-            is_next: every message comes here, so those between the last one and this are gone.
+            whole_stream: every message of it comes here, so those between the last one and this are gone.
         """
         channel = self.channel(subject)
         if seq <= self.cursor.seq:
             self._row.totals.feed_duplicates += 1
             self._row.count_received(0, 1)
             return
-        gone = self.expire(seq) if is_next else 0
+        gone = self.expire(seq) if whole_stream else 0
         self._row.count_received(1 + gone, deliveries)
         self._taken_ms, self._heard = ts_ms, time.monotonic()
         self._hand_over(channel, seq, ts_ms, payload)

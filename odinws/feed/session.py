@@ -231,7 +231,7 @@ class Session:
             ts_ns // 1_000_000,
             msg.data,
             deliveries=int(fields[0]),
-            is_next=self._whole_stream,
+            whole_stream=self._whole_stream,
         )
 
     async def _on_control(self, msg: Msg) -> None:

@@ -22,9 +22,9 @@ class World:
         settings = Settings.from_environ(environ)
         self.intake = Intake(settings, self.row, self.events.append, lambda: self.backlog)
 
-    def take(self, subject: str, seq: int, *, deliveries: int = 1, is_next: bool = True) -> None:
+    def take(self, subject: str, seq: int, *, deliveries: int = 1, whole_stream: bool = True) -> None:
         """A message of the stream, taken at 1 s."""
-        self.intake.take(subject, seq, 1000, b"1", deliveries=deliveries, is_next=is_next)
+        self.intake.take(subject, seq, 1000, b"1", deliveries=deliveries, whole_stream=whole_stream)
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def test_lag() -> None:
     """From NATS taking the latest message to its coming here; clocks that differ make it 0, not less."""
     intake = World().intake
     assert intake.lag_seconds() == 0.0
-    intake.take("odin.global", 1, int((time.time() - 60) * 1000), b"1", deliveries=1, is_next=True)
+    intake.take("odin.global", 1, int((time.time() - 60) * 1000), b"1", deliveries=1, whole_stream=True)
     assert intake.lag_seconds() == pytest.approx(60, abs=5)
-    intake.take("odin.global", 2, int((time.time() + 60) * 1000), b"1", deliveries=1, is_next=True)
+    intake.take("odin.global", 2, int((time.time() + 60) * 1000), b"1", deliveries=1, whole_stream=True)
     assert intake.lag_seconds() == 0.0
 
 
@@ -81,7 +81,7 @@ def test_a_hole_is_told_where_every_message_comes(world: World) -> None:
     world.take("odin.global", 9)
     assert world.events == [Lost(None, 6, 8, "expired"), Message("global", 9, 8, 1000, b"1")]
     assert (world.row.totals.feed_gaps, world.row.totals.feed_published) == (1, 4)
-    world.take("odin.global", 12, is_next=False)
+    world.take("odin.global", 12, whole_stream=False)
     assert world.events[2:] == [Message("global", 12, 9, 1000, b"1")]
     assert (world.row.totals.feed_gaps, world.row.totals.feed_published) == (1, 5)
 
