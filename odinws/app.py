@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from odinws.debug.routes import debug
+from odinws.http.debug import debug
 from odinws.http.routes import echo, routes
 from odinws.services import Services
 

@@ -202,8 +202,8 @@ def metrics() -> None:
 @cli.command()
 def keys() -> None:
     """Say which keys tokens are checked with, or why they can't be used."""
-    from odinws.access.configured import sources
     from odinws.access.errors import KeysError
+    from odinws.admission.authentication import sources
     from odinws.errors import SettingsError
     from odinws.settings import Settings
 

@@ -1,4 +1,4 @@
-"""Why a connection ends: one table of close codes, and who should come back after how long.
+"""Why a connection ends or is refused: labels, close codes, and who should come back after how long.
 
 Codes below 4000 are those of RFC 6455 section 7.4.1 and the IANA registry; 4000 and above are ours.
 """
@@ -6,6 +6,11 @@ Codes below 4000 are those of RFC 6455 section 7.4.1 and the IANA registry; 4000
 from __future__ import annotations
 
 from enum import Enum, unique
+from typing import Final
+
+# Why an upgrade is refused; labels of counters. The first are for load, and what a dry run would refuse.
+LOAD_REFUSALS: Final = ("capacity", "cpu", "memory", "greenlets", "hub_lag")
+REFUSALS: Final = (*LOAD_REFUSALS, "draining", "rate", "origin", "unauthorised", "forbidden", "handshake")
 
 
 @unique

@@ -24,9 +24,9 @@ from gunicorn.workers.ggevent import VERSION, PyWSGIServer
 from odinws.access.credentials import redact
 from odinws.admission.balance import Balance
 from odinws.closing import CloseReason
-from odinws.fanout.turns import Queue
 from odinws.http.handover import Handler
 from odinws.lifetime import Lifetime
+from odinws.scheduling import Queue
 
 _NOTIFY_SECONDS = 1.0
 _KEYS_RETRY_SECONDS = 1.0  # until the arbiter starts another

@@ -20,13 +20,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import odinws
 from odinws import metrics
-from odinws.admission.guard import REASONS
 from odinws.board import Board
 from odinws.board.counters import CLOSES, Totals
 from odinws.board.fields import Counter, Histogram, Info, Metric, Unit
 from odinws.board.row import Row
 from odinws.choice import Choice
 from odinws.cli import cli
+from odinws.closing import LOAD_REFUSALS
 from odinws.metrics import catalogue
 from odinws.metrics.collector import BoardCollector
 from odinws.metrics.text import text
@@ -325,7 +325,7 @@ def test_what_admission_goes_by() -> None:
     assert samples[key("ws_admission_blocked", resource="cpu")] == 0
     assert 0 < samples[key("ws_admission_pressure", resource="cpu")] < 1
     assert 10 < samples[key("ws_admission_rate")] < 200
-    for reason in REASONS:
+    for reason in LOAD_REFUSALS:
         assert key("ws_admission_pressure", resource=reason) in samples
 
 

@@ -571,3 +571,36 @@ def test_tokens_are_asked_for_with_any_key() -> None:
     assert not Settings.from_environ({}).checks_tokens
     for name in ("WS_JWT_SECRET", "WS_JWT_SECRET_FILE", "WS_JWKS_FILE"):
         assert Settings.from_environ({name: "x"}).checks_tokens
+
+
+# -- parsed values ---------------------------------------------------------------------------------
+
+
+def test_lists_are_parsed_once() -> None:
+    """What a worker asks for again and again is there already, and is what was given."""
+    settings = read(
+        WS_ADDR="[::1]:3005",
+        NATS_URL=" nats://a:4222, nats://b:4222,",
+        WS_SUBJECTS="odin.token.BTC, user.*",
+        WS_ORIGINS="https://a.test,",
+        WS_TRUSTED_PROXIES="10.0.0.0/8, ::1",
+        WS_JWT_AUDIENCE="a, b",
+    )
+    assert (settings.host, settings.port) == ("::1", 3005)
+    assert settings.nats_urls == ["nats://a:4222", "nats://b:4222"]
+    assert settings.channel_filter.subjects == ("odin.token.BTC", "odin.user.*")
+    assert settings.allowed_origins.allow("https://a.test", without=False)
+    assert not settings.allowed_origins.allow("https://b.test", without=True)
+    assert [str(network) for network in settings.trusted_networks] == ["10.0.0.0/8", "::1/128"]
+    assert (settings.jwt_audiences, settings.jwt_issuers) == (("a", "b"), ())
+    for name in ("nats_urls", "channel_filter", "allowed_origins", "trusted_networks"):
+        assert getattr(settings, name) is getattr(settings, name)
+
+
+def test_settings_that_differ_have_values_of_their_own() -> None:
+    """A changed copy does not keep what was parsed of its original."""
+    settings = read(WS_SUBJECTS="global")
+    other = msgspec.structs.replace(settings, subjects="token.*")
+    assert settings.channel_filter.has("global")
+    assert not other.channel_filter.has("global")
+    assert settings == read(WS_SUBJECTS="global")

@@ -7,4 +7,5 @@ keys          what tokens are checked with           tokens        a token -> an
 permissions   which channels an identity may have    proxies       who the client is behind proxies
 rates         how many upgrades per second           inspection    who may read the inside
 headers       what every HTTP answer says to browsers
+channel_filter  which channels this server carries at all
 """

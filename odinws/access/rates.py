@@ -1,24 +1,22 @@
-"""How many upgrades per second one address and the whole server may make. Pure: time is an argument.
+"""How many upgrades per second one address may make. Pure: time is an argument.
 
 The generic cell rate algorithm (ITU-T I.371): a bucket is one number, the time at which it is full again.
 It admits at most `burst + per_second × t` in any `t` seconds.
 
 An address is an IPv4 address or the /64 of an IPv6 address: a household has a /64 for itself. Who has more
-of them is bounded by the limit of the server alone.
+of them is bounded by the limit of the server alone, see `Board.spend_upgrade`.
 
 Memory: a bucket that is full again says nothing, so it is dropped. Buckets that are not full are kept, up
 to `max_addresses`; above that the one that was used longest ago goes, and its address may burst anew. To
 make that happen, a client must be admitted from `max_addresses` other addresses within the `burst /
 per_second` seconds in which its own would have filled up anyway: it then owns more bursts than it gains.
-Refused requests make no bucket and renew none. With `max_addresses` of at least `server.burst +
-server.per_second × address.burst / address.per_second` + 1 it can't happen at all, as the server admits
-fewer in that time.
+Refused requests make no bucket and renew none.
 
 All of this is of one process. The workers of a server do not know each other's buckets, so N of them
 admit N times as much from an address whose connections they share. `Limit.among` gives each worker its
 part of the rate and the whole burst: one address then gets no less than its burst, and in t seconds of
-all workers together at most `N × burst + per_second × t`. For an exact limit of the server over its
-workers, keep its one number in shared memory and call `step` under a lock.
+all workers together at most `N × burst + per_second × t`. The limit of the server is exact over its
+workers: its one number is in shared memory, and `step` is called under a lock.
 """
 
 from __future__ import annotations
@@ -71,8 +69,7 @@ class Rates:
     """The buckets of one worker.
 
     Args:
-        address: of each address; None: no limit.
-        server: of all that ask this worker; None: no limit.
+        limit: of each address; None: there is none.
         max_addresses: buckets that are kept, at least 1; about 200 bytes each.
         exempt_loopback: whether clients of this machine are not limited and not counted. A proxy on this
             machine must then be a trusted one, else all its clients are exempt.
@@ -80,18 +77,15 @@ class Rates:
 
     def __init__(
         self,
-        address: Limit | None,
-        server: Limit | None,
+        limit: Limit | None,
         *,
         max_addresses: int = 65_536,
         exempt_loopback: bool = True,
     ) -> None:
-        self._address = address
-        self._server = server
+        self._limit = limit
         self._max_addresses = max_addresses
         self._exempt_loopback = exempt_loopback
         self._due: OrderedDict[bytes, float] = OrderedDict()  # least recently admitted first
-        self._server_due = -math.inf
 
     def __len__(self) -> int:
         """Addresses whose buckets are kept."""
@@ -105,25 +99,18 @@ class Rates:
             now: monotonic seconds.
 
         Returns:
-            0.0, or the seconds after which it would be admitted if nobody else came; then it was not counted
-            anywhere.
+            0.0, or the seconds after which it would be admitted; then it was not counted.
         """
+        if self._limit is None:
+            return 0.0
         parsed = parse_address(client)
         if self._exempt_loopback and parsed is not None and parsed.is_loopback:
             return 0.0
         key = b"" if parsed is None else parsed.packed[: 4 if parsed.version == 4 else 8]
-        due, wait = 0.0, 0.0
-        if self._address is not None:
-            due, wait = step(self._due.get(key, -math.inf), now, self._address)
-        server_due, server_wait = self._server_due, 0.0
-        if self._server is not None:
-            server_due, server_wait = step(server_due, now, self._server)
-        if wait or server_wait:
-            return max(wait, server_wait)
-        self._server_due = server_due
-        if self._address is not None:
+        due, wait = step(self._due.get(key, -math.inf), now, self._limit)
+        if not wait:
             self._keep(key, due, now)
-        return 0.0
+        return wait
 
     def _keep(self, key: bytes, due: float, now: float) -> None:
         self._due[key] = due

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 import structlog
 
 from odinws import logs
-from odinws.access import configured, credentials
+from odinws.access import credentials
 from odinws.access.errors import AccessError, forbidden
 from odinws.access.inspection import is_local_page, is_loopback, may_inspect
-from odinws.access.origin import Origins
-from odinws.access.proxies import client_address, parse_networks
+from odinws.access.proxies import client_address
 from odinws.access.rates import Limit, Rates
 from odinws.access.tokens import OPEN, Identity
-from odinws.admission import load
+from odinws.admission import authentication, load
 from odinws.admission.guard import Decision, Guard, Limits, State, smooth
 from odinws.board import Board
 from odinws.board.row import Row
@@ -77,7 +76,7 @@ class Refuse:
 
     Attributes:
         status: HTTP status.
-        reason: label of the counter, one of `board.REFUSALS`.
+        reason: label of the counter, one of `REFUSALS`.
         message: for people; nothing of a token.
         retry_after_seconds: when to come back, 1 to 300; None: the same request will be refused again.
         headers: that the answer must carry besides.
@@ -106,7 +105,6 @@ class Admission:
 
     Attributes:
         going_away: the server leaves, and refuses all.
-        trusted: the proxies that are believed.
 
     Raises:
         KeysError: a key can't be used.
@@ -130,12 +128,9 @@ class Admission:
         self._now = now
         self._draw = draw
         self._guard = Guard(limits(settings))
-        self._origins = Origins.parse(settings.origins)
-        self.trusted = parse_networks(settings.trusted_proxies)
-        self._tokens = configured.tokens(settings, now())
+        self._tokens = authentication.tokens(settings, now())
         self._rates = Rates(
             _limit(settings.upgrade_rate, settings.upgrade_burst, settings.workers),
-            None,
             exempt_loopback=settings.upgrade_exempt_loopback,
         )
         self._server_rate = _limit(settings.server_upgrade_rate, settings.server_upgrade_burst)
@@ -161,7 +156,7 @@ class Admission:
 
     def enter(self, asked: Asked) -> Verdict:
         """Decide on a client. With `Admit` a connection slot is taken: fill it, or give it back."""
-        address = client_address(asked.peer, asked.forwarded_for, self.trusted)
+        address = client_address(asked.peer, asked.forwarded_for, self._settings.trusted_networks)
         verdict = self._decide(asked, address)
         if isinstance(verdict, Refuse):
             self._row.refused_by(verdict.reason)
@@ -187,7 +182,7 @@ class Admission:
             message = "too many upgrades in a short time"
             self._say("rate", "too many upgrades", address=address)
             return Refuse(429, "rate", message, math.ceil(wait_seconds * (1 + self._draw())))
-        if not self._origins.allow(asked.origin, without=not self._settings.origin_required):
+        if not self._settings.allowed_origins.allow(asked.origin, without=not self._settings.origin_required):
             self._say("origin", "origin refused", address=address, origin=(asked.origin or "")[:100])
             return Refuse(403, "origin", "this origin may not connect; WS_ORIGINS lists those that may")
         try:
@@ -208,7 +203,7 @@ class Admission:
             self._settings.admin_token,
             x_forwarded_for=asked.forwarded_for,
             forwarded=asked.forwarded,
-            trusted=self.trusted,
+            trusted=self._settings.trusted_networks,
         )
 
     def _wait(self, seconds: int) -> int:

@@ -21,7 +21,6 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-REASONS: Final = ("capacity", "cpu", "memory", "greenlets", "hub_lag")  # labels of counters
 SMOOTHING_SECONDS: Final = 2.8  # time constant: a step is 83 % through after 5 s
 DWELL_SECONDS: Final = 5.0
 BURST_SECONDS: Final = 0.5  # of its rate, what a worker may admit at once; at least 1
@@ -108,7 +107,7 @@ class Reading:
     """One resource, as health shows it and admission uses it.
 
     Attributes:
-        reason: one of `REASONS`.
+        reason: one of `LOAD_REFUSALS`.
         threshold: above it the resource becomes unhealthy (connections: at it).
         healthy: with hysteresis and dwell; connections and the hard limit of memory: exact.
         pressure: 0, no reason to refuse, to 1, the full level is reached.
@@ -142,7 +141,7 @@ class State:
 
     @property
     def readings(self) -> tuple[Reading, ...]:
-        """All, in the order of `REASONS`."""
+        """All, in the order of `LOAD_REFUSALS`."""
         return (self.capacity, self.cpu, self.memory, self.greenlets, self.hub_lag)
 
 
@@ -152,7 +151,8 @@ class Decision:
 
     Attributes:
         admitted: whether it may enter.
-        reason: one of `REASONS`; "" if nothing speaks against it. With `admitted`: a dry run, count it apart.
+        reason: one of `LOAD_REFUSALS`; "" if nothing speaks against it. With `admitted`: a dry run, count
+            it apart.
         text: the reason in words.
         retry_after_seconds: when to come back, 1 to 30; 0 if nothing speaks against it.
     """
@@ -181,7 +181,7 @@ class _Watch:
     """One resource through time: whether it is healthy, and how much it presses.
 
     Args:
-        reason: one of `REASONS`.
+        reason: one of `LOAD_REFUSALS`.
         form: of the text; takes the value, the comparison and the bound.
         enter: above it the resource becomes unhealthy; leave: at it or below it becomes healthy again.
         full: where the pressure is 1.

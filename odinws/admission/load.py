@@ -11,7 +11,7 @@ from collections.abc import Callable
 import gevent
 import psutil
 
-from odinws.admission import cgroup
+from odinws import cgroup
 from odinws.admission.guard import Usage, smooth
 from odinws.board import Board
 from odinws.board.row import Row

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import ctypes
 
-from odinws.admission import guard
 from odinws.board.fields import Counts, Times, counter, histogram, shared_struct, stat
-from odinws.closing import CloseReason
+from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
 
-RESOURCES = guard.REASONS
-REFUSALS = (*RESOURCES, "draining", "rate", "origin", "unauthorised", "forbidden", "handshake")
 RECOVERIES = ("ring", "stream", "expired", "epoch")  # where what was missed came from, or why not
 GAPS = ("slow", "expired", "overflow", "invalid_payload", "epoch")  # why clients are told of gaps
 DIFFERENCES = ("board", "strategy", "outbox", "wheel", "kernel", "descriptor")  # see reconciliation
@@ -38,7 +35,7 @@ class ConnectionCounters:
         "ws_connections_would_refuse",
         "Upgrades that only a dry run let in.",
         ("reason",),
-        values=RESOURCES,
+        values=LOAD_REFUSALS,
         stats="would_refuse",
     )
     closed: Counts = counter(

@@ -27,8 +27,8 @@ from odinws.board.journal import Journal
 from odinws.board.resizes import Resizes
 from odinws.board.row import Row
 from odinws.board.timeline import Timeline
+from odinws.board.turn import Turn
 from odinws.choice import Choice, kept_for
-from odinws.debug.turn import Turn
 
 SLOTS = 256
 CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last place

@@ -16,14 +16,12 @@ from odinws.board.counters import (
     PASS_BOUNDS_SECONDS,
     PING_BOUNDS_SECONDS,
     RECOVERIES,
-    REFUSALS,
-    RESOURCES,
     STALL_BOUNDS_SECONDS,
     Totals,
 )
 from odinws.board.fields import gauge, shared_struct, stat
 from odinws.choice import Chosen
-from odinws.closing import CloseReason
+from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
 
 _CLOSE_INDEX = {reason: index for index, reason in enumerate(CLOSES)}
 _REFUSAL_INDEX = {reason: index for index, reason in enumerate(REFUSALS)}
@@ -166,8 +164,8 @@ class Row(Chosen):
         self.totals.refused[_REFUSAL_INDEX[reason]] += 1
 
     def would_refuse(self, reason: str) -> None:
-        """Count an upgrade that only a dry run let in; `reason` is one of `RESOURCES`."""
-        self.totals.would_refuse[RESOURCES.index(reason)] += 1
+        """Count an upgrade that only a dry run let in; `reason` is one of `LOAD_REFUSALS`."""
+        self.totals.would_refuse[LOAD_REFUSALS.index(reason)] += 1
 
     def recovered(self, outcome: str) -> None:
         """Count a channel that was resumed, by one of the `RECOVERIES`."""

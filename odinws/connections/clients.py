@@ -28,7 +28,7 @@ from odinws.connections.connection import Connection
 from odinws.connections.outbox import SlowPolicy
 from odinws.connections.sender import Sender
 from odinws.connections.wheel import TimingWheel
-from odinws.fanout.turns import next_turn
+from odinws.scheduling import next_turn
 from odinws.settings import Settings
 from strategies.base import Strategy
 

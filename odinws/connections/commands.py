@@ -16,10 +16,9 @@ from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.errors import CommandError, FeedError
-from odinws.fanout.turns import next_turn
-from odinws.feed.carried import Carried
 from odinws.messages import frames, protocol
 from odinws.messages.protocol import Authenticate, Heartbeat, Rejected, Replay, Subscribe, Unsubscribe
+from odinws.scheduling import next_turn
 from odinws.settings import Settings
 from strategies.base import Strategy
 
@@ -76,7 +75,7 @@ class Commands:
         # A replay counts as so many commands.
         self._replay_seconds = 1.0 / settings.replay_rate
         self._clock = clock
-        self._carried = Carried(settings.subjects, settings.subject_prefix)
+        self._channels = settings.channel_filter
         self._max_subscriptions = settings.max_subscriptions
         self._max_errors = settings.max_errors
         self._interval_seconds = 1.0 / settings.command_rate
@@ -149,7 +148,7 @@ class Commands:
             problem = protocol.check_channel(channel)
             if problem is None and not conn.identity.permissions.allows(channel):
                 problem = protocol.not_allowed(channel)
-            if problem is None and not self._carried.has(channel):
+            if problem is None and not self._channels.has(channel):
                 problem = protocol.not_carried(channel)
             if problem is None and channel not in conn.channels:
                 if len(conn.channels) + len(later) >= self._max_subscriptions:
@@ -210,7 +209,7 @@ class Commands:
             raise CommandError(problem.code, problem.message)
         if not conn.identity.permissions.allows(command.channel):
             raise CommandError("FORBIDDEN", protocol.not_allowed(command.channel).message)
-        if not self._carried.has(command.channel):
+        if not self._channels.has(command.channel):
             raise CommandError("NOT_CARRIED", protocol.not_carried(command.channel).message)
         if (command.since is None) == (command.start is None):
             raise CommandError("INVALID_FIELD", "expected either since or from in data")

@@ -11,7 +11,7 @@ import gevent
 from greenlet import greenlet
 
 from odinws.debug.places import stack
-from odinws.fanout.turns import Slice
+from odinws.scheduling import Slice
 
 _BATCH = 512
 # `issubclass(type(one), greenlet)` and not `isinstance`: that asks a proxy for what it stands for.

@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 
 from odinws.debug.places import place_at
-from odinws.fanout.turns import Slice
+from odinws.scheduling import Slice
 
 _TRACER_BYTES = 256 << 20
 _LOOK_SECONDS = 0.25

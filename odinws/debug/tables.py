@@ -98,6 +98,12 @@ def _greenlets(console: Console, workers: _Answers) -> None:
 
 
 def _locks(console: Console, workers: _Answers) -> None:
+    # Who was waited for most, then who was held most: the first line is the answer.
+    found = sorted(
+        ((worker, lock) for worker in workers for lock in worker["result"]["shards"]),
+        key=lambda pair: (pair[1]["wait_seconds"], pair[1]["hold_seconds"]),
+        reverse=True,
+    )
     rows = [
         (
             str(worker["pid"]),
@@ -112,19 +118,12 @@ def _locks(console: Console, workers: _Answers) -> None:
             _spread(worker["result"]["bounds_seconds"], lock["waits"]),
             lock["longest_holder"],
         )
-        for worker in workers
-        for lock in worker["result"]["shards"]
+        for worker, lock in found
     ]
-    # Who was waited for most, then who was held most: the first line is the answer.
-    rows.sort(key=lambda row: (_number(row[4]), _number(row[6])), reverse=True)
     heads = ">worker|>shard|>taken|>waited|>wait ms|>longest|>held ms|>longest|holds|waits|longest holder"
     console.print(
         table("locks, the most waited for first", heads, rows) if rows else "this strategy takes no locks"
     )
-
-
-def _number(figure: object) -> float:
-    return float(str(figure).replace(",", ""))
 
 
 def _spread(bounds: Sequence[float], counts: Sequence[int]) -> str:
@@ -216,6 +215,11 @@ def _shards(console: Console, workers: _Answers) -> None:
 
 
 def _slow(console: Console, workers: _Answers) -> None:
+    passes = sorted(
+        ((worker, found) for worker in workers for found in worker["result"]),
+        key=lambda pair: float(pair[1]["seconds"]),
+        reverse=True,
+    )
     rows = [
         (
             str(worker["pid"]),
@@ -231,10 +235,8 @@ def _slow(console: Console, workers: _Answers) -> None:
             found["backlog"],
             f"{found['channel_count']}: {' '.join(found['channels'][:3])}",
         )
-        for worker in workers
-        for found in worker["result"]
+        for worker, found in passes
     ]
-    rows.sort(key=lambda row: _number(row[2]), reverse=True)
     heads = ">worker|at|>ms|>given away|>gc|>slices|>messages|>sends|>delivered|>bytes|>backlog|channels"
     console.print(table("the slowest passes of the last minutes", heads, rows))
 

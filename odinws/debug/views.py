@@ -20,8 +20,8 @@ from odinws.debug import greenlets, heap
 from odinws.debug.collector import CollectorWatch
 from odinws.debug.sampler import Sampler
 from odinws.fanout.slowest import Slowest
-from odinws.fanout.turns import Slice
 from odinws.histogram import quantile
+from odinws.scheduling import Slice
 from strategies import BOUNDS_SECONDS
 from strategies.base import Strategy
 

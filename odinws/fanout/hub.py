@@ -22,11 +22,11 @@ from odinws.connections.connection import Connection
 from odinws.fanout.backlog import Backlog
 from odinws.fanout.ring import Ring
 from odinws.fanout.slowest import CHANNELS_NAMED, Pass, Slowest
-from odinws.fanout.turns import SLICE_SECONDS, Slice, next_turn
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch, Past
 from odinws.messages import frames, protocol
 from odinws.messages.packet import Bundle, Packer, Packet, Text
 from odinws.messages.protocol import wildcard
+from odinws.scheduling import SLICE_SECONDS, Slice, next_turn
 from strategies.base import Strategy
 
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once

@@ -17,29 +17,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import gevent
 import nats
 import nats.errors
 import nats.js.errors
 import structlog
+from gevent.event import AsyncResult
 from nats.aio.client import Client
 from tenacity import AsyncRetrying, wait_random_exponential
 
 from odinws.board.row import Row
 from odinws.errors import FeedError
-from odinws.feed.asking import ask
-from odinws.feed.carried import Carried
-from odinws.feed.events import FeedEvent, Message, NewEpoch
+from odinws.feed.events import FeedEvent
+from odinws.feed.intake import Intake
 from odinws.feed.selector import greenlet_event_loop
 from odinws.feed.session import Session
-from odinws.feed.status import FeedStatus
-from odinws.messages.protocol import CHANNEL
 from odinws.settings import Settings
 
 _RETRY_SECONDS = 0.1
 _RETRY_CAP_SECONDS = 2.0
 _STEADY_SECONDS = 5.0  # a session that lived this long starts the waits anew
+_SPARE_SECONDS = 1.0  # for an event loop that is busy
 
 T = TypeVar("T")
 
@@ -55,6 +55,10 @@ class NatsFeed:
         row: where it counts.
         sink: takes the events, in order; must not block.
         backlog: how many events the sink still holds: above half its bound JetStream is held back.
+
+    Attributes:
+        status: how it is.
+        intake: what it has taken, and how far it is behind.
     """
 
     def __init__(
@@ -65,22 +69,10 @@ class NatsFeed:
         sink: Callable[[FeedEvent], None],
         backlog: Callable[[], int],
     ) -> None:
-        self.status = FeedStatus(since=time.time())
-        self.settings = settings
-        self.urls = urls
-        self.row = row
-        self.sink = sink
-        self.backlog = backlog
-        self.high_water = settings.feed_backlog // 2
-        self._prefix_length = len(settings.subject_prefix)
-        self.carried = Carried(settings.subjects, settings.subject_prefix)
-        self.last: dict[str, int] = {}  # channel -> seq of its latest message
-        self.floor = 0  # up to here all has been told as gone: what comes next follows that
-        self.core_seq = 0
-        self.pending = 0  # messages of the stream that are still to come, by the latest one
-        self.latest_ms = 0  # when NATS took that one, milliseconds since 1970
-        self.heard = 0.0  # and when it came here, monotonic seconds
-        self._was_up = False
+        self.intake = Intake(settings, row, sink, backlog)
+        self.status = self.intake.status
+        self._settings = settings
+        self._urls = urls
         self._session: Session | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -98,14 +90,7 @@ class NatsFeed:
         session, loop = self._session, self._loop
         if session is None or loop is None or not self.status.ready:
             raise FeedError("NATS is away")
-        return ask(loop, question(session._client), timeout_seconds)
-
-    def lag_seconds(self) -> float:
-        """How long the latest message was on its way from NATS to here; 0.0: none came yet."""
-        if not self.latest_ms:
-            return 0.0
-        came_at = time.time() - (time.monotonic() - self.heard)
-        return max(0.0, came_at - self.latest_ms / 1000)
+        return _ask(loop, question(session.client), timeout_seconds)
 
     async def _sessions(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -119,66 +104,42 @@ class NatsFeed:
     async def _one_session(self) -> None:
         """Run one session to its end. Raises `_Brief` if it was too short to start the waits anew."""
         started = time.monotonic()
-        self._session = session = Session(self)
+        self._session = session = Session(self._settings, self._urls, self.intake)
         try:
             await session.run()
         except (nats.errors.Error, FeedError, OSError, TimeoutError) as error:
-            self._down(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+            self.intake.down(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         except Exception as error:  # a defect must not end the feed of a whole worker
             log.exception("feed session failed")
-            self._down(repr(error))
+            self.intake.down(repr(error))
         finally:
             self._session = None
             await session.close()
         if time.monotonic() - started < _STEADY_SECONDS:
             raise _Brief
 
-    def up(self, mode: str, server: str) -> None:
-        self.status.mode = mode
-        self.status.server = server
-        self.status.problem = ""
-        self.status.ready = True
-        self.status.since = time.time()
-        self.row.feed_ready = 1
-        self.row.totals.feed_sessions += 1
-        self.row.totals.feed_reconnects += self._was_up
-        self._was_up = True
-        log.info("feed is up", mode=mode, nats=server, epoch=self.status.epoch, last_seq=self.status.last_seq)
-
-    def _down(self, problem: str) -> None:
-        if self.status.ready:
-            self.status.since = time.time()
-            log.warning("feed is down", problem=problem)
-        elif problem != self.status.problem:
-            log.warning("feed does not come up", problem=problem)
-        self.status.ready = False
-        self.status.problem = problem
-        self.row.feed_ready = 0
-
-    def enter_epoch(self, epoch: str, seq: int, *, anew: bool) -> None:
-        """Name the life of the sequence, which is at `seq`. `anew`: nothing known of it holds."""
-        self.status.epoch = epoch
-        if anew:
-            self.status.last_seq = self.floor = 0
-            self.last.clear()
-        self.sink(NewEpoch(epoch, seq))
-
-    def carries(self, channel: str) -> bool:
-        """Whether clients can have what comes under this name."""
-        return CHANNEL.fullmatch(channel) is not None and self.carried.has(channel)
-
-    def channel(self, subject: str) -> str | None:
-        channel = subject[self._prefix_length :]
-        if self.carries(channel):
-            return channel
-        self.row.totals.feed_ignored += 1
-        return None
-
-    def take(self, channel: str, seq: int, ts_ms: int, payload: bytes) -> None:
-        self.row.totals.feed_messages += 1
-        self.sink(Message(channel, seq, max(self.floor, self.last.get(channel, 0)), ts_ms, payload))
-        self.last[channel] = seq
-
 
 class _Brief(Exception):  # noqa: N818 - a signal to the retry loop, not an error
     """The session ended soon after it began: wait longer before the next."""
+
+
+def _ask(loop: asyncio.AbstractEventLoop, question: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
+    """Run a coroutine in another greenlet's event loop and wait for what it gives.
+
+    Raises:
+        FeedError: NATS does not answer in time, or not with what is asked for.
+    """
+    answer: AsyncResult = AsyncResult()
+
+    async def run() -> None:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                answer.set(await question)
+        except Exception as error:  # noqa: BLE001 - the one who asked shall know
+            answer.set_exception(error)
+
+    loop.call_soon_threadsafe(loop.create_task, run())
+    try:
+        return cast("T", answer.get(timeout=timeout_seconds + _SPARE_SECONDS))
+    except (nats.errors.Error, OSError, TimeoutError, gevent.Timeout) as error:
+        raise FeedError(f"NATS does not answer: {type(error).__name__}") from error

@@ -17,7 +17,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from odinws.fanout.turns import Slice
+from odinws.scheduling import Slice
 
 
 class GreenletSelector(selectors.BaseSelector):

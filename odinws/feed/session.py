@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from typing import TYPE_CHECKING
 
 import gevent
 import nats
@@ -19,11 +18,9 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from odinws.errors import FeedError
 from odinws.feed import history, identification, stream
-from odinws.feed.events import Lost, Message, Past
-from odinws.settings import without_credentials
-
-if TYPE_CHECKING:
-    from odinws.feed.nats import NatsFeed
+from odinws.feed.events import Message, Past
+from odinws.feed.intake import Intake
+from odinws.settings import Settings, without_credentials
 
 _CONNECT_SECONDS = 2
 _HEARTBEAT_SECONDS = 1.0
@@ -39,12 +36,22 @@ log = structlog.get_logger("odinws.feed")
 
 
 class Session:
-    """One life of a connection to NATS."""
+    """One life of a connection to NATS.
 
-    def __init__(self, feed: NatsFeed) -> None:
-        self._feed = feed
-        self._settings = feed.settings
-        self._client = Client()
+    Args:
+        settings: who the server is to NATS, and what the stream should be.
+        urls: the servers to use.
+        intake: takes what comes; knows where the last session ended.
+
+    Attributes:
+        client: the connection.
+    """
+
+    def __init__(self, settings: Settings, urls: list[str], intake: Intake) -> None:
+        self._settings = settings
+        self._urls = urls
+        self._intake = intake
+        self.client = Client()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # A session that fails on its way up never reads it, and asyncio would complain.
         self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
@@ -60,8 +67,8 @@ class Session:
             nats.errors.Error, OSError, TimeoutError: NATS can't be reached, or is lost.
             FeedError: the consumer is lost or skipped.
         """
-        await self._client.connect(
-            servers=self._feed.urls,
+        await self.client.connect(
+            servers=self._urls,
             name=f"odinws {self._settings.environment}",
             allow_reconnect=False,
             connect_timeout=_CONNECT_SECONDS,
@@ -71,7 +78,7 @@ class Session:
             closed_cb=self._on_closed,
             **identification.options(self._settings),
         )
-        if self._client._server_info.get("jetstream") and await self._on_jetstream():
+        if self.client._server_info.get("jetstream") and await self._on_jetstream():
             await self._watch_heartbeats()
         else:
             await self._on_core()
@@ -81,7 +88,7 @@ class Session:
         """Close the connection, whatever its state. Never raises what NATS may say to it."""
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                await self._client.close()
+                await self.client.close()
         except (nats.errors.Error, OSError, TimeoutError):
             pass  # it is gone already, which is what we wanted
 
@@ -89,8 +96,8 @@ class Session:
 
     async def _on_jetstream(self) -> bool:
         """Consume the stream. False: this account has no JetStream."""
-        feed = self._feed
-        js = self._client.jetstream(timeout=_CONNECT_SECONDS)
+        intake = self._intake
+        js = self.client.jetstream(timeout=_CONNECT_SECONDS)
         try:
             info = await stream.find_or_create(js, self._settings)
         except nats.js.errors.APIError as error:
@@ -98,29 +105,19 @@ class Session:
                 return False
             raise FeedError(f"stream {self._settings.stream_name}: {error.description}") from error
         self._report(stream.differences(info, self._settings))
-        status, state = feed.status, info.state
-        epoch = stream.epoch(info)
-        # A stream with less in it than we saw was restored from an older copy: its numbers come again.
-        if epoch != status.epoch or status.last_seq > state.last_seq:
-            latest = await history.latest_of_all(
-                self._client, js, self._settings.stream_name, feed.carried.subjects
-            )
+        state, epoch = info.state, stream.epoch(info)
+        if intake.cursor.goes_on(epoch, state.last_seq):
+            intake.expire(state.first_seq)
+        else:
+            latest = await self._latest(js, state.last_seq)
             past = await self._past(state.last_seq)
-            feed.enter_epoch(epoch, state.last_seq, anew=True)
-            # Clients are promised all that comes behind it, even if this session ends before it is ready.
-            status.last_seq = state.last_seq
-            for subject, seq in latest.items():
-                if seq <= state.last_seq and (channel := feed.channel(subject)) is not None:
-                    feed.last[channel] = seq
             if past is not None:
-                feed.last.update((message.channel, message.seq) for message in past.messages)
-                feed.sink(past)
-        elif state.first_seq > status.last_seq + 1:
-            self._expired(status.last_seq + 1, state.first_seq - 1)
-            status.last_seq = state.first_seq - 1  # told once is enough
-        self._whole_stream = info.config.subjects == list(feed.carried.subjects)
-        inbox = self._client.new_inbox()
-        await self._client.subscribe(
+                latest.update((message.channel, message.seq) for message in past.messages)
+            # Clients are promised all that comes behind it, even if this session ends before it is ready.
+            intake.begin(epoch, state.last_seq, latest, past)
+        self._whole_stream = info.config.subjects == list(self._settings.channel_filter.subjects)
+        inbox = self.client.new_inbox()
+        await self.client.subscribe(
             inbox,
             cb=self._on_stream_message,
             pending_msgs_limit=_PENDING_MESSAGES,
@@ -130,7 +127,7 @@ class Session:
         return True
 
     def _report(self, differences: str) -> None:
-        status = self._feed.status
+        status = self._intake.status
         if differences and differences != status.stream_differs:
             name = self._settings.stream_name
             log.warning("stream differs from the settings", stream=name, differs=differences)
@@ -142,8 +139,8 @@ class Session:
             ConsumerConfig(
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                opt_start_seq=self._feed.status.last_seq + 1,
-                **history.only(self._feed.carried.subjects),
+                opt_start_seq=self._intake.cursor.seq + 1,
+                **history.only(self._settings.channel_filter.subjects),
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
                 flow_control=True,
@@ -155,6 +152,16 @@ class Session:
         )
         self._ready("jetstream")
 
+    async def _latest(self, js: JetStreamContext, last_seq: int) -> dict[str, int]:
+        """The sequence of the latest message of each channel, of those up to `last_seq`."""
+        subjects = self._settings.channel_filter.subjects
+        found = await history.latest_of_all(self.client, js, self._settings.stream_name, subjects)
+        return {
+            channel: seq
+            for subject, seq in found.items()
+            if seq <= last_seq and (channel := self._intake.channel(subject)) is not None
+        }
+
     async def _past(self, last_seq: int) -> Past | None:
         """The latest messages up to `last_seq`, so that clients of a worker that is gone find them here."""
         settings = self._settings
@@ -165,7 +172,7 @@ class Session:
         while upto < last_seq:
             try:
                 page = await history.page(
-                    self._client,
+                    self.client,
                     settings.stream_name,
                     settings.subject_prefix,
                     ">",
@@ -181,7 +188,7 @@ class Session:
                 messages.clear()
                 latest.clear()
             for message in page.messages:
-                if message.seq <= last_seq and self._feed.carries(message.channel):
+                if message.seq <= last_seq and self._intake.carries(message.channel):
                     messages.append(message._replace(prev=latest.get(message.channel, first)))
                     latest[message.channel] = message.seq
             upto = page.upto
@@ -198,7 +205,7 @@ class Session:
 
         The greenlet sleeps, and asyncio with it: else nats-py would read on, into memory.
         """
-        while self._feed.backlog() > self._feed.high_water:
+        while self._intake.is_full:
             gevent.sleep(_BACKPRESSURE_SECONDS)
 
     async def _on_stream_message(self, msg: Msg) -> None:
@@ -217,21 +224,15 @@ class Session:
             self._end(FeedError(f"consumer skipped from {self._consumer_seq} to {consumer_seq}"))
             return
         self._consumer_seq = consumer_seq
-        feed = self._feed
-        channel = feed.channel(msg.subject)
-        if seq <= feed.status.last_seq:
-            feed.row.totals.feed_duplicates += 1
-            feed.row.count_received(0, 1)
-        else:
-            gone = seq - feed.status.last_seq - 1 if self._whole_stream else 0
-            if gone:
-                self._expired(feed.status.last_seq + 1, seq - 1)
-            feed.row.count_received(1 + gone, int(fields[0]))
-            feed.latest_ms, feed.heard = ts_ns // 1_000_000, self._heard
-            if channel is not None:
-                feed.take(channel, seq, feed.latest_ms, msg.data)
-        feed.pending = int(fields[4])
-        feed.status.last_seq = max(feed.status.last_seq, seq)
+        self._intake.pending = int(fields[4])
+        self._intake.take(
+            msg.subject,
+            seq,
+            ts_ns // 1_000_000,
+            msg.data,
+            deliveries=int(fields[0]),
+            whole_stream=self._whole_stream,
+        )
 
     async def _on_control(self, msg: Msg) -> None:
         """Answer flow control."""
@@ -239,7 +240,7 @@ class Session:
         if not reply and msg.headers:
             reply = msg.headers.get("Nats-Consumer-Stalled", "")
         if reply:
-            await self._client.publish(reply)
+            await self.client.publish(reply)
 
     async def _watch_heartbeats(self) -> None:
         while not self._ended.done():
@@ -251,43 +252,34 @@ class Session:
             elif now - self._heard > _SILENCE_SECONDS:
                 self._end(FeedError(f"no heartbeat of the consumer for {_SILENCE_SECONDS:g} s"))
 
-    def _expired(self, first: int, last: int) -> None:
-        """The stream has no longer what we had not taken; it may have been of any channel."""
-        feed = self._feed
-        feed.row.totals.feed_gaps += 1
-        feed.floor = last
-        log.warning("stream no longer has messages", first=first, last=last)
-        feed.sink(Lost(None, first, last, "expired"))
-
     # -- core NATS ---------------------------------------------------------------------------------
 
     async def _on_core(self) -> None:
         # Nobody knows what was published since the last session, so the name changes; the count goes on.
-        feed = self._feed
-        feed.enter_epoch(f"core-{secrets.token_hex(4)}", feed.core_seq, anew=feed.status.mode != "core")
-        for subject in feed.carried.subjects:
-            await self._client.subscribe(
+        epoch = f"core-{secrets.token_hex(4)}"
+        if self._intake.status.mode == "core":
+            self._intake.rename(epoch)
+        else:
+            self._intake.begin(epoch, 0, {})
+        for subject in self._settings.channel_filter.subjects:
+            await self.client.subscribe(
                 subject,
                 cb=self._on_core_message,
                 pending_msgs_limit=_PENDING_MESSAGES,
                 pending_bytes_limit=_PENDING_BYTES,
             )
-        await self._client.flush(_CONNECT_SECONDS)
+        await self.client.flush(_CONNECT_SECONDS)
         self._ready("core")
 
     async def _on_core_message(self, msg: Msg) -> None:
         await self._let_others_run()
-        feed = self._feed
-        channel = feed.channel(msg.subject)
-        if channel is not None:
-            feed.core_seq += 1
-            feed.take(channel, feed.core_seq, int(time.time() * 1000), msg.data)
+        self._intake.take_uncounted(msg.subject, msg.data)
 
     # -- both --------------------------------------------------------------------------------------
 
     def _ready(self, mode: str) -> None:
-        url = self._client.connected_url
-        self._feed.up(mode, without_credentials(url.geturl()) if url is not None else "")
+        url = self.client.connected_url
+        self._intake.up(mode, without_credentials(url.geturl()) if url is not None else "")
 
     async def _on_error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):

@@ -14,13 +14,13 @@ from odinws import metrics
 from odinws.access.headers import security_headers
 from odinws.admission.decision import Admit, Asked, Refuse
 from odinws.errors import HandshakeError
-from odinws.fanout.turns import Slice
 from odinws.http.edge import current_services as _services
 from odinws.http.edge import error as _error
 from odinws.http.edge import may_look_inside as _may_inspect
 from odinws.http.handover import UPGRADE, Upgraded
 from odinws.messages import deflate
 from odinws.oversight import report
+from odinws.scheduling import Slice
 from odinws.services import Services
 from odinws.settings import MAX_SHARDS
 

@@ -17,8 +17,6 @@ from odinws.board.counters import (
     DIFFERENCES,
     GAPS,
     RECOVERIES,
-    REFUSALS,
-    RESOURCES,
     ConnectionCounters,
     FeedCounters,
     MessageCounters,
@@ -27,6 +25,7 @@ from odinws.board.counters import (
 from odinws.board.fields import Counter, Gauge, Info, Metric, metrics
 from odinws.board.row import Row
 from odinws.board.shards import LockCounters, LockGauges, ShardGauges
+from odinws.closing import LOAD_REFUSALS, REFUSALS
 
 PART_LABELS = ("strategy", "variant", "strategy_reason")
 """What the totals are divided by, beside their own labels: the choice of the workers."""
@@ -143,7 +142,7 @@ LABELS: dict[str, str] = {
     "shards": "`WS_NUM_SHARDS`",
     "shard_key": "`WS_SHARD_KEY`",
     "shard": "its index, from 0 to `WS_NUM_SHARDS` - 1",
-    "resource": _listed(RESOURCES),
+    "resource": _listed(LOAD_REFUSALS),
     "reason": f"refused: {_listed(REFUSALS)}; would_refuse: as `resource`; "
     f"closed: see `code`; gaps: {_listed(GAPS)}",
     "code": ", ".join(f"{close.code} `{close.label}`" for close in CLOSES),

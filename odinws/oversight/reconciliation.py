@@ -25,7 +25,7 @@ from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
-from odinws.fanout.turns import next_turn
+from odinws.scheduling import next_turn
 from strategies.base import Strategy
 
 _YIELD_EVERY = 128

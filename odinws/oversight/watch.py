@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import structlog
 
-from odinws.board.counters import CLOSES, DIFFERENCES, REFUSALS
+from odinws.board.counters import CLOSES, DIFFERENCES
 from odinws.board.journal import Journal
 from odinws.board.row import Row
-from odinws.closing import CloseReason
+from odinws.closing import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 
 QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended

@@ -3,7 +3,7 @@
 places      a targetingKey for each worker, so that shares are exact to a worker. Pure.
 flags       the file: read, checked by its schema, and written with another share
 evaluation  OpenFeature over flagd's evaluator
-chooser     one worker's choice
+chooser     one worker's choice, for its whole life
 flagged     the same by the file, and whether that says otherwise by now
 members     servers and workers at one moment. Pure.
 fleet       what the running servers have, read from `/stats`

@@ -38,13 +38,20 @@ class Pace:
     roll_seconds: float = 60.0
 
 
-class _End(Exception):  # noqa: N818 - not an error: how a watch ends before its last step
-    def __init__(self, verdict: str, reason: str, outcome: str = "", set_back: bool = False) -> None:
-        super().__init__(reason)
-        self.verdict = verdict
-        self.reason = reason
-        self.outcome = outcome or verdict
-        self.set_back = set_back
+@dataclass(frozen=True)
+class _End:
+    """How a watch ends.
+
+    Attributes:
+        verdict, reason: see `Record`.
+        outcome: of the step under way; "": as the verdict.
+        set_back: whether the flag is to be set back.
+    """
+
+    verdict: str
+    reason: str
+    outcome: str = ""
+    set_back: bool = False
 
 
 class Watch:
@@ -92,20 +99,25 @@ class Watch:
         urls = [server.url for server in servers]
         self.record = Record(self._path, self._variant, urls, now, percent, percent=percent)
         try:
-            for share in [step for step in steps if step > percent]:
-                self._step(share)
-            self._end("done", f"All steps to {self.record.percent:g} % were good.")
-        except _End as end:
-            self._ended(end)
+            end = self._steps([step for step in steps if step > percent])
+        except FleetError as error:
+            end = _End("set back", f"The fleet is silent: {error}.", "failed", set_back=True)
         except flags.FlagsError as error:
-            self._end("failed", str(error))
+            end = _End("failed", str(error))
         except KeyboardInterrupt:
-            self._ended(_End("interrupted", "It was interrupted."))
+            end = _End("interrupted", "It was interrupted.")
+        self._ended(end)
         return self.record
 
-    # -- one step ----------------------------------------------------------------------------------
+    def _steps(self, steps: Sequence[int]) -> _End:
+        for percent in steps:
+            if (end := self._step(percent)) is not None:
+                return end
+        return _End("done", f"All steps to {self.record.percent:g} % were good.")
 
-    def _step(self, percent: int) -> None:
+    # -- one step; each part says how the watch ends, None: it goes on ------------------------------
+
+    def _step(self, percent: int) -> _End | None:
         servers = self._look()
         counts = wanted(servers, percent)
         step = Step(percent, counts)
@@ -113,27 +125,28 @@ class Watch:
         if counts == wanted(servers, self.record.percent):
             step.outcome, step.text = "skipped", "changes no worker"
             self._tell(f"{percent} %: skipped, it changes no worker", "")
-            return
+            return None
         if self._reference is None and sum(counts.values()) == sum(server.places for server in servers):
             self._measure_reference()
-        self._set(percent)
-        self._roll(step)
-        self._judge(step)
+        return self._set(percent) or self._roll(step) or self._judge(step)
 
-    def _set(self, percent: int) -> None:
-        flags.write(self._path, flags.with_share(self._ours(), self._variant, percent))
-        self.record.percent = float(percent)
-
-    def _ours(self) -> flags.Document:
-        """The file, unless somebody else has changed the share."""
+    def _set(self, percent: int) -> _End | None:
         document = flags.read(self._path)
-        found = (flags.shares(document) or {}).get(self._variant, 0.0)
-        if found != self.record.percent:
-            self.record.percent, ours = found, self.record.percent
-            raise _End("changed", f"Somebody else set the share from {ours:g} to {found:g} %.")
-        return document
+        if (end := self._check_share(document)) is not None:
+            return end
+        flags.write(self._path, flags.with_share(document, self._variant, percent))
+        self.record.percent = float(percent)
+        return None
 
-    def _roll(self, step: Step) -> None:
+    def _check_share(self, document: flags.Document) -> _End | None:
+        """Whether the share is still what this watch has set."""
+        found = (flags.shares(document) or {}).get(self._variant, 0.0)
+        if found == self.record.percent:
+            return None
+        self.record.percent, ours = found, self.record.percent
+        return _End("changed", f"Somebody else set the share from {ours:g} to {found:g} %.")
+
+    def _roll(self, step: Step) -> _End | None:
         """Wait until the workers have what the flag says."""
         began = time.monotonic()
         servers = self._look()
@@ -141,18 +154,20 @@ class Watch:
         self._tell(f"{step.percent} %: {sum(step.workers.values())} of {_places(servers)} workers", "")
         while not all(server.has(self._variant, step.workers[server.url]) for server in servers):
             if problem := next((server.problem for server in servers if server.problem), ""):
-                raise _End("set back", f"A server can't use the flags: {problem}", "failed", True)
+                return _End("set back", f"A server can't use the flags: {problem}", "failed", set_back=True)
             if time.monotonic() > until:
-                seconds = time.monotonic() - began
-                raise _End("set back", f"The workers did not come up in {seconds:.0f} s.", "failed", True)
+                reason = f"The workers did not come up in {time.monotonic() - began:.0f} s."
+                return _End("set back", reason, "failed", set_back=True)
             time.sleep(_LOOK_SECONDS)
-            self._ours()
+            if (end := self._check_share(flags.read(self._path))) is not None:
+                return end
             servers = self._look()
         step.rolled_seconds = round(time.monotonic() - began, 1)
         self._tell(f"{step.percent} %: rolled in {step.rolled_seconds:g} s", "")
         self._changed(self.record)
+        return None
 
-    def _judge(self, step: Step) -> None:
+    def _judge(self, step: Step) -> _End | None:
         judge = Judge(self._variant, self._pace.windows, self._reference)
         before = self._look()
         settled = time.monotonic() + self._pace.settle_seconds
@@ -161,24 +176,26 @@ class Watch:
         while True:
             few = "settling" if time.monotonic() < settled else ""
             time.sleep(self._pace.window_seconds)
-            self._ours()
+            if (end := self._check_share(flags.read(self._path))) is not None:
+                return end
             after = self._look()
             window = judge.add(*between(before, after, self._variant), few)
             before = after
             step.add(window)
             self._tell_window(step, window)
             if worse := judge.worse():
-                raise _End("set back", f"Set back at {step.percent} %: {worse}.", "worse", True)
+                return _End("set back", f"Set back at {step.percent} %: {worse}.", "worse", set_back=True)
             if not window.few and window.others is not self._reference:
                 others.append(window.others)
             if judge.is_good():
                 break
             if time.monotonic() > until:
-                raise _End("waiting", f"Too few data at {step.percent} %: {window.few or 'not steady'}.")
+                return _End("waiting", f"Too few data at {step.percent} %: {window.few or 'not steady'}.")
         self._reference = total(others) if others else self._reference
         step.outcome, step.text = "good", f"{len(judge.counted)} windows without a reason to go back"
         self._tell(f"{step.percent} %: good", "good")
         self._changed(self.record)
+        return None
 
     def _measure_reference(self) -> None:
         """What the others do, before there are none left."""
@@ -193,14 +210,16 @@ class Watch:
     def _ended(self, end: _End) -> None:
         step = self.record.steps[-1] if self.record.steps else None
         if step is not None and not step.outcome:
-            step.outcome, step.text = end.outcome, end.reason
+            step.outcome, step.text = end.outcome or end.verdict, end.reason
         if end.set_back:
             self._tell(end.reason, "bad")
             try:
                 self._set_back()
             except flags.FlagsError as error:
                 end = _End("failed", f"{end.reason} It could not be set back: {error}")
-        self._end(end.verdict, end.reason)
+        self.record.verdict, self.record.reason = end.verdict, end.reason
+        self.record.seconds = round(time.monotonic() - self._began, 1)
+        self._changed(self.record)
 
     def _set_back(self) -> None:
         document = flags.read(self._path)
@@ -217,20 +236,19 @@ class Watch:
             return self._tell("0 %: set; whether the workers follow is not known", "bad")
         return self._tell("0 %: no worker has it any more", "good")
 
-    def _end(self, verdict: str, reason: str) -> None:
-        self.record.verdict, self.record.reason = verdict, reason
-        self.record.seconds = round(time.monotonic() - self._began, 1)
-        self._changed(self.record)
-
     def _look(self) -> list[Server]:
-        """The fleet; a server may be silent for a moment."""
+        """The fleet; a server may be silent for a moment.
+
+        Raises:
+            FleetError: it is for longer.
+        """
         until = time.monotonic() + _SILENT_SECONDS
         while True:
             try:
                 return self._fleet.look()
-            except FleetError as error:
+            except FleetError:
                 if time.monotonic() > until:
-                    raise _End("set back", f"The fleet is silent: {error}.", "failed", True) from None
+                    raise
                 time.sleep(_LOOK_SECONDS)
 
     def _tell_window(self, step: Step, window: Window) -> None:

@@ -1,7 +1,7 @@
 """The settings of a server.
 
-model     the fields, each with unit and bounds, and how they are read
-checks    what one field alone can't say
+model     the fields, each with unit and bounds; how they are read, and how they depend on each other
+checks    values given as text: read, checked, shown
 words     settings in words, for documentation and errors
 """
 

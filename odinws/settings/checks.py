@@ -1,34 +1,26 @@
-"""What one field alone can't say: addresses, URLs, lists, and values that depend on each other.
-
-Every function raises `SettingsError`; none of its texts has a secret.
-"""
+"""How a value given as text is read, checked and shown. No text of a `SettingsError` has a secret."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-import strategies
-from odinws.access.origin import Origins
-from odinws.access.proxies import parse_networks
 from odinws.errors import SettingsError
-from odinws.feed.carried import Carried
-
-if TYPE_CHECKING:
-    from odinws.settings.model import Settings
 
 # Their values are never shown.
 SECRETS = frozenset({"WS_JWT_SECRET", "WS_ADMIN_TOKEN", "NATS_TOKEN"})
 _SECRET_WORDS = ("SECRET", "TOKEN", "PASS", "SEED")
 _LIKELY = 0.6  # of difflib: one of several letters wrong
-_MIN_SECRET_CHARACTERS = 16  # of the token that opens the inside
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _DURATION_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _NATS_SCHEMES = ("nats", "tls", "ws", "wss")
 _NATS_SCHEME = re.compile(rf"(?:{'|'.join(_NATS_SCHEMES)})://")
+
+T = TypeVar("T")
 
 
 def shown(name: str, text: str) -> str:
@@ -59,67 +51,47 @@ def seconds(name: str, text: str) -> float:
     return float(match[1]) * _DURATION_SECONDS[match[2]]
 
 
-def check(settings: Settings) -> None:
-    """All that needs more than one look."""
-    _check_addr(settings.addr)
-    _check_nats_urls(settings)
-    if settings.strategy and settings.strategy not in strategies.NAMES:
-        allowed = f"expected one of {', '.join(strategies.NAMES)}"
-        raise SettingsError("WS_SHARD_STRATEGY", settings.strategy, allowed)
-    _check_above("WS_IDLE_SECONDS", settings.idle_seconds, "WS_HEARTBEAT_SECONDS", settings.heartbeat_seconds)
-    _check_above(
-        "WS_MEMORY_HARD_THRESHOLD",
-        settings.memory_hard_threshold,
-        "WS_MEMORY_REJECT_THRESHOLD",
-        settings.memory_reject_threshold,
-    )
-    _check_access(settings)
+def parts(text: str) -> tuple[str, ...]:
+    """The entries of a comma-separated list, in their order."""
+    return tuple(part for part in (part.strip() for part in text.split(",")) if part)
+
+
+def parsed(name: str, text: str, parse: Callable[[str], T]) -> T:
+    """What a comma-separated list comes to; `parse` raises `ValueError`."""
     try:
-        Carried(settings.subjects, settings.subject_prefix)
+        return parse(text)
     except ValueError as error:
-        raise SettingsError("WS_SUBJECTS", settings.subjects, str(error)) from None
+        raise SettingsError(name, text, f"expected a comma-separated list, and {error}") from None
 
 
-def _check_above(name: str, value: float, other: str, bound: float) -> None:
+def check_above(name: str, value: float, other: str, bound: float) -> None:
+    """A value must be above that of another setting."""
     if value <= bound:
         raise SettingsError(name, f"{value:g}", f"expected more than {other} ({bound:g})")
 
 
-def _check_access(settings: Settings) -> None:
-    for name, text, parse in (
-        ("WS_ORIGINS", settings.origins, Origins.parse),
-        ("WS_TRUSTED_PROXIES", settings.trusted_proxies, parse_networks),
-    ):
-        try:
-            parse(text)
-        except ValueError as error:
-            raise SettingsError(name, text, f"expected a comma-separated list, and {error}") from None
-    if settings.admin_token and len(settings.admin_token) < _MIN_SECRET_CHARACTERS:
-        raise SettingsError("WS_ADMIN_TOKEN", "***", f"expected at least {_MIN_SECRET_CHARACTERS} characters")
-    if settings.jwt_secret and settings.jwt_secret_file:
-        raise SettingsError("WS_JWT_SECRET_FILE", settings.jwt_secret_file, "WS_JWT_SECRET is set already")
-    if settings.allow_anonymous and not settings.checks_tokens:
-        allowed = "without WS_JWT_SECRET, WS_JWT_SECRET_FILE or WS_JWKS_FILE everybody may enter already"
-        raise SettingsError("WS_ALLOW_ANONYMOUS", "true", allowed)
-
-
-def _check_addr(addr: str) -> None:
-    host, colon, port = addr.rpartition(":")
+def address(text: str) -> tuple[str, int]:
+    """Where to listen: host and port."""
+    host, colon, port = text.rpartition(":")
     if not colon or not _PORT.fullmatch(port) or int(port) > 65535 or " " in host:
-        raise SettingsError("WS_ADDR", addr, "expected host:port with a port from 0 to 65535")
+        raise SettingsError("WS_ADDR", text, "expected host:port with a port from 0 to 65535")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - `:port` asks for it
 
 
-def _check_nats_urls(settings: Settings) -> None:
-    for url in settings.nats_urls:
+def nats_urls(text: str) -> list[str]:
+    """Where NATS is: URLs, comma-separated, in their order."""
+    urls = list(parts(text))
+    for url in urls:
         try:
-            parts = urlsplit(url)
-            usable = parts.scheme in _NATS_SCHEMES and bool(parts.hostname) and parts.port != 0
+            found = urlsplit(url)
+            usable = found.scheme in _NATS_SCHEMES and bool(found.hostname) and found.port != 0
         except ValueError:
             usable = False
         if not usable:
             # The whole value: a comma in a password would leave one of its halves in a part of its own.
-            text = without_credentials(settings.nats_url)
-            raise SettingsError("NATS_URL", text, "expected nats://host:port, several with commas")
+            shown_text = without_credentials(text)
+            raise SettingsError("NATS_URL", shown_text, "expected nats://host:port, several with commas")
+    return urls
 
 
 def without_credentials(url: str) -> str:

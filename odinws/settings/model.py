@@ -12,13 +12,18 @@ import math
 import os
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
 import psutil
 from msgspec import Meta, field
 
-from odinws.admission import cgroup
+import strategies
+from odinws import cgroup
+from odinws.access.channel_filter import ChannelFilter
+from odinws.access.origin import Origins
+from odinws.access.proxies import Networks, parse_networks
 from odinws.errors import SettingsError
 from odinws.settings import checks
 from odinws.settings.words import expected
@@ -26,6 +31,7 @@ from odinws.settings.words import expected
 MAX_SHARDS = 1024
 _OWN_PREFIX = "WS_"
 _INT64_MAX = (1 << 63) - 1  # what NATS can hold
+_MIN_SECRET_CHARACTERS = 16  # of the token that opens the inside
 
 
 def usable_cores() -> int:
@@ -43,8 +49,11 @@ def _memory_bytes() -> int:
     return min(cgroup.memory_bytes() or sys.maxsize, int(psutil.virtual_memory().total))
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a deployment can choose. See each field's description for unit and bounds."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: of cached properties
+    """All that a deployment can choose. See each field's description for unit and bounds.
+
+    The fields hold what was given; properties have lists parsed, once.
+    """
 
     addr: Annotated[str, Meta(description="host:port to listen at; `:port` means all interfaces")] = field(
         name="WS_ADDR", default="127.0.0.1:3004"
@@ -332,17 +341,48 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def host(self) -> str:
         """The address to bind, without the port."""
-        return self.addr.rpartition(":")[0].strip("[]") or "0.0.0.0"  # noqa: S104 - `:port` asks for it
+        return self._address[0]
 
     @property
     def port(self) -> int:
         """The port to bind; 0 lets the kernel choose."""
-        return int(self.addr.rpartition(":")[2])
+        return self._address[1]
 
-    @property
+    @cached_property
+    def _address(self) -> tuple[str, int]:
+        return checks.address(self.addr)
+
+    @cached_property
     def nats_urls(self) -> list[str]:
         """The NATS servers, in the given order; empty: embedded."""
-        return [url for url in (part.strip() for part in self.nats_url.split(",")) if url]
+        return checks.nats_urls(self.nats_url)
+
+    @cached_property
+    def channel_filter(self) -> ChannelFilter:
+        """The channels that are carried (WS_SUBJECTS)."""
+        return checks.parsed(
+            "WS_SUBJECTS", self.subjects, lambda listed: ChannelFilter(listed, self.subject_prefix)
+        )
+
+    @cached_property
+    def allowed_origins(self) -> Origins:
+        """The origins that may connect (WS_ORIGINS)."""
+        return checks.parsed("WS_ORIGINS", self.origins, Origins.parse)
+
+    @cached_property
+    def trusted_networks(self) -> Networks:
+        """The proxies that are believed (WS_TRUSTED_PROXIES)."""
+        return checks.parsed("WS_TRUSTED_PROXIES", self.trusted_proxies, parse_networks)
+
+    @cached_property
+    def jwt_audiences(self) -> tuple[str, ...]:
+        """Of which a token must name one; empty: its audience does not matter."""
+        return checks.parts(self.jwt_audience)
+
+    @cached_property
+    def jwt_issuers(self) -> tuple[str, ...]:
+        """Of which one must have issued a token; empty: its issuer does not matter."""
+        return checks.parts(self.jwt_issuer)
 
     @property
     def embedded_nats(self) -> bool:
@@ -391,5 +431,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         except msgspec.ValidationError as error:
             name = str(error).rpartition("`$.")[2].rstrip("`")
             raise SettingsError(name, checks.shown(name, environ[name]), expected(cls, name)) from None
-        checks.check(settings)
+        settings._check()
         return settings
+
+    def _check(self) -> None:
+        """What one field alone can't say: lists, URLs, and values that depend on each other."""
+        # Parsed now, and kept.
+        _ = self._address, self.nats_urls, self.allowed_origins, self.trusted_networks, self.channel_filter
+        if self.strategy and self.strategy not in strategies.NAMES:
+            allowed = f"expected one of {', '.join(strategies.NAMES)}"
+            raise SettingsError("WS_SHARD_STRATEGY", self.strategy, allowed)
+        checks.check_above(
+            "WS_IDLE_SECONDS", self.idle_seconds, "WS_HEARTBEAT_SECONDS", self.heartbeat_seconds
+        )
+        checks.check_above(
+            "WS_MEMORY_HARD_THRESHOLD",
+            self.memory_hard_threshold,
+            "WS_MEMORY_REJECT_THRESHOLD",
+            self.memory_reject_threshold,
+        )
+        if self.admin_token and len(self.admin_token) < _MIN_SECRET_CHARACTERS:
+            allowed = f"expected at least {_MIN_SECRET_CHARACTERS} characters"
+            raise SettingsError("WS_ADMIN_TOKEN", "***", allowed)
+        if self.jwt_secret and self.jwt_secret_file:
+            raise SettingsError("WS_JWT_SECRET_FILE", self.jwt_secret_file, "WS_JWT_SECRET is set already")
+        if self.allow_anonymous and not self.checks_tokens:
+            allowed = "without WS_JWT_SECRET, WS_JWT_SECRET_FILE or WS_JWKS_FILE everybody may enter already"
+            raise SettingsError("WS_ALLOW_ANONYMOUS", "true", allowed)

@@ -9,7 +9,7 @@ from odinws.access.errors import AccessError, KeysError
 from odinws.access.permissions import EVERYTHING, PUBLIC
 from odinws.admission.decision import Admission, Admit, Asked, Refuse
 from odinws.board import Board
-from odinws.board.counters import REFUSALS
+from odinws.closing import REFUSALS
 from odinws.settings import Settings
 from tests.access.material import NOW, SECRET, token
 

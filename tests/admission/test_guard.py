@@ -13,7 +13,6 @@ import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.admission.guard import (
     BURST_SECONDS,
     DWELL_SECONDS,
-    REASONS,
     SMOOTHING_SECONDS,
     Decision,
     Guard,
@@ -22,6 +21,7 @@ from odinws.admission.guard import (
     retry_after,
     smooth,
 )
+from odinws.closing import LOAD_REFUSALS
 
 LIMITS = Limits(max_connections=10_000, max_greenlets=20_000)
 
@@ -66,7 +66,7 @@ def test_a_refusal_names_its_reason(usage: Usage, reason: str, text: str) -> Non
     """In the form of the predecessor, with the value and the bound that it broke."""
     decision = refused(usage)
     assert (decision.admitted, decision.reason, decision.text) == (False, reason, text)
-    assert decision.reason in REASONS
+    assert decision.reason in LOAD_REFUSALS
     assert 1 <= decision.retry_after_seconds <= 30
 
 
@@ -91,7 +91,7 @@ def test_a_reading_explains_itself(usage: Usage, spread: float) -> None:
     """With pressure there is a text, without there is none and all come in."""
     guard = Guard(LIMITS)
     state = guard.observe(usage, 0.0)
-    assert [reading.reason for reading in state.readings] == list(REASONS)
+    assert [reading.reason for reading in state.readings] == list(LOAD_REFUSALS)
     for reading in state.readings:
         assert bool(reading.text) == (reading.pressure > 0) == (not reading.healthy)
     if all(reading.healthy for reading in state.readings):

@@ -13,7 +13,8 @@ from typing import Any, cast
 import gevent
 import pytest
 
-from odinws.admission import cgroup, load
+from odinws import cgroup
+from odinws.admission import load
 from odinws.admission.guard import SMOOTHING_SECONDS, Usage
 from odinws.admission.load import Sensor, StallWatch
 from odinws.board import Board

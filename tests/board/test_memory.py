@@ -15,13 +15,12 @@ from types import SimpleNamespace
 import pytest
 
 from odinws.access.rates import Limit
-from odinws.admission import guard
 from odinws.board import SLOTS, Board
 from odinws.board import details as details_module
 from odinws.board import row as row_module
-from odinws.board.counters import CLOSES, DIFFERENCES, REFUSALS, Totals, add_totals
+from odinws.board.counters import CLOSES, DIFFERENCES, Totals, add_totals
 from odinws.board.row import Row
-from odinws.closing import CloseReason
+from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
 from tests.fakes import fill, forked, join
 
 DETAILS_BYTES = 4096
@@ -130,10 +129,10 @@ def test_differences_and_dry_runs_have_counters(board: Board) -> None:
     row = board.rows[0]
     for count, kind in enumerate(DIFFERENCES, 1):
         row.differs(kind, count)
-    for reason in guard.REASONS:
+    for reason in LOAD_REFUSALS:
         row.would_refuse(reason)
     assert list(row.totals.differences) == list(range(1, len(DIFFERENCES) + 1))
-    assert list(row.totals.would_refuse) == [1] * len(guard.REASONS)
+    assert list(row.totals.would_refuse) == [1] * len(LOAD_REFUSALS)
     with pytest.raises(ValueError, match="not in tuple"):
         row.differs("bogus", 1)
 

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
+from odinws import scheduling
 from odinws.board import row
 from odinws.board.counters import FRAMES_BOUNDS, GAPS, LAG_BOUNDS_SECONDS
 from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection, State
-from odinws.fanout import hub, turns
+from odinws.fanout import hub
 from odinws.fanout.hub import Hub
 from odinws.fanout.ring import Ring
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
@@ -794,7 +795,7 @@ class SlowClock:
 @in_greenlet
 def test_a_pass_yields_between_batches(monkeypatch: pytest.MonkeyPatch, plan: list[str] | str) -> None:
     """While a pass takes longer than 2 ms, other greenlets run: between batches, never within one."""
-    monkeypatch.setattr(turns, "time", SlowClock())
+    monkeypatch.setattr(scheduling, "time", SlowClock())
     world = World(batch_size=64)
     conns = [world.join(*CHANNELS) for _ in range(640)]
     rounds = 0
@@ -837,7 +838,7 @@ def test_a_short_pass_does_not_yield(monkeypatch: pytest.MonkeyPatch, plan: list
             """Seconds."""
             return 1.0
 
-    monkeypatch.setattr(turns, "time", StoppedClock())
+    monkeypatch.setattr(scheduling, "time", StoppedClock())
     world = World(batch_size=1)
     for _ in range(100):
         world.join(*CHANNELS)

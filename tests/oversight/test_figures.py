@@ -13,10 +13,11 @@ import pytest
 
 import odinws
 from odinws.board import Board
-from odinws.board.counters import CLOSES, REFUSALS
+from odinws.board.counters import CLOSES
 from odinws.board.journal import KINDS
 from odinws.board.timeline import Moment
 from odinws.choice import Choice
+from odinws.closing import REFUSALS
 from odinws.feed.status import FeedStatus
 from odinws.oversight import figures
 from odinws.settings import Settings

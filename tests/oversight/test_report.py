@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odinws.board import Board
-from odinws.board.counters import LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS, Totals
+from odinws.board.counters import LAG_BOUNDS_SECONDS, STALL_BOUNDS_SECONDS, Totals
 from odinws.choice import Choice
-from odinws.closing import CloseReason
+from odinws.closing import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.histogram import quantile
 from odinws.oversight import report

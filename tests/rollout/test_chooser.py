@@ -1,4 +1,4 @@
-"""`odinws.rollout.chooser` and `flagged`: who wins, what stays, and when a worker is outdated."""
+"""`odinws.services.chooser` and `odinws.rollout.flagged`: who wins, what stays, when a worker is outdated."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from odinws.choice import Choice
 from odinws.rollout import flags
-from odinws.rollout.chooser import chooser
 from odinws.rollout.flagged import FlagChooser
+from odinws.services import chooser
 from odinws.settings import Settings
 from tests.rollout.scene import flags_file
 

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from odinws.board.counters import LAG_BOUNDS_SECONDS, REFUSALS, STALL_BOUNDS_SECONDS
-from odinws.closing import CloseReason
+from odinws.board.counters import LAG_BOUNDS_SECONDS, STALL_BOUNDS_SECONDS
+from odinws.closing import REFUSALS, CloseReason
 from odinws.rollout import flags
 from odinws.rollout.fleet import FleetError
 from odinws.rollout.members import Server, Worker, wanted

@@ -6,7 +6,7 @@ from odinws.access.permissions import EVERYTHING, KINDS, Permissions, is_grant
 from odinws.messages.protocol import MAX_CHANNEL_BYTES
 
 
-class Carried:
+class ChannelFilter:
     """The channels that clients can have here.
 
     Args:
@@ -25,7 +25,6 @@ class Carried:
         for entry in entries:
             if not is_grant(entry):
                 raise ValueError(f"{entry[:MAX_CHANNEL_BYTES]!r} is neither a channel nor token.* or user.*")
-        self.is_everything = not entries
         self._channels = Permissions(entries) if entries else EVERYTHING
         kinds = {kind for kind in KINDS if f"{kind}.*" in entries}
         apart = [e for e in entries if e.endswith(".*") or e.partition(".")[0] not in kinds]

@@ -1,4 +1,4 @@
-"""`odinws.feed.carried`: what a list of channels means, to clients and to NATS."""
+"""`odinws.access.channel_filter`: what a list of channels means, to clients and to NATS."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinws.feed.carried import Carried
+from odinws.access.channel_filter import ChannelFilter
 
 CHANNELS = ("global", "token.BTC", "token.ETH", "user.1", "user.2")
 
 
 def test_all() -> None:
     """Nothing listed: everything, by one subject."""
-    carried = Carried(" ", "odin.")
-    assert carried.is_everything
+    carried = ChannelFilter(" ", "odin.")
     assert carried.subjects == ("odin.>",)
     assert all(carried.has(channel) for channel in (*CHANNELS, "token.*", "user.*"))
 
 
 def test_some() -> None:
     """With or without the prefix; a channel whose kind is listed is no subject of its own."""
-    carried = Carried("global, odin.token.BTC ,token.*,user.1,global", "odin.")
+    carried = ChannelFilter("global, odin.token.BTC ,token.*,user.1,global", "odin.")
     assert carried.subjects == ("odin.global", "odin.token.*", "odin.user.1")
     assert [channel for channel in (*CHANNELS, "token.*", "user.*") if carried.has(channel)] == [
         "global",
@@ -35,7 +34,7 @@ def test_some() -> None:
 @given(st.lists(st.sampled_from((*CHANNELS, "token.*", "user.*")), min_size=1))
 def test_subjects_are_what_is_carried(listed: list[str]) -> None:
     """A channel is carried exactly if one subject, and only one, has it."""
-    carried = Carried(",".join(listed), "a.b.")
+    carried = ChannelFilter(",".join(listed), "a.b.")
     for channel in CHANNELS:
         kind = channel.partition(".")[0] + ".*"
         assert sum(s in ("a.b." + channel, "a.b." + kind) for s in carried.subjects) == carried.has(channel)
@@ -47,4 +46,4 @@ def test_subjects_are_what_is_carried(listed: list[str]) -> None:
 def test_what_is_none(entry: str) -> None:
     """Anything else is named."""
     with pytest.raises(ValueError, match="is neither a channel nor"):
-        Carried(f"global,{entry}", "odin.")
+        ChannelFilter(f"global,{entry}", "odin.")

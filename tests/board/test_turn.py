@@ -1,4 +1,4 @@
-"""`odinws.debug.turn`: one at a time, over all processes."""
+"""`odinws.board.turn`: one at a time, over all processes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from odinws.debug.errors import DebugError
-from odinws.debug.turn import Turn
+from odinws.board.turn import BusyError, Turn
 from tests.fakes import forked
 
 
@@ -24,11 +23,10 @@ def test_one_at_a_time(turn: Turn) -> None:
     """The second is told who has it and when to come; afterwards it is free."""
     with turn.held("profile", 30.0):
         with (
-            pytest.raises(DebugError, match=r"a profile is under way.*try again in (29|30) s") as raised,
+            pytest.raises(BusyError, match=r"a profile is under way.*try again in (29|30) s") as raised,
             turn.held("heap", 1.0),
         ):
             pass
-        assert raised.value.status == 409
         assert raised.value.retry_after_seconds == pytest.approx(30, abs=1)
     with turn.held("heap", 1.0):
         pass
@@ -47,7 +45,7 @@ def test_it_falls_with_its_holder(turn: Turn, tmp_path: Path) -> None:
     while not (tmp_path / "held").exists():
         assert time.monotonic() < until
         time.sleep(0.01)
-    with pytest.raises(DebugError, match="a heap is under way"), turn.held("profile", 1.0):
+    with pytest.raises(BusyError, match="a heap is under way"), turn.held("profile", 1.0):
         pass
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

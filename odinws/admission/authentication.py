@@ -20,8 +20,8 @@ def tokens(settings: Settings, now: float) -> Tokens | None:
         return None
     return Tokens(
         sources(settings, now),
-        audience=_list(settings.jwt_audience),
-        issuer=_list(settings.jwt_issuer),
+        audience=settings.jwt_audiences,
+        issuer=settings.jwt_issuers,
         leeway_seconds=settings.jwt_leeway_seconds,
         require_expiry=settings.jwt_require_exp,
         allow_anonymous=settings.allow_anonymous,
@@ -45,7 +45,3 @@ def sources(settings: Settings, now: float) -> list[Source]:
     if settings.jwks_file:
         found.append(KeyFile(settings.jwks_file, parse_jwks, now))
     return found
-
-
-def _list(text: str) -> list[str]:
-    return [part for part in (part.strip() for part in text.split(",")) if part]

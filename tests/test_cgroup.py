@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from odinws.admission import cgroup
+from odinws import cgroup
 
 
 def tree(folder: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:

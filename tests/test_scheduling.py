@@ -1,4 +1,4 @@
-"""`odinws.fanout.turns`: who works in slices leaves a turn to the others, and to the sockets."""
+"""`odinws.scheduling`: who works in slices leaves a turn to the others, and to the sockets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 import gevent
 from gevent.event import Event
 
-from odinws.fanout.turns import Queue, Slice, next_turn
+from odinws.scheduling import Queue, Slice, next_turn
 from tests.fakes import in_greenlet, running
 
 

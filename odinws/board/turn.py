@@ -12,9 +12,23 @@ from typing import NamedTuple
 
 import msgspec
 
-from odinws.debug.errors import DebugError
+from odinws.errors import OdinError
 
 _ROOM = 128  # bytes; blanks behind JSON are JSON
+
+
+class BusyError(OdinError):
+    """Somebody else looks into the server now.
+
+    Attributes:
+        message: who, and until when.
+        retry_after_seconds: when it is likely to be over, at least 1.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
 
 
 class _Holder(NamedTuple):
@@ -39,7 +53,7 @@ class Turn:
             seconds: how long it takes.
 
         Raises:
-            DebugError: 409, somebody else has it: who, and until when.
+            BusyError: somebody else has it.
         """
         self._take()
         try:
@@ -59,10 +73,9 @@ class Turn:
             raise self._busy() from None
         self._mine = True
 
-    def _busy(self) -> DebugError:
+    def _busy(self) -> BusyError:
         what, left = "another look", 1.0
         with suppress(msgspec.DecodeError):
             holder = msgspec.json.decode(os.pread(self._file.fileno(), _ROOM, 0), type=_Holder)
             what, left = f"a {holder.verb}", max(1.0, holder.until - time.time())
-        message = f"{what} is under way, one at a time: try again in {left:.0f} s"
-        return DebugError(409, "busy", message, retry_after_seconds=left)
+        return BusyError(f"{what} is under way, one at a time: try again in {left:.0f} s", left)

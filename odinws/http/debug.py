@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from flask import Blueprint, Response, jsonify, request
 
+from odinws.board.turn import BusyError
 from odinws.debug import formats, pages, verbs
 from odinws.debug.agent import Answer, Question, ask
 from odinws.debug.errors import DebugError
@@ -79,6 +80,12 @@ def view(verb: str) -> Response:
     if asked.form == "html":
         return _html(pages.tables(f"odinws {verb}", workers))
     return jsonify({"view": verb, "options": asked.options, "workers": workers})
+
+
+@debug.errorhandler(BusyError)
+def busy(problem: BusyError) -> Response:
+    """Say who looks now, and when to come again."""
+    return failed(DebugError(409, "busy", problem.message, problem.retry_after_seconds))
 
 
 def _workers(services: Services, wanted: int | None) -> list[int]:
