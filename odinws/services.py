@@ -34,6 +34,7 @@ from odinws.fanout.recovery import Recovery
 from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
+from odinws.log_limit import report_suppressed
 from odinws.messages import frames, protocol
 from odinws.messages.packet import Packer
 from odinws.oversight import figures
@@ -42,7 +43,6 @@ from odinws.oversight.audit import Audit
 from odinws.oversight.reconciliation import Reconciliation
 from odinws.oversight.recorder import Recorder
 from odinws.oversight.watch import Watch
-from odinws.repetition import tell_repeated
 from odinws.rollout.chooser import chooser
 from odinws.settings import Settings
 from strategies.base import Strategy
@@ -262,7 +262,7 @@ class Services:
         now = time.monotonic()
         self._watch.look(now)
         self._recorder.look(now)
-        tell_repeated()
+        report_suppressed()
 
     def _reconcile(self) -> None:
         while True:
