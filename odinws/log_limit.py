@@ -26,8 +26,9 @@ class _Kind:
 class RateLimitingHandler(logging.StreamHandler[Any]):
     """Writes at most 20 lines of a kind in 10 s; the next one of it says how many were not written.
 
-    A kind is a logger, a level and the text before anything is filled in. Kinds are few; above 256 all are
-    reported and forgotten. At level DEBUG of the root logger everything is written: who asks for all gets all.
+    A kind is a logger, a level and the text before anything is filled in. Kinds are few; above 256 all
+    are reported and forgotten. At level DEBUG of the root logger everything is written: who asks for all
+    gets all.
     """
 
     def __init__(self, stream: Any = None) -> None:

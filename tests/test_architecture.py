@@ -49,6 +49,7 @@ PURE = {
     "odinws.admission.guard",
     "odinws.board.heritage",
     "odinws.histogram",
+    "odinws.http.handshake",
     "odinws.lifetime",
     "odinws.connections.outbox",
     "odinws.messages.packet",
