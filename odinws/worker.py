@@ -89,7 +89,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 self.deployment.nats_urls,
                 self._servers,
                 {sock.getsockname()[1] for sock in self.sockets if _has_port(sock)},
-                on_failure=self._fail,
+                on_failure=self._stop,  # no worker is better than half of one: the arbiter starts another
             )
         except KeysError as error:
             # They were good when the server started. gunicorn would end it all if the application failed.
@@ -198,10 +198,6 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
     def _stop(self) -> None:
         self.alive = False
         self._stopping.set()
-
-    def _fail(self) -> None:
-        """A part ended that must not: better no worker than half of one. The arbiter starts another."""
-        self._stop()
 
     def _serve(self, sock: Any) -> WSGIServer:
         sock.setblocking(1)

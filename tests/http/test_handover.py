@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
 import gevent.socket
+import gevent.ssl
 import pytest
 from flask import Flask, Response, request
 from gevent.event import Event
@@ -23,6 +27,7 @@ from odinws.board import Board
 from odinws.fanout.turns import Queue
 from odinws.http.handover import UPGRADE, Handler, Upgrade
 from tests import wire
+from tests.certificate import self_signed
 from tests.fakes import SECONDS, in_greenlet, settle
 
 HEAD = (
@@ -50,7 +55,7 @@ class Log:
 class Scene:
     """A server whose route lets clients in, or refuses those who ask for `/ws?refuse`."""
 
-    def __init__(self, handler: type[Handler] = Handler) -> None:
+    def __init__(self, handler: type[Handler] = Handler, **tls: Any) -> None:
         board = Board(4096)
         self.row = board.rows[board.claim()]
         self.taken: list[tuple[int, bytes]] = []
@@ -69,6 +74,7 @@ class Scene:
             log=self.log,
             error_log=LoggingLogAdapter(logging.getLogger("test"), logging.INFO),
             handler_class=handler,
+            **tls,
         )
         self.balance = self.server.balance = Balance(board, self.row, [self.server])
         self.server.queue = Queue()
@@ -136,6 +142,19 @@ def scene() -> Iterator[Scene]:
     scene.close()
 
 
+@pytest.fixture
+def tls_scene(tmp_path: Path) -> Iterator[tuple[Scene, gevent.ssl.SSLContext]]:
+    """One that speaks TLS, and what its clients need."""
+    certificate, key = self_signed(tmp_path)
+    context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    scene = Scene(ssl_context=context)
+    trust = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.load_verify_locations(certificate)
+    yield scene, trust
+    scene.close()
+
+
 def read(client: gevent.socket.socket, size: int) -> bytes:
     """So many bytes."""
     data = b""
@@ -195,6 +214,58 @@ def test_what_came_behind_the_handshake_goes_along(scene: Scene, size: int) -> N
         while len(early + rest) < size:
             rest += os.read(descriptor, size)
         assert early + rest == data
+
+    run()
+
+
+@pytest.mark.parametrize("early", [b"", b"x" * 100])
+def test_a_socket_of_tls_changes_hands(tls_scene: tuple[Scene, gevent.ssl.SSLContext], early: bytes) -> None:
+    """Who takes it gets a plain end; the encrypted one stays known until that is closed."""
+    scene, trust = tls_scene
+
+    @in_greenlet
+    def run() -> None:
+        plain = gevent.socket.create_connection(("127.0.0.1", scene.port), timeout=SECONDS)
+        client = trust.wrap_socket(plain, server_hostname="127.0.0.1")
+        client.sendall(wire.request() + early)
+        assert read(client, len(HEAD)) == HEAD
+        scene.server.pool.join(SECONDS)
+        [(descriptor, got)] = scene.taken
+        assert got == early
+        assert len(scene.balance.descriptors) == 1
+        os.write(descriptor, b"from here")
+        assert read(client, 9) == b"from here"
+        client.sendall(b"from there")
+        gevent.socket.wait_read(descriptor, SECONDS)
+        assert os.read(descriptor, 100) == b"from there"
+        os.close(scene.taken.pop()[0])
+        assert client.recv(100) == b""
+        settle()
+        scene.at_rest()
+
+    run()
+
+
+def test_no_descriptor_is_left_for_tls(
+    tls_scene: tuple[Scene, gevent.ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's stream ends, and the upgrade is abandoned."""
+    scene, trust = tls_scene
+
+    def socketpair() -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    @in_greenlet
+    def run() -> None:
+        plain = gevent.socket.create_connection(("127.0.0.1", scene.port), timeout=SECONDS)
+        client = trust.wrap_socket(plain, server_hostname="127.0.0.1")
+        monkeypatch.setattr(gevent.socket, "socketpair", socketpair)
+        client.sendall(wire.request())
+        assert read(client, len(HEAD)) == HEAD
+        assert client.recv(100) == b""
+        scene.at_rest()
+        assert scene.taken == []
+        assert scene.abandoned == 1
 
     run()
 
