@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -88,8 +87,10 @@ def _enter(services: Services, open_connection: Callable[[int, bytes, Admit, int
         response.headers["Sec-WebSocket-Extensions"] = agreement.header
     if verdict.subprotocol:
         response.headers["Sec-WebSocket-Protocol"] = verdict.subprotocol
-    take = partial(open_connection, entry=verdict, deflate=agreement.bits)
-    request.environ[UPGRADE] = Upgrade(take, abandon=services.give_back)
+    request.environ[UPGRADE] = Upgrade(
+        take=lambda descriptor, early: open_connection(descriptor, early, verdict, agreement.bits),
+        abandon=services.give_back,
+    )
     return response
 
 
