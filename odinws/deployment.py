@@ -11,6 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -65,7 +66,7 @@ class Deployment:
         """Start the embedded NATS and the demo feed, if they are wanted."""
         logs.configure(self.settings.log_level, self.settings.log_format, access=self.settings.log_access)
         self._make_room_for_descriptors()
-        self._mark_stop(server)
+        _before_stop(server, self.board.mark_stop)  # workers ask whether they alone are told to stop, or all
         if self.settings.flags_file:
             self._strategy = self._check_flags()
         if self.settings.embedded_nats or self.settings.runs_demo_feed:
@@ -97,16 +98,6 @@ class Deployment:
             return lines[-1]
         log.error("flags can't be used: workers fall back", problem=lines[-1].removeprefix("odinws: "))
         return "the flag's default, see the log"
-
-    def _mark_stop(self, server: Any) -> None:
-        """Let workers know whether they alone are told to stop, or all: gunicorn has no hook for it."""
-        stop = server.stop
-
-        def marked(graceful: bool = True) -> None:
-            self.board.mark_stop()
-            stop(graceful)
-
-        server.stop = marked
 
     def on_reload(self, server: Any) -> None:
         """SIGHUP: all workers that run now are to be replaced, one after another."""
@@ -185,6 +176,21 @@ class Deployment:
         """End the embedded NATS and the demo feed, after the workers."""
         if self._companion is not None:
             self._companion.close()
+
+
+def _before_stop(server: Any, call: Callable[[], None]) -> None:
+    """Have something called before the arbiter tells its workers that the whole server ends.
+
+    gunicorn has no hook there: `on_exit` comes when the workers are gone, no signal comes when the arbiter
+    gives up because a worker does not boot, and a configuration file can't choose another arbiter.
+    """
+    stop = server.stop
+
+    def call_and_stop(graceful: bool = True) -> None:
+        call()
+        stop(graceful)
+
+    server.stop = call_and_stop
 
 
 def _check_keys() -> None:

@@ -86,7 +86,7 @@ def config(level: str, form: str, *, access: bool = False) -> dict[str, Any]:
         },
         "handlers": {
             "stderr": {
-                "class": "odinws.repetition.CalmHandler",
+                "class": "odinws.log_limit.RateLimitingHandler",
                 "formatter": "odinws",
                 "stream": "ext://sys.stderr",
             },

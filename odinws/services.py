@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict
 from typing import Any
 
 import gevent
 import structlog
+from gevent.pywsgi import WSGIServer
 
 import strategies
 from odinws import logs
+from odinws.admission.balance import Balance
 from odinws.admission.decision import Admission, Admit, Asked, Verdict
 from odinws.admission.load import Sensor, StallWatch
 from odinws.admission.shedding import Shedding
@@ -35,6 +37,7 @@ from odinws.fanout.recovery import Recovery
 from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
+from odinws.log_limit import report_suppressed
 from odinws.messages import frames, protocol
 from odinws.messages.packet import Packer
 from odinws.oversight import figures
@@ -43,7 +46,6 @@ from odinws.oversight.audit import Audit
 from odinws.oversight.reconciliation import Reconciliation
 from odinws.oversight.recorder import Recorder
 from odinws.oversight.watch import Watch
-from odinws.repetition import tell_repeated
 from odinws.rollout.chooser import Chooser
 from odinws.settings import Settings
 from strategies.base import Strategy
@@ -62,6 +64,8 @@ class Services:
         slot: the worker's slot on the board, taken for it before the fork.
         pid: of the worker.
         nats_urls: where NATS is.
+        servers: what accepts clients and answers HTTP; filled before the first client is accepted.
+        ports: where those listen.
         on_failure: called when a part that must not end has ended.
     """
 
@@ -72,6 +76,8 @@ class Services:
         slot: int,
         pid: int,
         nats_urls: list[str],
+        servers: Sequence[WSGIServer],
+        ports: Set[int],
         on_failure: Callable[[], None],
     ) -> None:
         self.settings = settings
@@ -86,9 +92,8 @@ class Services:
         self._on_failure = on_failure
         self._ledger = heritage.Ledger(board.left.get(slot))
         self._parts: list[gevent.Greenlet] = []
-        self.count_requests: Callable[[], int] = lambda: 0  # HTTP requests under way, set by the worker
-        self.ports: set[int] = set()  # and where it listens, and the sockets of clients that it has
-        self.descriptors: Callable[[], Iterable[int]] = tuple
+        self._servers = servers
+        self.balance = Balance(board, self.row, servers)
         self._upgrading = 0  # slots taken by upgrades that are no connections yet
         self.admission = Admission(settings, board, self.row)
         self.strategy: Strategy[Connection] = strategies.create(
@@ -120,8 +125,8 @@ class Services:
             self.strategy,
             self.row,
             upgrading=lambda: self._upgrading,
-            others=lambda: self.descriptors(),
-            ports=lambda: self.ports,
+            others=lambda: self.balance.descriptors,
+            ports=lambda: ports,
         )
         self.resizing = Resizing(board, slot, self.strategy, self.hub.between_passes)
         views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.row)
@@ -264,7 +269,7 @@ class Services:
         now = time.monotonic()
         self._watch.look(now)
         self._recorder.look(now)
-        tell_repeated()
+        report_suppressed()
 
     def _reconcile(self) -> None:
         while True:
@@ -274,7 +279,8 @@ class Services:
 
     def count_greenlets(self) -> int:
         """Greenlets of the worker: its parts, HTTP requests, and connections with commands at work."""
-        return len(self._parts) + self.count_requests() + self.clients.busy
+        requests = sum(len(server.pool) for server in self._servers)
+        return len(self._parts) + requests + self.clients.busy
 
     def _ended(self, part: gevent.Greenlet) -> None:
         if not isinstance(part.value, gevent.GreenletExit):

@@ -22,7 +22,6 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import VERSION, PyWSGIServer
 
 from odinws.access.credentials import redact
-from odinws.admission.balance import Balance
 from odinws.closing import CloseReason
 from odinws.http.handover import Handler
 from odinws.lifetime import Lifetime
@@ -80,6 +79,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         from odinws.app import create_app
         from odinws.services import Services
 
+        self._servers: list[WSGIServer] = []  # made in `run`: they need the application
         try:
             self.services = Services(
                 self.deployment.settings,
@@ -87,7 +87,9 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 self.slot,
                 os.getpid(),
                 self.deployment.nats_urls,
-                on_failure=self._fail,
+                self._servers,
+                {sock.getsockname()[1] for sock in self.sockets if _has_port(sock)},
+                on_failure=self._stop,  # no worker is better than half of one: the arbiter starts another
             )
         except KeysError as error:
             # They were good when the server started. gunicorn would end it all if the application failed.
@@ -100,12 +102,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         """Serve until told to stop, then drain."""
         services, stopping = self.services, self._stopping
         services.start()
-        servers: list[WSGIServer] = []
-        balance = Balance(services.board, services.row, servers)
-        servers += [self._serve(sock, balance) for sock in self.sockets]
-        services.count_requests = lambda: sum(len(server.pool) for server in servers)
-        services.descriptors = lambda: balance.descriptors
-        services.ports = {int(sock.getsockname()[1]) for sock in self.sockets if _has_port(sock)}
+        self._servers += map(self._serve, self.sockets)
         services.row.accepting = 1
         services.board.journal.add("worker_started", f"worker {self.pid} accepts, in slot {self.slot}")
         began, settings = time.monotonic(), services.settings
@@ -119,8 +116,8 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             )
             if end and self.alive:
                 self._ask_for_successor(end)
-        self._wait_for_turn(servers)
-        self._leave(servers)
+        self._wait_for_turn()
+        self._leave()
         services.row.left = 1
 
     def _ask_for_successor(self, why: str) -> None:
@@ -131,7 +128,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             os.kill(self.ppid, signal.SIGTTIN)
             self._stop()
 
-    def _wait_for_turn(self, servers: list[WSGIServer]) -> None:
+    def _wait_for_turn(self) -> None:
         """A worker that is replaced serves on until a successor accepts and no other one is leaving.
 
         From then on newcomers are the successor's: here they would soon have to move again.
@@ -141,23 +138,23 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         while (board.is_outdated(row) or row.recycling) and not self._ends() and self._has_arbiter():
             if board.has_successor(row) or time.monotonic() > until:
                 row.accepting = 0
-                for server in servers:
+                for server in self._servers:
                     server.stop_accepting()
                 if board.take_turn():
                     return
             self.tmp.notify()
             gevent.sleep(_TURN_LOOK_SECONDS)
 
-    def _leave(self, servers: list[WSGIServer]) -> None:
+    def _leave(self) -> None:
         """Accept no more, say goodbye, and tell the arbiter meanwhile that we live."""
         services = self.services
         stays = self._has_arbiter() and not self._ends()
         reason = CloseReason.RESTART if stays else CloseReason.GOING_AWAY
         services.row.accepting = 0
         services.admission.going_away = not stays
-        for server in servers:
+        for server in self._servers:
             server.close()
-        stops = [gevent.spawn(server.stop, _REQUEST_SECONDS) for server in servers]
+        stops = [gevent.spawn(server.stop, _REQUEST_SECONDS) for server in self._servers]
         draining = gevent.spawn(services.drain, reason)
         while not draining.ready():
             self.tmp.notify()
@@ -202,11 +199,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         self.alive = False
         self._stopping.set()
 
-    def _fail(self) -> None:
-        """A part ended that must not: better no worker than half of one. The arbiter starts another."""
-        self._stop()
-
-    def _serve(self, sock: Any, balance: Balance) -> WSGIServer:
+    def _serve(self, sock: Any) -> WSGIServer:
         sock.setblocking(1)
         environ = base_environ(self.cfg)
         environ.update({"wsgi.multithread": True, "SERVER_SOFTWARE": VERSION})
@@ -221,7 +214,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             environ=environ,
             **tls,
         )
-        server.balance, server.queue = balance, self._queue
+        server.balance, server.queue = self.services.balance, self._queue
         server.start()
         return server
 

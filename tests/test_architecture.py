@@ -92,6 +92,7 @@ PURE = {
     "odinws.board.heritage",
     "odinws.board.shards",
     "odinws.histogram",
+    "odinws.http.handshake",
     "odinws.lifetime",
     "odinws.connections.outbox",
     "odinws.messages.packet",

@@ -1,4 +1,7 @@
-"""From an HTTP request to a raw socket: gevent-websocket's handshake, then the descriptor changes hands.
+"""The WSGI handler, and how a socket leaves it to become a WebSocket.
+
+A route that lets a client in answers 101 and names in its environ who takes the socket (`Upgrade`). The
+handler completes that answer by gevent-websocket's handshake, sends it, and hands the descriptor over.
 
 pywsgi's handler would read from a socket that it still has, close it when the request ends, and
 gevent-websocket would send a close frame. So all three are prevented: the descriptor is detached, the
@@ -10,45 +13,49 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import gevent
-from gevent.pywsgi import Input
+from gevent.pywsgi import Input, WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler
 
 from odinws.access.credentials import redact
-from odinws.errors import HandshakeError
 from odinws.http import tls
 
-UPGRADE = "odinws.upgrade"  # environ key: a function that makes the handshake and hands the socket over
+UPGRADE = "odinws.upgrade"  # environ key: the `Upgrade` that belongs to an answer with status 101
 
 _HEAD_SECONDS = 10.0  # for a client to send the head of its request
 _KEEP_ALIVE_SECONDS = 75.0  # between two requests: more than balancers keep idle connections for
 _SEND_SECONDS = 30.0  # for a client to take an answer
 
 
-class Upgraded(NamedTuple):
-    """A socket after its handshake. Who takes it must close it."""
+class Upgrade(NamedTuple):
+    """What becomes of a socket. Exactly one of the two is called.
 
-    descriptor: int
-    early: bytes
+    Attributes:
+        take: with the descriptor, which it must close, and what the client sent behind its handshake.
+        abandon: there is no socket to take, as the client is gone or its request was ended.
+    """
+
+    take: Callable[[int, bytes], None]
+    abandon: Callable[[], None]
 
 
 class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     """pywsgi's handler whose application decides on the upgrade.
 
-    gevent-websocket upgrades before it calls the application. Here the application is called as for any
-    request, finds `UPGRADE` in its environ, and calls it when it admits the client.
-
     pywsgi waits for ever for the head of a request, for its body, and for a client to take the answer.
     Enough such clients would fill the pool and stop the server, so each wait has an end, and no body is
     read: nothing here takes one.
+
+    Attributes:
+        is_detached: the socket belongs to somebody else.
     """
 
-    SUPPORTED_VERSIONS = ("13",)  # RFC 6455; 7 and 8 were drafts
-    upgraded = False
+    is_detached = False
     socket: Any
     _served = False
 
@@ -86,7 +93,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
             with contextlib.suppress(OSError):
                 super().handle()
         finally:
-            balance.left(None if self.upgraded else descriptor)
+            balance.left(None if self.is_detached else descriptor)
 
     def handle_error(self, kind: Any, error: Any, trace: Any) -> None:
         """As pywsgi's, unless the client is gone or too slow."""
@@ -99,80 +106,61 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         """As pywsgi's, unless the client is gone or too slow: then nothing answers."""
         return None if isinstance(error, OSError) else super()._handle_client_error(error)
 
+    def _send_error_response_if_possible(self, error_code: int) -> None:
+        """As pywsgi's, unless another answer has begun."""
+        if self.headers_sent:
+            self.close_connection = True
+        else:
+            super()._send_error_response_if_possible(error_code)
+
     def run_application(self) -> None:
-        """Call the application; its answer to an upgraded request goes nowhere."""
-        self.environ[UPGRADE] = self.upgrade
-        super(WebSocketHandler, self).run_application()
-
-    def upgrade(self, extensions: str, subprotocol: str | None) -> Upgraded:
-        """Make the handshake and give the socket away. What the application answers then goes nowhere.
-
-        Args:
-            extensions: `Sec-WebSocket-Extensions` of the answer, "" for none.
-            subprotocol: `Sec-WebSocket-Protocol` of the answer, None for none.
-
-        Raises:
-            HandshakeError: the request is not one of RFC 6455 section 4.2.1; nothing was sent.
-            OSError: the client is gone.
-        """
-        self._check_request()
+        """As pywsgi's: gevent-websocket's would make the handshake first. No upgrade is left half made."""
         try:
-            answer = self.upgrade_websocket()
-        except ValueError as error:  # binascii.Error, or it is not even ASCII
-            raise HandshakeError(400, f"Sec-WebSocket-Key is not base64: {error}") from None
-        websocket = self.environ.pop("wsgi.websocket", None)
-        if websocket is None:
-            self.status, self.headers_sent = None, False
-            raise HandshakeError(400, str(answer[0]) if answer else "not a WebSocket handshake")
+            WSGIHandler.run_application(self)
+        finally:  # whatever ended the request, also a kill
+            upgrade: Upgrade | None = self.environ.get(UPGRADE)
+            if upgrade is not None and not self.is_detached:
+                upgrade.abandon()
+
+    def process_result(self) -> None:
+        """As pywsgi's; with the answer 101 the socket changes hands."""
+        if self.code != HTTPStatus.SWITCHING_PROTOCOLS:
+            super().process_result()
+            return
+        self._send_handshake()
+        self.environ[UPGRADE].take(*self._detach())
+
+    def _send_handshake(self) -> None:
+        """Send the application's answer with gevent-websocket's headers."""
+        headers = self.response_headers
+        self.upgrade_websocket()  # calls `start_response`
+        websocket = self.environ.pop("wsgi.websocket")
         websocket.closed = True
         websocket.handler = None  # else its __del__ looks for an application to tell, which takes 50 µs
         self.websocket = None
-        self.upgraded = True
-        if extensions:
-            self.response_headers.append((b"Sec-WebSocket-Extensions", extensions.encode()))
-        if subprotocol:
-            self.response_headers.append((b"Sec-WebSocket-Protocol", subprotocol.encode()))
-        self.write(b"")  # sends the headers
+        self.response_headers += headers
+        self.write(b"")
+
+    def _detach(self) -> tuple[int, bytes]:
+        """Take the socket away from the handler: its descriptor, and what was read of it already."""
         sock = self.socket
         sock.settimeout(0.0)  # so that peek returns what is there and does not wait
         try:
             early = self.rfile.peek()
         except tls.SSLWantReadError:  # the same as none, in TLS
             early = b""
-        self.socket = None
         owned = self.server.balance.descriptors
         if isinstance(sock, tls.SSLSocket):
-            return Upgraded(tls.bridge(sock, owned), early)
-        owned.discard(sock.fileno())
-        return Upgraded(sock.detach(), early)
-
-    def _check_request(self) -> None:
-        version = self.environ.get("HTTP_SEC_WEBSOCKET_VERSION", "")
-        if version not in self.SUPPORTED_VERSIONS:
-            headers = (("Sec-WebSocket-Version", ", ".join(self.SUPPORTED_VERSIONS)),)
-            raise HandshakeError(426, f"WebSocket version {version[:20]!r} is not supported, 13 is", headers)
-        if self.content_length or self.headers.get("Transfer-Encoding"):
-            raise HandshakeError(400, "an upgrade request has no body")
-        if self.request_version != "HTTP/1.1":
-            raise HandshakeError(400, "an upgrade needs HTTP/1.1")
-
-    def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
-    ) -> Callable[[bytes], None]:
-        """As pywsgi's; after the upgrade the application's answer is dropped."""
-        if self.upgraded:
-            return _drop
-        write: Callable[[bytes], None] = super().start_response(status, headers, exc_info)
-        return write
-
-    def process_result(self) -> None:
-        """As pywsgi's; after the upgrade the application's answer is dropped."""
-        if not self.upgraded:
-            super().process_result()
+            descriptor = tls.bridge(sock, owned)
+        else:
+            owned.discard(sock.fileno())
+            descriptor = sock.detach()
+        self.socket, self.is_detached = None, True
+        return descriptor, early
 
     def log_request(self) -> None:
         """One access line, unless it was no request, or became a connection, which has lines of its own."""
-        if self.environ is not None and not self.upgraded:
+        if self.environ is not None and not self.connection_upgraded:
             self._forget_tokens()
             super().log_request()
 
@@ -184,7 +172,3 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         for name in ("Authorization", "Sec-WebSocket-Protocol"):
             self.environ.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
             del self.headers[name]
-
-
-def _drop(_: bytes | Iterable[bytes]) -> None:
-    """A `write` that writes nothing."""

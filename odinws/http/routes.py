@@ -14,10 +14,11 @@ from odinws import metrics
 from odinws.access.headers import security_headers
 from odinws.admission.decision import Admit, Asked, Refuse
 from odinws.errors import HandshakeError
+from odinws.http import handshake
 from odinws.http.edge import current_services as _services
 from odinws.http.edge import error as _error
 from odinws.http.edge import may_look_inside as _may_inspect
-from odinws.http.handover import UPGRADE, Upgraded
+from odinws.http.handover import UPGRADE, Upgrade
 from odinws.messages import deflate
 from odinws.oversight import report
 from odinws.scheduling import Slice
@@ -51,8 +52,8 @@ def echo() -> Response:
     return _enter(services, services.open_echo)
 
 
-def _enter(services: Services, take: Callable[[int, bytes, Admit, int], None]) -> Response:
-    """Admit, shake hands, hand the socket over. What is returned after that goes nowhere."""
+def _enter(services: Services, open_connection: Callable[[int, bytes, Admit, int], None]) -> Response:
+    """Admit a client: a refusal, or 101, upon which the handler gives the socket to `open_connection`."""
     headers = request.headers
     verdict = services.admit(
         Asked(
@@ -71,23 +72,26 @@ def _enter(services: Services, take: Callable[[int, bytes, Admit, int], None]) -
         if verdict.retry_after_seconds is not None:
             response.headers["Retry-After"] = str(verdict.retry_after_seconds)
         return response
-    offers = headers.get("Sec-WebSocket-Extensions", "") if services.settings.compression else ""
-    agreement = deflate.negotiate(offers)
     try:
-        upgraded: Upgraded = request.environ[UPGRADE](agreement.header, verdict.subprotocol)
+        handshake.check(request.environ)
     except HandshakeError as error:
         services.give_back()
         response = _error(error.status, "handshake", error.message)
         response.headers.extend(dict(error.headers))
         return response
-    except OSError:  # the client left before it was greeted
-        services.give_back()
-        return Response()
-    except BaseException:  # the slot is given back whatever ends the request, also a kill
-        services.give_back()
-        raise
-    take(upgraded.descriptor, upgraded.early, verdict, agreement.bits)
-    return Response(status=HTTPStatus.SWITCHING_PROTOCOLS)
+    offers = headers.get("Sec-WebSocket-Extensions", "") if services.settings.compression else ""
+    agreement = deflate.negotiate(offers)
+    response = Response(status=HTTPStatus.SWITCHING_PROTOCOLS)
+    del response.headers["Content-Type"]
+    if agreement.header:
+        response.headers["Sec-WebSocket-Extensions"] = agreement.header
+    if verdict.subprotocol:
+        response.headers["Sec-WebSocket-Protocol"] = verdict.subprotocol
+    request.environ[UPGRADE] = Upgrade(
+        take=lambda descriptor, early: open_connection(descriptor, early, verdict, agreement.bits),
+        abandon=services.give_back,
+    )
+    return response
 
 
 @routes.get("/ws")
@@ -194,6 +198,8 @@ def prometheus() -> Response:
 @routes.after_app_request
 def secure(response: Response) -> Response:
     """Say to browsers what they may do with an answer, unless that is said already."""
+    if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+        return response
     for name, value in security_headers(page=False).items():
         response.headers.setdefault(name, value)
     return response

@@ -20,14 +20,15 @@ _Key = tuple[str, int, str]
 class _Kind:
     until: float  # monotonic seconds: the end of its window
     lines: int = 0
-    passed_over: int = 0
+    suppressed: int = 0
 
 
-class CalmHandler(logging.StreamHandler[Any]):
+class RateLimitingHandler(logging.StreamHandler[Any]):
     """Writes at most 20 lines of a kind in 10 s; the next one of it says how many were not written.
 
-    A kind is a logger, a level and the text before anything is filled in. Kinds are few; above 256 all are
-    told and forgotten. At level DEBUG of the root logger everything is written: who asks for all gets all.
+    A kind is a logger, a level and the text before anything is filled in. Kinds are few; above 256 all
+    are reported and forgotten. At level DEBUG of the root logger everything is written: who asks for all
+    gets all.
     """
 
     def __init__(self, stream: Any = None) -> None:
@@ -42,19 +43,19 @@ class CalmHandler(logging.StreamHandler[Any]):
             return
         now = time.monotonic()
         if now >= self._due or len(self._kinds) >= _KINDS:
-            self.tell(now if len(self._kinds) < _KINDS else float("inf"))
+            self.report(now if len(self._kinds) < _KINDS else float("inf"))
         key = (record.name, record.levelno, _text(record))
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._kinds[key] = _Kind(now + WINDOW_SECONDS)
             self._due = min(self._due, kind.until)
         if kind.lines >= LINES:
-            kind.passed_over += 1
+            kind.suppressed += 1
             return
         kind.lines += 1
         super().emit(record)
 
-    def tell(self, now: float) -> None:
+    def report(self, now: float) -> None:
         """Say what was not written in windows that have ended.
 
         Args:
@@ -64,26 +65,26 @@ class CalmHandler(logging.StreamHandler[Any]):
         over = [(key, self._kinds.pop(key)) for key in ended]
         self._due = min((kind.until for kind in self._kinds.values()), default=float("inf"))
         for (name, level, text), kind in over:
-            if kind.passed_over:
-                structlog.get_logger(name).log(level, text, not_logged=kind.passed_over)
+            if kind.suppressed:
+                structlog.get_logger(name).log(level, text, not_logged=kind.suppressed)
 
     def close(self) -> None:
         """Say what is left to say."""
         self.acquire()
         try:
-            self.tell(float("inf"))
+            self.report(float("inf"))
         finally:
             self.release()
         super().close()
 
 
-def tell_repeated() -> None:
+def report_suppressed() -> None:
     """Say what was not written a while ago. To be called now and then, for lines that do not come again."""
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, CalmHandler):
+        if isinstance(handler, RateLimitingHandler):
             handler.acquire()
             try:
-                handler.tell(time.monotonic())
+                handler.report(time.monotonic())
             finally:
                 handler.release()
 

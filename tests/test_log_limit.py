@@ -1,4 +1,4 @@
-"""`odinws.repetition`: a line repeated a thousand times becomes a few, with a count."""
+"""`odinws.log_limit`: a line repeated a thousand times becomes a few, with a count."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from odinws import repetition
-from odinws.repetition import LINES, WINDOW_SECONDS, CalmHandler, tell_repeated
+from odinws import log_limit
+from odinws.log_limit import LINES, WINDOW_SECONDS, RateLimitingHandler, report_suppressed
 
 
 class Clock:
@@ -27,7 +27,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The handler's clock."""
     clock = Clock()
-    monkeypatch.setattr(repetition, "time", clock)
+    monkeypatch.setattr(log_limit, "time", clock)
     return clock
 
 
@@ -35,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def stream() -> Iterator[io.StringIO]:
     """What the root logger writes."""
     stream = io.StringIO()
-    handler = CalmHandler(stream)
+    handler = RateLimitingHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
@@ -67,9 +67,9 @@ def test_a_thousand_lines_become_a_few(stream: io.StringIO, clock: Clock) -> Non
         log.warning("again", number=number)
     assert len(stream.getvalue().splitlines()) == LINES
     clock.now += WINDOW_SECONDS
-    tell_repeated()
+    report_suppressed()
     assert stream.getvalue().splitlines()[LINES:] == [f"event='again' not_logged={1000 - LINES}"]
-    tell_repeated()
+    report_suppressed()
     assert len(stream.getvalue().splitlines()) == LINES + 1
 
 
@@ -84,7 +84,7 @@ def test_other_lines_are_written(stream: io.StringIO) -> None:
     assert len(stream.getvalue().splitlines()) == LINES + 3
 
 
-def test_any_line_tells_what_is_due(stream: io.StringIO, clock: Clock) -> None:
+def test_any_line_reports_what_is_due(stream: io.StringIO, clock: Clock) -> None:
     """Without anybody's call, and in front of what comes now."""
     plain = logging.getLogger("plain")
     for _ in range(LINES + 5):
@@ -94,7 +94,7 @@ def test_any_line_tells_what_is_due(stream: io.StringIO, clock: Clock) -> None:
     assert stream.getvalue().splitlines()[LINES:] == ["event='one' not_logged=5", "event='two'"]
 
 
-def test_the_end_tells_what_is_left(stream: io.StringIO) -> None:
+def test_the_end_reports_what_is_left(stream: io.StringIO) -> None:
     """Nothing is lost with the process."""
     for _ in range(LINES + 5):
         logging.getLogger("plain").info("one")
@@ -108,7 +108,7 @@ def test_kinds_are_bounded(stream: io.StringIO) -> None:
         logging.getLogger("plain").info(f"text {number}")
     assert len(stream.getvalue().splitlines()) == 1000
     handler = logging.getLogger().handlers[0]
-    assert isinstance(handler, CalmHandler)
+    assert isinstance(handler, RateLimitingHandler)
     assert len(handler._kinds) <= 256
 
 

@@ -1,0 +1,43 @@
+"""Is a request the opening handshake of RFC 6455 section 4.2.1? Pure.
+
+Said by the route, so that the client gets an answer like any other: gevent-websocket, which makes the
+handshake afterwards, then finds nothing to refuse.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from odinws.errors import HandshakeError
+
+_VERSION = "13"  # 7 and 8 were drafts
+_KEY_BYTES = 16
+
+
+def check(environ: Mapping[str, Any]) -> None:
+    """Look at all but `Upgrade` and `Connection`, by which the route was found.
+
+    Args:
+        environ: of WSGI.
+
+    Raises:
+        HandshakeError: it is not one; with the status, message and headers of the answer.
+    """
+    version = environ.get("HTTP_SEC_WEBSOCKET_VERSION", "")
+    if version != _VERSION:
+        headers = (("Sec-WebSocket-Version", _VERSION),)
+        raise HandshakeError(426, f"WebSocket version {version[:20]!r} is not supported, 13 is", headers)
+    if int(environ.get("CONTENT_LENGTH") or 0) or environ.get("HTTP_TRANSFER_ENCODING"):
+        raise HandshakeError(400, "an upgrade request has no body")
+    if environ["SERVER_PROTOCOL"] != "HTTP/1.1":
+        raise HandshakeError(400, "an upgrade needs HTTP/1.1")
+    if environ["REQUEST_METHOD"] != "GET":
+        raise HandshakeError(400, "an upgrade request is a GET")
+    try:
+        key = base64.b64decode(environ.get("HTTP_SEC_WEBSOCKET_KEY", ""))
+    except ValueError as error:  # binascii.Error, or it is not even ASCII
+        raise HandshakeError(400, f"Sec-WebSocket-Key is not base64: {error}") from None
+    if len(key) != _KEY_BYTES:
+        raise HandshakeError(400, f"Sec-WebSocket-Key is not of {_KEY_BYTES} bytes")
