@@ -60,12 +60,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
     Attributes:
         deployment: what the arbiter made before the fork (set by `pre_fork`).
         slot: this worker's slot on the board (set by `pre_fork`).
+        is_observed: see `Services`.
     """
 
     wsgi_handler = Handler
     server_class = Listener
     deployment: Any
     slot: int
+    is_observed = True
 
     def init_process(self) -> None:
         """Called in the child; patches, builds the application, runs."""
@@ -88,6 +90,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 os.getpid(),
                 self.deployment.nats_urls,
                 on_failure=self._fail,
+                is_observed=self.is_observed,
             )
         except KeysError as error:
             # They were good when the server started. gunicorn would end it all if the application failed.

@@ -34,7 +34,7 @@ from odinws.feed.events import FeedEvent, Message, NewEpoch
 from odinws.feed.selector import greenlet_event_loop
 from odinws.feed.session import Session
 from odinws.feed.status import FeedStatus
-from odinws.messages.protocol import CHANNEL
+from odinws.messages.channels import CHANNEL
 from odinws.settings import Settings
 
 _RETRY_SECONDS = 0.1
