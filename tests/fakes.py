@@ -142,9 +142,9 @@ class FakeConnection:
         closed: why it was closed, and with which text; None: it is open.
     """
 
-    def __init__(self, name: str, deflate: int = 0) -> None:
+    def __init__(self, name: str, wire_format: WireFormat | None = None) -> None:
         self.id = name
-        self.wire_format = FORMATS.of(None, deflate)
+        self.wire_format = wire_format or FORMATS.default
         self.ready: Any = None  # the slow way, unless a test puts a socket here
         self.channels: dict[str, None] = {}
         self.due: list[Bundle] | None = None

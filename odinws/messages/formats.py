@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from odinws.messages.json_format import JsonFormat
-from odinws.messages.wire_format import WebSocketFormat, WireFormat
+from odinws.messages.wire_format import WireFormat
 
-_BY_SUBPROTOCOL: Mapping[str, type[WebSocketFormat]] = {}  # all others get the native one
+Factory = Callable[[int, int], WireFormat]  # of window bits and the least bytes to compress
+
+_BY_SUBPROTOCOL: Mapping[str, Factory] = {}  # all others get the native one
 
 
 class Formats:
@@ -24,11 +26,11 @@ class Formats:
     def __init__(
         self,
         min_deflate_bytes: int,
-        by_subprotocol: Mapping[str, type[WebSocketFormat]] = _BY_SUBPROTOCOL,
+        by_subprotocol: Mapping[str, Factory] = _BY_SUBPROTOCOL,
     ) -> None:
         self._min_deflate_bytes = min_deflate_bytes
         self._by_subprotocol = by_subprotocol
-        self._made: dict[tuple[type[WebSocketFormat], int], WireFormat] = {}
+        self._made: dict[tuple[Factory, int], WireFormat] = {}
         self.default = self.of(None, 0)
 
     def of(self, subprotocol: str | None, window_bits: int) -> WireFormat:
@@ -38,8 +40,8 @@ class Formats:
             subprotocol: the one agreed on in the handshake; None: none.
             window_bits: of the compression agreed on, 9 to 15; 0: none.
         """
-        kind = self._by_subprotocol.get(subprotocol or "", JsonFormat)
-        wire_format = self._made.get((kind, window_bits))
+        make = self._by_subprotocol.get(subprotocol or "", JsonFormat)
+        wire_format = self._made.get((make, window_bits))
         if wire_format is None:
-            wire_format = self._made[kind, window_bits] = kind(window_bits, self._min_deflate_bytes)
+            wire_format = self._made[make, window_bits] = make(window_bits, self._min_deflate_bytes)
         return wire_format

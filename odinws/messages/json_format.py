@@ -35,9 +35,7 @@ class _Envelope(msgspec.Struct, frozen=True):
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _Gap(
-    msgspec.Struct, frozen=True, tag_field="type", tag="gap", rename={"first": "from", "last": "to"}
-):
+class _Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap", rename={"first": "from", "last": "to"}):
     channel: str
     first: int
     last: int

@@ -67,15 +67,18 @@ def encode(events: Sequence[Message | Lost], via: str, wire_format: WireFormat) 
         if isinstance(event, Message):
             channel, first = event.channel, event.seq
             try:
-                entries.append(Entry(wire_format.message(event, via), channel, first, first, 1))
-                continue
+                frame, last, reason = wire_format.message(event, via), first, ""
             except ValueError:
-                last, reason = first, INVALID
+                frame, last, reason = b"", first, INVALID
         else:
             channel, first, last, reason = event.channel or via, event.first, event.last, event.reason
-        entries.append(Entry(wire_format.gap(channel, first, last, reason, via), channel, first, last))
-        gaps.append(reason)
-    return Bundle.of([entry for entry in entries if entry.frame], gaps)
+        if reason:
+            frame = wire_format.gap(channel, first, last, reason, via)
+        if frame:
+            entries.append(Entry(frame, channel, first, last, 0 if reason else 1))
+            if reason:
+                gaps.append(reason)
+    return Bundle.of(entries, gaps)
 
 
 class Packet:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from odinws.messages.protocol import MAX_CHANNEL_BYTES, check_channel
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.access import permissions
 from odinws.access.errors import AccessError
 from odinws.access.permissions import EVERYTHING, MAX_GRANTS, PUBLIC, Permissions, of_claim
-from odinws.messages.protocol import MAX_CHANNEL_BYTES, check_channel
 
 ids = st.text("ab01_-", min_size=1, max_size=2)
 channels = st.one_of(st.just("global"), ids.map("token.{}".format), ids.map("user.{}".format))
