@@ -1,7 +1,7 @@
-"""`gunicorn -c bench/blind.py`: the server without what counts, measures or checks deliveries; for comparison.
+"""`gunicorn -c bench/blind.py`: the server without what counts, measures or checks; for comparison.
 
-What protects it stays: reconciliation, and the sample of each second that admission needs. So do the counts of
-what came from NATS, and of pings. Its `/metrics` says nothing of what is not counted.
+What protects it stays: reconciliation, and the sample of each second that admission needs. So do the counts
+of what came from NATS, and of pings. Its `/metrics` says nothing of what is not counted.
 """
 
 import runpy

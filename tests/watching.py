@@ -14,10 +14,10 @@ from contextlib import AsyncExitStack
 from statistics import mean, stdev
 
 import psutil
-from odinws.messages.protocol import FIGURES
 from websockets.asyncio.client import ClientConnection, connect
 
 from odinws.feed.simulator import TOKENS
+from odinws.messages.channels import FIGURES
 from tests.server import Server
 
 PRICES = [*(f"token.{token}" for token in TOKENS), "global"]

@@ -24,6 +24,7 @@ from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
 from odinws.errors import FeedError
+from odinws.messages.incoming import Subscribe
 from odinws.messages.outgoing import ReplayComplete
 from odinws.oversight.audience import Audience
 from odinws.settings import Settings
@@ -595,4 +596,4 @@ def test_the_figures_are_for_those_who_may_inspect() -> None:
     assert world.subscribers("server.stats") == []
     assert world.ask("unsubscribe", channels=["server.stats"])["unsubscribed"] == ["server.stats"]
     assert world.ask("unsubscribe", channels=["server.stats"])["unsubscribed"] == []
-    assert ADMIN_TOKEN not in repr(protocol.Subscribe(["server.stats"], admin_token=ADMIN_TOKEN))
+    assert ADMIN_TOKEN not in repr(Subscribe(["server.stats"], admin_token=ADMIN_TOKEN))

@@ -30,6 +30,7 @@ from odinws.messages.deflate import Deflater
 from odinws.messages.formats import Formats
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.outgoing import Welcome
+from odinws.messages.packet import Bundle
 from strategies import Strategy
 from tests import wire
 from tests.fakes import SECONDS, FakeConnection, in_greenlet, running, settle
@@ -882,7 +883,7 @@ def test_a_failing_pass_frees_the_strategy(channels: list[str]) -> None:
     def raises(*_: Any) -> bytes:
         raise ZeroDivisionError
 
-    world.formats.default.message = raises  # type: ignore[method-assign]
+    world.formats.default.message = raises  # type: ignore[method-assign,assignment]
     with pytest.raises(ZeroDivisionError) as kept:
         world.hub.deliver([world.message(channel) for channel in channels])
     assert world.strategy.unsubscribe(conn.real, "token.A")

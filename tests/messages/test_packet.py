@@ -45,7 +45,8 @@ def test_all_forms_say_the_same(said: list[Message | Lost], min_bytes: int, bits
     assert heard(plain) == heard(small)
     assert len(small.data) <= len(plain.data)
     for bundle in (plain, small):
-        told, gaps = [], []
+        told: list[tuple[str | None, int, int, int]] = []
+        gaps: list[str] = []
         for event, text in zip(said, heard(bundle), strict=True):
             if isinstance(event, Message) and event.payload != b"no JSON":
                 told.append((event.channel, event.seq, event.seq, 1))

@@ -1,4 +1,4 @@
-"""Another wire format, unlike the native one in everything, served by the same hub, recovery and connections."""
+"""A second wire format, unlike the native one in all, served by the same hub, recovery and connections."""
 
 from __future__ import annotations
 
