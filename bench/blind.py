@@ -1,7 +1,7 @@
-"""`gunicorn -c bench/blind.py`: the server without all that counts, measures or checks; for comparison.
+"""`gunicorn -c bench/blind.py`: the server without what counts, measures or checks; for comparison.
 
-What protects it stays: reconciliation, and the sample of each second that admission needs. Its `/metrics`
-says nothing of what is not counted.
+What protects it stays: reconciliation, and the sample of each second that admission needs. So do the counts
+of what came from NATS, and of pings. Its `/metrics` says nothing of what is not counted.
 """
 
 import runpy
@@ -10,30 +10,10 @@ from typing import Any
 
 globals().update(runpy.run_path(str(Path(__file__).parents[1] / "gunicorn.conf.py")))
 
-_COUNTING = (
-    "count_frames",
-    "count_pass",
-    "count_received",
-    "count_sends",
-    "observe_gc",
-    "observe_lag",
-    "observe_ping",
-    "observe_stall",
-)
+_after_fork = globals()["post_fork"]
 
 
-def post_worker_init(worker: Any) -> None:
-    """The parts are there, and nothing runs yet."""
-    from odinws.board.row import Row
-
-    for name in _COUNTING:
-        getattr(Row, name)  # it is still called so
-        setattr(Row, name, _nothing)
-    services = worker.services
-    services._stalls.start = services.collector.start = _nothing
-    services.hub.slowest.floor = services.hub.slowest.until = float("inf")
-    services._audit.run = services._recorder.look = _nothing
-
-
-def _nothing(*_: Any) -> int:
-    return 0
+def post_fork(server: Any, worker: Any) -> None:
+    """The worker has built nothing yet."""
+    _after_fork(server, worker)
+    worker.is_observed = False

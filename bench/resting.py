@@ -25,6 +25,8 @@ from odinws.board.row import Row
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection
+from odinws.connections.limits import ConnectionLimits
+from odinws.messages.formats import Formats
 from odinws.messages.packet import Bundle, Entry
 from odinws.settings import Settings
 from strategies.sync_dict import SyncDict
@@ -46,9 +48,11 @@ class World:
 
     def __init__(self) -> None:
         settings, row = Settings.from_environ({}), Row()
+        limits = ConnectionLimits.of(settings)
+        self.formats = Formats(settings.compression_min_bytes)
         self.strategy: SyncDict[Connection] = SyncDict()
-        self.commands = Commands(settings, self.strategy, row, lambda old, _: old, _NOTHING, _NOTHING)
-        self.clients = Clients(settings, self.strategy, row, self._run)
+        self.commands = Commands(settings, limits, self.strategy, row, lambda old, _: old, _NOTHING, _NOTHING)
+        self.clients = Clients(limits, self.strategy, row, self.formats.default, self._run)
         self.peers = array.array("i")
         self.gate = Event()  # while it is not set, commands wait
         self.gate.set()
@@ -72,7 +76,7 @@ class World:
         theirs = socket.create_connection(self.server.getsockname(), _SECONDS)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         ours, address = self.server.accept()
-        conn = self.clients.open(ours.detach(), address[0], 0)
+        conn = self.clients.open(ours.detach(), address[0], self.formats.default)
         conn.start(b"")
         theirs.sendall(_SUBSCRIBE)
         with gevent.Timeout(_SECONDS):

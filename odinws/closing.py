@@ -41,7 +41,6 @@ class CloseReason(Enum):
     RESTART = ("restart", 1012, "server restarts", 1.0)
     SLOW = ("slow", 4008, "slow consumer", 1.0)
     IDLE = ("idle", 4009, "no sign of life", 0.0)
-    CAPACITY = ("capacity", 4010, "server is full", 30.0)
     UNAUTHORISED = ("unauthorised", 4401, "credentials missing or expired", None)
     FORBIDDEN = ("forbidden", 4403, "not allowed", None)
 
@@ -50,8 +49,3 @@ class CloseReason(Enum):
         self.code = code
         self.text = text
         self.retry_after_seconds = retry_after_seconds
-
-
-def with_retry(text: str, seconds: float) -> str:
-    """The text of a close frame that says when to come back: `server restarts; retry_after=1.5`."""
-    return f"{text}; retry_after={seconds:.1f}"

@@ -28,18 +28,20 @@ from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection
 from odinws.connections.echo import Echo
+from odinws.connections.limits import ConnectionLimits
 from odinws.debug import greenlets
 from odinws.debug.agent import Agent
 from odinws.debug.collector import CollectorWatch
 from odinws.debug.views import Views
 from odinws.fanout.hub import Hub
+from odinws.fanout.observer import DeliveryObserver, Nobody
 from odinws.fanout.recovery import Recovery
 from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
 from odinws.log_limit import report_suppressed
-from odinws.messages import frames, protocol
-from odinws.messages.packet import Packer
+from odinws.messages.formats import Formats
+from odinws.messages.outgoing import Welcome
 from odinws.oversight import figures
 from odinws.oversight.audience import Audience
 from odinws.oversight.audit import Audit
@@ -67,6 +69,7 @@ class Services:
         servers: what accepts clients and answers HTTP; filled before the first client is accepted.
         ports: where those listen.
         on_failure: called when a part that must not end has ended.
+        is_observed: False: nothing counts, measures or checks what is delivered; to see what that costs.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Services:
         servers: Sequence[WSGIServer],
         ports: Set[int],
         on_failure: Callable[[], None],
+        is_observed: bool = True,
     ) -> None:
         self.settings = settings
         self.board = board
@@ -90,6 +94,7 @@ class Services:
         self.row.pid = pid
         log.info("strategy chosen", place=self.row.place)
         self._on_failure = on_failure
+        self._is_observed = is_observed
         self._ledger = heritage.Ledger(board.left.get(slot))
         self._parts: list[gevent.Greenlet] = []
         self._servers = servers
@@ -101,13 +106,22 @@ class Services:
             shards=board.resizes.asked or settings.num_shards,
             shard_key=settings.shard_key,
         )
-        self.clients = Clients(settings, self.strategy, self.row, lambda conn: self.commands.run(conn))
-        self.hub = Hub(
+        self.limits = ConnectionLimits.of(settings)
+        self.formats = Formats(settings.compression_min_bytes)
+        self.clients = Clients(
+            self.limits,
             self.strategy,
             self.row,
+            self.formats.default,
+            lambda conn: self.commands.run(conn),
+        )
+        observer: DeliveryObserver = self.row if is_observed else Nobody()
+        self.hub = Hub(
+            self.strategy,
+            observer,
             settings.feed_backlog,
             settings.write_delay_ms / 1000,
-            Packer(settings.compression_min_bytes),
+            self.formats.default,
             self.welcome,
             Ring(settings.ring_messages, settings.ring_bytes),
         )
@@ -115,7 +129,13 @@ class Services:
         self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.row)
         self.audience = Audience(self._figures, settings.admin_token)
         self.commands = Commands(
-            settings, self.strategy, self.row, self.admission.refresh, self.recovery, self.audience
+            settings,
+            self.limits,
+            self.strategy,
+            self.row,
+            self.admission.refresh,
+            self.recovery,
+            self.audience,
         )
         self._stalls = StallWatch(self.row)
         self.collector = CollectorWatch(self.row)
@@ -142,7 +162,8 @@ class Services:
         gc.collect()
         greenlets.remember()
         gc.freeze()
-        self.collector.start()
+        if self._is_observed:
+            self.collector.start()
         self.agent.start()
         for run in (
             self.clients.clock,
@@ -158,7 +179,8 @@ class Services:
             part = gevent.spawn(run)
             part.link(self._ended)
             self._parts.append(part)
-        self._stalls.start()
+        if self._is_observed:
+            self._stalls.start()
         with gevent.Timeout(_FEED_WAIT_SECONDS, False):
             while not self.feed.status.ready:
                 gevent.sleep(0.02)
@@ -186,43 +208,31 @@ class Services:
             deflate: the window agreed for compression, in bits; 0: none.
         """
         self._upgrading -= 1
-        conn = self.clients.open(descriptor, entry.address, deflate, entry.identity)
+        wire_format = self.formats.of(entry.subprotocol, deflate)
+        conn = self.clients.open(descriptor, entry.address, wire_format, entry.identity)
         conn.inspects = entry.inspects
-        conn.reply(self.welcome(conn))
+        conn.say(self.welcome(conn))
         conn.start(early)
 
     def open_echo(self, descriptor: int, early: bytes, entry: Admit, deflate: int) -> None:
         """As `open`, but the connection is not greeted and echoes what it hears."""
         self._upgrading -= 1
-        self.clients.open(descriptor, entry.address, deflate, entry.identity, Echo).start(early)
+        wire_format = self.formats.of(None, deflate)
+        self.clients.open(descriptor, entry.address, wire_format, entry.identity, Echo).start(early)
 
-    def welcome(self, conn: Connection) -> bytes:
-        """The welcome frame of a connection."""
-        settings = self.settings
-        return frames.text(
-            protocol.welcome(
-                client_id=conn.id,
-                epoch=self.hub.epoch,
-                strategy=self.choice.strategy,
-                variant=self.choice.variant,
-                reason=self.choice.reason,
-                shards=self.strategy.shard_count,
-                shard_key=settings.shard_key,
-                server=f"odinws/{self.slot}",
-                heartbeat_seconds=settings.heartbeat_seconds,
-                limits={
-                    "max_message_bytes": settings.max_message_bytes,
-                    "max_subscriptions": settings.max_subscriptions,
-                    "max_channel_bytes": protocol.MAX_CHANNEL_BYTES,
-                    "commands_per_second": settings.command_rate,
-                    "command_burst": settings.command_burst,
-                    "max_errors": settings.max_errors,
-                    "outbox_bytes": settings.outbox_bytes,
-                    "outbox_frames": settings.outbox_frames,
-                    "idle_seconds": settings.idle_seconds,
-                    "first_command_seconds": settings.first_command_seconds,
-                },
-            )
+    def welcome(self, conn: Connection) -> Welcome:
+        """What a connection is greeted with."""
+        return Welcome(
+            client_id=conn.id,
+            epoch=self.hub.epoch,
+            strategy=self.choice.strategy,
+            variant=self.choice.variant,
+            reason=self.choice.reason,
+            shards=self.strategy.shard_count,
+            shard_key=self.settings.shard_key,
+            server=f"odinws/{self.slot}",
+            heartbeat_seconds=self.limits.heartbeat_seconds,
+            limits=self.limits.told(),
         )
 
     def drain(self, reason: CloseReason) -> None:
@@ -268,14 +278,16 @@ class Services:
         self.admission.observe()
         now = time.monotonic()
         self._watch.look(now)
-        self._recorder.look(now)
+        if self._is_observed:
+            self._recorder.look(now)
         report_suppressed()
 
     def _reconcile(self) -> None:
         while True:
             gevent.sleep(self.settings.reconcile_seconds)
             self.reconciliation.run()
-            self._audit.run()
+            if self._is_observed:
+                self._audit.run()
 
     def count_greenlets(self) -> int:
         """Greenlets of the worker: its parts, HTTP requests, and connections with commands at work."""

@@ -59,12 +59,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
     Attributes:
         deployment: what the arbiter made before the fork (set by `pre_fork`).
         slot: this worker's slot on the board (set by `pre_fork`).
+        is_observed: see `Services`.
     """
 
     wsgi_handler = Handler
     server_class = Listener
     deployment: Any
     slot: int
+    is_observed = True
 
     def init_process(self) -> None:
         """Called in the child; patches, builds the application, runs."""
@@ -90,6 +92,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 self._servers,
                 {sock.getsockname()[1] for sock in self.sockets if _has_port(sock)},
                 on_failure=self._stop,  # no worker is better than half of one: the arbiter starts another
+                is_observed=self.is_observed,
             )
         except KeysError as error:
             # They were good when the server started. gunicorn would end it all if the application failed.

@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ParamSpec, cast
 
 import gevent
@@ -24,9 +25,12 @@ from odinws.access.tokens import OPEN, Identity
 from odinws.board.counters import Totals
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection, State
-from odinws.connections.outbox import SlowPolicy
-from odinws.connections.sender import Sender
+from odinws.connections.limits import ConnectionLimits
+from odinws.messages.formats import Formats
+from odinws.messages.outgoing import Outgoing
 from odinws.messages.packet import Bundle
+from odinws.messages.wire_format import WireFormat
+from odinws.settings import Settings
 from tests import wire
 
 SECONDS = 5.0  # no test body waits longer for anything
@@ -122,6 +126,12 @@ def join(*pids: int) -> None:
     assert statuses == [0] * len(pids)
 
 
+LIMITS = replace(
+    ConnectionLimits.of(Settings.from_environ({})), max_message_bytes=1 << 20, outbox_bytes=1 << 20
+)
+FORMATS = Formats(0)
+
+
 class FakeConnection:
     """What a hub, a strategy and the commands know of a connection; it keeps what it is told to send.
 
@@ -132,9 +142,9 @@ class FakeConnection:
         closed: why it was closed, and with which text; None: it is open.
     """
 
-    def __init__(self, name: str, deflate: int = 0) -> None:
+    def __init__(self, name: str, wire_format: WireFormat | None = None) -> None:
         self.id = name
-        self.deflate = deflate
+        self.wire_format = wire_format or FORMATS.default
         self.ready: Any = None  # the slow way, unless a test puts a socket here
         self.channels: dict[str, None] = {}
         self.due: list[Bundle] | None = None
@@ -169,6 +179,10 @@ class FakeConnection:
     def keep(self, bundles: Sequence[Bundle], sent: int) -> None:
         """Note what a socket did not take."""
         self.kept.append((b"".join([bundle.data for bundle in bundles]), sent))
+
+    def say(self, value: Outgoing, tag: object = None) -> bool:
+        """As `Connection.say`."""
+        return self.reply(self.wire_format.say(value, tag))
 
     def reply(self, frame: bytes) -> bool:
         """As `Connection.reply`: behind the frames of the pass under way."""
@@ -217,29 +231,12 @@ class FakeOwner:
         pongs: what pongs carried.
     """
 
-    def __init__(
-        self,
-        *,
-        max_message_bytes: int = 1 << 20,
-        slow_policy: SlowPolicy = SlowPolicy.DISCONNECT,
-        outbox_bytes: int = 1 << 20,
-        outbox_frames: int = 8192,
-        outbox_seconds: float = 10.0,
-        heartbeat_seconds: float = 25.0,
-        idle_seconds: float = 60.0,
-        close_seconds: float = 3.0,
-    ) -> None:
+    def __init__(self, **limits: Any) -> None:
         self.event_hub = gevent.get_hub()
         self.buffer = bytearray(64 << 10)
         self.now = 1000.0
-        self.max_message_bytes = max_message_bytes
-        self.slow_policy = slow_policy
-        self.outbox_bytes = outbox_bytes
-        self.outbox_frames = outbox_frames
-        self.outbox_seconds = outbox_seconds
-        self.heartbeat_seconds = heartbeat_seconds
-        self.idle_seconds = idle_seconds
-        self.close_seconds = close_seconds
+        self.limits = replace(LIMITS, **limits)
+        self.default_format: WireFormat = FORMATS.default
         self.left = (math.inf, CloseReason.POLICY, "")
         self.delays: list[float] = []
         self.shed: list[int] = []
@@ -261,7 +258,7 @@ class FakeOwner:
         """Note it; the commands stay where they are."""
         self.told.append(conn)
 
-    def on_shed(self, conn: Sender, messages: int, gaps: int) -> None:
+    def on_shed(self, conn: Connection, messages: int, gaps: int) -> None:
         """Note it."""
         self.shed.append(messages)
 
@@ -281,7 +278,7 @@ class FakeOwner:
         """As the test says."""
         return self.left
 
-    def schedule(self, conn: Sender, delay_seconds: float) -> None:
+    def schedule(self, conn: Connection, delay_seconds: float) -> None:
         """Note it; the test calls `on_time` itself."""
         self.delays.append(delay_seconds)
 

@@ -16,7 +16,6 @@ DOCUMENTED = {  # the codes that clients rely on
     "RESTART": 1012,
     "SLOW": 4008,
     "IDLE": 4009,
-    "CAPACITY": 4010,
     "UNAUTHORISED": 4401,
     "FORBIDDEN": 4403,
 }

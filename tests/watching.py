@@ -17,7 +17,7 @@ import psutil
 from websockets.asyncio.client import ClientConnection, connect
 
 from odinws.feed.simulator import TOKENS
-from odinws.messages.protocol import FIGURES
+from odinws.messages.channels import FIGURES
 from tests.server import Server
 
 PRICES = [*(f"token.{token}" for token in TOKENS), "global"]

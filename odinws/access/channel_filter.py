@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from odinws.access.permissions import EVERYTHING, KINDS, Permissions, is_grant
-from odinws.messages.protocol import MAX_CHANNEL_BYTES
+from odinws.messages.channels import MAX_CHANNEL_BYTES
 
 
 class ChannelFilter:

@@ -113,6 +113,14 @@ class Row(Chosen):
         for reason in reasons:
             self.totals.gaps[GAPS.index(reason)] += clients
 
+    def count_overflow(self) -> None:
+        """Count a message that had no room between feed and hub."""
+        self.totals.feed_overflow += 1
+
+    def count_invalid(self, messages: int) -> None:
+        """Count messages whose payload can't be carried."""
+        self.totals.feed_invalid += messages
+
     def observe_ping(self, seconds: float) -> None:
         """Count a ping that was answered after this time."""
         self.totals.pings[bisect_left(PING_BOUNDS_SECONDS, seconds)] += 1

@@ -19,17 +19,15 @@ import gevent
 import structlog
 from gevent.event import Event
 
-from odinws import closing
 from odinws.access.tokens import OPEN, Identity
 from odinws.board import Board
 from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection
-from odinws.connections.outbox import SlowPolicy
-from odinws.connections.sender import Sender
+from odinws.connections.limits import ConnectionLimits
 from odinws.connections.wheel import TimingWheel
+from odinws.messages.wire_format import WireFormat
 from odinws.scheduling import next_turn
-from odinws.settings import Settings
 from strategies.base import Strategy
 
 _TICK_SECONDS = 0.25
@@ -47,36 +45,30 @@ class Clients:
     """Owns every connection of a worker.
 
     Args:
-        settings: bounds and times of a connection.
+        limits: of a connection.
         strategy: where connections are registered while they are open.
         row: the worker's row on the board.
+        default_format: the one that the hub sends without asking, see `Connection.ready`.
         run_commands: works off `conn.commands`; called in a greenlet made for it.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        limits: ConnectionLimits,
         strategy: Strategy[Connection],
         row: Row,
+        default_format: WireFormat,
         run_commands: Callable[[Connection], None],
     ) -> None:
         self.event_hub = gevent.get_hub()
         self.buffer = bytearray(_RECEIVE_BYTES)
         self.now = time.monotonic()
-        self.max_message_bytes = settings.max_message_bytes
-        self.slow_policy = SlowPolicy(settings.slow_policy)
-        self.outbox_bytes = settings.outbox_bytes
-        self.outbox_frames = settings.outbox_frames
-        self.outbox_seconds = settings.outbox_seconds
-        self.heartbeat_seconds = settings.heartbeat_seconds
-        self.idle_seconds = settings.idle_seconds
-        self.close_seconds = settings.close_seconds
-        self._first_command_seconds = settings.first_command_seconds or math.inf
-        self._send_buffer_bytes = settings.send_buffer_bytes
+        self.limits = limits
+        self.default_format = default_format
         self._strategy = strategy
         self._row = row
         self._run_commands = run_commands
-        self._wheel: TimingWheel[Sender] = TimingWheel(_TICK_SECONDS, _PLACES)
+        self._wheel: TimingWheel[Connection] = TimingWheel(_TICK_SECONDS, _PLACES)
         self._leaving: deque[Connection] = deque()
         self._anyone_leaving = Event()
         self.moving: set[Connection] = set()  # into the strategy or out of it, where locks may be
@@ -95,7 +87,7 @@ class Clients:
         self,
         descriptor: int,
         peer: str,
-        deflate: int,
+        wire_format: WireFormat,
         identity: Identity = OPEN,
         kind: type[Connection] = Connection,
     ) -> Connection:
@@ -104,21 +96,23 @@ class Clients:
         Args:
             descriptor: of a TCP or Unix socket; the connection owns it from here on.
             peer: the client's address, for logs.
-            deflate: the window agreed for compression, in bits; 0: none.
+            wire_format: how it is spoken to.
             identity: who the client is.
             kind: what the connection does with what it hears.
         """
         sock = socket._socket.socket(fileno=descriptor)  # type: ignore[attr-defined]
         sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 # The kernel gives a silent peer up, also after we have closed.
-                limit_ms = int(1000 * max(self.idle_seconds, self.outbox_seconds + self.close_seconds))
+                limits = self.limits
+                seconds = max(limits.idle_seconds, limits.outbox_seconds + limits.close_seconds)
+                limit_ms = int(1000 * seconds)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
         self._born += 1
-        conn = kind(self, f"{self._names}-{self._born:x}", sock, peer, deflate)
+        conn = kind(self, f"{self._names}-{self._born:x}", sock, peer, wire_format)
         conn.identity = identity
         self._open.add(conn)
         self._ended.clear()
@@ -153,10 +147,10 @@ class Clients:
         """Observe the round trip, if the pong is an answer to a ping of ours that can be."""
         if len(payload) == _SENT.size:
             seconds = time.perf_counter() - self._began - _SENT.unpack(payload)[0]
-            if 0.0 <= seconds <= self.idle_seconds:
+            if 0.0 <= seconds <= self.limits.idle_seconds:
                 self._row.observe_ping(seconds)
 
-    def on_shed(self, conn: Sender, messages: int, gaps: int) -> None:
+    def on_shed(self, conn: Connection, messages: int, gaps: int) -> None:
         """Count what a slow client was not sent but told of."""
         self._row.totals.shed += messages
         self._row.count_gaps(("slow",), gaps)
@@ -203,13 +197,13 @@ class Clients:
         """Until when the first command must have come, or another token."""
         left, reason, text = math.inf, CloseReason.POLICY, "no command came"
         if not conn.allowance:
-            left = self._first_command_seconds - (self.now - conn.opened)
+            left = self.limits.first_command_seconds - (self.now - conn.opened)
         expires_at = conn.identity.expires_at
         if expires_at is not None and expires_at - time.time() < left:
             return expires_at - time.time(), CloseReason.UNAUTHORISED, "the token has expired"
         return left, reason, text
 
-    def schedule(self, conn: Sender, delay_seconds: float) -> None:
+    def schedule(self, conn: Connection, delay_seconds: float) -> None:
         """See `connection.Owner`."""
         self._wheel.schedule(conn, delay_seconds)
 
@@ -238,7 +232,7 @@ class Clients:
     def send_away(conn: Connection, reason: CloseReason) -> bool:
         """Close with a hint when to come back; False if it is closing already."""
         least = reason.retry_after_seconds or 0.0
-        return conn.close(reason, closing.with_retry(reason.text, least * random.uniform(1.0, _RETRY_SPREAD)))
+        return conn.close(reason, retry_after_seconds=least * random.uniform(1.0, _RETRY_SPREAD))
 
     def send_some_away(self, count: int) -> int:
         """Close some connections, drawn at random, so that they come back to another worker; how many."""

@@ -11,13 +11,27 @@ from collections.abc import Callable
 from typing import Protocol
 
 from odinws.access.errors import AccessError
+from odinws.access.rates import step
 from odinws.access.tokens import Identity
 from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection, State
-from odinws.errors import CommandError, FeedError
-from odinws.messages import frames, protocol
-from odinws.messages.protocol import Authenticate, Heartbeat, Rejected, Replay, Subscribe, Unsubscribe
+from odinws.connections.limits import ConnectionLimits
+from odinws.errors import CommandError, FeedError, FrameError
+from odinws.messages import outgoing
+from odinws.messages.channels import FIGURES
+from odinws.messages.incoming import Authenticate, Command, Heartbeat, Replay, Request, Subscribe, Unsubscribe
+from odinws.messages.outgoing import (
+    Authenticated,
+    Error,
+    Outgoing,
+    Pong,
+    Rejected,
+    ReplayComplete,
+    ReplayIncomplete,
+    SubscriptionAck,
+    UnsubscriptionAck,
+)
 from odinws.scheduling import next_turn
 from odinws.settings import Settings
 from strategies.base import Strategy
@@ -34,7 +48,9 @@ class Past(Protocol):
     def latest(self, conn: Connection, channel: str) -> None:
         """Subscribe, and send the newest message."""
 
-    def replay(self, conn: Connection, channel: str, first: int, last: int | None) -> bytes:
+    def replay(
+        self, conn: Connection, channel: str, first: int, last: int | None
+    ) -> ReplayComplete | ReplayIncomplete:
         """Send from `first` to `last`; the answer."""
 
 
@@ -52,6 +68,7 @@ class Commands:
     """Carries out the commands of a worker's connections.
 
     Args:
+        limits: of a connection.
         refresh: the identity of a connection that brings another token; raises AccessError.
         past: sends what was missed.
         watchers: who gets the figures.
@@ -60,6 +77,7 @@ class Commands:
     def __init__(
         self,
         settings: Settings,
+        limits: ConnectionLimits,
         strategy: Strategy[Connection],
         row: Row,
         refresh: Callable[[Identity, str], Identity],
@@ -76,60 +94,66 @@ class Commands:
         self._replay_seconds = 1.0 / settings.replay_rate
         self._clock = clock
         self._channels = settings.channel_filter
-        self._max_subscriptions = settings.max_subscriptions
-        self._max_errors = settings.max_errors
-        self._interval_seconds = 1.0 / settings.command_rate
-        # Half an interval more, so that rounding can't take one command from the burst.
-        self._burst_seconds = (settings.command_burst - 0.5) * self._interval_seconds
+        self._limits = limits
 
     def run(self, conn: Connection) -> None:
         """Work off `conn.commands`. Ends when none waits or the connection is not open any more."""
         done = 0
         while conn.commands and conn.state is State.OPEN:
-            self._execute(conn, conn.commands.popleft())
+            self._read(conn, conn.commands.popleft())
             done += 1
             if done % _YIELD_EVERY == 0:
                 next_turn()
         conn.commands_done()
 
-    def _execute(self, conn: Connection, text: bytes) -> None:
+    def _read(self, conn: Connection, payload: bytes) -> None:
+        """Carry out all that a message of the client's asks for."""
+        try:
+            for count, request in enumerate(conn.wire_format.decode(payload)):
+                if count and count % _YIELD_EVERY == 0:
+                    next_turn()
+                if conn.state is not State.OPEN:
+                    return
+                self._execute(conn, request)
+        except FrameError as error:
+            conn.close(error.reason, error.message)
+
+    def _execute(self, conn: Connection, request: Request) -> None:
         self._row.totals.commands += 1
         try:
-            if not self._within_rate(conn):
-                raise CommandError(
-                    "RATE_LIMIT_EXCEEDED", f"more than {1 / self._interval_seconds:g} commands/s"
-                )
-            command = protocol.decode_command(text)
-            if isinstance(command, Subscribe):
-                answer = self._subscribe(conn, command)
-            elif isinstance(command, Unsubscribe):
-                answer = self._unsubscribe(conn, command)
-            elif isinstance(command, Heartbeat):
-                answer = protocol.pong(int(time.time() * 1000))
-            elif isinstance(command, Authenticate):
-                answer = self._authenticate(conn, command)
-            else:
-                answer = self._replay(conn, command)
+            self._check_rate(conn)
+            if isinstance(request.command, CommandError):
+                raise request.command
+            answer = self._answer(conn, request.command, request.tag)
         except (CommandError, AccessError) as error:
-            answer = protocol.error(error.code, error.message)
+            answer = Error(error.code, error.message)
             self._count_error(conn)
-        if answer and conn.reply(frames.text(answer)) and conn.errors >= self._max_errors:
+        if answer and conn.say(answer, request.tag) and conn.errors >= self._limits.max_errors:
             conn.close(CloseReason.POLICY, f"{conn.errors} bad commands")
+
+    def _answer(self, conn: Connection, command: Command, tag: object) -> Outgoing | None:
+        """Carry a command out; None: it is answered already."""
+        if isinstance(command, Subscribe):
+            return self._subscribe(conn, command, tag)
+        if isinstance(command, Unsubscribe):
+            return self._unsubscribe(conn, command)
+        if isinstance(command, Heartbeat):
+            return Pong(int(time.time() * 1000))
+        if isinstance(command, Authenticate):
+            return self._authenticate(conn, command)
+        return self._replay(conn, command)
 
     def _count_error(self, conn: Connection) -> None:
         conn.errors += 1
         self._row.totals.command_errors += 1
 
-    def _within_rate(self, conn: Connection) -> bool:
-        """The generic cell rate algorithm: one number per connection (ITU-T I.371, appendix)."""
-        now = self._clock()
-        due = max(conn.allowance, now)
-        if due - now > self._burst_seconds:
-            return False
-        conn.allowance = due + self._interval_seconds
-        return True
+    def _check_rate(self, conn: Connection) -> None:
+        limit = self._limits.commands
+        conn.allowance, wait = step(conn.allowance, self._clock(), limit)
+        if wait:
+            raise CommandError("RATE_LIMIT_EXCEEDED", f"more than {limit.per_second:g} commands/s")
 
-    def _subscribe(self, conn: Connection, command: Subscribe) -> bytes:
+    def _subscribe(self, conn: Connection, command: Subscribe, tag: object) -> SubscriptionAck | None:
         self._check_count(command.channels)
         since = command.since or {}
         self._row.totals.returned += bool(since)
@@ -139,20 +163,20 @@ class Commands:
         for index, channel in enumerate(dict.fromkeys(command.channels), 1):
             if index % _YIELD_EVERY == 0:
                 next_turn()
-            if channel == protocol.FIGURES:
+            if channel == FIGURES:
                 if self._watchers.add(conn, command.admin_token):
                     subscribed.append(channel)
                 else:
-                    rejected.append(protocol.not_inspecting())
+                    rejected.append(outgoing.not_inspecting())
                 continue
-            problem = protocol.check_channel(channel)
+            problem = outgoing.check_channel(channel)
             if problem is None and not conn.identity.permissions.allows(channel):
-                problem = protocol.not_allowed(channel)
+                problem = outgoing.not_allowed(channel)
             if problem is None and not self._channels.has(channel):
-                problem = protocol.not_carried(channel)
+                problem = outgoing.not_carried(channel)
             if problem is None and channel not in conn.channels:
-                if len(conn.channels) + len(later) >= self._max_subscriptions:
-                    problem = protocol.too_many(channel, self._max_subscriptions)
+                if len(conn.channels) + len(later) >= self._limits.max_subscriptions:
+                    problem = outgoing.too_many(channel, self._limits.max_subscriptions)
                 elif command.last or channel in since:
                     later.append(channel)
                 else:
@@ -163,28 +187,28 @@ class Commands:
                 rejected.append(problem)
         if rejected:
             self._count_error(conn)
-        ack = protocol.subscription_ack(subscribed, len(conn.channels) + len(later), rejected)
+        ack = SubscriptionAck(subscribed, len(conn.channels) + len(later), rejected)
         if not later:
             return ack
-        conn.reply(frames.text(ack))
+        conn.say(ack, tag)
         for channel in later:
             if channel in since:
                 self._past.resume(conn, channel, since[channel], command.epoch)
             else:
                 self._past.latest(conn, channel)
-        return b""
+        return None
 
-    def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> bytes:
+    def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> UnsubscriptionAck:
         self._check_count(command.channels)
         gone = [c for c in dict.fromkeys(command.channels) if self._leave(conn, c)]
-        return protocol.unsubscription_ack(gone, len(conn.channels))
+        return UnsubscriptionAck(gone, len(conn.channels))
 
     def _leave(self, conn: Connection, channel: str) -> bool:
-        if channel == protocol.FIGURES:
+        if channel == FIGURES:
             return self._watchers.discard(conn)
         return self._strategy.unsubscribe(conn, channel)
 
-    def _authenticate(self, conn: Connection, command: Authenticate) -> bytes:
+    def _authenticate(self, conn: Connection, command: Authenticate) -> Authenticated:
         identity = self._refresh(conn.identity, command.token)
         conn.identify(identity)
         lost = [channel for channel in conn.channels if not identity.permissions.allows(channel)]
@@ -192,25 +216,25 @@ class Commands:
             self._strategy.unsubscribe(conn, channel)
         expires_at = identity.expires_at
         expires_at_ms = None if expires_at is None else int(expires_at * 1000)
-        return protocol.authenticated(identity.subject, expires_at_ms, lost)
+        return Authenticated(identity.subject, expires_at_ms, lost)
 
     def _check_count(self, channels: list[str]) -> None:
         """An answer names each channel: it must not become much larger than the command."""
         if not channels:
             raise CommandError("INVALID_FIELD", "expected at least one channel at data.channels")
-        most = 2 * self._max_subscriptions
+        most = 2 * self._limits.max_subscriptions
         if len(channels) > most:
             message = f"expected at most {most} channels at data.channels, not {len(channels)}"
             raise CommandError("INVALID_FIELD", message)
 
-    def _replay(self, conn: Connection, command: Replay) -> bytes:
-        problem = protocol.check_channel(command.channel)
+    def _replay(self, conn: Connection, command: Replay) -> ReplayComplete | ReplayIncomplete:
+        problem = outgoing.check_channel(command.channel)
         if problem is not None:
             raise CommandError(problem.code, problem.message)
         if not conn.identity.permissions.allows(command.channel):
-            raise CommandError("FORBIDDEN", protocol.not_allowed(command.channel).message)
+            raise CommandError("FORBIDDEN", outgoing.not_allowed(command.channel).message)
         if not self._channels.has(command.channel):
-            raise CommandError("NOT_CARRIED", protocol.not_carried(command.channel).message)
+            raise CommandError("NOT_CARRIED", outgoing.not_carried(command.channel).message)
         if (command.since is None) == (command.start is None):
             raise CommandError("INVALID_FIELD", "expected either since or from in data")
         conn.allowance += self._replay_seconds

@@ -6,70 +6,143 @@ wait runs in a greenlet of its owner.
 
 States: OPEN -> CLOSING (a close frame is on its way, nothing else is said) -> CLOSED (the descriptor is
 gone). `close` makes the first step, `_release` the second; both may be called again at any time.
+
+What is sent goes straight into the kernel, or into an outbox while that is full. What it looks like, and what
+comes in, is the wire format's affair.
 """
 
 from __future__ import annotations
 
 import socket
 from collections import deque
-from typing import Any
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from odinws.access.tokens import OPEN, Identity
 from odinws.closing import CloseReason
-from odinws.connections.outbox import Outbox
-from odinws.connections.owner import Owner
-from odinws.connections.sender import Sender, State
+from odinws.connections import tcp
+from odinws.connections.limits import ConnectionLimits
+from odinws.connections.outbox import Outbox, SlowPolicy
 from odinws.errors import FrameError
-from odinws.messages import frames
-from odinws.messages.frames import FrameReader, Message, Opcode
+from odinws.messages.frames import Message, Opcode
+from odinws.messages.outgoing import Outgoing
 from odinws.messages.packet import Bundle
+from odinws.messages.wire_format import Reader, WireFormat
 
-__all__ = ["Connection", "State"]
+if TYPE_CHECKING:
+    from gevent.hub import Hub as EventHub
 
 log = structlog.get_logger("odinws.connections.connection")
 
-_READ = 1  # libev event mask
+_READ, _WRITE = 1, 2  # libev event masks
 _MAX_COMMANDS_WAITING = 64  # reading pauses above this
 _SLACK_BYTES = 64 << 10  # extra kernel buffer that takes the goodbye of a stalled client
 
+Observer = Callable[[Sequence[Bundle]], None]  # is told what is about to be handed over
 
-class Connection(Sender):
-    """One WebSocket after its handshake.
+
+class State(IntEnum):
+    """Where a connection is in its life."""
+
+    OPEN = 0
+    CLOSING = 1
+    CLOSED = 2
+
+
+class Owner(Protocol):
+    """The registry of a worker, as a connection sees it."""
+
+    event_hub: EventHub
+    buffer: bytearray  # shared by all reads of the worker
+    now: float  # monotonic seconds, to the last tick: one object shared by all
+    limits: ConnectionLimits
+    default_format: WireFormat  # the hub sends it without asking, see `Connection.ready`
+
+    def on_command(self, conn: Connection) -> None:
+        """Commands wait in `conn.commands`."""
+
+    def ping_payload(self) -> bytes:
+        """What a ping carries, for its answer to bring back."""
+
+    def on_pong(self, payload: bytes) -> None:
+        """A pong came; peers may also send one that nobody asked for, with anything in it."""
+
+    def on_shed(self, conn: Connection, messages: int, gaps: int) -> None:
+        """Messages to a slow client were given up, and so many new gaps name them."""
+
+    def on_flushed(self, messages: int) -> None:
+        """Messages of the pass under way went out before a close frame."""
+
+    def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
+        """The connection left OPEN. Called once."""
+
+    def on_closed(self, conn: Connection) -> None:
+        """The descriptor is gone. Called once."""
+
+    def limit(self, conn: Connection) -> tuple[float, CloseReason, str]:
+        """Seconds that the connection may still live, whatever its peer does, and why it ends then."""
+
+    def schedule(self, conn: Connection, delay_seconds: float) -> None:
+        """Call `conn.on_time()` after about this delay, instead of when it was due before."""
+
+
+class Connection:
+    """One client after its handshake. Sends without ever blocking.
 
     Args:
         owner: the registry that owns it.
         conn_id: unique in the worker.
         sock: a raw, non-blocking socket (not gevent's).
         peer: the client's address, for logs.
-        deflate: the window agreed for compression, in bits; 0: none.
+        wire_format: how it is spoken to.
 
     Attributes:
         identity: who the client is, and what it may have.
         inspects: it may watch the server's figures.
         allowance: when its commands are within their rate again (see commands); 0.0: none came yet.
+        due: what the pass under way will send, see hub.
+        last_seen: when the peer showed life last, by `Owner.now`.
+        ready: the socket, while what is in the default format can go straight to it, for the hub. None: use
+            `send`.
     """
 
     __slots__ = (
+        "_deaf",
+        "_observer",
+        "_outbox",
+        "_owner",
         "_read",
         "_reader",
+        "_sock",
+        "_write",
         "allowance",
         "channels",
         "commands",
+        "due",
         "errors",
         "id",
         "identity",
         "inspects",
+        "last_seen",
         "opened",
         "peer",
+        "place",
+        "ready",
         "reason",
+        "state",
+        "wire_format",
     )
 
-    def __init__(self, owner: Owner, conn_id: str, sock: socket.socket, peer: str, deflate: int = 0) -> None:
-        super().__init__(owner, sock, deflate)
+    def __init__(
+        self, owner: Owner, conn_id: str, sock: socket.socket, peer: str, wire_format: WireFormat
+    ) -> None:
+        self.state = State.OPEN
         self.id = conn_id
         self.peer = peer
+        self.wire_format = wire_format
         self.identity: Identity = OPEN
         self.inspects = False
         self.channels: dict[str, None] = {}  # written by the strategy alone
@@ -77,16 +150,25 @@ class Connection(Sender):
         self.commands: deque[bytes] | None = None  # not None: a greenlet works on them
         self.errors = 0
         self.allowance = 0.0
-        self.opened = owner.now
-        self._reader: FrameReader | None = None
+        self.due: list[Bundle] | None = None
+        self.ready: socket.socket | None = sock if wire_format is owner.default_format else None
+        self.opened = self.last_seen = owner.now
+        self.place = -1
+        self._owner = owner
+        self._sock = sock
+        self._observer: Observer | None = None
+        self._outbox: Outbox | None = None
+        self._deaf = False  # what still comes in is thrown away
+        self._reader: Reader | None = None
         self._read: Any = owner.event_hub.loop.io(sock.fileno(), _READ)
+        self._write: Any = None
 
     def start(self, early: bytes) -> None:
         """Begin to listen; `early` is what came in behind the handshake."""
         if self.state is State.CLOSED:  # the peer left before it was greeted
             return
         self._read.start(self._readable)
-        self._owner.schedule(self, min(self._owner.heartbeat_seconds, self._owner.limit(self)[0]))
+        self._owner.schedule(self, min(self._owner.limits.heartbeat_seconds, self._owner.limit(self)[0]))
         if early:
             self._receive(early)
 
@@ -94,6 +176,162 @@ class Connection(Sender):
         """Take on another identity, and end when that does."""
         self.identity = identity
         self._owner.schedule(self, 0.0)
+
+    def fileno(self) -> int:
+        """The descriptor; -1: it is gone."""
+        return self._sock.fileno()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether something waits that the socket has not taken."""
+        return self._outbox is not None
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Frames and bytes that the socket has not taken."""
+        outbox = self._outbox
+        return (0, 0) if outbox is None else (len(outbox), outbox.size_bytes)
+
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long the socket has taken nothing while something waits; else 0.0."""
+        outbox = self._outbox
+        return 0.0 if outbox is None else max(0.0, self._owner.now - outbox.stalled_since)
+
+    def kernel(self) -> tcp.Kernel | None:
+        """What the kernel knows of the socket; None: nothing."""
+        return tcp.look(self._sock)
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether something waits if, and only if, somebody waits for room for it."""
+        if self._outbox is None:
+            return self._write is None
+        return self._write is not None and bool(self._write.active) and self._outbox.size_bytes > 0
+
+    # -- out ---------------------------------------------------------------------------------------
+
+    def send(self, data: bytes, bundles: Sequence[Bundle]) -> bool:
+        """Hand frames to the kernel, or what it does not take to the outbox. Never blocks.
+
+        Args:
+            data: all the frames, joined.
+            bundles: the same frames; looked at only if the socket does not take all.
+
+        Returns:
+            False: nothing of it was taken, as the connection is not open, or its peer is gone. What was taken
+            is sent, or counted by `on_shed` or `on_closing`: also if this filled the outbox and ended it.
+        """
+        if self.ready is None:  # seldom, but for those with a format of their own
+            if self.state:
+                return False
+            if self._observer is not None:
+                self._observer(bundles)
+            if self._outbox is not None:
+                for bundle in bundles:
+                    self._outbox.append(bundle)
+                self._bound(self._outbox)
+                return True
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close(CloseReason.GONE)
+            return False
+        if sent != len(data):
+            self.keep(bundles, sent)
+        return True
+
+    def observe(self, observer: Observer | None) -> None:
+        """Tell somebody of all that is about to be handed over from now on; None: nobody any more."""
+        self._observer = observer
+        self._make_ready()
+
+    def _make_ready(self) -> None:
+        special = self.state or self._outbox is not None or self._observer is not None
+        self.ready = None if special or self.wire_format is not self._owner.default_format else self._sock
+
+    def keep(self, bundles: Sequence[Bundle], sent: int) -> None:
+        """Take care of what the socket did not take of frames: it took the first `sent` bytes, not all."""
+        outbox = Outbox(bundles, sent)
+        self._hold(outbox)
+        self._bound(outbox)
+
+    def say(self, value: Outgoing, tag: object = None) -> bool:
+        """Send what is no data, as `reply`; `tag` is that of the request which it answers."""
+        return self.reply(self.wire_format.say(value, tag))
+
+    def reply(self, frame: bytes) -> bool:
+        """Send what is no data, and encoded already, in its place behind the frames of the pass under way.
+
+        Returns:
+            False: it was not taken, see `send`.
+        """
+        if not frame:  # the wire format has no words for it
+            return not self.state
+        bundle = Bundle.control(frame)
+        if self.due is None:
+            return self.send(frame, (bundle,))
+        self.due.append(bundle)  # the pass sends it
+        return not self.state
+
+    def _bound(self, outbox: Outbox) -> None:
+        """Make the outbox fit by the policy, or end the connection."""
+        limits = self._owner.limits
+        if outbox.fits(limits.outbox_bytes, limits.outbox_frames):
+            return
+        if limits.slow_policy is not SlowPolicy.DISCONNECT:
+            before = outbox.gaps
+            if limits.slow_policy is SlowPolicy.CONFLATE:
+                given_up = outbox.conflate(self.wire_format)
+            else:
+                given_up = outbox.drop_oldest(limits.outbox_bytes, limits.outbox_frames, self.wire_format)
+            self._owner.on_shed(self, given_up, outbox.gaps - before)
+            if outbox.fits(limits.outbox_bytes, limits.outbox_frames):
+                return
+        self.close(CloseReason.SLOW)
+
+    def _hold(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self.ready = None
+        outbox.stalled_since = self._owner.now
+        self._drop_watcher()  # there is one only if the outbox was lost, see reconciliation
+        self._write = self._owner.event_hub.loop.io(self._sock.fileno(), _WRITE)
+        self._write.start(self._writable)
+        limits = self._owner.limits
+        self._owner.schedule(self, min(limits.outbox_seconds, limits.heartbeat_seconds))
+
+    def _writable(self) -> None:
+        outbox = self._outbox
+        if outbox is None:
+            return
+        try:
+            taken = self._sock.sendmsg(outbox.waiting())
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close(CloseReason.GONE)
+            self._release()
+            return
+        outbox.advance(taken)
+        # Room means that the peer's kernel took something, so a client that only reads is not idle.
+        outbox.stalled_since = self.last_seen = self._owner.now
+        if not outbox.size_bytes:
+            self._drop_outbox()
+            if self.state is State.CLOSING and self._deaf:
+                self._half_close()
+
+    def _drop_outbox(self) -> None:
+        self._outbox = None
+        self._make_ready()
+        self._drop_watcher()
+
+    def _drop_watcher(self) -> None:
+        if self._write is not None:
+            self._write.stop()
+            self._write.close()
+            self._write = None
 
     # -- in ----------------------------------------------------------------------------------------
 
@@ -114,7 +352,7 @@ class Connection(Sender):
             self._release()
 
     def _receive(self, data: bytes) -> None:
-        reader = self._reader or FrameReader(self._owner.max_message_bytes, deflate=self.deflate > 0)
+        reader = self._reader or self.wire_format.reader(self._owner.limits.max_message_bytes)
         try:
             for message in reader.feed(data):
                 self._handle(message)
@@ -136,22 +374,22 @@ class Connection(Sender):
             self._closed_by_peer(message.payload)
         elif self.state:
             pass  # we have said goodbye: only the peer's close frame is of interest
-        elif message.opcode is Opcode.TEXT:
+        elif message.opcode is self.wire_format.carrier:
             self._command(message.payload)
         elif message.opcode is Opcode.PING:
-            self.reply(frames.pong(message.payload))
+            self.reply(self.wire_format.pong(message.payload))
         elif message.opcode is Opcode.PONG:
             self._owner.on_pong(message.payload)
-        elif message.opcode is Opcode.BINARY:
+        else:
             self._deaf = True
             self.close(CloseReason.UNSUPPORTED)
 
-    def _command(self, text: bytes) -> None:
+    def _command(self, payload: bytes) -> None:
         if self.commands is None:
-            self.commands = deque((text,))
+            self.commands = deque((payload,))
             self._owner.on_command(self)
         else:
-            self.commands.append(text)
+            self.commands.append(payload)
             if len(self.commands) == _MAX_COMMANDS_WAITING:
                 self._read.stop()
 
@@ -165,34 +403,40 @@ class Connection(Sender):
 
     def on_time(self) -> None:
         """Look at what is due: a stalled outbox, silence, a ping, the end of closing."""
-        owner = self._owner
+        owner, limits, outbox = self._owner, self._owner.limits, self._outbox
         if self.state:
             self._release()
             return
-        if self._outbox is not None and owner.now - self._stalled_since >= owner.outbox_seconds:
+        if outbox is not None and owner.now - outbox.stalled_since >= limits.outbox_seconds:
             self.close(CloseReason.SLOW)
             return
         silent = owner.now - self.last_seen
-        if silent >= owner.idle_seconds:
+        if silent >= limits.idle_seconds:
             self.close(CloseReason.IDLE)
             return
         left, reason, text = owner.limit(self)
         if left <= 0:
             self.close(reason, text)
             return
-        wait = owner.heartbeat_seconds - silent  # the wheel may come a little early
+        wait = limits.heartbeat_seconds - silent  # the wheel may come a little early
         if wait <= 0:
-            wait = owner.heartbeat_seconds
-            if self._outbox is None:
-                self.reply(frames.ping(self._owner.ping_payload()))
+            wait = limits.heartbeat_seconds
+            if outbox is None:
+                self.reply(self.wire_format.ping(owner.ping_payload()))
         if not self.state:
             if self._outbox is not None:
-                wait = min(1.0, owner.outbox_seconds)
-            owner.schedule(self, min(wait, owner.idle_seconds - silent, left))
+                wait = min(1.0, limits.outbox_seconds)
+            owner.schedule(self, min(wait, limits.idle_seconds - silent, left))
 
     # -- the end -----------------------------------------------------------------------------------
 
-    def close(self, reason: CloseReason, text: str = "", goodbye: bytes | None = None) -> bool:
+    def close(
+        self,
+        reason: CloseReason,
+        text: str = "",
+        retry_after_seconds: float | None = None,
+        goodbye: bytes | None = None,
+    ) -> bool:
         """End the connection. Idempotent; False if it was ending already.
 
         What waits in the outbox is sent before the close frame, except to a slow consumer: its waiting
@@ -201,20 +445,22 @@ class Connection(Sender):
         Args:
             reason: why; GONE sends nothing.
             text: for the close frame, instead of the reason's own.
-            goodbye: a close frame to send instead of the reason's own.
+            retry_after_seconds: when the client should come back, to be told.
+            goodbye: the last bytes, instead of those that the wire format makes of all that.
         """
         if self.state:
             return False
         due, self.due = self.due or [], None
-        goodbye = frames.close(reason.code, text or reason.text) if goodbye is None else goodbye
+        if goodbye is None and reason is not CloseReason.GONE:
+            goodbye = self.wire_format.close(reason, text or reason.text, retry_after_seconds)
         lost = 0
         if reason is CloseReason.GONE or reason is CloseReason.SLOW:
             rest, lost = self._outbox.cut() if self._outbox is not None else (b"", 0)
             lost += sum(entry.messages for bundle in due for entry in bundle.entries)
             self._drop_outbox()
-            goodbye = rest + goodbye
+            goodbye = rest + (goodbye or b"")
         else:
-            goodbye = b"".join([*(bundle.data for bundle in due), goodbye])
+            goodbye = b"".join([*(bundle.data for bundle in due), goodbye or b""])
             self._owner.on_flushed(sum(bundle.data_count for bundle in due))
         if reason is CloseReason.SLOW:
             self._widen(len(goodbye))
@@ -227,7 +473,7 @@ class Connection(Sender):
         if reason is CloseReason.GONE:
             self._release()
         else:
-            self._owner.schedule(self, self._owner.close_seconds)
+            self._owner.schedule(self, self._owner.limits.close_seconds)
             if self._deaf and self._outbox is None:
                 self._half_close()
         return True
@@ -239,6 +485,8 @@ class Connection(Sender):
 
     def _say(self, goodbye: bytes) -> None:
         """Send the last bytes; a peer that is gone shows itself at the next read."""
+        if not goodbye:
+            return
         if self._outbox is not None:
             self._outbox.append(Bundle.control(goodbye))
             return
@@ -257,10 +505,7 @@ class Connection(Sender):
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room // 2 + size + _SLACK_BYTES)
 
     def _closed_by_peer(self, payload: bytes) -> None:
-        code, _ = frames.parse_close(payload)
-        # The same code comes back (5.5.1); 1005 stands for none and is never sent.
-        echo = frames.encode(Opcode.CLOSE, b"" if code == 1005 else payload[:2])
-        self.close(CloseReason.CLIENT, goodbye=echo)
+        self.close(CloseReason.CLIENT, goodbye=self.wire_format.close_answer(payload))
         self._deaf = True
         if self._outbox is None:  # else when it is empty, so that no frame is cut, or at the deadline
             self._release()

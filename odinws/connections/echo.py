@@ -15,21 +15,22 @@ class Echo(Connection):
 
     __slots__ = ()
 
-    _deflaters: ClassVar[dict[int, Deflater]] = {}  # by window; shared by all, as those of `packet` are
+    _deflaters: ClassVar[dict[int, Deflater]] = {}  # by window; shared by all, as those of a wire format are
 
     def _handle(self, message: Message) -> None:
         if self.state or message.opcode not in (Opcode.TEXT, Opcode.BINARY):
             super()._handle(message)
             return
         payload = message.payload
-        small = self._deflate(payload) if self.deflate else payload
+        small = self._deflate(payload) if self.wire_format.window_bits else payload
         if len(small) < len(payload):
             self.reply(frames.encode(message.opcode, small, deflated=True))
         else:
             self.reply(frames.encode(message.opcode, payload))
 
     def _deflate(self, payload: bytes) -> bytes:
-        deflater = self._deflaters.get(self.deflate)
+        bits = self.wire_format.window_bits
+        deflater = self._deflaters.get(bits)
         if deflater is None:
-            deflater = self._deflaters[self.deflate] = Deflater(self.deflate)
+            deflater = self._deflaters[bits] = Deflater(bits)
         return deflater.deflate(payload)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import islice
 
-from odinws.messages import frames, protocol
 from odinws.messages.packet import Bundle, Entry
+from odinws.messages.wire_format import WireFormat
 
 _FRAMES_PER_SEND = 256  # well below IOV_MAX (1024)
 
@@ -34,15 +34,17 @@ class Outbox:
 
     Attributes:
         gaps: how many gaps were made; one that reaches further later on is still one.
+        stalled_since: when the socket took something last, by the clock of who sets it.
     """
 
-    __slots__ = ("_entries", "_rest", "gaps", "size_bytes")
+    __slots__ = ("_entries", "_rest", "gaps", "size_bytes", "stalled_since")
 
     def __init__(self, bundles: Iterable[Bundle], sent: int) -> None:
         self._entries: deque[Entry] = deque()
         self._rest: bytes | memoryview = b""  # of the frame under way
         self.gaps = 0
         self.size_bytes = 0
+        self.stalled_since = 0.0
         for bundle in bundles:
             self.append(bundle)
         self.advance(sent)
@@ -94,16 +96,20 @@ class Outbox:
         self.size_bytes = 0
         return rest, lost
 
-    def conflate(self) -> int:
+    def conflate(self, wire_format: WireFormat) -> int:
         """Keep the newest message of each channel, and name the others in gaps.
+
+        Args:
+            wire_format: that of the client.
 
         Returns:
             How many messages were given up.
         """
         newest = {entry.channel: index for index, entry in enumerate(self._entries) if entry.messages}
-        return self._thin([index != newest.get(entry.channel) for index, entry in enumerate(self._entries)])
+        goes = [index != newest.get(entry.channel) for index, entry in enumerate(self._entries)]
+        return self._thin(goes, wire_format)
 
-    def drop_oldest(self, max_bytes: int, max_frames: int) -> int:
+    def drop_oldest(self, max_bytes: int, max_frames: int, wire_format: WireFormat) -> int:
         """Give up the oldest messages until half of the bounds is free, but for the gaps that name them.
 
         Returns:
@@ -116,9 +122,9 @@ class Outbox:
             if goes[-1] and entry.channel is not None:
                 size -= len(entry.frame)
                 count -= 1
-        return self._thin(goes)
+        return self._thin(goes, wire_format)
 
-    def _thin(self, goes: Sequence[bool]) -> int:
+    def _thin(self, goes: Sequence[bool], wire_format: WireFormat) -> int:
         """Give entries up, except those that are no data; returns how many messages that were.
 
         Neighbours of a channel give way to one gap, where the last of them stood. A gap does not reach over
@@ -150,12 +156,13 @@ class Outbox:
             self.gaps += entry.messages
             (new.add if entry.messages else new.discard)(channel)
             kept.append(Entry(b"", channel, entry.first, entry.last) if entry.messages else entry)
-        self._entries = deque([entry if entry.frame else _gap(entry) for entry in reversed(kept)])
+        framed = (entry if entry.frame else _with_gap(entry, wire_format) for entry in reversed(kept))
+        self._entries = deque([entry for entry in framed if entry.frame])
         self.size_bytes = len(self._rest) + sum([len(entry.frame) for entry in self._entries])
         return given_up
 
 
-def _gap(entry: Entry) -> Entry:
+def _with_gap(entry: Entry, wire_format: WireFormat) -> Entry:
     """The entry with its frame."""
     channel = entry.channel or ""
-    return entry._replace(frame=frames.text(protocol.gap(channel, entry.first, entry.last, "slow")))
+    return entry._replace(frame=wire_format.gap(channel, entry.first, entry.last, "slow", channel))

@@ -10,7 +10,7 @@
 /** Seconds to wait before coming back, by close code, as in odinws/closing.py; null: do not come back. */
 export const RETURN_AFTER_SECONDS = new Map([
   [1000, null], [1001, 1], [1002, null], [1003, null], [1006, 0], [1007, null], [1008, null], [1009, null],
-  [1011, 5], [1012, 1], [4008, 1], [4009, 0], [4010, 30], [4401, null], [4403, null],
+  [1011, 5], [1012, 1], [4008, 1], [4009, 0], [4401, null], [4403, null],
 ]);
 const UNKNOWN_CODE_SECONDS = 5;
 

@@ -217,5 +217,5 @@ def _connection(conn: Connection, now: float) -> dict[str, Any]:
         "bytes_taken": kernel.bytes_taken if kernel else None,
         "rtt_seconds": kernel.rtt_seconds if kernel else None,
         "errors": conn.errors,
-        "deflate": conn.deflate,
+        "deflate": conn.wire_format.window_bits,
     }

@@ -17,34 +17,35 @@ from typing import TypeVar, cast
 import gevent
 from gevent.event import AsyncResult, Event
 
-from odinws.board.row import Row
 from odinws.connections.connection import Connection
 from odinws.fanout.backlog import Backlog
+from odinws.fanout.observer import DeliveryObserver
 from odinws.fanout.ring import Ring
 from odinws.fanout.slowest import CHANNELS_NAMED, Pass, Slowest
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch, Past
-from odinws.messages import frames, protocol
-from odinws.messages.packet import Bundle, Packer, Packet, Text
-from odinws.messages.protocol import wildcard
+from odinws.messages.channels import wildcard
+from odinws.messages.outgoing import Welcome
+from odinws.messages.packet import INVALID, Bundle, Packet
+from odinws.messages.wire_format import WireFormat
 from odinws.scheduling import SLICE_SECONDS, Slice, next_turn
 from strategies.base import Strategy
 
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
 _FLUSH_BATCH = 64  # sends between two looks at the clock
-_INVALID = "invalid_payload"
 _JOINS_KEPT = 512  # 5 of 10 tokens are 252 combinations
 
 T = TypeVar("T")
 
 
 class _Joined:
-    """Bundles in one piece, for all who are due the same; how many frames are data, to how many it went."""
+    """Bundles in one piece, for all who are due the same: its data frames, its gaps, to how many it went."""
 
-    __slots__ = ("count", "data", "sends")
+    __slots__ = ("count", "data", "gaps", "sends")
 
     def __init__(self, bundles: Sequence[Bundle]) -> None:
         self.data = b"".join([bundle.data for bundle in bundles])
         self.count = sum([bundle.data_count for bundle in bundles])
+        self.gaps = [reason for bundle in bundles for reason in bundle.gaps]
         self.sends = 0
 
 
@@ -56,11 +57,11 @@ class Hub:
 
     Args:
         strategy: who is subscribed.
-        row: where totals are counted.
+        observer: is told what passes did.
         backlog: how many messages may wait; beyond it they are dropped, counted and told as `gap`.
         delay_seconds: how long a pass waits for more messages after the first.
-        packer: frames the messages.
-        welcome: makes the welcome frame of a connection, for when the epoch changes.
+        default_format: the one that most connections have: those whose `ready` is not None.
+        welcome: the welcome of a connection, for when the epoch changes.
         ring: keeps the latest messages, for those who were away.
 
     Attributes:
@@ -73,26 +74,25 @@ class Hub:
     def __init__(
         self,
         strategy: Strategy[Connection],
-        row: Row,
+        observer: DeliveryObserver,
         backlog: int,
         delay_seconds: float,
-        packer: Packer,
-        welcome: Callable[[Connection], bytes],
+        default_format: WireFormat,
+        welcome: Callable[[Connection], Welcome],
         ring: Ring,
     ) -> None:
         self._strategy = strategy
-        self._row = row
-        self._totals = row.totals  # the same memory; each look at `row.totals` makes an object
+        self._observer = observer
         self._backlog = Backlog(backlog)
         self._delay_seconds = delay_seconds
-        self._packer = packer
+        self._default_format = default_format
         self._welcome = welcome
         self._arrived = Event()
         self._slice = Slice()
         self._turn = 0
         self._oldest_ms = 0  # of the messages of the pass under way
         self._invalid: set[int] = set()  # sequences of those in it that are not JSON
-        self._has_gaps = False  # whether anything in it is a gap
+        self._handed = [0, 0, 0, 0]  # in it: sends, messages delivered and not delivered, bytes
         self._asked: deque[tuple[Callable[[], object], AsyncResult]] = deque()
         self.epoch = "none"
         self.has_epoch = Event()
@@ -107,7 +107,7 @@ class Hub:
     def receive(self, event: FeedEvent) -> None:
         """Take what the feed brings, in its order. Never blocks."""
         if not self._backlog.put(event):
-            self._row.totals.feed_overflow += 1
+            self._observer.count_overflow()
         if not self._arrived.is_set():
             self._arrived.set()
 
@@ -149,12 +149,11 @@ class Hub:
     def deliver(self, events: Sequence[FeedEvent]) -> None:
         """Make one pass. Events that concern all channels come alone, as the backlog gives them."""
         started = time.perf_counter()
-        before = self._tally()
         self._slice.begin()
         by_channel: dict[str, list[Message | Lost]] = {}
         self._oldest_ms = 0
         self._invalid.clear()
-        self._has_gaps = False
+        self._handed = [0, 0, 0, 0]
         for event in events:
             if isinstance(event, NewEpoch):
                 self.ring.restart(event.seq)
@@ -178,23 +177,18 @@ class Hub:
             self._deliver_one(*next(iter(by_channel.items())))
         elif by_channel:
             self._deliver_many(by_channel, wild)
-        self._totals.feed_invalid += len(self._invalid)
+        if self._invalid:
+            self._observer.count_invalid(len(self._invalid))
         self._turn += 1
         ended = time.perf_counter()
         seconds = ended - started
-        self._row.count_pass(seconds)
+        self._observer.count_pass(seconds)
         if seconds > self.slowest.floor or ended > self.slowest.until:
-            self.slowest.add(self._story(seconds, list(by_channel), len(events), before), ended)
+            self.slowest.add(self._story(seconds, list(by_channel), len(events)), ended)
 
-    def _tally(self) -> tuple[int, int, int, int]:
-        totals = self._totals
-        return totals.sends, totals.delivered, totals.undelivered, totals.delivered_bytes
-
-    def _story(
-        self, seconds: float, channels: Sequence[str], messages: int, before: tuple[int, int, int, int]
-    ) -> Pass:
+    def _story(self, seconds: float, channels: Sequence[str], messages: int) -> Pass:
         """What happened in a pass that has just ended."""
-        now = self._tally()
+        sends, delivered, undelivered, size_bytes = self._handed
         return Pass(
             seconds=seconds,
             at=time.time(),
@@ -203,21 +197,21 @@ class Hub:
             channels=tuple(channels[:CHANNELS_NAMED]),
             channel_count=len(channels),
             messages=messages,
-            sends=now[0] - before[0],
-            delivered=now[1] - before[1],
-            undelivered=now[2] - before[2],
-            size_bytes=now[3] - before[3],
+            sends=sends,
+            delivered=delivered,
+            undelivered=undelivered,
+            size_bytes=size_bytes,
             backlog=self.backlog,
         )
 
     def _deliver_one(self, channel: str, events: Sequence[Message | Lost]) -> None:
         """One channel: each connection is sent to as it is met."""
         packet: Packet | None = None
-        sends = failed = size = 0
+        direct = other = failed = size = length = 0
         observed = 0
         with closing(self._strategy.batches(channel, self._turn)) as batches:
             for batch in batches:
-                packet = packet or self._pack(events)
+                packet = packet or self._pack(events, channel)
                 plain = packet.plain
                 data, bundles = plain.data, (plain,)
                 length = len(data)
@@ -229,26 +223,28 @@ class Hub:
                         except OSError:
                             sent = 0  # `conn.send` meets it again, and knows what to do
                         if sent:
-                            sends += 1
-                            size += length
+                            direct += 1
                             if sent != length:
                                 conn.keep(bundles, sent)
                             continue
-                    bundle = packet.deflated(conn.deflate) if conn.deflate else plain
+                    bundle = packet.encoded(conn.wire_format)
                     if conn.send(bundle.data, (bundle,)):
-                        sends += 1
+                        other += 1
                         size += len(bundle.data)
+                        if bundle.gaps:
+                            self._observer.count_gaps(bundle.gaps, 1)
                     else:
                         failed += 1
                 if self._slice.is_over:
-                    self._row.observe_lag(self._oldest_ms, (sends - observed) * len(events))
-                    observed = sends
+                    self._observer.observe_lag(self._oldest_ms, (direct + other - observed) * len(events))
+                    observed = direct + other
                     self._slice.give_way()
-        self._row.observe_lag(self._oldest_ms, (sends - observed) * len(events))
-        self._row.count_sends(sends, sends * len(events), failed * len(events), size)
-        self._row.count_frames(len(events), sends)
+        sends = direct + other
+        self._observer.observe_lag(self._oldest_ms, (sends - observed) * len(events))
+        self._count_sends(sends, sends * len(events), failed * len(events), size + direct * length)
+        self._observer.count_frames(len(events), sends)
         if packet and packet.plain.gaps:
-            self._row.count_gaps(packet.plain.gaps, sends)
+            self._observer.count_gaps(packet.plain.gaps, direct)
 
     def _deliver_many(
         self, by_channel: dict[str, list[Message | Lost]], wild: dict[str, list[Message | Lost]]
@@ -267,7 +263,7 @@ class Hub:
             pattern = wildcard(name) if name not in wild and wild else ""
             with closing(self._strategy.batches(name, self._turn)) as batches:
                 for batch in batches:
-                    packet = packet or self._pack(events)
+                    packet = packet or self._pack(events, name)
                     if pattern in wild:
                         batch = [conn for conn in batch if pattern not in conn.channels]
                     self._gather(batch, packet, touched)
@@ -277,10 +273,10 @@ class Hub:
         for start in range(0, len(touched), _FLUSH_BATCH):
             handed += self._flush(touched[start : start + _FLUSH_BATCH], joins)
             if self._slice.is_over:
-                self._row.observe_lag(self._oldest_ms, handed)
+                self._observer.observe_lag(self._oldest_ms, handed)
                 handed = 0
                 self._slice.give_way()
-        self._row.observe_lag(self._oldest_ms, handed)
+        self._observer.observe_lag(self._oldest_ms, handed)
         self._count(joins)
 
     def _wild(self, by_channel: dict[str, list[Message | Lost]]) -> dict[str, list[Message | Lost]]:
@@ -297,11 +293,11 @@ class Hub:
                 found.sort(key=_first_seq)
         return wild
 
-    @staticmethod
-    def _gather(batch: Sequence[Connection], packet: Packet, touched: list[Connection]) -> None:
-        plain = packet.plain
+    def _gather(self, batch: Sequence[Connection], packet: Packet, touched: list[Connection]) -> None:
+        plain, default_format = packet.plain, self._default_format
         for conn in batch:
-            bundle = packet.deflated(conn.deflate) if conn.deflate else plain
+            wire_format = conn.wire_format
+            bundle = plain if wire_format is default_format else packet.encoded(wire_format)
             due = conn.due
             if due is None:
                 conn.due = [bundle]
@@ -328,18 +324,25 @@ class Hub:
                 delivered += joined.count
             else:
                 failed += joined.count
-        self._row.count_sends(0, delivered, failed, 0)
+        self._count_sends(0, delivered, failed, 0)
         return delivered
 
     def _count(self, joins: _Joins) -> None:
         """Count the sends of a pass by piece, not one by one, and forget the pieces."""
-        for bundles, joined in joins.items():
-            self._row.count_sends(joined.sends, 0, 0, joined.sends * len(joined.data))
-            self._row.count_frames(joined.count, joined.sends)
-            if self._has_gaps:
-                for bundle in bundles:
-                    self._row.count_gaps(bundle.gaps, joined.sends)
+        for joined in joins.values():
+            self._count_sends(joined.sends, 0, 0, joined.sends * len(joined.data))
+            self._observer.count_frames(joined.count, joined.sends)
+            if joined.gaps:
+                self._observer.count_gaps(joined.gaps, joined.sends)
         joins.clear()
+
+    def _count_sends(self, sends: int, delivered: int, undelivered: int, size: int) -> None:
+        self._observer.count_sends(sends, delivered, undelivered, size)
+        handed = self._handed
+        handed[0] += sends
+        handed[1] += delivered
+        handed[2] += undelivered
+        handed[3] += size
 
     def _announce(self, event: NewEpoch | Lost) -> None:
         """Tell every connection of something that concerns all its channels."""
@@ -349,42 +352,23 @@ class Hub:
         for batch in self._strategy.connections():
             for conn in batch:
                 if isinstance(event, NewEpoch):
-                    conn.reply(self._welcome(conn))
+                    conn.say(self._welcome(conn))
                 elif conn.channels:
                     gaps = [
-                        frames.text(protocol.gap(channel, event.first, event.last, event.reason))
+                        conn.wire_format.gap(channel, event.first, event.last, event.reason, channel)
                         for channel in sorted(conn.channels)
                     ]
                     if conn.reply(b"".join(gaps)):
-                        self._row.count_gaps((event.reason,), len(gaps))
+                        self._observer.count_gaps((event.reason,), len(gaps))
             self._slice.give_way()
 
-    def pack(self, events: Sequence[Message | Lost], bits: int) -> Bundle:
-        """Frame messages for one connection that was away; as in a pass, but for nobody else."""
-        packet = Packet(self._packer, [self._encode(event) for event in events])
-        return packet.deflated(bits) if bits else packet.plain
-
-    def _pack(self, events: Sequence[Message | Lost]) -> Packet:
-        """Frame messages for all in the pass."""
-        texts = [self._encode(event) for event in events]
-        packet = Packet(self._packer, texts)
-        if packet.plain.gaps:
-            self._has_gaps = True
-            self._invalid.update([text.first for text in texts if text.gap == _INVALID])
+    def _pack(self, events: Sequence[Message | Lost], via: str) -> Packet:
+        """Encode for all in the pass who get them by one subscription."""
+        packet = Packet(events, via, self._default_format)
+        if INVALID in packet.plain.gaps:
+            carried = {entry.first for entry in packet.plain.entries if entry.messages}
+            self._invalid.update(e.seq for e in events if isinstance(e, Message) and e.seq not in carried)
         return packet
-
-    def _encode(self, event: Message | Lost) -> Text:
-        if isinstance(event, Lost):
-            channel = event.channel or ""  # those of all channels are announced, not encoded
-            gap = protocol.gap(channel, event.first, event.last, event.reason)
-            return Text(gap, channel, event.first, event.last, event.reason)
-        try:
-            kind = protocol.payload_type(event.payload)
-        except ValueError:
-            gap = protocol.gap(event.channel, event.seq, event.seq, _INVALID)
-            return Text(gap, event.channel, event.seq, event.seq, _INVALID)
-        text = protocol.data(kind, event.channel, event.seq, event.prev, event.ts_ms, event.payload)
-        return Text(text, event.channel, event.seq, event.seq)
 
 
 def _first_seq(event: Message | Lost) -> int:

@@ -29,8 +29,9 @@ from odinws.fanout.hub import Hub
 from odinws.feed import history
 from odinws.feed.events import Message
 from odinws.feed.status import FeedStatus
-from odinws.messages import frames, protocol
-from odinws.messages.protocol import WILDCARDS
+from odinws.messages.channels import WILDCARDS, wildcard
+from odinws.messages.outgoing import ReplayComplete, ReplayIncomplete
+from odinws.messages.packet import encode
 from odinws.settings import Settings
 from strategies.base import Strategy
 
@@ -131,7 +132,7 @@ class Recovery:
                 outcome = "expired"
                 told = page.first_seq - 1
                 self._tell_gap(conn, channel, since + 1, told, "expired")
-            if not self.send(conn, page.messages):
+            if not self.send(conn, channel, page.messages):
                 return
             if page.messages:
                 told = page.messages[-1].seq
@@ -155,11 +156,13 @@ class Recovery:
             newest = self._hub.ring.newest(channel)
             value = newest or found
             if self._strategy.subscribe(conn, channel) and value is not None:
-                self._say(conn, [value])
+                self._say(conn, channel, [value])
 
         self._hub.between_passes(join)
 
-    def replay(self, conn: Connection, channel: str, first: int, last: int | None) -> bytes:
+    def replay(
+        self, conn: Connection, channel: str, first: int, last: int | None
+    ) -> ReplayComplete | ReplayIncomplete:
         """Send all of a channel from `first` to `last` (None: to the newest), and give the answer.
 
         Raises:
@@ -185,7 +188,7 @@ class Recovery:
                 due = due[: most - count]
                 incomplete = "too_many"
                 end = due[-1].seq if due else first - 1
-            if not self.send(conn, due):
+            if not self.send(conn, channel, due):
                 break
             count += len(due)
             if due:
@@ -194,17 +197,17 @@ class Recovery:
             if first > end:
                 break
         if incomplete:
-            return protocol.replay_incomplete(channel, start, first - 1, count, incomplete)
-        return protocol.replay_complete(channel, start, first - 1, count)
+            return ReplayIncomplete(channel, start, first - 1, count, incomplete)
+        return ReplayComplete(channel, start, first - 1, count)
 
-    def send(self, conn: Connection, messages: list[Message]) -> bool:
+    def send(self, conn: Connection, channel: str, messages: list[Message]) -> bool:
         """Send messages of the past, in pieces, each when the one before has left; False: the client has."""
         for start in range(0, len(messages), _CHUNK_MESSAGES):
             while conn.has_waiting:
                 if conn.state is not State.OPEN:
                     return False
                 gevent.sleep(_LOOK_SECONDS)
-            if not self._say(conn, messages[start : start + _CHUNK_MESSAGES]):
+            if not self._say(conn, channel, messages[start : start + _CHUNK_MESSAGES]):
                 return False
         return conn.state is State.OPEN
 
@@ -218,7 +221,7 @@ class Recovery:
         found = self._after(channel, since) if since <= ring.last else None
         if found is None:
             return _Missing(ring.horizon, ring.last)
-        pattern = protocol.wildcard(channel)
+        pattern = wildcard(channel)
         if channel in WILDCARDS:
             found = [message for message in found if message.channel not in conn.channels]
         elif pattern in conn.channels:
@@ -227,7 +230,7 @@ class Recovery:
             # More than may be sent at one time: the rest comes as from the stream.
             return _Missing(found[-1].seq if found else since, ring.last)
         if self._strategy.subscribe(conn, channel) and found:
-            self._say(conn, found)
+            self._say(conn, channel, found)
         return None
 
     def _after(self, channel: str, since: int) -> list[Message] | None:
@@ -276,11 +279,11 @@ class Recovery:
         self.latest(conn, channel)
 
     def _tell_gap(self, conn: Connection, channel: str, first: int, last: int, reason: str) -> None:
-        if conn.reply(frames.text(protocol.gap(channel, first, last, reason))):
+        if conn.reply(conn.wire_format.gap(channel, first, last, reason, channel)):
             self._row.count_gaps((reason,), 1)
 
-    def _say(self, conn: Connection, messages: Sequence[Message]) -> bool:
-        bundle = self._hub.pack(messages, conn.deflate)
+    def _say(self, conn: Connection, channel: str, messages: Sequence[Message]) -> bool:
+        bundle = encode(messages, channel, conn.wire_format)
         sent = conn.send(bundle.data, (bundle,))
         if sent:
             self._row.totals.replayed += len(messages)

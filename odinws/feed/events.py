@@ -4,36 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from odinws.messages.outgoing import Lost, Message
 
-class Message(NamedTuple):
-    """One message of a channel.
-
-    Attributes:
-        seq: its sequence; rises on every channel.
-        prev: the sequence before it on this channel, 0 if none is known.
-        ts_ms: when NATS took it (JetStream) or when it came in (core), milliseconds since 1970.
-        payload: the bytes as published.
-    """
-
-    channel: str
-    seq: int
-    prev: int
-    ts_ms: int
-    payload: bytes
-
-
-class Lost(NamedTuple):
-    """Messages that will not come: `first` to `last`, inclusive.
-
-    Attributes:
-        channel: which channel; None: any channel may have had some.
-        reason: as in a `gap` frame.
-    """
-
-    channel: str | None
-    first: int
-    last: int
-    reason: str
+__all__ = ["FeedEvent", "Lost", "Message", "NewEpoch", "Past"]
 
 
 class NewEpoch(NamedTuple):

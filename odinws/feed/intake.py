@@ -11,7 +11,7 @@ from odinws.board.row import Row
 from odinws.feed.cursor import Cursor
 from odinws.feed.events import FeedEvent, Past
 from odinws.feed.status import FeedStatus
-from odinws.messages.protocol import CHANNEL
+from odinws.messages.channels import CHANNEL
 from odinws.settings import Settings
 
 log = structlog.get_logger("odinws.feed")

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from odinws.messages import frames
-from odinws.messages.deflate import Deflater
+from odinws.messages.outgoing import Lost, Message
+from odinws.messages.wire_format import WireFormat
+
+INVALID = "invalid_payload"  # why there is a gap for a message that the format can't carry
 
 
 class Entry(NamedTuple):
@@ -57,73 +59,50 @@ class Bundle:
         return cls(frame, (Entry(frame),), 0)
 
 
-class Text(NamedTuple):
-    """One message or gap of a channel before it is framed.
-
-    Attributes:
-        channel, first, last: as in `Entry`.
-        gap: why there is a gap; "": it is a message.
-    """
-
-    payload: bytes
-    channel: str
-    first: int
-    last: int
-    gap: str = ""
-
-    def framed(self, frame: bytes) -> Entry:
-        """The entry of the frame that was made of it."""
-        return Entry(frame, self.channel, self.first, self.last, 0 if self.gap else 1)
-
-
-class Packer:
-    """Frames messages, compressed for those who agreed on it.
-
-    Args:
-        min_deflate_bytes: shorter payloads are not compressed: they would hardly shrink.
-    """
-
-    def __init__(self, min_deflate_bytes: int) -> None:
-        self._min_deflate_bytes = min_deflate_bytes
-        self._deflaters: dict[int, Deflater] = {}
-
-    def plain(self, texts: Sequence[Text]) -> Bundle:
-        """The frames as they are."""
-        return Bundle.of([text.framed(frames.text(text.payload)) for text in texts], _gaps(texts))
-
-    def deflated(self, texts: Sequence[Text], bits: int) -> Bundle:
-        """The frames for connections with a window of `bits`."""
-        return Bundle.of([text.framed(self._deflate(text.payload, bits)) for text in texts], _gaps(texts))
-
-    def _deflate(self, payload: bytes, bits: int) -> bytes:
-        if len(payload) >= self._min_deflate_bytes:
-            deflater = self._deflaters.get(bits)
-            if deflater is None:
-                deflater = self._deflaters[bits] = Deflater(bits)
-            small = deflater.deflate(payload)
-            if len(small) < len(payload):
-                return frames.text(small, deflated=True)
-        return frames.text(payload)
-
-
-def _gaps(texts: Sequence[Text]) -> Sequence[str]:
-    return [text.gap for text in texts if text.gap]
+def encode(events: Sequence[Message | Lost], via: str, wire_format: WireFormat) -> Bundle:
+    """Messages and gaps in a wire format, for all who get them by the subscription `via`."""
+    entries: list[Entry] = []
+    gaps: list[str] = []
+    for event in events:
+        if isinstance(event, Message):
+            channel, first = event.channel, event.seq
+            try:
+                frame, last, reason = wire_format.message(event, via), first, ""
+            except ValueError:
+                frame, last, reason = b"", first, INVALID
+        else:
+            channel, first, last, reason = event.channel or via, event.first, event.last, event.reason
+        if reason:
+            frame = wire_format.gap(channel, first, last, reason, via)
+        if frame:
+            entries.append(Entry(frame, channel, first, last, 0 if reason else 1))
+            if reason:
+                gaps.append(reason)
+    return Bundle.of(entries, gaps)
 
 
 class Packet:
-    """The messages of one channel in one pass, framed once, and compressed once if anyone wants that."""
+    """What all with one subscription are due in one pass, made once for each wire format that is wanted.
 
-    __slots__ = ("_deflated", "_packer", "_texts", "plain")
+    Args:
+        via: the subscription, a channel or a wildcard.
+        default: the format that most of them have.
 
-    def __init__(self, packer: Packer, texts: Sequence[Text]) -> None:
-        self._packer = packer
-        self._texts = texts
-        self._deflated: dict[int, Bundle] = {}
-        self.plain = packer.plain(texts)
+    Attributes:
+        plain: the events in that format.
+    """
 
-    def deflated(self, bits: int) -> Bundle:
-        """The frames for connections with a window of `bits`; made once for all of them."""
-        bundle = self._deflated.get(bits)
+    __slots__ = ("_events", "_made", "_via", "plain")
+
+    def __init__(self, events: Sequence[Message | Lost], via: str, default: WireFormat) -> None:
+        self._events = events
+        self._via = via
+        self.plain = encode(events, via, default)
+        self._made = {default: self.plain}
+
+    def encoded(self, wire_format: WireFormat) -> Bundle:
+        """The events in a format."""
+        bundle = self._made.get(wire_format)
         if bundle is None:
-            bundle = self._deflated[bits] = self._packer.deflated(self._texts, bits)
+            bundle = self._made[wire_format] = encode(self._events, self._via, wire_format)
         return bundle

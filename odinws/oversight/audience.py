@@ -1,8 +1,8 @@
 """The server's figures, once a second, for the connections that watch it.
 
-They are no messages: not of NATS, without a sequence, in no count of deliveries, and in no strategy. One
-frame is made for all watchers of a worker, and nothing is computed while there are none. Any worker sees the
-whole board, so each serves its own watchers.
+They are no messages: not of NATS, without a sequence, in no count of deliveries, and in no strategy. They are
+encoded once for all watchers of a worker with the same wire format, and nothing is computed while there are
+none. Any worker sees the whole board, so each serves its own watchers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from gevent.event import Event
 
 from odinws.access.inspection import has_admin_token
 from odinws.connections.connection import Connection
-from odinws.messages import frames, protocol
+from odinws.messages.channels import FIGURES
+from odinws.messages.outgoing import Stats
+from odinws.messages.wire_format import WireFormat
 
 PERIOD_SECONDS = 1.0
 
@@ -75,7 +77,11 @@ class Audience:
             group = [conn for conn in due if self._watchers[conn] is is_known]
             if not group:
                 continue
-            frame = frames.text(protocol.figures(int(time.time() * 1000), self._collect(not is_known)))
+            stats = Stats(FIGURES, int(time.time() * 1000), self._collect(not is_known))
+            made: dict[WireFormat, bytes] = {}
             for conn in group:
+                wire_format = conn.wire_format
+                if wire_format not in made:
+                    made[wire_format] = wire_format.say(stats)
                 self._watchers[conn] = True
-                conn.reply(frame)
+                conn.reply(made[wire_format])

@@ -15,7 +15,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import gevent
 import structlog
@@ -23,10 +23,9 @@ import structlog
 from odinws.board.row import Row
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
-from odinws.connections.sender import Sender
 from odinws.fanout.hub import Hub
+from odinws.messages.channels import wildcard
 from odinws.messages.packet import Bundle, Entry
-from odinws.messages.protocol import wildcard
 
 _CONNECTIONS = 32
 _WATCH_SECONDS = 5.0
@@ -36,29 +35,13 @@ _ENOUGH_MESSAGES = 1000  # of the stream: far less than the ring has
 log = structlog.get_logger("odinws.oversight.audit")
 
 
-class _Watched(Connection):
-    """A connection whose frames are noted as they are handed over."""
-
-    __slots__ = ()
-    notes: dict[Connection, list[Entry]] = {}  # noqa: RUF012 - of all that are watched in this process
-
-    # The hub takes the short way past `send` where there is `ready`. Below, all goes on as ever.
-    ready = property(lambda _: None, lambda conn, sock: cast("Any", Sender).ready.__set__(conn, sock))
-
-    def send(self, data: bytes, bundles: Sequence[Bundle]) -> bool:
-        """As ever."""
-        taken = super().send(data, bundles)
-        if taken:
-            self.notes[self].extend(entry for bundle in bundles for entry in bundle.entries)
-        return taken
-
-
 class _Subject(NamedTuple):
     """A connection at the beginning of its watch."""
 
     conn: Connection
     channels: frozenset[str]
     allowance: float  # changes with each command
+    notes: list[Entry]  # what was handed to it
 
 
 class Audit:
@@ -88,14 +71,20 @@ class Audit:
         candidates = [
             conn
             for conn in self._clients.members()
-            if type(conn) is Connection and conn.state is State.OPEN and conn.channels and not conn.commands
+            if conn.state is State.OPEN and conn.channels and not conn.commands
         ]
         chosen = random.sample(candidates, min(_CONNECTIONS, len(candidates)))
-        for conn in chosen:
-            conn.__class__ = _Watched
-            _Watched.notes[conn] = []
-        subjects = [_Subject(conn, frozenset(conn.channels), conn.allowance) for conn in chosen]
-        return subjects, self._hub.ring.last
+        return [self._watch(conn) for conn in chosen], self._hub.ring.last
+
+    @staticmethod
+    def _watch(conn: Connection) -> _Subject:
+        subject = _Subject(conn, frozenset(conn.channels), conn.allowance, [])
+
+        def note(bundles: Sequence[Bundle]) -> None:
+            subject.notes.extend(entry for bundle in bundles for entry in bundle.entries)
+
+        conn.observe(note)
+        return subject
 
     def _end(self, subjects: list[_Subject], start: int) -> int:
         """Compare. Who is leaving, or has said anything meanwhile, may have had other channels."""
@@ -103,9 +92,8 @@ class Audit:
         messages = ring.all_after(start)
         due = [(message.channel, message.seq) for message in messages or ()]
         checked = missing = 0
-        for conn, channels, allowance in subjects:
-            conn.__class__ = Connection
-            notes = _Watched.notes.pop(conn)
+        for conn, channels, allowance, notes in subjects:
+            conn.observe(None)
             if conn.state is not State.OPEN or conn.allowance != allowance or conn.commands:
                 continue
             expected = [found for found in due if found[0] in channels or wildcard(found[0]) in channels]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from odinws.client import backoff, tokens
 from odinws.client.errors import RefusedError
 from odinws.client.journey import Journey
-from odinws.closing import CloseReason, with_retry
+from odinws.closing import CloseReason
 from tests.access.material import NOW, token
 
 draws = st.floats(0, 1)
@@ -25,7 +25,7 @@ def test_the_wait_is_bounded(attempt: int, draw: float) -> None:
 @given(seconds=st.floats(0, 100), attempt=st.integers(0, 5), draw=draws)
 def test_the_servers_hint_is_obeyed(seconds: float, attempt: int, draw: float) -> None:
     """As the server writes it; jitter comes on top."""
-    wait = backoff.after_close(1012, with_retry("server restarts", seconds), attempt, draw)
+    wait = backoff.after_close(1012, f"server restarts; retry_after={seconds:.1f}", attempt, draw)
     assert wait is not None
     assert wait == pytest.approx(round(seconds, 1) + backoff.jitter(attempt, draw))
 

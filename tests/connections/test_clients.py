@@ -23,13 +23,14 @@ from odinws.closing import CloseReason
 from odinws.connections import clients
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
+from odinws.connections.limits import ConnectionLimits
 from odinws.connections.outbox import SlowPolicy
 from odinws.messages import frames
 from odinws.messages.packet import Bundle, Entry
 from odinws.settings import Settings
 from strategies import Strategy
 from tests import wire
-from tests.fakes import SECONDS, Peer, in_greenlet, running, settle
+from tests.fakes import FORMATS, SECONDS, Peer, in_greenlet, running, settle
 from tests.strategies.support import cooperative_locks
 
 TEXT = frames.text(b"hello")
@@ -44,7 +45,8 @@ class World:
         self.row = Row()
         self.asked: list[bytes] = []
         self.peers: list[Peer] = []  # they stay until the test ends
-        self.clients = Clients(Settings.from_environ(environ), self.strategy, self.row, self.run_commands)
+        limits = ConnectionLimits.of(Settings.from_environ(environ))
+        self.clients = Clients(limits, self.strategy, self.row, FORMATS.default, self.run_commands)
 
     def run_commands(self, conn: Connection) -> None:
         """Carry commands out: keep them."""
@@ -61,7 +63,7 @@ class World:
         else:
             ours, theirs = socket.socketpair()
         self.row.connections += 1
-        conn = self.clients.open(ours.detach(), "10.0.0.1", deflate)
+        conn = self.clients.open(ours.detach(), "10.0.0.1", FORMATS.of(None, deflate))
         conn.start(b"")
         self.peers.append(Peer(theirs))
         return conn, self.peers[-1]
@@ -314,11 +316,15 @@ def test_round_trips_are_observed() -> None:
 def test_what_an_owner_tells_its_connections() -> None:
     """Bounds and policy come from the settings, the agreed window from the handshake."""
     world = World(WS_OUTBOX_BYTES="20000", WS_OUTBOX_FRAMES="77", WS_SLOW_POLICY="conflate")
-    owner = world.clients
-    assert (owner.outbox_bytes, owner.outbox_frames, owner.slow_policy) == (20_000, 77, SlowPolicy.CONFLATE)
-    assert World().clients.slow_policy is SlowPolicy.DISCONNECT
-    assert [world.connect(deflate=bits)[0].deflate for bits in (0, 12)] == [0, 12]
-    owner.abort_all()
+    limits = world.clients.limits
+    assert (limits.outbox_bytes, limits.outbox_frames, limits.slow_policy) == (
+        20_000,
+        77,
+        SlowPolicy.CONFLATE,
+    )
+    assert World().clients.limits.slow_policy is SlowPolicy.DISCONNECT
+    assert [world.connect(deflate=bits)[0].wire_format.window_bits for bits in (0, 12)] == [0, 12]
+    world.clients.abort_all()
 
 
 @in_greenlet

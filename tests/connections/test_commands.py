@@ -22,8 +22,10 @@ from odinws.closing import CloseReason
 from odinws.connections import commands as commands_module
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection, State
+from odinws.connections.limits import ConnectionLimits
 from odinws.errors import FeedError
-from odinws.messages import protocol
+from odinws.messages.incoming import Subscribe
+from odinws.messages.outgoing import ReplayComplete
 from odinws.oversight.audience import Audience
 from odinws.settings import Settings
 from strategies import Strategy
@@ -59,12 +61,12 @@ class FakePast:
         self.asked.append(("latest", channel, len(self.world.conn.sent)))
         self.world.strategy.subscribe(conn, channel)
 
-    def replay(self, conn: Connection, channel: str, first: int, last: int | None) -> bytes:
+    def replay(self, conn: Connection, channel: str, first: int, last: int | None) -> ReplayComplete:
         """Note it."""
         self.asked.append(("replay", channel, first, last))
         if self.error is not None:
             raise self.error
-        return protocol.replay_complete(channel, first, last or 9, 0)
+        return ReplayComplete(channel, first, last or 9, 0)
 
 
 class World:
@@ -83,7 +85,17 @@ class World:
 
     def made(self, settings: Settings) -> Commands:
         """Commands of this worker."""
-        return Commands(settings, self.strategy, self.row, self.refresh, self.past, self.watchers, self.clock)
+        limits = ConnectionLimits.of(settings)
+        return Commands(
+            settings,
+            limits,
+            self.strategy,
+            self.row,
+            self.refresh,
+            self.past,
+            self.watchers,
+            self.clock,
+        )
 
     def refresh(self, old: Identity, token: str) -> Identity:
         """Tokens are names of identities here."""
@@ -584,4 +596,4 @@ def test_the_figures_are_for_those_who_may_inspect() -> None:
     assert world.subscribers("server.stats") == []
     assert world.ask("unsubscribe", channels=["server.stats"])["unsubscribed"] == ["server.stats"]
     assert world.ask("unsubscribe", channels=["server.stats"])["unsubscribed"] == []
-    assert ADMIN_TOKEN not in repr(protocol.Subscribe(["server.stats"], admin_token=ADMIN_TOKEN))
+    assert ADMIN_TOKEN not in repr(Subscribe(["server.stats"], admin_token=ADMIN_TOKEN))

@@ -19,11 +19,12 @@ from odinws.closing import CloseReason
 from odinws.connections import connection
 from odinws.connections.connection import Connection, State
 from odinws.connections.outbox import SlowPolicy
-from odinws.messages import frames, protocol
+from odinws.messages import frames, wire_format
 from odinws.messages.deflate import Deflater
+from odinws.messages.outgoing import Message
 from odinws.messages.packet import Bundle, Entry
 from tests import wire
-from tests.fakes import SECONDS, FakeOwner, Peer, in_greenlet, settle
+from tests.fakes import FORMATS, SECONDS, FakeOwner, Peer, in_greenlet, settle
 
 SEND_BUFFER_BYTES = 4096  # the kernel doubles it; a socket holds little, so that outboxes fill
 BIG = frames.text(b"x" * 300_000)  # more than any of these sockets takes at once
@@ -64,7 +65,7 @@ class Link:
         ours, theirs = pair()
         ours.setblocking(False)
         self.descriptor = ours.fileno()
-        self.conn = Connection(self.owner, "c-1", ours, "peer", deflate)
+        self.conn = Connection(self.owner, "c-1", ours, "peer", FORMATS.of(None, deflate))
         self.peer = Peer(theirs)
         if start:
             self.conn.start(b"")
@@ -426,8 +427,8 @@ class Tape:
             entries = []
             for seq in itertools.islice(self.seqs, count):
                 prev = offered[-1] if offered else 0
-                text = protocol.data(b'"price"', channel, seq, prev, 0, b'"%b"' % (b"x" * 100))
-                entries.append(Entry(frames.text(text), channel, seq, seq, 1))
+                message = Message(channel, seq, prev, 0, b'"%b"' % (b"x" * 100))
+                entries.append(Entry(FORMATS.default.message(message, channel), channel, seq, seq, 1))
                 offered.append(seq)
             made.append(Bundle.of(entries))
         return made
@@ -447,7 +448,7 @@ class Tape:
         for channel, offered in self.offered.items():
             heard = 0
             for text in [text for text in said if text.get("channel") == channel]:
-                if text["type"] == "price":
+                if text["type"] == "message":
                     assert text["prev"] == (offered[heard - 1] if heard else 0)
                     first = last = text["seq"]
                 else:
@@ -457,7 +458,7 @@ class Tape:
                 assert last >= first
                 heard = offered.index(last) + 1
             assert heard == len(offered) or not whole
-        return sum(text["type"] == "price" for text in said)
+        return sum(text["type"] == "message" for text in said)
 
 
 @pytest.mark.parametrize("policy", [SlowPolicy.CONFLATE, SlowPolicy.DROP_OLDEST])
@@ -482,7 +483,7 @@ def test_a_reader_that_stalls_and_reads_again(pair: Any, policy: SlowPolicy) -> 
     assert sum(link.owner.shed) == tape.count - heard
     assert link.owner.closing == []
     if policy is SlowPolicy.CONFLATE:  # the newest of all came
-        newest = {text["channel"]: text["seq"] for text in said if text["type"] == "price"}
+        newest = {text["channel"]: text["seq"] for text in said if text["type"] == "message"}
         assert newest == {channel: offered[-1] for channel, offered in tape.offered.items()}
 
 
@@ -499,7 +500,7 @@ def test_a_reader_that_stalls_is_disconnected(pair: Any) -> None:
     while (frame := link.peer.next()).opcode != wire.CLOSE:
         said.append(frame.json)
     assert frame.code == 4008
-    assert all(text["type"] == "price" for text in said)
+    assert all(text["type"] == "message" for text in said)
     heard = tape.check(said, whole=False)
     assert link.owner.closing == [(CloseReason.SLOW, tape.count - refused - heard)]
     assert link.owner.shed == []
@@ -521,7 +522,7 @@ def test_the_bound_of_frames(policy: SlowPolicy) -> None:
         return
     kept = 1 if policy is SlowPolicy.CONFLATE else 8
     assert link.owner.shed == [17 - kept]
-    gap = frames.text(protocol.gap("token.a", 1, 17 - kept, "slow"))
+    gap = FORMATS.default.gap("token.a", 1, 17 - kept, "slow", "token.a")
     assert link.peer.frames(2 + kept) == received(BIG, gap, *[TEXT] * kept)
 
 
@@ -743,7 +744,7 @@ def test_a_defect_in_the_reader_costs_one_connection(monkeypatch: pytest.MonkeyP
 
     link = Link()
     with monkeypatch.context() as patch:
-        patch.setattr(connection, "FrameReader", Broken)
+        patch.setattr(wire_format, "FrameReader", Broken)
         link.say(wire.frame(wire.TEXT, b"x"))
     assert link.expect_goodbye(CloseReason.INTERNAL) == "internal error"
     assert link.peer.to_end() == []
@@ -785,7 +786,7 @@ def test_we_close(reason: CloseReason) -> None:
     link = Link()
     assert link.conn.close(reason)
     assert link.conn.state is State.CLOSING
-    assert link.owner.delays[-1] == link.owner.close_seconds
+    assert link.owner.delays[-1] == link.owner.limits.close_seconds
     assert not link.send(TEXT)
     assert not link.conn.reply(TEXT)
     assert link.expect_goodbye(reason) == reason.text
@@ -956,7 +957,7 @@ def test_a_silent_peer_is_pinged_and_then_let_go() -> None:
     assert pings == [1025.0, 1050.0, 1060.0]
     pinged = received(*[frames.ping(b"sent")] * 2)
     assert link.expect_goodbye(CloseReason.IDLE, pinged) == "no sign of life"
-    assert owner.delays == [25.0, 25.0, 10.0, owner.close_seconds]
+    assert owner.delays == [25.0, 25.0, 10.0, owner.limits.close_seconds]
 
 
 @in_greenlet
@@ -1028,7 +1029,7 @@ def test_its_limit_ends_a_connection(left: float, reason: CloseReason, text: str
     link.conn.on_time()
     assert link.expect_goodbye(reason) == text
     assert link.owner.closing == [(reason, 0)]
-    assert link.owner.delays[-1] == link.owner.close_seconds
+    assert link.owner.delays[-1] == link.owner.limits.close_seconds
 
 
 @in_greenlet
@@ -1158,8 +1159,8 @@ def test_the_deadline_of_closing(slow: bool) -> None:
     if slow:
         link.fill()
     link.conn.close(CloseReason.GOING_AWAY)
-    assert link.owner.delays[-1] == link.owner.close_seconds
-    link.owner.now += link.owner.close_seconds
+    assert link.owner.delays[-1] == link.owner.limits.close_seconds
+    link.owner.now += link.owner.limits.close_seconds
     link.conn.on_time()
     link.expect_closed(CloseReason.GOING_AWAY)
 
@@ -1169,7 +1170,7 @@ def test_a_new_connection() -> None:
     """What the other parts of a worker find: nothing subscribed, due, asked or wrong, and no place yet."""
     conn = Link(start=False).conn
     assert (conn.id, conn.peer, conn.state, conn.reason) == ("c-1", "peer", State.OPEN, None)
-    assert (conn.channels, conn.due, conn.commands, conn.deflate) == ({}, None, None, 0)
+    assert (conn.channels, conn.due, conn.commands, conn.wire_format) == ({}, None, None, FORMATS.default)
     assert (conn.errors, conn.allowance, conn.place) == (0, 0.0, -1)
     assert conn.opened == conn.last_seen == 1000.0
 

@@ -11,7 +11,7 @@ from odinws.connections.connection import State
 from odinws.connections.echo import Echo
 from odinws.messages.deflate import Deflater, inflate
 from tests import wire
-from tests.fakes import FakeOwner, Peer, in_greenlet
+from tests.fakes import FORMATS, FakeOwner, Peer, in_greenlet
 
 LONG = b"hello, world " * 40
 PLAIN, DEFLATED = 0x80, 0xC0  # the bits of a first byte beside its opcode
@@ -21,8 +21,8 @@ def linked(deflate: int = 0, **owner: int) -> tuple[Echo, FakeOwner, Peer]:
     """A connection that has started, its owner, and its peer."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    keeper = FakeOwner(**owner)  # type: ignore[arg-type]
-    conn = Echo(keeper, "c-1", ours, "peer", deflate)
+    keeper = FakeOwner(**owner)
+    conn = Echo(keeper, "c-1", ours, "peer", FORMATS.of(None, deflate))
     conn.start(b"")
     return conn, keeper, Peer(theirs)
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from odinws.connections.outbox import Outbox
-from odinws.messages import frames, protocol
+from odinws.messages import frames
+from odinws.messages.outgoing import Message
 from odinws.messages.packet import Bundle, Entry
 from tests import wire
-from tests.fakes import pieces
+from tests.fakes import FORMATS, pieces
 
 # One to three frames at a time, as a pass joins them, from empty ones to 16-bit lengths.
 payloads = st.lists(st.integers(0, 200) | st.sampled_from([125, 126, 1000]), min_size=1, max_size=3)
@@ -32,13 +33,13 @@ def bundle_of(sizes: Iterable[int], letter: int) -> Bundle:
 
 def message(channel: str, seq: int, size: int = 0) -> Entry:
     """A message of a channel, with this much text in it."""
-    text = protocol.data(b'"price"', channel, seq, seq - 1, 0, b'"%b"' % (b"x" * size))
-    return Entry(frames.text(text), channel, seq, seq, 1)
+    made = Message(channel, seq, seq - 1, 0, b'"%b"' % (b"x" * size))
+    return Entry(FORMATS.default.message(made, channel), channel, seq, seq, 1)
 
 
 def gap(channel: str, first: int, last: int, reason: str = "overflow") -> Entry:
     """A gap as a pass sends it."""
-    return Entry(frames.text(protocol.gap(channel, first, last, reason)), channel, first, last)
+    return Entry(FORMATS.default.gap(channel, first, last, reason, channel), channel, first, last)
 
 
 def control(name: str) -> Entry:
@@ -70,7 +71,7 @@ def told(outbox: Outbox) -> list[str]:
 
 def short(said: Any) -> str:
     """One message in a short form."""
-    if said["type"] == "price":
+    if said["type"] == "message":
         return f"{said['channel'][-1]}{said['seq']}"
     if said["type"] == "gap":
         return f"{said['channel'][-1]}{said['from']}-{said['to']} {said['reason']}"
@@ -254,17 +255,17 @@ def test_conflation_keeps_the_newest_of_each_channel() -> None:
             control("pong"),
         ]
     )
-    assert outbox.conflate() == 2
+    assert outbox.conflate(FORMATS.default) == 2
     assert told(outbox) == ["b7", "a1-2 slow", "ack", "a3", "c1", "pong"]
 
 
 def test_conflating_again_lets_the_gap_grow() -> None:
     """What was named before is named still, by one gap, and is not counted again."""
     outbox = outbox_of([message("token.a", seq) for seq in (1, 2, 3)])
-    assert outbox.conflate() == 2
+    assert outbox.conflate(FORMATS.default) == 2
     outbox.append(Bundle.of([message("token.a", 4), message("token.a", 5)]))
-    assert outbox.conflate() == 2
-    assert outbox.conflate() == 0
+    assert outbox.conflate(FORMATS.default) == 2
+    assert outbox.conflate(FORMATS.default) == 0
     assert told(outbox) == ["a1-4 slow", "a5"]
     assert outbox.gaps == 1
 
@@ -272,7 +273,7 @@ def test_conflating_again_lets_the_gap_grow() -> None:
 def test_a_gap_is_no_newest_message() -> None:
     """A price stays behind which the feed itself has a gap; a gap that stands alone keeps its reason."""
     outbox = outbox_of([message("token.a", 1), message("token.a", 2), gap("token.a", 3, 4)])
-    assert outbox.conflate() == 1
+    assert outbox.conflate(FORMATS.default) == 1
     assert told(outbox) == ["a1-1 slow", "a2", "a3-4 overflow"]
     assert outbox.gaps == 1
 
@@ -280,7 +281,7 @@ def test_a_gap_is_no_newest_message() -> None:
 def test_only_gaps_are_one_gap() -> None:
     """Where no message is left to keep, neighbours still join."""
     outbox = outbox_of([gap("token.a", 1, 2), gap("token.a", 3, 4), gap("token.b", 1, 1)])
-    assert outbox.conflate() == 0
+    assert outbox.conflate(FORMATS.default) == 0
     assert told(outbox) == ["a1-4 slow", "b1-1 overflow"]
     assert outbox.gaps == 0
 
@@ -288,7 +289,7 @@ def test_only_gaps_are_one_gap() -> None:
 def test_a_message_given_up_between_gaps_makes_none() -> None:
     """It is named by one that is there."""
     outbox = outbox_of([gap("token.a", 1, 2), message("token.a", 3), message("token.a", 4)])
-    assert outbox.conflate() == 1
+    assert outbox.conflate(FORMATS.default) == 1
     assert told(outbox) == ["a1-3 slow", "a4"]
     assert outbox.gaps == 0
 
@@ -303,21 +304,21 @@ def epochs() -> list[Entry]:
 def test_conflation_over_epochs() -> None:
     """A gap belongs to one epoch: those of the old one stand before the welcome."""
     outbox = outbox_of(epochs())
-    assert outbox.conflate() == 4
+    assert outbox.conflate(FORMATS.default) == 4
     assert told(outbox) == ["a100-101 slow", "b102", "welcome", "a1-2 slow", "a3"]
 
 
 def test_dropping_over_epochs() -> None:
     """So it is when the oldest are dropped."""
     outbox = outbox_of(epochs())
-    assert outbox.drop_oldest(1 << 20, 4) == 5
+    assert outbox.drop_oldest(1 << 20, 4, FORMATS.default) == 5
     assert told(outbox) == ["a100-101 slow", "b102-102 slow", "welcome", "a1-2 slow", "a3"]
 
 
 def test_dropping_the_oldest() -> None:
     """Just as many go as it takes to halve the frames; the newest stay."""
     outbox = outbox_of([message("token.a" if seq % 2 == 0 else "token.b", seq) for seq in range(1, 9)])
-    assert outbox.drop_oldest(1 << 20, 8) == 4
+    assert outbox.drop_oldest(1 << 20, 8, FORMATS.default) == 4
     assert told(outbox)[-4:] == ["b5", "a6", "b7", "a8"]
 
 
@@ -326,7 +327,7 @@ def test_dropping_by_bytes() -> None:
     entries = [message("token.a", seq, 400) for seq in range(1, 11)]
     size = len(entries[0].frame)
     outbox = Outbox([Bundle.of(entries)], 1)
-    assert outbox.drop_oldest(8 * size, 1000) == 6
+    assert outbox.drop_oldest(8 * size, 1000, FORMATS.default) == 6
     rest = drain(outbox)
     assert rest[: size - 1] == entries[0].frame[1:]
     assert [short(frame.json) for frame in wire.split(rest[size - 1 :])[0]] == [
@@ -342,10 +343,10 @@ def test_nothing_is_dropped_without_need() -> None:
     entries = [message("token.a", seq) for seq in (1, 2, 3, 4)]
     size = sum(len(entry.frame) for entry in entries)
     outbox = outbox_of(entries)
-    assert outbox.drop_oldest(2 * size, 8) == 0
+    assert outbox.drop_oldest(2 * size, 8, FORMATS.default) == 0
     assert told(outbox) == ["a1", "a2", "a3", "a4"]
-    assert outbox_of(entries).drop_oldest(2 * size - 2, 8) == 1
-    assert outbox_of(entries).drop_oldest(2 * size, 7) == 1
+    assert outbox_of(entries).drop_oldest(2 * size - 2, 8, FORMATS.default) == 1
+    assert outbox_of(entries).drop_oldest(2 * size, 7, FORMATS.default) == 1
 
 
 class Shedding(RuleBasedStateMachine):
@@ -405,29 +406,29 @@ class Shedding(RuleBasedStateMachine):
     def conflate(self) -> None:
         """At most a gap, a message and a gap stay of each channel."""
         before = self.waiting()
-        self.given_up += self.outbox.conflate()
+        self.given_up += self.outbox.conflate(FORMATS.default)
         after = self.waiting()
         for channel in self.offered:
             mine = [text for text in after if text.get("channel") == channel]
             assert [text["type"] for text in mine] in (
-                ["gap", "price", "gap"],
-                ["gap", "price"],
-                ["price", "gap"],
-                ["price"],
+                ["gap", "message", "gap"],
+                ["gap", "message"],
+                ["message", "gap"],
+                ["message"],
                 ["gap"],
                 [],
             )
-            newest = [text for text in before if text.get("channel") == channel and text["type"] == "price"]
-            assert [text for text in mine if text["type"] == "price"] == newest[-1:]
+            newest = [text for text in before if text.get("channel") == channel and text["type"] == "message"]
+            assert [text for text in mine if text["type"] == "message"] == newest[-1:]
 
     @rule(max_bytes=st.integers(0, 4000), max_frames=st.integers(0, 40))
     def drop_oldest(self, max_bytes: int, max_frames: int) -> None:
         """Messages go from the front alone, and what stays is within half of the bounds but for the gaps."""
-        before = [text for text in self.waiting() if text["type"] == "price"]
-        given_up = self.outbox.drop_oldest(max_bytes, max_frames)
+        before = [text for text in self.waiting() if text["type"] == "message"]
+        given_up = self.outbox.drop_oldest(max_bytes, max_frames, FORMATS.default)
         self.given_up += given_up
         after = self.waiting()
-        left = [text for text in after if text["type"] == "price"]
+        left = [text for text in after if text["type"] == "message"]
         assert left == before[given_up:]
         if left:
             named = [len(frames.text(json.dumps(t).encode())) for t in after if t["type"] == "gap"]
@@ -457,7 +458,7 @@ class Shedding(RuleBasedStateMachine):
         assert rest == b""
         texts = [frame.json for frame in found]
         assert [text["type"] for text in texts if "channel" not in text] == self.answers
-        assert sum(text["type"] == "price" for text in texts) == self.messages - self.given_up
+        assert sum(text["type"] == "message" for text in texts) == self.messages - self.given_up
         named = sum(text["type"] == "gap" for text in texts)
         assert named <= self.offered_gaps + self.outbox.gaps
         assert 0 <= self.outbox.gaps <= self.given_up
@@ -466,7 +467,7 @@ class Shedding(RuleBasedStateMachine):
             for text in texts:
                 if text.get("channel") != channel:
                     continue
-                if text["type"] == "price":
+                if text["type"] == "message":
                     assert offered[at] == (text["seq"], text["seq"])
                     at += 1
                     continue

@@ -27,8 +27,12 @@ from odinws.fanout import hub
 from odinws.fanout.hub import Hub
 from odinws.fanout.ring import Ring
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
-from odinws.messages import frames, protocol
-from odinws.messages.packet import Bundle, Packer, Text
+from odinws.messages import frames, json_format
+from odinws.messages.deflate import Deflater
+from odinws.messages.formats import Formats
+from odinws.messages.json_format import JsonFormat
+from odinws.messages.outgoing import Welcome
+from odinws.messages.packet import Bundle
 from strategies import Strategy
 from tests import wire
 from tests.fakes import SECONDS, FakeConnection, in_greenlet, running, settle
@@ -56,21 +60,42 @@ class World:
                 arm, shard_key=shard_key, batch_size=batch_size
             )
         self.row = Row()
-        self.packer = Packer(min_deflate_bytes)
+        self.formats = Formats(min_deflate_bytes)
         self.hub = Hub(
-            self.strategy, self.row, backlog, delay_seconds, self.packer, self.welcome, Ring(1000, 1 << 20)
+            self.strategy,
+            self.row,
+            backlog,
+            delay_seconds,
+            self.formats.default,
+            self.welcome,
+            Ring(1000, 1 << 20),
         )
         self.conns: list[FakeConnection] = []
         self.seq = 0
         self.last: dict[str, int] = {}
 
-    def welcome(self, conn: Connection) -> bytes:
-        """A short welcome frame."""
-        return frames.text(json.dumps({"type": "welcome", "epoch": self.hub.epoch, "to": conn.id}).encode())
+    def welcome(self, conn: Connection) -> Welcome:
+        """As the services make it."""
+        return Welcome(
+            client_id=conn.id,
+            epoch=self.hub.epoch,
+            strategy="sync-dict",
+            variant="",
+            reason="static",
+            shards=1,
+            shard_key="channel",
+            server="odinws/0",
+            heartbeat_seconds=25.0,
+            limits={},
+        )
+
+    def told(self, conn: FakeConnection) -> Any:
+        """What a welcome says now."""
+        return json.loads(json_format._encode(self.welcome(conn.real)))
 
     def join(self, *channels: str, deflate: int = 0) -> FakeConnection:
         """A new connection with subscriptions."""
-        conn = FakeConnection(f"c-{len(self.conns)}", deflate)
+        conn = FakeConnection(f"c-{len(self.conns)}", self.formats.of(None, deflate))
         self.conns.append(conn)
         assert self.strategy.add(conn.real)
         for channel in channels:
@@ -232,7 +257,7 @@ def test_without_subscribers_nothing_is_encoded(monkeypatch: pytest.MonkeyPatch)
     """A channel that nobody wants costs no encoding."""
     world = World()
     world.join("token.B")
-    monkeypatch.setattr(protocol, "data", None)
+    monkeypatch.setattr(JsonFormat, "message", None)
     world.publish("token.A")
     world.publish("global")
     world.deliver()
@@ -476,7 +501,7 @@ def test_a_full_backlog_takes_what_must_not_be_lost() -> None:
         expected(made[0]),
         gap("token.A", 2, 2, "overflow"),
         gap("token.A", 3, 9, "expired"),
-        {"type": "welcome", "epoch": "two", "to": conn.id},
+        world.told(conn),
         gap("token.A", 20, 30, "expired"),
     ]
 
@@ -686,13 +711,13 @@ def test_who_agreed_gets_compressed_messages(monkeypatch: pytest.MonkeyPatch, ch
     """Everyone reads the same; each kind is made once per channel and pass, however many want it."""
     world = World()
     made_for: list[tuple[str, int]] = []
-    deflated = world.packer.deflated
+    message = JsonFormat.message
 
-    def counted(texts: Sequence[Text], bits: int) -> Bundle:
-        made_for.append((texts[0].channel, bits))
-        return deflated(texts, bits)
+    def counted(self: JsonFormat, each: Message, via: str) -> bytes:
+        made_for.append((via, self.window_bits))
+        return message(self, each, via)
 
-    monkeypatch.setattr(world.packer, "deflated", counted)
+    monkeypatch.setattr(JsonFormat, "message", counted)
     windows = [0, 15, 9, 15, 0, 9, 15]
     conns = [world.join(*channels, deflate=bits) for bits in windows]
     payload = json.dumps({"filling": "x" * 500}).encode()
@@ -703,7 +728,7 @@ def test_who_agreed_gets_compressed_messages(monkeypatch: pytest.MonkeyPatch, ch
         assert [entry.first for bundle in conn.bundles[0] for entry in bundle.entries] == [
             m.seq for m in made
         ]
-    assert sorted(made_for) == sorted((channel, bits) for channel in channels for bits in (9, 15))
+    assert sorted(made_for) == sorted((m.channel, bits) for m in made for bits in (0, 9, 15))
     shared = {(bits, id(conn.bundles[0][0])) for conn, bits in zip(conns, windows, strict=True)}
     assert len(shared) == 3
     assert len(conns[1].sent[0]) < len(conns[0].sent[0]) / 2
@@ -715,7 +740,7 @@ def test_without_anyone_who_agreed_nothing_is_compressed(monkeypatch: pytest.Mon
     """Compression costs only where it is wanted."""
     world = World()
     world.join("token.A")
-    monkeypatch.setattr(world.packer, "deflated", None)
+    monkeypatch.setattr(Deflater, "deflate", None)
     world.hub.deliver([world.message("token.A")])
     assert world.row.totals.delivered == 1
 
@@ -745,7 +770,7 @@ def test_a_new_epoch_is_told_to_everyone_between_the_messages() -> None:
     world.deliver()
     assert world.hub.epoch == "two"
     for conn in conns:
-        told = {"type": "welcome", "epoch": "two", "to": conn.id}
+        told = world.told(conn)
         at = conn.messages.index(told)
         assert [m["channel"] for m in conn.messages[:at]] == [
             m.channel for m in before if m.channel in conn.channels
@@ -857,10 +882,10 @@ def test_a_failing_pass_frees_the_strategy(channels: list[str]) -> None:
     world = World("single-lock")
     conn = world.join(*channels)
 
-    def raises(*_: Any) -> Bundle:
+    def raises(*_: Any) -> bytes:
         raise ZeroDivisionError
 
-    world.packer.plain = raises  # type: ignore[method-assign,assignment]
+    world.formats.default.message = raises  # type: ignore[method-assign,assignment]
     with pytest.raises(ZeroDivisionError) as kept:
         world.hub.deliver([world.message(channel) for channel in channels])
     assert world.strategy.unsubscribe(conn.real, "token.A")

@@ -24,8 +24,8 @@ from gunicorn.workers.ggevent import PyWSGIServer
 
 from odinws.admission.balance import Balance
 from odinws.board import Board
-from odinws.fanout.turns import Queue
 from odinws.http.handover import UPGRADE, Handler, Upgrade
+from odinws.scheduling import Queue
 from tests import wire
 from tests.certificate import self_signed
 from tests.fakes import SECONDS, in_greenlet, settle

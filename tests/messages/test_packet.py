@@ -1,52 +1,29 @@
-"""`odinws.messages.packet`: frames that are made once, plain and compressed."""
+"""`odinws.messages.packet`: frames that are made once for each wire format."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
-from odinws.messages import frames, packet
-from odinws.messages.deflate import Deflater, inflate
-from odinws.messages.packet import Bundle, Entry, Packer, Packet, Text
+from odinws.messages.deflate import inflate
+from odinws.messages.formats import Formats
+from odinws.messages.json_format import JsonFormat, envelope
+from odinws.messages.outgoing import Lost, Message
+from odinws.messages.packet import Bundle, Entry, Packet, encode
 from tests import wire
 
-PRICES = [Text(b'{"price":%d}' % seq + b" " * 400, "token.a", seq, seq) for seq in range(1, 4)]
-GAP = Text(b'{"type":"gap"}', "token.a", 4, 9, "slow")
+PRICES = [Message("token.a", seq, seq - 1, 9, b'{"price":%d,"x":"%b"}' % (seq, b"x" * 400)) for seq in (1, 2)]
 DEFLATED = 0xC1  # FIN, the first reserved bit, text
 
-texts = st.builds(
-    Text,
-    st.text(max_size=100).map(lambda some: (some * 5).encode()),
-    st.sampled_from(["global", "token.a"]),
-    st.integers(1, 9),
-    st.integers(10, 20),
-    st.sampled_from(["", "slow", "expired"]),
+channels = st.sampled_from(["global", "token.a"])
+payloads = st.text(max_size=100).map(lambda some: json.dumps(some * 5).encode()) | st.just(b"no JSON")
+events = st.builds(Message, channels, st.integers(1, 9), st.just(0), st.just(9), payloads) | st.builds(
+    Lost, channels, st.integers(1, 9), st.integers(10, 20), st.sampled_from(["overflow", "expired"])
 )
-
-
-class Counting(Deflater):
-    """Counts what is compressed."""
-
-    made: list[tuple[int, bytes]]
-
-    def __init__(self, bits: int) -> None:
-        super().__init__(bits)
-        self._bits = bits
-
-    def deflate(self, payload: bytes) -> bytes:
-        """Compress it and note it."""
-        self.made.append((self._bits, payload))
-        return super().deflate(payload)
-
-
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
-    """What was compressed, and for which window."""
-    monkeypatch.setattr(Counting, "made", [], raising=False)
-    monkeypatch.setattr(packet, "Deflater", Counting)
-    return Counting.made
 
 
 def heard(bundle: Bundle) -> list[bytes]:
@@ -54,74 +31,89 @@ def heard(bundle: Bundle) -> list[bytes]:
     assert bundle.data == b"".join(entry.frame for entry in bundle.entries)
     found, rest = wire.split(bundle.data)
     assert rest == b""
-    assert len(found) == len(bundle.entries)
+    assert len(found) == len(bundle.entries) == bundle.data_count
     assert {frame.head for frame in found} <= {0x81, DEFLATED}
     return [inflate(frame.payload, 1 << 20) if frame.head == DEFLATED else frame.payload for frame in found]
 
 
-def heads(bundle: Bundle) -> list[int]:
-    """The first byte of each frame."""
-    return [entry.frame[0] for entry in bundle.entries]
-
-
-@given(said=st.lists(texts, max_size=5), min_bytes=st.integers(0, 300), bits=st.integers(9, 15))
-def test_both_forms_say_the_same(said: list[Text], min_bytes: int, bits: int) -> None:
+@given(said=st.lists(events, max_size=5), min_bytes=st.integers(0, 300), bits=st.integers(9, 15))
+def test_all_forms_say_the_same(said: list[Message | Lost], min_bytes: int, bits: int) -> None:
     """Plain or compressed, a packet has the same messages, and its entries tell of the same sequences."""
-    pack = Packet(Packer(min_bytes), said)
-    assert pack.plain.data == b"".join(frames.text(text.payload) for text in said)
-    for bundle in (pack.plain, pack.deflated(bits)):
-        assert heard(bundle) == [text.payload for text in said]
-        assert [entry[1:] for entry in bundle.entries] == [
-            (*text[1:4], 0 if text.gap else 1) for text in said
-        ]
-        assert list(bundle.gaps) == [text.gap for text in said if text.gap]
-    assert len(pack.deflated(bits).data) <= len(pack.plain.data)
+    formats = Formats(min_bytes)
+    packet = Packet(said, "global", formats.default)
+    plain, small = packet.plain, packet.encoded(formats.of(None, bits))
+    assert heard(plain) == heard(small)
+    assert len(small.data) <= len(plain.data)
+    for bundle in (plain, small):
+        told: list[tuple[str | None, int, int, int]] = []
+        gaps: list[str] = []
+        for event, text in zip(said, heard(bundle), strict=True):
+            if isinstance(event, Message) and event.payload != b"no JSON":
+                told.append((event.channel, event.seq, event.seq, 1))
+                assert text == envelope(event)
+                continue
+            lost = (
+                event
+                if isinstance(event, Lost)
+                else Lost(event.channel, event.seq, event.seq, "invalid_payload")
+            )
+            told.append((lost.channel, lost.first, lost.last, 0))
+            gaps.append(lost.reason)
+            assert json.loads(text) == {
+                "type": "gap",
+                "channel": lost.channel,
+                "from": lost.first,
+                "to": lost.last,
+                "reason": lost.reason,
+            }
+        assert [entry[1:] for entry in bundle.entries] == told
+        assert list(bundle.gaps) == gaps
 
 
-def test_made_once(made: list[tuple[int, bytes]]) -> None:
-    """Nothing is compressed that nobody wants, and nothing twice for one window."""
-    pack = Packet(Packer(0), PRICES)
-    assert made == []
-    assert pack.plain is pack.plain
-    first = pack.deflated(15)
-    assert made == [(15, text.payload) for text in PRICES]
-    assert pack.deflated(15) is first
-    assert len(made) == 3
-    assert pack.deflated(9) is not first
-    assert made[3:] == [(9, text.payload) for text in PRICES]
+def test_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is made that nobody wants, and nothing twice for one format."""
+    made: list[tuple[int, int, str]] = []
+    message = JsonFormat.message
+
+    def noting(self: JsonFormat, each: Message, via: str) -> bytes:
+        made.append((self.window_bits, each.seq, via))
+        return message(self, each, via)
+
+    monkeypatch.setattr(JsonFormat, "message", noting)
+    formats = Formats(0)
+    packet = Packet(PRICES, "token.*", formats.default)
+    assert packet.encoded(formats.default) is packet.plain
+    first = packet.encoded(formats.of(None, 15))
+    assert packet.encoded(formats.of(None, 15)) is first
+    assert packet.encoded(formats.of(None, 9)) is not first
+    assert made == [(bits, seq, "token.*") for bits in (0, 15, 9) for seq in (1, 2)]
 
 
-def test_a_compressor_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A packer has one compressor for each window, however many packets it makes."""
-    built: list[int] = []
-
-    class Noting(Deflater):
-        """Notes that it was made."""
-
-        def __init__(self, bits: int) -> None:
-            super().__init__(bits)
-            built.append(bits)
-
-    monkeypatch.setattr(packet, "Deflater", Noting)
-    packer = Packer(0)
-    for bits in (15, 9, 15, 9):
-        assert heads(Packet(packer, PRICES).deflated(bits)) == [DEFLATED] * 3
-    assert built == [15, 9]
+def test_a_format_is_one_object() -> None:
+    """So that what is made for one connection is found for the next, and has one compressor."""
+    formats = Formats(0)
+    assert formats.of(None, 0) is formats.of("odinws", 0) is formats.default
+    assert formats.of(None, 15) is formats.of(None, 15) is not formats.of(None, 9)
+    assert [formats.of(None, bits).window_bits for bits in (0, 9, 15)] == [0, 9, 15]
 
 
-def test_short_messages_stay_plain(made: list[tuple[int, bytes]]) -> None:
-    """A payload of the threshold is compressed, one byte less is not even tried."""
-    said = [Text(b"x" * size, "global", size, size) for size in (255, 256)]
-    bundle = Packet(Packer(256), [*said, GAP]).deflated(15)
-    assert heads(bundle) == [0x81, DEFLATED, 0x81]
-    assert [payload for _, payload in made] == [b"x" * 256]
-    assert bundle.entries[0].frame == frames.text(b"x" * 255)
-
-
-@pytest.mark.parametrize("payload", [b"", b"x", bytes(range(256))])
+@pytest.mark.parametrize("payload", [b'""', b"1"])
 def test_what_does_not_shrink_stays_plain(payload: bytes) -> None:
-    """A payload that would not be shorter goes out as it is."""
-    assert heads(Packet(Packer(0), [Text(payload, "global", 1, 1)]).deflated(15)) == [0x81]
+    """A message that would not be shorter goes out as it is, also where it is tried."""
+    ((frame, *_),) = encode([Message("global", 1, 0, 1, payload)], "global", JsonFormat(15, 1000)).entries
+    assert frame[0] == 0x81
+
+
+def test_what_a_format_has_no_words_for() -> None:
+    """It leaves no empty frame behind, and is no gap that anybody was told of."""
+
+    class Silent(JsonFormat):
+        def gap(self, channel: str, first: int, last: int, reason: str, via: str) -> bytes:
+            return b""
+
+    bundle = encode([Lost("global", 1, 2, "expired"), PRICES[0]], "global", Silent())
+    assert [entry.first for entry in bundle.entries] == [1]
+    assert (bundle.data_count, bundle.gaps) == (1, [])
 
 
 def test_bundles() -> None:

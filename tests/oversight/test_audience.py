@@ -5,7 +5,7 @@ from __future__ import annotations
 import gevent
 
 from odinws.closing import CloseReason
-from odinws.connections.sender import State
+from odinws.connections.connection import State
 from odinws.messages.packet import Bundle
 from odinws.oversight.audience import PERIOD_SECONDS, Audience
 from tests.fakes import FakeConnection, in_greenlet, running

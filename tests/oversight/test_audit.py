@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import gevent
 import pytest
@@ -12,11 +12,10 @@ from odinws.connections.connection import Connection
 from odinws.fanout.hub import Hub
 from odinws.fanout.ring import Ring
 from odinws.feed.events import Message
-from odinws.messages.packet import Packer
 from odinws.oversight import audit
 from odinws.oversight.audit import Audit
 from tests.connections.test_clients import World
-from tests.fakes import in_greenlet, running
+from tests.fakes import FORMATS, in_greenlet, running
 
 CHANNELS = ["token.A", "token.B"]
 
@@ -28,7 +27,9 @@ class Audited(World):
         super().__init__(arm)
         monkeypatch.setattr(audit, "_WATCH_SECONDS", 0.1)
         monkeypatch.setattr(audit, "_LOOK_SECONDS", 0.01)
-        self.hub = Hub(self.strategy, self.row, 1000, 0.0, Packer(256), lambda _: b"", Ring(ring, 1 << 20))
+        self.hub = Hub(
+            self.strategy, self.row, 1000, 0.0, FORMATS.default, cast("Any", None), Ring(ring, 1 << 20)
+        )
         self.audit = Audit(self.clients, self.hub, self.row)
         self.seq = 0
 
@@ -72,8 +73,7 @@ def test_all_is_well(monkeypatch: pytest.MonkeyPatch, arm: str) -> None:
         world.publish("token.A")
 
     assert world.watched(happens) == (7 + 13 + 13, 0)
-    assert [type(conn) for conn in conns] == [Connection] * 3
-    assert conns[0].ready is conns[0]._sock
+    assert [conn.ready for conn in conns] == [conns[0]._sock, None, conns[2]._sock]
     world.clients.abort_all()
 
 
@@ -109,6 +109,5 @@ def test_who_can_not_be_judged_is_let_be(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert world.watched(happens) == (2, 0)
     assert world.watched(lambda: world.publish(*["token.A"] * 6)) == (2, 0)
-    assert not audit._Watched.notes
-    assert stays.state == 0
+    assert (stays.state, stays.ready) == (0, stays._sock)
     world.clients.abort_all()

@@ -22,7 +22,7 @@ from strategies import NAMES
 from tests import wire
 from tests.connections.test_clients import World
 from tests.connections.test_connection import LINGER_RESET
-from tests.fakes import Peer, forked, in_greenlet, join, running, settle
+from tests.fakes import FORMATS, Peer, forked, in_greenlet, join, running, settle
 
 BIG = frames.text(b"x" * 2_000_000)  # more than a socket of these takes at once
 TEXT = frames.text(b"hello")
@@ -62,7 +62,7 @@ class Reconciled(World):
         """A connection that came in by the worker's port."""
         descriptor, peer = self.accept()
         self.row.connections += 1
-        conn = self.clients.open(descriptor, "127.0.0.1", 0)
+        conn = self.clients.open(descriptor, "127.0.0.1", FORMATS.default)
         conn.start(b"")
         self.peers.append(peer)
         return conn, peer
@@ -437,7 +437,7 @@ def test_a_descriptor_that_changed_hands() -> None:
         os.close(again)
     assert world.run() == {}, "the first look at this socket"
     world.row.connections += 1
-    conn = world.clients.open(descriptor, "127.0.0.1", 0)
+    conn = world.clients.open(descriptor, "127.0.0.1", FORMATS.default)
     conn.start(b"")
     assert world.run() == {}
     assert conn.state is State.OPEN

@@ -17,8 +17,11 @@ from odinws.access.tokens import Tokens
 from odinws.board.row import Row
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection
+from odinws.connections.limits import ConnectionLimits
 from odinws.errors import CommandError
-from odinws.messages import protocol
+from odinws.messages.channels import can_be_subscribed
+from odinws.messages.json_format import decode_command
+from odinws.messages.outgoing import ReplayComplete
 from odinws.oversight.audience import Audience
 from odinws.settings import Settings
 from strategies import Strategy
@@ -62,9 +65,9 @@ class _NoPast:
         """Subscribe."""
         self._strategy.subscribe(conn, channel)
 
-    def replay(self, conn: Connection, channel: str, first: int, last: int | None) -> bytes:
+    def replay(self, conn: Connection, channel: str, first: int, last: int | None) -> ReplayComplete:
         """None."""
-        return protocol.replay_complete(channel, first, last or 0, 0)
+        return ReplayComplete(channel, first, last or 0, 0)
 
 
 def check(data: bytes) -> str:
@@ -78,7 +81,7 @@ def check(data: bytes) -> str:
 def _decode(text: bytes) -> None:
     """Also what is no UTF-8, which a connection would not pass on."""
     try:
-        protocol.decode_command(text)
+        decode_command(text)
     except CommandError as error:
         assert_brief(error.message, 300)
 
@@ -87,6 +90,7 @@ def _carry_out(texts: list[bytes]) -> str:
     strategy: Strategy[Connection] = strategies.create("sync-dict")
     commands = Commands(
         _SETTINGS,
+        ConnectionLimits.of(_SETTINGS),
         strategy,
         Row(),
         lambda old, token: _tokens.refresh(old, token, NOW),
@@ -109,7 +113,7 @@ def _carry_out(texts: list[bytes]) -> str:
             assert_nothing_of(token, json.dumps(answer, ensure_ascii=False))
     held = conn.channels
     assert len(held) <= _MAX_SUBSCRIPTIONS
-    assert all(protocol.check_channel(channel) is None for channel in held)
+    assert all(can_be_subscribed(channel) for channel in held)
     assert sum(shard.subscriptions for shard in strategy.shards()) == len(held)
     return " ".join(sorted({f"{answer['type']}:{answer.get('code', '')}" for answer in answers}))
 

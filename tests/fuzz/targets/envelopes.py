@@ -9,23 +9,23 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from odinws.messages import protocol
+from odinws.messages.json_format import envelope
+from odinws.messages.outgoing import Message
 
 
 def check(data: bytes) -> str:
     """Wrap it as the hub does."""
     try:
-        kind = protocol.payload_type(data)
+        message = envelope(Message("token.BTC", 7, 5, 1_700_000_000_000, data))
     except ValueError:
         return "refused"
-    message = protocol.data(kind, "token.BTC", 7, 5, 1_700_000_000_000, data)
     assert message.endswith(b'"data":%b}' % data)
     try:
-        payload, envelope = _strict(data), _strict(message)
+        payload, whole = _strict(data), _strict(message)
     except RecursionError:  # this reader's limit, not the format's
         return "deep"
     own = payload.get("type") if isinstance(payload, dict) else None
-    assert envelope == {
+    assert whole == {
         "type": own if isinstance(own, _Text) else "message",
         "channel": "token.BTC",
         "seq": "7",

@@ -1,9 +1,8 @@
-"""`odinws.messages.protocol`: every command wrong in every way, envelopes of exactly the documented shape."""
+"""`odinws.messages.json_format`: commands wrong in every way, envelopes of exactly the documented shape."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,14 +12,29 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from odinws.errors import CommandError
-from odinws.messages import protocol
-from odinws.messages.protocol import Heartbeat, Rejected, Replay, Subscribe, Unsubscribe
+from odinws.messages import frames, json_format
+from odinws.messages.deflate import inflate
+from odinws.messages.incoming import Heartbeat, Replay, Request, Subscribe, Unsubscribe
+from odinws.messages.json_format import JsonFormat, envelope
+from odinws.messages.outgoing import (
+    Authenticated,
+    Error,
+    Message,
+    Outgoing,
+    Pong,
+    Rejected,
+    ReplayComplete,
+    ReplayIncomplete,
+    Stats,
+    SubscriptionAck,
+    UnsubscriptionAck,
+    Welcome,
+)
+from tests import wire
 from tests.fakes import JSON
 
 CODES = {"INVALID_JSON", "UNKNOWN_TYPE", "INVALID_FIELD"}
 DEEP = 100_000
-ids = st.text("ABCXYZabcxyz0189_-", min_size=1, max_size=64)
-channels = st.one_of(st.just("global"), ids.map("token.{}".format), ids.map("user.{}".format))
 
 
 def command(kind: Any, *data: Any) -> bytes:
@@ -28,15 +42,27 @@ def command(kind: Any, *data: Any) -> bytes:
     return json.dumps({"type": kind, **({"data": data[0]} if data else {})}).encode()
 
 
+def said(value: Outgoing) -> Any:
+    """What a client reads of a value."""
+    return read(JsonFormat().say(value))
+
+
+def read(data: bytes) -> Any:
+    """What is in one plain text frame."""
+    ((head, payload),), rest = wire.split(data)
+    assert (head, rest) == (0x81, b"")
+    return json.loads(payload)
+
+
 def problem(text: bytes) -> CommandError:
     """What is wrong with a command; what an error frame says is short, and valid UTF-8."""
     with pytest.raises(CommandError) as caught:
-        protocol.decode_command(text)
+        json_format.decode_command(text)
     error = caught.value
     assert error.code in CODES
     assert str(error) == error.message
     assert 0 < len(error.message) < 300
-    frame = json.loads(protocol.error(error.code, error.message))
+    frame = said(Error(error.code, error.message))
     assert frame == {"type": "error", "code": error.code, "message": error.message}
     return error
 
@@ -46,7 +72,7 @@ def problem(text: bytes) -> CommandError:
 
 def test_every_command() -> None:
     """The four commands, with all their fields."""
-    decode = protocol.decode_command
+    decode = json_format.decode_command
     assert decode(command("subscribe", {"channels": ["token.BTC", "global"]})) == Subscribe(
         ["token.BTC", "global"]
     )
@@ -64,20 +90,20 @@ def test_every_command() -> None:
 @given(data=JSON)
 def test_a_heartbeat_takes_any_data(data: Any) -> None:
     """Existing clients send none, null, or an object: all the same."""
-    assert protocol.decode_command(command("heartbeat", data)) == Heartbeat()
+    assert json_format.decode_command(command("heartbeat", data)) == Heartbeat()
 
 
 def test_unknown_fields_are_ignored() -> None:
     """A client of a later version is understood as far as it goes."""
     text = json.dumps({"id": 1, "type": "subscribe", "data": {"channels": ["global"], "x": {}}}).encode()
-    assert protocol.decode_command(text) == Subscribe(["global"])
+    assert json_format.decode_command(text) == Subscribe(["global"])
 
 
 @given(names=st.lists(st.text(), max_size=5), ascii_only=st.booleans(), space=st.sampled_from(["", " \n\t"]))
 def test_any_json_form_of_a_command(names: list[str], ascii_only: bool, space: str) -> None:
     """Escapes, raw UTF-8 and white space are the writer's choice; names are taken as they are."""
     text = json.dumps({"type": "subscribe", "data": {"channels": names}}, ensure_ascii=ascii_only)
-    decoded = protocol.decode_command((space + text + space).encode())
+    decoded = json_format.decode_command((space + text + space).encode())
     assert decoded == Subscribe(names)
 
 
@@ -190,33 +216,33 @@ def test_data_may_not_be_missing(kind: str) -> None:
 def test_noise_raises_nothing_but_command_errors(text: bytes) -> None:
     """Any bytes at all give a command or a `CommandError`."""
     try:
-        protocol.decode_command(text)
+        json_format.decode_command(text)
     except CommandError as error:
         assert error.code in CODES  # noqa: PT017 - not every example raises
 
 
 @given(
     envelope=JSON
-    | st.fixed_dictionaries({"type": st.sampled_from([*protocol._COMMANDS]) | JSON, "data": JSON})
+    | st.fixed_dictionaries({"type": st.sampled_from([*json_format._COMMANDS]) | JSON, "data": JSON})
 )
 def test_any_json_raises_nothing_but_command_errors(envelope: Any) -> None:
     """Any JSON at all gives a command of its type or a `CommandError`."""
     try:
-        decoded = protocol.decode_command(json.dumps(envelope).encode())
+        decoded = json_format.decode_command(json.dumps(envelope).encode())
     except CommandError as error:
         assert error.code in CODES  # noqa: PT017 - not every example raises
     else:
-        assert type(decoded) is protocol._COMMANDS[envelope["type"]]
+        assert type(decoded) is json_format._COMMANDS[envelope["type"]]
 
 
 @given(
-    kind=st.sampled_from([*protocol._COMMANDS]),
+    kind=st.sampled_from([*json_format._COMMANDS]),
     data=st.dictionaries(st.sampled_from(["channels", "channel", "since", "from", "to", "x"]), JSON),
 )
 def test_known_fields_of_any_kind(kind: str, data: Any) -> None:
     """The right names with any values: a command holds only what its type says, or it is refused."""
     try:
-        decoded = protocol.decode_command(command(kind, data))
+        decoded = json_format.decode_command(command(kind, data))
     except CommandError as error:
         assert error.code in CODES  # noqa: PT017 - not every example raises
         return
@@ -237,101 +263,12 @@ def test_truncated_commands(cut: int) -> None:
     assert problem(text[: cut % len(text)]).code == "INVALID_JSON"
 
 
-# -- channels --------------------------------------------------------------------------------------
-
-
-@given(channel=channels)
-def test_good_channels(channel: str) -> None:
-    """token.{id}, user.{id} and global can be subscribed, and no longer ones than the limit says."""
-    assert protocol.check_channel(channel) is None
-    assert len(channel.encode()) <= protocol.MAX_CHANNEL_BYTES
-
-
-@pytest.mark.parametrize(
-    "channel",
-    [
-        "",
-        ".",
-        "token",
-        "token.",
-        "token.a.b",
-        "token..a",
-        ".token.a",
-        "Token.a",
-        "TOKEN.A",
-        "token.a ",
-        " token.a",
-        "token.a\n",
-        "global\n",
-        "global.",
-        "global.a",
-        "GLOBAL",
-        "other.a",
-        "odin.token.a",
-        "token.ä",
-        "token.\u0661",
-        "token.a\x00",
-        "token.>",
-        "token.*a",
-        "token.*.a",
-        "user." + "x" * 65,
-        'token."',
-        "x" * 100_000,
-    ],
-    ids=lambda channel: repr(channel[:20]),
-)
-def test_bad_channels(channel: str) -> None:
-    """Anything else is rejected, with the grammar in the message and no more than its head repeated."""
-    rejected = protocol.check_channel(channel)
-    assert rejected is not None
-    assert rejected.code == "INVALID_CHANNEL"
-    assert "token.{id}, user.{id}, global" in rejected.message
-    assert channel.startswith(rejected.channel.removesuffix("…"))
-    assert len(rejected.channel) <= 81
-
-
-@pytest.mark.parametrize("channel", ["token.*", "user.*"])
-def test_wildcards(channel: str) -> None:
-    """All channels of a kind."""
-    assert protocol.check_channel(channel) is None
-    assert protocol.wildcard(channel.replace("*", "X")) == channel
-
-
-@pytest.mark.parametrize("channel", ["*", "global.*", "a.b.*", "token.X*", "token.**", "*.X"])
-def test_other_patterns_are_none(channel: str) -> None:
-    """A star stands for a whole id."""
-    rejected = protocol.check_channel(channel)
-    assert rejected is not None
-    assert rejected.code == "INVALID_CHANNEL"
-
-
-def test_global_has_no_wildcard() -> None:
-    """It is alone of its kind."""
-    assert protocol.wildcard("global") == ""
-
-
-@given(channel=st.text())
-def test_channel_grammar(channel: str) -> None:
-    """The grammar of the interface, by another expression."""
-    good = channel == "global" or bool(re.match(r"\A(token|user)\.([A-Za-z0-9_\-]{1,64}|\*)\Z", channel))
-    assert (protocol.check_channel(channel) is None) is good
-
-
-def test_too_many() -> None:
-    """The rejection beyond the limit says the limit, and of a long channel only the head."""
-    assert protocol.too_many("x" * 80, 3).channel == "x" * 80
-    rejected = protocol.too_many("x" * 100, 3)
-    assert rejected == Rejected(
-        "x" * 80 + "…", "TOO_MANY_SUBSCRIPTIONS", "a connection may hold 3 subscriptions"
-    )
-
-
 # -- data frames -----------------------------------------------------------------------------------
 
 
 def data_frame(payload: bytes) -> bytes:
     """A data message around a payload."""
-    return protocol.data(protocol.payload_type(payload), "token.BTC", 7, 5, 1_700_000_000_000, payload)
+    return envelope(Message("token.BTC", 7, 5, 1_700_000_000_000, payload))
 
 
 @given(value=JSON, indent=st.sampled_from([None, 0, 1]), ascii_only=st.booleans())
@@ -360,14 +297,14 @@ def test_type_is_the_payloads_own(kind: str) -> None:
 @pytest.mark.parametrize("kind", [None, 1, True, [], {}, ["x"]])
 def test_type_that_is_no_text(kind: Any) -> None:
     """A `type` of another kind leaves the frame a plain message."""
-    assert protocol.payload_type(json.dumps({"type": kind}).encode()) == b'"message"'
+    assert json.loads(data_frame(json.dumps({"type": kind}).encode()))["type"] == "message"
 
 
 def test_repeated_and_nested_types() -> None:
     """Of two `type` members the last counts, as in a browser; one that is nested does not."""
-    assert protocol.payload_type(b'{"type":"a","type":"b"}') == b'"b"'
-    assert protocol.payload_type(b'{"x":{"type":"a"}}') == b'"message"'
-    assert protocol.payload_type(b'[{"type":"a"}]') == b'"message"'
+    assert json.loads(data_frame(b'{"type":"a","type":"b"}'))["type"] == "b"
+    assert json.loads(data_frame(b'{"x":{"type":"a"}}'))["type"] == "message"
+    assert json.loads(data_frame(b'[{"type":"a"}]'))["type"] == "message"
 
 
 @pytest.mark.parametrize(
@@ -417,7 +354,7 @@ def test_scalars_and_white_space_are_json(payload: bytes) -> None:
 def test_payloads_that_no_frame_can_carry(payload: bytes) -> None:
     """What is not JSON, or what not every reader of JSON takes (huge numbers, half a surrogate pair)."""
     with pytest.raises(ValueError, match=r".") as caught:
-        protocol.payload_type(payload)
+        envelope(Message("global", 7, 5, 9, payload))
     assert not isinstance(caught.value, msgspec.MsgspecError)
 
 
@@ -436,7 +373,7 @@ def test_any_payload_makes_a_good_frame_or_none(payload: bytes) -> None:
 
 def test_welcome() -> None:
     """The first frame, with all members of the interface."""
-    message = protocol.welcome(
+    message = Welcome(
         client_id="c-1",
         epoch="ODIN_TOKENS-1",
         strategy="sync-dict",
@@ -448,7 +385,7 @@ def test_welcome() -> None:
         heartbeat_seconds=25.0,
         limits={"max_errors": 100},
     )
-    assert json.loads(message) == {
+    assert said(message) == {
         "type": "welcome",
         "client_id": "c-1",
         "epoch": "ODIN_TOKENS-1",
@@ -466,13 +403,13 @@ def test_welcome() -> None:
 def test_acks() -> None:
     """Acknowledgements name what changed, what is held, and what was rejected and why."""
     rejected = [Rejected("x", "INVALID_CHANNEL", "no")]
-    assert json.loads(protocol.subscription_ack(["global"], 3, rejected)) == {
+    assert said(SubscriptionAck(["global"], 3, rejected)) == {
         "type": "subscription_ack",
         "subscribed": ["global"],
         "count": 3,
         "rejected": [{"channel": "x", "code": "INVALID_CHANNEL", "message": "no"}],
     }
-    assert json.loads(protocol.unsubscription_ack(["global"], 2)) == {
+    assert said(UnsubscriptionAck(["global"], 2)) == {
         "type": "unsubscription_ack",
         "unsubscribed": ["global"],
         "count": 2,
@@ -481,12 +418,60 @@ def test_acks() -> None:
 
 def test_pong_error_and_gap() -> None:
     """The small envelopes."""
-    assert json.loads(protocol.pong(12)) == {"type": "pong", "ts": 12}
-    assert json.loads(protocol.error("X", 'say "y"')) == {"type": "error", "code": "X", "message": 'say "y"'}
-    assert json.loads(protocol.gap("token.BTC", 3, 9, "slow")) == {
+    assert said(Pong(12)) == {"type": "pong", "ts": 12}
+    assert said(Error("X", 'say "y"')) == {"type": "error", "code": "X", "message": 'say "y"'}
+    assert read(JsonFormat().gap("token.BTC", 3, 9, "slow", "token.*")) == {
         "type": "gap",
         "channel": "token.BTC",
         "from": 3,
         "to": 9,
         "reason": "slow",
     }
+
+
+def test_the_answers_to_replay_and_authenticate() -> None:
+    """Sequences are called `from` and `to`."""
+    numbers = {"channel": "global", "from": 3, "to": 9, "count": 4}
+    assert said(ReplayComplete("global", 3, 9, 4)) == {"type": "replay_complete", **numbers}
+    assert said(ReplayIncomplete("global", 3, 9, 4, "expired")) == {
+        "type": "replay_incomplete",
+        **numbers,
+        "reason": "expired",
+    }
+    assert said(Authenticated("ann", None, ["user.a"])) == {
+        "type": "authenticated",
+        "subject": "ann",
+        "expires_at": None,
+        "unsubscribed": ["user.a"],
+    }
+    assert said(Stats("server.stats", 5, {"a": [1]})) == {
+        "type": "server:stats",
+        "channel": "server.stats",
+        "ts": 5,
+        "data": {"a": [1]},
+    }
+
+
+# -- frames ----------------------------------------------------------------------------------------
+
+
+def test_messages_are_compressed_for_those_who_agreed() -> None:
+    """From the least size on, and where it makes them shorter; answers and gaps never are."""
+    message = Message("global", 7, 5, 9, b'"%b"' % (b"x" * 300))
+    text = envelope(message)
+    assert JsonFormat().message(message, "global") == frames.text(text)
+    for bits in (9, 15):
+        assert JsonFormat(bits, len(text) + 1).message(message, "global") == frames.text(text)
+        ((head, payload),), _ = wire.split(JsonFormat(bits, len(text)).message(message, "global"))
+        assert (head, inflate(payload, 1000)) == (0xC1, text)
+        assert len(payload) < 150
+        assert JsonFormat(bits).say(Pong(1)) == JsonFormat().say(Pong(1))
+        assert JsonFormat(bits).gap("global", 1, 2, "slow", "global")[0] == 0x81
+
+
+def test_a_frame_is_one_request() -> None:
+    """A command, or why it can't be read; answers need no tag."""
+    assert [*JsonFormat().decode(b'{"type":"heartbeat"}')] == [Request(Heartbeat())]
+    (request,) = JsonFormat().decode(b"{")
+    assert isinstance(request.command, CommandError)
+    assert (request.command.code, request.tag) == ("INVALID_JSON", None)

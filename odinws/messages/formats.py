@@ -1,0 +1,47 @@
+"""Which wire format a client gets. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from odinws.messages.json_format import JsonFormat
+from odinws.messages.wire_format import WireFormat
+
+Factory = Callable[[int, int], WireFormat]  # of window bits and the least bytes to compress
+
+_BY_SUBPROTOCOL: Mapping[str, Factory] = {}  # all others get the native one
+
+
+class Formats:
+    """The wire formats of a worker: one object for all connections that speak alike.
+
+    Args:
+        min_deflate_bytes: shorter payloads are not compressed.
+        by_subprotocol: the formats that are chosen by the subprotocol agreed on.
+
+    Attributes:
+        default: the native format without compression.
+    """
+
+    def __init__(
+        self,
+        min_deflate_bytes: int,
+        by_subprotocol: Mapping[str, Factory] = _BY_SUBPROTOCOL,
+    ) -> None:
+        self._min_deflate_bytes = min_deflate_bytes
+        self._by_subprotocol = by_subprotocol
+        self._made: dict[tuple[Factory, int], WireFormat] = {}
+        self.default = self.of(None, 0)
+
+    def of(self, subprotocol: str | None, window_bits: int) -> WireFormat:
+        """The format of a connection.
+
+        Args:
+            subprotocol: the one agreed on in the handshake; None: none.
+            window_bits: of the compression agreed on, 9 to 15; 0: none.
+        """
+        make = self._by_subprotocol.get(subprotocol or "", JsonFormat)
+        wire_format = self._made.get((make, window_bits))
+        if wire_format is None:
+            wire_format = self._made[make, window_bits] = make(window_bits, self._min_deflate_bytes)
+        return wire_format

@@ -1,0 +1,138 @@
+"""The native wire format: JSON text in WebSocket frames, as `docs/protocol.md` has it. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import msgspec
+
+from odinws.errors import CommandError
+from odinws.messages import frames
+from odinws.messages.incoming import (
+    Authenticate,
+    Command,
+    Heartbeat,
+    Replay,
+    Request,
+    Subscribe,
+    Unsubscribe,
+)
+from odinws.messages.outgoing import Message, Outgoing, short
+from odinws.messages.wire_format import WebSocketFormat
+
+_COMMANDS: dict[str, type[Command]] = {
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+    "replay": Replay,
+    "heartbeat": Heartbeat,
+    "authenticate": Authenticate,
+}
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    type: str
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap", rename={"first": "from", "last": "to"}):
+    channel: str
+    first: int
+    last: int
+    reason: str
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_any = msgspec.json.Decoder()
+_encode = msgspec.json.Encoder().encode
+
+
+class JsonFormat(WebSocketFormat):
+    """One JSON object per text frame, both ways. Answers have no tags: they come in order."""
+
+    def message(self, message: Message, via: str) -> bytes:
+        """The payload is carried byte for byte."""
+        return self.data_frame(envelope(message))
+
+    def gap(self, channel: str, first: int, last: int, reason: str, via: str) -> bytes:
+        """As a message of its own type; too short to be compressed."""
+        return frames.text(_encode(_Gap(channel, first, last, reason)))
+
+    def say(self, value: Outgoing, tag: object = None) -> bytes:
+        """Never compressed: answers are short, and each is for one."""
+        return frames.text(_encode(value))
+
+    def decode(self, payload: bytes) -> Iterator[Request]:
+        """One command."""
+        try:
+            yield Request(decode_command(payload))
+        except CommandError as error:
+            yield Request(error)
+
+
+def envelope(message: Message) -> bytes:
+    """A message as JSON. Its `type` is the payload's own if it has one that is text, else `message`.
+
+    Raises:
+        ValueError: the payload is not valid JSON, so no frame can carry it byte for byte.
+    """
+    channel, seq, prev, ts_ms, payload = message
+    try:
+        value = _any.decode(payload)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    kind = value.get("type") if isinstance(value, dict) else None
+    return b'{"type":%b,"channel":"%b","seq":%d,"prev":%d,"ts":%d,"data":%b}' % (
+        _encode(kind) if isinstance(kind, str) else b'"message"',
+        channel.encode(),  # a valid channel needs no escaping
+        seq,
+        prev,
+        ts_ms,
+        payload,
+    )
+
+
+def decode_command(text: bytes) -> Command:
+    """Read one command.
+
+    Args:
+        text: a text message, valid UTF-8, of a size the caller has bounded.
+
+    Raises:
+        CommandError: with the code `INVALID_JSON`, `UNKNOWN_TYPE` or `INVALID_FIELD`.
+    """
+    try:
+        envelope = _envelope.decode(text)
+    except msgspec.ValidationError as error:
+        _check_json(text)  # msgspec stops at what it does not expect, and what follows may be anything
+        raise CommandError(
+            "INVALID_FIELD", f'{_plain(error, "")}; expected {{"type": ..., "data": ...}}'
+        ) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise CommandError("INVALID_JSON", f"not valid JSON: {short(str(error))}") from None
+    kind = _COMMANDS.get(envelope.type)
+    if kind is None:
+        known = ", ".join(_COMMANDS)
+        raise CommandError("UNKNOWN_TYPE", f"unknown type {short(envelope.type)!r}; known are {known}")
+    if kind is Heartbeat:
+        return Heartbeat()
+    try:
+        return msgspec.json.decode(envelope.data, type=kind)
+    except msgspec.ValidationError as error:
+        raise CommandError("INVALID_FIELD", f"{envelope.type}: {_plain(error, 'data')}") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise CommandError("INVALID_JSON", f"not valid JSON: {short(str(error))}") from None
+
+
+def _check_json(text: bytes) -> None:
+    try:
+        _any.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise CommandError("INVALID_JSON", f"not valid JSON: {short(str(error))}") from None
+
+
+def _plain(error: msgspec.ValidationError, root: str) -> str:
+    """msgspec's message without its marks, as in "Expected array, got str at data.channels"."""
+    text, _, path = str(error).partition(" - at `$")
+    where = f"{root}{path.rstrip('`')}".lstrip(".")
+    return short(json.dumps(text.replace("`", ""))[1:-1]) + (f" at {where}" if where else "")
