@@ -12,7 +12,7 @@ const ENDS = {
   client: "said goodbye", gone: "gone without a word", going_away: "server drained", protocol: "protocol error",
   unsupported: "binary frame", bad_text: "not UTF-8", policy: "bad commands", too_big: "message too big",
   internal: "internal error", restart: "worker replaced", slow: "did not keep up", idle: "no sign of life",
-  unauthorised: "token expired", forbidden: "not allowed", capacity: "server full",
+  unauthorised: "token expired", forbidden: "not allowed",
 };
 const LEAST_BARS = 16; // the room for so many is there also where there are fewer
 const STRIP = { height: 56, gap: 2 };
