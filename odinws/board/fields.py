@@ -135,6 +135,12 @@ class Histogram(Metric):
         """How many buckets there are."""
         return len(self.bounds) + 1
 
+    @cached_property
+    def estimates(self) -> dict[str, float]:
+        """The quantiles by their names in `/stats`, as `p99_9_seconds`."""
+        end = f"_{self.unit}" if self.unit else ""
+        return {f"p{100 * share:g}".replace(".", "_") + end: share for share in self.quantiles}
+
     def sum_of(self, struct: object) -> float:
         """The sum of what was observed."""
         total: float | ctypes.Array[Any] = getattr(struct, self.sum_field)

@@ -241,7 +241,9 @@ def _value(struct: ctypes.Structure, value: Any, field: Shown) -> Any:
         return round(value, field.digits)
     if isinstance(field, Histogram):
         return _histogram(struct, value, field)
-    values = [one if isinstance(one, int) else round(one, field.digits) for one in value]
+    values = list(value)
+    if isinstance(values[0], float):
+        values = [round(one, field.digits) for one in values]
     if not isinstance(field, Counter) or field.values == GENERATIONS:  # these are numbered from 0
         return values
     return {labels[0]: one for labels, one in zip(field.elements, values, strict=True)}
@@ -249,17 +251,16 @@ def _value(struct: ctypes.Structure, value: Any, field: Shown) -> Any:
 
 def _histogram(struct: ctypes.Structure, counts: Sequence[int], metric: Histogram) -> dict[str, Any]:
     """A histogram in words; its quantiles are estimates."""
-    unit = f"_{metric.unit}" if metric.unit else ""
-    estimates = {
-        f"p{100 * share:g}".replace(".", "_") + unit: quantile(metric.bounds, counts, share)
-        for share in metric.quantiles
-    }
-    return {
-        f"bounds{unit}": list(metric.bounds),
+    end = f"_{metric.unit}" if metric.unit else ""
+    found: dict[str, Any] = {
+        f"bounds{end}": list(metric.bounds),
         "counts": list(counts),
-        f"sum{unit}": round(metric.sum_of(struct), metric.digits),
-        **{name: None if value is None else round(value, metric.digits) for name, value in estimates.items()},
+        f"sum{end}": round(metric.sum_of(struct), metric.digits),
     }
+    for name, share in metric.estimates.items():
+        estimate = quantile(metric.bounds, counts, share)
+        found[name] = None if estimate is None else round(estimate, metric.digits)
+    return found
 
 
 def _accepting(board: Board) -> list[Row]:
