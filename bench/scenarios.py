@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ def _read() -> dict[str, Scenario]:
     table = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 
     def made(name: str) -> Scenario:
-        row = {key: tuple(value) if isinstance(value, list) else value for key, value in table[name].items()}
+        row: dict[str, Any] = {"name": name, "group": name, "baselines": ()}
+        row |= {key: tuple(value) if isinstance(value, list) else value for key, value in table[name].items()}
         base = made(row.pop("like")) if "like" in row else Scenario("", "")
-        return replace(base, **{"name": name, "group": name, "baselines": (), **row})
+        return replace(base, **row)
 
     return {name: made(name) for name in table}
 
