@@ -91,6 +91,7 @@ PURE = {
     "odinws.board.fields",
     "odinws.board.heritage",
     "odinws.board.shards",
+    "odinws.harness.statistics",
     "odinws.histogram",
     "odinws.http.handshake",
     "odinws.lifetime",
@@ -170,7 +171,7 @@ ONLY_IN = {
     "gunicorn": {"odinws.http.handover", "odinws.worker"},
     "flask": {"odinws.app", "odinws.http.debug", "odinws.http.edge", "odinws.http.routes"},
     "werkzeug": {"odinws.app", "odinws.http.routes"},
-    "prometheus_client": {"odinws.metrics.collector", "odinws.metrics.text"},
+    "prometheus_client": {"odinws.harness.prometheus", "odinws.metrics.collector", "odinws.metrics.text"},
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
     "cryptography": {"odinws.access.keys"},
     "nats": {
@@ -194,8 +195,8 @@ ONLY_IN = {
         "odinws.experiment.progress",
         "odinws.experiment.report.terminal",
     },
-    "numpy": {"odinws.experiment.statistics"},
-    "scipy": {"odinws.experiment.statistics"},
+    "numpy": {"odinws.harness.statistics", "odinws.experiment.statistics"},
+    "scipy": {"odinws.harness.statistics", "odinws.experiment.statistics"},
     "plotly": {"odinws.experiment.report.page"},
     "jinja2": {"odinws.experiment.report.page"},
     "tomlkit": {"odinws.experiment.report.page"},
@@ -209,6 +210,7 @@ ONLY_IN = {
 ENVIRONMENT = {
     "odinws.experiment.arms",
     "odinws.experiment.load",
+    "odinws.harness.server",
     "odinws.lab.cluster",
     "odinws.settings.model",
 }

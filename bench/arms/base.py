@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from bench.build import ROOT
 from bench.client.wire import Wire
+from bench.scenarios import Scenario
 
 DEFAULT_WIRE = Wire()
 
@@ -29,12 +31,8 @@ class Place:
     port: int
     nats_port: int
     feed_socket: Path
-    workers: int
-    connections: int
-    ping_seconds: int
-    """0: no pings wanted."""
-    deflate: bool = False
-    """Compression is wanted."""
+    scenario: Scenario
+    """What is wanted of it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,8 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
     ready_path: str = ""
     """An HTTP path that answers 200 once the server is ready; empty: it is when its port accepts."""
+    directory: Path = ROOT
+    """Where it runs."""
 
 
 @dataclass(frozen=True)
