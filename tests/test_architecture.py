@@ -124,6 +124,7 @@ ONLY_IN = {
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
     "cryptography": {"odinws.access.keys"},
     "nats": {
+        "odinws.check",
         "odinws.feed.asking",
         "odinws.feed.history",
         "odinws.feed.nats",
@@ -158,6 +159,7 @@ ONLY_IN = {
 }
 # They read the environment, or give it to their children.
 ENVIRONMENT = {
+    "odinws.check",
     "odinws.experiment.arms",
     "odinws.experiment.load",
     "odinws.lab.cluster",
