@@ -307,7 +307,6 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
         )
     steps: tuple[tuple[str, Coroutine[Any, Any, object]], ...] = (
         ("the feed consumes it", history.latest_of_all(client, js, name, _subjects(settings))),
-        ("it answers flow control", _answer_flow_control(client, name)),
         ("clients can resume from it", history.latest(client, name, settings.subject_prefix, "global")),
     )
     for what, step in steps:
@@ -317,6 +316,13 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
             yield _problem(f"not so: {what}: {_words(error)}", permit)
         else:
             yield Finding(State.OK, "nats", what)
+    # As the answer to a consumer's flow control is published; this consumer does not exist.
+    await client.publish(f"$JS.FC.{name}.odinws-check.none")
+    await _settle(client)
+    if denials.empty():
+        yield Finding(State.OK, "nats", "the feed answers flow control")
+    else:
+        yield _problem(f"not so: the feed answers flow control: {denials.get_nowait()}", permit)
 
 
 async def _core(client: Client, settings: Settings, denials: asyncio.Queue[str]) -> AsyncIterator[Finding]:
@@ -328,12 +334,6 @@ async def _core(client: Client, settings: Settings, denials: asyncio.Queue[str])
     await _settle(client)
     while not denials.empty():
         yield _problem(denials.get_nowait(), "permit it to our user")
-
-
-async def _answer_flow_control(client: Client, name: str) -> None:
-    """Publish as the answer to a consumer's flow control is published, to a consumer that there is not."""
-    await client.publish(f"$JS.FC.{name}.odinws-check.none")
-    await _settle(client)
 
 
 async def _settle(client: Client) -> None:

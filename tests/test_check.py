@@ -171,8 +171,8 @@ def test_nats_with_stream(store: Path) -> None:
             f"{server.url} takes our credentials",
             "stream ODIN_TOKENS is as the settings say, 1 messages",
             "the feed consumes it",
-            "it answers flow control",
             "clients can resume from it",
+            "the feed answers flow control",
         ]
         assert {finding.state for finding in found} == {State.OK}
         assert asyncio.run(_streams_and_consumers(server.url)) == (1, 0)
@@ -273,7 +273,7 @@ def test_permissions_that_suffice(store: Path) -> None:
     [
         ("API.STREAM.INFO", 'permissions violation for publish to "$JS.API.STREAM.INFO.ODIN_TOKENS"'),
         ("API.CONSUMER.CREATE", "not so: the feed consumes it: permissions violation for publish to"),
-        ("FC", "not so: it answers flow control: permissions violation for publish to"),
+        ("FC", "not so: the feed answers flow control: permissions violation for publish to"),
         ("API.DIRECT.GET", "not so: clients can resume from it: permissions violation for publish to"),
     ],
 )
