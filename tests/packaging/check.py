@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 STEP_SECONDS = 60.0
 INSTALL_SECONDS = 600.0
+_NO_SETTINGS: Mapping[str, str] = {}
 CLIENT_PACKAGES = {"click", "odinws", "pip", "websockets"}
 
 # What a user writes who has the client library alone.
@@ -90,14 +91,19 @@ class Environment:
         """The argument list of a program of this environment."""
         return [str(self._bin / program), *arguments]
 
-    def environ(self, **settings: str) -> dict[str, str]:
+    def environ(self, settings: Mapping[str, str]) -> dict[str, str]:
         """The variables of a process: nothing of this one's that Python or odinws would look at."""
         ours = ("PYTHON", "WS_", "NATS_", "JS_", "LOG_", "VIRTUAL_ENV")
         kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
-        return kept | {"PATH": f"{self._bin}{os.pathsep}{kept['PATH']}"} | settings
+        return {**kept, "PATH": f"{self._bin}{os.pathsep}{kept['PATH']}", **settings}
 
     def run(
-        self, program: str, *arguments: str, status: int = 0, seconds: float = STEP_SECONDS, **settings: str
+        self,
+        program: str,
+        *arguments: str,
+        settings: Mapping[str, str] = _NO_SETTINGS,
+        status: int = 0,
+        seconds: float = STEP_SECONDS,
     ) -> str:
         """Run to the end; what it wrote, standard error last.
 
@@ -107,7 +113,7 @@ class Environment:
         done = subprocess.run(
             self.command(program, *arguments),
             cwd=self.work,
-            env=self.environ(**settings),
+            env=self.environ(settings),
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -121,12 +127,14 @@ class Environment:
         return output
 
     @contextlib.contextmanager
-    def running(self, program: str, *arguments: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
+    def running(
+        self, program: str, *arguments: str, settings: Mapping[str, str] = _NO_SETTINGS
+    ) -> Iterator[subprocess.Popen[str]]:
         """Let it run, and end it by SIGTERM."""
         process = subprocess.Popen(
             self.command(program, *arguments),
             cwd=self.work,
-            env=self.environ(**settings),
+            env=self.environ(settings),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -206,10 +214,10 @@ def check_server(server: Environment, client: Environment) -> None:
         "WS_ALLOW_ANONYMOUS": "true",
         "LOG_FORMAT": "json",
     }
-    checked = server.run("odinws", "check", **settings)
+    checked = server.run("odinws", "check", settings=settings)
     expect("problem" not in checked, f"odinws check finds nothing: {checked.count(chr(10))} lines")
-    server.run("gunicorn", "-c", "python:odinws.gunicorn_conf", "--check-config", **settings)
-    with server.running("odinws", "serve", "--graceful-timeout", "5", **settings) as process:
+    server.run("gunicorn", "-c", "python:odinws.gunicorn_conf", "--check-config", settings=settings)
+    with server.running("odinws", "serve", "--graceful-timeout", "5", settings=settings) as process:
         up = read_up(process)
         say(f"ok   odinws serve: {up['page']}, {up['strategy']}")
         url: str = up["websocket"]
