@@ -175,6 +175,7 @@ ONLY_IN = {
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
     "cryptography": {"odinws.access.keys"},
     "nats": {
+        "odinws.check",
         "odinws.feed.history",
         "odinws.feed.nats",
         "odinws.feed.publisher",
@@ -208,6 +209,7 @@ ONLY_IN = {
 }
 # They read the environment, or give it to their children.
 ENVIRONMENT = {
+    "odinws.check",
     "odinws.experiment.arms",
     "odinws.experiment.load",
     "odinws.harness.server",

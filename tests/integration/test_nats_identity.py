@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nats
-import nkeys  # type: ignore[import-untyped]
+import nkeys
 import pytest
 from nacl.signing import SigningKey
 
