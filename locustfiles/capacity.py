@@ -7,10 +7,10 @@ Every 10 s a line of the table that the predecessor's test printed; that table f
 decides on users and time, so `--users`, `--spawn-rate` and `--run-time` have no meaning here.
 """
 
-from locustfiles._options import register
-from locustfiles._shapes import Capacity
-from locustfiles._swarm import install
-from locustfiles._users import Crowd
+from odinws.swarm.options import register
+from odinws.swarm.run import install
+from odinws.swarm.shapes import Capacity
+from odinws.swarm.users import Crowd
 
 __all__ = ["Capacity", "Crowd"]
 

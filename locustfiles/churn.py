@@ -4,10 +4,10 @@
         --odin-connections 2000 --odin-churn 100
 """
 
-from locustfiles._options import register
-from locustfiles._patience import Patience
-from locustfiles._swarm import install
-from locustfiles._users import Crowd
+from odinws.swarm.options import register
+from odinws.swarm.patience import Patience
+from odinws.swarm.run import install
+from odinws.swarm.users import Crowd
 
 __all__ = ["Crowd"]
 

@@ -6,10 +6,10 @@
 A user of Locust holds its share of the connections, so one per process is enough. See docs/swarm.md.
 """
 
-from locustfiles._options import register
-from locustfiles._patience import Patience
-from locustfiles._swarm import install
-from locustfiles._users import Crowd
+from odinws.swarm.options import register
+from odinws.swarm.patience import Patience
+from odinws.swarm.run import install
+from odinws.swarm.users import Crowd
 
 __all__ = ["Crowd"]
 

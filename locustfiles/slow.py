@@ -7,10 +7,10 @@ What becomes of the slow ones is the server's `WS_SLOW_POLICY`: they are closed 
 get gaps. Neither is a loss: nothing is missing that nobody told of.
 """
 
-from locustfiles._options import register
-from locustfiles._patience import Patience
-from locustfiles._swarm import install
-from locustfiles._users import Crowd
+from odinws.swarm.options import register
+from odinws.swarm.patience import Patience
+from odinws.swarm.run import install
+from odinws.swarm.users import Crowd
 
 __all__ = ["Crowd"]
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import random
 
-from locustfiles._options import register
-from locustfiles._swarm import install
-from locustfiles._users import Crowd
 from odinws.client import RefusedError
 from odinws.client.journey import Journey
+from odinws.swarm.options import register
+from odinws.swarm.run import install
+from odinws.swarm.users import Crowd
 
 __all__ = ["Crowd"]
 

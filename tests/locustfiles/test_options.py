@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from locustfiles._collect import record_problem
-from locustfiles._connections import problem_of
-from locustfiles._options import number, share, whole
+from odinws.swarm.collect import record_problem
+from odinws.swarm.connections import problem_of
+from odinws.swarm.options import number, share, whole
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locustfiles._place import START, Flow, Place
-from locustfiles._tally import Tally
+from odinws.swarm.flow import START, Flow, Place
+from odinws.swarm.tally import Tally
 from tests import wire
 
 LATER = 1e9

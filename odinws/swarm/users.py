@@ -5,7 +5,7 @@ from __future__ import annotations
 import gevent
 from locust import User, constant, task
 
-from locustfiles._swarm import DEFAULT_HOST
+from odinws.swarm.run import DEFAULT_HOST
 
 
 class Crowd(User):

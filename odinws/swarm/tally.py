@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from locustfiles._histogram import BOUNDS_MS, Histogram
-from locustfiles._place import Chain, Hole, Step
+from odinws.swarm.flow import Chain, Hole, Step
+from odinws.swarm.histogram import BOUNDS_MS, Histogram
 
 COUNTS = (
     "attempts",  # connections that were tried

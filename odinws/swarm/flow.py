@@ -14,15 +14,11 @@ share one judgement of them. So a read costs a lookup; only the first to read so
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from locustfiles._frames import TEXT, Frame, scan
+from odinws.swarm.frames import TEXT, Frame, data_of, scan
 
-_DATA = re.compile(
-    rb'\{"type":"(?:[^"\\]|\\.)*","channel":"([^"\\]+)","seq":(\d+),"prev":(\d+),"ts":(\d+),"data":'
-).match
 _MAX_HOLES = 64
 _CHAIN_MESSAGES = 20_000
 
@@ -168,7 +164,7 @@ class Flow:
         first, payload = frame
         if first != TEXT:
             return False
-        found = _DATA(payload)
+        found = data_of(payload)
         if found:
             channel, seq, prev = found[1].decode(), int(found[2]), int(found[3])
             step.ages_at.append(int(found[4]))

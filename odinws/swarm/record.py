@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from locustfiles._histogram import BOUNDS_MS
-from locustfiles._limits import Verdict
-from locustfiles._tally import TIMES
+from odinws.swarm.histogram import BOUNDS_MS
+from odinws.swarm.limits import Verdict
+from odinws.swarm.tally import TIMES
 
 
 class Record:

@@ -10,11 +10,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from locustfiles import _predecessor
-from locustfiles._histogram import Histogram
-from locustfiles._limits import Limits, Verdict
-from locustfiles._record import Record
-from locustfiles._tally import TIMES, merged
+from odinws.swarm import predecessor
+from odinws.swarm.histogram import Histogram
+from odinws.swarm.limits import Limits, Verdict
+from odinws.swarm.record import Record
+from odinws.swarm.tally import TIMES, merged
 
 _LOG = logging.getLogger("odin")
 _PRINT = logging.getLogger("locust.stats_logger")  # Locust's own way to its standard output
@@ -74,8 +74,8 @@ class Collector:
             self._record.end(totals, self.verdict)
         if self._every:
             self._row("FINAL", totals)
-            _PRINT.info("\n" + _predecessor.TITLE)
-            for row in _predecessor.ROWS:
+            _PRINT.info("\n" + predecessor.TITLE)
+            for row in predecessor.ROWS:
                 _PRINT.info(_ROW.format(*row))
         for line in summary(totals):
             _PRINT.info(line)

@@ -20,12 +20,12 @@ from locust import events, log
 from locust.log import greenlet_exception_logger
 from locust.runners import MasterRunner, WorkerRunner
 
-from locustfiles._client import Client, Journey
-from locustfiles._collect import Collector, record_problem
-from locustfiles._connections import Conduct, problem_of
-from locustfiles._fleet import Fleet
-from locustfiles._limits import Own
-from locustfiles._statistics import Reporter
+from odinws.swarm.client import Client, Journey
+from odinws.swarm.collect import Collector, record_problem
+from odinws.swarm.connections import Conduct, problem_of
+from odinws.swarm.fleet import Fleet
+from odinws.swarm.limits import Own
+from odinws.swarm.statistics import Reporter
 
 DEFAULT_HOST = "ws://127.0.0.1:3004"
 _TICK_SECONDS = 0.02
