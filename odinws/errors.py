@@ -15,6 +15,7 @@ OdinError
 ├── FeedLostError          (odinws.experiment.feed) NATS went away during an experiment
 ├── FlagsError             (odinws.rollout.flags) the file of flags can't be used: the default variant runs
 ├── FleetError             (odinws.rollout.fleet) a running server does not tell of its workers
+├── ProcessError           (odinws.harness.process) a process that we run does not start, or ends
 ├── EmbeddedNatsError      (odinws.feed.embedded) a nats-server that we run is missing or fails
 └── OptionError            (odinws.feed.publisher) an option of the publisher is wrong
 

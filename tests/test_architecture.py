@@ -48,6 +48,7 @@ PURE = {
     "odinws.messages.frames",
     "odinws.admission.guard",
     "odinws.board.heritage",
+    "odinws.harness.statistics",
     "odinws.histogram",
     "odinws.lifetime",
     "odinws.connections.outbox",
@@ -120,7 +121,7 @@ ONLY_IN = {
     "gunicorn": {"odinws.http.handover", "odinws.worker"},
     "flask": {"odinws.app", "odinws.debug.routes", "odinws.http.edge", "odinws.http.routes"},
     "werkzeug": {"odinws.app", "odinws.http.routes"},
-    "prometheus_client": {"odinws.metrics.collector", "odinws.metrics.text"},
+    "prometheus_client": {"odinws.harness.prometheus", "odinws.metrics.collector", "odinws.metrics.text"},
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
     "cryptography": {"odinws.access.keys"},
     "nats": {
@@ -145,8 +146,8 @@ ONLY_IN = {
         "odinws.experiment.progress",
         "odinws.experiment.report.terminal",
     },
-    "numpy": {"odinws.experiment.statistics"},
-    "scipy": {"odinws.experiment.statistics"},
+    "numpy": {"odinws.harness.statistics", "odinws.experiment.statistics"},
+    "scipy": {"odinws.harness.statistics", "odinws.experiment.statistics"},
     "plotly": {"odinws.experiment.report.page"},
     "jinja2": {"odinws.experiment.report.page"},
     "tomlkit": {"odinws.experiment.report.page"},
@@ -160,6 +161,7 @@ ONLY_IN = {
 ENVIRONMENT = {
     "odinws.experiment.arms",
     "odinws.experiment.load",
+    "odinws.harness.server",
     "odinws.lab.cluster",
     "odinws.settings.model",
 }

@@ -1,0 +1,105 @@
+"""An odinws server as a process: gunicorn with our configuration, on a port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from odinws.harness import fetch
+from odinws.harness.fetch import Answer
+from odinws.harness.ports import free_port
+from odinws.harness.process import Process
+from odinws.harness.prometheus import Metrics
+
+ROOT = Path(__file__).parents[2]
+CONFIG = "gunicorn.conf.py"
+START_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+# Variables that odinws, its strategies under test and Locust read: a server gets none that it was not given.
+PREFIXES = ("WS_", "JS_", "NATS_", "LOG_", "ENVIRONMENT", "ODINWS_", "SABOTAGE_", "LOCUST_")
+
+
+def clean_environ(settings: Mapping[str, str]) -> dict[str, str]:
+    """Our environment without what odinws reads, and with `settings`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
+    return {**inherited, **settings}
+
+
+def gunicorn(config: str = CONFIG) -> tuple[str, ...]:
+    """The command of a server with that configuration of gunicorn."""
+    return (sys.executable, "-m", "gunicorn", "-c", config)
+
+
+class Server(Process):
+    """`start` it, `wait_ready`, ask it, and `end` it; or use it as a context manager, which waits.
+
+    Args:
+        settings: its variables besides WS_ADDR.
+        log: takes what it says.
+        port: where it listens on 127.0.0.1; a free one unless given.
+        command: what is run.
+        directory: where; the one with our configuration unless given.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        log: Path,
+        *,
+        port: int | None = None,
+        command: Sequence[str] | None = None,
+        directory: Path = ROOT,
+    ) -> None:
+        self.port = free_port() if port is None else port
+        self.settings = {"WS_ADDR": f"127.0.0.1:{self.port}", **settings}
+        super().__init__(
+            command or gunicorn(), log, environ=clean_environ(self.settings), directory=directory
+        )
+
+    @property
+    def http(self) -> str:
+        """The base of its HTTP paths."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws(self) -> str:
+        """Its WebSocket address."""
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    def wait_ready(self, path: str = "/readyz", seconds: float = START_SECONDS) -> None:
+        """Wait for 200 from `path`. Raises ProcessError when it ends, or takes longer than `seconds`."""
+        self.wait_until(lambda: fetch.answers(self.port, path), seconds, "ready")
+
+    async def ready(self, path: str = "/readyz", seconds: float = START_SECONDS) -> None:
+        """The same, in an event loop of asyncio."""
+        deadline = time.monotonic() + seconds
+        while not await asyncio.to_thread(fetch.answers, self.port, path):
+            self.check(deadline, "ready")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Status, headers and body of a GET, on a connection of its own. Raises OSError."""
+        return fetch.get(self.port, path, headers)
+
+    def json(self, path: str) -> Any:
+        """The JSON body of a GET, whatever its status. Raises OSError."""
+        return json.loads(self.get(path).body)
+
+    def metrics(self) -> Metrics:
+        """What it tells at /metrics. Raises OSError."""
+        return Metrics(fetch.body(self.port, "/metrics").decode())
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.end()
+            raise
+        return self
