@@ -9,10 +9,16 @@ decides on users and time, so `--users`, `--spawn-rate` and `--run-time` have no
 
 from odinws.swarm.options import register
 from odinws.swarm.run import install
-from odinws.swarm.shapes import Capacity
-from odinws.swarm.users import Crowd
+from odinws.swarm.users import Clients, Ramp
 
-__all__ = ["Capacity", "Crowd"]
+
+class Stay(Clients):
+    """Each holds a share of the connections."""
+
+
+class Capacity(Ramp):
+    """All come at `--odin-ramp` per second, and stay for `--odin-sustain` seconds."""
+
 
 register(connections=10_000, table=10.0)
 install(None)

@@ -4,12 +4,15 @@
         --odin-connections 2000 --odin-churn 100
 """
 
+from odinws.swarm.backoff import Patience
 from odinws.swarm.options import register
-from odinws.swarm.patience import Patience
 from odinws.swarm.run import install
-from odinws.swarm.users import Crowd
+from odinws.swarm.users import Clients
 
-__all__ = ["Crowd"]
+
+class Churn(Clients):
+    """Each holds a share of the connections."""
+
 
 register(churn=50.0)
 install(Patience)

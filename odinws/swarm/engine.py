@@ -189,8 +189,8 @@ class Engine(ABC, Generic[C]):
         """End a connection.
 
         Args:
-            how: "close": by a close frame, `_ended` follows when the server has answered; "vanish": the socket
-                is closed at once; "reset": the same with a TCP reset. Before the upgrade all vanish.
+            how: "close": by a close frame, `_ended` follows when the server has answered; "vanish": the
+                socket is closed at once; "reset": the same with a TCP reset. Before the upgrade all vanish.
         """
         if how == "close" and conn.phase >= Phase.GREETING:
             if conn.phase is not Phase.LEAVING:

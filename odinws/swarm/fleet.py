@@ -34,7 +34,7 @@ class Behaviour:
 
     Attributes:
         url: `ws://host:port`.
-        mode: of the channels: all five tokens, a single one, or three of them at random.
+        mode: of the channels: all, single or random.
         resume: whether who comes back asks for what it missed.
         backoff: makes what says when a client comes back; None: who is cut off stays away.
         slow: share of the clients that read slowly.
@@ -53,13 +53,13 @@ class Behaviour:
     timeout: float
     compression: bool
 
-    def channels(self, number: int) -> tuple[str, ...]:
-        """What a client subscribes to."""
-        chosen = list(TOKENS)
-        if self.mode != "all":
-            draw = random.Random(f"{self.seed}:{number}")
-            chosen = draw.sample(TOKENS, 1 if self.mode == "single" else 3)
-        return tuple(f"token.{token}" for token in chosen)
+
+def channels_of(mode: str, seed: int, number: int) -> tuple[str, ...]:
+    """What a client subscribes to: all five tokens, a single one, or three of them at random."""
+    chosen = list(TOKENS)
+    if mode != "all":
+        chosen = random.Random(f"{seed}:{number}").sample(TOKENS, 1 if mode == "single" else 3)
+    return tuple(f"token.{token}" for token in chosen)
 
 
 class Client(Connection):
@@ -136,7 +136,8 @@ class Fleet(Engine[Client]):
         known = self._behaviour
         is_slow = int((number + 1) * known.slow) > int(number * known.slow)
         backoff = known.backoff() if known.backoff else None
-        client = Client(known.channels(number), backoff, known.slow_bytes if is_slow else 0.0)
+        channels = channels_of(known.mode, known.seed, number)
+        client = Client(channels, backoff, known.slow_bytes if is_slow else 0.0)
         self._to_dial.append(client)
         return client
 
@@ -180,7 +181,8 @@ class Fleet(Engine[Client]):
             self._owed_probes += self.probes * passed
             while self._owed_probes >= 1:
                 self._owed_probes -= 1
-                probe = Client(self._behaviour.channels(self._draw.randrange(1 << 30)), None)
+                known, number = self._behaviour, self._draw.randrange(1 << 30)
+                probe = Client(channels_of(known.mode, known.seed, number), None)
                 probe.is_probe = True
                 self._to_dial.append(probe)
             self._owed_churn = min(self._owed_churn + self.churn * passed, len(self._open) + 1.0)

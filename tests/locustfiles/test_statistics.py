@@ -5,7 +5,7 @@ from __future__ import annotations
 from locust.stats import RequestStats
 
 from odinws.swarm.flow import Chain, Hole, Step
-from odinws.swarm.statistics import Reporter
+from odinws.swarm.locust_stats import Reporter
 from odinws.swarm.tally import Tally, merged
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinws.swarm.client import TOKENS, channels_of
+from odinws.swarm.fleet import TOKENS, channels_of
 from odinws.swarm.run import Deal
 
 
