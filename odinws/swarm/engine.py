@@ -149,6 +149,10 @@ class Engine(ABC, Generic[C]):
             _, _, call, arguments = heapq.heappop(self._timers)
             call(*arguments)
 
+    def next_tick_seconds(self) -> float:
+        """Until something is due; -1: nothing is."""
+        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1.0
+
     def _late(self, conn: C, attempt: int) -> None:
         if conn.attempt == attempt and Phase.NONE < conn.phase < Phase.OPEN:
             self._end(conn, f"not subscribed within {self._timeout:g} s")
