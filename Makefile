@@ -1,13 +1,16 @@
-# Two commands do it all on a fresh machine with Python 3.11 to 3.13: `make run` and `make test`.
+# Two commands do it all on a fresh machine with Python 3.11 to 3.14: `make run` and `make test`.
 
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml
 CODE := odinws strategies tests bench locustfiles gunicorn.conf.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format experiment bench autobahn cluster soak fuzz bench-smoke compose-check image-check clean
+.PHONY: help run test test-python check format lock wheel wheel-check experiment bench autobahn cluster soak fuzz \
+	bench-smoke compose-check image-check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +25,9 @@ test: .venv/all ## the whole test suite
 		echo 'make: some tests failed; those are run once more, alone' >&2; \
 		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
+test-python: ## unit and integration tests on another Python: VERSION=3.14 (3.14 from Debian sid needs root)
+	tests/packaging/python $(or $(VERSION),3.14) $(TESTS)
+
 check: .venv/all ## lint, format, types, import rules, duplicates, Dockerfile
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -33,6 +39,18 @@ check: .venv/all ## lint, format, types, import rules, duplicates, Dockerfile
 format: .venv/all ## rewrite the code in the house style
 	$(BIN)/ruff check --fix-only --quiet $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+lock: .venv/all ## pin anew what pyproject.toml allows, with hashes; UPGRADE=1 takes the newest
+	$(LOCK) --extra dev --output-file requirements.txt
+	$(LOCK) --extra server --constraints requirements.txt --output-file conf/requirements-runtime.txt
+	$(LOCK) --extra bench --constraints requirements.txt --output-file bench/requirements.txt
+
+wheel: .venv/all ## wheel and sdist, in build/dist
+	rm -rf build/dist
+	$(BIN)/hatchling build -d build/dist
+
+wheel-check: wheel ## install the wheel where nothing else is; serve, subscribe, publish and experiment there
+	$(BIN)/python -m tests.packaging.check build/dist
 
 experiment: .venv/all ## strategies side by side: PLAN=conf/experiments/strategies.toml OUT=results/strategies
 	$(BIN)/python -m odinws experiment run $(or $(PLAN),conf/experiments/strategies.toml) \
@@ -66,16 +84,16 @@ clean: ## remove what make has made
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo 'make: no Python 3.11, 3.12 or 3.13 found; set PYTHON=/path/to/python' >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo 'make: no Python 3.11 to 3.14 found; set PYTHON=/path/to/python' >&2; exit 1; }
 	@echo "making .venv with $(PYTHON)"
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo 'make: $(PYTHON) can not make virtual environments (Debian: python3-venv)' >&2; exit 1; }
 
 .venv/runtime: conf/requirements-runtime.txt | .venv/bin/python
 	@echo "installing $<"
-	@$(PIP) install -r $<
+	@$(PIP) install --require-hashes -r $<
 	@touch $@
 
-.venv/all: requirements.txt conf/requirements-runtime.txt bench/requirements.txt | .venv/bin/python
+.venv/all: requirements.txt | .venv/bin/python
 	@echo "installing $<"
-	@$(PIP) install -r $<
+	@$(PIP) install --require-hashes -r $<
 	@touch $@ .venv/runtime

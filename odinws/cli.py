@@ -1,4 +1,4 @@
-"""`python -m odinws …`: the command line.
+"""`odinws …`, or `python -m odinws …`: the command line.
 
 Each verb imports what it needs when it runs: `--help` stays quick, and no verb pays for another's libraries.
 """
@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from odinws import __version__
 from odinws.debug.cli import debug
 from odinws.experiment.commands import experiment
 from odinws.feed import simulator
@@ -26,9 +29,19 @@ if TYPE_CHECKING:
 
 _LINE_SECONDS = 10.0  # between two progress lines in a log
 _REFRESH_SECONDS = 0.25  # of the progress on a terminal
+_EXTRAS = {
+    "websockets": "client",
+    "locust": "experiment",
+    "numpy": "experiment",
+    "plotly": "experiment",
+    "scipy": "experiment",
+    "tomlkit": "experiment",
+    "matplotlib": "bench",
+}  # by what is missing; all else is the server's
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """A WebSocket server that carries a live NATS feed."""
 
@@ -38,7 +51,9 @@ cli.add_command(rollout)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, or 2 after one line on stderr about a wrong option.
+    """Run one verb and return the exit code.
+
+    0, 2 after one line on stderr about a wrong option, or 1 after one about a package that is not installed.
 
     Args:
         arguments: Without the program's name; None takes the process's own.
@@ -52,9 +67,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         click.echo(f"odinws: {error.format_message()}", err=True)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "odinws", "strategies"):
+            raise
+        click.echo(f"odinws: {_not_installed(missing)}", err=True)
+        return 1
     except click.Abort:  # Ctrl-C before a verb had taken charge of it
         return 128 + signal.SIGINT
     return code if isinstance(code, int) else 0
+
+
+def _not_installed(package: str) -> str:
+    return f"{package} is not installed: pip install 'odinws[{_EXTRAS.get(package, 'server')}]'"
+
+
+@cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def serve(context: click.Context, options: tuple[str, ...]) -> None:
+    """Run the server until Ctrl-C or SIGTERM. OPTIONS are those of gunicorn.
+
+    What it serves is said by environment variables: `odinws settings` lists them, `odinws check` looks at them.
+    """
+    if options in (("-h",), ("--help",)):
+        click.echo(context.get_help())
+        return
+    for package in ("gunicorn", "gevent", "msgspec"):
+        if importlib.util.find_spec(package) is None:
+            raise click.ClickException(_not_installed(package))
+    # By its path: what gunicorn takes by a module's name, it does not read again on SIGHUP.
+    configuration = str(Path(__file__).with_name("gunicorn_conf.py"))
+    # In place of this process: the arbiter must be young when gevent patches its workers.
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", configuration, *options])  # noqa: S606
+
+
+@cli.command()
+@click.option("--offline", is_flag=True, help="Leave NATS out.")
+def check(offline: bool) -> int:
+    """Look at settings, channels, keys, flags and NATS as a server would find them, without starting one.
+
+    A line each. Exit status: 0, or 1 if there is a problem.
+    """
+    from odinws.check import State, findings
+
+    found = findings(offline=offline)
+    for finding in found:
+        click.echo(finding)
+    return int(any(finding.state is State.PROBLEM for finding in found))
 
 
 @cli.command()
@@ -232,13 +292,11 @@ def lab() -> None:
 @click.option("--out", type=click.Path(dir_okay=False), help="Where to draw the picture (needs matplotlib).")
 def redelivery(rate: float, seconds: float, out: str | None) -> None:
     """What consumers that refuse messages do to their own feed, as the predecessor's did."""
-    from pathlib import Path
-
     from odinws.feed.embedded import EmbeddedNatsError
     from odinws.lab.redelivery import Count, run
 
     if out is not None and importlib.util.find_spec("matplotlib") is None:
-        raise click.UsageError("--out: matplotlib is not installed: pip install -r bench/requirements.txt")
+        raise click.UsageError(f"--out: {_not_installed('matplotlib')}")
     pause = (seconds / 4, seconds / 4 + min(15.0, seconds / 2))
 
     def show(now: float, counts: list[Count]) -> None:
@@ -280,7 +338,7 @@ def cluster() -> None:
                     f"  nats {number}      nats://127.0.0.1:{port}   pid {running.pid(f'nats-{number}')}"
                 )
             nats_url = running.nats_url.partition(",")[0]
-            click.echo(f"  feed it     python -m odinws publish --nats-url {nats_url}")
+            click.echo(f"  feed it     odinws publish --nats-url {nats_url}")
             click.echo("  stop        Ctrl-C")
             signal.sigwait({signal.SIGINT, signal.SIGTERM})
     except (ClusterError, EmbeddedNatsError) as error:

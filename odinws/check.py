@@ -1,0 +1,334 @@
+"""`odinws check`: what a server would find at its start and on its way to NATS, without one.
+
+All problems are told, not the first alone. Nothing stays behind: the stream is not created, and the one consumer
+that is made is deleted again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+
+from odinws.access.configured import sources
+from odinws.access.errors import KeysError
+from odinws.choice import DEFAULT_STRATEGY
+from odinws.errors import FeedError, SettingsError
+from odinws.feed import history, identification, stream
+from odinws.feed.carried import Carried
+from odinws.feed.embedded import EmbeddedNatsError, find_nats_server
+from odinws.rollout import flags
+from odinws.rollout.evaluation import Evaluation
+from odinws.settings import Settings, without_credentials
+
+_SECONDS = 2.0  # for one answer of NATS
+_KEY_FIELDS = ("jwt_secret", "jwt_secret_file", "jwks_file")
+_NAME_MISMATCH = (
+    10056  # error code of the JetStream API: the request got past the permissions, and no further
+)
+_NATS_ERRORS = (nats.errors.Error, OSError, TimeoutError, FeedError, ValueError)
+
+_T = TypeVar("_T")
+
+
+class State(enum.Enum):
+    """What a finding says of the server."""
+
+    OK = "ok"
+    NOTE = "note"  # it runs, perhaps not as meant
+    PROBLEM = "problem"  # it does not start, or not as the settings say
+
+
+class Finding(NamedTuple):
+    """One line of the check.
+
+    Attributes:
+        about: settings, channels, keys, flags or nats.
+        text: what was found; of a problem also what is allowed, and what to do. No secrets.
+    """
+
+    state: State
+    about: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.state.value:<8} {self.about:<9} {self.text}"
+
+
+class _DeniedError(Exception):
+    """NATS does not let us do something; the text is its own."""
+
+
+def findings(environ: Mapping[str, str] | None = None, *, offline: bool = False) -> list[Finding]:
+    """Look at everything.
+
+    Args:
+        environ: the variables; None: those of this process.
+        offline: leave NATS out.
+    """
+    settings, problems = read_settings(os.environ if environ is None else environ)
+    found = [Finding(State.PROBLEM, "settings", f"{error}; correct it or unset it") for error in problems]
+    if not problems:
+        found.append(Finding(State.OK, "settings", "can be used"))
+    if settings is None:
+        return found
+    # What a wrong setting would have decided is not looked at: its default says nothing.
+    wrong = tuple(error.name for error in problems)
+    if not _concerned(wrong, "WS_SUBJECT"):
+        found.extend(_channels(settings))
+    if not _concerned(wrong, "WS_J"):
+        found.extend(_keys(settings, time.time()))
+    if not _concerned(wrong, "WS_FLAGS_FILE", "WS_SHARD_STRATEGY", "WS_WORKERS"):
+        found.extend(_strategy(settings))
+    if not offline and not _concerned(wrong, "NATS_", "JS_", "WS_SUBJECT"):
+        found.extend(asyncio.run(_collect(_nats(settings))))
+    return found
+
+
+def read_settings(environ: Mapping[str, str]) -> tuple[Settings | None, list[SettingsError]]:
+    """Read the settings, and all that is wrong with them.
+
+    Returns:
+        The settings, with what is wrong left at its default, and the problems. None: no settings come about.
+    """
+    left = dict(environ)
+    problems: list[SettingsError] = []
+    while True:
+        try:
+            return Settings.from_environ(left), problems
+        except SettingsError as error:
+            problems.append(error)
+            guilty = _guilty(left, error)
+            if guilty is None:
+                return None, problems
+            del left[guilty]
+
+
+def _guilty(environ: Mapping[str, str], error: SettingsError) -> str | None:
+    """The variable without which there is not this error: the one that it names, or the one it is compared with."""
+    for name in (error.name, *environ):
+        if name not in environ:
+            continue
+        try:
+            Settings.from_environ({key: text for key, text in environ.items() if key != name})
+        except SettingsError as other:
+            if str(other) == str(error):
+                continue
+        return name
+    return None
+
+
+def _concerned(wrong: Iterable[str], *prefixes: str) -> bool:
+    return any(name.startswith(prefixes) for name in wrong)
+
+
+def _channels(settings: Settings) -> Iterator[Finding]:
+    yield Finding(State.OK, "channels", f"carried from {', '.join(_subjects(settings))}")
+
+
+def _subjects(settings: Settings) -> tuple[str, ...]:
+    return Carried(settings.subjects, settings.subject_prefix).subjects
+
+
+def _keys(settings: Settings, now: float) -> Iterator[Finding]:
+    if not settings.checks_tokens:
+        yield Finding(State.OK, "keys", "none: nobody is asked for a token")
+    for field in _KEY_FIELDS:
+        # One source at a time: a problem of one must not hide another's.
+        others = dict.fromkeys(_KEY_FIELDS, "") | {field: getattr(settings, field)}
+        try:
+            found = [
+                k for s in sources(msgspec.structs.replace(settings, **others), now) for k in s.keys(now)
+            ]
+        except KeysError as error:
+            name = next(f.encode_name for f in msgspec.structs.fields(Settings) if f.name == field)
+            yield Finding(State.PROBLEM, "keys", f"{name}: {error}; the server does not start without them")
+            continue
+        for key in found:
+            yield Finding(State.OK, "keys", f"{key.algorithm} {key.kid or '(no name)'}")
+
+
+def _strategy(settings: Settings) -> Iterator[Finding]:
+    path = settings.flags_file
+    if settings.strategy or not path:
+        overruled = f"; WS_SHARD_STRATEGY wins over {path}" if path else ""
+        yield Finding(
+            State.OK, "flags", f"all workers run {settings.strategy or DEFAULT_STRATEGY}{overruled}"
+        )
+    if not path:
+        return
+    try:
+        evaluation = Evaluation(settings.environment, socket.gethostname(), settings.workers)
+        choices = evaluation.choose_all(path, flags.read(path))
+    except flags.FlagsError as error:
+        runs = f"until it is mended, workers run {flags.fallback(path).strategy}"
+        yield Finding(State.PROBLEM, "flags", f"WS_FLAGS_FILE: {error}; {runs}")
+        return
+    count = Counter(choice.variant for choice in choices)
+    words = ", ".join(f"{variant} {number}" for variant, number in sorted(count.items()))
+    yield Finding(State.OK, "flags", f"{path} gives {words} of {settings.workers} workers")
+
+
+# -- NATS --------------------------------------------------------------------------------------------------
+
+
+async def _collect(found: AsyncIterator[Finding]) -> list[Finding]:
+    return [finding async for finding in found]
+
+
+def _problem(text: str, next_step: str) -> Finding:
+    return Finding(State.PROBLEM, "nats", f"{text}; {next_step}")
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).removeprefix("nats: ").split()) or f"no answer within {_SECONDS:g} s"
+
+
+async def _nats(settings: Settings) -> AsyncIterator[Finding]:
+    """Every server by itself; then, over the first that answers, what the feed does."""
+    if settings.embedded_nats:
+        try:
+            yield Finding(State.OK, "nats", f"embedded: {find_nats_server()}")
+        except EmbeddedNatsError as error:
+            yield _problem(str(error), "or set NATS_URL")
+        return
+    looked = False
+    for url in settings.nats_urls:
+        shown = without_credentials(url)
+        denials: asyncio.Queue[str] = asyncio.Queue()
+        client = Client()
+        try:
+            await _connect(client, url, settings, denials)
+        except nats.errors.AuthorizationError:
+            way = "NATS_TOKEN, NATS_CREDS_FILE, NATS_NKEY_FILE or the URL"
+            yield _problem(f"{shown} refuses our credentials", f"correct {way}")
+        except _NATS_ERRORS as error:
+            yield _problem(f"{shown} can't be used: {_words(error)}", "correct NATS_URL, or start it")
+        else:
+            yield Finding(
+                State.OK, "nats", f"{shown} takes our credentials, {client.connected_server_version}"
+            )
+            if not looked:
+                looked = True
+                async for finding in _feed(client, settings, denials):
+                    yield finding
+        finally:
+            await client.close()
+
+
+async def _connect(client: Client, url: str, settings: Settings, denials: asyncio.Queue[str]) -> None:
+    async def on_error(error: Exception) -> None:
+        if "permissions violation" in str(error).lower():
+            denials.put_nowait(_words(error))
+
+    options: dict[str, Any] = identification.options(settings)
+    async with asyncio.timeout(2 * _SECONDS):
+        await client.connect(
+            servers=[url],
+            name="odinws check",
+            allow_reconnect=False,
+            connect_timeout=int(_SECONDS),
+            error_cb=on_error,
+            **options,
+        )
+
+
+async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str]) -> AsyncIterator[Finding]:
+    """What the feed does with a connection, step by step."""
+    js = client.jetstream(timeout=_SECONDS)
+    name = settings.stream_name
+    permit = "permit it to our user"
+    try:
+        info = await _allowed(js.stream_info(name), denials)
+    except nats.js.errors.NotFoundError:
+        yield Finding(State.NOTE, "nats", f"stream {name} is not there: the first worker will create it")
+        try:
+            await _allowed(_may_create(client, name), denials)
+        except (_DeniedError, *_NATS_ERRORS) as error:
+            yield _problem(f"the stream can't be created: {_words(error)}", f"create it, or {permit}")
+        return
+    except _DeniedError as error:
+        yield _problem(str(error), permit)
+        return
+    except (nats.js.errors.ServiceUnavailableError, nats.errors.NoRespondersError):
+        async for finding in _core(client, settings, denials):
+            yield finding
+        return
+    except nats.js.errors.APIError as error:
+        if error.err_code == stream.JETSTREAM_OFF_FOR_ACCOUNT:
+            async for finding in _core(client, settings, denials):
+                yield finding
+        else:
+            yield _problem(f"stream {name}: {error.description}", "see the log of nats-server")
+        return
+    except _NATS_ERRORS as error:
+        yield _problem(f"JetStream does not answer: {_words(error)}", "see the log of nats-server")
+        return
+    if differences := stream.differences(info, settings):
+        text = f"stream {name} differs from the settings and stays as it is: {differences}"
+        yield Finding(State.NOTE, "nats", text)
+    else:
+        yield Finding(
+            State.OK, "nats", f"stream {name} is as the settings say, {info.state.messages} messages"
+        )
+    steps: tuple[tuple[str, Coroutine[Any, Any, object]], ...] = (
+        ("the feed consumes it", history.latest_of_all(client, js, name, _subjects(settings))),
+        ("clients can resume from it", history.latest(client, name, settings.subject_prefix, "global")),
+    )
+    for what, step in steps:
+        try:
+            await _allowed(step, denials)
+        except (_DeniedError, *_NATS_ERRORS) as error:
+            yield _problem(f"not so: {what}: {_words(error)}", permit)
+        else:
+            yield Finding(State.OK, "nats", what)
+
+
+async def _core(client: Client, settings: Settings, denials: asyncio.Queue[str]) -> AsyncIterator[Finding]:
+    """The feed without JetStream."""
+    yield Finding(State.NOTE, "nats", "no JetStream for us: core NATS, and nobody can resume")
+    subjects = _subjects(settings)
+    for subject in subjects:
+        await client.subscribe(subject)
+    await client.flush(int(_SECONDS))
+    while not denials.empty():
+        yield _problem(denials.get_nowait(), "permit it to our user")
+
+
+async def _may_create(client: Client, name: str) -> None:
+    """Ask for a stream in a way that can only be refused: the request names another one than its subject."""
+    request = json.dumps({"name": f"{name}-not"}).encode()
+    answer = json.loads(
+        (await client.request(f"$JS.API.STREAM.CREATE.{name}", request, timeout=_SECONDS)).data
+    )
+    error = answer.get("error", {})
+    if error.get("err_code") != _NAME_MISMATCH:
+        raise FeedError(error.get("description", "an answer that is none"))
+
+
+async def _allowed(step: Coroutine[Any, Any, _T], denials: asyncio.Queue[str]) -> _T:
+    """The result of a step.
+
+    Raises:
+        _DeniedError: NATS says that we may not; the step itself would only see that no answer comes.
+    """
+    work = asyncio.ensure_future(step)
+    denied = asyncio.ensure_future(denials.get())
+    await asyncio.wait({work, denied}, return_when=asyncio.FIRST_COMPLETED)
+    if work.done():
+        denied.cancel()
+        return work.result()
+    work.cancel()
+    await asyncio.wait({work})
+    raise _DeniedError(denied.result())
