@@ -114,6 +114,9 @@ ONLY_IN = {
         "odinws.services",
         "odinws.admission.shedding",
         "odinws.http.tls",
+        "odinws.swarm.engine",
+        "odinws.swarm.run",
+        "odinws.swarm.users",
         "odinws.fanout.turns",
         "odinws.worker",
     },
@@ -159,8 +162,6 @@ ONLY_IN = {
 }
 # They read the environment, or give it to their children.
 ENVIRONMENT = {
-    "odinws.experiment.arms",
-    "odinws.experiment.load",
     "odinws.harness.server",
     "odinws.lab.cluster",
     "odinws.settings.model",
@@ -386,11 +387,13 @@ def test_locustfiles_speak_only_the_wire_format() -> None:
 
     But clients that come back do so as the public client library does.
     """
-    for path in (ROOT / "locustfiles").rglob("*.py"):
+    allowed = ("odinws.swarm", "odinws.harness", "odinws.histogram", "odinws.client")
+    for path in [*(ROOT / "locustfiles").rglob("*.py"), *(ROOT / "odinws" / "swarm").rglob("*.py")]:
         for found in imports_of(path.stem, path.read_text()):
-            if path.name == "storm.py" and f"{found.module}.".startswith("odinws.client."):
-                continue
-            assert top(found.module) not in ("odinws", "strategies", "tests", "bench"), path
+            names = [found.module] if found.module != "odinws" else [f"odinws.{name}" for name in found.names]
+            for name in names:
+                assert top(name) not in ("strategies", "tests", "bench"), path
+                assert top(name) != "odinws" or f"{name}.".startswith(tuple(f"{x}." for x in allowed)), path
 
 
 # -- form ------------------------------------------------------------------------------------------

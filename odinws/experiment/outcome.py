@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from odinws import histogram
 from odinws.experiment import load, scrape
 from odinws.experiment.arms import Arm
 from odinws.experiment.feed import Replay
+from odinws.experiment.kinds import Assigned, Histogram, Trial
+from odinws.experiment.kinds import Swarm as SwarmRecord
 from odinws.experiment.load import Line, Swarm, SwarmError
 from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan
-from odinws.experiment.record import Assigned, Histogram, Trial
-from odinws.experiment.record import Swarm as SwarmRecord
 from odinws.experiment.scrape import Look
 
 _QUANTILES = {
@@ -23,7 +24,7 @@ _QUANTILES = {
 
 @dataclass
 class Part:
-    """One arm of a sitting, and what is known of it so far."""
+    """One arm of a block, and what is known of it so far."""
 
     plan: ArmPlan
     order: int
@@ -122,17 +123,19 @@ def _seen(
     }
     for name, counts in parts.items():
         values |= _quantiles(name, bounds, counts)
-    farthest = load.longest(bounds, parts["delivery"])
+    farthest = histogram.longest(bounds, parts["delivery"])
     if farthest is not None:
         values["delivery_longest_ms"] = farthest
     return values, {name: Histogram(bounds, counts) for name, counts in parts.items() if any(counts)}
 
 
 def _quantiles(name: str, bounds: list[float], counts: list[int]) -> dict[str, float]:
-    found = {
-        measure: load.quantile(bounds, counts, share) for measure, share in _QUANTILES.get(name, {}).items()
-    }
-    return {measure: value for measure, value in found.items() if value is not None}
+    found = {}
+    for measure, share in _QUANTILES.get(name, {}).items():
+        value = histogram.quantile(bounds, counts, share, logarithmic=True) if bounds and counts else None
+        if value is not None:
+            found[measure] = value
+    return found
 
 
 def _swarm_counts(final: Line) -> dict[str, int]:

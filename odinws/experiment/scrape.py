@@ -8,7 +8,6 @@ many shards.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import time
 from pathlib import Path
 
@@ -17,8 +16,8 @@ import psutil
 from msgspec import Struct
 
 from odinws.errors import OdinError
+from odinws.harness import fetch, prometheus
 
-ANSWER_SECONDS = 10.0
 _LAG_SECONDS = 5.0  # the server's `hub_lag` is the longest turn of so many seconds
 
 
@@ -138,13 +137,10 @@ def look(port: int) -> Look:
 
 def metrics(port: int) -> dict[str, float]:
     """`/metrics`, summed over labels. Raises ScrapeError."""
-    sums: dict[str, float] = {}
-    for line in get(port, "/metrics").decode().splitlines():
-        if not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            name = name.partition("{")[0]
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return sums
+    try:
+        return prometheus.scrape(port).totals()
+    except OSError as error:
+        raise ScrapeError(str(error)) from error
 
 
 def cpu_seconds(pid: int) -> float:
@@ -154,22 +150,6 @@ def cpu_seconds(pid: int) -> float:
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
-
-
-def get(port: int, path: str) -> bytes:
-    """The body of a GET that is answered with 200; blocks. Raises ScrapeError."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise ScrapeError(f"{path} is not answered: {error!r}") from error
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise ScrapeError(f"{path} is answered with {response.status}: {body[:200].decode(errors='replace')}")
-    return body
 
 
 def second_values(before: Look, after: Look) -> dict[str, float]:
@@ -239,6 +219,8 @@ def _gc_pause(before: Stats, after: Stats) -> dict[str, float]:
 
 def _stats(port: int) -> Stats:
     try:
-        return msgspec.json.decode(get(port, "/stats"), type=Stats)
+        return msgspec.json.decode(fetch.body(port, "/stats"), type=Stats)
+    except OSError as error:
+        raise ScrapeError(f"/stats is not answered: {error}") from error
     except msgspec.MsgspecError as error:
         raise ScrapeError(f"/stats is not understood: {error}") from error

@@ -233,11 +233,13 @@ class Swarm:
 
     @staticmethod
     def _serve(fleet: Fleet) -> None:
+        served = False
         try:
             fleet.serve()
-        except Exception:
-            log.unhandled_greenlet_exception = True  # a defect of the swarm: it ends with status 2
-            raise
+            served = True
+        finally:
+            if not served:
+                log.unhandled_greenlet_exception = True  # a defect of the swarm: it ends with status 2
 
     def _tick(self, fleet: Fleet) -> None:
         due = time.monotonic()
