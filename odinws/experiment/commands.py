@@ -181,7 +181,7 @@ def errors_in_words() -> Iterator[None]:
         library = (error.name or "").partition(".")[0]
         if library not in _TOOLS:
             raise
-        text = f"{library} is not installed: pip install -r requirements.txt brings what experiments need"
+        text = f"{library} is not installed: pip install 'odinws[experiment]'"
         raise Failure(text) from None
 
 

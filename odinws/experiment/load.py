@@ -71,7 +71,7 @@ class Line(Struct):
 def check() -> None:
     """Raises SwarmError when there is no Locust to start."""
     if importlib.util.find_spec("locust") is None:
-        raise SwarmError("Locust is not installed: pip install -r requirements.txt")
+        raise SwarmError("Locust is not installed: pip install 'odinws[experiment]'")
 
 
 class Swarm(Process):
