@@ -17,7 +17,7 @@ from typing import Any
 from odinws.swarm import frames
 from odinws.swarm.backoff import Backoff
 from odinws.swarm.engine import Connection, Engine, Phase
-from odinws.swarm.flow import START, Flow, Place
+from odinws.swarm.flow import START, Flow, Position
 from odinws.swarm.frames import CLOSE, PING, PONG, Answer, Frame, WireError
 from odinws.swarm.tally import Tally
 
@@ -85,7 +85,7 @@ class Client(Connection):
         "epoch",
         "is_probe",
         "left",
-        "place",
+        "position",
         "returns",
         "slow",
     )
@@ -96,7 +96,7 @@ class Client(Connection):
         self.backoff = backoff
         self.slow = slow
         self.is_probe = False
-        self.place: Place = START
+        self.position: Position = START
         self.epoch = ""
         self.close = (1006, "")
         self.allowed = self.asked = self.cut_at = 0.0
@@ -207,16 +207,16 @@ class Fleet(Engine[Client]):
         self.dial(client, _SLOW_BUFFER_BYTES if client.slow else 0)
 
     def _opened(self, client: Client) -> None:
-        client.place = Place(client.place.marks) if self._behaviour.resume else START
+        client.position = Position(client.position.marks) if self._behaviour.resume else START
 
     def _greeted(self, client: Client, epoch: str) -> None:
         if client.phase is not Phase.GREETING:  # the numbers begin anew
-            client.place = Place({}, client.place.rest)
+            client.position = Position({}, client.position.rest)
             client.epoch = epoch
             return
         client.phase, client.asked = Phase.SUBSCRIBING, time.monotonic()
         self.tally.times["connect"].add((client.asked - client.began) * 1000)
-        self.send(client, frames.subscribe(client.channels, client.place.since(), client.epoch))
+        self.send(client, frames.subscribe(client.channels, client.position.since(), client.epoch))
         client.epoch = epoch
 
     def _subscribed(self, client: Client, message: Any) -> None:
@@ -242,9 +242,9 @@ class Fleet(Engine[Client]):
             client.allowed = 0.0
 
     def _received(self, client: Client, data: bytes) -> None:
-        place, flow = client.place, self._flow
-        step = flow.steps.get((place, data)) or flow.step(place, data)
-        client.place = step.after
+        position, flow = client.position, self._flow
+        step = flow.steps.get((position, data)) or flow.step(position, data)
+        client.position = step.after
         if step.controls is None:
             step.times += 1
             self._reads += 1
@@ -269,8 +269,8 @@ class Fleet(Engine[Client]):
             client.close = (int.from_bytes(payload[:2], "big") or 1005, payload[2:].decode(errors="replace"))
             if client.phase is not Phase.LEAVING:
                 self.send(client, frames.frame(CLOSE, payload[:2]))
-        elif step := self._flow.one(client.place, frame):
-            client.place = step.after
+        elif step := self._flow.one(client.position, frame):
+            client.position = step.after
             self.tally.take(step, 1, time.monotonic())
         elif first != PONG:
             message = json.loads(payload)
@@ -300,7 +300,7 @@ class Fleet(Engine[Client]):
         elif phase is Phase.LEAVING:
             if client.returns and not self.closing:
                 client.returns = False
-                client.place, client.epoch = START, ""
+                client.position, client.epoch = START, ""
                 self._to_dial.append(client)
             return
         else:
