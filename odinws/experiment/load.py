@@ -39,7 +39,21 @@ class Head(Struct):
     bounds_ms: list[float]
 
 
-class Line(Struct):
+class Counts(Struct, kw_only=True):
+    """Since the swarm's start."""
+
+    attempts: int
+    failed: int
+    refused: int
+    delivered: int
+    lost: int
+    duplicated: int
+    disordered: int
+    gaps: int
+    reconnects: int
+
+
+class Line(Counts, kw_only=True):
     """What the swarm has seen since its start.
 
     Attributes:
@@ -51,15 +65,6 @@ class Line(Struct):
 
     t: float
     connected: int
-    attempts: int
-    failed: int
-    refused: int
-    delivered: int
-    lost: int
-    duplicated: int
-    disordered: int
-    gaps: int
-    reconnects: int
     swarm_cpu_percent: float
     swarm_stall_ms: float
     histograms: dict[str, list[int]]

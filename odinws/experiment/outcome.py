@@ -77,7 +77,7 @@ def trial(
         else:
             seen, histograms = _seen(part.swarm, part.lines, warm, final)
             values |= seen
-            counts |= _swarm_counts(final)
+            counts |= {f"swarm_{name}": getattr(final, name) for name in load.Counts.__struct_fields__}
             cpu = max(line.swarm_cpu_percent for line in part.lines[warm:] if line is not None)
             swarm = SwarmRecord(cpu_percent=cpu, limited=final.limited, why=final.why)
     return Trial(
@@ -115,12 +115,7 @@ def _seen(
         "connect": load.difference(None, final, "connect"),
         "reconnect": load.difference(None, final, "reconnect"),
     }
-    values = {
-        "lost": float(final.lost),
-        "duplicated": float(final.duplicated),
-        "disordered": float(final.disordered),
-        "refused": float(final.refused),
-    }
+    values = {name: float(getattr(final, name)) for name in ("lost", "duplicated", "disordered", "refused")}
     for name, counts in parts.items():
         values |= _quantiles(name, bounds, counts)
     farthest = histogram.longest(bounds, parts["delivery"])
@@ -136,21 +131,6 @@ def _quantiles(name: str, bounds: list[float], counts: list[int]) -> dict[str, f
         if value is not None:
             found[measure] = value
     return found
-
-
-def _swarm_counts(final: Line) -> dict[str, int]:
-    names = (
-        "attempts",
-        "failed",
-        "refused",
-        "delivered",
-        "lost",
-        "duplicated",
-        "disordered",
-        "gaps",
-        "reconnects",
-    )
-    return {f"swarm_{name}": getattr(final, name) for name in names}
 
 
 def _assigned(part: Part, replay: Replay | None, warm_messages: int) -> Assigned:
