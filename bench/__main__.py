@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,16 +15,18 @@ from typing import Any
 import click
 from rich.console import Console
 
-from bench import machine, report
+from bench import report
 from bench.arms import ARMS, REFERENCE, choose
 from bench.arms.base import Arm
-from bench.build import BENCH, MissingError
+from bench.arms.odinws import BEFORE, before
+from bench.build import BENCH, MissingError, revision
 from bench.client.driver import open_files_limit
 from bench.footprint import footprint
 from bench.plan import plan
 from bench.scenarios import SCENARIOS, SMOKE, Scenario
 from bench.summary import faults, rows
 from bench.trial import Trial
+from odinws.harness.machine import machine
 
 console = Console()
 # Tables are wide; a pipe has no width of its own.
@@ -31,6 +36,18 @@ WIDE = 230
 @click.group()
 def main() -> None:
     """What fan-out costs: odinws beside a bare send loop and its peers."""
+
+
+def describe() -> dict[str, Any]:
+    """What the figures are taken on: machine, limits, load at this moment, the revision of odinws."""
+    return {
+        **machine()._asdict(),
+        "python": platform.python_version(),
+        "open_files_limit": open_files_limit(),
+        "load_average": os.getloadavg(),
+        "revision": revision(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def build(arms: list[Arm]) -> tuple[list[Arm], dict[str, dict[str, str]], dict[str, str]]:
@@ -54,12 +71,20 @@ def chosen_scenarios(names: tuple[str, ...]) -> list[Scenario]:
     return [scenario for name in names or SCENARIOS for scenario in SCENARIOS[name]]
 
 
-def chosen_arms(words: str) -> list[Arm]:
+def chosen_arms(words: str, known: Mapping[str, Arm] = ARMS) -> list[Arm]:
     """The arms of a comma-separated list. Raises click.BadParameter."""
     try:
-        return choose(words)
+        return choose(words, known)
     except KeyError as error:
-        raise click.BadParameter(f"{error.args[0]} names no arm; there are {', '.join(ARMS)}") from error
+        raise click.BadParameter(f"{error.args[0]} names no arm; there are {', '.join(known)}") from error
+
+
+def known_arms(checkout: Path | None) -> Mapping[str, Arm]:
+    """All arms, with that of another checkout when one is given. Raises click.BadParameter."""
+    try:
+        return ARMS if checkout is None else {**ARMS, BEFORE: before(checkout)}
+    except MissingError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def output_base(out: Path | None) -> Path:
@@ -72,26 +97,44 @@ def output_base(out: Path | None) -> Path:
 @main.command()
 @click.argument("scenarios", nargs=-1)
 @click.option(
-    "--arms", default="all", help="Comma-separated names, or kinds (odinws stands for all its strategies)."
+    "--arms",
+    help="Comma-separated names, or kinds (odinws stands for all its strategies). "
+    f"Default: all; with --before odinws:sync-dict,{BEFORE}.",
 )
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
 @click.option(
-    "--reference", default=REFERENCE, show_default=True, help="The arm that the others are set against."
+    "--before",
+    "checkout",
+    envvar="BENCH_BEFORE",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help=f"Another checkout of odinws: its server is the arm {BEFORE}.",
+)
+@click.option(
+    "--reference",
+    help=f"The arm that the others are set against. Default: {REFERENCE}; with --before {BEFORE}.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where results go; .json and .png are appended.")
 def run(
-    scenarios: tuple[str, ...], arms: str, rounds: int, seed: int, reference: str, out: Path | None
+    scenarios: tuple[str, ...],
+    arms: str | None,
+    rounds: int,
+    seed: int,
+    checkout: Path | None,
+    reference: str | None,
+    out: Path | None,
 ) -> None:
     """Measure arms under SCENARIOS (all when none is named), in interleaved rounds."""
-    todo = chosen_scenarios(scenarios)
-    if reference not in ARMS:
-        raise click.BadParameter(f"{reference} names no arm; there are {', '.join(ARMS)}")
-    present, versions, missing = build(chosen_arms(arms))
+    todo, known = chosen_scenarios(scenarios), known_arms(checkout)
+    arms = arms or ("all" if checkout is None else f"odinws:sync-dict,{BEFORE}")
+    reference = reference or (REFERENCE if checkout is None else BEFORE)
+    if reference not in known:
+        raise click.BadParameter(f"{reference} names no arm; there are {', '.join(known)}")
+    present, versions, missing = build(chosen_arms(arms, known))
     base = output_base(out)
     steps = plan(todo, present, rounds, seed)
     record: dict[str, Any] = {
-        "machine": machine.describe(),
+        "machine": describe(),
         "seed": seed,
         "rounds": rounds,
         "reference": reference,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -53,6 +55,23 @@ def call(
         reason = next((line for line in lines if "error" in line.lower()), lines[-1])
         raise MissingError(f"{' '.join(command[:2])}: {reason.strip()}")
     return done.stdout
+
+
+def python_packages(names: Sequence[str]) -> dict[str, str]:
+    """The versions of Python and of these packages. Raises MissingError."""
+    try:
+        versions = {name: importlib.metadata.version(name) for name in names}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingError(f"Python package {error.name} is not installed") from error
+    return {"python": platform.python_version(), **versions}
+
+
+def revision(directory: Path = ROOT) -> str:
+    """The commit of a checkout, with a plus sign when files differ from it; empty where there is none."""
+    try:
+        return call(["git", "describe", "--always", "--dirty=+", "--abbrev=12"], directory).strip()
+    except MissingError:
+        return ""
 
 
 @functools.cache

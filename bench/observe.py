@@ -9,9 +9,10 @@ from typing import Any
 
 import psutil
 
-from bench import measure, scrape
+from bench import measure, told
 from bench.client.driver import Clients
 from bench.feed import Feed
+from odinws.harness.prometheus import Metrics
 
 LOOK_SECONDS = 1.0
 SAMPLE_SECONDS = 5.0
@@ -32,7 +33,7 @@ class Observed:
     """Bytes: the most of one look a second."""
     published: int
     told: dict[str, Any]
-    """What the server says of itself, see `scrape.figures`."""
+    """What the server says of itself, see `told.figures`."""
 
 
 class Observer:
@@ -52,7 +53,7 @@ class Observer:
         ours: list[psutil.Process],
         clients: Clients,
         feed: Feed,
-        metrics: Callable[[], scrape.Scrape] | None,
+        metrics: Callable[[], Metrics] | None,
         watch: bool,
         say: Callable[[str], None],
     ) -> None:
@@ -65,7 +66,7 @@ class Observer:
         self._say = say
 
     def window(self, seconds: float) -> Observed:
-        """Watch for so long. Raises OSError, psutil.NoSuchProcess or ClientError when one of them is gone."""
+        """Watch for so long. Raises OSError, psutil.NoSuchProcess or ProcessError when one is gone."""
         told_before = self._metrics() if self._metrics else None
         published = sum(self._feed.counts)
         self._clients.begin()
@@ -82,7 +83,7 @@ class Observer:
             ours_seconds=ours_after.since(ours_before).total,
             peak_resident=peak,
             published=published,
-            told=scrape.figures(told_before, told_after),
+            told=told.figures(told_before, told_after),
         )
 
     def _watch(self, begun: measure.CpuSample, seconds: float) -> tuple[list[float], int]:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from bench.ratios import CONFIDENCE, Ratio, Spread
 from bench.scenarios import BY_NAME
-from bench.stats import CONFIDENCE, Ratio, Spread
 from bench.summary import Row
 
 _COLUMNS: tuple[tuple[str, str, int], ...] = (

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.ratios import Ratio, Spread, paired_ratio, spread
 from bench.scenarios import BY_NAME
-from bench.stats import Ratio, Spread, paired_ratio, spread
 
 Result = Mapping[str, Any]
 

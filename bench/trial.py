@@ -5,22 +5,28 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from bench import measure, scrape, server
-from bench.arms.base import Arm, FeedKind, Place
+from bench import measure
+from bench.arms.base import Arm, Command, FeedKind, Place
 from bench.build import has_zlib
-from bench.client.driver import SPARE_FILES, Clients, open_files_limit
-from bench.client.process import ClientError
+from bench.client.driver import SPARE_FILES, Clients, open_files_limit, raise_open_files_limit
 from bench.client.wire import Load
 from bench.feed import Feed, NatsTarget, SocketTarget, Target
 from bench.observe import Observer
 from bench.scenarios import Scenario
 from bench.verdict import Measured, figures, limits, void_reasons
+from odinws.errors import OdinError
+from odinws.harness import fetch
+from odinws.harness.nats import NatsServer
+from odinws.harness.ports import free_ports
+from odinws.harness.process import Process
+from odinws.harness.prometheus import scrape
+from odinws.harness.server import START_SECONDS, clean_environ
 
 CONNECT_SECONDS = 180.0
 SETTLE_SECONDS = 1.0
@@ -64,6 +70,18 @@ def _load(scenario: Scenario, seed: int) -> Load:
     )
 
 
+@contextlib.contextmanager
+def running(command: Command, port: int, log: Path) -> Iterator[Process]:
+    """A started, ready server; ended on leaving.
+
+    Raises ProcessError when it is not ready within START_SECONDS.
+    """
+    environ = clean_environ(command.environment)
+    with Process(command.arguments, log, environ=environ, directory=command.directory) as process:
+        process.wait_until(lambda: fetch.answers(port, command.ready_path), START_SECONDS, "ready")
+        yield process
+
+
 class Trial:
     """Carries one trial out. `say` is called with a line for whoever watches."""
 
@@ -82,13 +100,14 @@ class Trial:
         try:
             with tempfile.TemporaryDirectory(prefix="bench-") as directory:
                 result |= self._measured(Path(directory))
-        except (server.ServerError, ClientError, OSError, psutil.NoSuchProcess) as error:
+        except (OdinError, OSError, psutil.NoSuchProcess) as error:
             return {**result, "status": "failed", "reasons": [str(error)]}
         return result
 
     def _measured(self, directory: Path) -> Result:
         scenario, arm = self._scenario, self._arm
-        port, nats_port = server.free_ports(2)
+        raise_open_files_limit()
+        port, nats_port = free_ports(2)
         place = Place(
             directory=directory,
             port=port,
@@ -105,11 +124,11 @@ class Trial:
             if arm.feed is FeedKind.SOCKET:
                 sockets = stack.enter_context(contextlib.closing(SocketTarget(place.feed_socket)))
             if arm.feed is FeedKind.NATS:
-                beside = stack.enter_context(server.nats(nats_port, directory))
+                beside = stack.enter_context(NatsServer(directory, port=nats_port))
                 ours.append(psutil.Process(beside.pid))
-            process = stack.enter_context(server.running(arm.command(place), port, directory, "server"))
+            process = stack.enter_context(running(arm.command(place), port, directory / "server.log"))
             if sockets is not None:
-                sockets.accept(scenario.workers if arm.takes_workers else 1, server.START_SECONDS)
+                sockets.accept(scenario.workers if arm.takes_workers else 1, START_SECONDS)
             target: Target = sockets or stack.enter_context(
                 contextlib.closing(NatsTarget(nats_port, whole_text=arm.feed is FeedKind.OWN_NATS))
             )
@@ -132,7 +151,7 @@ class Trial:
             try:
                 time.sleep(scenario.warmup_seconds)
                 servers = self._servers(root)
-                metrics = (lambda: scrape.fetch(place.port, path)) if path else None
+                metrics = (lambda: scrape(place.port, path)) if path else None
                 observer = Observer(servers, ours, clients, feed, metrics, self._arm.is_watched, self._say)
                 seen = observer.window(scenario.window_seconds)
                 after = measure.memory(servers)

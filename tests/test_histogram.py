@@ -19,7 +19,7 @@ counts = some.lists(some.integers(0, 50), min_size=4, max_size=4)
     [(0.25, 0.5, 1.0), (0.5, 1.0, 1.0), (0.75, 55.0, 10**1.5), (1.0, 100.0, 100.0)],
 )
 def test_observations_are_spread_evenly(share: float, linear: float, logarithmic: float) -> None:
-    """Over the bucket, or over its logarithm; all of the first one, which has no lower bound, have its bound."""
+    """Over the bucket, or over its logarithm; the first has no lower end, so all in it have its bound."""
     assert quantile(BOUNDS, [2, 0, 2, 0], share) == pytest.approx(linear)
     assert quantile(BOUNDS, [2, 0, 2, 0], share, logarithmic=True) == pytest.approx(logarithmic)
 

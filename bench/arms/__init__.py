@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from bench.arms import c_loop, gorilla, nats_websocket, node, odinws, python
+from collections.abc import Mapping
+
+from bench.arms import odinws, peers
 from bench.arms.base import Arm
 
-ARMS: dict[str, Arm] = {
-    arm.name: arm for module in (odinws, c_loop, node, gorilla, nats_websocket, python) for arm in module.ARMS
-}
+ARMS: dict[str, Arm] = {arm.name: arm for arm in (*odinws.ARMS, *peers.ARMS)}
 
 REFERENCE = "c-loop"
 """What ratios are taken against."""
 
 
-def choose(words: str) -> list[Arm]:
+def choose(words: str, arms: Mapping[str, Arm] = ARMS) -> list[Arm]:
     """The arms named in a comma-separated list.
 
     The part of a name before its colon stands for all of that kind, `all` for all, but for those that run on
@@ -23,7 +23,7 @@ def choose(words: str) -> list[Arm]:
     for word in words.split(","):
         found = {
             name: arm
-            for name, arm in ARMS.items()
+            for name, arm in arms.items()
             if word == name or (not arm.on_request and word in ("all", name.partition(":")[0]))
         }
         if not found:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from bench.build import ROOT
 from bench.client.wire import Wire
 
 DEFAULT_WIRE = Wire()
@@ -45,6 +46,8 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
     ready_path: str = ""
     """An HTTP path that answers 200 once the server is ready; empty: it is when its port accepts."""
+    directory: Path = ROOT
+    """Where it runs."""
 
 
 @dataclass(frozen=True)

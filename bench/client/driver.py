@@ -21,6 +21,11 @@ def open_files_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
+def raise_open_files_limit() -> None:
+    """Let this process, and what it starts from now on, have as many descriptors as the hard limit says."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files_limit(), open_files_limit()))
+
+
 def share_out(whole: int, parts: int) -> list[int]:
     """Parts of a whole, as even as can be."""
     return [whole // parts + (index < whole % parts) for index in range(parts)]
@@ -80,7 +85,7 @@ class Clients:
                 "--churn-per-second": -(-load.churn_per_second // processes),
             }
             command = [program, *(str(word) for option in options.items() for word in option)]
-            self._processes.append(ClientProcess(command))
+            self._processes.append(ClientProcess(command, directory / f"client-{first}.log").start())
             first += share + joins
 
     def __enter__(self) -> Clients:
@@ -88,7 +93,7 @@ class Clients:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            process.stop()
+            process.end()
 
     def progress(self) -> Event:
         """The sums of what each process last said, at most a second old; empty before the first."""
@@ -101,7 +106,7 @@ class Clients:
         return add_up([process.expect(answer, timeout_seconds) for process in self._processes])
 
     def wait_ready(self, timeout_seconds: float) -> Event:
-        """Wait until every connection is subscribed or has failed. Raises ClientError."""
+        """Wait until every connection is subscribed or has failed. Raises ProcessError."""
         deadline = time.monotonic() + timeout_seconds
         return add_up(
             [process.expect("ready", max(0.1, deadline - time.monotonic())) for process in self._processes]

@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
-import subprocess
+import signal
 import threading
 import time
 from collections.abc import Sequence
-from typing import IO, Any
+from pathlib import Path
+from typing import Any, Self
+
+from odinws.harness.process import STOP_SECONDS, Process, ProcessError
 
 Event = dict[str, Any]
 
 
-class ClientError(Exception):
-    """A client process ended or fell silent; the message has its last words."""
+class ClientProcess(Process):
+    """One client process; a thread reads its events. `end` must be called.
 
+    Attributes:
+        progress: what it last said of itself, at most a second old; empty before the first.
+    """
 
-def _there(pipe: IO[str] | None) -> IO[str]:
-    """The pipe, which is there because Popen was asked for it."""
-    if pipe is None:
-        raise ValueError("no pipe")
-    return pipe
-
-
-class ClientProcess:
-    """One client process; a thread reads its events. `stop` must be called."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        super().__init__(command, log, piped=True)
         self._events: queue.Queue[Event | None] = queue.Queue()
         self.progress: Event = {}
-        """What it last said of itself, at most a second old; empty before the first."""
+
+    def start(self) -> Self:
+        super().start()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        return self
 
     def _read(self) -> None:
-        for line in _there(self._process.stdout):
+        for line in self.pipes[1]:
             event: Event = json.loads(line)
             if event["event"] == "progress":
                 self.progress = event
@@ -47,36 +45,34 @@ class ClientProcess:
         self._events.put(None)
 
     def say(self, line: str) -> None:
-        """Send a command. Raises ClientError when the process has ended."""
+        """Send a command. Raises ProcessError when the process has ended."""
+        stdin = self.pipes[0]
         try:
-            stdin = _there(self._process.stdin)
             stdin.write(line + "\n")
             stdin.flush()
         except OSError as error:
-            raise ClientError(self._last_words()) from error
+            raise self._ended_by_itself() from error
 
     def expect(self, name: str, timeout_seconds: float) -> Event:
-        """Wait for an event of that name. Raises ClientError when it does not come."""
+        """Wait for an event of that name. Raises ProcessError when it does not come."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             try:
                 event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise ClientError(f"no '{name}' from the client within {timeout_seconds:g} s") from None
+                raise ProcessError(f"no '{name}' from the client within {timeout_seconds:g} s") from None
             if event is None:
-                raise ClientError(self._last_words())
+                raise self._ended_by_itself()
             if event["event"] == name:
                 return event
 
-    def _last_words(self) -> str:
-        status = self._process.wait(5.0)
-        return _there(self._process.stderr).read().strip() or f"the client ended with status {status}"
-
-    def stop(self) -> None:
-        """End the process, if it still runs."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
+    def end(self, number: int = signal.SIGKILL, seconds: float = STOP_SECONDS) -> None:
+        super().end(number, seconds)
         self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            _there(pipe).close()
+        for pipe in self.pipes:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+    def _ended_by_itself(self) -> ProcessError:
+        self.wait()
+        return ProcessError(f"the client {self.exit_summary()}")

@@ -95,7 +95,7 @@ class Process:
 
     @property
     def pipes(self) -> tuple[IO[str], IO[str]]:
-        """Its standard input and output; for one that is `piped` and was started."""
+        """Its standard input and output, for one that is `piped` and was started; ours to close."""
         process = self._started()
         return cast(IO[str], process.stdin), cast(IO[str], process.stdout)
 
@@ -184,7 +184,3 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(BrokenPipeError):
-                        pipe.close()

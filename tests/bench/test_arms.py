@@ -9,7 +9,8 @@ import pytest
 
 from bench.arms import ARMS, REFERENCE, choose
 from bench.arms.base import FeedKind, Place
-from bench.build import MissingError, call, compile_c, tool
+from bench.arms.odinws import before
+from bench.build import ROOT, MissingError, call, compile_c, tool
 from bench.scenarios import SCENARIOS
 from bench.trial import Trial, impossible
 from strategies import NAMES
@@ -55,6 +56,21 @@ def test_odinws_is_started_as_documented(tmp_path: Path) -> None:
     patient = ARMS["odinws-drop-oldest"].command(place).environment
     assert patient["WS_SLOW_POLICY"] == "drop-oldest"
     assert float(patient["WS_OUTBOX_SECONDS"]) > 30, "a stalled client must last the window"
+
+
+def test_another_checkout(tmp_path: Path) -> None:
+    """Its server runs where it lies, as it always did, with the settings of ours."""
+    place = Place(tmp_path, 4000, 4001, tmp_path / "feed", workers=2, connections=100, ping_seconds=0)
+    with pytest.raises(MissingError, match=r"is no checkout of odinws: it has no gunicorn\.conf\.py"):
+        before(tmp_path)
+    (tmp_path / "gunicorn.conf.py").touch()
+    arm, ours = before(tmp_path), ARMS["odinws:sync-dict"].command(place)
+    command = arm.command(place)
+    assert arm.on_request
+    assert command.directory == tmp_path
+    assert command.arguments[1:] == ("-m", "gunicorn", "-c", "gunicorn.conf.py")
+    assert command.environment == ours.environment
+    assert ours.directory == ROOT
 
 
 def test_open_files_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

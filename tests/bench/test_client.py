@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from bench.client.driver import Clients
-from bench.client.process import ClientError
 from bench.client.wire import Load, Wire
 from bench.feed import Composer
 from bench.scenarios import Scenario
+from odinws.harness.process import ProcessError
 from tests.bench.scripted_server import SECONDS, Peer, ScriptedServer, text_frame
 
 ACK = '{"type":"subscription_ack"}'
@@ -428,7 +428,7 @@ def test_last_words(tmp_path: Path) -> None:
     """A client that cannot run says why."""
     with (
         Clients(1, Wire(), Load(1, ONE_CHANNEL, 2), tmp_path) as clients,
-        pytest.raises(ClientError, match="--subscribed"),
+        pytest.raises(ProcessError, match="--subscribed"),
     ):
         clients.wait_ready(SECONDS)
 
@@ -444,6 +444,6 @@ def test_silence_is_an_error(tmp_path: Path) -> None:
     with (
         ScriptedServer(_mute) as server,
         Clients(server.port, Wire(), Load(1, ONE_CHANNEL, 1), tmp_path) as clients,
-        pytest.raises(ClientError, match="no 'ready'"),
+        pytest.raises(ProcessError, match="no 'ready'"),
     ):
         clients.wait_ready(0.3)

@@ -138,6 +138,8 @@ def test_pipes(log: Path) -> None:
     stdin.flush()
     assert stdout.read() == "cba"
     process.end()
+    stdin.close()
+    stdout.close()
     assert process.log() == "done"
 
 

@@ -1,7 +1,7 @@
 /*
  * The bare send loop: what fan-out costs when there is nothing in the server but epoll and send().
  *
- *   server PORT FEED_SOCKET BATCH PING_SECONDS PROCESSES
+ *   server BATCH PORT FEED_SOCKET PING_SECONDS PROCESSES
  *
  * BATCH 0: one send() per message and connection. BATCH 1: the messages that came in with one read of the feed go out
  * to each connection in one writev(). A connection whose socket does not take everything at once is closed: the loop
@@ -290,15 +290,15 @@ static void start(int port, const char *feed_path)
 
 int main(int count, char **arguments)
 {
-    if (count != 6) {
-        fputs("usage: server PORT FEED_SOCKET BATCH PING_SECONDS PROCESSES\n", stderr);
+    if (count < 6) {
+        fputs("usage: server BATCH PORT FEED_SOCKET PING_SECONDS PROCESSES\n", stderr);
         return 2;
     }
-    batch = atoi(arguments[3]);
+    batch = atoi(arguments[1]);
     ping_seconds = atoi(arguments[4]);
     for (int process = 1; process < atoi(arguments[5]) && fork(); process++)
         ;
-    start(atoi(arguments[1]), arguments[2]);
+    start(atoi(arguments[2]), arguments[3]);
     struct epoll_event events[EVENTS];
     time_t next_ping = time(NULL) + ping_seconds;
     for (;;) {

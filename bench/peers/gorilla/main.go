@@ -1,5 +1,5 @@
 // Go gorilla, after its chat example: one hub, and for each client a reader and a writer goroutine; broadcasts are
-// PreparedMessages. Arguments: port, feed socket, ping seconds (0: none), compression (1: on).
+// PreparedMessages. Arguments: port, feed socket, ping seconds (0: none), processes (it is one), compression (1: on).
 package main
 
 import (
@@ -182,7 +182,7 @@ func main() {
 	}
 	go h.run()
 	go readFeed(os.Args[2], h)
-	upgrader := websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 1024, EnableCompression: os.Args[4] == "1"}
+	upgrader := websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 1024, EnableCompression: os.Args[5] == "1"}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		connection, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {

@@ -1,6 +1,6 @@
 """picows on uvloop: a loop of `send` over the connections of a channel.
 
-Arguments: port, feed socket, ping seconds (0: none).
+Arguments: port, feed socket, ping seconds (0: none); what follows does not concern it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def new_client(_: WSUpgradeRequest) -> WSListener:
     return Client()
 
 
-async def main(port: str, feed_path: str, ping_seconds: str) -> None:
+async def main(port: str, feed_path: str, ping_seconds: str, *_: str) -> None:
     """Serve until the feed ends."""
     ping = float(ping_seconds)
     server = await ws_create_server(

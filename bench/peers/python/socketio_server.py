@@ -1,6 +1,6 @@
 """Flask-SocketIO on gevent: a room for each channel, `emit` to the room.
 
-Arguments: port, feed socket, ping seconds (0: the library's default, 25).
+Arguments: port, feed socket, ping seconds (0: the library's default, 25); what follows does not concern it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any  # noqa: E402
 from flask import Flask  # noqa: E402
 from flask_socketio import SocketIO, emit, join_room  # type: ignore[import-untyped] # noqa: E402
 
-port, feed_path, ping_seconds = sys.argv[1:]
+port, feed_path, ping_seconds = sys.argv[1:4]
 app = Flask(__name__)
 socketio = SocketIO(app, async_mode="gevent", ping_interval=int(ping_seconds) or 25)
 

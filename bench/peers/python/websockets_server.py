@@ -1,6 +1,6 @@
 """Python websockets: `broadcast()` to the connections of a channel, as its documentation recommends.
 
-Arguments: port, feed socket, ping seconds (0: none), compression (1: by the library's default).
+Arguments: port, feed socket, ping seconds (0: none), processes (it is one), compression (1: the default).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def publish(name: str, text: bytes) -> None:
     broadcast(channels[name], text.decode())
 
 
-async def main(port: str, feed_path: str, ping_seconds: str, deflate: str) -> None:
+async def main(port: str, feed_path: str, ping_seconds: str, _: str, deflate: str) -> None:
     """Serve until the feed ends."""
     ping = float(ping_seconds) or None
     compression = "deflate" if int(deflate) else None

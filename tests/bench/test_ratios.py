@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.stats import paired_ratio, signed_rank_counts, spread
+from bench.ratios import paired_ratio, spread
 
 positive = st.floats(min_value=1e-3, max_value=1e3)
 
@@ -24,19 +24,6 @@ def test_spread_has_median_and_range() -> None:
     found = spread([3.0, 1.0, 7.0])
     assert found is not None
     assert (found.median, found.lowest, found.highest, found.count) == (3.0, 1.0, 7.0, 3)
-
-
-@pytest.mark.parametrize("n", [0, 1, 2, 5, 10])
-def test_signed_rank_counts_are_a_distribution(n: int) -> None:
-    """All 2**n signs are counted, and sums lie symmetric."""
-    counts = signed_rank_counts(n)
-    assert sum(counts) == 2**n
-    assert counts == counts[::-1]
-
-
-def test_signed_rank_counts_of_three() -> None:
-    """For ranks 1, 2, 3 only the sum 3 comes about in two ways."""
-    assert signed_rank_counts(3) == [1, 1, 1, 2, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

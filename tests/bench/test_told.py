@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from bench.scrape import Scrape, bound_ms, fetch, figures, read, within
+from bench.told import bound_ms, figures
 from odinws.board import Board
+from odinws.harness.prometheus import Metrics, within
 from odinws.metrics import exposition
 from odinws.settings import Settings
 from tests.seen import seen
 
 
-def scraped(stalls: tuple[float, ...] = (), lag_count: int = 0, overflow: int = 0) -> Scrape:
+def scraped(stalls: tuple[float, ...] = (), lag_count: int = 0, overflow: int = 0) -> Metrics:
     """What a real board with such observations is read as."""
     board = Board()
     row = board.rows[board.claim()]
@@ -26,17 +25,25 @@ def scraped(stalls: tuple[float, ...] = (), lag_count: int = 0, overflow: int = 
     row.totals.feed_messages = 100
     row.totals.feed_overflow = overflow
     text, _ = exposition(board, Settings(), seen(board, Settings()))
-    return read(text.decode())
+    return Metrics(text.decode())
 
 
 def test_the_metrics_of_odinws_are_read() -> None:
     """The names are those that odinws exposes: a change of them shows here."""
-    scrape = scraped(stalls=(0.0004, 0.004, 0.7), lag_count=5, overflow=3)
-    assert scrape.longest_stall_seconds == pytest.approx(0.7)
-    assert scrape.stall[math.inf] == 3
-    assert scrape.stall[0.001] == 1
-    assert scrape.lag[math.inf] == 5
-    assert scrape.counters == {"feed_messages": 100, "feed_overflow": 3, "feed_gaps": 0, "shed": 0}
+    found = figures(scraped(), scraped(stalls=(0.0004, 0.004, 0.7), lag_count=5, overflow=3))
+    assert found["stall_longest_ms"] == pytest.approx(700)
+    assert found["stall_p99_ms"] == pytest.approx(1000)
+    assert found["lag_p99_ms"] is not None
+    assert {name: found[name] for name in ("feed_messages", "feed_overflow", "feed_gaps", "shed")} == {
+        "feed_messages": 0,
+        "feed_overflow": 3,
+        "feed_gaps": 0,
+        "shed": 0,
+    }
+    metrics = scraped()
+    for name in ("ws_feed_messages_total", "ws_feed_gaps_total", "ws_messages_shed_total"):
+        assert name in metrics
+    assert metrics.total("ws_feed_messages_total") == 100
 
 
 def test_only_the_window_counts() -> None:
@@ -69,29 +76,3 @@ def test_bounds() -> None:
     assert bound_ms(buckets, 1.0) == math.inf
     assert bound_ms({}, 0.5) is None
     assert bound_ms(within(buckets, buckets), 0.5) is None
-
-
-def _answering(status: int) -> HTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(b"ws_feed_messages_total 4\n")
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-            return
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.handle_request, daemon=True).start()
-    return server
-
-
-def test_fetching() -> None:
-    """The answer is read; any status but 200 is an error."""
-    server = _answering(200)
-    assert fetch(server.server_port, "/metrics").counters["feed_messages"] == 4
-    server.server_close()
-    server = _answering(503)
-    with pytest.raises(OSError, match="503"):
-        fetch(server.server_port, "/metrics")
-    server.server_close()

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CONFIDENCE = 0.95
+from odinws.harness.statistics import CONFIDENCE, paired_shift
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,6 @@ def spread(values: Sequence[float]) -> Spread | None:
     if not values:
         return None
     return Spread(statistics.median(values), min(values), max(values), len(values))
-
-
-def signed_rank_counts(n: int) -> list[int]:
-    """How many of the 2**n signs give each value of Wilcoxon's signed-rank sum, from 0 to n (n + 1) / 2."""
-    counts = [1] + [0] * (n * (n + 1) // 2)
-    for rank in range(1, n + 1):
-        for total in range(len(counts) - 1, rank - 1, -1):
-            counts[total] += counts[total - rank]
-    return counts
 
 
 @dataclass(frozen=True)
@@ -63,19 +54,8 @@ def paired_ratio(values: Sequence[float], references: Sequence[float]) -> Ratio 
     values that are not above 0 and for lists of different length.
     """
     logs = [math.log(value / reference) for value, reference in zip(values, references, strict=True)]
-    n = len(logs)
-    if n == 0:
+    if not logs:
         return None
-    walsh = sorted((logs[i] + logs[j]) / 2 for i in range(n) for j in range(i, n))
-    counts = signed_rank_counts(n)
-    # With the k-th smallest and largest (from 0) as ends, the interval misses with probability 2 P(T <= k).
-    outside = [2 * sum(counts[: k + 1]) / 2**n for k in range(len(walsh) // 2)]
-    k = max((k for k, miss in enumerate(outside) if miss <= 1 - CONFIDENCE), default=0)
-    confidence = 1 - outside[k] if outside else 0.0
-    return Ratio(
-        estimate=math.exp(statistics.median(walsh)),
-        lower=math.exp(walsh[k]),
-        upper=math.exp(walsh[-1 - k]),
-        confidence=confidence,
-        pairs=n,
-    )
+    found = paired_shift(logs)
+    estimate, lower, upper = (math.exp(each) for each in found[:3])
+    return Ratio(estimate, lower, upper, found.confidence, len(logs))

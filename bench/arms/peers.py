@@ -1,0 +1,180 @@
+"""The peers of odinws. All but nats-server are programs of `bench/peers` with the same arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.arms.base import DEFAULT_WIRE, Arm, Command, FeedKind, Place
+from bench.build import BENCH, BUILD, MissingError, call, compile_c, python_packages, tool
+from bench.client.wire import Wire
+from bench.feed import SUBJECT_PREFIX
+from odinws.feed.embedded import NatsServerNotFoundError, find_nats_server
+
+_SOURCES = BENCH / "peers"
+_NODE = BUILD / "node"
+_GOPATH = Path("/usr/share/gocode")
+
+
+def _build_c_loop() -> dict[str, str]:
+    compile_c(_SOURCES / "c_loop", "c_loop")
+    return {"cc": call([tool("cc", "a C compiler"), "--version"]).splitlines()[0]}
+
+
+def _build_gorilla() -> dict[str, str]:
+    """From Debian's packages golang-go and golang-github-gorilla-websocket-dev."""
+    go = tool("go", "Debian: golang-go")
+    if not (_GOPATH / "src/github.com/gorilla/websocket").exists():
+        raise MissingError("gorilla/websocket is not installed (Debian: golang-github-gorilla-websocket-dev)")
+    source, program = _SOURCES / "gorilla/main.go", BUILD / "gorilla"
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        environment = {"GO111MODULE": "off", "GOPATH": str(_GOPATH), "GOCACHE": str(BUILD / "go-cache")}
+        call([go, "build", "-o", str(program), str(source)], environment=environment)
+    versions = {"go": call([go, "version"]).split()[2]}
+    if os.access("/usr/bin/dpkg-query", os.X_OK):
+        query = ["dpkg-query", "-W", "-f", "${Version}", "golang-github-gorilla-websocket-dev"]
+        versions["gorilla"] = call(query)
+    return versions
+
+
+def _build_node(package: str) -> Callable[[], dict[str, str]]:
+    """Install a package from npm into the build folder."""
+
+    def build() -> dict[str, str]:
+        node, npm = tool("node", "Node 18 or later"), tool("npm", "comes with Node")
+        _NODE.mkdir(parents=True, exist_ok=True)
+        for source in (_SOURCES / "node").iterdir():
+            shutil.copy(source, _NODE)
+        version = str(json.loads((_NODE / "package.json").read_text())["dependencies"][package])
+        installed = _NODE / "node_modules" / package / "package.json"
+        if not installed.exists() or json.loads(installed.read_text())["version"] != version:
+            # Scripts of packages are not needed here: ws is plain JavaScript, uwebsockets ships its binaries.
+            call([npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"], _NODE)
+        # A binary that does not fit this Node shows itself here.
+        call([node, "-e", f"require('{package}')"], _NODE)
+        return {"node": call([node, "--version"]).strip(), package: version}
+
+    return build
+
+
+def _peer(
+    name: str,
+    title: str,
+    build: Callable[[], dict[str, str]],
+    *program: str,
+    wire: Wire = DEFAULT_WIRE,
+    takes_workers: bool = False,
+    pip_only: bool = False,
+    deflates: bool = False,
+) -> Arm:
+    def command(place: Place) -> Command:
+        words = (place.port, place.feed_socket, place.ping_seconds, place.workers, int(place.deflate))
+        return Command((*program, *map(str, words)))
+
+    return Arm(
+        name,
+        title,
+        build,
+        command,
+        wire=wire,
+        takes_workers=takes_workers,
+        pip_only=pip_only,
+        deflates=deflates,
+    )
+
+
+def _python(
+    name: str, title: str, server: str, *packages: str, wire: Wire = DEFAULT_WIRE, deflates: bool = False
+) -> Arm:
+    program = (sys.executable, "-m", f"bench.peers.python.{server}")
+    return _peer(
+        name, title, lambda: python_packages(packages), *program, wire=wire, pip_only=True, deflates=deflates
+    )
+
+
+def _nats_server() -> str:
+    try:
+        return find_nats_server()
+    except NatsServerNotFoundError as error:
+        raise MissingError(error.reason) from error
+
+
+def _build_nats() -> dict[str, str]:
+    return {"nats-server": call([_nats_server(), "--version"]).strip().removeprefix("nats-server: ")}
+
+
+def _nats(place: Place) -> Command:
+    """nats-server's own WebSocket listener."""
+    ping = f'ping_interval: "{place.ping_seconds}s"\n' if place.ping_seconds else ""
+    compression = "true" if place.deflate else "false"
+    config = place.directory / "websocket.conf"
+    config.write_text(
+        f'listen: "127.0.0.1:{place.nats_port}"\nmax_connections: {place.connections + 1000}\n{ping}'
+        f'websocket {{ listen: "127.0.0.1:{place.port}", no_tls: true, compression: {compression} }}\n'
+    )
+    return Command((_nats_server(), "-c", str(config)))
+
+
+# Clients speak the NATS protocol over WebSocket frames.
+_NATS_WIRE = Wire(
+    hello='CONNECT {"verbose":false,"pedantic":false,"lang":"bench","version":"1","protocol":1}\r\n',
+    prefix="",
+    item=f"SUB {SUBJECT_PREFIX}%c %i\r\n",
+    separator="",
+    suffix="PING\r\n",
+    ack="PONG",
+    ask="PING",
+    reply="PONG\r\n",
+    binary=True,
+)
+# Engine.IO and Socket.IO: 40 opens the namespace, 42 is an event; a ping is the text 2, its answer 3.
+_SOCKETIO_WIRE = Wire(
+    path="/socket.io/?EIO=4&transport=websocket",
+    hello="40",
+    prefix='42["subscribe",{"channels":[',
+    suffix="]}]",
+    ask="2",
+    reply="3",
+)
+_SOCKETIO_PACKAGES = ("flask-socketio", "python-socketio", "python-engineio", "gevent", "gevent-websocket")
+_C_LOOP, _UWS, _WS = str(BUILD / "c_loop"), str(_NODE / "uwebsockets_server.js"), str(_NODE / "ws_server.js")
+
+ARMS = (
+    _peer("c-loop", "bare C: one send() per message", _build_c_loop, _C_LOOP, "0", takes_workers=True),
+    _peer("c-batch", "bare C: one writev() per burst", _build_c_loop, _C_LOOP, "1", takes_workers=True),
+    _peer(
+        "uwebsockets",
+        "uWebSockets, Node binding",
+        _build_node("uwebsockets"),
+        "node",
+        _UWS,
+        takes_workers=True,
+        deflates=True,
+    ),
+    _peer("node-ws", "Node ws", _build_node("ws"), "node", _WS, deflates=True),
+    _peer("gorilla", "Go gorilla, PreparedMessage", _build_gorilla, str(BUILD / "gorilla"), deflates=True),
+    Arm(
+        "nats-websocket",
+        "nats-server's WebSocket listener",
+        _build_nats,
+        _nats,
+        wire=_NATS_WIRE,
+        feed=FeedKind.OWN_NATS,
+        pip_only=True,
+        deflates=True,
+    ),
+    _python("websockets", "Python websockets, broadcast()", "websockets_server", "websockets", deflates=True),
+    _python("picows", "picows on uvloop", "picows_server", "picows", "uvloop"),
+    _python(
+        "flask-socketio",
+        "Flask-SocketIO on gevent",
+        "socketio_server",
+        *_SOCKETIO_PACKAGES,
+        wire=_SOCKETIO_WIRE,
+    ),
+)
