@@ -1,4 +1,4 @@
-"""`gunicorn -c gunicorn.conf.py` in a checkout: the configuration of the package, read anew on each reload."""
+"""`gunicorn -c gunicorn.conf.py`: the package's configuration, which a reload reads anew."""
 
 import runpy
 

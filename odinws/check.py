@@ -1,7 +1,7 @@
 """`odinws check`: what a server would find at its start and on its way to NATS, without one.
 
-All problems are told, not the first alone. Nothing stays behind: the stream is not created, and the one consumer
-that is made is deleted again.
+All problems are told, not the first alone. Nothing stays behind: the stream is not created, and the one
+consumer that is made is deleted again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import enum
 import json
 import os
+import re
 import socket
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import nats.errors
 import nats.js.errors
+import nkeys
 from nats.aio.client import Client
 
 from odinws.access.configured import sources
@@ -37,7 +39,8 @@ _KEY_FIELDS = ("jwt_secret", "jwt_secret_file", "jwks_file")
 _NAME_MISMATCH = (
     10056  # error code of the JetStream API: the request got past the permissions, and no further
 )
-_NATS_ERRORS = (nats.errors.Error, OSError, TimeoutError, FeedError, ValueError)
+_NATS_ERRORS = (nats.errors.Error, OSError, TimeoutError, FeedError)
+_FILE_ERRORS = (FeedError, ValueError, nkeys.NkeysError)  # while connecting: a file is not what it should be
 
 _T = TypeVar("_T")
 
@@ -116,7 +119,7 @@ def read_settings(environ: Mapping[str, str]) -> tuple[Settings | None, list[Set
 
 
 def _guilty(environ: Mapping[str, str], error: SettingsError) -> str | None:
-    """The variable without which there is not this error: the one that it names, or the one it is compared with."""
+    """The variable without which this error is gone: the one it names, or the one it is compared with."""
     for name in (error.name, *environ):
         if name not in environ:
             continue
@@ -203,6 +206,13 @@ async def _nats(settings: Settings) -> AsyncIterator[Finding]:
         except EmbeddedNatsError as error:
             yield _problem(str(error), "or set NATS_URL")
         return
+    for name, path in (
+        ("NATS_CREDS_FILE", settings.nats_creds_file),
+        ("NATS_NKEY_FILE", settings.nats_nkey_file),
+    ):
+        if path and not os.access(path, os.R_OK):
+            yield _problem(f"{name}={path!r} can't be read", "correct it or unset it")
+            return
     looked = False
     for url in settings.nats_urls:
         shown = without_credentials(url)
@@ -210,38 +220,51 @@ async def _nats(settings: Settings) -> AsyncIterator[Finding]:
         client = Client()
         try:
             await _connect(client, url, settings, denials)
-        except nats.errors.AuthorizationError:
-            way = "NATS_TOKEN, NATS_CREDS_FILE, NATS_NKEY_FILE or the URL"
-            yield _problem(f"{shown} refuses our credentials", f"correct {way}")
+        except _FILE_ERRORS as error:
+            files = "NATS_CREDS_FILE, NATS_NKEY_FILE, NATS_CA_FILE, NATS_CERT_FILE or NATS_KEY_FILE"
+            yield _problem(f"our credentials can't be used: {_words(error)}", f"correct {files}")
+            return
         except _NATS_ERRORS as error:
-            yield _problem(f"{shown} can't be used: {_words(error)}", "correct NATS_URL, or start it")
+            if "authorization" in str(error).lower():
+                way = "NATS_TOKEN, NATS_CREDS_FILE, NATS_NKEY_FILE or the URL"
+                yield _problem(f"{shown} refuses our credentials", f"correct {way}")
+            else:
+                yield _problem(f"{shown} can't be used: {_words(error)}", "correct NATS_URL, or start it")
         else:
-            yield Finding(
-                State.OK, "nats", f"{shown} takes our credentials, {client.connected_server_version}"
-            )
+            yield Finding(State.OK, "nats", f"{shown} takes our credentials")
             if not looked:
                 looked = True
                 async for finding in _feed(client, settings, denials):
                     yield finding
-        finally:
             await client.close()
 
 
 async def _connect(client: Client, url: str, settings: Settings, denials: asyncio.Queue[str]) -> None:
+    """Connect once, and have what NATS denies later put into `denials`."""
+    reasons: list[Exception] = []
+    api = re.compile(rf"\$js\.api\.(.+?)\.{re.escape(settings.stream_name)}", re.IGNORECASE)
+
     async def on_error(error: Exception) -> None:
+        reasons.append(error)
         if "permissions violation" in str(error).lower():
-            denials.put_nowait(_words(error))
+            # nats-py makes all of it lower-case; subjects are not.
+            text = api.sub(lambda found: f"$JS.API.{found[1].upper()}.{settings.stream_name}", _words(error))
+            denials.put_nowait(text)
 
     options: dict[str, Any] = identification.options(settings)
-    async with asyncio.timeout(2 * _SECONDS):
+    try:
         await client.connect(
             servers=[url],
             name="odinws check",
             allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
             connect_timeout=int(_SECONDS),
             error_cb=on_error,
             **options,
         )
+    except nats.errors.NoServersError as error:
+        raise (reasons or [error])[-1] from None  # it only says that there is none left to try
 
 
 async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str]) -> AsyncIterator[Finding]:
@@ -249,6 +272,10 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
     js = client.jetstream(timeout=_SECONDS)
     name = settings.stream_name
     permit = "permit it to our user"
+    if not client._server_info.get("jetstream"):
+        async for finding in _core(client, settings, denials):
+            yield finding
+        return
     try:
         info = await _allowed(js.stream_info(name), denials)
     except nats.js.errors.NotFoundError:
@@ -260,10 +287,6 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
         return
     except _DeniedError as error:
         yield _problem(str(error), permit)
-        return
-    except (nats.js.errors.ServiceUnavailableError, nats.errors.NoRespondersError):
-        async for finding in _core(client, settings, denials):
-            yield finding
         return
     except nats.js.errors.APIError as error:
         if error.err_code == stream.JETSTREAM_OFF_FOR_ACCOUNT:

@@ -88,7 +88,7 @@ def _not_installed(package: str) -> str:
 def serve(context: click.Context, options: tuple[str, ...]) -> None:
     """Run the server until Ctrl-C or SIGTERM. OPTIONS are those of gunicorn.
 
-    What it serves is said by environment variables: `odinws settings` lists them, `odinws check` looks at them.
+    Environment variables say what it serves: `odinws settings` lists them, `odinws check` looks at them.
     """
     if options in (("-h",), ("--help",)):
         click.echo(context.get_help())
