@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
-from odinws.swarm.engine import C, Engine, How, Phase
+from odinws.swarm.engine import C, Engine, Phase
 from odinws.swarm.frames import Answer
 from tests.life import Life, State, Stretch
 
@@ -123,7 +123,7 @@ class Swarm(Threaded[Life]):
         """Unsubscribe; answered by the acknowledgement."""
         self._ask("unsubscribe", who, channels)
 
-    def disconnect(self, who: Who, how: How = "close") -> None:
+    def disconnect(self, who: Who, how: str = "close") -> None:
         """End connections.
 
         Args:

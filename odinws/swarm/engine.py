@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from gevent import monkey
@@ -31,8 +31,6 @@ _RESET = struct.pack("ii", 1, 0)
 _epoll = monkey.get_original("select", "epoll")
 _socket = monkey.get_original("socket", "socket")
 
-How = Literal["close", "vanish", "reset"]
-
 
 class Phase(IntEnum):
     """How far a connection is. The engine does not look at what lies between GREETING and OPEN."""
@@ -44,6 +42,9 @@ class Phase(IntEnum):
     SUBSCRIBING = 4  # the acknowledgement is due
     OPEN = 5
     LEAVING = 6  # a close frame was sent
+
+
+_UPGRADING = Phase.UPGRADING  # an attribute of an enum is slow to look up
 
 
 class Connection:
@@ -189,7 +190,7 @@ class Engine(ABC, Generic[C]):
         if conn.phase is not Phase.CONNECTING:
             self._flush(conn)
 
-    def leave(self, conn: C, how: How = "close") -> None:
+    def leave(self, conn: C, how: str = "close") -> None:
         """End a connection.
 
         Args:
@@ -222,13 +223,15 @@ class Engine(ABC, Generic[C]):
         Args:
             seconds: below 0: without a limit.
         """
-        by_fd = self._by_fd
+        by_fd, connecting, readable = self._by_fd, Phase.CONNECTING, select.EPOLLIN
         for fd, ready in self._epoll.poll(seconds, most):
             conn = by_fd.get(fd)
             if conn is None:
                 self._served_other(fd)
-            elif conn.phase is Phase.CONNECTING:
+            elif conn.phase is connecting:
                 self._connected(conn)
+            elif ready == readable:
+                self.receive(conn)
             else:
                 if ready & select.EPOLLOUT:
                     self._flush(conn)
@@ -246,10 +249,10 @@ class Engine(ABC, Generic[C]):
         try:
             if not data:
                 self._end(conn)
-            elif conn.phase is Phase.UPGRADING:
-                self._upgraded(conn, data)
-            else:
+            elif conn.phase is not _UPGRADING:
                 self._received(conn, data)
+            else:
+                self._upgraded(conn, data)
         except WireError as error:
             self._end(conn, f"broken: {error}")
         return len(data)
