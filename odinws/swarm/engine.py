@@ -211,7 +211,7 @@ class Engine(ABC, Generic[C]):
         self._epoll.unregister(conn.sock)
         conn.paused = True
 
-    def go_on(self, conn: C) -> None:
+    def unpause(self, conn: C) -> None:
         """Undo `pause`."""
         if conn.paused:
             conn.paused = False

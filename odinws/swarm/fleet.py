@@ -141,12 +141,12 @@ class Fleet(Engine[Client]):
         self._to_dial.append(client)
         return client
 
-    def bid_farewell(self, client: Client, *, returns: bool = False) -> None:
+    def dismiss(self, client: Client, *, returns: bool = False) -> None:
         """A client leaves by the closing handshake; it is gone for good, or comes back anew."""
         client.returns, client.left = returns, not returns
         self._slow.pop(client, None)
         self._open.pop(client, None)
-        self.go_on(client)  # a slow one reads the rest at once
+        self.unpause(client)  # a slow one reads the rest at once
         if client.phase < Phase.GREETING:
             self._drop(client)
         else:
@@ -164,7 +164,7 @@ class Fleet(Engine[Client]):
         self.closing = True
         self._to_dial.clear()
         for client in list(self._by_fd.values()):
-            self.bid_farewell(client)
+            self.dismiss(client)
 
     def look(self, now: float) -> None:
         """Count what was read since the last look; once a second or so."""
@@ -189,9 +189,9 @@ class Fleet(Engine[Client]):
             while self._owed_churn >= 1 and self._open:
                 self._owed_churn -= 1
                 # The one that is open longest, so that all take their turn.
-                self.bid_farewell(next(iter(self._open)), returns=True)
+                self.dismiss(next(iter(self._open)), returns=True)
         for _ in range(min(_DIALS, len(self._to_dial))):
-            self._try(self._to_dial.popleft())
+            self._connect(self._to_dial.popleft())
         for client in list(self._slow):
             client.allowed = min(client.allowed + client.slow * passed, client.slow)
             if client.allowed >= 1:
@@ -199,7 +199,7 @@ class Fleet(Engine[Client]):
 
     # -- a connection --------------------------------------------------------------------------------
 
-    def _try(self, client: Client) -> None:
+    def _connect(self, client: Client) -> None:
         if self.closing or client.left or client.phase is not Phase.NONE:
             return
         client.close = (1006, "")
@@ -229,7 +229,7 @@ class Fleet(Engine[Client]):
         self.tally.times["ack"].add((now - client.asked) * 1000)
         client.phase = Phase.OPEN
         if client.is_probe:
-            self.bid_farewell(client)
+            self.dismiss(client)
             return
         self._open[client] = None
         if client.cut_at:

@@ -136,7 +136,7 @@ class Swarm:
             greenlet.link_exception(defect)
 
     def finish(self) -> None:
-        """The run ends: all clients say goodbye, and what they still get is counted."""
+        """The run ends: all clients leave, and what they still get is counted."""
         if self._finished:
             return
         self._finished = True
@@ -198,7 +198,7 @@ class Swarm:
         self._shares.remove(share)
         self._set_rates()
         for client in share.clients:
-            self._fleet.bid_farewell(client)
+            self._fleet.dismiss(client)
         self._runner.send_message("odin_leave", {"index": share.index})
 
     def _set_rates(self) -> None:

@@ -19,7 +19,7 @@ COUNTS = (
     "disordered",
     "gaps",  # gap frames: not lost silently
     "reconnects",  # clients that were cut off and are subscribed again
-    "cut",  # subscribed connections that ended without our goodbye
+    "cut",  # subscribed connections that we did not end
 )
 TIMES = ("connect", "ack", "delivery", "reconnect")
 _HOLE_SECONDS = 1.0  # until then others have got what is missing here, so that it can be counted

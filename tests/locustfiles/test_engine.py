@@ -146,7 +146,7 @@ def test_what_is_paused_is_read_by_hand(scene: Scene) -> None:
     scene.engine.serve(0.05)
     assert scene.engine.seen == ["opened"]
     assert scene.engine.receive(scene.conn, 2) == 2
-    scene.engine.go_on(scene.conn)
+    scene.engine.unpause(scene.conn)
     scene.engine.until("opened", b"ab", b"cdef")
 
 
