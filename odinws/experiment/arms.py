@@ -94,7 +94,7 @@ class Arm(Server):
         except ProcessError:
             self.check_alive()
             raise ArmError(f"not ready within {START_SECONDS:g} s: {self.last_words()}") from None
-        self._workers = {worker.pid for worker in (await self._look()).stats.workers}
+        self._workers = {worker.pid for worker in (await self._asked(scrape.look)).stats.workers}
 
     def check_alive(self) -> None:
         """Raises ArmError when the server has ended."""
@@ -107,7 +107,7 @@ class Arm(Server):
         Raises:
             ArmError: it or one of its workers ended, or it does not answer.
         """
-        found = await self._look()
+        found = await self._asked(scrape.look)
         now = {worker.pid for worker in found.stats.workers}
         if now != self._workers:
             gone = ", ".join(map(str, sorted(self._workers - now))) or "none"
@@ -122,9 +122,6 @@ class Arm(Server):
         """Stop the server and all its workers."""
         await self.end_async(signal.SIGTERM, STOP_SECONDS)
 
-    async def _look(self) -> Look:
-        return await self._asked(scrape.look)
-
     async def _asked(self, question: Callable[[int], T]) -> T:
         try:
             return await asyncio.to_thread(question, self.port)
@@ -135,6 +132,9 @@ class Arm(Server):
 
 def _is_there(config: str) -> bool:
     """Whether gunicorn would find a configuration."""
-    if config.startswith("python:"):
+    if not config.startswith("python:"):
+        return Path(config).is_file()
+    try:
         return importlib.util.find_spec(config.removeprefix("python:")) is not None
-    return Path(config).is_file()
+    except ModuleNotFoundError:  # of a package above it
+        return False

@@ -125,13 +125,15 @@ def look(port: int) -> Look:
     Raises:
         ScrapeError: the server does not answer, or a worker ended between answer and look.
     """
-    stats = _stats(port)
-    pids = [worker.pid for worker in stats.workers]
     try:
+        stats = msgspec.json.decode(fetch.body(port, "/stats"), type=Stats)
+        pids = [worker.pid for worker in stats.workers]
         cpu = sum(cpu_seconds(pid) for pid in pids)
         rss = sum(psutil.Process(pid).memory_info().rss for pid in pids)
+    except msgspec.MsgspecError as error:
+        raise ScrapeError(f"/stats is not understood: {error}") from error
     except (psutil.Error, OSError) as error:
-        raise ScrapeError(f"a worker is gone: {error}") from error
+        raise ScrapeError(f"/stats is not answered, or a worker is gone: {error}") from error
     return Look(time.monotonic(), cpu, rss, stats)
 
 
@@ -215,12 +217,3 @@ def _gc_pause(before: Stats, after: Stats) -> dict[str, float]:
     counts = zip(before.gc.pauses.counts, after.gc.pauses.counts, strict=True)
     found = [bound for bound, (earlier, later) in zip(bounds, counts, strict=True) if later > earlier]
     return {"gc_pause_max_ms": 1000 * min(found[-1], longest) if found else 0.0}
-
-
-def _stats(port: int) -> Stats:
-    try:
-        return msgspec.json.decode(fetch.body(port, "/stats"), type=Stats)
-    except OSError as error:
-        raise ScrapeError(f"/stats is not answered: {error}") from error
-    except msgspec.MsgspecError as error:
-        raise ScrapeError(f"/stats is not understood: {error}") from error
