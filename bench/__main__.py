@@ -102,7 +102,7 @@ def output_base(out: Path | None) -> Path:
     f"Default: all; with --before odinws:sync-dict,{BEFORE}.",
 )
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
-@click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option(
     "--before",
     "checkout",

@@ -36,46 +36,34 @@ class Observed:
     """What the server says of itself, see `told.figures`."""
 
 
+@dataclass(frozen=True)
 class Observer:
-    """Watches a server, its clients and its feed.
+    """Watches a server, its clients and its feed."""
 
-    Args:
-        servers: processes that count.
-        ours: processes of the bench, clients apart.
-        metrics: fetches what the server says of itself; None when it says nothing.
-        watch: fetch it with each CPU sample, as a Prometheus would.
-        say: called with a line for whoever watches.
-    """
-
-    def __init__(
-        self,
-        servers: list[psutil.Process],
-        ours: list[psutil.Process],
-        clients: Clients,
-        feed: Feed,
-        metrics: Callable[[], Metrics] | None,
-        watch: bool,
-        say: Callable[[str], None],
-    ) -> None:
-        self._servers = servers
-        self._ours = ours
-        self._clients = clients
-        self._feed = feed
-        self._metrics = metrics
-        self._fetches = watch and metrics is not None
-        self._say = say
+    servers: list[psutil.Process]
+    """Processes that count."""
+    ours: list[psutil.Process]
+    """Processes of the bench, clients apart."""
+    clients: Clients
+    feed: Feed
+    metrics: Callable[[], Metrics] | None
+    """Fetches what the server says of itself; None when it says nothing."""
+    is_watched: bool
+    """Fetch it with each CPU sample, as a Prometheus would."""
+    say: Callable[[str], None]
+    """Called with a line for whoever watches."""
 
     def window(self, seconds: float) -> Observed:
         """Watch for so long. Raises OSError, psutil.NoSuchProcess or ProcessError when one is gone."""
-        told_before = self._metrics() if self._metrics else None
-        published = sum(self._feed.counts)
-        self._clients.begin()
-        before, ours_before = measure.cpu(self._servers), measure.cpu(self._ours)
+        told_before = self.metrics() if self.metrics else None
+        published = sum(self.feed.counts)
+        self.clients.begin()
+        before, ours_before = measure.cpu(self.servers), measure.cpu(self.ours)
         samples, peak = self._watch(before, seconds)
-        after, ours_after = measure.cpu(self._servers), measure.cpu(self._ours)
-        clients = self._clients.end()
-        published = sum(self._feed.counts) - published
-        told_after = self._metrics() if self._metrics else None
+        after, ours_after = measure.cpu(self.servers), measure.cpu(self.ours)
+        clients = self.clients.end()
+        published = sum(self.feed.counts) - published
+        told_after = self.metrics() if self.metrics else None
         return Observed(
             clients=clients,
             used=after.since(before),
@@ -94,14 +82,14 @@ class Observer:
         end = begun.at + seconds
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, LOOK_SECONDS))
-            peak = max(peak, measure.memory(self._servers).resident)
+            peak = max(peak, measure.memory(self.servers).resident)
             if time.monotonic() - last.at >= SAMPLE_SECONDS:
-                now = measure.cpu(self._servers)
+                now = measure.cpu(self.servers)
                 used = now.since(last)
                 samples.append(used.total / used.seconds)
-                if self._fetches and self._metrics is not None:
-                    self._metrics()
+                if self.is_watched and self.metrics:
+                    self.metrics()
                 last = now
-                progress = self._clients.progress()
-                self._say(f"{progress.get('delivered', 0):,} delivered to {progress.get('ready', 0):,}")
+                progress = self.clients.progress()
+                self.say(f"{progress.get('delivered', 0):,} delivered to {progress.get('ready', 0):,}")
         return samples, peak

@@ -10,42 +10,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from bench.ratios import CONFIDENCE, Ratio, Spread
+from bench.columns import IDLE, ON_REQUEST, USUAL, Column
+from bench.ratios import Ratio, Spread
 from bench.scenarios import BY_NAME
 from bench.summary import Row
-
-_COLUMNS: tuple[tuple[str, str, int], ...] = (
-    ("CPU µs/msg", "cpu_us_per_message", 2),
-    ("user", "cpu_user_us_per_message", 2),
-    ("system", "cpu_system_us_per_message", 2),
-    ("cores", "server_cores", 2),
-    ("msg/s", "delivered_per_second", 0),
-    ("p50 ms", "p50_ms", 1),
-    ("p95", "p95_ms", 1),
-    ("p99", "p99_ms", 1),
-    ("longest", "longest_ms", 1),
-    ("RSS KB/conn", "resident_kb_per_connection", 1),
-    ("slab KB/conn", "slab_kb_per_connection", 1),
-    ("conn/s", "connections_per_second", 0),
-)
-_IDLE_COLUMN = ("CPU µs/conn/s", "cpu_us_per_connection_second", 2)
-_EXTRA: tuple[tuple[str, str, int], ...] = (
-    ("cores, median of 5 s", "cores_median", 2),
-    ("highest", "cores_highest", 2),
-    ("to kernel p99 ms ≤", "lag_p99_ms", 0),
-    ("wire B/msg", "wire_bytes_per_message", 0),
-    ("join/s", "joins_per_second", 0),
-    ("join p99 ms", "subscribe_p99_ms", 1),
-    ("published/s", "published_per_second", 0),
-    ("stall p99 ms ≤", "stall_p99_ms", 0),
-    ("p99.9 ≤", "stall_p999_ms", 0),
-    ("longest stall", "stall_longest_ms", 0),
-    ("RSS MB before", "resident_before_mb", 0),
-    ("peak", "resident_peak_mb", 0),
-    ("after", "resident_after_mb", 0),
-    ("RSS growth MB", "resident_growth_mb", 0),
-)
-"""Columns that a scenario may ask for (`Scenario.shows`)."""
+from odinws.harness.statistics import CONFIDENCE
 
 
 def _cell(value: Spread | None, digits: int) -> str:
@@ -65,60 +34,55 @@ def ratio_text(ratio: Ratio | None) -> str:
     return f"{ratio.estimate:.2f}\n{ratio.lower:.2f}-{ratio.upper:.2f}{confidence}"
 
 
-def _columns(rows: Sequence[Row]) -> list[tuple[str, str, int]]:
-    """The columns that have something to show."""
-    wanted = [_IDLE_COLUMN, *_COLUMNS] if _is_idle(rows) else _COLUMNS
-    return [column for column in wanted if any(row.figures[column[1]] for row in rows)]
-
-
 def _is_idle(rows: Sequence[Row]) -> bool:
     return all(row.figures["cpu_us_per_message"] is None for row in rows)
 
 
+def _table(title: str | None, ratios: Sequence[str], columns: Sequence[Column]) -> Table:
+    """A table whose rows are still to come."""
+    result = Table(title=title, title_justify="left", show_lines=True)
+    result.add_column("arm", no_wrap=True)
+    for head in (*ratios, *(column.title for column in columns)):
+        result.add_column(head, justify="right", no_wrap=True)
+    return result
+
+
+def _filled(wanted: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    """The columns that have something to show."""
+    return [column for column in wanted if any(row.figures[column.figure] for row in rows)]
+
+
+def _cells(row: Row, columns: Sequence[Column]) -> list[str]:
+    return [_cell(row.figures[column.figure], column.digits) for column in columns]
+
+
 def table(scenario: str, rows: Sequence[Row], reference: str) -> Table:
     """The rows of one scenario, cheapest first."""
-    columns = _columns(rows)
-    cost = "cpu_us_per_connection_second" if _is_idle(rows) else "cpu_us_per_message"
+    columns = _filled([IDLE, *USUAL] if _is_idle(rows) else USUAL, rows)
+    cost = IDLE.figure if _is_idle(rows) else "cpu_us_per_message"
 
     def order(row: Row) -> float:
         value = row.figures[cost]
         return float("inf") if value is None else value.median
 
-    result = Table(title=f"{scenario}: {BY_NAME[scenario].what}", title_justify="left", show_lines=True)
-    result.add_column("arm", no_wrap=True)
-    result.add_column(f"x {reference}", justify="right", no_wrap=True)
-    for title, _, _ in columns:
-        result.add_column(title, justify="right", no_wrap=True)
+    result = _table(f"{scenario}: {BY_NAME[scenario].what}", [f"x {reference}"], columns)
     result.add_column("rounds", justify="right")
     for row in sorted(rows, key=order):
-        cells = [_cell(row.figures[name], digits) for _, name, digits in columns]
-        result.add_row(row.arm, ratio_text(row.ratio), *cells, str(row.counted))
+        result.add_row(row.arm, ratio_text(row.ratio), *_cells(row, columns), str(row.counted))
     return result
 
 
 def details_table(scenario: str, rows: Sequence[Row]) -> Table | None:
     """What the scenario shows besides, and each arm against itself under the baselines; None: nothing."""
-    columns = [
-        column
-        for column in _EXTRA
-        if column[1] in BY_NAME[scenario].shows and any(row.figures[column[1]] for row in rows)
-    ]
-    baselines = [each.baseline for each in rows[0].against]
-    if not columns and not baselines:
+    columns = _filled([each for each in ON_REQUEST if each.figure in BY_NAME[scenario].shows], rows)
+    ratios = [f"{what} x {each.baseline}" for each in rows[0].against for what in ("CPU/msg", "p99")]
+    if not columns and not ratios:
         return None
-    result = Table(show_lines=True)
-    result.add_column("arm", no_wrap=True)
-    for baseline in baselines:
-        result.add_column(f"CPU/msg x {baseline}", justify="right", no_wrap=True)
-        result.add_column(f"p99 x {baseline}", justify="right", no_wrap=True)
-    for title, _, _ in columns:
-        result.add_column(title, justify="right", no_wrap=True)
+    result = _table(None, ratios, columns)
     for row in rows:
         if row.counted:
-            ratios = [ratio_text(ratio) for each in row.against for ratio in (each.cost, each.p99)]
-            result.add_row(
-                row.arm, *ratios, *(_cell(row.figures[name], digits) for _, name, digits in columns)
-            )
+            against = [ratio_text(ratio) for each in row.against for ratio in (each.cost, each.p99)]
+            result.add_row(row.arm, *against, *_cells(row, columns))
     return result
 
 
@@ -152,7 +116,7 @@ _PANELS: tuple[tuple[str, str], ...] = (
     ("p99_ms", "delivery p99, ms"),
 )
 _IDLE_PANELS: tuple[tuple[str, str], ...] = (
-    ("cpu_us_per_connection_second", "CPU µs per connection and second"),
+    (IDLE.figure, "CPU µs per connection and second"),
     ("resident_kb_per_connection", "RSS KB per connection"),
     ("connections_per_second", "connections made per second"),
 )

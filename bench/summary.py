@@ -6,48 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.columns import FIGURES, figure
 from bench.ratios import Ratio, Spread, paired_ratio, spread
 from bench.scenarios import BY_NAME
 
 Result = Mapping[str, Any]
-
-FIGURES: tuple[str, ...] = (
-    "cpu_us_per_message",
-    "cpu_user_us_per_message",
-    "cpu_system_us_per_message",
-    "cpu_us_per_connection_second",
-    "server_cores",
-    "cores_median",
-    "cores_highest",
-    "published_per_second",
-    "delivered_per_second",
-    "delivered_share",
-    "wire_bytes_per_message",
-    "resident_kb_per_connection",
-    "slab_kb_per_connection",
-    "resident_before_mb",
-    "resident_peak_mb",
-    "resident_after_mb",
-    "resident_growth_mb",
-    "connections_per_second",
-    "joins_per_second",
-    "lag_p99_ms",
-    "stall_p99_ms",
-    "stall_p999_ms",
-    "stall_longest_ms",
-)
-LATENCIES: tuple[str, ...] = ("p50_ms", "p95_ms", "p99_ms", "longest_ms")
-
-
-def figure(result: Result, name: str) -> float | None:
-    """One figure of one result; latencies lie in its window, `subscribe_` ones too."""
-    if name in LATENCIES:
-        value = result["window"]["latency"][name]
-    elif name.startswith("subscribe_"):
-        value = result["window"]["subscribe"][name.removeprefix("subscribe_")]
-    else:
-        value = result.get(name)  # None: recorded before there was such a figure
-    return None if value is None else float(value)
 
 
 @dataclass(frozen=True)
@@ -190,12 +153,11 @@ def _row(
 ) -> Row:
     mine = by_place[scenario][arm]
     good = [result for result in mine if result["status"] == "ok"]
-    names = (*FIGURES, *LATENCIES, "subscribe_p50_ms", "subscribe_p99_ms")
     baselines = [name for name in BY_NAME[scenario].baselines if name in by_place]
     return Row(
         scenario,
         arm,
-        {name: spread([x for each in good if (x := figure(each, name)) is not None]) for name in names},
+        {name: spread([x for each in good if (x := figure(each, name)) is not None]) for name in FIGURES},
         _ratio(mine, by_place[scenario].get(reference, ()), _cost),
         [
             Against(

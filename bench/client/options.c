@@ -12,13 +12,13 @@ static void fail(const char *what, const char *which)
     exit(2);
 }
 
-static uint64_t number(const char *name, const char *text)
+static uint32_t number(const char *name, const char *text)
 {
     char *end;
-    uint64_t value = strtoull(text, &end, 10);
-    if (!*text || *end)
+    unsigned long value = strtoul(text, &end, 10);
+    if (!*text || *end || value > UINT32_MAX)
         fail("not a whole number", name);
-    return value;
+    return (uint32_t)value;
 }
 
 static void read_names(struct options *options)
@@ -53,29 +53,37 @@ void options_read(struct options *options, int count, char **arguments)
         const char *name;
         const char **text;
         uint32_t *whole;
+        bool *flag;
     } table[] = {
-        {"--host", &options->host, NULL},
-        {"--path", &options->path, NULL},
-        {"--names", &options->names_file, NULL},
-        {"--hello", &options->hello, NULL},
-        {"--prefix", &options->prefix, NULL},
-        {"--item", &options->item, NULL},
-        {"--separator", &options->separator, NULL},
-        {"--suffix", &options->suffix, NULL},
-        {"--ack", &options->ack, NULL},
-        {"--ask", &options->ask, NULL},
-        {"--reply", &options->reply, NULL},
-        {"--connections", NULL, &options->connections},
-        {"--first-id", NULL, &options->first_id},
-        {"--channels", NULL, &options->channels},
-        {"--subscribed", NULL, &options->subscribed},
-        {"--per-address", NULL, &options->per_address},
-        {"--in-flight", NULL, &options->in_flight},
-        {"--rate", NULL, &options->rate},
-        {"--stall-permille", NULL, &options->stall_permille},
-        {"--churn-per-second", NULL, &options->churn_per_second},
-        {"--joins", NULL, &options->joins},
-        {"--join-rate", NULL, &options->join_rate},
+        {"--host", &options->host},
+        {"--path", &options->path},
+        {"--names", &options->names_file},
+        {"--hello", &options->hello},
+        {"--prefix", &options->prefix},
+        {"--item", &options->item},
+        {"--separator", &options->separator},
+        {"--suffix", &options->suffix},
+        {"--ack", &options->ack},
+        {"--ask", &options->ask},
+        {"--reply", &options->reply},
+        {"--connections", .whole = &options->connections},
+        {"--first-id", .whole = &options->first_id},
+        {"--channels", .whole = &options->channels},
+        {"--subscribed", .whole = &options->subscribed},
+        {"--per-address", .whole = &options->per_address},
+        {"--in-flight", .whole = &options->in_flight},
+        {"--rate", .whole = &options->rate},
+        {"--stall-permille", .whole = &options->stall_permille},
+        {"--churn-per-second", .whole = &options->churn_per_second},
+        {"--joins", .whole = &options->joins},
+        {"--join-rate", .whole = &options->join_rate},
+        {"--port", .whole = &options->port},
+        {"--seed", .whole = &options->seed},
+        {"--receive-buffer", .whole = &options->receive_buffer},
+        {"--binary", .flag = &options->binary},
+        {"--expect-first", .flag = &options->expect_first},
+        {"--deflate", .flag = &options->deflate},
+        {"--numbered", .flag = &options->numbered},
     };
     for (int i = 1; i < count; i += 2) {
         const char *name = arguments[i];
@@ -85,26 +93,14 @@ void options_read(struct options *options, int count, char **arguments)
         size_t row = 0, rows = sizeof table / sizeof *table;
         while (row < rows && strcmp(table[row].name, name))
             row++;
-        if (row < rows && table[row].text)
-            *table[row].text = value;
-        else if (row < rows)
-            *table[row].whole = (uint32_t)number(name, value);
-        else if (!strcmp(name, "--port"))
-            options->port = (int)number(name, value);
-        else if (!strcmp(name, "--seed"))
-            options->seed = number(name, value);
-        else if (!strcmp(name, "--receive-buffer"))
-            options->receive_buffer = (int)number(name, value);
-        else if (!strcmp(name, "--binary"))
-            options->binary = number(name, value) != 0;
-        else if (!strcmp(name, "--expect-first"))
-            options->expect_first = number(name, value) != 0;
-        else if (!strcmp(name, "--deflate"))
-            options->deflate = number(name, value) != 0;
-        else if (!strcmp(name, "--numbered"))
-            options->numbered = number(name, value) != 0;
-        else
+        if (row == rows)
             fail("unknown option", name);
+        if (table[row].text)
+            *table[row].text = value;
+        else if (table[row].whole)
+            *table[row].whole = number(name, value);
+        else
+            *table[row].flag = number(name, value) != 0;
     }
     if (!options->port || !options->connections || !options->channels)
         fail("needed", "--port, --connections, --channels");

@@ -8,7 +8,7 @@
 
 struct options {
     const char *host, *path, *names_file;
-    int port;
+    uint32_t port;
     uint32_t connections, first_id;
     uint32_t channels, subscribed; /* how many exist, how many of them each connection takes */
     uint32_t per_address;          /* connections from one source address */
@@ -16,8 +16,8 @@ struct options {
     uint32_t rate;                 /* connections begun per second at most; 0: as in_flight allows */
     uint32_t stall_permille, churn_per_second;
     uint32_t joins, join_rate;     /* more connections, begun in the window, this many per second at most */
-    uint64_t seed;
-    int receive_buffer; /* SO_RCVBUF of stalled connections, bytes */
+    uint32_t seed;
+    uint32_t receive_buffer; /* SO_RCVBUF of stalled connections, bytes */
     bool binary, expect_first;
     bool deflate;       /* offer permessage-deflate without context takeover, and insist on it */
     bool numbered;      /* the server numbers as odinws does, and tells of what it leaves out: see numbering.h */

@@ -69,7 +69,7 @@ def test_another_checkout(tmp_path: Path) -> None:
     assert arm.on_request
     assert command.directory == tmp_path
     assert command.arguments[1:] == ("-m", "gunicorn", "-c", "gunicorn.conf.py")
-    assert command.environment == ours.environment
+    assert command.environment == {**ours.environment, "PYTHONPATH": str(tmp_path)}
     assert ours.directory == ROOT
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from bench.columns import FIGURES
 from bench.measure import CpuUse, Memory
 from bench.observe import Observed
 from bench.scenarios import BY_NAME, SCENARIOS, Scenario
-from bench.summary import FIGURES
 from bench.verdict import Measured, figures, limits, void_reasons
 
 SINGLE = SCENARIOS["single"][0]
@@ -126,4 +126,4 @@ def test_scenarios_make_sense(scenario: Scenario) -> None:
     assert scenario.burst_size * scenario.bursts_per_second <= (50_000 if scenario.overload else 2_000)
     assert scenario.warmup_seconds + scenario.window_seconds <= 60
     assert set(scenario.baselines) <= set(BY_NAME) - {scenario.name}
-    assert set(scenario.shows) <= {*FIGURES, "subscribe_p99_ms"}
+    assert set(scenario.shows) <= set(FIGURES)
