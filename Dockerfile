@@ -7,7 +7,7 @@
 # Every setting is an environment variable. It needs no capability, and no writable file system
 # but /tmp: `--cap-drop=ALL --read-only --tmpfs /tmp` is a good idea.
 
-# Anything will do that has python3 >= 3.11 with its venv module, CA certificates and useradd.
+# Anything will do that has python3 3.11 to 3.14 with its venv module, CA certificates and useradd.
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
@@ -17,7 +17,7 @@ COPY conf/requirements-runtime.txt /build/
 # Wheels only: a pin that would need a compiler fails here instead of bringing one along. nkeys has none, and
 # is plain Python.
 RUN /pip/bin/pip --python /opt/venv/bin/python3 install --no-cache-dir --no-compile \
-        --only-binary=:all: --no-binary=nkeys -r /build/requirements-runtime.txt
+        --only-binary=:all: --no-binary=nkeys --require-hashes -r /build/requirements-runtime.txt
 COPY gunicorn.conf.py /app/
 COPY conf /app/conf
 COPY strategies /app/strategies

@@ -128,6 +128,7 @@ ONLY_IN = {
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
     "cryptography": {"odinws.access.keys"},
     "nats": {
+        "odinws.check",
         "odinws.feed.asking",
         "odinws.feed.history",
         "odinws.feed.nats",
@@ -162,6 +163,7 @@ ONLY_IN = {
 }
 # They read the environment, or give it to their children.
 ENVIRONMENT = {
+    "odinws.check",
     "odinws.harness.server",
     "odinws.lab.cluster",
     "odinws.settings.model",

@@ -68,7 +68,7 @@ def test_base_can_be_replaced() -> None:
     text = DOCKERFILE.read_text()
     bases = [arguments.split()[0] for stage in stages(text) for name, arguments in stage if name == "FROM"]
     assert bases == ["${BASE}", "${BASE}"]
-    assert re.search(r"^ARG BASE=python:3\.1[123]-slim-\w+$", text, re.MULTILINE)
+    assert re.search(r"^ARG BASE=python:3\.1[1-4]-slim-\w+$", text, re.MULTILINE)
     assert "python3-venv" in INCLUDED
 
 
@@ -218,5 +218,7 @@ def test_pins_are_read(tmp_path: Path) -> None:
     path = tmp_path / "requirements.txt"
     path.write_text(
         "# why\nprometheus_client==0.26.0\nzope.event==6.2  # reason\n\nA==1; python_version < '3.12'\n"
+        "b==2 ; os_name == 'posix' \\\n    --hash=sha256:00 \\\n    --hash=sha256:01\n    # via a\nc==3 \\\n"
     )
-    assert check.read_pins(path) == {"prometheus-client": "0.26.0", "zope-event": "6.2", "a": "1"}
+    pins = {"prometheus-client": "0.26.0", "zope-event": "6.2", "a": "1", "b": "2", "c": "3"}
+    assert check.read_pins(path) == pins

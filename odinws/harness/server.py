@@ -18,7 +18,6 @@ from odinws.harness.ports import free_port
 from odinws.harness.process import Process
 from odinws.harness.prometheus import Metrics
 
-ROOT = resources.PACKAGES
 CONFIG = "python:odinws.gunicorn_conf"
 START_SECONDS = 30.0
 _POLL_SECONDS = 0.1
