@@ -87,7 +87,6 @@ class Life(Connection):
         self.problems: list[str] = []
         self.payloads: list[bytes] | None = [] if keep else None
         self.messages = 0
-        self.ended_at = 0.0
         self.owed = 1  # the welcome
         self.paid = 0
         self._rest = b""
@@ -109,7 +108,6 @@ class Life(Connection):
         """The socket is gone."""
         self.leave(now)
         self.state = State.ENDED
-        self.ended_at = now
         self.paid += self.owed
         self.owed = 0
         self._current.clear()

@@ -59,8 +59,6 @@ class FanOut(Struct):
     """Totals of the whole server."""
 
     delivered: int
-    undelivered: int
-    shed: int
 
 
 class Resource(Struct):
@@ -92,7 +90,6 @@ class Stats(Struct):
     """`/stats`, as far as it matters here."""
 
     connections: int
-    refused: dict[str, int]
     admission: Admission
     fan_out: FanOut
     workers: list[Worker]
