@@ -16,7 +16,7 @@ from locustfiles._options import register
 from locustfiles._swarm import install
 from locustfiles._users import Crowd
 from odinws.client import RefusedError
-from odinws.client.journey import Journey
+from odinws.client.backoff import Backoff
 
 __all__ = ["Crowd"]
 
@@ -25,7 +25,7 @@ class Library:
     """The library's journey, as the swarm asks for it."""
 
     def __init__(self) -> None:
-        self._journey = Journey(random.random)
+        self._journey = Backoff(random.random)
 
     def closed(self, code: int, text: str, steady: bool) -> float | None:
         """The server ended a connection."""
