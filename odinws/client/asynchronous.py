@@ -31,7 +31,7 @@ class AsyncClient(BaseClient):
     def __aiter__(self) -> AsyncGenerator[Event, None]:
         """Connect, read, and come back, until `close`."""
         before = None if self._iteration is None else self._iteration()
-        if before is not None and before.ag_frame is not None:
+        if getattr(before, "ag_frame", None) is not None:  # it has not ended
             raise RuntimeError("somebody iterates over this client already")
         iteration = self._iterate()
         self._iteration = weakref.ref(iteration)
@@ -52,8 +52,8 @@ class AsyncClient(BaseClient):
                 has_room.clear()
                 await has_room.wait()
 
-        for one in self._undelivered:
-            found.put_nowait(one)
+        for kept in self._undelivered:
+            found.put_nowait(kept)
         task = self._task = asyncio.create_task(self._run(put))
         task.add_done_callback(lambda _: found.put_nowait(None))
         try:
