@@ -139,7 +139,7 @@ ONLY_IN = {
         "odinws.lab.redelivery",
         "odinws.fanout.recovery",
     },
-    "websockets": {"odinws.client.asynchronous", "odinws.client.base", "odinws.client.threaded"},
+    "websockets": {"odinws.client.base"},
     "click": {"odinws.cli", "odinws.debug.cli", "odinws.experiment.commands", "odinws.rollout.commands"},
     "rich": {
         "odinws.cli",
@@ -424,6 +424,8 @@ def test_modules_say_what_they_are(module: str) -> None:
 def test_exceptions_are_caught_narrowly(module: str) -> None:
     """A broad `except Exception` stands only where a defect must cost one client or session, not a worker."""
     wide = {
+        "odinws.client.base",
+        "odinws.client.threaded",
         "odinws.connections.clients",
         "odinws.connections.connection",
         "odinws.debug.agent",

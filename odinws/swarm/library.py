@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import random
 
-from odinws.client.errors import RefusedError
-from odinws.client.journey import Journey
+from odinws.client.backoff import Backoff, RefusedError
 
 
 class Library:
     """Comes back as the public client library does."""
 
     def __init__(self) -> None:
-        self._backoff = Journey(random.random)
+        self._backoff = Backoff(random.random)
 
     def closed(self, code: int, text: str, steady: bool) -> float | None:
         """The server ended a connection."""
