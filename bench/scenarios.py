@@ -49,6 +49,11 @@ class Scenario:
     """Figures that have a column here beside the usual ones (see report)."""
 
     @property
+    def most_connections(self) -> int:
+        """With those that join."""
+        return self.connections + self.joins
+
+    @property
     def due_per_second(self) -> float:
         """Messages per second due to all connections together, when none is stalled and none joins."""
         return self.bursts_per_second * self.burst_size * self.connections * self.subscribed / self.channels

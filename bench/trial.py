@@ -49,7 +49,7 @@ def impossible(arm: Arm, scenario: Scenario) -> str | None:
     processes = scenario.workers if arm.takes_workers else 1
     limit = open_files_limit()
     room = 1.0 if processes == 1 else UNEVEN
-    connections = scenario.connections + scenario.joins
+    connections = scenario.most_connections
     if connections / processes * room + SPARE_FILES > limit:
         return f"{connections:,} connections in {processes} process(es) of {limit:,} open files"
     return None
@@ -108,16 +108,7 @@ class Trial:
         scenario, arm = self._scenario, self._arm
         raise_open_files_limit()
         port, nats_port = free_ports(2)
-        place = Place(
-            directory=directory,
-            port=port,
-            nats_port=nats_port,
-            feed_socket=directory / "feed.sock",
-            workers=scenario.workers,
-            connections=scenario.connections + scenario.joins,
-            ping_seconds=scenario.ping_seconds,
-            deflate=scenario.deflate,
-        )
+        place = Place(directory, port, nats_port, directory / "feed.sock", scenario)
         with contextlib.ExitStack() as stack:
             sockets: SocketTarget | None = None
             ours = [psutil.Process()]

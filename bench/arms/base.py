@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.build import ROOT
 from bench.client.wire import Wire
+from bench.scenarios import Scenario
 
 DEFAULT_WIRE = Wire()
 
@@ -30,12 +31,8 @@ class Place:
     port: int
     nats_port: int
     feed_socket: Path
-    workers: int
-    connections: int
-    ping_seconds: int
-    """0: no pings wanted."""
-    deflate: bool = False
-    """Compression is wanted."""
+    scenario: Scenario
+    """What is wanted of it."""
 
 
 @dataclass(frozen=True)

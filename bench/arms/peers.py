@@ -73,7 +73,8 @@ def _peer(
     deflates: bool = False,
 ) -> Arm:
     def command(place: Place) -> Command:
-        words = (place.port, place.feed_socket, place.ping_seconds, place.workers, int(place.deflate))
+        wanted = place.scenario
+        words = (place.port, place.feed_socket, wanted.ping_seconds, wanted.workers, int(wanted.deflate))
         return Command((*program, *map(str, words)))
 
     return Arm(
@@ -110,11 +111,12 @@ def _build_nats() -> dict[str, str]:
 
 def _nats(place: Place) -> Command:
     """nats-server's own WebSocket listener."""
-    ping = f'ping_interval: "{place.ping_seconds}s"\n' if place.ping_seconds else ""
-    compression = "true" if place.deflate else "false"
+    wanted = place.scenario
+    ping = f'ping_interval: "{wanted.ping_seconds}s"\n' if wanted.ping_seconds else ""
+    compression = "true" if wanted.deflate else "false"
     config = place.directory / "websocket.conf"
     config.write_text(
-        f'listen: "127.0.0.1:{place.nats_port}"\nmax_connections: {place.connections + 1000}\n{ping}'
+        f'listen: "127.0.0.1:{place.nats_port}"\nmax_connections: {wanted.most_connections + 1000}\n{ping}'
         f'websocket {{ listen: "127.0.0.1:{place.port}", no_tls: true, compression: {compression} }}\n'
     )
     return Command((_nats_server(), "-c", str(config)))

@@ -31,7 +31,7 @@ static uint32_t total(const struct run *run)
 static void begin(struct run *run)
 {
     memset(&run->client.counts, 0, sizeof run->client.counts);
-    run->longest_pass_ns = run->passes = run->churned = 0;
+    run->longest_pass_ns = run->churned = 0;
     run->window_ns = run->churn_ns = run->join_ns = now_ns();
     getrusage(RUSAGE_SELF, &run->window_usage);
     report_state(run, "begin");
@@ -63,7 +63,7 @@ static void finish(const struct run *run, const char *path)
 {
     const struct options *options = &run->options;
     uint32_t *finals = calloc(options->channels, sizeof *finals);
-    uint64_t tail = 0, stalled_tail = 0, after_close = 0, due = 0;
+    uint64_t tail = 0, stalled_tail = 0, after_close = 0;
     uint32_t unequal = 0, stalled_unequal = 0;
     FILE *file = fopen(path, "r");
     for (uint32_t i = 0; file && i < options->channels && fscanf(file, "%u", &finals[i]) == 1; i++)
@@ -80,7 +80,6 @@ static void finish(const struct run *run, const char *path)
             const struct subscription *subscription = &connection->subscriptions[j];
             uint32_t final = finals[subscription->channel];
             uint64_t rest = track_tail(subscription, final, from_start);
-            due += final;
             *(!open ? &after_close : connection->stalled ? &stalled_tail : &tail) += rest;
             if (subscription->had + subscription->told + (open ? 0 : rest) != final)
                 equal = false;
@@ -90,10 +89,11 @@ static void finish(const struct run *run, const char *path)
     }
     free(finals);
     report_state(run, "final");
-    printf(",\"tail_missing\":%llu,\"stalled_tail_missing\":%llu,\"after_close\":%llu,\"due\":%llu",
-           (unsigned long long)tail, (unsigned long long)stalled_tail, (unsigned long long)after_close,
-           (unsigned long long)due);
-    printf(",\"unequal\":%u,\"stalled_unequal\":%u", unequal, stalled_unequal);
+    report_count("tail_missing", tail);
+    report_count("stalled_tail_missing", stalled_tail);
+    report_count("after_close", after_close);
+    report_count("unequal", unequal);
+    report_count("stalled_unequal", stalled_unequal);
     report_counts(run);
     report_end();
 }
@@ -244,13 +244,12 @@ static void loop(struct run *run)
         churn(run, woken);
         join(run, woken);
         uint64_t now = now_ns();
-        run->passes++;
         if (now - woken > run->longest_pass_ns)
             run->longest_pass_ns = now - woken;
         if (now - run->progress_ns >= 1000000000ull) {
             run->progress_ns = now;
             report_state(run, "progress");
-            printf(",\"delivered\":%llu", (unsigned long long)client->counts.delivered);
+            report_count("delivered", client->counts.delivered);
             report_end();
         }
         for (int i = 0; i < count; i++)

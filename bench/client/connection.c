@@ -17,7 +17,7 @@
 #include "judge.h"
 #include "unpack.h"
 
-enum { COMMAND_SIZE = 60000, CATCH_UP_BUFFER = 1 << 20 };
+enum { COMMAND_SIZE = 60000, CATCH_UP_BUFFER = 1 << 20, PER_ADDRESS = 20000 /* source ports */ };
 
 static const char OFFER[] = "Sec-WebSocket-Extensions: permessage-deflate; "
                             "client_no_context_takeover; server_no_context_takeover\r\n";
@@ -53,8 +53,6 @@ static void drop(struct client *client, struct connection *connection)
     default:
         break;
     }
-    if (connection->state >= UPGRADING && connection->state <= READY)
-        client->open--;
     close(connection->fd);
     free(connection->leftover);
     connection->leftover = NULL;
@@ -75,9 +73,9 @@ bool connection_begin(struct client *client, struct connection *connection)
     if (connection->stalled)
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &options->receive_buffer, sizeof options->receive_buffer);
     struct sockaddr_in source = {.sin_family = AF_INET};
-    source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + connection->id / options->per_address);
+    source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + connection->id / PER_ADDRESS);
     struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options->port)};
-    inet_pton(AF_INET, options->host, &server.sin_addr);
+    server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     connection->begun_ns = now_ns();
     if (bind(fd, (struct sockaddr *)&source, sizeof source) ||
         (connect(fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS)) {
@@ -115,12 +113,11 @@ static bool upgrade(struct client *client, struct connection *connection)
 {
     char request[512];
     int length = snprintf(request, sizeof request,
-                          "GET %s HTTP/1.1\r\nHost: %s:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                          "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-                          client->options->path, client->options->host, client->options->port,
+                          client->options->path, client->options->port,
                           client->options->deflate ? OFFER : "");
     connection->state = UPGRADING;
-    client->open++;
     watch(client, connection, EPOLLIN, EPOLL_CTL_MOD);
     return send_all(connection, request, (size_t)length);
 }
@@ -198,7 +195,6 @@ static bool handle_control(struct client *client, struct connection *connection,
 {
     const struct options *options = client->options;
     struct gap gap;
-    client->counts.control++;
     if (begins(frame, "{\"type\":\"gap\"")) {
         client->gap_notices++;
         if (options->numbered && gap_read(frame->payload, frame->length, &gap))
@@ -336,10 +332,8 @@ void connection_leave(struct client *client, struct connection *connection)
 {
     static const uint8_t code[2] = {1000 >> 8, 1000 & 0xff};
     send_frame(connection, OP_CLOSE, code, sizeof code);
-    if (connection->state == READY) {
+    if (connection->state == READY)
         client->ready--;
-        client->open--;
-    }
     close(connection->fd);
     free(connection->leftover);
     connection->leftover = NULL;

@@ -28,7 +28,7 @@ struct connection {
 
 /* What happens in a window. */
 struct counts {
-    uint64_t delivered, bytes, frames, control, pings, stalled_delivered;
+    uint64_t delivered, bytes, frames, pings, stalled_delivered;
     struct histogram latency, subscribe;
 };
 
@@ -38,7 +38,7 @@ struct client {
     const struct options *options;
     struct connection *connections;
     int epoll;
-    uint32_t in_flight, open, ready, failed, closed, stalled_closed;
+    uint32_t in_flight, ready, failed, closed, stalled_closed;
     uint32_t joined;     /* of the connections begun in the window, those that became READY */
     uint64_t joined_ns;  /* when the last of them did */
     bool quiet; /* no more churn; stalled connections read again */

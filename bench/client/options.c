@@ -41,21 +41,12 @@ static void read_names(struct options *options)
 void options_read(struct options *options, int count, char **arguments)
 {
     memset(options, 0, sizeof *options);
-    options->host = "127.0.0.1";
-    options->path = "/";
-    options->names_file = options->hello = options->prefix = options->item = "";
-    options->separator = options->suffix = options->ack = options->ask = options->reply = "";
-    options->per_address = 20000;
-    options->in_flight = 256;
-    options->receive_buffer = 4096;
-
     struct {
         const char *name;
         const char **text;
         uint32_t *whole;
         bool *flag;
     } table[] = {
-        {"--host", &options->host},
         {"--path", &options->path},
         {"--names", &options->names_file},
         {"--hello", &options->hello},
@@ -70,7 +61,6 @@ void options_read(struct options *options, int count, char **arguments)
         {"--first-id", .whole = &options->first_id},
         {"--channels", .whole = &options->channels},
         {"--subscribed", .whole = &options->subscribed},
-        {"--per-address", .whole = &options->per_address},
         {"--in-flight", .whole = &options->in_flight},
         {"--rate", .whole = &options->rate},
         {"--stall-permille", .whole = &options->stall_permille},
@@ -106,8 +96,8 @@ void options_read(struct options *options, int count, char **arguments)
         fail("needed", "--port, --connections, --channels");
     if (options->subscribed < 1 || options->subscribed > options->channels)
         fail("must lie between 1 and --channels", "--subscribed");
-    if (!options->per_address || !options->in_flight)
-        fail("must be 1 or more", "--per-address, --in-flight");
+    if (!options->in_flight)
+        fail("must be 1 or more", "--in-flight");
     if (options->joins && !options->join_rate)
         fail("needed with --joins", "--join-rate");
     if (options->deflate && !unpack_available())

@@ -1,4 +1,4 @@
-/* The command line: --name value pairs. driver.py is the only writer of it. */
+/* The command line: --name value pairs. driver.py is the only writer of it, and gives all of them. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
@@ -7,11 +7,10 @@
 #include <stdint.h>
 
 struct options {
-    const char *host, *path, *names_file;
+    const char *path, *names_file;
     uint32_t port;
     uint32_t connections, first_id;
     uint32_t channels, subscribed; /* how many exist, how many of them each connection takes */
-    uint32_t per_address;          /* connections from one source address */
     uint32_t in_flight;            /* handshakes at one time */
     uint32_t rate;                 /* connections begun per second at most; 0: as in_flight allows */
     uint32_t stall_permille, churn_per_second;

@@ -13,7 +13,7 @@ struct run {
     struct client client;
     struct options options;
     uint64_t started_ns, window_ns, progress_ns, churn_ns, join_ns;
-    uint64_t longest_pass_ns, passes;
+    uint64_t longest_pass_ns;
     struct rusage window_usage;
     uint32_t next, churn_next, churned, joins;
     bool announced, leaving;
@@ -23,8 +23,10 @@ struct run {
 
 /* {"event":..,"seconds":.. and how many connections are in which state; the line stays open. */
 void report_state(const struct run *run, const char *event);
-/* Length, CPU and passes of the window. */
+/* Length, CPU, longest pass and newcomers of the window. */
 void report_window(const struct run *run);
+/* One count. */
+void report_count(const char *name, uint64_t count);
 /* All counts. */
 void report_counts(const struct run *run);
 /* Close the line and send it. */

@@ -9,9 +9,9 @@ from typing import Any
 from odinws.histogram import quantile
 
 _SUMS = (
-    *("open", "ready", "failed", "closed", "stalled_closed"),
-    *("delivered", "stalled_delivered", "bytes", "frames", "control", "gap_notices", "pings", "churned"),
-    *("tail_missing", "stalled_tail_missing", "after_close", "due", "unequal", "stalled_unequal", "joined"),
+    *("ready", "failed", "closed", "stalled_closed"),
+    *("delivered", "stalled_delivered", "bytes", "frames", "gap_notices", "pings", "churned"),
+    *("tail_missing", "stalled_tail_missing", "after_close", "unequal", "stalled_unequal", "joined"),
 )
 
 

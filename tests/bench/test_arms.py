@@ -45,12 +45,12 @@ def test_choosing() -> None:
 
 def test_odinws_is_started_as_documented(tmp_path: Path) -> None:
     """odinws gets its settings by the environment, and the load's room."""
-    place = Place(tmp_path, 4000, 4001, tmp_path / "feed", workers=4, connections=60_000, ping_seconds=0)
+    place = Place(tmp_path, 4000, 4001, tmp_path / "feed", SCENARIOS["peak"][0])
     command = ARMS["odinws:single-lock"].command(place)
     assert command.arguments[1:] == ("-m", "gunicorn", "-c", "python:odinws.gunicorn_conf")
     assert command.environment["WS_SHARD_STRATEGY"] == "single-lock"
     assert command.environment["WS_WORKERS"] == "4"
-    assert int(command.environment["WS_MAX_CONNECTIONS"]) >= 60_000
+    assert int(command.environment["WS_MAX_CONNECTIONS"]) >= 64_000
     assert command.environment["NATS_URL"] == "nats://127.0.0.1:4001"
     assert "WS_SLOW_POLICY" not in command.environment
     patient = ARMS["odinws-drop-oldest"].command(place).environment
@@ -60,7 +60,7 @@ def test_odinws_is_started_as_documented(tmp_path: Path) -> None:
 
 def test_another_checkout(tmp_path: Path) -> None:
     """Its server runs where it lies, as it always did, with the settings of ours."""
-    place = Place(tmp_path, 4000, 4001, tmp_path / "feed", workers=2, connections=100, ping_seconds=0)
+    place = Place(tmp_path, 4000, 4001, tmp_path / "feed", SCENARIOS["single"][0])
     with pytest.raises(MissingError, match=r"is no checkout of odinws: it has no gunicorn\.conf\.py"):
         before(tmp_path)
     (tmp_path / "gunicorn.conf.py").touch()

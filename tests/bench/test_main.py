@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.__main__ import main
+from bench.build import ROOT
 from bench.scenarios import SCENARIOS, SMOKE
 from tests.bench.results import TALLY
 
@@ -68,6 +69,30 @@ def test_a_run_from_build_to_picture(runner: CliRunner, tmp_path: Path) -> None:
 
     again = runner.invoke(main, ["show", str(out.with_suffix(".json"))], catch_exceptions=False)
     assert "x c-batch" in again.output
+
+
+@pytest.mark.timeout(120)
+def test_a_run_against_another_checkout(runner: CliRunner, tmp_path: Path) -> None:
+    """Both servers run in turn, and the ratio is that to the other; here it is the same checkout."""
+    out = tmp_path / "before"
+    words = ["run", "single", "--before", str(ROOT), "--rounds", "1", "--out", str(out)]
+    result = runner.invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert record["reference"] == "odinws-before"
+    assert {each["arm"] for each in record["results"]} == {"odinws-before", "odinws:sync-dict"}
+    for each in record["results"]:
+        assert each["final"]["tally"] == TALLY, "all of it is 0"
+        assert each["window"]["delivered"] > 0
+    assert set(record["versions"]["odinws-before"]) > {"revision", "python", "gunicorn"}
+    assert "x odinws-before" in result.output
+
+
+def test_what_is_no_checkout_is_refused(runner: CliRunner, tmp_path: Path) -> None:
+    """Before anything runs."""
+    result = runner.invoke(main, ["run", "single", "--before", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "is no checkout of odinws" in result.output
 
 
 @pytest.mark.timeout(300)
