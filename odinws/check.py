@@ -242,13 +242,13 @@ async def _nats(settings: Settings) -> AsyncIterator[Finding]:
 async def _connect(client: Client, url: str, settings: Settings, denials: asyncio.Queue[str]) -> None:
     """Connect once, and have what NATS denies later put into `denials`."""
     reasons: list[Exception] = []
-    api = re.compile(rf"\$js\.api\.(.+?)\.{re.escape(settings.stream_name)}", re.IGNORECASE)
+    api = re.compile(rf"\$js\.(api\..+?|fc)\.{re.escape(settings.stream_name)}", re.IGNORECASE)
 
     async def on_error(error: Exception) -> None:
         reasons.append(error)
         if "permissions violation" in str(error).lower():
             # nats-py makes all of it lower-case; subjects are not.
-            text = api.sub(lambda found: f"$JS.API.{found[1].upper()}.{settings.stream_name}", _words(error))
+            text = api.sub(lambda found: f"$JS.{found[1].upper()}.{settings.stream_name}", _words(error))
             denials.put_nowait(text)
 
     options: dict[str, Any] = identification.options(settings)
@@ -316,6 +316,13 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
             yield _problem(f"not so: {what}: {_words(error)}", permit)
         else:
             yield Finding(State.OK, "nats", what)
+    # As the answer to a consumer's flow control is published; this consumer does not exist.
+    await client.publish(f"$JS.FC.{name}.odinws-check.none")
+    await _settle(client)
+    if denials.empty():
+        yield Finding(State.OK, "nats", "the feed answers flow control")
+    else:
+        yield _problem(f"not so: the feed answers flow control: {denials.get_nowait()}", permit)
 
 
 async def _core(client: Client, settings: Settings, denials: asyncio.Queue[str]) -> AsyncIterator[Finding]:
@@ -324,9 +331,15 @@ async def _core(client: Client, settings: Settings, denials: asyncio.Queue[str])
     subjects = _subjects(settings)
     for subject in subjects:
         await client.subscribe(subject)
-    await client.flush(int(_SECONDS))
+    await _settle(client)
     while not denials.empty():
         yield _problem(denials.get_nowait(), "permit it to our user")
+
+
+async def _settle(client: Client) -> None:
+    """Wait until NATS has said what it thinks of all that was sent."""
+    for _ in range(2):  # nats-py's PING overtakes what still waits in its buffer
+        await client.flush(int(_SECONDS))
 
 
 async def _may_create(client: Client, name: str) -> None:
@@ -349,9 +362,9 @@ async def _allowed(step: Coroutine[Any, Any, _T], denials: asyncio.Queue[str]) -
     work = asyncio.ensure_future(step)
     denied = asyncio.ensure_future(denials.get())
     await asyncio.wait({work, denied}, return_when=asyncio.FIRST_COMPLETED)
-    if work.done():
+    if not denied.done() and denials.empty():
         denied.cancel()
         return work.result()
     work.cancel()
-    await asyncio.wait({work})
+    await asyncio.wait({work, denied})
     raise _DeniedError(denied.result())

@@ -172,6 +172,7 @@ def test_nats_with_stream(store: Path) -> None:
             "stream ODIN_TOKENS is as the settings say, 1 messages",
             "the feed consumes it",
             "clients can resume from it",
+            "the feed answers flow control",
         ]
         assert {finding.state for finding in found} == {State.OK}
         assert asyncio.run(_streams_and_consumers(server.url)) == (1, 0)
@@ -255,6 +256,7 @@ NEEDED = [
     "$JS.API.CONSUMER.DELETE.ODIN_TOKENS.>",
     "$JS.API.DIRECT.GET.ODIN_TOKENS",
     "$JS.API.DIRECT.GET.ODIN_TOKENS.>",
+    "$JS.FC.ODIN_TOKENS.>",
 ]
 
 
@@ -269,21 +271,22 @@ def test_permissions_that_suffice(store: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "text"),
     [
-        ("STREAM.INFO", 'permissions violation for publish to "$JS.API.STREAM.INFO.ODIN_TOKENS"'),
-        ("CONSUMER.CREATE", "not so: the feed consumes it: permissions violation for publish to"),
-        ("DIRECT.GET", "not so: clients can resume from it: permissions violation for publish to"),
+        ("API.STREAM.INFO", 'permissions violation for publish to "$JS.API.STREAM.INFO.ODIN_TOKENS"'),
+        ("API.CONSUMER.CREATE", "not so: the feed consumes it: permissions violation for publish to"),
+        ("FC", "not so: the feed answers flow control: permissions violation for publish to"),
+        ("API.DIRECT.GET", "not so: clients can resume from it: permissions violation for publish to"),
     ],
 )
 def test_permission_that_is_missing(store: Path, missing: str, text: str) -> None:
     """NATS's own words say which subject it is about."""
-    publish = [subject for subject in NEEDED if missing not in subject]
+    publish = [subject for subject in NEEDED if f"$JS.{missing}." not in f"{subject}."]
     with restricted(store, publish, ["_INBOX.>"]) as server:
         root, environ = urls(server)
         asyncio.run(_stream(root))
         [(about, found)] = problems(environ)
         assert about == "nats"
         assert found.startswith(text)
-        assert f"$JS.API.{missing}" in found
+        assert f"$JS.{missing}." in found
         assert found.endswith(PERMIT)
 
 

@@ -1,8 +1,8 @@
 """Install the wheel where nothing else is, and do the main jobs there.
 
-`python -m tests.packaging.check build/dist`: two new environments in a new directory, one with all that a
-server and an experiment need, one with the client library alone. What is installed beside the wheel is pinned,
-as everywhere. Exit status: 0 if all holds; 1 if not, with the reason.
+`python -m tests.packaging.check build/dist`: two new environments in a new directory, one with all that
+a server and an experiment need, one with the client library alone. What is installed beside the wheel is
+pinned, as everywhere. Exit status: 0 if all holds; 1 if not, with the reason.
 """
 
 from __future__ import annotations
@@ -76,7 +76,14 @@ class Environment:
         self.work.mkdir(parents=True)
         self._bin = directory / "venv/bin"
         venv.create(directory / "venv", with_pip=True)
-        words = ("install", "--quiet", "--disable-pip-version-check", "--constraint", str(constraints))
+        words = (
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--disable-pip-version-check",
+            "--constraint",
+            str(constraints),
+        )
         self.run("python", "-m", "pip", *words, f"{wheel}[{extras}]", seconds=INSTALL_SECONDS)
 
     def command(self, program: str, *arguments: str) -> list[str]:
