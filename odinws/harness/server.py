@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import sysconfig
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,8 +29,10 @@ PREFIXES = ("WS_", "JS_", "NATS_", "LOG_", "ENVIRONMENT", "ODINWS_", "SABOTAGE_"
 def clean_environ(settings: Mapping[str, str]) -> dict[str, str]:
     """Our environment without what odinws reads, and with `settings`; it imports the odinws that we are."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
-    path = [str(resources.PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**inherited, "PYTHONPATH": os.pathsep.join(path), **settings}
+    ours = str(resources.PACKAGES)
+    if ours != sysconfig.get_path("purelib"):  # not installed: nobody else finds it
+        inherited["PYTHONPATH"] = os.pathsep.join(filter(None, [ours, inherited.get("PYTHONPATH")]))
+    return {**inherited, **settings}
 
 
 def gunicorn(config: str = CONFIG) -> tuple[str, ...]:
