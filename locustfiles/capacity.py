@@ -7,12 +7,18 @@ Every 10 s a line of the table that the predecessor's test printed; that table f
 decides on users and time, so `--users`, `--spawn-rate` and `--run-time` have no meaning here.
 """
 
-from locustfiles._options import register
-from locustfiles._shapes import Capacity
-from locustfiles._swarm import install
-from locustfiles._users import Crowd
+from odinws.swarm.options import register
+from odinws.swarm.run import install
+from odinws.swarm.users import Clients, Ramp
 
-__all__ = ["Capacity", "Crowd"]
+
+class Stay(Clients):
+    """Each holds a share of the connections."""
+
+
+class Capacity(Ramp):
+    """All come at `--odin-ramp` per second, and stay for `--odin-sustain` seconds."""
+
 
 register(connections=10_000, table=10.0)
 install(None)

@@ -4,12 +4,15 @@
         --odin-connections 2000 --odin-churn 100
 """
 
-from locustfiles._options import register
-from locustfiles._patience import Patience
-from locustfiles._swarm import install
-from locustfiles._users import Crowd
+from odinws.swarm.backoff import Patience
+from odinws.swarm.options import register
+from odinws.swarm.run import install
+from odinws.swarm.users import Clients
 
-__all__ = ["Crowd"]
+
+class Churn(Clients):
+    """Each holds a share of the connections."""
+
 
 register(churn=50.0)
 install(Patience)

@@ -6,12 +6,15 @@
 A user of Locust holds its share of the connections, so one per process is enough. See docs/swarm.md.
 """
 
-from locustfiles._options import register
-from locustfiles._patience import Patience
-from locustfiles._swarm import install
-from locustfiles._users import Crowd
+from odinws.swarm.backoff import Patience
+from odinws.swarm.options import register
+from odinws.swarm.run import install
+from odinws.swarm.users import Clients
 
-__all__ = ["Crowd"]
+
+class Fanout(Clients):
+    """Each holds a share of the connections."""
+
 
 register()
 install(Patience)

@@ -7,12 +7,15 @@ What becomes of the slow ones is the server's `WS_SLOW_POLICY`: they are closed 
 get gaps. Neither is a loss: nothing is missing that nobody told of.
 """
 
-from locustfiles._options import register
-from locustfiles._patience import Patience
-from locustfiles._swarm import install
-from locustfiles._users import Crowd
+from odinws.swarm.backoff import Patience
+from odinws.swarm.options import register
+from odinws.swarm.run import install
+from odinws.swarm.users import Clients
 
-__all__ = ["Crowd"]
+
+class Slow(Clients):
+    """Each holds a share of the connections."""
+
 
 register(slow=0.1)
 install(Patience)

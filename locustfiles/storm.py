@@ -8,42 +8,14 @@ whole `Client` has a thread and reads each message as JSON, too much for thousan
 heard is kept, and what is missing counted, by the swarm: exactly, over all connections of a client.
 """
 
-from __future__ import annotations
-
-import random
-
-from locustfiles._options import register
-from locustfiles._swarm import install
-from locustfiles._users import Crowd
-from odinws.client import RefusedError
-from odinws.client.journey import Journey
-
-__all__ = ["Crowd"]
+from odinws.swarm.library import Library
+from odinws.swarm.options import register
+from odinws.swarm.run import install
+from odinws.swarm.users import Clients
 
 
-class Library:
-    """The library's journey, as the swarm asks for it."""
-
-    def __init__(self) -> None:
-        self._journey = Journey(random.random)
-
-    def closed(self, code: int, text: str, steady: bool) -> float | None:
-        """The server ended a connection."""
-        try:
-            return self._journey.closed(code, text, steady).seconds
-        except RefusedError:
-            return None
-
-    def refused(self, status: int, retry_after: str | None) -> float | None:
-        """The server answered the upgrade with something else."""
-        try:
-            return self._journey.refused(status, retry_after, "").seconds
-        except RefusedError:
-            return None
-
-    def lost(self, steady: bool) -> float:
-        """Nobody said anything."""
-        return self._journey.lost(steady).seconds
+class Storm(Clients):
+    """Each holds a share of the connections, and their clients come back as the library does."""
 
 
 register(storm_every=20.0)

@@ -1,20 +1,17 @@
-"""One client connection that checks exactly what it reads. Pure: bytes in, bytes and findings out."""
+"""One client connection that checks exactly what it reads. Bytes in, bytes and findings out; no sockets."""
 
 from __future__ import annotations
 
 import json
-import re
-import socket
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
+from odinws.swarm import frames
+from odinws.swarm.engine import Connection
+from odinws.swarm.frames import Answer
 from tests import wire
-
-_DATA = re.compile(
-    rb'\{"type":"(?:[^"\\]|\\.)*","channel":"([^"]*)","seq":(\d+),"prev":(\d+),"ts":(\d+),"data":'
-).match
 
 
 class State(Enum):
@@ -62,7 +59,7 @@ class Pending(NamedTuple):
     sent_at: float
 
 
-class Life:
+class Life(Connection):
     """One connection, from connecting to its end.
 
     Checked for every channel: `prev` is the `seq` before, nothing comes twice or out of order, and
@@ -75,13 +72,12 @@ class Life:
         replies: all messages that are neither data nor an acknowledgement without rejections.
         problems: what was wrong.
         payloads: whole data messages, if they are kept.
-        out: bytes for the server.
         paid: how many commands were answered since the owner last set it to 0.
     """
 
-    def __init__(self, index: int, sock: socket.socket, *, keep: bool = False) -> None:
+    def __init__(self, index: int, *, keep: bool = False) -> None:
+        super().__init__()
         self.index = index
-        self.sock = sock
         self.state = State.CONNECTING
         self.epoch = self.client_id = ""
         self.refused = self.close_code = 0
@@ -91,8 +87,6 @@ class Life:
         self.problems: list[str] = []
         self.payloads: list[bytes] | None = [] if keep else None
         self.messages = 0
-        self.ended_at = 0.0
-        self.out = wire.request()
         self.owed = 1  # the welcome
         self.paid = 0
         self._rest = b""
@@ -100,7 +94,7 @@ class Life:
         self._pending: deque[Pending] = deque()
 
     def say(self, kind: str, channels: Sequence[str], now: float) -> None:
-        """Put a `subscribe` or `unsubscribe` into `out`. Before the handshake it goes out along with that."""
+        """Put a `subscribe` or `unsubscribe` into `out`."""
         self.owed += 1
         self._pending.append(Pending(kind, channels, now))
         self.out += wire.command(kind, channels=list(channels))
@@ -114,7 +108,6 @@ class Life:
         """The socket is gone."""
         self.leave(now)
         self.state = State.ENDED
-        self.ended_at = now
         self.paid += self.owed
         self.owed = 0
         self._current.clear()
@@ -125,61 +118,36 @@ class Life:
         Returns:
             How old the first data message among them is, in seconds since NATS took it, to 1 ms; -1: none.
         """
-        if self._rest:
-            data = self._rest + data
-        at, end, oldest_ms = 0, len(data), 0
-        if self.state is State.CONNECTING:
-            at = self._handshake(data)
-            if at < 0:
-                self._rest = data
-                return -1.0
-        while end - at >= 2:
-            size, start = data[at + 1], at + 2
-            if size >= 126:
-                start += 2 if size == 126 else 8
-                if end < start:
-                    break
-                size = int.from_bytes(data[at + 2 : start], "big")
-            stop = start + size
-            if stop > end:
-                break
-            found = _DATA(data, start, stop) if data[at] == 0x81 else None
-            if found is None:
-                self._other(data[at], data[start:stop], now)
-            else:
-                seq, prev = int(found[2]), int(found[3])
-                stretch = self._current.get(found[1]) or self._early(found[1], seq)
-                if stretch.count == 0:
-                    stretch.first = seq
-                    if prev >= seq:
-                        self._broken(stretch, seq, prev)
-                elif prev != stretch.last:
+        found, self._rest = frames.split(self._rest + data if self._rest else data)
+        oldest_ms = 0
+        for first, payload in found:
+            message = frames.data_of(payload) if first == frames.TEXT else None
+            if message is None:
+                self._other(first, payload, now)
+                continue
+            seq, prev = int(message[2]), int(message[3])
+            stretch = self._current.get(message[1]) or self._early(message[1], seq)
+            if stretch.count == 0:
+                stretch.first = seq
+                if prev >= seq:
                     self._broken(stretch, seq, prev)
-                stretch.last = seq
-                stretch.count += 1
-                self.messages += 1
-                oldest_ms = oldest_ms or int(found[4])
-                if self.payloads is not None:
-                    self.payloads.append(data[start:stop])
-            at = stop
-        self._rest = data[at:]
+            elif prev != stretch.last:
+                self._broken(stretch, seq, prev)
+            stretch.last = seq
+            stretch.count += 1
+            self.messages += 1
+            oldest_ms = oldest_ms or int(message[4])
+            if self.payloads is not None:
+                self.payloads.append(payload)
         return now - oldest_ms / 1000 if oldest_ms else -1.0
 
-    def _handshake(self, data: bytes) -> int:
-        """Where frames begin; -1 if the answer is not whole, or is a refusal."""
-        head, whole, behind = data.partition(b"\r\n\r\n")
-        if not whole:
-            return -1
-        status = int(head[9:12])
-        if status == 101:
-            if wire.ACCEPT.encode() not in head:
-                self.problems.append(f"wrong handshake {head!r}")
-            self.state = State.OPEN
-            return len(head) + 4
-        size = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-        if len(behind) >= (int(size[1]) if size else 0):
-            self.refused, self.http = status, data
-        return -1
+    def opened(self, now: float) -> None:
+        """The server has accepted the upgrade."""
+        self.state = State.OPEN
+
+    def refuse(self, answer: Answer, now: float) -> None:
+        """The server has refused the upgrade."""
+        self.refused, self.http = answer.status, answer.head + answer.behind
 
     def _early(self, name: bytes, seq: int) -> Stretch:
         """A message before its acknowledgement, which may be, or without a subscription, which may not."""

@@ -9,16 +9,17 @@ import shutil
 import subprocess
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pytest
 import yaml
 
-from tests.server import ROOT, free_port, wait_for
+from odinws.harness import fetch
+from odinws.harness.ports import free_port
+from odinws.harness.process import Process
+from tests.server import ROOT
 
 CONF = ROOT / "conf" / "prometheus"
 WINDOW = "5s"
@@ -47,7 +48,7 @@ def promtool(*arguments: str, stdin: bytes = b"", directory: Path | None = None)
     return said
 
 
-class Prometheus:
+class Prometheus(Process):
     """Debian's Prometheus with the repository's configuration and alerts, in a hurry, from `with` to its end.
 
     It looks once a second; every window of the alerts is `WINDOW`, and none waits longer than a second before
@@ -59,10 +60,14 @@ class Prometheus:
     """
 
     def __init__(self, directory: Path, targets: Mapping[str, Sequence[str]]) -> None:
-        self._program = find("prometheus")
-        self._directory = directory
         self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        command = (
+            find("prometheus"),
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=data",
+            f"--web.listen-address=127.0.0.1:{self._port}",
+        )
+        super().__init__(command, directory / "log", directory=directory)
         config = yaml.safe_load((CONF / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         jobs = [job for job in config["scrape_configs"] if job["job_name"] in targets]
@@ -76,57 +81,21 @@ class Prometheus:
         (directory / "alerts.yml").write_text(rules)
 
     def __enter__(self) -> Self:
-        with (self._directory / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                (
-                    self._program,
-                    "--config.file=prometheus.yml",
-                    "--storage.tsdb.path=data",
-                    f"--web.listen-address=127.0.0.1:{self._port}",
-                ),
-                cwd=self._directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        wait_for(self._is_ready, SECONDS, "Prometheus is ready")
+        self.start()
+        self.wait_until(lambda: fetch.answers(self._port, "/-/ready"), SECONDS, "ready")
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _is_ready(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, (self._directory / "log").read_text()
-        try:
-            self._get("/-/ready")
-        except OSError:
-            return False
-        return True
-
-    def _get(self, path: str) -> bytes:
-        url = f"http://127.0.0.1:{self._port}{path}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return bytes(answer.read())
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The samples of an instant query, as the API has them."""
-        body = json.loads(self._get("/api/v1/query?" + urllib.parse.urlencode({"query": expression})))
+        body = json.loads(
+            fetch.body(self._port, "/api/v1/query?" + urllib.parse.urlencode({"query": expression}))
+        )
         found: list[dict[str, Any]] = body["data"]["result"]
         return found
 
     def firing(self) -> set[str]:
         """The names of the alerts that fire."""
-        alerts = json.loads(self._get("/api/v1/alerts"))["data"]["alerts"]
+        alerts = json.loads(fetch.body(self._port, "/api/v1/alerts"))["data"]["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
     def expect(self, *names: str, seconds: float = 25.0) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,17 +15,15 @@ from typing import Any, Self
 
 import psutil
 
+from odinws.harness import server
+from odinws.harness.ports import free_port
+from odinws.harness.process import STOP_SECONDS, ProcessError
+from odinws.harness.server import START_SECONDS
+
+__all__ = ["GUNICORN", "ROOT", "START_SECONDS", "Server", "established", "free_port", "wait_for"]
+
 ROOT = Path(__file__).parents[1]
-GUNICORN = (sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py")
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
-
-
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+GUNICORN = server.gunicorn("gunicorn.conf.py")
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -54,7 +47,7 @@ def established(port: int) -> int:
     return len(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines())
 
 
-class Server:
+class Server(server.Server):
     """`gunicorn -c gunicorn.conf.py` in an environment of its own.
 
     Args:
@@ -70,84 +63,29 @@ class Server:
         command: Sequence[str] = GUNICORN,
         directory: Path = ROOT,
     ) -> None:
-        self.port = free_port()
-        self._command = command
-        self._directory = directory
-        self.settings = {"WS_WORKERS": "2", "WS_DRAIN_SECONDS": "0.5", **(settings or {})}
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def http(self) -> str:
-        """The base of its HTTP paths."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def ws(self) -> str:
-        """Its WebSocket address."""
-        return f"ws://127.0.0.1:{self.port}/ws"
-
-    @property
-    def pid(self) -> int:
-        """The arbiter."""
-        assert self._process is not None
-        return self._process.pid
+        given = {"WS_WORKERS": "2", "WS_DRAIN_SECONDS": "0.5", **(settings or {})}
+        handle, log = tempfile.mkstemp(prefix="odinws-server-")
+        os.close(handle)
+        super().__init__(given, Path(log), command=command, directory=directory)
 
     def launch(self) -> None:
         """Start it and wait for nothing."""
-        own = ("WS_", "JS_", "NATS_", "LOG_", "ENVIRONMENT")
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-        environ |= {"WS_ADDR": f"127.0.0.1:{self.port}", **self.settings}
-        self._process = subprocess.Popen(
-            self._command,
-            cwd=self._directory,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        super().start()
 
     def start(self, *, ready: bool = True) -> Self:
         """Start it and wait until it is ready, or only alive."""
         self.launch()
-        path = "/readyz" if ready else "/livez"
         try:
-            wait_for(lambda: self._answers(path), START_SECONDS, f"200 from {path}")
-        except AssertionError as error:
+            self.wait_ready("/readyz" if ready else "/livez")
+        except ProcessError as error:
             raise AssertionError(f"{error}\n{self.log()}") from None
         return self
 
-    def _answers(self, path: str) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, f"the server ended:\n{self.log()}"
-        with contextlib.suppress(OSError):
-            return self.get(path)[0] == 200
-        return False
-
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of a GET, on a connection of its own."""
-        request = urllib.request.Request(self.http + path, headers=dict(headers or {}))  # noqa: S310
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
-                return response.status, dict(response.headers), response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, dict(error.headers), error.read()
-
-    def json(self, path: str) -> Any:
-        """The JSON body of a GET, whatever its status."""
-        return json.loads(self.get(path)[2])
-
     def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""
-        total, found = 0.0, False
-        for line in self.get("/metrics")[2].decode().splitlines():
-            if line.startswith((name + " ", name + "{")):
-                total += float(line.rpartition(" ")[2])
-                found = True
-        assert found, f"no metric {name}"
-        return total
+        metrics = self.metrics()
+        assert name in metrics, f"no metric {name}"
+        return metrics.total(name)
 
     def workers(self) -> list[int]:
         """The process ids of the workers."""
@@ -158,46 +96,21 @@ class Server:
         arbiter = psutil.Process(self.pid)
         return [arbiter, *arbiter.children(recursive=True)]
 
-    def log(self) -> str:
-        """What it has written so far."""
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
-
     def signal(self, number: int) -> None:
         """Send a signal to the arbiter."""
-        assert self._process is not None
-        self._process.send_signal(number)
+        self.send_signal(number)
 
     def poll(self) -> int | None:
         """The arbiter's exit status; None while it runs."""
-        assert self._process is not None
-        return self._process.poll()
-
-    def wait(self, seconds: float = STOP_SECONDS) -> int:
-        """Wait for the arbiter's end; its exit status."""
-        assert self._process is not None
-        return self._process.wait(seconds)
+        return self.status
 
     def stop(self) -> None:
         """End it, with force if it does not end by itself."""
-        process = self._process
-        if process is None:
-            return
-        if process.poll() is None:
-            below = self.processes()
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                for other in below:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        other.kill()
-                process.wait(STOP_SECONDS)
-        self._log.close()
-        self._process = None
+        self.end(signal.SIGTERM, STOP_SECONDS)
+        self._log.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
-        return self if self._process is not None else self.start()
+        return self if self.pid else self.start()
 
     def __exit__(
         self,
@@ -205,6 +118,6 @@ class Server:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None and self._process is not None:
+        if error is not None and self.pid:
             sys.stderr.write(self.log())
         self.stop()

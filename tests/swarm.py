@@ -1,6 +1,6 @@
 """Many clients at once, each of which checks exactly what it gets.
 
-One thread and one epoll drive all connections. What a test asks for is queued and done asynchronously;
+One thread drives the engine of the load tests. What a test asks for is queued and done asynchronously;
 `settle` waits until all of it is answered. What a connection checks while it reads is in `tests.life`. What
 was lost before the first or behind the last message of a subscription shows only against the whole truth: see
 `tests.ledger`.
@@ -11,22 +11,77 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import struct
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
-from tests import wire
+from odinws.swarm.engine import C, Engine, Phase
+from odinws.swarm.frames import Answer
 from tests.life import Life, State, Stretch
-
-_READ_BYTES = 1 << 16
 
 Who = int | Iterable[int]
 
 
-class Swarm:
+class Threaded(Engine[C]):
+    """An engine in a thread of its own, from `with` to its end.
+
+    Attributes:
+        failure: what ended the thread; None: it runs.
+    """
+
+    def __init__(self, port: int, *, timeout: float = 0.0) -> None:
+        super().__init__(f"ws://127.0.0.1:{port}", timeout=timeout)
+        self.failure: BaseException | None = None
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._stopping = False
+        self._wake_read, self._wake_write = socket.socketpair()
+        for end in (self._wake_read, self._wake_write):
+            end.setblocking(False)
+        self._epoll.register(self._wake_read, select.EPOLLIN)
+        self._thread = threading.Thread(target=self._run, name="swarm", daemon=True)
+
+    def call(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Let the thread call something soon."""
+        self._calls.append((function, arguments))
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_write.send(b"!")
+
+    def _served_other(self, fd: int) -> None:
+        if fd == self._wake_read.fileno():
+            self._wake_read.recv(4096)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self.serve(self.next_tick_seconds())
+                while self._calls:
+                    function, arguments = self._calls.popleft()
+                    function(*arguments)
+                self.tick(time.monotonic())
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping = True
+        self._wake()
+        self._thread.join(20.0)
+        assert not self._thread.is_alive()
+        self._wake_read.close()
+        self._wake_write.close()
+        self.close()
+
+
+class Swarm(Threaded[Life]):
     """Connections to one server, numbered by the test.
 
     Args:
@@ -37,29 +92,18 @@ class Swarm:
         lives: every connection there ever was, in the order of connecting.
         now: the last or present connection of each number.
         delays_ms: how many reads had a first data message of which age in whole ms; a test may clear it.
-        failure: what ended the thread; None: it runs.
     """
 
     def __init__(self, port: int, *, keep: bool = False) -> None:
-        self._address = ("127.0.0.1", port)
+        super().__init__(port)
         self._keep = keep
         self.lives: list[Life] = []
         self.now: dict[int, Life] = {}
         self.delays_ms: Counter[int] = Counter()
-        self.failure: BaseException | None = None
-        self._by_descriptor: dict[int, Life] = {}
-        self._asked: deque[tuple[str, int, Any]] = deque()
         self._lock = threading.Lock()
         self._unanswered = 0
         self._settled = threading.Event()
         self._settled.set()
-        self._stopping = False
-        self._epoll = select.epoll()
-        self._wake_read, self._wake_write = socket.socketpair()
-        for end in (self._wake_read, self._wake_write):
-            end.setblocking(False)
-        self._epoll.register(self._wake_read, select.EPOLLIN)
-        self._thread = threading.Thread(target=self._run, name="swarm", daemon=True)
 
     # -- what a test asks for: each takes one number or many, and returns at once --------------------
 
@@ -70,7 +114,7 @@ class Swarm:
     def subscribe(self, who: Who, channels: Sequence[str]) -> None:
         """Subscribe; answered by the acknowledgement.
 
-        Asked for before the connection is open, it goes out with or right behind the handshake. Numbers that
+        Asked for before the connection is open, it goes out right behind the handshake. Numbers that
         are not connected are passed over; so in the other commands.
         """
         self._ask("subscribe", who, channels)
@@ -132,123 +176,59 @@ class Swarm:
         with self._lock:
             self._unanswered += len(numbers)
             self._settled.clear()
-        self._asked.extend((kind, number, argument) for number in numbers)
+        for number in numbers:
+            self._calls.append((self._act, (kind, number, argument)))
         self._wake()
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._wake_write.send(b"!")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping = True
-        self._wake()
-        self._thread.join(10.0)
-        for life in self.lives:
-            life.sock.close()
-        self._wake_read.close()
-        self._wake_write.close()
-        self._epoll.close()
 
     # -- the thread ----------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        try:
-            while not self._stopping:
-                for descriptor, events in self._epoll.poll():
-                    life = self._by_descriptor.get(descriptor)
-                    if life is not None:
-                        self._serve(life, events)
-                    elif descriptor == self._wake_read.fileno():
-                        self._wake_read.recv(4096)
-                while self._asked:
-                    self._act(*self._asked.popleft())
-        except BaseException as error:
-            self.failure = error
-            raise
+    def _new(self, number: int) -> Life:
+        return Life(number, keep=self._keep)
 
     def _act(self, kind: str, number: int, argument: Any) -> None:
         life = self.now.get(number)
         if life is not None and life.state not in (State.CONNECTING, State.OPEN):
             life = None
         if kind == "connect" and life is None:
-            self._dial(number)
+            self.now[number] = life = self._new(number)
+            self.lives.append(life)
+            self.dial(life)
         elif kind == "connect" or life is None:
             self._answered(1)
         elif kind == "disconnect":
             life.owed += 1
-            self._leave(life, argument)
+            life.leave(time.time())
+            if argument == "close" and life.state is State.OPEN:
+                life.state = State.LEAVING
+            self.leave(life, argument)
         else:
             life.say(kind, argument, time.time())
-            if life.state is State.OPEN:
-                self._flush(life)
+            self.send(life, b"")
 
-    def _dial(self, number: int) -> None:
-        sock = socket.socket()
-        sock.setblocking(False)
-        life = Life(number, sock, keep=self._keep)
-        self.lives.append(life)
-        self.now[number] = life
-        self._by_descriptor[sock.fileno()] = life
-        with contextlib.suppress(BlockingIOError):
-            sock.connect(self._address)
-        self._epoll.register(sock, select.EPOLLIN | select.EPOLLOUT)
+    def _opened(self, life: Life) -> None:
+        life.opened(time.time())
 
-    def _leave(self, life: Life, how: str) -> None:
-        life.leave(time.time())
-        if how == "close" and life.state is State.OPEN:
-            life.state = State.LEAVING
-            life.out += wire.close(1000)
-            self._flush(life)
-            return
-        if how == "reset":
-            life.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._end(life)
-
-    def _serve(self, life: Life, events: int) -> None:
-        if events & select.EPOLLOUT:
-            self._flush(life)
-        if not events & ~select.EPOLLOUT:
-            return
-        try:
-            data = life.sock.recv(_READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._end(life)
-            return
+    def _received(self, life: Life, data: bytes) -> None:
         age_seconds = life.read(data, time.time())
         if age_seconds >= 0:
             self.delays_ms[int(age_seconds * 1000)] += 1
         if life.paid:
             self._pay(life)
-        if life.refused:
-            self._end(life)
-        elif life.out:
+        if life.out:
             self._flush(life)
 
-    def _flush(self, life: Life) -> None:
-        try:
-            sent = life.sock.send(life.out)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # the end shows itself at the next read
-            sent = len(life.out)
-        life.out = life.out[sent:]
-        self._epoll.modify(life.sock, select.EPOLLIN | (select.EPOLLOUT if life.out else 0))
+    def _refused(self, life: Life, answer: Answer) -> None:
+        life.refuse(answer, time.time())
+        self._over(life)
 
-    def _end(self, life: Life) -> None:
-        if life.state is not State.ENDED:
-            del self._by_descriptor[life.sock.fileno()]
-            self._epoll.unregister(life.sock)
-            life.sock.close()
-            life.end(time.time())
-            self._pay(life)
+    def _ended(self, life: Life, phase: Phase, why: str) -> None:
+        if why.startswith("broken"):
+            life.problems.append(why)
+        self._over(life)
+
+    def _over(self, life: Life) -> None:
+        life.end(time.time())
+        self._pay(life)
 
     def _pay(self, life: Life) -> None:
         paid, life.paid = life.paid, 0

@@ -165,6 +165,9 @@ ONLY_IN = {
         "odinws.admission.shedding",
         "odinws.http.tls",
         "odinws.scheduling",
+        "odinws.swarm.engine",
+        "odinws.swarm.run",
+        "odinws.swarm.users",
         "odinws.worker",
     },
     "geventwebsocket": {"odinws.http.handover", "odinws.worker"},
@@ -185,7 +188,7 @@ ONLY_IN = {
         "odinws.lab.redelivery",
         "odinws.fanout.recovery",
     },
-    "websockets": {"odinws.client.asynchronous", "odinws.client.base", "odinws.client.threaded"},
+    "websockets": {"odinws.client.base"},
     "click": {"odinws.cli", "odinws.debug.cli", "odinws.experiment.commands", "odinws.rollout.commands"},
     "rich": {
         "odinws.cli",
@@ -210,8 +213,6 @@ ONLY_IN = {
 # They read the environment, or give it to their children.
 ENVIRONMENT = {
     "odinws.check",
-    "odinws.experiment.arms",
-    "odinws.experiment.load",
     "odinws.harness.server",
     "odinws.lab.cluster",
     "odinws.settings.model",
@@ -473,11 +474,13 @@ def test_locustfiles_speak_only_the_wire_format() -> None:
 
     But clients that come back do so as the public client library does.
     """
-    for path in (ROOT / "locustfiles").rglob("*.py"):
+    allowed = ("odinws.swarm", "odinws.harness", "odinws.histogram", "odinws.client")
+    for path in [*(ROOT / "locustfiles").rglob("*.py"), *(ROOT / "odinws" / "swarm").rglob("*.py")]:
         for found in imports_of(path.stem, path.read_text()):
-            if path.name == "storm.py" and f"{found.module}.".startswith("odinws.client."):
-                continue
-            assert top(found.module) not in ("odinws", "strategies", "tests", "bench"), path
+            names = [found.module] if found.module != "odinws" else [f"odinws.{name}" for name in found.names]
+            for name in names:
+                assert top(name) not in ("strategies", "tests", "bench"), path
+                assert top(name) != "odinws" or f"{name}.".startswith(tuple(f"{x}." for x in allowed)), path
 
 
 # -- form ------------------------------------------------------------------------------------------
@@ -500,6 +503,8 @@ def test_modules_say_what_they_are(module: str) -> None:
 def test_exceptions_are_caught_narrowly(module: str) -> None:
     """A broad `except Exception` stands only where a defect must cost one client or session, not a worker."""
     wide = {
+        "odinws.client.base",
+        "odinws.client.threaded",
         "odinws.connections.clients",
         "odinws.connections.connection",
         "odinws.debug.agent",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -33,20 +31,19 @@ def data(seq: int, prev: int, channel: str = "token.BTC") -> bytes:
     )
 
 
-ANSWER = f"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {wire.ACCEPT}\r\n\r\n".encode()
 ACK = message(type="subscription_ack", subscribed=["token.BTC"], count=1, rejected=[])
 UNACK = message(type="unsubscription_ack", unsubscribed=["token.BTC"], count=0)
 
 
 @pytest.fixture
-def life() -> Iterator[Life]:
+def life() -> Life:
     """A connection behind its handshake that has asked for token.BTC."""
-    with socket.socket() as sock:
-        life = Life(0, sock)
-        life.read(ANSWER + message(type="welcome", client_id="c", epoch="e"), NOW)
-        assert life.state is State.OPEN
-        life.say("subscribe", ["token.BTC"], NOW)
-        yield life
+    life = Life(0)
+    life.opened(NOW)
+    life.read(message(type="welcome", client_id="c", epoch="e"), NOW)
+    assert life.state is State.OPEN
+    life.say("subscribe", ["token.BTC"], NOW)
+    return life
 
 
 def test_a_right_stream_has_no_problem_however_it_is_cut(life: Life) -> None:

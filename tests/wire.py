@@ -9,6 +9,8 @@ import struct
 import time
 from typing import Any, NamedTuple, Self
 
+from odinws.swarm import frames
+
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # of that key, both from RFC 6455 section 1.3
@@ -107,18 +109,8 @@ def request(
 
 def split(data: bytes) -> tuple[list[Frame], bytes]:
     """Whole server frames at the head of `data`, and what is left."""
-    frames, at = [], 0
-    while len(data) - at >= 2:
-        assert not data[at + 1] & 0x80, "a server's frame is not masked"
-        size, start = data[at + 1], at + 2
-        if size >= 126:
-            start += 2 if size == 126 else 8
-            size = int.from_bytes(data[at + 2 : start], "big")
-        if len(data) < start + size:
-            break
-        frames.append(Frame(data[at], data[start : start + size]))
-        at = start + size
-    return frames, data[at:]
+    found, rest = frames.split(data)
+    return [Frame(*each) for each in found], rest
 
 
 class Http(NamedTuple):

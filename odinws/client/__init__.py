@@ -6,12 +6,13 @@
         for event in client:
             ...
 
-It needs `websockets`. The rules of when to come back are in `backoff`, what it keeps in `book`.
+It needs `websockets` and nothing else. The rules of when to come back are in `backoff`, what it keeps in
+`subscriptions`.
 """
 
 from odinws.client.asynchronous import AsyncClient
-from odinws.client.book import Event, Gap, Message, Rejected
-from odinws.client.errors import RefusedError
+from odinws.client.backoff import RefusedError
+from odinws.client.subscriptions import Event, Gap, Message, Rejected
 from odinws.client.threaded import Client
 
 __all__ = ["AsyncClient", "Client", "Event", "Gap", "Message", "RefusedError", "Rejected"]

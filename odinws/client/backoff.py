@@ -1,58 +1,139 @@
-"""When a client comes back. Pure: the draw is an argument.
+"""When a client comes back, and when it gives up. No input or output, no clock.
 
-Exponential with full jitter (Brooker, "Exponential Backoff And Jitter", 2015): the n-th wait is drawn
-from 0 to `BASE_SECONDS` × 2^n, at most `CAP_SECONDS`. What the server says comes on top: the hint in a close
-frame, or `Retry-After`. After a connection that lived, the count starts anew.
+Exponential with full jitter (Brooker, "Exponential Backoff And Jitter", 2015): the n-th wait in a row is
+drawn from 0 to `BASE_SECONDS` × 2^n, at most `CAP_SECONDS`. What the server asks for comes on top: the hint
+in a close frame, or `Retry-After`, at most `MAX_HINT_SECONDS`. `odinws/dashboard/client.js` has the same
+values, and a test compares them; docs/protocol.md describes the behaviour.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
+import math
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 from odinws.closing import CloseReason
+from odinws.errors import OdinError
 
-BASE_SECONDS = 0.25
+BASE_SECONDS = 0.5
 CAP_SECONDS = 30.0
-STEADY_SECONDS = 5.0  # a connection that lived this long was one
+STEADY_SECONDS = 10.0  # a connection that lived this long after its welcome starts the count anew
+OTHER_CODE_SECONDS = 5.0  # after a close code that is not in the table, and after what is not the protocol
+MAX_HINT_SECONDS = 300.0
+OPEN_SECONDS = 10.0  # for a handshake, and again for the welcome
+CHECK_SECONDS = 10.0  # how often a connection is asked for a sign of life, and how long it may take
+RENEW_SHARE = 0.8  # of a token's remaining life after which the next one is fetched
+RENEW_AGAIN_SECONDS = 5.0  # after a next one that could not be had
 
+RETURN_AFTER_SECONDS: dict[int, float | None] = {
+    # 1000 answers a client's own close frame. Who else sends it, as some proxies do, means no refusal.
+    **{reason.code: reason.retry_after_seconds for reason in CloseReason},
+    1000: OTHER_CODE_SECONDS,
+}
+"""How long to stay away after a close code; None: do not come back."""
+
+_LOST = 1006
 _HINT = re.compile(r"; retry_after=([0-9]+(?:\.[0-9]+)?)$")
-_BY_CODE = {reason.code: reason for reason in CloseReason}
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LEAST_RENEWAL_SECONDS = 1.0
 
 
-def jitter(attempt: int, draw: float) -> float:
-    """The wait before the `attempt`-th try in a row, from 0, in seconds.
+class RefusedError(OdinError):
+    """The server does not want this client, and will not want it later either.
+
+    Attributes:
+        code: HTTP status or close code.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class Wait(NamedTuple):
+    """Before the next attempt.
+
+    Attributes:
+        why: in words, for a log.
+    """
+
+    seconds: float
+    why: str
+
+
+class Backoff:
+    """Counts the attempts of one client and says how long each waits.
 
     Args:
-        draw: 0 to 1.
+        draw: 0 to 1 at random.
     """
-    return draw * min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(attempt, 30))
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self._draw = draw
+        self._attempt = 0
+
+    def closed(self, code: int, text: str, steady: bool) -> Wait:
+        """A connection ended with a close frame, or without one (1006).
+
+        Args:
+            text: of the close frame.
+            steady: whether the connection had lived for `STEADY_SECONDS`.
+
+        Raises:
+            RefusedError: the client should not come back.
+        """
+        hint = _HINT.search(text)
+        least = float(hint[1]) if hint else RETURN_AFTER_SECONDS.get(code, OTHER_CODE_SECONDS)
+        if least is None:
+            raise RefusedError(code, text)
+        return self._wait(least, steady, f"closed with {code} {text}".rstrip())
+
+    def refused(self, status: int, retry_after: str | None, body: str) -> Wait:
+        """The server answered the upgrade with something else.
+
+        Args:
+            retry_after: the header; anything but whole seconds is passed over.
+
+        Raises:
+            RefusedError: the client should not come back.
+        """
+        if status not in _TRY_AGAIN:
+            raise RefusedError(status, body)
+        least = float(retry_after) if retry_after and re.fullmatch("[0-9]+", retry_after) else 0.0
+        return self._wait(least, False, f"refused with {status}")
+
+    def lost(self, steady: bool, why: str = "connection lost") -> Wait:
+        """There is no answer, or none any more."""
+        return self._wait(RETURN_AFTER_SECONDS[_LOST] or 0.0, steady, why)
+
+    def broken(self, why: str) -> Wait:
+        """What the server sent is not the protocol."""
+        return self._wait(OTHER_CODE_SECONDS, False, why)
+
+    def _wait(self, least_seconds: float, steady: bool, why: str) -> Wait:
+        attempt = 0 if steady else self._attempt
+        self._attempt = attempt + 1
+        jitter = self._draw() * min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(attempt, 30))
+        return Wait(min(least_seconds, MAX_HINT_SECONDS) + jitter, why)
 
 
-def after_close(code: int, text: str, attempt: int, draw: float) -> float | None:
-    """The wait after a close frame, or after none (1006); None: do not come back.
+def renew_after(token: str, now: float) -> float | None:
+    """Seconds until the next token is to be fetched; None: this one does not expire, or does not say when.
+
+    Nothing here checks a token: that is the server's.
 
     Args:
-        text: of the close frame.
+        now: seconds since 1970.
     """
-    hint = _HINT.search(text)
-    if hint:
-        return float(hint[1]) + jitter(attempt, draw)
-    reason = _BY_CODE.get(code)
-    if reason is not None and reason is not CloseReason.CLIENT:
-        if reason.retry_after_seconds is None:
-            return None
-        return reason.retry_after_seconds + jitter(attempt, draw)
-    return jitter(attempt, draw)
-
-
-def after_refusal(status: int, retry_after: str | None, attempt: int, draw: float) -> float | None:
-    """The wait after an HTTP answer instead of the upgrade; None: do not come back.
-
-    Args:
-        retry_after: the header, in seconds; others are passed over.
-    """
-    if status not in _TRY_AGAIN:
+    try:
+        body = token.split(".")[1]
+        expires = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["exp"]
+        left = float(expires) - now
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, binascii.Error):
         return None
-    wait = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
-    return wait + jitter(attempt, draw)
+    return max(_LEAST_RENEWAL_SECONDS, RENEW_SHARE * left) if math.isfinite(left) else None

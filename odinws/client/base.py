@@ -1,18 +1,43 @@
-"""What both clients have in common."""
+"""What both clients have in common: one task on an event loop that connects, reads and comes back."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
 
-from odinws.client.backoff import STEADY_SECONDS
-from odinws.client.book import Book
-from odinws.client.journey import Journey, Wait
+from odinws.client.backoff import (
+    CHECK_SECONDS,
+    OPEN_SECONDS,
+    RENEW_AGAIN_SECONDS,
+    STEADY_SECONDS,
+    Backoff,
+    RefusedError,
+    Wait,
+    renew_after,
+)
+from odinws.client.subscriptions import Event, ProtocolError, SubscriptionState, authentication
 
-OPEN_SECONDS = 10.0  # for a handshake, and for the welcome
+CLOSE_SECONDS = 0.5  # for the server's answer to a close frame; then the socket is closed without it
+ROOM = 64  # with so many events waiting for the loop body, no more are read
+
+Found = Event | Wait
+Put = Callable[[Sequence[Found]], Awaitable[None]]
+"""Hands what one frame says over to the iteration, and waits until there is room for more."""
+
+log = logging.getLogger("odinws.client")
+
+
+class TokenError(Exception):
+    """The token function failed; its exception is the cause."""
 
 
 class BaseClient:
@@ -22,9 +47,15 @@ class BaseClient:
         url: `ws://` or `wss://`.
         channels: to begin with.
         last: whether a channel begins with its newest message.
-        token: gives the token for a connection, and again before it expires; None: none is needed.
-        on_wait: called before each wait with its seconds and its reason.
+        token: gives the token for a connection, and again before it expires; None: none is needed. If it
+            raises `RefusedError`, the client gives up; after any other exception it tries again later.
+        on_wait: called in the iteration before each wait, with its seconds and its reason. What it raises
+            ends the iteration.
         draw: 0 to 1 at random.
+
+    Raises:
+        ValueError: the URL is not one of a WebSocket.
+        TypeError: `channels` is one string.
     """
 
     def __init__(
@@ -33,33 +64,139 @@ class BaseClient:
         channels: Iterable[str] = (),
         *,
         last: bool = False,
-        token: Callable[[], str] | None = None,
+        token: Callable[[], str | Awaitable[str]] | None = None,
         on_wait: Callable[[float, str], None] | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        try:
+            parse_uri(url)
+        except (InvalidURI, ValueError) as error:
+            raise ValueError(f"expected ws://host[:port]/path or wss://…: {error}") from None
+        if isinstance(channels, str):
+            raise TypeError(f"channels: expected several, not the string {channels!r}")
         self._url = url
-        self._book = Book(channels, last=last)
+        self._state = SubscriptionState(channels, last=last)
         self._token = token
         self._on_wait = on_wait
-        self._journey = Journey(draw)
-        self._closing = False
+        self._backoff = Backoff(draw)
+        self._is_closed = False
+        self._undelivered: list[Found] = []  # what an iteration left behind; the next one begins with it
+        self._connection: ClientConnection | None = None  # once its first subscription is under way
 
-    def _wait_after(self, error: Exception | None, began: float) -> Wait:
-        """How long to wait after a connection that began at that monotonic time and ended like this.
+    async def _run(self, put: Put) -> None:
+        """Connect, read, and come back, until this is cancelled.
 
         Raises:
             RefusedError: the client should not come back.
         """
-        steady = time.monotonic() - began >= STEADY_SECONDS
-        if isinstance(error, ConnectionClosed):
-            frame = error.rcvd
-            wait = self._journey.closed(frame.code if frame else 1006, frame.reason if frame else "", steady)
-        elif isinstance(error, InvalidStatus):
-            answer = error.response
-            body = (answer.body or b"")[:200].decode(errors="replace")
-            wait = self._journey.refused(answer.status_code, answer.headers.get("Retry-After"), body)
-        else:
-            wait = self._journey.lost(steady, repr(error) if error else "connection lost")
-        if self._on_wait is not None and not self._closing:
-            self._on_wait(wait.seconds, wait.why)
-        return wait
+        while True:
+            self._welcomed_at: float | None = None
+            try:
+                wait = await self._visit(put)
+            except ConnectionClosed as error:
+                code, text = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, "")
+                wait = self._backoff.closed(code, text, self._was_steady())
+            except InvalidStatus as error:
+                answer = error.response
+                body = (answer.body or b"")[:200].decode(errors="replace")
+                wait = self._backoff.refused(answer.status_code, answer.headers.get("Retry-After"), body)
+            except ProtocolError as error:
+                wait = self._backoff.broken(str(error))
+            except (InvalidHandshake, OSError, EOFError, TokenError) as error:
+                wait = self._backoff.lost(
+                    self._was_steady(), repr(error.__cause__ if isinstance(error, TokenError) else error)
+                )
+            await put([wait])
+            await asyncio.sleep(wait.seconds)
+
+    def _was_steady(self) -> bool:
+        return self._welcomed_at is not None and time.monotonic() - self._welcomed_at >= STEADY_SECONDS
+
+    async def _visit(self, put: Put) -> Wait:
+        """One connection, from its token to its end, which is always an exception."""
+        token = await self._fetch()
+        protocols = None if token is None else [Subprotocol("odinws"), Subprotocol(f"bearer.{token}")]
+        connection = await connect(
+            self._url,
+            subprotocols=protocols,
+            open_timeout=OPEN_SECONDS,
+            ping_interval=CHECK_SECONDS,
+            ping_timeout=CHECK_SECONDS,
+            close_timeout=CLOSE_SECONDS,
+        )
+        renewal = None if token is None else asyncio.create_task(self._renew(connection, token))
+        try:
+            self._state.connected()
+            async with asyncio.timeout(OPEN_SECONDS):
+                self._state.read(await connection.recv())
+            self._welcomed_at = time.monotonic()
+            self._connection = connection
+            if self._state.channels:
+                await connection.send(self._state.subscription())
+            while True:
+                await put(self._state.read(await connection.recv()))
+        finally:
+            self._connection = None
+            if renewal is not None:
+                renewal.cancel()
+            await self._hang_up(connection)
+
+    @staticmethod
+    async def _hang_up(connection: ClientConnection) -> None:
+        """Send a close frame and close the socket, whether the server answers or not."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await connection.close()
+        except TimeoutError:
+            pass
+        finally:
+            connection.transport.abort()
+            await connection.wait_closed()
+
+    async def _fetch(self) -> str | None:
+        """A token for a connection, or None if there is no token function.
+
+        Raises:
+            RefusedError: the token function says so.
+            TokenError: it failed.
+        """
+        if self._token is None:
+            return None
+        try:
+            return await self._call(self._token)
+        except RefusedError:
+            raise
+        except Exception as error:
+            log.warning("no token: %r", error)
+            raise TokenError from error
+
+    async def _call(self, token: Callable[[], str | Awaitable[str]]) -> str:
+        found = token()
+        return await found if inspect.isawaitable(found) else found
+
+    async def _renew(self, connection: ClientConnection, token: str) -> None:
+        """Bring the next token in time, as long as the connection lives."""
+        wait = renew_after(token, time.time())
+        while wait is not None:
+            await asyncio.sleep(wait)
+            try:
+                token = await self._fetch() or token
+                await connection.send(authentication(token))
+                wait = renew_after(token, time.time())
+            except (RefusedError, TokenError):
+                wait = RENEW_AGAIN_SECONDS
+            except ConnectionClosed:
+                return
+
+    def _want(self, channels: Iterable[str]) -> str:
+        """Remember channels; the command that asks for them."""
+        self._state.channels.update(dict.fromkeys(channels))
+        return self._state.subscription(channels)
+
+    async def _say(self, command: str) -> None:
+        """Send a command if there is a connection; the next one subscribes to what the state has."""
+        if self._connection is not None:
+            try:
+                await self._connection.send(command)
+            except ConnectionClosed:
+                return

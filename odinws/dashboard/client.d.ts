@@ -39,7 +39,9 @@ export interface Options {
 }
 
 export declare const RETURN_AFTER_SECONDS: Map<number, number | null>;
+export declare const TIMES: Readonly<Record<string, number>>;
 export declare function backoffSeconds(attempt: number, random?: () => number): number;
+export declare function returnAfterSeconds(code: number, reason: string): number | null;
 
 export declare class Client {
   constructor(url: string, channels: string[], on?: Callbacks, options?: Options);

@@ -7,30 +7,37 @@
  *   client.start();
  */
 
-/** Seconds to wait before coming back, by close code, as in odinws/closing.py; null: do not come back. */
+/** Seconds to wait before coming back, by close code; null: do not come back. */
 export const RETURN_AFTER_SECONDS = new Map([
-  [1000, null], [1001, 1], [1002, null], [1003, null], [1006, 0], [1007, null], [1008, null], [1009, null],
+  [1000, 5], [1001, 1], [1002, null], [1003, null], [1006, 0], [1007, null], [1008, null], [1009, null],
   [1011, 5], [1012, 1], [4008, 1], [4009, 0], [4401, null], [4403, null],
 ]);
-const UNKNOWN_CODE_SECONDS = 5;
 
-const BACKOFF_BASE_SECONDS = 0.5;
-const BACKOFF_CAP_SECONDS = 30;
-const STEADY_SECONDS = 10; // a connection that lived this long starts the waits anew
-const CHECK_SECONDS = 10; // without any frame for this long, heartbeat answers included, it is lost
+/** All in seconds but the share, as in odinws/client/backoff.py, which says what they mean. */
+export const TIMES = Object.freeze({
+  BASE_SECONDS: 0.5, CAP_SECONDS: 30, STEADY_SECONDS: 10, OTHER_CODE_SECONDS: 5, MAX_HINT_SECONDS: 300,
+  OPEN_SECONDS: 10, CHECK_SECONDS: 10, RENEW_SHARE: 0.8, RENEW_AGAIN_SECONDS: 5,
+});
 const CLOCK_SAMPLES = 6;
 
-const HINT = /; retry_after=([0-9.]+)$/; // in the text of a close frame: seconds
-const RENEW_SHARE = 0.8; // of a token's remaining life after which the next one is fetched
+const HINT = /; retry_after=([0-9]+(?:\.[0-9]+)?)$/; // in the text of a close frame: seconds
 
 const NO_EPOCH = "none"; // of a worker that has not heard from NATS yet
 const FIGURES = "server.stats"; // not of NATS: what the server says of itself, once a second
 
+const BROKEN = 1002; // what the server sent is not the protocol
 const LOST = 1006; // what a browser says of a connection that ended without a close frame
 
 /** Exponential backoff with full jitter: clients that were lost together do not come back together. */
 export function backoffSeconds(attempt, random = Math.random) {
-  return random() * Math.min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2 ** attempt);
+  return random() * Math.min(TIMES.CAP_SECONDS, TIMES.BASE_SECONDS * 2 ** attempt);
+}
+
+/** Seconds to wait after a close code and its text; null: do not come back. What the text asks for is bounded. */
+export function returnAfterSeconds(code, reason) {
+  const hint = HINT.exec(reason);
+  if (hint) return Math.min(Number(hint[1]), TIMES.MAX_HINT_SECONDS);
+  return RETURN_AFTER_SECONDS.has(code) ? RETURN_AFTER_SECONDS.get(code) : TIMES.OTHER_CODE_SECONDS;
 }
 
 export class Client {
@@ -120,17 +127,25 @@ export class Client {
     } catch {
       return; // not ours to judge: the server will
     }
-    if (!(left > 0)) return;
+    if (!Number.isFinite(left)) return;
+    this.#renewIn(Math.max(1000, TIMES.RENEW_SHARE * left));
+  }
+
+  #renewIn(waitMs) {
     this.#renewal = setTimeout(async () => {
+      const socket = this.#socket;
       try {
         const next = await this.#token();
+        if (this.#socket !== socket) return; // the next connection has fetched its own
         this.#send("authenticate", { token: next });
         this.#renewAt(next);
       } catch (error) {
+        if (this.#socket !== socket) return;
         this.problem = `no token: ${error}`;
+        this.#renewIn(TIMES.RENEW_AGAIN_SECONDS * 1000);
         this.#on.change();
       }
-    }, Math.min(RENEW_SHARE * left, 2 ** 31 - 1));
+    }, Math.min(waitMs, 2 ** 31 - 1));
   }
 
   #connect(socket) {
@@ -138,9 +153,9 @@ export class Client {
     this.#heard = true;
     this.#opened = Infinity;
     this.#checked = performance.now();
-    this.#check = setInterval(() => this.#watch(), CHECK_SECONDS * 1000);
+    this.#check = setInterval(() => this.#watch(), TIMES.CHECK_SECONDS * 1000);
     socket.onopen = () => this.#subscribe();
-    socket.onmessage = (event) => this.#take(JSON.parse(event.data));
+    socket.onmessage = (event) => this.#read(event.data);
     socket.onclose = (event) => this.#ended(event.code, event.reason);
     this.#enter("connecting");
   }
@@ -170,8 +185,20 @@ export class Client {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type, data }));
   }
 
-  #take(message) {
+  #read(text) {
     this.#heard = true;
+    let message;
+    try {
+      message = JSON.parse(text);
+      if (message.type === "welcome" ? !("epoch" in message) : this.#opened === Infinity) throw new Error();
+    } catch {
+      this.#ended(BROKEN, `not the protocol: ${String(text).slice(0, 100)}`, TIMES.OTHER_CODE_SECONDS);
+      return;
+    }
+    this.#take(message);
+  }
+
+  #take(message) {
     if ("seq" in message) {
       if (!this.#follow(message)) return;
       this.received += 1;
@@ -259,29 +286,26 @@ export class Client {
     this.#offset = Math.abs(best.offset) <= best.rtt / 2 + 1 ? 0 : best.offset;
   }
 
-  /** A browser shows no pings, so ask; and give up a connection that says nothing at all. */
+  /** A browser shows no pings, so ask; and give up a connection without a welcome, or that says nothing at all. */
   #watch() {
-    const slept = performance.now() - this.#checked > CHECK_SECONDS * 2000; // the tab or the machine
+    const slept = performance.now() - this.#checked > TIMES.CHECK_SECONDS * 2000; // the tab or the machine
     this.#checked = performance.now();
-    if (!this.#heard && !slept) {
-      this.#ended(LOST, "no sign of life");
+    if (!slept && (!this.#heard || this.#opened === Infinity)) {
+      this.#ended(LOST, this.#heard ? "no welcome" : "no sign of life");
       return;
     }
     this.#heard = false;
     this.#ask();
   }
 
-  #ended(code, reason) {
+  #ended(code, reason, after = returnAfterSeconds(code, reason)) {
     this.#letGo();
     this.closed = { code, reason };
-    const hint = HINT.exec(reason);
-    const known = RETURN_AFTER_SECONDS.has(code) ? RETURN_AFTER_SECONDS.get(code) : UNKNOWN_CODE_SECONDS;
-    const after = hint ? Number(hint[1]) : known;
     if (after === null) {
       this.#enter("ended");
       return;
     }
-    if (performance.now() - this.#opened > STEADY_SECONDS * 1000) this.#attempt = 0;
+    if (performance.now() - this.#opened > TIMES.STEADY_SECONDS * 1000) this.#attempt = 0;
     const wait = (after + backoffSeconds(this.#attempt)) * 1000;
     this.#attempt += 1;
     this.dueAt = performance.now() + wait;

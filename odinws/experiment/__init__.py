@@ -4,10 +4,10 @@ plan        what is asked, of which arms, under which load
 measures    what there is to measure, and what difference matters
 kinds       what a run leaves behind; record writes and reads it, line by line
 order       which arm comes when
-arms        servers; load, swarms; feed, what they hear; child, how all these start and end
+arms        servers; load, swarms; feed, what they hear
 scrape      what a server tells of itself
-trial       servers, swarms and feed for the time of one trial; outcome, what is recorded of it
-run         all trials of a plan; execution, the verb; progress, what is shown meanwhile
+block       servers, swarms and feed of one moment; outcome, what is recorded of it
+run         all trials of a plan; progress, what is shown meanwhile
 samples     from records to one value for each measure, arm and round
 statistics  shifts, intervals, tests, correction
 comparison  one measure of one arm against the baseline

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import importlib.util
 import signal
-import socket
-import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from odinws.errors import OdinError, SettingsError
 from odinws.experiment import scrape
-from odinws.experiment.child import ROOT, Child
 from odinws.experiment.feed import STREAM
 from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan, PlanError
 from odinws.experiment.scrape import Look, ScrapeError
+from odinws.harness.ports import free_port
+from odinws.harness.process import ProcessError
+from odinws.harness.server import START_SECONDS, Server, gunicorn
 from odinws.settings import Settings
 
-START_SECONDS = 30.0
 STOP_SECONDS = 8.0
-_POLL_SECONDS = 0.1
-_OURS = ("WS_", "JS_", "NATS_", "LOG_", "ENVIRONMENT", "SABOTAGE_")
 _DEFAULTS = {
     # The load of an arm is what the plan says, not what a guard lets in while neighbours use the machine.
     "WS_ADMISSION_DRY_RUN": "true",
@@ -33,6 +30,8 @@ _DEFAULTS = {
 }
 _RESERVED = ("WS_SUBJECT_PREFIX", "NATS_TOKEN", "NATS_CREDS_FILE", "NATS_NKEY_FILE")
 _SPARE_CONNECTIONS = 1000  # for probes, and for those that leave while others come
+
+T = TypeVar("T")
 
 
 class ArmError(OdinError):
@@ -73,59 +72,34 @@ def check(plan: Plan, file: str) -> None:
         except SettingsError as error:
             path, value = f"{at}.settings.{error.name}", repr(error.value)
             raise PlanError(file, path, value, f"in arm {arm.name}: {error.allowed}") from None
-        if not (ROOT / arm.config).is_file():
+        if not _is_there(arm.config):
             raise PlanError(file, f"{at}.config", repr(arm.config), "there is no such file")
         if plan.mode == "together" and arm.feed != plan.arms[0].feed:
             allowed = 'arms that run together hear one feed: take it out, or use mode = "in-turn"'
             raise PlanError(file, f"{at}.feed", "", allowed)
 
 
-class Arm:
-    """The server of one trial: `start` it, wait until it is `ready`, and `end` it.
-
-    Attributes:
-        port: where it listens.
-        settings: its variables.
-    """
+class Arm(Server):
+    """The server of one trial: `start` it, wait until it is `served`, and `stop` it."""
 
     def __init__(self, plan: ArmPlan, nats_url: str, log: Path) -> None:
-        self.port = _free_port()
-        self.settings = settings_of(plan, nats_url, self.port)
-        command = (sys.executable, "-m", "gunicorn", "-c", plan.config)
-        self._child = Child(command, _environ(self.settings), log)
+        port = free_port()
+        super().__init__(settings_of(plan, nats_url, port), log, port=port, command=gunicorn(plan.config))
         self._workers: set[int] = set()
 
-    def start(self) -> None:
-        """Start it and wait for nothing."""
-        self._child.start()
+    async def served(self) -> None:
+        """Wait until clients are served. Raises ArmError: it ended, or was not ready in time."""
+        try:
+            await self.ready()
+        except ProcessError:
+            self.check_alive()
+            raise ArmError(f"not ready within {START_SECONDS:g} s: {self.last_words()}") from None
+        self._workers = {worker.pid for worker in (await self._asked(scrape.look)).stats.workers}
 
-    @property
-    def pid(self) -> int:
-        """Of the arbiter; 0 before the start."""
-        return self._child.pid
-
-    async def ready(self) -> None:
-        """Wait until clients are served.
-
-        Raises:
-            ArmError: it ended, or was not ready within `START_SECONDS`.
-        """
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            self.check()
-            try:
-                await asyncio.to_thread(scrape.get, self.port, "/readyz")
-                break
-            except ScrapeError as error:
-                if time.monotonic() > deadline:
-                    raise ArmError(f"not ready within {START_SECONDS:g} s: {error}") from None
-                await asyncio.sleep(_POLL_SECONDS)
-        self._workers = {worker.pid for worker in (await self._look()).stats.workers}
-
-    def check(self) -> None:
+    def check_alive(self) -> None:
         """Raises ArmError when the server has ended."""
-        if self._child.status is not None:
-            raise ArmError(f"the server {self._child.epitaph()}")
+        if self.status is not None:
+            raise ArmError(f"the server {self.exit_summary()}")
 
     async def look(self) -> Look:
         """Look at it.
@@ -133,40 +107,34 @@ class Arm:
         Raises:
             ArmError: it or one of its workers ended, or it does not answer.
         """
-        found = await self._look()
+        found = await self._asked(scrape.look)
         now = {worker.pid for worker in found.stats.workers}
         if now != self._workers:
             gone = ", ".join(map(str, sorted(self._workers - now))) or "none"
-            raise ArmError(f"its workers changed (gone: {gone}): {self._child.last_words()}")
+            raise ArmError(f"its workers changed (gone: {gone}): {self.last_words()}")
         return found
 
-    async def metrics(self) -> dict[str, float]:
+    async def totals(self) -> dict[str, float]:
         """Its /metrics, summed over labels. Raises ArmError."""
-        try:
-            return await asyncio.to_thread(scrape.metrics, self.port)
-        except ScrapeError as error:
-            self.check()
-            raise ArmError(str(error)) from None
+        return await self._asked(scrape.metrics)
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """Stop the server and all its workers."""
-        await self._child.end(signal.SIGTERM, STOP_SECONDS)
+        await self.end_async(signal.SIGTERM, STOP_SECONDS)
 
-    async def _look(self) -> Look:
+    async def _asked(self, question: Callable[[int], T]) -> T:
         try:
-            return await asyncio.to_thread(scrape.look, self.port)
+            return await asyncio.to_thread(question, self.port)
         except ScrapeError as error:
-            self.check()
+            self.check_alive()
             raise ArmError(str(error)) from None
 
 
-def _environ(settings: Mapping[str, str]) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    return {**inherited, **settings}
-
-
-def _free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+def _is_there(config: str) -> bool:
+    """Whether gunicorn would find a configuration."""
+    if not config.startswith("python:"):
+        return Path(config).is_file()
+    try:
+        return importlib.util.find_spec(config.removeprefix("python:")) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False

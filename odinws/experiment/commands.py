@@ -10,10 +10,11 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from odinws import resources
 from odinws.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 _TOOLS = ("numpy", "scipy", "plotly", "tomlkit", "jinja2")
 _WIDTH = 150  # of a table that goes into a file
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+class PlanPath(click.Path):
+    """A file, or the name of a plan that comes with odinws."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path of the plan."""
+        if not Path(value).exists():
+            with contextlib.suppress(FileNotFoundError):
+                value = resources.find(f"conf/experiments/{value}.toml")
+        return super().convert(value, param, ctx)
 
 
 class Failure(click.ClickException):
@@ -39,7 +51,7 @@ def experiment() -> None:
 
 
 @experiment.command()
-@click.argument("path", metavar="PLAN|DIR", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", metavar="PLAN|DIR", type=PlanPath(exists=True, path_type=Path))
 def check(path: Path) -> int:
     """Say what speaks against a plan (a file) or a run (its directory), and what to do."""
     with errors_in_words():
@@ -53,7 +65,7 @@ def check(path: Path) -> int:
 
 
 @experiment.command()
-@click.argument("path", metavar="PLAN", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("path", metavar="PLAN", type=PlanPath(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--rounds", type=click.IntRange(1, 200), help="Trials of each arm. [default: the plan's]")
 @click.option("--seconds", type=click.FloatRange(1, 86_400), help="That are measured of each trial.")
@@ -61,14 +73,18 @@ def check(path: Path) -> int:
 def run(path: Path, out: Path, rounds: int | None, seconds: float | None, connections: int | None) -> int:
     """Run a plan, and write records.jsonl, result.json and report.html to DIR.
 
+    PLAN is a file, or the name of one that comes with odinws: a-a, strategies and so on.
     Ctrl-C ends it in order and keeps what was measured. `compare DIR` gives the same answer again.
     """
     with errors_in_words():
         from rich.console import Console
 
-        from odinws.experiment import execution, report
+        from odinws.experiment import report
+        from odinws.experiment import run as running
 
-        end = execution.execute(execution.prepare(read_plan(path), path, rounds, seconds, connections), out)
+        plan = running.changed(read_plan(path), rounds, seconds, connections)
+        running.check(plan, str(path))
+        end = running.run(plan, out)
         if end.why:
             click.echo(f"odinws: the run is partial: {end.why}", err=True)
         _, result = report.finish(out)
@@ -165,7 +181,7 @@ def errors_in_words() -> Iterator[None]:
         library = (error.name or "").partition(".")[0]
         if library not in _TOOLS:
             raise
-        text = f"{library} is not installed: pip install -r requirements.txt brings what experiments need"
+        text = f"{library} is not installed: pip install 'odinws[experiment]'"
         raise Failure(text) from None
 
 

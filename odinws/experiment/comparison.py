@@ -13,15 +13,13 @@ from odinws.experiment.result import Row, Verdict
 from odinws.experiment.samples import logarithm
 from odinws.experiment.statistics import (
     ALPHA,
-    Estimate,
     Significance,
     joint_test,
     paired_effect,
-    paired_shift,
     separate_tests,
     unpaired_effect,
-    unpaired_shift,
 )
+from odinws.harness.statistics import Estimate, paired_shift, unpaired_shift
 
 # Of the smallest effect that matters: with half an interval wider than this, the answer is "unstable".
 _SCATTER = 3.0

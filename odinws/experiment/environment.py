@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from odinws.experiment.record import Machine
+from odinws.experiment.kinds import Machine
 from odinws.feed.embedded import find_nats_server
 
 _PACKAGES = ("gevent", "gunicorn", "msgspec", "nats-py", "locust", "scipy")

@@ -12,10 +12,11 @@ was is told.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -126,9 +127,8 @@ class Feed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self._client.close()
-        except _TROUBLE:
-            pass  # it is gone already
+            with contextlib.suppress(*_TROUBLE):  # it is gone already
+                await self._client.close()
         finally:
             await self._nats.stop()
 
@@ -145,25 +145,22 @@ class Feed:
             return
         name = f"RECORDED_{len(self._recordings)}"
         prefix = f"{_RECORDED}{len(self._recordings)}."
-        try:
-            await self._js.add_stream(
-                StreamConfig(name=name, subjects=[f"{prefix}>"], storage=StorageType.MEMORY)
-            )
+        config = StreamConfig(name=name, subjects=[f"{prefix}>"], storage=StorageType.MEMORY)
+        with _needing_nats():
+            await self._js.add_stream(config)
             for number, message in enumerate(_market(plan, seconds, seed)):
                 headers = {_DUE: repr(message.due_seconds)}
                 await self._client.publish(prefix + message.subject, message.payload, headers=headers)
                 if number % _MESSAGES_PER_YIELD == 0:
                     await asyncio.sleep(0)
             await self._client.flush(_ANSWER_SECONDS)
-        except _TROUBLE as error:
-            raise FeedLostError(error) from error
         self._recordings[plan] = name
 
     async def recorded(self, plan: FeedPlan) -> list[Recorded]:
         """What was recorded of a feed, read from its stream. Raises FeedLostError."""
         name = self._recordings[plan]
         found: list[Recorded] = []
-        try:
+        with _needing_nats():
             count = (await self._js.stream_info(name)).state.messages
             if not count:
                 return []
@@ -174,18 +171,12 @@ class Feed:
                 subject = message.subject.removeprefix(_RECORDED).partition(".")[2]
                 found.append(Recorded(due, subject, message.data))
             await consumer.unsubscribe()
-        except _TROUBLE as error:
-            raise FeedLostError(error) from error
         return found
 
     async def clear(self) -> None:
         """Remove the stream of the servers: the next server makes a new one. Raises FeedLostError."""
-        try:
+        with _needing_nats(), contextlib.suppress(nats.js.errors.NotFoundError):
             await self._js.delete_stream(STREAM)
-        except nats.js.errors.NotFoundError:
-            pass
-        except _TROUBLE as error:
-            raise FeedLostError(error) from error
 
     async def lead_in(
         self, messages: Sequence[Recorded], period: float, seconds: float, enough: asyncio.Event
@@ -221,10 +212,8 @@ class Feed:
 
     async def _mark(self) -> int:
         """Publish a message that is no channel's; its `seq`, once it and all before it are in the stream."""
-        try:
+        with _needing_nats():
             return (await self._js.publish(_FILLING, b"{}", stream=STREAM)).seq
-        except _TROUBLE as error:
-            raise FeedLostError(error) from error
 
     async def _play(self, messages: Sequence[Recorded], seconds: float) -> float:
         started, late = time.monotonic(), 0.0
@@ -234,12 +223,18 @@ class Feed:
                 await asyncio.sleep(remaining)
             else:
                 late = max(late, -remaining)
-            try:
+            with _needing_nats():
                 await self._client.publish(message.subject, message.payload)
-            except _TROUBLE as error:
-                raise FeedLostError(error) from error
         await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
         return late
+
+
+@contextlib.contextmanager
+def _needing_nats() -> Iterator[None]:
+    try:
+        yield
+    except _TROUBLE as error:
+        raise FeedLostError(error) from error
 
 
 def _stretched(messages: Sequence[Recorded], period: float, seconds: float) -> list[Recorded]:

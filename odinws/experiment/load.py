@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from odinws import resources
 from odinws.errors import OdinError
-from odinws.experiment.child import Child
 from odinws.experiment.plan import Load as LoadPlan
+from odinws.harness.process import Process
+from odinws.harness.server import clean_environ
 
-LOCUSTFILE = "locustfiles/fanout.py"
+SCENARIO = "locustfiles/fanout.py"
 STOP_SECONDS = 15.0
-_OURS = ("LOCUST_", "WS_", "NATS_")
 
 
 class SwarmError(OdinError):
@@ -40,7 +39,21 @@ class Head(Struct):
     bounds_ms: list[float]
 
 
-class Line(Struct):
+class Counts(Struct, kw_only=True):
+    """Since the swarm's start."""
+
+    attempts: int
+    failed: int
+    refused: int
+    delivered: int
+    lost: int
+    duplicated: int
+    disordered: int
+    gaps: int
+    reconnects: int
+
+
+class Line(Counts, kw_only=True):
     """What the swarm has seen since its start.
 
     Attributes:
@@ -52,15 +65,6 @@ class Line(Struct):
 
     t: float
     connected: int
-    attempts: int
-    failed: int
-    refused: int
-    delivered: int
-    lost: int
-    duplicated: int
-    disordered: int
-    gaps: int
-    reconnects: int
     swarm_cpu_percent: float
     swarm_stall_ms: float
     histograms: dict[str, list[int]]
@@ -72,11 +76,11 @@ class Line(Struct):
 def check() -> None:
     """Raises SwarmError when there is no Locust to start."""
     if importlib.util.find_spec("locust") is None:
-        raise SwarmError("Locust is not installed: pip install -r requirements.txt")
+        raise SwarmError("Locust is not installed: pip install 'odinws[experiment]'")
 
 
-class Swarm:
-    """`start` it and `end` it; `poll` reads what it has said meanwhile.
+class Swarm(Process):
+    """`start` it and `stop` it; `poll` reads what it has said meanwhile.
 
     Args:
         load: what it does.
@@ -92,17 +96,7 @@ class Swarm:
         self._offset = 0
         self.head: Head | None = None
         self.lines: list[Line] = []
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        self._child = Child(_command(load, port, seconds, seed, record), environ, log)
-
-    def start(self) -> None:
-        """Start it and wait for nothing."""
-        self._child.start()
-
-    @property
-    def pid(self) -> int:
-        """Of Locust; 0 before the start."""
-        return self._child.pid
+        super().__init__(_command(load, port, seconds, seed, record), log, environ=clean_environ({}))
 
     @property
     def bounds_ms(self) -> list[float]:
@@ -121,18 +115,18 @@ class Swarm:
             SwarmError: it has ended, or a line is not understood.
         """
         self._read()
-        if self._child.status is not None:
-            raise SwarmError(f"the swarm {self._child.epitaph()}")
+        if self.status is not None:
+            raise SwarmError(f"the swarm {self.exit_summary()}")
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """End it, and read what it says last. Does not raise for a swarm that has ended already."""
-        await self._child.end(signal.SIGTERM, STOP_SECONDS)
+        await self.end_async(signal.SIGTERM, STOP_SECONDS)
 
     def verdict(self) -> Line:
         """Its last line, once it has ended. Raises SwarmError when it left none."""
         self._read()
         if self.last is None or not self.last.final:
-            raise SwarmError(f"the swarm left no last line: {self._child.last_words()}")
+            raise SwarmError(f"the swarm left no last line: {self.last_words()}")
         return self.last
 
     def _read(self) -> None:
@@ -161,34 +155,9 @@ def difference(before: Line | None, after: Line, name: str) -> list[int]:
     return [b - a for a, b in zip(earlier, later, strict=True)] if earlier else list(later)
 
 
-def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
-    """Estimate what `share` of the observations does not exceed; None without observations.
-
-    Bounds are log-spaced, so an observation is taken to lie evenly in the logarithm of its bucket. Below the
-    first bound it counts as that bound, above the last as the last.
-    """
-    rank, below = share * sum(counts), 0
-    if not rank:
-        return None
-    for index, count in enumerate(counts):
-        if count and below + count >= rank:
-            if index == 0 or index >= len(bounds):
-                return bounds[min(index, len(bounds) - 1)]
-            low, high = math.log(bounds[index - 1]), math.log(bounds[index])
-            return math.exp(low + (high - low) * (rank - below) / count)
-        below += count
-    return bounds[-1]
-
-
-def longest(bounds: Sequence[float], counts: Sequence[int]) -> float | None:
-    """The upper bound of the highest bucket that has anything; None without observations."""
-    used = [index for index, count in enumerate(counts) if count]
-    return bounds[min(used[-1], len(bounds) - 1)] if used else None
-
-
 def _command(load: LoadPlan, port: int, seconds: float, seed: int, record: Path) -> list[str]:
     options: dict[str, object] = {
-        "-f": LOCUSTFILE,
+        "-f": resources.find(SCENARIO),
         "--users": 1,  # it holds all connections, as many as its process can serve
         "--run-time": f"{math.ceil(seconds)}s",
         "--host": f"ws://127.0.0.1:{port}",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from odinws import histogram
 from odinws.experiment import load, scrape
 from odinws.experiment.arms import Arm
 from odinws.experiment.feed import Replay
+from odinws.experiment.kinds import Assigned, Histogram, Trial
+from odinws.experiment.kinds import Swarm as SwarmRecord
 from odinws.experiment.load import Line, Swarm, SwarmError
 from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan
-from odinws.experiment.record import Assigned, Histogram, Trial
-from odinws.experiment.record import Swarm as SwarmRecord
 from odinws.experiment.scrape import Look
 
 _QUANTILES = {
@@ -23,7 +24,7 @@ _QUANTILES = {
 
 @dataclass
 class Part:
-    """One arm of a sitting, and what is known of it so far."""
+    """One arm of a block, and what is known of it so far."""
 
     plan: ArmPlan
     order: int
@@ -76,7 +77,7 @@ def trial(
         else:
             seen, histograms = _seen(part.swarm, part.lines, warm, final)
             values |= seen
-            counts |= _swarm_counts(final)
+            counts |= {f"swarm_{name}": getattr(final, name) for name in load.Counts.__struct_fields__}
             cpu = max(line.swarm_cpu_percent for line in part.lines[warm:] if line is not None)
             swarm = SwarmRecord(cpu_percent=cpu, limited=final.limited, why=final.why)
     return Trial(
@@ -114,40 +115,22 @@ def _seen(
         "connect": load.difference(None, final, "connect"),
         "reconnect": load.difference(None, final, "reconnect"),
     }
-    values = {
-        "lost": float(final.lost),
-        "duplicated": float(final.duplicated),
-        "disordered": float(final.disordered),
-        "refused": float(final.refused),
-    }
+    values = {name: float(getattr(final, name)) for name in ("lost", "duplicated", "disordered", "refused")}
     for name, counts in parts.items():
         values |= _quantiles(name, bounds, counts)
-    farthest = load.longest(bounds, parts["delivery"])
+    farthest = histogram.longest(bounds, parts["delivery"])
     if farthest is not None:
         values["delivery_longest_ms"] = farthest
     return values, {name: Histogram(bounds, counts) for name, counts in parts.items() if any(counts)}
 
 
 def _quantiles(name: str, bounds: list[float], counts: list[int]) -> dict[str, float]:
-    found = {
-        measure: load.quantile(bounds, counts, share) for measure, share in _QUANTILES.get(name, {}).items()
-    }
-    return {measure: value for measure, value in found.items() if value is not None}
-
-
-def _swarm_counts(final: Line) -> dict[str, int]:
-    names = (
-        "attempts",
-        "failed",
-        "refused",
-        "delivered",
-        "lost",
-        "duplicated",
-        "disordered",
-        "gaps",
-        "reconnects",
-    )
-    return {f"swarm_{name}": getattr(final, name) for name in names}
+    found = {}
+    for measure, share in _QUANTILES.get(name, {}).items():
+        value = histogram.quantile(bounds, counts, share, logarithmic=True) if bounds and counts else None
+        if value is not None:
+            found[measure] = value
+    return found
 
 
 def _assigned(part: Part, replay: Replay | None, warm_messages: int) -> Assigned:

@@ -89,7 +89,7 @@ class Arm(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         settings: variables of the server's environment.
-        config: its gunicorn configuration.
+        config: its gunicorn configuration: a file, or `python:` and a module.
         baseline: whether the others are set against it.
         feed: the plan's, with what this arm overrides.
         load: likewise.
@@ -97,7 +97,7 @@ class Arm(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(pattern=_NAME)]
     settings: dict[str, Value] = field(default_factory=dict)
-    config: Annotated[str, Meta(min_length=1)] = "gunicorn.conf.py"
+    config: Annotated[str, Meta(min_length=1)] = "python:odinws.gunicorn_conf"
     baseline: bool = False
     feed: Feed = field(default_factory=Feed)
     load: Load = field(default_factory=Load)

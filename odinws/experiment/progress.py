@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from odinws.experiment.kinds import Trial
 from odinws.experiment.plan import Plan
-from odinws.experiment.record import Trial
 
 _SHOWN = {
     "cpu_us_per_message": "{:.2f} µs/message",
@@ -49,7 +49,7 @@ class Progress:
         self._task = self._bar.add_task(plan.name, total=plan.rounds * len(plan.arms))
 
     def begin(self, number: int, arms: Sequence[str]) -> None:
-        """A sitting begins.
+        """A block begins.
 
         Args:
             number: of the round, from 0.

@@ -14,35 +14,7 @@ from typing import BinaryIO, Self
 import msgspec
 
 from odinws.errors import OdinError
-from odinws.experiment.kinds import (
-    Assigned,
-    End,
-    Histogram,
-    Machine,
-    Record,
-    Records,
-    Run,
-    Second,
-    Swarm,
-    Trial,
-)
-
-__all__ = [
-    "FILE",
-    "Assigned",
-    "End",
-    "Histogram",
-    "Machine",
-    "Record",
-    "RecordError",
-    "Records",
-    "Run",
-    "Second",
-    "Swarm",
-    "Trial",
-    "Writer",
-    "read",
-]
+from odinws.experiment.kinds import End, Record, Records, Run, Second, Trial
 
 FILE = "records.jsonl"
 

@@ -1,4 +1,4 @@
-"""A run: all trials of a plan, one sitting after another, each second written down as it passes.
+"""A run: all trials of a plan, one block after another, each second written down as it passes.
 
 Nothing is left running, however a run ends. What was measured until then is kept, and marked.
 """
@@ -17,13 +17,14 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from odinws.experiment import arms, environment, load
+from odinws.experiment.block import Block
 from odinws.experiment.feed import Feed, FeedLostError
+from odinws.experiment.kinds import End, Run, Trial
 from odinws.experiment.order import sequences
 from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan
 from odinws.experiment.progress import Progress
-from odinws.experiment.record import End, Run, Trial, Writer
-from odinws.experiment.trial import Sitting
+from odinws.experiment.record import Writer
 
 LOGS = "logs"
 _FAILURES = 2  # trials of an arm that may fail, before it is left out
@@ -57,12 +58,13 @@ def check(plan: Plan, file: str) -> None:
     load.check()
 
 
-async def run(plan: Plan, directory: Path, progress: Progress) -> End:
-    """Run a plan that has been checked. Ctrl-C and SIGTERM end it in order; a second one hurries.
+def run(plan: Plan, directory: Path) -> End:
+    """Run a plan that has been checked, and show how far it is.
+
+    Ctrl-C and SIGTERM end it in order; a second one hurries.
 
     Args:
         directory: for the records, and in `logs` what servers and swarms said.
-        progress: is told what goes on.
 
     Returns:
         The last record: whether all was done, and if not, why.
@@ -71,6 +73,11 @@ async def run(plan: Plan, directory: Path, progress: Progress) -> End:
         RecordError, OSError: the records can't be written.
         EmbeddedNatsError: NATS does not come up.
     """
+    with Progress(plan) as progress:
+        return asyncio.run(_run(plan, directory, progress))
+
+
+async def _run(plan: Plan, directory: Path, progress: Progress) -> End:
     with Writer(directory) as writer, tempfile.TemporaryDirectory(prefix="nats-", dir=directory) as data:
         (directory / LOGS).mkdir(exist_ok=True)
         course = _Course(plan, directory, writer, progress)
@@ -85,7 +92,7 @@ async def run(plan: Plan, directory: Path, progress: Progress) -> End:
 
 
 class _Course:
-    """The way through all sittings."""
+    """The way through all blocks."""
 
     def __init__(self, plan: Plan, directory: Path, writer: Writer, progress: Progress) -> None:
         self._plan = plan
@@ -114,32 +121,30 @@ class _Course:
             for number, each in enumerate(rounds):
                 placed = list(enumerate(each))
                 together = [placed] if plan.mode == "together" else [[one] for one in placed]
-                for sitting in together:
-                    if why := await self._sit(number, sitting, feed):
+                for block in together:
+                    if why := await self._run_block(number, block, feed):
                         return End(status="partial", why=why)
         if failed := sum(self._failures.values()):
             return End(status="partial", why=f"{failed} of {plan.rounds * len(plan.arms)} trials failed")
         return End(status="complete")
 
-    async def _sit(self, number: int, placed: list[tuple[int, ArmPlan]], feed: Feed) -> str:
-        """One sitting, without the arms that have failed too often. Why the run can't go on, or ""."""
+    async def _run_block(self, number: int, placed: list[tuple[int, ArmPlan]], feed: Feed) -> str:
+        """One block, without the arms that have failed too often. Why the run can't go on, or ""."""
         placed = [(order, arm) for order, arm in placed if self._failures[arm.name] < _FAILURES]
         if not placed:
             return ""
         plan, progress = self._plan, self._progress
         progress.begin(number, [arm.name for _, arm in placed])
-        sitting = Sitting(
-            plan, number, placed, feed, self._directory / LOGS, self._writer.write, progress.stage
-        )
+        block = Block(plan, number, placed, feed, self._directory / LOGS, self._writer.write, progress.stage)
         try:
             for _, arm in placed:
                 await feed.record(arm.feed, plan.warmup_seconds + plan.measure_seconds, plan.seed)
-            trials = await sitting.run()
+            trials = await block.run()
         except FeedLostError as error:
-            self._keep(sitting.trials(str(error)))
+            self._keep(block.trials(str(error)))
             return str(error)
         except asyncio.CancelledError:
-            self._keep(sitting.trials("the run was stopped"))
+            self._keep(block.trials("the run was stopped"))
             raise
         self._keep(trials)
         return self._hopeless()

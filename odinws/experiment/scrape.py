@@ -8,7 +8,6 @@ many shards.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import time
 from pathlib import Path
 
@@ -17,8 +16,8 @@ import psutil
 from msgspec import Struct
 
 from odinws.errors import OdinError
+from odinws.harness import fetch, prometheus
 
-ANSWER_SECONDS = 10.0
 _LAG_SECONDS = 5.0  # the server's `hub_lag` is the longest turn of so many seconds
 
 
@@ -60,8 +59,6 @@ class FanOut(Struct):
     """Totals of the whole server."""
 
     delivered: int
-    undelivered: int
-    shed: int
 
 
 class Resource(Struct):
@@ -93,7 +90,6 @@ class Stats(Struct):
     """`/stats`, as far as it matters here."""
 
     connections: int
-    refused: dict[str, int]
     admission: Admission
     fan_out: FanOut
     workers: list[Worker]
@@ -126,25 +122,24 @@ def look(port: int) -> Look:
     Raises:
         ScrapeError: the server does not answer, or a worker ended between answer and look.
     """
-    stats = _stats(port)
-    pids = [worker.pid for worker in stats.workers]
     try:
+        stats = msgspec.json.decode(fetch.body(port, "/stats"), type=Stats)
+        pids = [worker.pid for worker in stats.workers]
         cpu = sum(cpu_seconds(pid) for pid in pids)
         rss = sum(psutil.Process(pid).memory_info().rss for pid in pids)
+    except msgspec.MsgspecError as error:
+        raise ScrapeError(f"/stats is not understood: {error}") from error
     except (psutil.Error, OSError) as error:
-        raise ScrapeError(f"a worker is gone: {error}") from error
+        raise ScrapeError(f"/stats is not answered, or a worker is gone: {error}") from error
     return Look(time.monotonic(), cpu, rss, stats)
 
 
 def metrics(port: int) -> dict[str, float]:
     """`/metrics`, summed over labels. Raises ScrapeError."""
-    sums: dict[str, float] = {}
-    for line in get(port, "/metrics").decode().splitlines():
-        if not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            name = name.partition("{")[0]
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return sums
+    try:
+        return prometheus.scrape(port).totals()
+    except OSError as error:
+        raise ScrapeError(str(error)) from error
 
 
 def cpu_seconds(pid: int) -> float:
@@ -154,22 +149,6 @@ def cpu_seconds(pid: int) -> float:
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
-
-
-def get(port: int, path: str) -> bytes:
-    """The body of a GET that is answered with 200; blocks. Raises ScrapeError."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise ScrapeError(f"{path} is not answered: {error!r}") from error
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise ScrapeError(f"{path} is answered with {response.status}: {body[:200].decode(errors='replace')}")
-    return body
 
 
 def second_values(before: Look, after: Look) -> dict[str, float]:
@@ -235,10 +214,3 @@ def _gc_pause(before: Stats, after: Stats) -> dict[str, float]:
     counts = zip(before.gc.pauses.counts, after.gc.pauses.counts, strict=True)
     found = [bound for bound, (earlier, later) in zip(bounds, counts, strict=True) if later > earlier]
     return {"gc_pause_max_ms": 1000 * min(found[-1], longest) if found else 0.0}
-
-
-def _stats(port: int) -> Stats:
-    try:
-        return msgspec.json.decode(get(port, "/stats"), type=Stats)
-    except msgspec.MsgspecError as error:
-        raise ScrapeError(f"/stats is not understood: {error}") from error

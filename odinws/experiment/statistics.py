@@ -23,7 +23,6 @@ Without pairs: Mann and Whitney's test for each measure, Holm's correction over 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -34,7 +33,6 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 
-CONFIDENCE = 0.95
 # One false alarm in 32 experiments: what six rounds can reach. A stricter limit would cost rounds; a laxer
 # one would buy nothing but false alarms.
 ALPHA = 1 / 32
@@ -43,23 +41,7 @@ ALPHA = 1 / 32
 _CUSHION = 0.3
 _FLIPS = 5000  # up to 12 rounds that is every way there is, beyond a sample of them
 _BATCH = 250
-_SMALL = 30  # samples of an arm up to which Mann and Whitney's distribution is counted out
 _TOLERANCE = 1e-9  # relative; equal statistics may differ by rounding
-
-
-class Estimate(NamedTuple):
-    """A shift.
-
-    Attributes:
-        shift: Hodges and Lehmann's.
-        low, high: the ends of its interval.
-        confidence: of the interval: exact, and less than asked for where there are too few samples.
-    """
-
-    shift: float
-    low: float
-    high: float
-    confidence: float
 
 
 class Significance(NamedTuple):
@@ -77,64 +59,6 @@ class Significance(NamedTuple):
 def rounds_needed(alpha: float = ALPHA) -> int:
     """Rounds from which on a difference can be shown at all."""
     return math.ceil(1 - math.log2(alpha))
-
-
-def paired_shift(differences: Sequence[float]) -> Estimate:
-    """The middle of all means of two differences, with Wilcoxon's interval.
-
-    Args:
-        differences: one or more.
-    """
-    values = np.asarray(differences, float)
-    first, second = np.triu_indices(len(values))
-    walsh = np.sort((values[first] + values[second]) / 2)
-    return _estimate(walsh, _signed_rank_chances(len(values)))
-
-
-def unpaired_shift(values: Sequence[float], references: Sequence[float]) -> Estimate:
-    """The middle of all differences between a value and a reference, with Mann and Whitney's interval.
-
-    Args:
-        values, references: one or more each.
-    """
-    every = np.sort(np.subtract.outer(np.asarray(values, float), np.asarray(references, float)).ravel())
-    return _estimate(every, _rank_sum_chances(len(values), len(references)))
-
-
-def _estimate(ordered: Array, chances: Array) -> Estimate:
-    """The interval from the k-th smallest to the k-th largest misses with twice the chance of at most `k`."""
-    misses = 2 * np.cumsum(chances)[: (len(ordered) + 1) // 2]
-    k = max(int(np.searchsorted(misses, 1 - CONFIDENCE, side="right")) - 1, 0)
-    confidence = max(0.0, 1.0 - float(misses[k]))
-    return Estimate(float(np.median(ordered)), float(ordered[k]), float(ordered[-1 - k]), confidence)
-
-
-@functools.cache
-def _signed_rank_chances(n: int) -> Array:
-    """Of each value of Wilcoxon's signed-rank sum."""
-    chances = np.ones(1)
-    for rank in range(1, n + 1):
-        chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
-    return chances
-
-
-def _rank_sum_chances(m: int, n: int) -> Array:
-    """Of each value of Mann and Whitney's U."""
-    if max(m, n) > _SMALL:
-        spread = math.sqrt(m * n * (m + n + 1) / 12)
-        cumulated = stats.norm.cdf(np.arange(m * n + 1) + 0.5, loc=m * n / 2, scale=spread)
-        return np.diff(cumulated, prepend=0.0)
-    return _counted_chances(m, n)
-
-
-@functools.cache
-def _counted_chances(m: int, n: int) -> Array:
-    """The largest is one of the `m` and lies above all `n`, or is one of the `n` and changes nothing."""
-    if m == 0 or n == 0:
-        return np.ones(1)
-    above = np.pad(_counted_chances(m - 1, n), (n, 0))
-    below = np.pad(_counted_chances(m, n - 1), (0, m))
-    return (m * above + n * below) / (m + n)
 
 
 def paired_effect(differences: Sequence[float]) -> float:

@@ -6,19 +6,20 @@ import asyncio
 import json
 import os
 import sys
+import sysconfig
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from odinws import resources
 from odinws.harness import fetch
 from odinws.harness.fetch import Answer
 from odinws.harness.ports import free_port
 from odinws.harness.process import Process
 from odinws.harness.prometheus import Metrics
 
-ROOT = Path(__file__).parents[2]
-CONFIG = "gunicorn.conf.py"
+CONFIG = "python:odinws.gunicorn_conf"
 START_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 # Variables that odinws, its strategies under test and Locust read: a server gets none that it was not given.
@@ -26,8 +27,11 @@ PREFIXES = ("WS_", "JS_", "NATS_", "LOG_", "ENVIRONMENT", "ODINWS_", "SABOTAGE_"
 
 
 def clean_environ(settings: Mapping[str, str]) -> dict[str, str]:
-    """Our environment without what odinws reads, and with `settings`."""
+    """Our environment without what odinws reads, and with `settings`; it imports the odinws that we are."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
+    ours = str(resources.PACKAGES)
+    if ours != sysconfig.get_path("purelib"):  # not installed: nobody else finds it
+        inherited["PYTHONPATH"] = os.pathsep.join(filter(None, [ours, inherited.get("PYTHONPATH")]))
     return {**inherited, **settings}
 
 
@@ -44,7 +48,7 @@ class Server(Process):
         log: takes what it says.
         port: where it listens on 127.0.0.1; a free one unless given.
         command: what is run.
-        directory: where; the one with our configuration unless given.
+        directory: where; where we are unless given.
     """
 
     def __init__(
@@ -54,7 +58,7 @@ class Server(Process):
         *,
         port: int | None = None,
         command: Sequence[str] | None = None,
-        directory: Path = ROOT,
+        directory: Path | None = None,
     ) -> None:
         self.port = free_port() if port is None else port
         self.settings = {"WS_ADDR": f"127.0.0.1:{self.port}", **settings}

@@ -47,7 +47,7 @@ def test_odinws_is_started_as_documented(tmp_path: Path) -> None:
     """odinws gets its settings by the environment, and the load's room."""
     place = Place(tmp_path, 4000, 4001, tmp_path / "feed", SCENARIOS["peak"][0])
     command = ARMS["odinws:single-lock"].command(place)
-    assert command.arguments[1:] == ("-m", "gunicorn", "-c", "gunicorn.conf.py")
+    assert command.arguments[1:] == ("-m", "gunicorn", "-c", "python:odinws.gunicorn_conf")
     assert command.environment["WS_SHARD_STRATEGY"] == "single-lock"
     assert command.environment["WS_WORKERS"] == "4"
     assert int(command.environment["WS_MAX_CONNECTIONS"]) >= 64_000

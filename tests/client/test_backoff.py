@@ -1,71 +1,106 @@
-"""`odinws.client.backoff`, `journey` and `tokens`: when a client comes back, and when not."""
+"""`odinws.client.backoff`: when a client comes back, and when not."""
 
 from __future__ import annotations
+
+import base64
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinws.client import backoff, tokens
-from odinws.client.errors import RefusedError
-from odinws.client.journey import Journey
-from odinws.closing import CloseReason
+from odinws.client.backoff import (
+    BASE_SECONDS,
+    CAP_SECONDS,
+    MAX_HINT_SECONDS,
+    OTHER_CODE_SECONDS,
+    Backoff,
+    RefusedError,
+    renew_after,
+)
+from odinws.closing import CloseReason, with_retry
 from tests.access.material import NOW, token
 
-draws = st.floats(0, 1)
 
-
-@given(attempt=st.integers(0, 10_000), draw=draws)
-def test_the_wait_is_bounded(attempt: int, draw: float) -> None:
+@given(attempts=st.integers(0, 100), draw=st.floats(0, 1))
+def test_the_wait_is_bounded(attempts: int, draw: float) -> None:
     """From 0 to twice as much each time, and never more than the cap."""
-    wait = backoff.jitter(attempt, draw)
-    assert 0 <= wait <= min(backoff.CAP_SECONDS, backoff.BASE_SECONDS * 2 ** min(attempt, 30))
+    backoff = Backoff(lambda: draw)
+    for attempt in range(attempts):
+        assert 0 <= backoff.lost(False).seconds <= min(CAP_SECONDS, BASE_SECONDS * 2**attempt)
 
 
-@given(seconds=st.floats(0, 100), attempt=st.integers(0, 5), draw=draws)
-def test_the_servers_hint_is_obeyed(seconds: float, attempt: int, draw: float) -> None:
+@given(seconds=st.floats(0, 100), draw=st.floats(0, 1))
+def test_the_servers_hint_is_obeyed(seconds: float, draw: float) -> None:
     """As the server writes it; jitter comes on top."""
-    wait = backoff.after_close(1012, f"server restarts; retry_after={seconds:.1f}", attempt, draw)
-    assert wait is not None
-    assert wait == pytest.approx(round(seconds, 1) + backoff.jitter(attempt, draw))
+    wait = Backoff(lambda: draw).closed(1012, with_retry("server restarts", seconds), False)
+    assert wait.seconds == pytest.approx(round(seconds, 1) + draw * BASE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("hint", "seconds"),
+    [("1000000000", MAX_HINT_SECONDS), ("9" * 400, MAX_HINT_SECONDS), ("-1", 1), ("inf", 1), ("1e9", 1)],
+)
+def test_absurd_hints(hint: str, seconds: float) -> None:
+    """Large ones are bounded; what is no number is passed over."""
+    backoff = Backoff(lambda: 0.0)
+    assert backoff.closed(1012, f"server restarts; retry_after={hint}", False).seconds == seconds
+    assert backoff.refused(503, hint, "").seconds == (seconds if hint.isdecimal() else 0)
 
 
 @pytest.mark.parametrize("reason", CloseReason)
 def test_every_close_code(reason: CloseReason) -> None:
-    """As the table of the server says; only a goodbye of its own kind is nobody's fault."""
-    wait = backoff.after_close(reason.code, reason.text, 0, 0.0)
+    """As the table of the server says; a goodbye that nobody asked for is like a code that nobody knows."""
+    backoff = Backoff(lambda: 0.0)
     if reason is CloseReason.CLIENT:
-        assert wait == 0
+        assert backoff.closed(reason.code, reason.text, False).seconds == OTHER_CODE_SECONDS
+    elif reason.retry_after_seconds is None:
+        with pytest.raises(RefusedError):
+            backoff.closed(reason.code, reason.text, False)
     else:
-        assert wait == reason.retry_after_seconds
+        assert backoff.closed(reason.code, reason.text, False).seconds == reason.retry_after_seconds
+
+
+@pytest.mark.parametrize("code", [1005, 1013, 3000, 4999])
+def test_other_close_codes(code: int) -> None:
+    """Of proxies, mostly."""
+    assert Backoff(lambda: 0.0).closed(code, "", True).seconds == OTHER_CODE_SECONDS
 
 
 @pytest.mark.parametrize(
     ("status", "header", "wait"),
-    [(503, "7", 7), (429, "1", 1), (503, None, 0), (502, "soon", 0), (401, "7", None), (404, None, None)],
+    [(503, "7", 7), (429, "1", 1), (503, None, 0), (502, "soon", 0), (503, "\u0664", 0)],
 )
-def test_refusals(status: int, header: str | None, wait: float | None) -> None:
-    """What may pass is tried again, after the time that is asked for."""
-    assert backoff.after_refusal(status, header, 0, 0.0) == wait
+def test_refusals_that_may_pass(status: int, header: str | None, wait: float) -> None:
+    """They are tried again, after the time that is asked for."""
+    assert Backoff(lambda: 0.0).refused(status, header, "").seconds == wait
 
 
-def test_a_journey() -> None:
-    """Waits grow while nothing holds, and begin anew after a connection that lived."""
-    journey = Journey(lambda: 1.0)
-    waits = [journey.lost(False).seconds for _ in range(9)]
-    assert waits == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert journey.lost(True).seconds == 0.25
-    assert journey.closed(4008, "slow consumer", False).seconds == 1.5
-    with pytest.raises(RefusedError, match="1008: no command came"):
-        journey.closed(1008, "no command came", True)
+@pytest.mark.parametrize("status", [200, 301, 401, 403, 404, 426])
+def test_refusals_for_good(status: int) -> None:
+    """They are not."""
     with pytest.raises(RefusedError) as refused:
-        journey.refused(401, None, "a token is required")
-    assert (refused.value.code, refused.value.message) == (401, "a token is required")
+        Backoff(lambda: 0.0).refused(status, "7", "a token is required")
+    assert (refused.value.code, refused.value.message) == (status, "a token is required")
+
+
+def test_waits_grow_while_nothing_holds() -> None:
+    """They begin anew after a connection that lived."""
+    backoff = Backoff(lambda: 1.0)
+    waits = [backoff.lost(False).seconds for _ in range(8)]
+    assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert backoff.lost(True).seconds == 0.5
+    assert backoff.closed(4008, "slow consumer", False).seconds == 2
+    assert backoff.broken("?").seconds == OTHER_CODE_SECONDS + 2
+    with pytest.raises(RefusedError, match="1008: no command came"):
+        backoff.closed(1008, "no command came", True)
 
 
 def test_when_a_token_is_renewed() -> None:
     """After four fifths of what is left of it; never, if it does not say."""
-    assert tokens.refresh_at(token(exp=NOW + 100), NOW) == NOW + 80
-    assert tokens.refresh_at(token(exp=NOW - 100), NOW) == NOW + 1
-    for other in (token(exp=...), "x", "a.b.c", "a.!.c"):
-        assert tokens.refresh_at(other, NOW) is None
+    assert renew_after(token(exp=NOW + 100), NOW) == 80
+    assert renew_after(token(exp=NOW - 100), NOW) == 1
+    absurd = [json.dumps({"exp": float(word)}) for word in ("inf", "-inf", "nan")]
+    encoded = [f"a.{base64.urlsafe_b64encode(text.encode()).decode()}.c" for text in absurd]
+    for other in (token(exp=...), "x", "a.b.c", "a.!.c", *encoded):
+        assert renew_after(other, NOW) is None

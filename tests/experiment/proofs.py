@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from odinws.experiment import execution
+from odinws.experiment import run as running
 from odinws.experiment.plan import Arm, Feed, Load, Plan
 from odinws.experiment.record import read
 from odinws.experiment.result import Result, Verdict
@@ -85,7 +85,7 @@ def run(plan: Plan, directory: Path) -> Result:
     Raises:
         SystemExit: it did not come to its end, so it proves nothing.
     """
-    end = execution.execute(plan, directory)
+    end = running.run(plan, directory)
     if end.why:
         sys.exit(f"{plan.name} is partial: {end.why}")
     return judge(read(directory))

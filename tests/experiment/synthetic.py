@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from odinws.experiment.kinds import Assigned, End, Histogram, Machine, Record, Records, Run, Second, Trial
 from odinws.experiment.plan import Plan, parse
-from odinws.experiment.record import Assigned, End, Histogram, Machine, Record, Records, Run, Second, Trial
 
 # Level, and scatter of the trials (relative), of a server with some thousand clients.
 LEVELS: dict[str, tuple[float, float]] = {

@@ -44,6 +44,11 @@ def test_shipped_plans(path: Path) -> None:
         ),
         ("in-turn", 'settings = { WS_NUM_SHARD = "8" }', "did you mean WS_NUM_SHARDS"),
         ("in-turn", 'settings = { WS_SUBJECT_PREFIX = "x." }', "the feed is not yours to choose"),
+        (
+            "in-turn",
+            'config = "python:no.where"',
+            r"arm\[1\].config = 'python:no.where': there is no such file",
+        ),
         ("in-turn", 'config = "nowhere.py"', r"arm\[1\].config = 'nowhere.py': there is no such file"),
         ("together", "feed = { rate = 1.0 }", r"arm\[1\].feed: arms that run together hear one feed"),
     ],

@@ -49,6 +49,18 @@ def test_check_of_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "error: 3 rounds can't show a difference" in capsys.readouterr().out
 
 
+def test_a_plan_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever one is, those that come with odinws are found; a file of that name goes first."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["experiment", "check", "a-a"]) == 0
+    assert "a-a: " in capsys.readouterr().err
+    _plan(tmp_path / "a-a", rounds=3)
+    assert main(["experiment", "check", "a-a"]) == 1
+    assert main(["experiment", "check", "no-such-plan"]) == 2
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -160,7 +172,7 @@ def test_a_missing_library(
     monkeypatch.setitem(sys.modules, library, None)
     assert main(["experiment", "compare", directory]) == 3
     assert capsys.readouterr().err == (
-        f"odinws: {library} is not installed: pip install -r requirements.txt brings what experiments need\n"
+        f"odinws: {library} is not installed: pip install 'odinws[experiment]'\n"
     )
 
 

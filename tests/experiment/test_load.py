@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from odinws.experiment.load import Swarm, SwarmError, difference, longest, quantile
+from odinws.experiment.load import Swarm, SwarmError, difference
 from odinws.experiment.plan import Load
 
 _LINE = {
@@ -58,23 +58,6 @@ def test_a_line_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "record").write_text("nonsense\n")
     with pytest.raises(SwarmError, match="not understood"):
         _swarm(tmp_path).poll()
-
-
-def test_quantiles() -> None:
-    """Within a bucket by its logarithm; outside of all bounds the nearest bound."""
-    bounds = [1.0, 2.0, 4.0]
-    assert quantile(bounds, [0, 0, 0, 0], 0.5) is None
-    assert quantile(bounds, [0, 0, 100, 0], 0.5) == pytest.approx(8**0.5)
-    assert quantile(bounds, [10, 0, 0, 0], 0.9) == 1.0
-    assert quantile(bounds, [1, 0, 0, 9], 0.9) == 4.0
-    assert quantile(bounds, [50, 49, 1, 0], 0.99) == pytest.approx(2.0)
-
-
-def test_longest() -> None:
-    """The bound of the highest bucket that has anything."""
-    assert longest([1.0, 2.0], [5, 1, 0]) == 2.0
-    assert longest([1.0, 2.0], [5, 1, 1]) == 2.0
-    assert longest([1.0, 2.0], [0, 0, 0]) is None
 
 
 def test_difference(tmp_path: Path) -> None:

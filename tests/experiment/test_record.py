@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from odinws.experiment.record import FILE, End, RecordError, Run, Second, Trial, Writer, read
+from odinws.experiment.kinds import End, Run, Second, Trial
+from odinws.experiment.record import FILE, RecordError, Writer, read
 from tests.experiment.synthetic import as_read, plan, run
 
 

@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from odinws.cli import main
+from odinws.experiment.kinds import End, Records
 from odinws.experiment.plan import parse
-from odinws.experiment.record import End, Records, read
+from odinws.experiment.record import read
 from odinws.experiment.run import changed
 from tests.server import ROOT, wait_for
 
@@ -135,7 +136,9 @@ def test_an_arm_that_crashes_and_a_run_that_is_stopped(tmp_path: Path) -> None:
 
 def test_a_run_that_is_killed(tmp_path: Path) -> None:
     """Its children end by themselves, and what was measured can be read."""
-    process = _start(_IN_TURN.replace("tests/experiment/broken_conf.py", "gunicorn.conf.py"), tmp_path)
+    process = _start(
+        _IN_TURN.replace("tests/experiment/broken_conf.py", "python:odinws.gunicorn_conf"), tmp_path
+    )
     wait_for(lambda: (records := _records(tmp_path)) and records.seconds, 60, "a second of an arm")
     below = psutil.Process(process.pid).children(recursive=True)
     process.kill()

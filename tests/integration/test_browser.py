@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from odinws.client import backoff
 from odinws.closing import CloseReason
 from odinws.feed.simulator import TOKENS
 from tests.browser import Browser, Page
@@ -206,11 +207,48 @@ def test_files_of_the_page_say_what_they_are(server: Server) -> None:
 # -- its client -----------------------------------------------------------------------------------
 
 
-def test_the_client_knows_the_table_of_close_codes(browser: Browser, server: Server) -> None:
-    """The page's table says the same as the server's."""
+def test_the_client_waits_as_the_python_client_does(browser: Browser, server: Server) -> None:
+    """The same values by name, the same table of close codes, the same bound for what the server asks for."""
+    texts = [
+        "",
+        "; retry_after=1.5",
+        "; retry_after=1000000000",
+        "; retry_after=-1",
+        "; retry_after=Infinity",
+    ]
     with browser.page(server.http + "/") as page:
-        table = page.evaluate("[...(await import('/dashboard/client.js')).RETURN_AFTER_SECONDS]")
-    assert dict(table) == {reason.code: reason.retry_after_seconds for reason in CloseReason}
+        times, table, waits = page.evaluate(
+            f"""import('/dashboard/client.js').then((client) => [
+                client.TIMES, [...client.RETURN_AFTER_SECONDS],
+                {texts}.map((text) => client.returnAfterSeconds(1012, text)),
+            ])"""
+        )
+    assert times == {name: getattr(backoff, name) for name in times}
+    assert {name for name in vars(backoff) if name.isupper() and name[0] != "_"} == {
+        *times,
+        "RETURN_AFTER_SECONDS",
+    }
+    assert dict(table) == backoff.RETURN_AFTER_SECONDS
+    assert waits == [backoff.Backoff(lambda: 0.0).closed(1012, text, False).seconds for text in texts]
+
+
+def test_the_client_gives_up_what_is_not_the_protocol(browser: Browser, server: Server) -> None:
+    """And comes back later."""
+    with browser.page(server.http + "/") as page:
+        found = page.evaluate(
+            """import('/dashboard/client.js').then(({ Client }) => ["?", "[]", "null", "{}"].map((text) => {
+                let socket;
+                globalThis.WebSocket = class { constructor() { socket = this; } send() {} close() {} };
+                const client = new Client("", []);
+                client.start();
+                socket.onmessage({ data: text });
+                const late = client.dueAt - performance.now() > 4000;
+                const { state, closed } = client;
+                client.stop();
+                return [state, closed.code, late];
+            }))"""
+        )
+    assert found == [["waiting", 1002, True]] * 4
 
 
 def test_the_client_backs_off_with_full_jitter(browser: Browser, server: Server) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locustfiles._histogram import BOUNDS_MS, Histogram, bucket
+from odinws.swarm.histogram import BOUNDS_MS, Histogram, bucket
 
 TIMES = st.lists(st.floats(0.1, 100_000.0), min_size=1, max_size=200)
 
@@ -23,7 +23,7 @@ def test_bucket(ms: float) -> None:
 
 @given(TIMES, TIMES, st.sampled_from([1, 50, 95, 99, 100]))
 def test_percentiles_of_two(one: list[float], other: list[float], percent: int) -> None:
-    """Those of the sum of two histograms are those of all times, within 2.2 %."""
+    """Those of the sum of two histograms are those of all times, within 4.4 %."""
     parts = []
     for times in (one, other):
         histogram = Histogram()
@@ -34,7 +34,7 @@ def test_percentiles_of_two(one: list[float], other: list[float], percent: int) 
     every = sorted(one + other)
     assert whole.count == len(every)
     exact = every[ceil(len(every) * percent / 100) - 1]
-    assert whole.percentile_ms(percent) == pytest.approx(exact, rel=0.0222)
+    assert whole.percentile_ms(percent) == pytest.approx(exact, rel=0.0443)
 
 
 def test_nothing_and_clocks_that_differ() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from locustfiles._limits import Limits
+from odinws.swarm.limits import Limits
 
 
 def verdict(*seconds: tuple[float, float]) -> tuple[bool, str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from locustfiles._collect import record_problem
-from locustfiles._connections import problem_of
-from locustfiles._options import number, share, whole
+from odinws.swarm.collect import record_problem
+from odinws.swarm.engine import problem_of
+from odinws.swarm.options import number, share, whole
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_what_can_be() -> None:
     assert problem_of("http://127.0.0.1") != ""
 
 
-def test_the_place_of_the_record(tmp_path: Path) -> None:
+def test_the_path_of_the_record(tmp_path: Path) -> None:
     """It may be left out, and must be a file that can be made."""
     assert record_problem(Namespace(odin_record="")) == ""
     assert record_problem(Namespace(odin_record=str(tmp_path / "new"))) == ""

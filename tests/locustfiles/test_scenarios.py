@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from locustfiles._histogram import BOUNDS_MS
-from locustfiles._tally import COUNTS, TIMES
+from odinws.swarm.histogram import BOUNDS_MS
+from odinws.swarm.tally import COUNTS, TIMES
 from tests.nats import NatsServer
 from tests.server import ROOT, Server, free_port, wait_for
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from locust.stats import RequestStats
 
-from locustfiles._place import Chain, Hole, Step
-from locustfiles._statistics import Reporter
-from locustfiles._tally import Tally, merged
+from odinws.swarm.flow import Chain, Hole, Step
+from odinws.swarm.locust_stats import Reporter
+from odinws.swarm.tally import Tally, merged
 
 
 def test_reports() -> None:

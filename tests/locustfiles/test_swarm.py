@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locustfiles._client import TOKENS, channels_of
-from locustfiles._swarm import Deal
+from odinws.swarm.fleet import TOKENS, channels_of
+from odinws.swarm.run import Deal
 
 
 @given(st.integers(1, 20_000), st.integers(1, 300))

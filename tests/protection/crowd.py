@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import heapq
 import random
 import re
-import select
-import socket
-import threading
 import time
 from collections.abc import Iterable, Sequence
-from typing import Self
 
+from odinws.swarm.frames import Answer
 from tests import wire
 from tests.life import Life, State
 from tests.swarm import Swarm
 
-_PACE_SECONDS = 0.05
 _NO_ANSWER_SECONDS = 1.0  # until the next try of a client that nobody answered
 _HINT = re.compile(rb"; retry_after=(\d+\.\d)$")
-_RETRY_AFTER = re.compile(rb"(?i)\r\nretry-after: *(\d+)\r\n")
 
 
 class Guest(Life):
@@ -32,19 +25,22 @@ class Guest(Life):
         goodbye_at: when the server's close frame was read; `goodbye` is its payload.
     """
 
-    def __init__(self, index: int, sock: socket.socket) -> None:
-        super().__init__(index, sock)
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
         self.asked_at = time.time()
         self.answered_at = self.goodbye_at = 0.0
         self.goodbye = b""
+        self._retry_after: str | None = None
 
-    def read(self, data: bytes, now: float) -> float:
+    def opened(self, now: float) -> None:
         """As `Life`."""
-        waiting = self.state is State.CONNECTING
-        age_seconds = super().read(data, now)
-        if waiting and (self.refused or self.state is not State.CONNECTING):
-            self.answered_at = now
-        return age_seconds
+        super().opened(now)
+        self.answered_at = now
+
+    def refuse(self, answer: Answer, now: float) -> None:
+        """As `Life`."""
+        super().refuse(answer, now)
+        self.answered_at, self._retry_after = now, answer.retry_after
 
     def _other(self, head: int, payload: bytes, now: float) -> None:
         if head == 0x80 | wire.CLOSE:
@@ -59,7 +55,9 @@ class Guest(Life):
     @property
     def hint_seconds(self) -> float | None:
         """When to come back by the server's word: that of a refusal, or of a close frame."""
-        found = _RETRY_AFTER.search(self.http) if self.refused else _HINT.search(self.goodbye)
+        if self.refused:
+            return float(self._retry_after) if self._retry_after else None
+        found = _HINT.search(self.goodbye)
         return float(found[1]) if found else None
 
 
@@ -88,15 +86,10 @@ class Crowd(Swarm):
         self._channels = channels
         self._random = random.Random(seed)
         self._lost_seconds = lost_seconds
-        self._due: list[tuple[float, int]] = []
-        self._due_changed = threading.Condition()
-        self._pacer = threading.Thread(target=self._pace, name="pacer", daemon=True)
 
     def enter(self, numbers: Iterable[int], per_second: float) -> None:
         """Let clients connect, one after the other at this rate."""
-        began = time.monotonic()
-        for at, number in enumerate(numbers):
-            self._come(number, began + at / per_second)
+        self.call(self._enter, list(numbers), per_second)
 
     def guests(self) -> list[Guest]:
         """Every connection that was ever tried, in its order."""
@@ -114,54 +107,24 @@ class Crowd(Swarm):
         """How many connections ended without an answer."""
         return sum(guest.state is State.ENDED and not guest.answered_at for guest in self.guests())
 
-    def __enter__(self) -> Self:
-        super().__enter__()
-        self._pacer.start()
-        return self
+    def _enter(self, numbers: list[int], per_second: float) -> None:
+        for at, number in enumerate(numbers):
+            self.later(at / per_second, self._come, number)
 
-    def __exit__(self, *error: object) -> None:
-        self._stopping = True
-        self._pacer.join(10.0)
-        super().__exit__(*error)
+    def _come(self, number: int) -> None:
+        self.connect(number)
+        self.subscribe(number, [self._channels[number % len(self._channels)]])
 
-    def _come(self, number: int, at: float) -> None:
-        with self._due_changed:
-            heapq.heappush(self._due, (at, number))
-            self._due_changed.notify()
-
-    def _pace(self) -> None:
-        while not self._stopping:
-            ready: list[int] = []
-            with self._due_changed:
-                now = time.monotonic()
-                while self._due and self._due[0][0] <= now:
-                    ready.append(heapq.heappop(self._due)[1])
-                if not ready:
-                    soon = self._due[0][0] - now if self._due else _PACE_SECONDS
-                    self._due_changed.wait(min(soon, _PACE_SECONDS))
-            for number in ready:
-                self.connect(number)
-                self.subscribe(number, [self._channels[number % len(self._channels)]])
-
-    def _dial(self, number: int) -> None:
-        """As `Swarm`, but with a `Guest`."""
-        sock = socket.socket()
-        sock.setblocking(False)
-        guest = Guest(number, sock)
-        self.lives.append(guest)
+    def _new(self, number: int) -> Guest:
+        guest = Guest(number)
         self._guests.append(guest)
-        self.now[number] = guest
-        self._by_descriptor[sock.fileno()] = guest
-        with contextlib.suppress(BlockingIOError):
-            sock.connect(self._address)
-        self._epoll.register(sock, select.EPOLLIN | select.EPOLLOUT)
+        return guest
 
-    def _end(self, life: Life) -> None:
-        ended = life.state is State.ENDED
-        super()._end(life)
-        if not ended and self.returning and isinstance(life, Guest):
+    def _over(self, life: Life) -> None:
+        super()._over(life)
+        if self.returning and isinstance(life, Guest):
             wait_seconds = life.hint_seconds
             if wait_seconds is None:
                 lost = bool(life.answered_at)
                 wait_seconds = self._random.uniform(*self._lost_seconds) if lost else _NO_ANSWER_SECONDS
-            self._come(life.index, time.monotonic() + wait_seconds)
+            self.later(wait_seconds, self._come, life.index)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import socket
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
+from odinws.swarm import frames
 from tests import wire
 from tests.protection import drain, kill, ramp, reload, slowloris
 from tests.protection.crowd import Guest
@@ -75,23 +75,22 @@ def test_share() -> None:
 
 
 def guest(*data: bytes) -> Guest:
-    """One that has read this."""
-    with socket.socket() as sock:
-        guest = Guest(0, sock)
-        for chunk in data:
-            guest.read(chunk, NOW)
-        return guest
-
-
-ANSWER = f"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {wire.ACCEPT}\r\n\r\n".encode()
+    """One that is in and has read this."""
+    guest = Guest(0)
+    guest.opened(NOW)
+    for chunk in data:
+        guest.read(chunk, NOW)
+    return guest
 
 
 def test_a_guest_that_is_refused() -> None:
     """It knows when it was answered, and when it may come back."""
     head = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\nRetry-After: 7\r\n\r\n"
-    found = guest(head, b"{}")
+    answer = frames.answer(head + b"{}")
+    assert answer is not None
+    found = Guest(0)
+    found.refuse(answer, NOW)
     assert (found.admitted, found.answered_at, found.hint_seconds) == (False, NOW, 7.0)
-    assert guest(head, b"{").answered_at == 0.0, "its answer is not whole"
 
 
 @pytest.mark.parametrize(
@@ -99,14 +98,15 @@ def test_a_guest_that_is_refused() -> None:
 )
 def test_a_guest_that_is_sent_away(text: bytes, hint: float | None) -> None:
     """It keeps the goodbye and when that came."""
-    found = guest(ANSWER, wire.frame(wire.CLOSE, (1012).to_bytes(2, "big") + text, masked=False))
+    found = guest(wire.frame(wire.CLOSE, (1012).to_bytes(2, "big") + text, masked=False))
     assert (found.admitted, found.answered_at, found.goodbye_at) == (True, NOW, NOW)
     assert (found.close_code, found.hint_seconds) == (1012, hint)
 
 
 def test_a_guest_that_nobody_answered() -> None:
     """It is neither in nor refused."""
-    assert (guest().admitted, guest().answered_at, guest().hint_seconds) == (False, 0.0, None)
+    found = Guest(0)
+    assert (found.admitted, found.answered_at, found.hint_seconds) == (False, 0.0, None)
 
 
 # -- proofs ----------------------------------------------------------------------------------------

@@ -6,13 +6,13 @@ import asyncio
 import json
 import signal
 import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import nats
 
+from odinws.harness import fetch
 from odinws.lab.cluster import Cluster
 from tests.ledger import STREAM
 from tests.nats import NatsServer
@@ -143,8 +143,7 @@ def _stats(ports: Sequence[int]) -> list[Any]:
     found = []
     for port in ports:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=5) as answer:
-                found.append(json.load(answer))
+            found.append(json.loads(fetch.body(port, "/stats", seconds=5.0)))
         except OSError:
             continue
     return found

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from odinws.experiment.record import Records, read
+from odinws.experiment.kinds import Records
+from odinws.experiment.record import read
 from odinws.experiment.report.page import FILE as PAGE
 from odinws.experiment.report.page import page
 from odinws.experiment.report.terminal import print_checks, print_records, print_result

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from odinws.experiment.kinds import End, Run
+from odinws.experiment.kinds import End, Record, Run
 from odinws.experiment.measures import MEASURES
-from odinws.experiment.record import Record, Writer
+from odinws.experiment.record import Writer
 from odinws.experiment.report import finish
 from odinws.experiment.words import percent
 from tests.browser import Browser, Page

@@ -1,6 +1,6 @@
-"""One sitting: the arms that run at one time, under their swarms, on one replay of the feed.
+"""One block: the arms that run at one time, under their swarms, on one replay of the feed.
 
-In turn a sitting has one arm, together all of them. What goes wrong with one arm or its swarm fails the trial
+In turn a block has one arm, together all of them. What goes wrong with one arm or its swarm fails the trial
 of that arm alone. What goes wrong with NATS ends all.
 """
 
@@ -16,11 +16,12 @@ from pathlib import Path
 from odinws.experiment import outcome, scrape
 from odinws.experiment.arms import Arm, ArmError
 from odinws.experiment.feed import Feed, Replay
+from odinws.experiment.kinds import Second, Trial
 from odinws.experiment.load import Line, Swarm, SwarmError
 from odinws.experiment.outcome import Part
 from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan
-from odinws.experiment.record import Second, Trial
+from odinws.harness.process import ProcessError
 
 CONNECT_SECONDS = 60.0
 """Beyond the time of the ramp, until all have come."""
@@ -30,7 +31,7 @@ _SETTLE_SECONDS = 20.0  # after the last message, for a server that is behind
 _SPARE_SECONDS = 300.0  # of the swarm's own end, should nobody end it
 
 
-class Sitting:
+class Block:
     """Use `run` once.
 
     Args:
@@ -85,7 +86,7 @@ class Sitting:
         """What is known of each trial.
 
         Args:
-            interruption: why the sitting did not come to its end; "" if it did.
+            interruption: why the block did not come to its end; "" if it did.
         """
         return [
             outcome.trial(part, self._number, self._plan, self._replay, self._warm, interruption)
@@ -102,7 +103,7 @@ class Sitting:
             part.arm.start()
         for part in self._parts:
             with _failing(part):
-                await part.arm.ready()
+                await part.arm.served()
                 part.empty = await part.arm.look()
         for part in self._healthy:
             part.swarm.start()
@@ -133,7 +134,7 @@ class Sitting:
             await _cancel(replaying)
         for part in self._healthy:
             with _failing(part):
-                part.metrics = await part.arm.metrics()
+                part.metrics = await part.arm.totals()
 
     async def _await_connected(self, leading: asyncio.Task[None]) -> None:
         """Wait until every swarm has all its connections."""
@@ -152,7 +153,7 @@ class Sitting:
             await asyncio.sleep(_POLL_SECONDS)
 
     def _has_come(self, part: Part, seconds: float) -> bool:
-        part.arm.check()
+        part.arm.check_alive()
         part.swarm.poll()
         wanted, last = part.plan.load.connections, part.swarm.last
         connected = last.connected if last is not None else 0
@@ -218,9 +219,9 @@ class Sitting:
     async def _end(self) -> None:
         """End all, the swarms first: what they say last is only true while the servers live."""
         try:
-            await asyncio.gather(*(part.swarm.end() for part in self._parts))
+            await asyncio.gather(*(part.swarm.stop() for part in self._parts))
         finally:
-            await asyncio.gather(*(part.arm.end() for part in self._parts))
+            await asyncio.gather(*(part.arm.stop() for part in self._parts))
 
     def _part(self, order: int, plan: ArmPlan) -> Part:
         name = f"{self._number:03}-{plan.name}"
@@ -247,7 +248,7 @@ def _failing(part: Part) -> Iterator[None]:
     """What goes wrong with one arm fails its trial."""
     try:
         yield
-    except (ArmError, SwarmError) as error:
+    except (ArmError, SwarmError, ProcessError) as error:
         part.problem = str(error)
 
 

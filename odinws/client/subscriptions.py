@@ -1,6 +1,6 @@
-"""What a client has heard, and how it asks for the rest. No input or output.
+"""What a client has received, and how it asks for the rest. No input or output.
 
-The book outlives connections. It drops what comes twice, and sees a hole that nobody told of.
+The state outlives connections. It drops what comes twice, and sees a hole that nobody told of.
 """
 
 from __future__ import annotations
@@ -59,8 +59,12 @@ Event = Message | Gap | Rejected
 _NO_EPOCH = "none"  # of a worker that has not heard from NATS yet
 
 
-class Book:
-    """Of one client.
+class ProtocolError(ValueError):
+    """A frame is not of the protocol: the server is another one, or broken."""
+
+
+class SubscriptionState:
+    """What one client wants, and how far it has received it.
 
     Args:
         channels: that it wants; wildcards are fine.
@@ -101,9 +105,20 @@ class Book:
         return json.dumps({"type": "unsubscribe", "data": {"channels": gone}})
 
     def read(self, text: str | bytes) -> list[Event]:
-        """What a frame says to the user; mostly one event, or none."""
-        message = json.loads(text)
+        """What a frame says to the user; mostly one event, or none.
+
+        Raises:
+            ProtocolError: it is not JSON, lacks what its type needs, or is no welcome where one is due.
+        """
+        try:
+            return self._read(json.loads(text))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ProtocolError(f"not the protocol: {text[:100]!r}") from error
+
+    def _read(self, message: dict[str, Any]) -> list[Event]:
         kind = message.get("type")
+        if not self._is_greeted and kind != "welcome":
+            raise ValueError("a connection begins with a welcome")
         if "seq" in message:
             return self._message(message)
         if kind == "gap":
@@ -165,3 +180,8 @@ class Book:
         for name in [n for n in self._seen if n == channel or (kind and n.startswith(kind))]:
             del self._seen[name]
         self._heard.pop(channel, None)
+
+
+def authentication(token: str) -> str:
+    """The command that brings another token to an open connection."""
+    return json.dumps({"type": "authenticate", "data": {"token": token}})

@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A  # first bytes of whole frames
 _DEFLATED = 0xC1  # text, compressed
@@ -16,8 +17,14 @@ _OFFER = "permessage-deflate; server_no_context_takeover; client_no_context_take
 _TAIL = b"\0\0\xff\xff"  # taken off each compressed message, and put back (RFC 7692 section 7.2.2)
 _STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d) ")
 _RETRY_AFTER = re.compile(rb"(?i)\r\nretry-after: *([0-9]+)")
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
 
 Frame = tuple[int, bytes]  # first byte, payload
+
+data_of = re.compile(
+    rb'\{"type":"(?:[^"\\]|\\.)*","channel":"([^"\\]+)","seq":(\d+),"prev":(\d+),"ts":(\d+),"data":'
+).match
+"""Matches a data message: its channel, `seq`, `prev` and `ts`."""
 
 
 class WireError(ValueError):
@@ -37,26 +44,41 @@ def upgrade(host: str, path: str, *, compression: bool = False) -> bytes:
     ).encode()
 
 
-def answer(data: bytes) -> tuple[int, str | None, int]:
-    """The head of the answer to an upgrade.
+class Answer(NamedTuple):
+    """The answer to an upgrade.
 
-    Returns:
-        Status, `Retry-After` if there is one, and where the frames begin; status 0: the head is not whole.
+    Attributes:
+        retry_after: the header, if there is one.
+        head: of the answer, with the empty line behind it.
+        behind: the body of a refusal, or the first frames.
+    """
+
+    status: int
+    retry_after: str | None
+    head: bytes
+    behind: bytes
+
+
+def answer(data: bytes) -> Answer | None:
+    """Read the answer to an upgrade; None: it is not whole.
 
     Raises:
         WireError: it is no HTTP, or accepts another key.
     """
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
-        return 0, None, 0
-    found = _STATUS.match(data)
+    head, end, behind = data.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    found = _STATUS.match(head)
     if not found:
         raise WireError(f"no HTTP: {data[:40]!r}")
     status = int(found[1])
-    if status == 101 and _ACCEPT not in data[:end]:
+    if status == 101 and _ACCEPT not in head:
         raise WireError("the upgrade was accepted with another key")
-    hint = _RETRY_AFTER.search(data, 0, end)
-    return status, hint[1].decode() if hint else None, end + 4
+    length = _LENGTH.search(head)
+    if status != 101 and length and len(behind) < int(length[1]):
+        return None
+    hint = _RETRY_AFTER.search(head)
+    return Answer(status, hint[1].decode() if hint else None, head + end, behind)
 
 
 def frame(first: int, payload: bytes = b"") -> bytes:
@@ -78,11 +100,11 @@ def subscribe(channels: Sequence[str], since: dict[str, int] | None = None, epoc
     return command("subscribe", channels=list(channels))
 
 
-def scan(data: bytes) -> tuple[list[Frame], bytes]:
-    """The whole frames at the head of `data`, and what is left.
+def split(data: bytes) -> tuple[list[Frame], bytes]:
+    """The whole frames at the head of `data`, whatever they are, and what is left.
 
     Raises:
-        WireError: a frame is masked, or a fragment: this server sends none. Or it can't be inflated.
+        WireError: a frame is masked.
     """
     frames: list[Frame] = []
     at, end = 0, len(data)
@@ -95,16 +117,34 @@ def scan(data: bytes) -> tuple[list[Frame], bytes]:
             if end < start:
                 break
             size = int.from_bytes(data[at + 2 : start], "big")
-        first = data[at]
-        if first not in (TEXT, CLOSE, PING, PONG, _DEFLATED):
-            raise WireError(f"a frame that begins with {first:#x}")
         stop = start + size
         if stop > end:
             break
-        payload = data[start:stop]
-        frames.append((TEXT, _inflated(payload)) if first == _DEFLATED else (first, payload))
+        frames.append((data[at], data[start:stop]))
         at = stop
     return frames, data[at:]
+
+
+def scan(data: bytes) -> tuple[list[Frame], bytes]:
+    """The same of what this server sends, with compressed texts inflated.
+
+    Raises:
+        WireError: a frame is masked, binary or a fragment, or can't be inflated.
+    """
+    frames, rest = split(data)
+    for index, (first, payload) in enumerate(frames):
+        if first == _DEFLATED:
+            frames[index] = (TEXT, _inflated(payload))
+        else:
+            _check(first)
+    if rest:
+        _check(rest[0])
+    return frames, rest
+
+
+def _check(first: int) -> None:
+    if first not in (TEXT, CLOSE, PING, PONG, _DEFLATED):
+        raise WireError(f"a frame that begins with {first:#x}")
 
 
 def _inflated(payload: bytes) -> bytes:

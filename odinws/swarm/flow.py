@@ -1,7 +1,7 @@
 """Where a client stands in the flow, and what a piece of it means there. No input or output.
 
 Exact: every message is judged by its `seq` and `prev` against what the same client had before, per channel.
-Cheap: a place is a value. Clients that had the same share one, and thousands that then read the same bytes
+Cheap: a position is a value. Clients that had the same share one, and thousands that then read the same bytes
 share one judgement of them. So a read costs a lookup; only the first to read something parses it.
 
 - lost: `prev` is not what came before, and no `gap` named it. How many lie in the hole is known from those
@@ -14,15 +14,11 @@ share one judgement of them. So a read costs a lookup; only the first to read so
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from locustfiles._frames import TEXT, Frame, scan
+from odinws.swarm.frames import TEXT, Frame, data_of, scan
 
-_DATA = re.compile(
-    rb'\{"type":"(?:[^"\\]|\\.)*","channel":"([^"\\]+)","seq":(\d+),"prev":(\d+),"ts":(\d+),"data":'
-).match
 _MAX_HOLES = 64
 _CHAIN_MESSAGES = 20_000
 
@@ -49,7 +45,7 @@ class Mark(NamedTuple):
     holes: tuple[Hole, ...] = ()
 
 
-class Place:
+class Position:
     """What a client had so far, and the bytes of a frame that has not come whole. Equal ones are shared."""
 
     __slots__ = ("marks", "rest")
@@ -63,14 +59,14 @@ class Place:
         return {channel: mark.seq for channel, mark in self.marks.items()}
 
 
-START = Place({})
+START = Position({})
 
 
 class Step:
-    """What some bytes mean at a place.
+    """What some bytes mean at a position.
 
     Attributes:
-        after: the place behind them.
+        after: the position behind them.
         controls: if there is anything but data and gaps in them, all of their frames: then nothing is judged,
             and the client takes them one by one.
         ages_at: `ts` of the messages, ms since 1970.
@@ -114,61 +110,61 @@ class Chain:
 
 
 class Flow:
-    """The places of all clients of a process, and the steps between them since the last look."""
+    """The positions of all clients of a process, and the steps between them since the last look."""
 
     def __init__(self) -> None:
         self.chain = Chain()
-        self.steps: dict[tuple[Place, bytes], Step] = {}
-        self._places: dict[tuple[frozenset[tuple[str, Mark]], bytes], Place] = {}
+        self.steps: dict[tuple[Position, bytes], Step] = {}
+        self._positions: dict[tuple[frozenset[tuple[str, Mark]], bytes], Position] = {}
 
-    def step(self, place: Place, data: bytes) -> Step:
+    def step(self, position: Position, data: bytes) -> Step:
         """Make the step that is not among `steps` yet.
 
         Raises:
             WireError: the server broke the rules.
         """
-        frames, rest = scan(place.rest + data if place.rest else data)
+        frames, rest = scan(position.rest + data if position.rest else data)
         step = Step()
-        marks = dict(place.marks)
+        marks = dict(position.marks)
         for frame in frames:
             if not self._judge(frame, marks, step):
                 step = Step()
                 step.controls = frames
-                step.after = self._place(place.marks, rest)
+                step.after = self._position(position.marks, rest)
                 return step
-        step.after = self._place(marks, rest)
-        self.steps[place, data] = step
+        step.after = self._position(marks, rest)
+        self.steps[position, data] = step
         return step
 
-    def one(self, place: Place, frame: Frame) -> Step | None:
+    def one(self, position: Position, frame: Frame) -> Step | None:
         """The same for one frame, which other frames stood beside; None: it is neither data nor a gap."""
-        step, marks = Step(), dict(place.marks)
+        step, marks = Step(), dict(position.marks)
         if not self._judge(frame, marks, step):
             return None
-        step.after = self._place(marks, place.rest)
+        step.after = self._position(marks, position.rest)
         return step
 
     def taken(self) -> Iterator[Step]:
         """The steps since the last look; none is kept."""
         steps = list(self.steps.values())
         self.steps.clear()
-        self._places.clear()
+        self._positions.clear()
         self.chain.forget()
         return iter(steps)
 
-    def _place(self, marks: dict[str, Mark], rest: bytes) -> Place:
+    def _position(self, marks: dict[str, Mark], rest: bytes) -> Position:
         key = (frozenset(marks.items()), rest)
-        place = self._places.get(key)
-        if place is None:
-            place = self._places[key] = Place(marks, rest)
-        return place
+        position = self._positions.get(key)
+        if position is None:
+            position = self._positions[key] = Position(marks, rest)
+        return position
 
     def _judge(self, frame: Frame, marks: dict[str, Mark], step: Step) -> bool:
         """Whether it was data or a gap; if so, the marks and the step are as behind it."""
         first, payload = frame
         if first != TEXT:
             return False
-        found = _DATA(payload)
+        found = data_of(payload)
         if found:
             channel, seq, prev = found[1].decode(), int(found[2]), int(found[3])
             step.ages_at.append(int(found[4]))

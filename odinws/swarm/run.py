@@ -20,12 +20,12 @@ from locust import events, log
 from locust.log import greenlet_exception_logger
 from locust.runners import MasterRunner, WorkerRunner
 
-from locustfiles._client import Client, Journey
-from locustfiles._collect import Collector, record_problem
-from locustfiles._connections import Conduct, problem_of
-from locustfiles._fleet import Fleet
-from locustfiles._limits import Own
-from locustfiles._statistics import Reporter
+from odinws.swarm.backoff import Backoff
+from odinws.swarm.collect import Collector, record_problem
+from odinws.swarm.engine import problem_of
+from odinws.swarm.fleet import Behaviour, Client, Fleet
+from odinws.swarm.limits import Own
+from odinws.swarm.locust_stats import Reporter
 
 DEFAULT_HOST = "ws://127.0.0.1:3004"
 _TICK_SECONDS = 0.02
@@ -35,7 +35,7 @@ _LOG = logging.getLogger("odin")
 
 
 @dataclass(eq=False)
-class Seats:
+class Share:
     """A user's share of the connections: `count` from `first` on, so many per second; 0: at once."""
 
     index: int
@@ -69,13 +69,13 @@ class Swarm:
     """What a process of the swarm has, by its part in the run.
 
     Args:
-        journey: makes what says when a client comes back; None: who is cut off stays away.
+        backoff: makes what says when a client comes back; None: who is cut off stays away.
         resume: whether it asks for what it missed.
     """
 
-    def __init__(self, environment: Any, journey: Callable[[], Journey] | None, resume: bool) -> None:
+    def __init__(self, environment: Any, backoff: Callable[[], Backoff] | None, resume: bool) -> None:
         self._environment = environment
-        self._journey = journey
+        self._backoff = backoff
         self._resume = resume
         self._runner = runner = environment.runner
         self._is_master = not isinstance(runner, WorkerRunner)
@@ -83,8 +83,8 @@ class Swarm:
         self._fleet: Fleet | None = None
         self._watcher: Any = None
         self._greenlets: list[Any] = []
-        self._seats: list[Seats] = []
-        self._asked: dict[str, AsyncResult] = {}
+        self._shares: list[Share] = []
+        self._joining: dict[str, AsyncResult] = {}
         self._names = itertools.count()
         self._collector: Collector | None = None
         self._deal = Deal()
@@ -115,12 +115,12 @@ class Swarm:
             self._own = Own()
             self._reporter = Reporter(self._environment.stats)
             self._fleet = fleet = Fleet(
-                Conduct(
+                Behaviour(
                     url=self._environment.host or DEFAULT_HOST,
                     mode=options.odin_mode,
                     seed=options.odin_seed,
                     resume=self._resume,
-                    journey=self._journey,
+                    backoff=self._backoff,
                     slow=options.odin_slow,
                     slow_bytes=options.odin_slow_bytes,
                     timeout=options.odin_timeout,
@@ -136,7 +136,7 @@ class Swarm:
             greenlet.link_exception(defect)
 
     def finish(self) -> None:
-        """The run ends: all clients say goodbye, and what they still get is counted."""
+        """The run ends: all clients leave, and what they still get is counted."""
         if self._finished:
             return
         self._finished = True
@@ -180,29 +180,29 @@ class Swarm:
 
     # -- users ---------------------------------------------------------------------------------------
 
-    def join(self) -> Seats:
+    def join(self) -> Share:
         """A share for a user, which has to wait for it."""
         name = str(next(self._names))
-        self._asked[name] = answer = AsyncResult()
+        self._joining[name] = answer = AsyncResult()
         self._runner.send_message("odin_join", {"user": name})
-        share = answer.get(timeout=_JOIN_SECONDS)
-        seats = Seats(*(share[name] for name in ("index", "first", "count", "ramp", "part")))
-        self._seats.append(seats)
+        dealt = answer.get(timeout=_JOIN_SECONDS)
+        share = Share(*(dealt[name] for name in ("index", "first", "count", "ramp", "part")))
+        self._shares.append(share)
         self._set_rates()
-        return seats
+        return share
 
-    def leave(self, seats: Seats) -> None:
+    def leave(self, share: Share) -> None:
         """A user ends, and its clients with it."""
-        if self._fleet is None or self._finished or seats not in self._seats:
+        if self._fleet is None or self._finished or share not in self._shares:
             return
-        self._seats.remove(seats)
+        self._shares.remove(share)
         self._set_rates()
-        for client in seats.clients:
-            self._fleet.leave(client)
-        self._runner.send_message("odin_leave", {"index": seats.index})
+        for client in share.clients:
+            self._fleet.dismiss(client)
+        self._runner.send_message("odin_leave", {"index": share.index})
 
     def _set_rates(self) -> None:
-        part = sum(seats.part for seats in self._seats)
+        part = sum(share.part for share in self._shares)
         if self._fleet is not None:
             self._fleet.churn = self._options.odin_churn * part
             self._fleet.probes = self._options.odin_probes * part
@@ -219,7 +219,7 @@ class Swarm:
         self._runner.send_message("odin_share", share, client_id=msg.node_id)
 
     def _shared(self, environment: Any, msg: Any) -> None:
-        answer = self._asked.pop(msg.data["user"], None)
+        answer = self._joining.pop(msg.data["user"], None)
         if answer is not None:
             answer.set(msg.data)
 
@@ -233,11 +233,13 @@ class Swarm:
 
     @staticmethod
     def _serve(fleet: Fleet) -> None:
+        served = False
         try:
             fleet.serve()
-        except Exception:
-            log.unhandled_greenlet_exception = True  # a defect of the swarm: it ends with status 2
-            raise
+            served = True
+        finally:
+            if not served:
+                log.unhandled_greenlet_exception = True  # a defect of the swarm: it ends with status 2
 
     def _tick(self, fleet: Fleet) -> None:
         due = time.monotonic()
@@ -247,12 +249,12 @@ class Swarm:
             now = time.monotonic()
             self._own.late(now - due)
             due = max(due, now - _TICK_SECONDS)
-            for seats in self._seats:
-                arrived = len(seats.clients)
-                if arrived < seats.count:
-                    wanted = int((now - seats.began) * seats.ramp) + 1 if seats.ramp else seats.count
-                    seats.clients += map(
-                        fleet.dial, range(seats.first + arrived, seats.first + min(wanted, seats.count))
+            for share in self._shares:
+                arrived = len(share.clients)
+                if arrived < share.count:
+                    wanted = int((now - share.began) * share.ramp) + 1 if share.ramp else share.count
+                    share.clients += map(
+                        fleet.add, range(share.first + arrived, share.first + min(wanted, share.count))
                     )
             fleet.tick(now)
 
@@ -290,7 +292,7 @@ class Swarm:
             self._collector.take(msg.node_id, msg.data)
 
 
-def install(journey: Callable[[], Journey] | None, *, resume: bool = False) -> None:
+def install(backoff: Callable[[], Backoff] | None, *, resume: bool = False) -> None:
     """Make this Locust run a swarm."""
 
     @events.init.add_listener  # type: ignore[untyped-decorator]
@@ -300,7 +302,7 @@ def install(journey: Callable[[], Journey] | None, *, resume: bool = False) -> N
             if not isinstance(environment.runner, WorkerRunner):
                 sys.stderr.write(f"{problem}\n")
             sys.exit(2)
-        swarm = environment.odin = Swarm(environment, journey, resume)
+        swarm = environment.odin = Swarm(environment, backoff, resume)
         environment.events.test_start.add_listener(lambda **_: swarm.start())
         environment.events.test_stopping.add_listener(lambda **_: swarm.finish())
         environment.events.quitting.add_listener(lambda **_: swarm.quit())

@@ -1,4 +1,11 @@
-"""The sum over all processes of a run, second by second: its record, its table, its summary."""
+"""The sum over all processes of a run, second by second: its record, its table, its summary.
+
+The record is a file of JSON lines, for whoever judges the server. The first line is
+`{"bounds_ms": [...], "names": [...], "seed": n}`: the upper bounds of the buckets, of which the last also
+holds all that is longer. Each other line has `t` (seconds since 1970), the counts and the histograms, both
+cumulative, and what the busiest process of the swarm used in that second. The last one has `"final": true`,
+`limited` and `why`; nobody is connected any more then.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +14,31 @@ import logging
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from locustfiles import _predecessor
-from locustfiles._histogram import Histogram
-from locustfiles._limits import Limits, Verdict
-from locustfiles._record import Record
-from locustfiles._tally import TIMES, merged
+from odinws.swarm.histogram import BOUNDS_MS, Histogram
+from odinws.swarm.limits import Limits, Verdict
+from odinws.swarm.tally import COUNTS, TIMES, merged
 
 _LOG = logging.getLogger("odin")
 _PRINT = logging.getLogger("locust.stats_logger")  # Locust's own way to its standard output
 _HEALTH_SECONDS = 2.0
 _ROW = "{:<8}{:<10}{:<8}{:<8}{:<14}{}"
+
+# What the predecessor's test printed, to stand beside ours. See docs/investigation.md.
+_PREDECESSOR = "The predecessor (Go, 4 vCPU), 100 connections/s to 7000, 19.2 messages/s, 25 October 2025"
+_PREDECESSOR_ROWS = (  # time, attempts, active, failed, success rate, server CPU
+    ("10s", 990, 990, 0, "100.0%", "24.7%"),
+    ("20s", 1990, 1990, 0, "100.0%", "47.5%"),
+    ("30s", 3000, 2040, 950, "68.3%", "17.0%"),
+    ("40s", 4000, 2490, 1500, "62.5%", "17.7%"),
+    ("50s", 4990, 3490, 1500, "69.9%", "71.2%"),
+    ("60s", 5990, 3540, 2450, "59.1%", "20.3%"),
+    ("70s", 6981, 3980, 3000, "57.0%", "20.3%"),
+    ("FINAL", 7000, 4000, 3000, "57.1%", "100.0% (peak)"),
+)
 
 
 class Collector:
@@ -27,6 +46,9 @@ class Collector:
 
     Attributes:
         verdict: whether the swarm was the limit; when the run has ended.
+
+    Raises:
+        OSError: the record can't be written.
     """
 
     def __init__(self, environment: Any) -> None:
@@ -34,7 +56,8 @@ class Collector:
         self._environment = environment
         self._parts: dict[str, dict[str, Any]] = {}
         self._limits = Limits()
-        self._record = Record(Path(options.odin_record), options.odin_seed) if options.odin_record else None
+        self._record = Path(options.odin_record).open("w") if options.odin_record else None  # noqa: SIM115
+        self._write({"bounds_ms": BOUNDS_MS, "names": TIMES, "seed": options.odin_seed})
         self._began = time.monotonic()
         self._every = options.odin_table
         self._next_row = self._every
@@ -53,16 +76,12 @@ class Collector:
         """A second has passed."""
         totals = merged(self._parts.values())
         self._limits.add(totals["swarm_cpu_percent"], totals["swarm_stall_ms"])
-        if self._record is not None:
-            self._record.second(totals)
+        self._write({"t": round(time.time(), 3), **totals})
         passed = time.monotonic() - self._began
         if self._every and passed >= self._next_row:
             if self._next_row == self._every:
-                _PRINT.info(
-                    _ROW.format("Time", "Attempts", "Active", "Failed", "Success Rate", "Server CPU")
-                    + "\n"
-                    + "-" * 63
-                )
+                head = _ROW.format("Time", "Attempts", "Active", "Failed", "Success Rate", "Server CPU")
+                _PRINT.info(f"{head}\n{'-' * 63}")
             self._row(f"{self._next_row:.0f}s", totals)
             self._next_row += self._every
 
@@ -70,17 +89,23 @@ class Collector:
         """The run has ended: the last line, the summary."""
         totals = merged(self._parts.values())
         self.verdict = self._limits.verdict()
+        self._write({"t": round(time.time(), 3), **totals, "final": True, **self.verdict._asdict()})
         if self._record is not None:
-            self._record.end(totals, self.verdict)
+            self._record.close()
         if self._every:
             self._row("FINAL", totals)
-            _PRINT.info("\n" + _predecessor.TITLE)
-            for row in _predecessor.ROWS:
+            _PRINT.info("\n" + _PREDECESSOR)
+            for row in _PREDECESSOR_ROWS:
                 _PRINT.info(_ROW.format(*row))
         for line in summary(totals):
             _PRINT.info(line)
         if self.verdict.limited:
             _LOG.warning("the swarm itself was the limit, not the server: %s", self.verdict.why)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._record is not None:
+            self._record.write(json.dumps(line, separators=(",", ":")) + "\n")
+            self._record.flush()
 
     def _row(self, name: str, totals: dict[str, Any]) -> None:
         attempts, failed = totals["attempts"], totals["failed"]
@@ -107,7 +132,7 @@ class Collector:
 
 
 def record_problem(options: Any) -> str:
-    """What is wrong with the place of the record; empty: nothing."""
+    """What is wrong with the path of the record; empty: nothing."""
     path = Path(options.odin_record)
     if not options.odin_record or (path.parent.is_dir() and not path.is_dir()):
         return ""
@@ -122,17 +147,6 @@ def summary(totals: dict[str, Any]) -> list[str]:
         if times.count:
             shown = "".join(f"{times.percentile_ms(p) or 0:>10.1f}" for p in (50, 95, 99, 100))
             lines.append(f"{name:<12}{times.count:>10}{shown}")
-    names = (
-        "attempts",
-        "failed",
-        "refused",
-        "delivered",
-        "lost",
-        "duplicated",
-        "disordered",
-        "gaps",
-        "reconnects",
-    )
-    lines += ["", "  ".join(f"{name} {totals[name]}" for name in names)]
+    lines += ["", "  ".join(f"{name} {totals[name]}" for name in COUNTS if name != "cut")]
     lines += [f"  {count} times: {error}" for error, count in sorted(totals["errors"].items())]
     return lines

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locustfiles._place import START, Flow, Place
-from locustfiles._tally import Tally
+from odinws.swarm.flow import START, Flow, Position
+from odinws.swarm.tally import Tally
 from tests import wire
 
 LATER = 1e9
@@ -50,13 +50,13 @@ def gap(channel: str, first: int, last: int, reason: str = "slow") -> bytes:
     return wire.frame(wire.TEXT, text.replace(": ", ":").encode(), masked=False)
 
 
-def read(flow: Flow, pieces: Sequence[bytes], place: Place = START, times: int = 1) -> Place:
+def read(flow: Flow, pieces: Sequence[bytes], position: Position = START, times: int = 1) -> Position:
     """Let a client read these pieces."""
     for piece in pieces:
-        step = flow.steps.get((place, piece)) or flow.step(place, piece)
+        step = flow.steps.get((position, piece)) or flow.step(position, piece)
         step.times += times
-        place = step.after
-    return place
+        position = step.after
+    return position
 
 
 def counts(flow: Flow) -> dict[str, int]:
@@ -102,13 +102,13 @@ def test_late() -> None:
     """A message behind a later one is out of order, and not lost; the second time it is a double."""
     one, two, three, four = frames(feed("aaaa"))
     flow = Flow()
-    place = read(flow, [one, four])
+    position = read(flow, [one, four])
     assert counts(flow) == {"delivered": 2, "lost": 1}  # of two: nobody got the other yet
     read(flow, frames(feed("aaaa")))
     counts(flow)
-    place = read(flow, [three + two], place)
+    position = read(flow, [three + two], position)
     assert counts(flow)["disordered"] == 2
-    read(flow, [two], place)
+    read(flow, [two], position)
     assert counts(flow) == {"delivered": 1, "duplicated": 1}
 
 
@@ -138,10 +138,10 @@ def test_gaps() -> None:
 def test_gap_of_all() -> None:
     """A gap on a wildcard covers each of its channels; another epoch starts all of them anew."""
     flow = Flow()
-    place = read(flow, frames([Message("token.A", 7, 0), Message("token.B", 8, 0)]))
-    place = read(flow, [gap("token.*", 9, 20), Message("token.A", 21, 15).frame], place)
-    place = read(flow, [gap("token.*", 0, 0, "epoch"), Message("token.B", 2, 1).frame], place)
-    assert place.since() == {"token.B": 2}
+    position = read(flow, frames([Message("token.A", 7, 0), Message("token.B", 8, 0)]))
+    position = read(flow, [gap("token.*", 9, 20), Message("token.A", 21, 15).frame], position)
+    position = read(flow, [gap("token.*", 0, 0, "epoch"), Message("token.B", 2, 1).frame], position)
+    assert position.since() == {"token.B": 2}
     assert counts(flow) == {"delivered": 4, "gaps": 2}
 
 
@@ -161,7 +161,7 @@ def test_controls_stand_in_the_way() -> None:
 
 
 def test_many_share_a_step() -> None:
-    """A thousand clients at one place make one step, and each counts."""
+    """A thousand clients at one position make one step, and each counts."""
     flow = Flow()
     ready = read(flow, frames(feed("ab")))
     counts(flow)

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from locustfiles._histogram import BOUNDS_MS, Histogram
-from locustfiles._place import Chain, Hole, Step
+from odinws.swarm.flow import Chain, Hole, Step
+from odinws.swarm.histogram import BOUNDS_MS, Histogram
 
 COUNTS = (
     "attempts",  # connections that were tried
@@ -19,7 +19,7 @@ COUNTS = (
     "disordered",
     "gaps",  # gap frames: not lost silently
     "reconnects",  # clients that were cut off and are subscribed again
-    "cut",  # subscribed connections that ended without our goodbye
+    "cut",  # subscribed connections that we did not end
 )
 TIMES = ("connect", "ack", "delivery", "reconnect")
 _HOLE_SECONDS = 1.0  # until then others have got what is missing here, so that it can be counted

@@ -1,8 +1,22 @@
-"""Clients that come back after a while, whatever happened."""
+"""When clients come back."""
 
 from __future__ import annotations
 
 import random
+from typing import Protocol
+
+
+class Backoff(Protocol):
+    """Of one client: it comes back after so many seconds; None: never."""
+
+    def closed(self, code: int, text: str, steady: bool) -> float | None:
+        """The server ended a connection, which had lived for a while or not."""
+
+    def refused(self, status: int, retry_after: str | None) -> float | None:
+        """The server answered the upgrade with something else."""
+
+    def lost(self, steady: bool) -> float | None:
+        """Nobody said anything."""
 
 
 class Patience:

@@ -11,8 +11,8 @@ from typing import Any
 
 from locust.stats import bucket_response_time
 
-from locustfiles._histogram import BOUNDS_MS
-from locustfiles._tally import TIMES, Tally
+from odinws.swarm.histogram import BOUNDS_MS
+from odinws.swarm.tally import TIMES, Tally
 
 _KIND = "WS"
 _ROWS = {"connect": "connect", "ack": "subscribe", "delivery": "delivery", "reconnect": "reconnect"}

@@ -1,13 +1,15 @@
 """Times in fixed buckets, so that what several processes saw can be added up. No input or output.
 
-The buckets are those of every histogram here: 16 for each doubling from 0.1 ms on, so a percentile is within
-2.2 % of the truth. A mean of percentiles would be none.
+16 buckets for each doubling from 0.1 ms on, so a percentile is within 4.4 % of the truth. A mean of
+percentiles would be none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import ceil, log2, sqrt
+from math import ceil, log2
+
+from odinws import histogram
 
 SHORTEST_MS = 0.1
 PER_DOUBLING = 16
@@ -37,8 +39,7 @@ class Histogram:
     @classmethod
     def merged(cls, parts: Iterable[Sequence[int]]) -> Histogram:
         """The sum of several; each as counts of all buckets."""
-        whole = [sum(column) for column in zip(*parts, strict=True)]
-        return cls(whole)
+        return cls([sum(column) for column in zip(*parts, strict=True)])
 
     @property
     def count(self) -> int:
@@ -46,14 +47,5 @@ class Histogram:
         return sum(self.counts)
 
     def percentile_ms(self, percent: float) -> float | None:
-        """The time that `percent` of all do not exceed, in ms, within 2.2 %; None: none was counted."""
-        count = self.count
-        if not count:
-            return None
-        rank = max(1, ceil(count * percent / 100))
-        seen = 0
-        for index, inside in enumerate(self.counts):
-            seen += inside
-            if seen >= rank:
-                return sqrt(BOUNDS_MS[index] * BOUNDS_MS[index - 1]) if index else SHORTEST_MS
-        return BOUNDS_MS[_LAST]
+        """The time that `percent` of all do not exceed, in ms, within 4.4 %; None: none was counted."""
+        return histogram.quantile(BOUNDS_MS[:-1], self.counts, percent / 100, logarithmic=True)

@@ -1,0 +1,326 @@
+"""The clients of a process: they come, leave, come back, read slowly, and are cut off, each in its time.
+
+Nothing here waits. `serve` runs in gevent's loop when sockets have something, for so many at a time that
+Locust stays alive; `tick` is called every few milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from odinws.swarm import frames
+from odinws.swarm.backoff import Backoff
+from odinws.swarm.engine import Connection, Engine, Phase
+from odinws.swarm.flow import START, Flow, Position
+from odinws.swarm.frames import CLOSE, PING, PONG, Answer, Frame, WireError
+from odinws.swarm.tally import Tally
+
+TOKENS = ("BTC", "ETH", "SOL", "ODIN", "DOGE")  # of the predecessor's test
+_DIALS = 200  # in one tick at most
+_SAMPLE = 8  # one read in so many is timed, all its messages
+_STEADY_SECONDS = 5.0
+_SLOW_BUFFER_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How clients behave; rates are of this process.
+
+    Attributes:
+        url: `ws://host:port`.
+        mode: of the channels: all, single or random.
+        resume: whether who comes back asks for what it missed.
+        backoff: makes what says when a client comes back; None: who is cut off stays away.
+        slow: share of the clients that read slowly.
+        slow_bytes: what those read per second.
+        timeout: seconds until a connection must be subscribed.
+        compression: whether they offer it.
+    """
+
+    url: str
+    mode: str
+    seed: int
+    resume: bool
+    backoff: Callable[[], Backoff] | None
+    slow: float
+    slow_bytes: float
+    timeout: float
+    compression: bool
+
+
+def channels_of(mode: str, seed: int, number: int) -> tuple[str, ...]:
+    """What a client subscribes to: all five tokens, a single one, or three of them at random."""
+    chosen = list(TOKENS)
+    if mode != "all":
+        chosen = random.Random(f"{seed}:{number}").sample(TOKENS, 1 if mode == "single" else 3)
+    return tuple(f"token.{token}" for token in chosen)
+
+
+class Client(Connection):
+    """One client over all its connections: what it wants, and where it stands.
+
+    Attributes:
+        slow: it reads only so many bytes a second; 0: at once.
+        allowed: of these, how many it may read now.
+        is_probe: it leaves as soon as it is subscribed.
+        asked: when it asked for its channels; monotonic.
+        cut_at: when it lost its connection; 0: it has not, or is back.
+        close: what the server said at the end.
+        left: it has gone for good; `returns`: it comes back at once, when its close frame is answered.
+    """
+
+    __slots__ = (
+        "allowed",
+        "asked",
+        "backoff",
+        "channels",
+        "close",
+        "cut_at",
+        "epoch",
+        "is_probe",
+        "left",
+        "position",
+        "returns",
+        "slow",
+    )
+
+    def __init__(self, channels: tuple[str, ...], backoff: Backoff | None, slow: float = 0.0) -> None:
+        super().__init__()
+        self.channels = channels
+        self.backoff = backoff
+        self.slow = slow
+        self.is_probe = False
+        self.position: Position = START
+        self.epoch = ""
+        self.close = (1006, "")
+        self.allowed = self.asked = self.cut_at = 0.0
+        self.left = self.returns = False
+
+
+class Fleet(Engine[Client]):
+    """The clients of a process.
+
+    Attributes:
+        churn: clients per second that leave and come back; probes: connections per second that only try.
+        closing: nobody connects any more.
+    """
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        super().__init__(behaviour.url, compression=behaviour.compression, timeout=behaviour.timeout)
+        self._behaviour = behaviour
+        self.tally = Tally()
+        self.churn = self.probes = 0.0
+        self.closing = False
+        self._flow = Flow()
+        self._open: dict[Client, None] = {}
+        self._slow: dict[Client, None] = {}
+        self._to_dial: deque[Client] = deque()
+        self._owed_churn = self._owed_probes = 0.0
+        self._draw = random.Random(f"{behaviour.seed}:fleet")
+        self._last_tick = time.monotonic()
+        self._reads = 0
+
+    @property
+    def connected(self) -> int:
+        """Clients that are subscribed and stay."""
+        return len(self._open)
+
+    def add(self, number: int) -> Client:
+        """A new client connects as soon as there is a turn."""
+        known = self._behaviour
+        is_slow = int((number + 1) * known.slow) > int(number * known.slow)
+        backoff = known.backoff() if known.backoff else None
+        channels = channels_of(known.mode, known.seed, number)
+        client = Client(channels, backoff, known.slow_bytes if is_slow else 0.0)
+        self._to_dial.append(client)
+        return client
+
+    def dismiss(self, client: Client, *, returns: bool = False) -> None:
+        """A client leaves by the closing handshake; it is gone for good, or comes back anew."""
+        client.returns, client.left = returns, not returns
+        self._slow.pop(client, None)
+        self._open.pop(client, None)
+        self.unpause(client)  # a slow one reads the rest at once
+        if client.phase < Phase.GREETING:
+            self._drop(client)
+        else:
+            self.leave(client)
+
+    def storm(self, share: float) -> int:
+        """Cut that share of all connections without a word; how many that were."""
+        hit = [client for client in self._open if self._draw.random() < share]
+        for client in hit:
+            self.leave(client, "reset")
+        return len(hit)
+
+    def finish(self) -> None:
+        """All leave; from now on nobody comes. They are gone when `pending` is 0."""
+        self.closing = True
+        self._to_dial.clear()
+        for client in list(self._by_fd.values()):
+            self.dismiss(client)
+
+    def look(self, now: float) -> None:
+        """Count what was read since the last look; once a second or so."""
+        for step in self._flow.taken():
+            if step.times:
+                self.tally.take(step, step.times, now)
+        self.tally.settle(self._flow.chain, now)
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        super().tick(now)
+        passed, self._last_tick = now - self._last_tick, now
+        if not self.closing:
+            self._owed_probes += self.probes * passed
+            while self._owed_probes >= 1:
+                self._owed_probes -= 1
+                known, number = self._behaviour, self._draw.randrange(1 << 30)
+                probe = Client(channels_of(known.mode, known.seed, number), None)
+                probe.is_probe = True
+                self._to_dial.append(probe)
+            self._owed_churn = min(self._owed_churn + self.churn * passed, len(self._open) + 1.0)
+            while self._owed_churn >= 1 and self._open:
+                self._owed_churn -= 1
+                # The one that is open longest, so that all take their turn.
+                self.dismiss(next(iter(self._open)), returns=True)
+        for _ in range(min(_DIALS, len(self._to_dial))):
+            self._connect(self._to_dial.popleft())
+        for client in list(self._slow):
+            client.allowed = min(client.allowed + client.slow * passed, client.slow)
+            if client.allowed >= 1:
+                client.allowed -= self.receive(client, int(client.allowed))
+
+    # -- a connection --------------------------------------------------------------------------------
+
+    def _connect(self, client: Client) -> None:
+        if self.closing or client.left or client.phase is not Phase.NONE:
+            return
+        client.close = (1006, "")
+        self.tally.counts["attempts"] += 1
+        self.dial(client, _SLOW_BUFFER_BYTES if client.slow else 0)
+
+    def _opened(self, client: Client) -> None:
+        client.position = Position(client.position.marks) if self._behaviour.resume else START
+
+    def _greeted(self, client: Client, epoch: str) -> None:
+        if client.phase is not Phase.GREETING:  # the numbers begin anew
+            client.position = Position({}, client.position.rest)
+            client.epoch = epoch
+            return
+        client.phase, client.asked = Phase.SUBSCRIBING, time.monotonic()
+        self.tally.times["connect"].add((client.asked - client.began) * 1000)
+        self.send(client, frames.subscribe(client.channels, client.position.since(), client.epoch))
+        client.epoch = epoch
+
+    def _subscribed(self, client: Client, message: Any) -> None:
+        if client.phase is not Phase.SUBSCRIBING:
+            return
+        if message["rejected"]:
+            self._end(client, f"rejected: {message['rejected'][0]['code']}")
+            return
+        now = time.monotonic()
+        self.tally.times["ack"].add((now - client.asked) * 1000)
+        client.phase = Phase.OPEN
+        if client.is_probe:
+            self.dismiss(client)
+            return
+        self._open[client] = None
+        if client.cut_at:
+            self.tally.counts["reconnects"] += 1
+            self.tally.times["reconnect"].add((now - client.cut_at) * 1000)
+            client.cut_at = 0.0
+        if client.slow:
+            self.pause(client)
+            self._slow[client] = None
+            client.allowed = 0.0
+
+    def _received(self, client: Client, data: bytes) -> None:
+        position, flow = client.position, self._flow
+        step = flow.steps.get((position, data)) or flow.step(position, data)
+        client.position = step.after
+        if step.controls is None:
+            step.times += 1
+            self._reads += 1
+            if not self._reads % _SAMPLE and not client.slow:
+                now_ms, add = time.time() * 1000, self.tally.times["delivery"].add
+                for at in step.ages_at:
+                    add(now_ms - at)
+            return
+        for frame in step.controls:
+            if client.phase is not Phase.NONE:
+                try:
+                    self._take(client, frame)
+                except (KeyError, json.JSONDecodeError) as error:
+                    raise WireError(str(error)) from error
+
+    def _take(self, client: Client, frame: Frame) -> None:
+        """One frame, among others that are not all data."""
+        first, payload = frame
+        if first == PING:
+            self.send(client, frames.frame(PONG, payload))
+        elif first == CLOSE:
+            client.close = (int.from_bytes(payload[:2], "big") or 1005, payload[2:].decode(errors="replace"))
+            if client.phase is not Phase.LEAVING:
+                self.send(client, frames.frame(CLOSE, payload[:2]))
+        elif step := self._flow.one(client.position, frame):
+            client.position = step.after
+            self.tally.take(step, 1, time.monotonic())
+        elif first != PONG:
+            message = json.loads(payload)
+            if message["type"] == "welcome":
+                self._greeted(client, message["epoch"])
+            elif message["type"] == "subscription_ack":
+                self._subscribed(client, message)
+            elif message["type"] == "error":
+                self.tally.errors[f"error {message['code']}"] += 1
+
+    # -- its end -------------------------------------------------------------------------------------
+
+    def _refused(self, client: Client, answer: Answer) -> None:
+        self.tally.counts["refused"] += 1
+        self._failed(f"refused with {answer.status}")
+        if client.backoff is not None:
+            self._return_in(client, client.backoff.refused(answer.status, answer.retry_after))
+
+    def _ended(self, client: Client, phase: Phase, why: str) -> None:
+        self._open.pop(client, None)
+        self._slow.pop(client, None)
+        steady = time.monotonic() - client.began >= _STEADY_SECONDS
+        code, text = client.close
+        if why or phase < Phase.OPEN:
+            self._failed(why or f"ended while {phase.name.lower()}")
+            code, steady = 1006, False
+        elif phase is Phase.LEAVING:
+            if client.returns and not self.closing:
+                client.returns = False
+                client.position, client.epoch = START, ""
+                self._to_dial.append(client)
+            return
+        else:
+            self.tally.counts["cut"] += 1
+            client.cut_at = client.cut_at or time.monotonic()
+            if code != 1006:
+                self.tally.errors[f"closed with {code}"] += 1
+        if (backoff := client.backoff) is not None:
+            wait = backoff.lost(steady) if code == 1006 else backoff.closed(code, text, steady)
+            self._return_in(client, wait)
+
+    def _failed(self, why: str) -> None:
+        """A connection did not get as far as its subscription, or broke the rules."""
+        self.tally.counts["failed"] += 1
+        self.tally.errors[why] += 1
+
+    def _return_in(self, client: Client, seconds: float | None) -> None:
+        if client.left or self.closing:
+            return
+        if seconds is None:
+            self.tally.errors["stays away"] += 1
+        else:
+            self.later(seconds, self._to_dial.append, client)
