@@ -23,12 +23,11 @@ import nats.js.errors
 import nkeys
 from nats.aio.client import Client
 
-from odinws.access.configured import sources
 from odinws.access.errors import KeysError
+from odinws.admission.authentication import sources
 from odinws.choice import DEFAULT_STRATEGY
 from odinws.errors import FeedError, SettingsError
 from odinws.feed import history, identification, stream
-from odinws.feed.carried import Carried
 from odinws.feed.embedded import EmbeddedNatsError, find_nats_server
 from odinws.rollout import flags
 from odinws.rollout.evaluation import Evaluation
@@ -141,7 +140,7 @@ def _channels(settings: Settings) -> Iterator[Finding]:
 
 
 def _subjects(settings: Settings) -> tuple[str, ...]:
-    return Carried(settings.subjects, settings.subject_prefix).subjects
+    return settings.channel_filter.subjects
 
 
 def _keys(settings: Settings, now: float) -> Iterator[Finding]:

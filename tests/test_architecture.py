@@ -23,6 +23,8 @@ LAYERS = (
     "odinws.errors",
     "odinws.client",
     "odinws.histogram",
+    "odinws.resources",
+    "odinws.swarm",
     "odinws.lifetime",
     "odinws.logs",
     "odinws.log_limit",
@@ -47,6 +49,9 @@ LAYERS = (
     "odinws.worker",
     "odinws.companion",
     "odinws.deployment",
+    "odinws.gunicorn_conf",
+    "odinws.check",
+    "odinws.harness",
     "odinws.simulation",
     "odinws.lab",
     "odinws.experiment",
@@ -208,7 +213,7 @@ ONLY_IN = {
     "jsonschema": {"odinws.rollout.flags"},
     "mmh3": {"odinws.rollout.places"},
     "cbor2": {"odinws.rollout.places"},
-    "threading": {"strategies.locks", "strategies.mailbox"},
+    "threading": {"odinws.client.threaded", "strategies.locks", "strategies.mailbox"},
 }
 # They read the environment, or give it to their children.
 ENVIRONMENT = {

@@ -18,7 +18,7 @@ from odinws.client.backoff import (
     RefusedError,
     renew_after,
 )
-from odinws.closing import CloseReason, with_retry
+from odinws.closing import CloseReason
 from tests.access.material import NOW, token
 
 
@@ -33,7 +33,7 @@ def test_the_wait_is_bounded(attempts: int, draw: float) -> None:
 @given(seconds=st.floats(0, 100), draw=st.floats(0, 1))
 def test_the_servers_hint_is_obeyed(seconds: float, draw: float) -> None:
     """As the server writes it; jitter comes on top."""
-    wait = Backoff(lambda: draw).closed(1012, with_retry("server restarts", seconds), False)
+    wait = Backoff(lambda: draw).closed(1012, f"server restarts; retry_after={seconds:.1f}", False)
     assert wait.seconds == pytest.approx(round(seconds, 1) + draw * BASE_SECONDS)
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from odinws import cli
-from tests.server import ROOT, STOP_SECONDS, Server, wait_for
+from odinws.harness.process import STOP_SECONDS
+from tests.server import ROOT, Server, wait_for
 
 SERVE = (sys.executable, "-m", "odinws", "serve")
 BY_MODULE = (sys.executable, "-m", "gunicorn", "-c", "python:odinws.gunicorn_conf")
