@@ -222,7 +222,8 @@ class Connection:
             False: nothing of it was taken, as the connection is not open, or its peer is gone. What was taken
             is sent, or counted by `on_shed` or `on_closing`: also if this filled the outbox and ended it.
         """
-        if self.ready is None:  # seldom, but for those with a format of their own
+        sock = self.ready
+        if sock is None:  # seldom, but for those with another than the default format
             if self.state:
                 return False
             if self._observer is not None:
@@ -232,8 +233,9 @@ class Connection:
                     self._outbox.append(bundle)
                 self._bound(self._outbox)
                 return True
+            sock = self._sock
         try:
-            sent = self._sock.send(data)
+            sent = sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:

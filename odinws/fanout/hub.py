@@ -38,14 +38,13 @@ T = TypeVar("T")
 
 
 class _Joined:
-    """Bundles in one piece, for all who are due the same: its data frames, its gaps, to how many it went."""
+    """Bundles in one piece, for all who are due the same; how many frames are data, to how many it went."""
 
-    __slots__ = ("count", "data", "gaps", "sends")
+    __slots__ = ("count", "data", "sends")
 
     def __init__(self, bundles: Sequence[Bundle]) -> None:
         self.data = b"".join([bundle.data for bundle in bundles])
         self.count = sum([bundle.data_count for bundle in bundles])
-        self.gaps = [reason for bundle in bundles for reason in bundle.gaps]
         self.sends = 0
 
 
@@ -92,6 +91,7 @@ class Hub:
         self._turn = 0
         self._oldest_ms = 0  # of the messages of the pass under way
         self._invalid: set[int] = set()  # sequences of those in it that are not JSON
+        self._has_gaps = False  # whether anything in it is a gap
         self._handed = [0, 0, 0, 0]  # in it: sends, messages delivered and not delivered, bytes
         self._asked: deque[tuple[Callable[[], object], AsyncResult]] = deque()
         self.epoch = "none"
@@ -153,6 +153,7 @@ class Hub:
         by_channel: dict[str, list[Message | Lost]] = {}
         self._oldest_ms = 0
         self._invalid.clear()
+        self._has_gaps = False
         self._handed = [0, 0, 0, 0]
         for event in events:
             if isinstance(event, NewEpoch):
@@ -268,6 +269,8 @@ class Hub:
                         batch = [conn for conn in batch if pattern not in conn.channels]
                     self._gather(batch, packet, touched)
                     self._slice.give_way()
+            if packet and packet.has_gaps:
+                self._has_gaps = True
         joins: _Joins = {}
         handed = 0
         for start in range(0, len(touched), _FLUSH_BATCH):
@@ -329,11 +332,12 @@ class Hub:
 
     def _count(self, joins: _Joins) -> None:
         """Count the sends of a pass by piece, not one by one, and forget the pieces."""
-        for joined in joins.values():
+        for bundles, joined in joins.items():
             self._count_sends(joined.sends, 0, 0, joined.sends * len(joined.data))
             self._observer.count_frames(joined.count, joined.sends)
-            if joined.gaps:
-                self._observer.count_gaps(joined.gaps, joined.sends)
+            if self._has_gaps:
+                for bundle in bundles:
+                    self._observer.count_gaps(bundle.gaps, joined.sends)
         joins.clear()
 
     def _count_sends(self, sends: int, delivered: int, undelivered: int, size: int) -> None:

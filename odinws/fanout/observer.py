@@ -7,7 +7,10 @@ from typing import Protocol
 
 
 class DeliveryObserver(Protocol):
-    """Is told per pass, or per slice of one; never per message or connection. `Row` counts for all to see."""
+    """Is told per pass, or per slice of one, never per message; of gaps also per connection.
+
+    `Row` is one: it counts for all to see.
+    """
 
     def count_pass(self, seconds: float) -> None:
         """A pass has ended, after this time."""

@@ -100,6 +100,11 @@ class Packet:
         self.plain = encode(events, via, default)
         self._made = {default: self.plain}
 
+    @property
+    def has_gaps(self) -> bool:
+        """Whether anything that was made is a gap."""
+        return any(bundle.gaps for bundle in self._made.values())
+
     def encoded(self, wire_format: WireFormat) -> Bundle:
         """The events in a format."""
         bundle = self._made.get(wire_format)

@@ -155,6 +155,33 @@ def test_when_the_hub_may_send_directly(deflate: int) -> None:
     link.expect_closed(CloseReason.GOING_AWAY)
 
 
+@pytest.mark.parametrize("deflate", [0, 15])
+@in_greenlet
+def test_an_observer_is_told_what_is_handed_over(deflate: int) -> None:
+    """Also what has to wait; while it looks nothing goes past it, and afterwards all is as before."""
+    link = Link(deflate=deflate)
+    before = link.conn.ready
+    told: list[int] = []
+    link.conn.observe(lambda bundles: told.extend(len(bundle.data) for bundle in bundles))
+    assert link.conn.ready is None
+    sent = [TEXT, BIG, frames.ping(b"")]
+    assert all(link.send(each) for each in sent)
+    assert link.conn.reply(TEXT)
+    assert link.peer.frames(4) == received(*sent, TEXT)
+    settle()
+    assert link.conn.ready is None
+    link.conn.observe(None)
+    assert link.conn.ready is before
+    assert link.send(TEXT)
+    assert told == [len(each) for each in (*sent, TEXT)]
+    link.conn.observe(lambda _: told.append(0))
+    link.conn.abort()
+    assert not link.send(TEXT)
+    link.conn.observe(None)
+    assert link.conn.ready is None
+    assert 0 not in told
+
+
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
 @in_greenlet
 def test_a_half_sent_frame_is_finished_before_the_next(pair: Any) -> None:

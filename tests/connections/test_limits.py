@@ -1,0 +1,41 @@
+"""`odinws.connections.limits`: from the settings, and to the client."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from odinws.connections.limits import ConnectionLimits
+from odinws.settings import Settings
+
+
+@pytest.mark.parametrize(("setting", "held", "told"), [("0", math.inf, 0.0), ("7", 7.0, 7.0)])
+def test_no_limit_for_the_first_command(setting: str, held: float, told: float) -> None:
+    """0 stands for none outside, also in the welcome; inside it is a time like any other."""
+    limits = ConnectionLimits.of(Settings.from_environ({"WS_FIRST_COMMAND_SECONDS": setting}))
+    assert limits.first_command_seconds == held
+    assert limits.told()["first_command_seconds"] == told
+
+
+def test_what_a_client_is_told() -> None:
+    """Each limit that it can keep to, by the name of the interface."""
+    environ = {
+        "WS_COMMAND_RATE": "5",
+        "WS_COMMAND_BURST": "9",
+        "WS_MAX_SUBSCRIPTIONS": "3",
+        "WS_MAX_ERRORS": "4",
+    }
+    told = ConnectionLimits.of(Settings.from_environ(environ)).told()
+    assert told == {
+        "max_message_bytes": 65536,
+        "max_subscriptions": 3,
+        "max_channel_bytes": 70,
+        "commands_per_second": 5.0,
+        "command_burst": 9,
+        "max_errors": 4,
+        "outbox_bytes": 1 << 20,
+        "outbox_frames": 8192,
+        "idle_seconds": 60.0,
+        "first_command_seconds": 300.0,
+    }
