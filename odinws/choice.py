@@ -14,7 +14,7 @@ class Choice(NamedTuple):
     """The choice of one worker.
 
     Attributes:
-        strategy: its name, one of `strategies.NAMES`.
+        strategy: its name, see `strategies.check_name`.
         variant: the flag's variant that stands for it; the same name where no flag was asked.
         reason: one of `REASONS`: explicit (WS_SHARD_STRATEGY), default (nobody chose, or the flag's targeting
             gave nothing), static, targeting_match, disabled (all three by the flag), error (the flag can't
@@ -33,7 +33,7 @@ class Choice(NamedTuple):
 
 # On the board: written once by the worker, before its pid.
 CHOICE_FIELDS = (
-    ("strategy", ctypes.c_char * 32),
+    ("strategy", ctypes.c_char * 96),
     ("variant", ctypes.c_char * 64),
     ("reason", ctypes.c_char * 32),
 )

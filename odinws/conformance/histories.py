@@ -142,6 +142,7 @@ def run(arm: Arm, examples: int = 40, steps: int = 40) -> None:
         deadline=None,
         database=None,
         print_blob=False,
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
     try:

@@ -63,9 +63,12 @@ def check(settings: Settings) -> None:
     """All that needs more than one look."""
     _check_addr(settings.addr)
     _check_nats_urls(settings)
-    if settings.strategy and settings.strategy not in strategies.NAMES:
-        allowed = f"expected one of {', '.join(strategies.NAMES)}"
-        raise SettingsError("WS_SHARD_STRATEGY", settings.strategy, allowed)
+    if settings.strategy:
+        try:
+            strategies.check_name(settings.strategy)
+        except ValueError:
+            allowed = f"expected one of {', '.join(strategies.names())}, or package.module:Class"
+            raise SettingsError("WS_SHARD_STRATEGY", settings.strategy, allowed) from None
     _check_above("WS_IDLE_SECONDS", settings.idle_seconds, "WS_HEARTBEAT_SECONDS", settings.heartbeat_seconds)
     _check_above(
         "WS_MEMORY_HARD_THRESHOLD",

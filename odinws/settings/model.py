@@ -85,7 +85,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = field(name="WS_SUBJECTS", default="")
 
     strategy: Annotated[
-        str, Meta(description="subscription registry; unset: by WS_FLAGS_FILE, else sync-dict")
+        str,
+        Meta(
+            description="subscription registry, or package.module:Class; unset: by WS_FLAGS_FILE, "
+            "else sync-dict"
+        ),
     ] = field(name="WS_SHARD_STRATEGY", default="")
     flags_file: Annotated[
         str, Meta(description="file of flags that chooses it for each worker, as conf/flags.json")
@@ -382,7 +386,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name, text in given.items():
             checks.check_unicode(name, text)
         for name in ("LOG_LEVEL", "LOG_FORMAT", "WS_SHARD_STRATEGY", "WS_SHARD_KEY", "WS_SLOW_POLICY"):
-            if name in given:
+            if name in given and ":" not in given[name]:  # a class of one's own is spelt as it is
                 given[name] = given[name].lower()
         if "JS_STREAM_MAX_AGE" in given:
             given["JS_STREAM_MAX_AGE"] = checks.seconds("JS_STREAM_MAX_AGE", given["JS_STREAM_MAX_AGE"])
