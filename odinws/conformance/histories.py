@@ -146,7 +146,7 @@ def run(arm: Arm, examples: int = 40, steps: int = 40) -> None:
         suppress_health_check=list(HealthCheck),
     )
     try:
-        run_state_machine_as_test(machine, settings=bounds)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(machine, settings=bounds)
     except BaseException as error:
         error.history = list(machine.history)  # type: ignore[attr-defined]
         raise
