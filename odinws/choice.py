@@ -14,7 +14,7 @@ class Choice(NamedTuple):
     """The choice of one worker.
 
     Attributes:
-        strategy: its name, one of `strategies.NAMES`.
+        strategy: its name, see `strategies.check_name`.
         variant: the flag's variant that stands for it; the same name where no flag was asked.
         reason: one of `REASONS`: explicit (WS_SHARD_STRATEGY), default (nobody chose, or the flag's targeting
             gave nothing), static, targeting_match, disabled (all three by the flag), error (the flag can't
@@ -34,7 +34,7 @@ class Choice(NamedTuple):
 class Chosen(ctypes.Structure):
     """A structure with a choice: on the board, written once by the worker, before its pid."""
 
-    strategy: Annotated[bytes, ctypes.c_char * 32]
+    strategy: Annotated[bytes, ctypes.c_char * 96]
     variant: Annotated[bytes, ctypes.c_char * 64]
     reason: Annotated[bytes, ctypes.c_char * 32]
 

@@ -23,6 +23,7 @@ from odinws.debug.cli import debug
 from odinws.experiment.commands import experiment
 from odinws.feed import simulator
 from odinws.rollout.commands import rollout
+from odinws.strategies_cli import strategies
 
 if TYPE_CHECKING:
     from odinws.feed.publisher import PublishOptions, PublishResult
@@ -279,6 +280,7 @@ def keys() -> None:
 
 
 cli.add_command(experiment)
+cli.add_command(strategies)
 
 
 @cli.group()

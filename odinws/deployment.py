@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+import strategies
 from odinws import logs
 from odinws.board import Board
 from odinws.choice import DEFAULT_STRATEGY
@@ -57,7 +58,9 @@ class Deployment:
         except SettingsError as error:
             sys.exit(f"odinws: {error}")
         if settings.checks_tokens:
-            _check_keys()
+            _check_alone("keys")
+        if settings.strategy not in ("", *strategies.NAMES):
+            _check_alone("strategies", "load", settings.strategy)
         if _current is None:
             _current = cls(settings)
         return _current
@@ -193,15 +196,15 @@ def _before_stop(server: Any, call: Callable[[], None]) -> None:
     server.stop = call_and_stop
 
 
-def _check_keys() -> None:
-    """Look at the keys before anything starts.
+def _check_alone(*verb: str) -> None:
+    """Look at keys, or at a strategy that is not ours, before anything starts.
 
-    In a process of its own: the libraries that read keys must not be loaded before gevent patches a worker.
+    In a process of its own: their libraries must not be loaded before gevent patches a worker.
 
     Raises:
         SystemExit: they can't be used; one line on standard error says why.
     """
-    done = subprocess.run((sys.executable, "-m", "odinws", "keys"), capture_output=True, text=True)
+    done = subprocess.run((sys.executable, "-m", "odinws", *verb), capture_output=True, text=True)
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"reading keys ended with {done.returncode}"]
+        lines = done.stderr.strip().splitlines() or [f"{' '.join(verb)} ended with {done.returncode}"]
         sys.exit(f"odinws: {lines[-1].removeprefix('odinws: ')}")

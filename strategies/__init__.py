@@ -1,6 +1,9 @@
 """Subscription registries to choose among by name. `strategies.base` says what each of them promises."""
 
+import re
 from importlib import import_module
+from importlib.metadata import entry_points
+from inspect import signature
 from typing import Any, Unpack, cast
 
 from strategies.base import SHARD_KEYS, CannotResize, Moves, Options, ShardStats, Strategy, Subscriber
@@ -8,8 +11,11 @@ from strategies.locks import BOUNDS_SECONDS, LockProfile, LockStats
 
 __all__ = [
     "BOUNDS_SECONDS",
+    "GROUP",
+    "MAX_NAME_BYTES",
     "NAMES",
     "SHARD_KEYS",
+    "BrokenStrategy",
     "CannotResize",
     "LockProfile",
     "LockStats",
@@ -19,7 +25,11 @@ __all__ = [
     "Strategy",
     "Subscriber",
     "UnknownStrategy",
+    "check",
+    "check_name",
     "create",
+    "find",
+    "names",
 ]
 
 
@@ -32,31 +42,134 @@ class UnknownStrategy(ValueError):  # noqa: N818 -- the name says it; an ending 
     """
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"unknown strategy {name!r}, known are: {', '.join(known)}")
+        super().__init__(
+            f"unknown strategy {name!r}, known are: {', '.join(known)}, and package.module:Class"
+        )
         self.name = name
         self.known = known
+
+
+class BrokenStrategy(ValueError):  # noqa: N818 -- as UnknownStrategy
+    """What a name stands for can't be used.
+
+    Attributes:
+        name: as it was given.
+        problem: what is wrong, in one line.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        problem = " ".join(problem.split())
+        super().__init__(
+            f"strategy {name!r} can't be used: {problem}; expected a subclass of strategies.Strategy, as "
+            "package.module:Class or by an entry point of the group odinws.strategies"
+        )
+        self.name = name
+        self.problem = problem
+
+
+def names() -> tuple[str, ...]:
+    """All names: ours, and those of entry points, whose code is not imported."""
+    return (*NAMES, *sorted({point.name for point in entry_points(group=GROUP)} - set(NAMES)))
+
+
+def check_name(name: str) -> None:
+    """Look at a name alone; nothing is imported.
+
+    Raises:
+        UnknownStrategy: it is neither a name that there is nor of the form `package.module:Class`.
+        BrokenStrategy: it is too long.
+    """
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise BrokenStrategy(name, f"the name is longer than {MAX_NAME_BYTES} bytes")
+    if name not in NAMES and not _PLACE.fullmatch(name) and name not in names():
+        raise UnknownStrategy(name, names())
+
+
+def find(name: str) -> type[Strategy[Any]]:
+    """The class that a name stands for; its module is imported only now.
+
+    Raises:
+        UnknownStrategy: there is no strategy of this name.
+        BrokenStrategy: it can't be imported, or is no strategy, or does not take the arguments of one.
+    """
+    check_name(name)
+    place = _PLACES.get(name, name)
+    if ":" not in place:
+        place = next(point.value for point in entry_points(group=GROUP) if point.name == name)
+    module, _, attribute = place.partition(":")
+    try:
+        made = getattr(import_module(module.strip()), attribute.strip())
+    except Exception as error:
+        raise BrokenStrategy(name, f"{type(error).__name__}: {error}") from error
+    problem = _problem(made)
+    if problem:
+        raise BrokenStrategy(name, problem)
+    return cast("type[Strategy[Any]]", made)
 
 
 def create(name: str, **options: Unpack[Options]) -> Strategy[Any]:
     """Make an empty registry; its module is imported only now.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `names()`, or `package.module:Class`.
         options: `shards` (16), `shard_key` ("channel") and `batch_size` (256), see `Strategy`. A strategy
             without partitions takes them all the same, so that the caller need not know which it is.
 
     Raises:
         UnknownStrategy: there is no strategy of this name.
+        BrokenStrategy: what it stands for can't be used.
         ValueError: an option is out of bounds.
     """
-    try:
-        place = _PLACES[name]
-    except KeyError:
-        raise UnknownStrategy(name, NAMES) from None
-    module, _, attribute = place.partition(":")
-    made = cast("type[Strategy[Any]]", getattr(import_module(module), attribute))
-    return made(**options)
+    return find(name)(**options)
 
+
+def check(name: str) -> None:
+    """Import what a name stands for and make one. Only for a process of its own: it runs foreign code.
+
+    Raises:
+        UnknownStrategy: there is no strategy of this name.
+        BrokenStrategy: what it stands for can't be used.
+    """
+    made = find(name)
+    try:
+        made(shards=16, shard_key="channel", batch_size=256)
+    except Exception as error:
+        raise BrokenStrategy(name, f"its constructor fails: {type(error).__name__}: {error}") from error
+
+
+def _problem(made: object) -> str:
+    """Why this is no strategy; "" if it is one."""
+    if not isinstance(made, type) or not issubclass(made, Strategy):
+        return "it is no subclass of strategies.Strategy"
+    if missing := sorted(made.__abstractmethods__):
+        return f"it lacks {', '.join(missing)}"
+    if not isinstance(getattr(made, "name", None), str):
+        return "it has no name"
+    calls: dict[str, tuple[object, ...]] = {
+        **dict.fromkeys(("add", "discard"), (None, None)),
+        **dict.fromkeys(("subscribe", "unsubscribe"), (None, None, "")),
+        **dict.fromkeys(("connections", "shards", "locks"), (None,)),
+        "has_subscribers": (None, ""),
+        "batches": (None, "", 0),
+    }
+    for method, arguments in calls.items():
+        try:
+            signature(getattr(made, method)).bind(*arguments)
+        except (TypeError, ValueError) as error:
+            return f"{method}: {error}"
+    try:
+        signature(made).bind(shards=16, shard_key="channel", batch_size=256)
+    except (TypeError, ValueError) as error:
+        return f"its constructor: {error}"
+    return ""
+
+
+GROUP = "odinws.strategies"
+"""Entry points of this group name further strategies."""
+MAX_NAME_BYTES = 96
+"""Of a name: it stands in shared memory, and is a label of metrics."""
+
+_PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 _PLACES = {
     "single-lock": "strategies.single_lock:SingleLock",

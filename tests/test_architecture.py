@@ -51,6 +51,8 @@ LAYERS = (
     "odinws.deployment",
     "odinws.gunicorn_conf",
     "odinws.check",
+    "odinws.conformance",
+    "odinws.strategies_cli",
     "odinws.harness",
     "odinws.simulation",
     "odinws.lab",
@@ -147,6 +149,10 @@ IMPURE = {
 # Third-party libraries that are known in some places only: where greenlets or sockets live, at the edge.
 ONLY_IN = {
     "gevent": {
+        "odinws.conformance",
+        "odinws.conformance.histories",
+        "odinws.conformance.model",
+        "odinws.conformance.promises",
         "odinws.oversight.audience",
         "odinws.oversight.audit",
         "odinws.admission.balance",
@@ -194,7 +200,13 @@ ONLY_IN = {
         "odinws.fanout.recovery",
     },
     "websockets": {"odinws.client.base"},
-    "click": {"odinws.cli", "odinws.debug.cli", "odinws.experiment.commands", "odinws.rollout.commands"},
+    "click": {
+        "odinws.cli",
+        "odinws.debug.cli",
+        "odinws.experiment.commands",
+        "odinws.rollout.commands",
+        "odinws.strategies_cli",
+    },
     "rich": {
         "odinws.cli",
         "odinws.debug.cli",
@@ -213,7 +225,13 @@ ONLY_IN = {
     "jsonschema": {"odinws.rollout.flags"},
     "mmh3": {"odinws.rollout.places"},
     "cbor2": {"odinws.rollout.places"},
-    "threading": {"odinws.client.threaded", "strategies.locks", "strategies.mailbox"},
+    "hypothesis": {"odinws.conformance.histories"},
+    "threading": {
+        "odinws.client.threaded",
+        "odinws.conformance.model",
+        "strategies.locks",
+        "strategies.mailbox",
+    },
 }
 # They read the environment, or give it to their children.
 ENVIRONMENT = {
@@ -510,11 +528,13 @@ def test_exceptions_are_caught_narrowly(module: str) -> None:
     wide = {
         "odinws.client.base",
         "odinws.client.threaded",
+        "odinws.conformance",
         "odinws.connections.clients",
         "odinws.connections.connection",
         "odinws.debug.agent",
         "odinws.feed.nats",
         "odinws.fanout.hub",
+        "strategies",
         "strategies.mailbox",
     }
     for node in ast.walk(ast.parse(SOURCES[module].read_text())):

@@ -105,8 +105,12 @@ class Evaluation:
         key = targeting_key(self._deployment, self._host, place, self._places)
         context = EvaluationContext(key, {"deployment": self._deployment, "host": self._host, "place": place})
         details = self._client.get_string_details(FLAG, DEFAULT_STRATEGY, context)
-        if details.reason == Reason.ERROR or details.value not in strategies.NAMES:
+        if details.reason == Reason.ERROR:
             raise FlagsError(path, f"flag {FLAG}: {details.error_message or f'gives {details.value!r}'}")
+        try:
+            strategies.find(details.value)
+        except ValueError as error:
+            raise FlagsError(path, f"flag {FLAG}: {error}") from None
         reason = str(details.reason or Reason.UNKNOWN).lower()
         return Choice(details.value, details.variant or details.value, reason)
 

@@ -50,9 +50,12 @@ def read(path: str) -> Document:
             raise FlagsError(path, f"at {error.json_path}: {error.message}")
     flag = document["flags"][FLAG]
     for variant, strategy in flag["variants"].items():
-        if strategy not in strategies.NAMES:
-            known = ", ".join(strategies.NAMES)
-            raise FlagsError(path, f"variant {variant} is {strategy!r}, expected one of {known}")
+        try:
+            strategies.check_name(strategy)
+        except ValueError:
+            known = ", ".join(strategies.names())
+            problem = f"variant {variant} is {strategy!r}, expected one of {known}, or package.module:Class"
+            raise FlagsError(path, problem) from None
     if flag["defaultVariant"] not in flag["variants"]:
         names = ", ".join(flag["variants"])
         raise FlagsError(path, f"defaultVariant is {flag['defaultVariant']!r}, expected one of {names}")
@@ -84,7 +87,9 @@ def fallback(path: str) -> Choice:
         strategy = flag["variants"][variant]
     except (FlagsError, LookupError, TypeError):
         variant = strategy = DEFAULT_STRATEGY
-    if strategy not in strategies.NAMES:
+    try:
+        strategies.find(strategy)
+    except (ValueError, AttributeError):
         variant = strategy = DEFAULT_STRATEGY
     return Choice(strategy, variant, "error")
 

@@ -94,7 +94,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: o
     ] = field(name="WS_SUBJECTS", default="")
 
     strategy: Annotated[
-        str, Meta(description="subscription registry; unset: by WS_FLAGS_FILE, else sync-dict")
+        str,
+        Meta(
+            description="subscription registry, or package.module:Class; unset: by WS_FLAGS_FILE, "
+            "else sync-dict"
+        ),
     ] = field(name="WS_SHARD_STRATEGY", default="")
     flags_file: Annotated[
         str, Meta(description="file of flags that chooses it for each worker, as conf/flags.json")
@@ -422,7 +426,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: o
         for name, text in given.items():
             checks.check_unicode(name, text)
         for name in ("LOG_LEVEL", "LOG_FORMAT", "WS_SHARD_STRATEGY", "WS_SHARD_KEY", "WS_SLOW_POLICY"):
-            if name in given:
+            if name in given and ":" not in given[name]:  # a class of one's own is spelt as it is
                 given[name] = given[name].lower()
         if "JS_STREAM_MAX_AGE" in given:
             given["JS_STREAM_MAX_AGE"] = checks.seconds("JS_STREAM_MAX_AGE", given["JS_STREAM_MAX_AGE"])
@@ -438,9 +442,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: o
         """What one field alone can't say: lists, URLs, and values that depend on each other."""
         # Parsed now, and kept.
         _ = self._address, self.nats_urls, self.allowed_origins, self.trusted_networks, self.channel_filter
-        if self.strategy and self.strategy not in strategies.NAMES:
-            allowed = f"expected one of {', '.join(strategies.NAMES)}"
-            raise SettingsError("WS_SHARD_STRATEGY", self.strategy, allowed)
+        if self.strategy:
+            try:
+                strategies.check_name(self.strategy)
+            except ValueError:
+                allowed = f"expected one of {', '.join(strategies.names())}, or package.module:Class"
+                raise SettingsError("WS_SHARD_STRATEGY", self.strategy, allowed) from None
         checks.check_above(
             "WS_IDLE_SECONDS", self.idle_seconds, "WS_HEARTBEAT_SECONDS", self.heartbeat_seconds
         )

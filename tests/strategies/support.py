@@ -1,265 +1,32 @@
-"""Connections, arms and a model to hold the strategies against."""
+"""All configurations of all strategies."""
 
-import threading
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from unittest import mock
-
-import gevent
-import gevent.event
-import gevent.lock
-import gevent.thread
+from __future__ import annotations
 
 import strategies
-from strategies import Strategy
+from odinws.conformance.model import (
+    Arm,
+    Conn,
+    Model,
+    Walk,
+    Walker,
+    arms,
+    cooperative_locks,
+    populate,
+    settle,
+    walked,
+)
 
-
-class Conn:
-    """The least that a strategy asks of a connection, and weak references to watch it go."""
-
-    __slots__ = ("__weakref__", "channels", "id")
-
-    def __init__(self, id: str) -> None:  # noqa: A002 -- the name of the attribute
-        self.id = id
-        self.channels: dict[str, None] = {}
-
-    def __repr__(self) -> str:
-        return f"<{self.id}>"
-
-
-class GreenletThread:
-    """The part of `threading.Thread` that strategies use, as a greenlet."""
-
-    def __init__(self, target: Callable[[], None], name: str, *, daemon: bool) -> None:
-        assert daemon, "a thread that is no daemon would keep the process"
-        self._target = target
-        self._name = name
-
-    def start(self) -> None:
-        """Run the target from the next switch on."""
-        gevent.spawn(self._target)
-
-
-@contextmanager
-def cooperative_locks() -> Iterator[None]:
-    """Give `threading` gevent's locks (and threads), as in a patched worker, without patching the process."""
-    with (
-        mock.patch.object(threading, "Lock", gevent.thread.LockType),
-        mock.patch.object(threading, "Thread", GreenletThread),
-    ):
-        yield
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One strategy in one configuration."""
-
-    name: str
-    shards: int
-    shard_key: str
-
-    def __str__(self) -> str:
-        return f"{self.name}-{self.shards}-{self.shard_key}"
-
-    def make(self, batch_size: int = 256) -> Strategy[Conn]:
-        """An empty registry whose locks switch greenlets."""
-        with cooperative_locks():
-            return strategies.create(
-                self.name, shards=self.shards, shard_key=self.shard_key, batch_size=batch_size
-            )
-
-
-ARMS = [
-    Arm(name, shards, key) for name in strategies.NAMES for shards in (1, 16) for key in strategies.SHARD_KEYS
+__all__ = [
+    "ARMS",
+    "Arm",
+    "Conn",
+    "Model",
+    "Walk",
+    "Walker",
+    "cooperative_locks",
+    "populate",
+    "settle",
+    "walked",
 ]
 
-
-def populate(strategy: Strategy[Conn], count: int, *channels: str) -> list[Conn]:
-    """Add `count` connections and subscribe each to all `channels`."""
-    conns = [Conn(f"conn-{number}") for number in range(count)]
-    for conn in conns:
-        assert strategy.add(conn)
-        for channel in channels:
-            assert strategy.subscribe(conn, channel)
-    return conns
-
-
-def walked(strategy: Strategy[Conn], channel: str) -> list[Conn]:
-    """All connections of one walk, in its order."""
-    return [conn for batch in strategy.batches(channel) for conn in batch]
-
-
-def settle(waiting: int = 10) -> None:
-    """Let every greenlet run that can, when up to `waiting` of them hand a lock on to each other.
-
-    And each of them may ask the owners of 16 shards one after another, two switches each.
-    """
-    for _ in range(3 * waiting + 40):
-        gevent.sleep(0)
-
-
-class Walker:
-    """A greenlet that takes one batch and then waits, with the walk still open, until it may go on."""
-
-    def __init__(self, strategy: Strategy[Conn], channel: str) -> None:
-        self.go_on = gevent.event.Event()
-        self.batches: list[Sequence[Conn]] = []
-        self._walk = strategy.batches(channel)
-        self.greenlet = gevent.spawn(self._run)
-        settle()
-        assert len(self.batches) == 1
-
-    def _run(self) -> None:
-        with closing(self._walk) as batches:
-            for batch in batches:
-                self.batches.append(batch)
-                self.go_on.wait()
-
-    def finish(self) -> list[Conn]:
-        """Let it walk to the end; what it met after the first batch."""
-        self.go_on.set()
-        self.greenlet.get()
-        return [conn for batch in self.batches[1:] for conn in batch]
-
-
-class Walk:
-    """A greenlet that walks a channel, one batch per `step()`, and checks what it meets against a model."""
-
-    def __init__(self, model: "Model", channel: str, batch_size: int, *, free: bool = False) -> None:
-        self.channel = channel
-        self.due: set[Conn] | None = None
-        self.seen: set[Conn] = set()
-        self._model = model
-        self._batch_size = batch_size
-        self._free = free
-        self._stopped = False
-        self._permits = gevent.lock.Semaphore(0)
-        self.greenlet = gevent.spawn(self._run)
-
-    def step(self) -> None:
-        """Allow one batch more."""
-        self._permits.release()
-
-    def stop(self) -> None:
-        """Close the generator as soon as it has a batch out."""
-        self._stopped = True
-        self._permits.release()
-
-    def _pause(self) -> None:
-        if self._free:
-            gevent.sleep(0)
-        else:
-            self._permits.acquire()
-
-    def _run(self) -> None:
-        self._pause()
-        self.due = self._model.staying(self.channel)
-        self._model.walks.append(self)
-        try:
-            with closing(self._model.strategy.batches(self.channel)) as batches:
-                for batch in batches:
-                    self._check(batch)
-                    self._pause()
-                    if self._stopped:
-                        return
-            assert self.due <= self.seen, f"missed {self.due - self.seen}"
-        finally:
-            self._model.walks.remove(self)
-
-    def _check(self, batch: Iterable[Conn]) -> None:
-        conns = list(batch)
-        assert 0 < len(conns) <= self._batch_size
-        assert len(set(conns)) == len(conns), "twice in one batch"
-        assert not self.seen & set(conns), "twice in one walk"
-        arriving = {conn for conn, channel in +self._model.subscribing if channel == self.channel}
-        left = set(conns) - self._model.subscribers[self.channel] - arriving
-        assert not left, f"{left} had left"
-        self.seen.update(conns)
-
-
-class Model:
-    """The registry as two plain dicts, kept in step with a strategy by the greenlets that call it.
-
-    Calls return in the order in which they took effect. So when one returns, the entries here are those of
-    the moment of its effect. Only a `discard` may take effect bit by bit; while one is under way, the answers
-    to other calls for that connection are not compared.
-    """
-
-    def __init__(self, strategy: Strategy[Conn]) -> None:
-        self.strategy = strategy
-        self.members: set[Conn] = set()
-        self.subscribers: defaultdict[str, set[Conn]] = defaultdict(set)
-        self.walks: list[Walk] = []
-        self.leaving: Counter[Conn] = Counter()
-        self.subscribing: Counter[tuple[Conn, str]] = Counter()
-        self._unsubscribing: Counter[tuple[Conn, str]] = Counter()
-
-    def staying(self, channel: str) -> set[Conn]:
-        """The subscribers that nobody is about to remove."""
-        return {
-            conn
-            for conn in self.subscribers[channel]
-            if not self.leaving[conn] and not self._unsubscribing[conn, channel]
-        }
-
-    def add(self, conn: Conn) -> None:
-        added = self.strategy.add(conn)
-        assert added == (conn not in self.members)
-        self.members.add(conn)
-
-    def subscribe(self, conn: Conn, channel: str) -> None:
-        self.subscribing[conn, channel] += 1
-        subscribed = self.strategy.subscribe(conn, channel)
-        self.subscribing[conn, channel] -= 1
-        if not self.leaving[conn]:
-            assert subscribed == (conn in self.members and conn not in self.subscribers[channel])
-        if subscribed:
-            self.subscribers[channel].add(conn)
-
-    def unsubscribe(self, conn: Conn, channel: str) -> None:
-        for walk in self.walks:
-            if walk.due is not None and walk.channel == channel:
-                walk.due.discard(conn)
-        self._unsubscribing[conn, channel] += 1
-        unsubscribed = self.strategy.unsubscribe(conn, channel)
-        self._unsubscribing[conn, channel] -= 1
-        if not self.leaving[conn]:
-            assert unsubscribed == (conn in self.subscribers[channel])
-        self.subscribers[channel].discard(conn)
-
-    def discard(self, conn: Conn) -> None:
-        for walk in self.walks:
-            if walk.due is not None:
-                walk.due.discard(conn)
-        alone = not self.leaving[conn]
-        self.leaving[conn] += 1
-        discarded = self.strategy.discard(conn)
-        self.leaving[conn] -= 1
-        if alone and not self.leaving[conn]:
-            assert discarded == (conn in self.members)
-        if discarded:
-            self.members.remove(conn)
-        assert not conn.channels
-        for subscribers in self.subscribers.values():
-            subscribers.discard(conn)
-
-    def compare(self) -> None:
-        """Hold the whole strategy against the model. Nothing may be under way."""
-        assert not self.walks
-        assert not +self.leaving
-        members = [conn for batch in self.strategy.connections() for conn in batch]
-        assert len(members) == len(set(members))
-        assert set(members) == self.members
-        for channel, subscribers in self.subscribers.items():
-            seen = walked(self.strategy, channel)
-            assert len(seen) == len(set(seen))
-            assert set(seen) == subscribers
-        for conn in members:
-            assert conn.channels.keys() == {name for name, conns in self.subscribers.items() if conn in conns}
-        shards = self.strategy.shards()
-        assert sum(shard.connections for shard in shards) == len(self.members)
-        assert sum(shard.subscriptions for shard in shards) == sum(map(len, self.subscribers.values()))
-        channels = sum(1 for conns in self.subscribers.values() if conns)
-        assert channels <= sum(shard.channels for shard in shards) <= channels * len(shards)
+ARMS = [arm for name in strategies.NAMES for arm in arms(name)]

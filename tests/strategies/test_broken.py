@@ -1,0 +1,22 @@
+"""Each broken strategy is found, and the broken promise is named, with a short history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from odinws.conformance import check
+from strategies import Strategy
+from tests.strategies.broken import BROKEN
+
+
+@pytest.mark.parametrize(
+    ("strategy", "promise"), BROKEN.items(), ids=lambda one: getattr(one, "__name__", "")
+)
+def test_it_is_found_and_named(strategy: type[Strategy[Any]], promise: str) -> None:
+    """By a random history, whose steps are few."""
+    found = {broken.promise: broken for broken in check(strategy, 100)}
+    assert promise in found
+    assert 1 <= len(found[promise].history) <= 30
+    assert "\n" not in found[promise].problem
