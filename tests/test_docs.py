@@ -12,7 +12,7 @@ from odinws.cli import cli
 from odinws.closing import CloseReason
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:

@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import venv
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -164,9 +166,9 @@ def main() -> int:
     dist: Path = parser.parse_args().dist
     begun = time.monotonic()
     try:
-        [wheel], [_] = dist.resolve().glob("*.whl"), dist.resolve().glob("*.tar.gz")
+        [wheel], [sdist] = dist.resolve().glob("*.whl"), dist.resolve().glob("*.tar.gz")
         with tempfile.TemporaryDirectory(prefix="odinws-wheel-") as scratch:
-            check(wheel, Path(scratch))
+            check(wheel, sdist, Path(scratch))
     except (CheckError, ValueError, subprocess.TimeoutExpired) as error:
         say(f"wheel check: FAILED after {time.monotonic() - begun:.0f} s: {error}")
         return 1
@@ -174,7 +176,7 @@ def main() -> int:
     return 0
 
 
-def check(wheel: Path, scratch: Path) -> None:
+def check(wheel: Path, sdist: Path, scratch: Path) -> None:
     """Install twice, and look."""
     pins = read_pins(REPOSITORY / "requirements.txt")
     constraints = scratch / "constraints.txt"
@@ -182,6 +184,7 @@ def check(wheel: Path, scratch: Path) -> None:
     say(f"installing {wheel.name}[client]")
     client = Environment(scratch / "client", wheel, "client", constraints)
     check_client(client)
+    check_sdist(client, wheel, sdist)
     say(f"installing {wheel.name}[experiment]")
     server = Environment(scratch / "server", wheel, "experiment", constraints)
     check_server(server, client)
@@ -198,6 +201,16 @@ def check_client(client: Environment) -> None:
     expect(client.run("odinws", "serve", status=1) == advice, "odinws serve says what to install")
     said = client.run("odinws", "check", status=1)
     expect(said.count("\n") == 1 and "pip install 'odinws[server]'" in said, "and so does odinws check")
+
+
+def check_sdist(client: Environment, wheel: Path, sdist: Path) -> None:
+    """A wheel that is made of the sdist has the same files."""
+    words = ("wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir", "made")
+    client.run("python", "-m", "pip", *words, str(sdist), seconds=INSTALL_SECONDS)
+    with zipfile.ZipFile(client.work / "made" / wheel.name) as made, zipfile.ZipFile(wheel) as built:
+        names = set(built.namelist())
+        expect(set(made.namelist()) == names, f"the sdist makes the same wheel, {len(names)} files")
+    expect({"odinws/py.typed", "strategies/py.typed"} <= names, "it brings its types")
 
 
 def check_server(server: Environment, client: Environment) -> None:
@@ -220,6 +233,9 @@ def check_server(server: Environment, client: Environment) -> None:
     with server.running("odinws", "serve", "--graceful-timeout", "5", settings=settings) as process:
         up = read_up(process)
         say(f"ok   odinws serve: {up['page']}, {up['strategy']}")
+        for path in ("", "client.js"):
+            with urllib.request.urlopen(up["page"] + path, timeout=STEP_SECONDS) as answer:  # noqa: S310
+                expect(answer.status == 200 and answer.read() != b"", f"it serves /{path}")
         url: str = up["websocket"]
         lines = client.run("python", "-c", LISTEN, url, "token.BTC", "3").splitlines()
         expect([line.split()[0] for line in lines[1:]] == ["token.BTC"] * 3, "the client hears the demo feed")
