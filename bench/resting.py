@@ -21,7 +21,6 @@ from gevent.event import Event
 
 from bench.holdings import own, reach, resident, slab
 from odinws import logs
-from odinws.board.row import Row
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection
@@ -29,6 +28,7 @@ from odinws.connections.limits import ConnectionLimits
 from odinws.messages.formats import Formats
 from odinws.messages.packet import Bundle, Entry
 from odinws.settings import Settings
+from odinws.shared.row import Row
 from strategies.sync_dict import SyncDict
 
 BUSY = 200  # connections that carry out a command at one time

@@ -32,7 +32,7 @@ class Choice(NamedTuple):
 
 
 class Chosen(ctypes.Structure):
-    """A structure with a choice: on the board, written once by the worker, before its pid."""
+    """A structure with a choice: in the shared state, written once by the worker, before its pid."""
 
     strategy: Annotated[bytes, ctypes.c_char * 96]
     variant: Annotated[bytes, ctypes.c_char * 64]

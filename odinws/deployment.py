@@ -18,11 +18,11 @@ import structlog
 
 import strategies
 from odinws import logs
-from odinws.board import Board
 from odinws.choice import DEFAULT_STRATEGY
 from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
 from odinws.settings import MAX_SHARDS, Settings, without_credentials
+from odinws.shared import SharedState
 
 _DETAILS_BYTES = 8 << 10
 _DETAILS_BYTES_PER_SHARD = 512  # of all that a resize may ask for: memory that is not used costs nothing
@@ -38,7 +38,7 @@ class Deployment:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.board = Board(_DETAILS_BYTES + MAX_SHARDS * _DETAILS_BYTES_PER_SHARD)
+        self.shared = SharedState(_DETAILS_BYTES + MAX_SHARDS * _DETAILS_BYTES_PER_SHARD)
         self.nats_urls = settings.nats_urls
         self._companion: Companion | None = None
         self._page = ""
@@ -69,7 +69,7 @@ class Deployment:
         """Start the embedded NATS and the demo feed, if they are wanted."""
         logs.configure(self.settings.log_level, self.settings.log_format, access=self.settings.log_access)
         self._make_room_for_descriptors()
-        _before_stop(server, self.board.mark_stop)  # workers ask whether they alone are told to stop, or all
+        _before_stop(server, self.shared.mark_stop)  # workers ask whether they alone are told to stop, or all
         if self.settings.flags_file:
             self._strategy = self._check_flags()
         if self.settings.embedded_nats or self.settings.runs_demo_feed:
@@ -104,8 +104,8 @@ class Deployment:
 
     def on_reload(self, server: Any) -> None:
         """SIGHUP: all workers that run now are to be replaced, one after another."""
-        self.board.mark_reload()
-        self.board.journal.add("config_reload", "SIGHUP: all workers are replaced, one after another")
+        self.shared.mark_reload()
+        self.shared.journal.add("config_reload", "SIGHUP: all workers are replaced, one after another")
 
     def _make_room_for_descriptors(self) -> None:
         """Let one worker hold all connections. A shell's usual limit of 1024 is there to be raised."""
@@ -146,7 +146,7 @@ class Deployment:
 
     def say_open(self) -> None:
         """The last line of a start: once, by the first worker who sees that all accept."""
-        if self._said[0] or not self.board.is_warm(self.settings.workers):
+        if self._said[0] or not self.shared.is_warm(self.settings.workers):
             return
         self._said[0] = 1
         if self.settings.log_format == "json":
@@ -157,7 +157,7 @@ class Deployment:
     def pre_fork(self, server: Any, worker: Any) -> None:
         """Take a slot for a worker; in the parent, so that no two can take the same."""
         worker.deployment = self
-        worker.slot = self.board.claim()
+        worker.slot = self.shared.claim()
 
     def post_fork(self, server: Any, worker: Any) -> None:
         """In the worker: drop what is the arbiter's."""
@@ -169,11 +169,11 @@ class Deployment:
 
     def child_exit(self, server: Any, worker: Any) -> None:
         """Clear the row of a worker that is gone, however it went."""
-        if self.board.rows[worker.slot].recycling and server.num_workers > self.settings.workers:
+        if self.shared.rows[worker.slot].recycling and server.num_workers > self.settings.workers:
             server.num_workers -= 1  # it had asked for its successor with SIGTTIN
-        if not self.board.rows[worker.slot].left:
-            self.board.journal.add("worker_killed", f"worker {worker.pid} ended without a goodbye")
-        self.board.bury(worker.slot)
+        if not self.shared.rows[worker.slot].left:
+            self.shared.journal.add("worker_killed", f"worker {worker.pid} ended without a goodbye")
+        self.shared.bury(worker.slot)
 
     def on_exit(self, server: Any) -> None:
         """End the embedded NATS and the demo feed, after the workers."""

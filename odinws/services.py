@@ -21,7 +21,6 @@ from odinws.admission.balance import Balance
 from odinws.admission.decision import Admission, Admit, Asked, Verdict
 from odinws.admission.load import Sensor, StallWatch
 from odinws.admission.shedding import Shedding
-from odinws.board import Board, heritage
 from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.closing import CloseReason
 from odinws.connections.clients import Clients
@@ -50,6 +49,7 @@ from odinws.oversight.recorder import Recorder
 from odinws.oversight.watch import Watch
 from odinws.rollout.chooser import Chooser
 from odinws.settings import Settings
+from odinws.shared import SharedState, heritage
 from strategies.base import Strategy
 
 _FEED_WAIT_SECONDS = 2.0
@@ -63,7 +63,7 @@ class Services:
     Args:
         settings: of the server.
         board: of the server.
-        slot: the worker's slot on the board, taken for it before the fork.
+        slot: the worker's slot in the shared state, taken for it before the fork.
         pid: of the worker.
         nats_urls: where NATS is.
         servers: what accepts clients and answers HTTP; filled before the first client is accepted.
@@ -75,7 +75,7 @@ class Services:
     def __init__(
         self,
         settings: Settings,
-        board: Board,
+        shared: SharedState,
         slot: int,
         pid: int,
         nats_urls: list[str],
@@ -85,9 +85,9 @@ class Services:
         is_observed: bool = True,
     ) -> None:
         self.settings = settings
-        self.board = board
+        self.shared = shared
         self.slot = slot
-        self.row = board.rows[slot]
+        self.row = shared.rows[slot]
         self.chooser = chooser(settings, self.row.place)
         self.choice = self.row.choice = self.chooser.choice
         logs.always(self.choice.labels())
@@ -95,15 +95,15 @@ class Services:
         log.info("strategy chosen", place=self.row.place)
         self._on_failure = on_failure
         self._is_observed = is_observed
-        self._ledger = heritage.Ledger(board.left.get(slot))
+        self._ledger = heritage.Ledger(shared.left.get(slot))
         self._parts: list[gevent.Greenlet] = []
         self._servers = servers
-        self.balance = Balance(board, self.row, servers)
+        self.balance = Balance(shared, self.row, servers)
         self._upgrading = 0  # slots taken by upgrades that are no connections yet
-        self.admission = Admission(settings, board, self.row)
+        self.admission = Admission(settings, shared, self.row)
         self.strategy: Strategy[Connection] = strategies.create(
             self.choice.strategy,
-            shards=board.resizes.asked or settings.num_shards,
+            shards=shared.resizes.asked or settings.num_shards,
             shard_key=settings.shard_key,
         )
         self.limits = ConnectionLimits.of(settings)
@@ -148,13 +148,13 @@ class Services:
             others=lambda: self.balance.descriptors,
             ports=lambda: ports,
         )
-        self.resizing = Resizing(board, slot, self.strategy, self.hub.between_passes)
+        self.resizing = Resizing(shared, slot, self.strategy, self.hub.between_passes)
         views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.row)
-        self.agent = Agent(board.name, views)
-        self._watch = Watch(self.row, self.feed.status, board.journal)
-        self._recorder = Recorder(board, slot, settings.strategy)
+        self.agent = Agent(shared.name, views)
+        self._watch = Watch(self.row, self.feed.status, shared.journal)
+        self._recorder = Recorder(shared, slot, settings.strategy)
         self._audit = Audit(self.clients, self.hub, self.row)
-        self._shedding = Shedding(board, self.row, self.clients, settings.rebalance_rate)
+        self._shedding = Shedding(shared, self.row, self.clients, settings.rebalance_rate)
 
     def start(self) -> None:
         """Start what runs for the life of the worker, and give the feed a moment to come up."""
@@ -195,7 +195,7 @@ class Services:
     def give_back(self) -> None:
         """Give back a slot whose handshake failed."""
         self._upgrading -= 1
-        Board.release(self.row)
+        SharedState.release(self.row)
         self.row.refused_by("handshake")
 
     def open(self, descriptor: int, early: bytes, entry: Admit, deflate: int) -> None:
@@ -244,13 +244,13 @@ class Services:
             self.clients.abort_all()
         seconds = round(time.monotonic() - started, 3)
         log.info("worker drained", connections=count, reason=reason.label, seconds=seconds)
-        self.board.journal.add(
+        self.shared.journal.add(
             "worker_left",
             f"worker {self.row.pid} said goodbye to {count} connections in {seconds:.1f} s ({reason.label})",
         )
 
     def publish_details(self) -> None:
-        """Put what `/stats` tells of this worker on the board."""
+        """Put what `/stats` tells of this worker in the shared state."""
         shards = [asdict(shard) for shard in self.strategy.shards()]
         self.row.subscriptions = sum(shard["subscriptions"] for shard in shards)
         self.row.channels = sum(shard["channels"] for shard in shards)
@@ -266,11 +266,11 @@ class Services:
             "feed": asdict(self.feed.status),
             "backlog": self.hub.backlog,
         }
-        self.board.publish_details(self.slot, details)
+        self.shared.publish_details(self.slot, details)
 
     def _figures(self, whole: bool) -> dict[str, Any]:
         return figures.collect(
-            self.board, self.settings, self.slot, self.feed.status, self.admission.state, whole
+            self.shared, self.settings, self.slot, self.feed.status, self.admission.state, whole
         )
 
     def _sampled(self) -> None:
@@ -304,7 +304,7 @@ def chooser(settings: Settings, place: int) -> Chooser:
     """Choose for a worker: WS_SHARD_STRATEGY, else the flag in WS_FLAGS_FILE, else the default strategy.
 
     Args:
-        place: of the worker, see `Board`.
+        place: of the worker, see `SharedState`.
     """
     if settings.strategy:
         return Chooser(Choice(settings.strategy, settings.strategy, "explicit"))

@@ -58,7 +58,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
     Attributes:
         deployment: what the arbiter made before the fork (set by `pre_fork`).
-        slot: this worker's slot on the board (set by `pre_fork`).
+        slot: this worker's slot in the shared state (set by `pre_fork`).
         is_observed: see `Services`.
     """
 
@@ -85,7 +85,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         try:
             self.services = Services(
                 self.deployment.settings,
-                self.deployment.board,
+                self.deployment.shared,
                 self.slot,
                 os.getpid(),
                 self.deployment.nats_urls,
@@ -107,7 +107,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         services.start()
         self._servers += map(self._serve, self.sockets)
         services.row.accepting = 1
-        services.board.journal.add("worker_started", f"worker {self.pid} accepts, in slot {self.slot}")
+        services.shared.journal.add("worker_started", f"worker {self.pid} accepts, in slot {self.slot}")
         began, settings = time.monotonic(), services.settings
         lifetime = Lifetime(settings.worker_max_age_seconds, settings.worker_max_memory, random.random())
         while self.alive:
@@ -125,7 +125,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
     def _ask_for_successor(self, why: str) -> None:
         """One worker at a time: the arbiter starts another one, and this one leaves when that accepts."""
-        if self.services.board.take_turn():
+        if self.services.shared.take_turn():
             self.log.info("Worker is replaced (pid: %s): %s", self.pid, why)
             self.services.row.recycling = 1  # see Deployment.child_exit
             os.kill(self.ppid, signal.SIGTTIN)
@@ -136,14 +136,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
         From then on newcomers are the successor's: here they would soon have to move again.
         """
-        board, row = self.services.board, self.services.row
+        shared, row = self.services.shared, self.services.row
         until = time.monotonic() + _SUCCESSOR_SECONDS
-        while (board.is_outdated(row) or row.recycling) and not self._ends() and self._has_arbiter():
-            if board.has_successor(row) or time.monotonic() > until:
+        while (shared.is_outdated(row) or row.recycling) and not self._ends() and self._has_arbiter():
+            if shared.has_successor(row) or time.monotonic() > until:
                 row.accepting = 0
                 for server in self._servers:
                     server.stop_accepting()
-                if board.take_turn():
+                if shared.take_turn():
                     return
             self.tmp.notify()
             gevent.sleep(_TURN_LOOK_SECONDS)
@@ -166,7 +166,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
     def _ends(self) -> bool:
         """Whether the whole server ends. A terminal's Ctrl-C may reach a worker before the arbiter's word."""
-        return self._interrupted or self.services.board.is_stopping
+        return self._interrupted or self.services.shared.is_stopping
 
     def _has_arbiter(self) -> bool:
         return bool(self.ppid == os.getppid())

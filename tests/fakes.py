@@ -22,7 +22,6 @@ import hypothesis
 from hypothesis import strategies as st
 
 from odinws.access.tokens import OPEN, Identity
-from odinws.board.counters import Totals
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
@@ -31,6 +30,7 @@ from odinws.messages.outgoing import Outgoing
 from odinws.messages.packet import Bundle
 from odinws.messages.wire_format import WireFormat
 from odinws.settings import Settings
+from odinws.shared.counters import Totals
 from tests import wire
 
 SECONDS = 5.0  # no test body waits longer for anything

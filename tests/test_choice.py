@@ -1,12 +1,12 @@
-"""`odinws.choice`: what stands on the board of a worker's strategy."""
+"""`odinws.choice`: what stands in the shared state of a worker's strategy."""
 
 from __future__ import annotations
 
 import itertools
 
-from odinws.board import CHOICES, Board
-from odinws.board.row import Row
 from odinws.choice import Choice
+from odinws.shared import CHOICES, SharedState
+from odinws.shared.row import Row
 from tests.fakes import fill
 
 
@@ -30,29 +30,29 @@ def test_labels() -> None:
 
 def test_totals_of_each_choice_stay() -> None:
     """Workers come and go: no choice's totals fall, and with too many choices the sum is still right."""
-    board = Board(1024)
+    shared = SharedState(1024)
     expected = 0
     for number in range(2 * CHOICES):
-        slot = board.claim()
-        row = board.rows[slot]
+        slot = shared.claim()
+        row = shared.rows[slot]
         row.choice = Choice("sync-dict", f"variant-{number}", "static")
         fill(row.totals, itertools.count(1))
         expected += row.totals.delivered
-        board.bury(slot)
-        assert board.totals().delivered == expected
-    by_choice = board.totals_by_choice()
+        shared.bury(slot)
+        assert shared.totals().delivered == expected
+    by_choice = shared.totals_by_choice()
     assert len(by_choice) == CHOICES
     assert sum(totals.delivered for totals in by_choice.values()) == expected
 
 
 def test_the_same_choice_is_kept_once() -> None:
     """The living and the gone of a choice are one."""
-    board = Board(1024)
+    shared = SharedState(1024)
     for _ in range(3):
-        slot = board.claim()
-        board.rows[slot].choice = Choice("sync-dict", "a", "static")
-        board.rows[slot].totals.delivered = 5
+        slot = shared.claim()
+        shared.rows[slot].choice = Choice("sync-dict", "a", "static")
+        shared.rows[slot].totals.delivered = 5
         if slot == 0:
-            board.bury(slot)
-    [(choice, totals)] = board.totals_by_choice().items()
+            shared.bury(slot)
+    [(choice, totals)] = shared.totals_by_choice().items()
     assert (choice.variant, totals.delivered) == ("a", 15)

@@ -1,4 +1,4 @@
-"""`odinws.metrics`: the exposition is one that Prometheus reads, says what the board says."""
+"""`odinws.metrics`: the exposition is one that Prometheus reads, says what the shared state says."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import odinws
 from odinws import metrics
-from odinws.board import Board
-from odinws.board.counters import CLOSES, Totals
-from odinws.board.fields import Counter, Histogram, Info, Metric, Unit
-from odinws.board.row import Row
 from odinws.choice import Choice
 from odinws.cli import cli
 from odinws.closing import LOAD_REFUSALS
 from odinws.metrics import catalogue
-from odinws.metrics.collector import BoardCollector
+from odinws.metrics.collector import StatsCollector
 from odinws.metrics.text import text
 from odinws.settings import Settings
+from odinws.shared import SharedState
+from odinws.shared.counters import CLOSES, Totals
+from odinws.shared.fields import Counter, Histogram, Info, Metric, Unit
+from odinws.shared.row import Row
 from tests.fakes import fill
 from tests.prometheus import promtool
 from tests.seen import seen
@@ -68,9 +68,9 @@ def key(name: str, /, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(label for label in labels.items() if label[1])
 
 
-def scrape(board: Board, settings: Settings = SETTINGS) -> Samples:
+def scrape(shared: SharedState, settings: Settings = SETTINGS) -> Samples:
     """All samples of an exposition, as Prometheus's own parser reads them; none comes twice."""
-    body, content_type = metrics.exposition(board, settings, seen(board, settings))
+    body, content_type = metrics.exposition(shared, settings, seen(shared, settings))
     assert content_type.startswith("text/plain; version=0.0.4")
     samples: Samples = {}
     for family in text_string_to_metric_families(body.decode()):
@@ -82,26 +82,26 @@ def scrape(board: Board, settings: Settings = SETTINGS) -> Samples:
     return samples
 
 
-def board_with_workers() -> Board:
+def shared_with_workers() -> SharedState:
     """Two workers, each field with a value of its own, and one that is gone."""
-    board = Board(4096)
+    shared = SharedState(4096)
     numbers = itertools.count(1)
     for slot in range(3):
-        row = board.rows[board.claim()]
+        row = shared.rows[shared.claim()]
         row.pid = 100 + slot
         for metric in catalogue.ROW:
             setattr(row, metric.field, next(numbers))
         fill(row.totals, numbers)
-    board.bury(2)
-    return board
+    shared.bury(2)
+    return shared
 
 
-def two_choices() -> Board:
+def two_choices() -> SharedState:
     """The same, each of the workers with a choice of its own."""
-    board = board_with_workers()
-    for row, choice in zip(board.rows, CHOICES, strict=False):
+    shared = shared_with_workers()
+    for row, choice in zip(shared.rows, CHOICES, strict=False):
         row.choice = choice
-    return board
+    return shared
 
 
 def of_worker(slot: int) -> dict[str, str]:
@@ -111,11 +111,11 @@ def of_worker(slot: int) -> dict[str, str]:
 
 def test_every_gauge_of_every_worker() -> None:
     """One sample per worker that runs, with the strategy in its labels."""
-    board = two_choices()
-    samples = scrape(board)
+    shared = two_choices()
+    samples = scrape(shared)
     for metric in catalogue.ROW:
         for slot in (0, 1):
-            assert samples[key(metric.name, **of_worker(slot))] == getattr(board.rows[slot], metric.field)
+            assert samples[key(metric.name, **of_worker(slot))] == getattr(shared.rows[slot], metric.field)
         assert sum(found == metric.name for found, _ in samples) == 2
     for slot in (0, 1):
         assert samples[key("ws_worker_info", place=str(slot), **of_worker(slot))] == 1
@@ -123,8 +123,8 @@ def test_every_gauge_of_every_worker() -> None:
 
 def test_every_counter_is_the_boards_total() -> None:
     """Sums of the whole server, workers that are gone included; an array has an element for each reason."""
-    board = board_with_workers()
-    samples, totals = scrape(board), board.totals()
+    shared = shared_with_workers()
+    samples, totals = scrape(shared), shared.totals()
     for metric in catalogue.TOTALS:
         if not isinstance(metric, Counter):
             continue
@@ -140,15 +140,15 @@ def test_every_counter_is_the_boards_total() -> None:
 
 def test_counters_of_each_choice() -> None:
     """What workers of a choice counted, also those that are gone: a replaced worker takes nothing along."""
-    board = two_choices()
-    before = {choice: board.totals_by_choice()[choice].delivered for choice in CHOICES}
-    board.bury(0)
-    samples = scrape(board)
+    shared = two_choices()
+    before = {choice: shared.totals_by_choice()[choice].delivered for choice in CHOICES}
+    shared.bury(0)
+    samples = scrape(shared)
     for choice in CHOICES:
         labels = choice.labels()
         assert samples[key("ws_messages_delivered_total", **labels)] == before[choice]
         assert samples[key("ws_delivery_lag_seconds_count", **labels)] == sum(
-            board.totals_by_choice()[choice].lag
+            shared.totals_by_choice()[choice].lag
         )
         assert key("ws_connections_refused_total", reason="cpu", **labels) in samples
 
@@ -158,8 +158,8 @@ def test_counters_of_each_choice() -> None:
 )
 def test_every_histogram_is_the_boards(metric: Histogram) -> None:
     """Buckets hold what is up to their bound, the last one all; there is no label."""
-    board = board_with_workers()
-    samples, totals = scrape(board), board.totals()
+    shared = shared_with_workers()
+    samples, totals = scrape(shared), shared.totals()
     heights = {
         float(dict(labels)["le"]): value
         for (sample, labels), value in samples.items()
@@ -186,11 +186,11 @@ def test_nothing_of_the_board_is_left_out() -> None:
 
 def test_the_collector_yields_what_the_catalogue_lists() -> None:
     """The same names in kind and text, with the same labels: so the page is about what is there."""
-    board = board_with_workers()
-    board.publish_details(
+    shared = shared_with_workers()
+    shared.publish_details(
         0, {"shards": [{"connections": 1, "channels": 2, "subscriptions": 3, "lock": LOCK}]}
     )
-    body = metrics.exposition(board, SETTINGS, seen(board, SETTINGS))[0].decode()
+    body = metrics.exposition(shared, SETTINGS, seen(shared, SETTINGS))[0].decode()
     listed = {metric.name: metric for part in catalogue.SECTIONS.values() for metric in part}
     found = {family.name.removesuffix("_info"): family for family in text_string_to_metric_families(body)}
     assert found.keys() == listed.keys()
@@ -205,11 +205,11 @@ def test_the_collector_yields_what_the_catalogue_lists() -> None:
 
 def test_shards() -> None:
     """Each shard of each worker; what the slot's last worker counted is in the counters, and only there."""
-    board = board_with_workers()
+    shared = shared_with_workers()
     inherited = [{"acquisitions": 100, "waits": 10, "wait_seconds": 1.0}]
     shards = [SHARD, {**SHARD, "index": 1, "lock": None}]
-    board.publish_details(0, {"shards": shards, "inherited": inherited})
-    samples = scrape(board)
+    shared.publish_details(0, {"shards": shards, "inherited": inherited})
+    samples = scrape(shared)
     assert samples[key("ws_shard_subscriptions", worker="0", shard="1")] == 3
     assert samples[key("ws_shard_lock_longest_hold_seconds", worker="0", shard="0")] == 0.1
     assert samples[key("ws_shard_lock_waits_total", worker="0", shard="0")] == 13
@@ -219,10 +219,10 @@ def test_shards() -> None:
 
 def test_workers() -> None:
     """How many run, how old they are, and how long ago they were seen."""
-    board = board_with_workers()
-    board.rows[0].beat = board.rows[0].booted
-    board.publish_details(1, {"feed": {"mode": "jetstream"}})
-    samples = scrape(board)
+    shared = shared_with_workers()
+    shared.rows[0].beat = shared.rows[0].booted
+    shared.publish_details(1, {"feed": {"mode": "jetstream"}})
+    samples = scrape(shared)
     assert samples[key("ws_workers")] == 2
     assert samples[key("ws_worker_starts_total")] == 3
     for slot in "01":
@@ -233,7 +233,7 @@ def test_workers() -> None:
 
 def test_settings_are_shown_without_texts() -> None:
     """Numbers, choices and yes or no; no text, as it may hold a secret, a path or an address."""
-    samples = scrape(Board(4096))
+    samples = scrape(SharedState(4096))
     shown = {
         dict(labels)["name"]: dict(labels)["value"] for name, labels in samples if name == "ws_setting_info"
     }
@@ -244,11 +244,11 @@ def test_settings_are_shown_without_texts() -> None:
 
 def test_promtool_finds_nothing_to_say() -> None:
     """Prometheus's own linter: units, suffixes, help texts."""
-    board = board_with_workers()
-    board.publish_details(
+    shared = shared_with_workers()
+    shared.publish_details(
         0, {"shards": [{"connections": 1, "channels": 2, "subscriptions": 3, "lock": LOCK}]}
     )
-    body = metrics.exposition(board, SETTINGS, seen(board, SETTINGS))[0]
+    body = metrics.exposition(shared, SETTINGS, seen(shared, SETTINGS))[0]
     assert promtool("check", "metrics", stdin=body) == ""
 
 
@@ -259,7 +259,7 @@ def test_the_page_is_that_of_the_code() -> None:
 
 def test_limits_and_build() -> None:
     """What a dashboard needs to draw the limits, and which version and strategy runs."""
-    samples = scrape(Board(4096))
+    samples = scrape(SharedState(4096))
     assert samples[key("ws_connections_limit")] == 123
     assert samples[key("ws_cpu_limit_cores")] == 1.5
     assert samples[key("ws_memory_limit_bytes")] == 2_000_000
@@ -276,7 +276,7 @@ def test_limits_and_build() -> None:
 
 def test_an_empty_board_has_all_counters_at_zero() -> None:
     """Counters exist from the start, so that their first rise is seen."""
-    samples = scrape(Board(4096))
+    samples = scrape(SharedState(4096))
     for metric in catalogue.TOTALS:
         found = [value for (name, _), value in samples.items() if name.startswith(metric.name)]
         assert found
@@ -286,7 +286,7 @@ def test_an_empty_board_has_all_counters_at_zero() -> None:
 
 def test_names() -> None:
     """Every name begins with `ws_` and is one that Prometheus takes."""
-    for name, _ in scrape(board_with_workers()):
+    for name, _ in scrape(shared_with_workers()):
         assert re.fullmatch(r"ws_[a-z]+(_[a-z]+)*", name)
 
 
@@ -305,7 +305,7 @@ def test_a_name_ends_with_its_unit(metric: Metric) -> None:
 @pytest.mark.parametrize("environment", ['quo"te', "back\\slash", "new\nline", "ünï", "{}"])
 def test_labels_are_escaped(environment: str) -> None:
     """Whatever the deployment is called, the exposition stays readable."""
-    samples = scrape(Board(4096), Settings.from_environ({"ENVIRONMENT": environment}))
+    samples = scrape(SharedState(4096), Settings.from_environ({"ENVIRONMENT": environment}))
     assert [dict(labels)["environment"] for name, labels in samples if name == "ws_build_info"] == [
         environment
     ]
@@ -313,10 +313,10 @@ def test_labels_are_escaped(environment: str) -> None:
 
 def test_what_admission_goes_by() -> None:
     """Each resource with its value, its threshold, its pressure and its health; and the rate."""
-    board = board_with_workers()
-    for row in board.rows[:2]:
+    shared = shared_with_workers()
+    for row in shared.rows[:2]:
         row.cpu_cores, row.hub_lag_seconds, row.greenlets, row.rss_bytes = 0.6, 0.0, 0, 0
-    samples = scrape(board)
+    samples = scrape(shared)
     assert samples[key("ws_admission_value", resource="cpu")] == pytest.approx(80.0)
     assert samples[key("ws_admission_threshold", resource="cpu")] == 75.0
     assert samples[key("ws_admission_healthy", resource="cpu")] == 0
@@ -356,8 +356,8 @@ def test_the_text_is_that_of_prometheus_client(
 
 def test_the_whole_is_that_of_prometheus_client() -> None:
     """All families of a server; their names are those that any Prometheus takes."""
-    board = two_choices()
-    families = list(BoardCollector(board, SETTINGS, seen(board, SETTINGS), lambda: None).collect())
+    shared = two_choices()
+    families = list(StatsCollector(shared, SETTINGS, seen(shared, SETTINGS), lambda: None).collect())
     assert text(families) == generate_latest(cast(Any, SimpleNamespace(collect=lambda: families)))
     for family in families:
         assert re.fullmatch("ws_[a-z0-9_]+", family.name)

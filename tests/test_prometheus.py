@@ -16,9 +16,9 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from odinws.board.fields import Histogram
 from odinws.feed.embedded import find_nats_server
 from odinws.metrics import catalogue
+from odinws.shared.fields import Histogram
 from tests.nats_exporter import JETSTREAM_SERVER, JETSTREAM_STREAM
 from tests.prometheus import CONF, promtool
 from tests.server import ROOT, free_port, wait_for
@@ -44,9 +44,9 @@ def named(expression: str) -> set[str]:
 
 def expressions() -> list[str]:
     """All of the alerts and of the dashboard."""
-    board = json.loads(DASHBOARD.read_text())
-    panels = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
-    variables = [variable["definition"] for variable in board["templating"]["list"]]
+    shared = json.loads(DASHBOARD.read_text())
+    panels = [target["expr"] for panel in shared["panels"] for target in panel.get("targets", ())]
+    variables = [variable["definition"] for variable in shared["templating"]["list"]]
     return [*(rule["expr"] for rule in RULES), *panels, *variables]
 
 
@@ -149,11 +149,11 @@ def _ask(url: str) -> Any:
 
 def test_the_dashboard_can_be_drawn() -> None:
     """Every panel has a title, a place that is its own, and asks the source that is provisioned."""
-    board = json.loads(DASHBOARD.read_text())
+    shared = json.loads(DASHBOARD.read_text())
     source = yaml.safe_load((ROOT / "conf/grafana/provisioning/datasources/prometheus.yml").read_text())
     taken: set[tuple[int, int]] = set()
-    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-    for panel in board["panels"]:
+    assert len({panel["id"] for panel in shared["panels"]}) == len(shared["panels"])
+    for panel in shared["panels"]:
         place = panel["gridPos"]
         cells = {(place["x"] + dx, place["y"] + dy) for dx in range(place["w"]) for dy in range(place["h"])}
         assert panel["title"]
@@ -166,11 +166,11 @@ def test_the_dashboard_can_be_drawn() -> None:
 
 def test_the_dashboard_is_of_grafanas_model() -> None:
     """Read and written again by Grafana's own library, every field is there still, with the value it had."""
-    board = json.loads(DASHBOARD.read_text())
+    shared = json.loads(DASHBOARD.read_text())
     plugins.register_default_plugins()
-    again = json.loads(JSONEncoder().encode(Dashboard.from_json(board)))
+    again = json.loads(JSONEncoder().encode(Dashboard.from_json(shared)))
     unknown = {"definition", "titleFormat"}  # of variables and annotations: sources' own, so not in the model
-    assert set(changed(board, again)) == unknown
+    assert set(changed(shared, again)) == unknown
 
 
 def changed(before: Any, after: Any, name: str = "") -> Iterator[str]:

@@ -4,7 +4,7 @@ The generic cell rate algorithm (ITU-T I.371): a bucket is one number, the time 
 It admits at most `burst + per_second × t` in any `t` seconds.
 
 An address is an IPv4 address or the /64 of an IPv6 address: a household has a /64 for itself. Who has more
-of them is bounded by the limit of the server alone, see `Board.spend_upgrade`.
+of them is bounded by the limit of the server alone, see `SharedState.spend_upgrade`.
 
 Memory: a bucket that is full again says nothing, so it is dropped. Buckets that are not full are kept, up
 to `max_addresses`; above that the one that was used longest ago goes, and its address may burst anew. To

@@ -14,8 +14,8 @@ import gevent
 from gevent.baseserver import BaseServer
 
 from odinws.admission.load import accepting_others
-from odinws.board import Board
-from odinws.board.row import Row
+from odinws.shared import SharedState
+from odinws.shared.row import Row
 
 _SLACK = 8  # connections ahead that are no reason to step aside
 _SLACK_SHARE = 0.01
@@ -31,8 +31,8 @@ class Balance:
         servers: what accepts.
     """
 
-    def __init__(self, board: Board, row: Row, servers: Sequence[BaseServer]) -> None:
-        self._board = board
+    def __init__(self, shared: SharedState, row: Row, servers: Sequence[BaseServer]) -> None:
+        self._shared = shared
         self._row = row
         self._servers = servers
         self._aside = False
@@ -68,7 +68,7 @@ class Balance:
         return fewest is not None and _held(self._row) > fewest * (1 + _SLACK_SHARE) + _SLACK
 
     def _fewest_elsewhere(self) -> int | None:
-        return min(map(_held, accepting_others(self._board, self._row, time.monotonic())), default=None)
+        return min(map(_held, accepting_others(self._shared, self._row, time.monotonic())), default=None)
 
 
 def _held(row: Row) -> int:

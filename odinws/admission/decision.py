@@ -24,9 +24,9 @@ from odinws.access.rates import Limit, Rates
 from odinws.access.tokens import OPEN, Identity
 from odinws.admission import authentication, load
 from odinws.admission.guard import Decision, Guard, Limits, State, smooth
-from odinws.board import Board
-from odinws.board.row import Row
 from odinws.settings import Settings
+from odinws.shared import SharedState
+from odinws.shared.row import Row
 
 _DRAIN_RETRY_SECONDS = (1, 3)
 _EASY_REFUSALS = 100.0  # per second of the whole server: 0.08 of a core (python -m tests.protection ramp)
@@ -113,7 +113,7 @@ class Admission:
     def __init__(
         self,
         settings: Settings,
-        board: Board,
+        shared: SharedState,
         row: Row,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -122,7 +122,7 @@ class Admission:
     ) -> None:
         self.going_away = False
         self._settings = settings
-        self._board = board
+        self._shared = shared
         self._row = row
         self._clock = clock
         self._now = now
@@ -152,7 +152,7 @@ class Admission:
             rate = self._settings.workers * self._refusals / elapsed
             self._refusal_rate = smooth(self._refusal_rate, rate, elapsed)
             self._refusals, self._looked = 0, now
-        self._guard.observe(load.measure(self._board, self._settings), now)
+        self._guard.observe(load.measure(self._shared, self._settings), now)
 
     def enter(self, asked: Asked) -> Verdict:
         """Decide on a client. With `Admit` a connection slot is taken: fill it, or give it back."""
@@ -219,13 +219,13 @@ class Admission:
             return wait
         if self._settings.upgrade_exempt_loopback and is_loopback(address):
             return 0.0
-        return self._board.spend_upgrade(self._server_rate, now)
+        return self._shared.spend_upgrade(self._server_rate, now)
 
     def _take_slot(self) -> Decision:
         guard, limit = self._guard, self._settings.max_connections
-        connections = self._board.connections()
+        connections = self._shared.connections()
         decision = guard.decide(connections, self._clock(), self._draw())
-        if decision.admitted and not self._board.reserve(self._row, limit):
+        if decision.admitted and not self._shared.reserve(self._row, limit):
             decision = guard.full(limit, self._draw())
         if not decision.reason:
             return decision

@@ -1,4 +1,4 @@
-"""What the server uses: one sensor per worker, written to the board, read by health and admission."""
+"""What the server uses: one sensor per worker, written to the shared state, read by health and admission."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import psutil
 
 from odinws import cgroup
 from odinws.admission.guard import Usage, smooth
-from odinws.board import Board
-from odinws.board.row import Row
 from odinws.settings import Settings
+from odinws.shared import SharedState
+from odinws.shared.row import Row
 
 SAMPLE_SECONDS = 1.0
 ALIVE_SECONDS = 3.0  # a worker whose last sample is older does not count as one that accepts
@@ -151,7 +151,7 @@ class StallWatch:
         self._row.observe_stall(seconds)
 
 
-def accepting_others(board: Board, row: Row, now: float) -> list[Row]:
+def accepting_others(shared: SharedState, row: Row, now: float) -> list[Row]:
     """The other workers that live and take connections.
 
     Args:
@@ -161,30 +161,33 @@ def accepting_others(board: Board, row: Row, now: float) -> list[Row]:
     since = now - ALIVE_SECONDS
     return [
         other
-        for _, other in board.living()
+        for _, other in shared.living()
         if other.accepting and other.beat > since and other.pid != row.pid
     ]
 
 
-def memory_bytes(board: Board) -> int:
+def memory_bytes(shared: SharedState) -> int:
     """Resident memory of all workers; pages they share count for each."""
-    return sum(row.rss_bytes for _, row in board.living())
+    return sum(row.rss_bytes for _, row in shared.living())
 
 
-def measure(board: Board, settings: Settings) -> Usage:
-    """What the whole server uses, from the board.
+def measure(shared: SharedState, settings: Settings) -> Usage:
+    """What the whole server uses, from the shared state.
 
     Where a control group has a limit, what all in it use counts too: the kernel throttles and kills by that.
     """
-    rows = [row for _, row in board.living()]
+    rows = [row for _, row in shared.living()]
     cores = sum(row.cpu_cores for row in rows)
     return Usage(
-        connections=board.connections(),
+        connections=shared.connections(),
         cpu_percent=max(
             [100.0 * cores / settings.cpu_limit, *(row.group_cpu_percent for row in rows)],
         ),
         memory_percent=max(
-            [100.0 * memory_bytes(board) / settings.memory_limit, *(row.group_memory_percent for row in rows)]
+            [
+                100.0 * memory_bytes(shared) / settings.memory_limit,
+                *(row.group_memory_percent for row in rows),
+            ]
         ),
         greenlets=sum(row.greenlets for row in rows),
         hub_lag_ms=max((1000.0 * row.hub_lag_seconds for row in rows), default=0.0),

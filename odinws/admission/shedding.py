@@ -11,9 +11,9 @@ import time
 import gevent
 
 from odinws.admission.load import accepting_others
-from odinws.board import Board
-from odinws.board.row import Row
 from odinws.connections.clients import Clients
+from odinws.shared import SharedState
+from odinws.shared.row import Row
 
 PATIENCE_SECONDS = 60.0  # unevenness that is younger evens out by reconnects, or is of the start
 _TOLERANCE_SHARE = 0.1
@@ -43,8 +43,8 @@ class Shedding:
         rate: connections per second; 0: none.
     """
 
-    def __init__(self, board: Board, row: Row, clients: Clients, rate: float) -> None:
-        self._board = board
+    def __init__(self, shared: SharedState, row: Row, clients: Clients, rate: float) -> None:
+        self._shared = shared
         self._row = row
         self._clients = clients
         self._rate = rate
@@ -77,5 +77,5 @@ class Shedding:
     def _excess(self) -> int:
         if not self._rate or not self._row.accepting:
             return 0
-        others = accepting_others(self._board, self._row, time.monotonic())
+        others = accepting_others(self._shared, self._row, time.monotonic())
         return excess(self._row.connections, [row.connections for row in others])

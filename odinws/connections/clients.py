@@ -20,14 +20,14 @@ import structlog
 from gevent.event import Event
 
 from odinws.access.tokens import OPEN, Identity
-from odinws.board import Board
-from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection
 from odinws.connections.limits import ConnectionLimits
 from odinws.connections.wheel import TimingWheel
 from odinws.messages.wire_format import WireFormat
 from odinws.scheduling import next_turn
+from odinws.shared import SharedState
+from odinws.shared.row import Row
 from strategies.base import Strategy
 
 _TICK_SECONDS = 0.25
@@ -47,7 +47,7 @@ class Clients:
     Args:
         limits: of a connection.
         strategy: where connections are registered while they are open.
-        row: the worker's row on the board.
+        row: the worker's row in the shared state.
         default_format: the one that the hub sends without asking, see `Connection.ready`.
         run_commands: works off `conn.commands`; called in a greenlet made for it.
     """
@@ -91,7 +91,7 @@ class Clients:
         identity: Identity = OPEN,
         kind: type[Connection] = Connection,
     ) -> Connection:
-        """Make a connection of an upgraded socket whose slot is already taken on the board.
+        """Make a connection of an upgraded socket whose slot is already taken in the shared state.
 
         Args:
             descriptor: of a TCP or Unix socket; the connection owns it from here on.
@@ -189,7 +189,7 @@ class Clients:
         """Give the slot back: the descriptor is gone."""
         self._wheel.cancel(conn)
         self._open.discard(conn)
-        Board.release(self._row)
+        SharedState.release(self._row)
         if not self._open:
             self._ended.set()
 

@@ -13,7 +13,6 @@ from typing import Protocol
 from odinws.access.errors import AccessError
 from odinws.access.rates import step
 from odinws.access.tokens import Identity
-from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
@@ -34,6 +33,7 @@ from odinws.messages.outgoing import (
 )
 from odinws.scheduling import next_turn
 from odinws.settings import Settings
+from odinws.shared.row import Row
 from strategies.base import Strategy
 
 _YIELD_EVERY = 32

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-from odinws.board.row import Row
+from odinws.shared.row import Row
 
 _KEPT = 64
 
@@ -32,7 +32,7 @@ class Pause(NamedTuple):
 
 
 class CollectorWatch:
-    """Counts every collection of this process in a row of the board, and keeps the latest."""
+    """Counts every collection of this process in a row of the shared state, and keeps the latest."""
 
     def __init__(self, row: Row) -> None:
         self._row = row

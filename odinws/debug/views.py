@@ -12,8 +12,6 @@ from typing import Any
 import gevent
 import msgspec
 
-from odinws.board.counters import GC_BOUNDS_SECONDS
-from odinws.board.row import Row
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection
 from odinws.debug import greenlets, heap
@@ -22,6 +20,8 @@ from odinws.debug.sampler import Sampler
 from odinws.fanout.slowest import Slowest
 from odinws.histogram import quantile
 from odinws.scheduling import Slice
+from odinws.shared.counters import GC_BOUNDS_SECONDS
+from odinws.shared.row import Row
 from strategies import BOUNDS_SECONDS
 from strategies.base import Strategy
 
@@ -37,7 +37,7 @@ class Views:
         strategy: its registry.
         slowest: its slowest passes.
         collector: its watch over the garbage collector.
-        row: its row on the board.
+        row: its row in the shared state.
     """
 
     def __init__(

@@ -22,7 +22,6 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from nats.aio.client import Client
 
-from odinws.board.row import Row
 from odinws.connections.connection import Connection, State
 from odinws.errors import FeedError
 from odinws.fanout.hub import Hub
@@ -33,6 +32,7 @@ from odinws.messages.channels import WILDCARDS, wildcard
 from odinws.messages.outgoing import ReplayComplete, ReplayIncomplete
 from odinws.messages.packet import encode
 from odinws.settings import Settings
+from odinws.shared.row import Row
 from strategies.base import Strategy
 
 _CHUNK_MESSAGES = 256  # sent in one piece, while the socket takes all

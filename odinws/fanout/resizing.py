@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import structlog
 
-from odinws.board import Board
+from odinws.shared import SharedState
 from strategies.base import Moves, Strategy
 
 _LOOK_SECONDS = 0.25
@@ -30,16 +30,16 @@ class Resizing:
 
     def __init__(
         self,
-        board: Board,
+        shared: SharedState,
         slot: int,
         strategy: Strategy[Any],
         between_passes: Callable[[Callable[[], Moves | None]], Moves | None],
     ) -> None:
-        self._board = board
+        self._shared = shared
         self._slot = slot
         self._strategy = strategy
         self._between_passes = between_passes
-        board.resizes.begin(slot, strategy.shard_count if strategy.can_resize else 0)
+        shared.resizes.begin(slot, strategy.shard_count if strategy.can_resize else 0)
 
     def run(self) -> None:
         """Apply what is asked for. Runs for the life of the worker, also where there is nothing to do."""
@@ -49,7 +49,7 @@ class Resizing:
 
     def apply(self) -> None:
         """Resize, if another number is asked for; ends when it has taken effect."""
-        shards = self._board.resizes.asked
+        shards = self._shared.resizes.asked
         if not shards or not self._strategy.can_resize or shards == self._strategy.shard_count:
             return
         began, before = time.monotonic(), self._strategy.shard_count
@@ -57,7 +57,7 @@ class Resizing:
         moves = Moves()
         while (step := self._between_passes(lambda: next(steps, None))) is not None:
             moves = moves + step
-        self._board.resizes.took_effect(self._slot, shards, moves)
+        self._shared.resizes.took_effect(self._slot, shards, moves)
         log.info(
             "shards resized",
             before=before,
@@ -69,7 +69,7 @@ class Resizing:
 
     def ask(self, shards: int, wait_seconds: float) -> bool:
         """Have all workers resize that can; True when it has taken effect in each of them within the time."""
-        self._board.resizes.ask(shards)
+        self._shared.resizes.ask(shards)
         until = time.monotonic() + wait_seconds
         while not (done := self.is_done()) and time.monotonic() < until:
             gevent.sleep(_WAIT_LOOK_SECONDS)
@@ -77,11 +77,11 @@ class Resizing:
 
     def is_done(self) -> bool:
         """Whether all workers that can have what was asked for."""
-        return self._held() <= {self._board.resizes.asked}
+        return self._held() <= {self._shared.resizes.asked}
 
     def is_possible(self) -> bool:
         """Whether there is a worker that can."""
         return bool(self._held())
 
     def _held(self) -> set[int]:
-        return {self._board.resizes.shards(slot) for slot, _ in self._board.living()} - {0}
+        return {self._shared.resizes.shards(slot) for slot, _ in self._shared.living()} - {0}

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from odinws.board.row import Row
 from odinws.feed.cursor import Cursor
 from odinws.feed.events import FeedEvent, Past
 from odinws.feed.status import FeedStatus
 from odinws.messages.channels import CHANNEL
 from odinws.settings import Settings
+from odinws.shared.row import Row
 
 log = structlog.get_logger("odinws.feed")
 

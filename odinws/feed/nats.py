@@ -28,13 +28,13 @@ from gevent.event import AsyncResult
 from nats.aio.client import Client
 from tenacity import AsyncRetrying, wait_random_exponential
 
-from odinws.board.row import Row
 from odinws.errors import FeedError
 from odinws.feed.events import FeedEvent
 from odinws.feed.intake import Intake
 from odinws.feed.selector import greenlet_event_loop
 from odinws.feed.session import Session
 from odinws.settings import Settings
+from odinws.shared.row import Row
 
 _RETRY_SECONDS = 0.1
 _RETRY_CAP_SECONDS = 2.0

@@ -14,13 +14,13 @@ import msgspec
 import structlog
 from flask import Blueprint, Response, jsonify, request
 
-from odinws.board.turn import BusyError
 from odinws.debug import formats, pages, verbs
 from odinws.debug.agent import Answer, Question, ask
 from odinws.debug.errors import DebugError
 from odinws.debug.profile import Profile
 from odinws.http.edge import current_services, error, may_look_inside
 from odinws.services import Services
+from odinws.shared.turn import BusyError
 
 debug = Blueprint("debug", __name__, url_prefix="/debug")
 
@@ -57,7 +57,7 @@ def index() -> Response:
 @debug.get("/events")
 def events() -> Response:
     """The journal."""
-    return jsonify({"events": current_services().board.journal.latest()})
+    return jsonify({"events": current_services().shared.journal.latest()})
 
 
 @debug.get(f"/<any({', '.join(verbs.VERBS)}):verb>")  # other paths are others' business
@@ -68,12 +68,12 @@ def view(verb: str) -> Response:
     pids = _workers(services, asked.worker)
     seconds = float(asked.options.get("seconds", 0.0))
     dear = verbs.VERBS[verb].exclusive
-    with services.board.turn.held(verb, seconds) if dear else _one_of_few():
+    with services.shared.turn.held(verb, seconds) if dear else _one_of_few():
         if dear:
             whom = "all workers" if asked.worker is None else f"worker {asked.worker}"
             log.info("a look inside", view=verb, workers=asked.worker or "all", seconds=seconds)
-            services.board.journal.add("debug", f"a {verb} of {whom} for {seconds:g} s")
-        answers = ask(services.board.name, pids, Question(verb, asked.options), seconds)
+            services.shared.journal.add("debug", f"a {verb} of {whom} for {seconds:g} s")
+        answers = ask(services.shared.name, pids, Question(verb, asked.options), seconds)
     if verb == "profile" and asked.form != "json":
         return _profile(asked.form, answers, seconds)
     workers = [_said(pid, answer, verb) for pid, answer in answers.items()]
@@ -89,7 +89,7 @@ def busy(problem: BusyError) -> Response:
 
 
 def _workers(services: Services, wanted: int | None) -> list[int]:
-    pids = [row.pid for _, row in services.board.living()]
+    pids = [row.pid for _, row in services.shared.living()]
     if wanted is None:
         return pids
     if wanted not in pids:

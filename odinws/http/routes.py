@@ -127,7 +127,7 @@ def health() -> Response:
     """How the whole server is. 200 unless unhealthy."""
     services = _services()
     services.sensor.sample()
-    body = report.health(services.board, services.settings, services.feed.status, services.admission.state)
+    body = report.health(services.shared, services.settings, services.feed.status, services.admission.state)
     response = jsonify(body)
     response.status_code = 503 if body["status"] == "unhealthy" else 200
     return response
@@ -143,7 +143,7 @@ def live() -> Response:
 def ready() -> Response:
     """Readiness: send clients here, or not."""
     services = _services()
-    reasons = report.not_ready(services.board, services.settings, services.feed.status)
+    reasons = report.not_ready(services.shared, services.settings, services.feed.status)
     response = jsonify({"status": "not ready" if reasons else "ready", "reasons": reasons})
     response.status_code = 503 if reasons else 200
     return response
@@ -156,7 +156,7 @@ def stats() -> Response:
     if not _may_inspect(services):
         return _error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN as a bearer token")
     services.sensor.sample()
-    return jsonify(report.stats(services.board, services.settings, services.slot, services.admission.state))
+    return jsonify(report.stats(services.shared, services.settings, services.slot, services.admission.state))
 
 
 @routes.post("/debug/resize")
@@ -177,8 +177,8 @@ def resize() -> Response:
             "start with WS_SHARD_STRATEGY=consistent-hash, or anew with another WS_NUM_SHARDS",
         )
     done = services.resizing.ask(int(given), _RESIZE_SECONDS)
-    slots = [slot for slot, _ in services.board.living()]
-    body = {"shards": int(given), "done": done, "workers": services.board.resizes.words(slots)}
+    slots = [slot for slot, _ in services.shared.living()]
+    body = {"shards": int(given), "done": done, "workers": services.shared.resizes.words(slots)}
     response = jsonify(body)
     response.status_code = 200 if done else 202
     return response
@@ -190,7 +190,7 @@ def prometheus() -> Response:
     services = _services()
     services.sensor.sample()
     body, content_type = metrics.exposition(
-        services.board, services.settings, services.admission.state, Slice().give_way
+        services.shared, services.settings, services.admission.state, Slice().give_way
     )
     return Response(body, content_type=content_type)
 

@@ -1,6 +1,6 @@
 """Every metric: its name, its kind, its labels, what it says, and where it is found. Pure data.
 
-What is in shared memory is declared there, see `odinws.board`; the rest is here. Names begin with `ws_` and
+What is in shared memory is declared there, see `odinws.shared`; the rest is here. Names begin with `ws_` and
 end with their unit. A label has a bounded set of values, see `LABELS`. Counters are of the whole server since
 its start, those that are gone included, so none of them falls; those by worker belong to its slot, and go on
 with the next worker there.
@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from odinws import choice
-from odinws.board import SLOTS
-from odinws.board.counters import (
+from odinws.closing import LOAD_REFUSALS, REFUSALS
+from odinws.shared import SLOTS
+from odinws.shared.counters import (
     CLOSES,
     DIFFERENCES,
     GAPS,
@@ -22,10 +23,9 @@ from odinws.board.counters import (
     MessageCounters,
     ProcessCounters,
 )
-from odinws.board.fields import Counter, Gauge, Info, Metric, metrics
-from odinws.board.row import Row
-from odinws.board.shards import LockCounters, LockGauges, ShardGauges
-from odinws.closing import LOAD_REFUSALS, REFUSALS
+from odinws.shared.fields import Counter, Gauge, Info, Metric, metrics
+from odinws.shared.row import Row
+from odinws.shared.shards import LockCounters, LockGauges, ShardGauges
 
 PART_LABELS = ("strategy", "variant", "strategy_reason")
 """What the totals are divided by, beside their own labels: the choice of the workers."""

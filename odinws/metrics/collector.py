@@ -1,4 +1,4 @@
-"""Reads the board and puts it into Prometheus's families."""
+"""Reads the shared state and puts it into Prometheus's families."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from prometheus_client.registry import Collector
 
 import odinws
 from odinws.admission.guard import Reading, State
-from odinws.board import Board, heritage
-from odinws.board.counters import Totals
-from odinws.board.fields import Counter, Histogram, Info, Metric
 from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.metrics import catalogue
 from odinws.metrics.text import CONTENT_TYPE, number, text
 from odinws.settings import Settings, public
+from odinws.shared import SharedState, heritage
+from odinws.shared.counters import Totals
+from odinws.shared.fields import Counter, Histogram, Info, Metric
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 Samples = Iterable[tuple[Sequence[str], float]]
@@ -34,7 +34,7 @@ Parts = Sequence[tuple[tuple[str, ...], Totals]]  # values of `catalogue.PART_LA
 
 
 def exposition(
-    board: Board, settings: Settings, state: State, give_way: Callable[[], None] = lambda: None
+    shared: SharedState, settings: Settings, state: State, give_way: Callable[[], None] = lambda: None
 ) -> tuple[bytes, str]:
     """The metrics as text, and their content type.
 
@@ -43,15 +43,17 @@ def exposition(
         give_way: called between families: all of them together take some milliseconds, and more the more
             workers and shards there are.
     """
-    return text(BoardCollector(board, settings, state, give_way).collect()), CONTENT_TYPE
+    return text(StatsCollector(shared, settings, state, give_way).collect()), CONTENT_TYPE
 
 
-class BoardCollector(Collector):
-    """Turns the board into metric families."""
+class StatsCollector(Collector):
+    """Turns the shared state into metric families."""
 
-    def __init__(self, board: Board, settings: Settings, state: State, give_way: Callable[[], None]) -> None:
+    def __init__(
+        self, shared: SharedState, settings: Settings, state: State, give_way: Callable[[], None]
+    ) -> None:
         self._give_way = give_way
-        self._board = board
+        self._shared = shared
         self._settings = settings
         self._state = state
 
@@ -64,13 +66,13 @@ class BoardCollector(Collector):
                 self._give_way()  # it has been written by now
 
     def _server(self) -> Iterator[Family]:
-        settings, board = self._settings, self._board
+        settings, shared = self._settings, self._shared
         values = (
             odinws.__version__,
             platform.python_version(),
             settings.environment,
             settings.strategy or ("by flag" if settings.flags_file else DEFAULT_STRATEGY),
-            str(board.resizes.asked or settings.num_shards),
+            str(shared.resizes.asked or settings.num_shards),
             settings.shard_key,
         )
         yield _family(catalogue.BUILD, [(values, 1)])
@@ -78,9 +80,9 @@ class BoardCollector(Collector):
         for metric in catalogue.LIMITS:
             yield _family(metric, [((), getattr(settings, metric.field))])
         yield _family(catalogue.DESCRIPTORS_LIMIT, [((), _descriptors_limit())])
-        yield _family(catalogue.WORKERS, [((), len(board.living()))])
-        yield _family(catalogue.UPTIME, [((), time.monotonic() - board.started)])
-        yield _family(catalogue.STARTS, [((), board.starts)])
+        yield _family(catalogue.WORKERS, [((), len(shared.living()))])
+        yield _family(catalogue.UPTIME, [((), time.monotonic() - shared.started)])
+        yield _family(catalogue.STARTS, [((), shared.starts)])
 
     def _admission(self) -> Iterator[Family]:
         state = self._state
@@ -90,10 +92,10 @@ class BoardCollector(Collector):
 
     def _workers(self) -> Iterator[Family]:
         settings, now = self._settings, time.monotonic()
-        living = self._board.living()
+        living = self._shared.living()
         rows = []
         for index, row in living:
-            shards = str(self._board.resizes.shards(index) or settings.num_shards)
+            shards = str(self._shared.resizes.shards(index) or settings.num_shards)
             rows.append(((str(index), shards, settings.shard_key, *row.choice), row))
         for metric in catalogue.ROW:
             yield _family(metric, [(labels, getattr(row, metric.field)) for labels, row in rows])
@@ -101,15 +103,15 @@ class BoardCollector(Collector):
         # One that has not taken its first sample yet has been silent since its start.
         silence = [(labels, now - (row.beat or row.booted)) for labels, row in rows]
         yield _family(catalogue.WORKER_SILENCE, silence)
-        feeds = [_details(self._board.details(index)).get("feed", {}) for index, _ in living]
+        feeds = [_details(self._shared.details(index)).get("feed", {}) for index, _ in living]
         modes = [feed.get("mode") == "jetstream" for feed in feeds]
         yield _family(catalogue.JETSTREAM, zip([labels for labels, _ in rows], modes, strict=True))
         yield _family(catalogue.WORKER_INFO, [((*labels, str(row.place)), 1) for labels, row in rows])
 
     def _shards(self) -> Iterator[Family]:
         shards: list[tuple[tuple[str, str], dict[str, Any], dict[str, float]]] = []
-        for index, _ in self._board.living():
-            details = self._board.details(index)
+        for index, _ in self._shared.living():
+            details = self._shared.details(index)
             counts = heritage.of(details)
             for at, shard in enumerate(_details(details).get("shards", [])):
                 shards.append(((str(index), str(at)), shard, counts[at]))
@@ -122,7 +124,7 @@ class BoardCollector(Collector):
             yield _family(metric, [(labels, counts[metric.field]) for labels, _, counts in locked])
 
     def _totals(self) -> Iterator[Family]:
-        totals = self._board.totals_by_choice() or {Choice(): Totals()}
+        totals = self._shared.totals_by_choice() or {Choice(): Totals()}
         if len(totals) > 1:
             totals.pop(Choice(), None)  # of a worker that is about to choose, and has counted nothing yet
         parts: Parts = [(tuple(choice), sums) for choice, sums in totals.items()]
@@ -159,7 +161,7 @@ def _total(metric: Metric, parts: Parts) -> Family:
 
 
 def _histogram(metric: Histogram, parts: Parts) -> HistogramMetricFamily:
-    """The board counts each bucket by itself."""
+    """The shared state counts each bucket by itself."""
     family = HistogramMetricFamily(metric.name, metric.text, labels=metric.labels)
     edges = [*map(number, metric.bounds), "+Inf"]
     for labels, sums in parts:

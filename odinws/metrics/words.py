@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from odinws.board.fields import Metric
 from odinws.metrics import catalogue
+from odinws.shared.fields import Metric
 
 _HEAD = """# Metrics
 

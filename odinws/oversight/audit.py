@@ -20,12 +20,12 @@ from typing import NamedTuple
 import gevent
 import structlog
 
-from odinws.board.row import Row
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
 from odinws.fanout.hub import Hub
 from odinws.messages.channels import wildcard
 from odinws.messages.packet import Bundle, Entry
+from odinws.shared.row import Row
 
 _CONNECTIONS = 32
 _WATCH_SECONDS = 5.0

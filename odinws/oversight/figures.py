@@ -1,4 +1,4 @@
-"""What the live page shows: the board in the words of `/stats`, short enough for every second.
+"""What the live page shows: the shared state in the words of `/stats`, short enough for every second.
 
 Counts only grow, so who reads takes the difference of two readings: nothing is kept here, and a reading that
 is missed blurs the next one and falsifies nothing.
@@ -14,14 +14,14 @@ from typing import Any
 import odinws
 from odinws.admission.guard import State
 from odinws.admission.load import memory_bytes
-from odinws.board import Board
-from odinws.board.fields import shown
-from odinws.board.row import Row
-from odinws.board.shards import LockCounters, LockGauges, ShardGauges
-from odinws.board.timeline import SAMPLES
 from odinws.feed.status import FeedStatus
 from odinws.oversight import report
 from odinws.settings import Settings
+from odinws.shared import SharedState
+from odinws.shared.fields import shown
+from odinws.shared.row import Row
+from odinws.shared.shards import LockCounters, LockGauges, ShardGauges
+from odinws.shared.timeline import SAMPLES
 
 _EVENTS = 32
 _RECENT = 5  # samples of the timeline, for who has those before
@@ -34,7 +34,7 @@ _LOCK_LONGEST = tuple(shown(LockGauges))
 
 
 def collect(
-    board: Board, settings: Settings, slot: int, feed: FeedStatus, state: State, whole: bool
+    shared: SharedState, settings: Settings, slot: int, feed: FeedStatus, state: State, whole: bool
 ) -> dict[str, Any]:
     """The figures of the whole server, of each worker and of each shard.
 
@@ -44,28 +44,28 @@ def collect(
         state: what its admission goes by.
         whole: with the whole timeline, instead of its last seconds.
     """
-    living = board.living()
-    details = {index: _mapping(board.details(index)) for index, _ in living}
-    health = report.health(board, settings, feed, state)
-    uptime_seconds = time.monotonic() - board.started
+    living = shared.living()
+    details = {index: _mapping(shared.details(index)) for index, _ in living}
+    health = report.health(shared, settings, feed, state)
+    uptime_seconds = time.monotonic() - shared.started
     return {
         "version": odinws.__version__,
         "answered_by": slot,
         "uptime_seconds": round(uptime_seconds, 3),
         "started_at": round(time.time() - uptime_seconds, 3),
         "health": {"status": health["status"], "problems": health["errors"] + health["warnings"]},
-        "connections": board.connections(),
+        "connections": shared.connections(),
         "max_connections": settings.max_connections,
         "subscriptions": sum(row.subscriptions for _, row in living),
         "cpu_limit_cores": settings.cpu_limit,
-        "memory_bytes": memory_bytes(board),
+        "memory_bytes": memory_bytes(shared),
         "memory_limit_bytes": settings.memory_limit,
         "admission": report.admission(settings, state),
-        **{name: value for name, value in report.words(board.totals()).items() if name not in _NOT_SHOWN},
+        **{name: value for name, value in report.words(shared.totals()).items() if name not in _NOT_SHOWN},
         "workers": [_worker(index, row, details[index], settings) for index, row in living],
         "strategies": _strategies(living, details, settings),
-        "events": board.journal.latest(_EVENTS),
-        "timeline": board.timeline.latest(SAMPLES if whole else _RECENT),
+        "events": shared.journal.latest(_EVENTS),
+        "timeline": shared.timeline.latest(SAMPLES if whole else _RECENT),
     }
 
 

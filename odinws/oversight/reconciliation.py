@@ -1,8 +1,8 @@
 """Are the counts true? Every 30 s a worker compares what its parts say of its connections, and the kernel.
 
-There should never be a difference. One that is found is healed, logged and counted (`board.DIFFERENCES`):
+There should never be a difference. One that is found is healed, logged and counted (`shared.DIFFERENCES`):
 
-board       slots taken on the board, against connections and upgrades under way: the board is set right
+board       slots taken in the shared state, against connections and upgrades under way: the shared state is set right
 strategy    members, against connections that are open: strangers are taken out, missing ones closed
 outbox      what waits for a socket, against the watcher that waits for it: the connection is closed
 wheel       connections without a time to be looked at: they are given one
@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterable, Iterator
 import gevent
 import structlog
 
-from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
 from odinws.scheduling import next_turn
+from odinws.shared.row import Row
 from strategies.base import Strategy
 
 _YIELD_EVERY = 128
@@ -43,7 +43,7 @@ class Reconciliation:
     Args:
         clients: own the connections: what they say is held to be true.
         strategy: where open connections are members.
-        row: the worker's row on the board.
+        row: the worker's row in the shared state.
         upgrading: slots taken by upgrades that are no connections yet.
         others: descriptors of clients' sockets that are not connections.
         ports: at which the worker listens.

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Iterable
 
 from odinws.admission.load import ALIVE_SECONDS
-from odinws.board import Board
-from odinws.board.counters import LAG_BOUNDS_SECONDS
-from odinws.board.row import Row
-from odinws.board.timeline import Moment
 from odinws.histogram import quantile
+from odinws.shared import SharedState
+from odinws.shared.counters import LAG_BOUNDS_SECONDS
+from odinws.shared.row import Row
+from odinws.shared.timeline import Moment
 
 _MEAN_SAMPLES = 5  # rates are means of so many seconds
 _LEAST_SECONDS = 0.8  # between two samples, also where the figures are asked for more often
@@ -28,8 +28,8 @@ class Recorder:
         strategy: of workers that have not said yet which they run.
     """
 
-    def __init__(self, board: Board, slot: int, strategy: str) -> None:
-        self._board = board
+    def __init__(self, shared: SharedState, slot: int, strategy: str) -> None:
+        self._shared = shared
         self._slot = slot
         self._strategy = strategy
         self._before: deque[tuple[float, _Counts]] = deque(maxlen=_MEAN_SAMPLES)
@@ -42,7 +42,7 @@ class Recorder:
         """
         if self._before and now - self._before[-1][0] < _LEAST_SECONDS:
             return
-        living = self._board.living()
+        living = self._shared.living()
         if [slot for slot, row in living if now - row.beat <= ALIVE_SECONDS][:1] != [self._slot]:
             self._before.clear()
             return
@@ -54,11 +54,11 @@ class Recorder:
                 rows.setdefault(name, []).append(row)
         moments = {name: self._moment(name, found, counts, now) for name, found in sorted(rows.items())}
         self._before.append((now, counts))
-        self._board.timeline.add(int(time.time() * 1000), moments)
+        self._shared.timeline.add(int(time.time() * 1000), moments)
 
     def _counts(self) -> _Counts:
         counts: _Counts = {}
-        for choice, totals in self._board.totals_by_choice().items():
+        for choice, totals in self._shared.totals_by_choice().items():
             name = choice.strategy or self._strategy
             mine = [totals.delivered, sum(totals.refused), *totals.lag]
             held = counts.get(name)

@@ -1,4 +1,4 @@
-"""What `/health`, `/readyz` and `/stats` say: the board put into words. No I/O besides the board."""
+"""What `/health`, `/readyz` and `/stats` say: the shared state put into words. No I/O besides the shared state."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from typing import Any
 
 from odinws.admission import load
 from odinws.admission.guard import State
-from odinws.board import Board
-from odinws.board.counters import GENERATIONS
-from odinws.board.fields import Counter, Histogram, Shown, shown
-from odinws.board.row import Row
 from odinws.choice import Choice
 from odinws.feed.status import FeedStatus
 from odinws.histogram import quantile
 from odinws.settings import Settings
+from odinws.shared import SharedState
+from odinws.shared.counters import GENERATIONS
+from odinws.shared.fields import Counter, Histogram, Shown, shown
+from odinws.shared.row import Row
 
 _EVENTS = 32  # of the journal, in /stats
 _STUCK_SECONDS = 5.0  # a worker samples itself each second; older than this it does not run
 
 
-def not_ready(board: Board, settings: Settings, feed: FeedStatus) -> list[str]:
+def not_ready(shared: SharedState, settings: Settings, feed: FeedStatus) -> list[str]:
     """Why no client should be sent here; empty: ready.
 
     Args:
         feed: of the worker that answers, for the words.
     """
-    if not board.is_warm(settings.workers) and not _accepting(board):
+    if not shared.is_warm(settings.workers) and not _accepting(shared):
         return ["starting: no worker accepts yet"]
     reasons = []
-    accepting = _accepting(board)
+    accepting = _accepting(shared)
     if not accepting:
         reasons.append("draining: no worker accepts")
     without = [row.pid for row in accepting if not row.feed_ready]
     if without or (accepting and not feed.ready):
         reasons.append(f"nats: {feed.problem or 'a worker has no feed'}")
-    if not reasons and not board.is_warm(settings.workers):
+    if not reasons and not shared.is_warm(settings.workers):
         reasons.append(f"starting: not all {settings.workers} workers accept yet")
-    if board.connections() >= settings.max_connections:
+    if shared.connections() >= settings.max_connections:
         reasons.append(f"capacity: all {settings.max_connections} connections are taken")
     return reasons
 
 
-def health(board: Board, settings: Settings, feed: FeedStatus, state: State) -> dict[str, Any]:
+def health(shared: SharedState, settings: Settings, feed: FeedStatus, state: State) -> dict[str, Any]:
     """The health of the whole server, in the predecessor's form.
 
     `degraded`: it works, and something wants a look. `unhealthy`: clients do not get what they came for.
@@ -54,11 +54,11 @@ def health(board: Board, settings: Settings, feed: FeedStatus, state: State) -> 
     Args:
         state: what admission goes by.
     """
-    connections = board.connections()
-    used_bytes = load.memory_bytes(board)
+    connections = shared.connections()
+    used_bytes = load.memory_bytes(shared)
     warnings: list[str] = []
     errors: list[str] = []
-    living = [row for _, row in board.living()]
+    living = [row for _, row in shared.living()]
     stuck = [row.pid for row in living if row.beat and time.monotonic() - row.beat > _STUCK_SECONDS]
     nats_healthy = feed.ready and all(row.feed_ready for row in living if row.accepting)
     if not nats_healthy:
@@ -67,7 +67,7 @@ def health(board: Board, settings: Settings, feed: FeedStatus, state: State) -> 
         errors.append(f"workers {stuck} have not been seen for {_STUCK_SECONDS:g} s")
     if len(living) < settings.workers:
         warnings.append(f"{len(living)} of {settings.workers} workers run")
-    if problem := _flags_problem(board):
+    if problem := _flags_problem(shared):
         warnings.append(f"flags: {problem}")
     if feed.mode == "core":
         warnings.append("nats: no JetStream, so seq counts per worker and nothing can be recovered")
@@ -132,41 +132,41 @@ def health(board: Board, settings: Settings, feed: FeedStatus, state: State) -> 
         },
         "warnings": warnings,
         "errors": errors,
-        "uptime": round(time.monotonic() - board.started, 3),
+        "uptime": round(time.monotonic() - shared.started, 3),
     }
 
 
-def stats(board: Board, settings: Settings, slot: int, state: State) -> dict[str, Any]:
+def stats(shared: SharedState, settings: Settings, slot: int, state: State) -> dict[str, Any]:
     """The whole server and each worker.
 
     Args:
         slot: the worker that answers.
         state: what its admission goes by.
     """
-    living = board.living()
+    living = shared.living()
     return {
         "strategy": {
-            **_chosen(board, settings),
-            "shards": board.resizes.asked or settings.num_shards,
+            **_chosen(shared, settings),
+            "shards": shared.resizes.asked or settings.num_shards,
             "shard_key": settings.shard_key,
         },
-        "connections": board.connections(),
+        "connections": shared.connections(),
         "max_connections": settings.max_connections,
         "subscriptions": sum(row.subscriptions for _, row in living),
-        "uptime_seconds": round(time.monotonic() - board.started, 3),
+        "uptime_seconds": round(time.monotonic() - shared.started, 3),
         "answered_by": slot,
         "admission": admission(settings, state),
-        **words(board.totals()),
-        "resize": board.resizes.words(index for index, _ in living),
-        "workers": [_worker(board, index, row) for index, row in living],
-        "events": board.journal.latest(_EVENTS),
+        **words(shared.totals()),
+        "resize": shared.resizes.words(index for index, _ in living),
+        "workers": [_worker(shared, index, row) for index, row in living],
+        "events": shared.journal.latest(_EVENTS),
     }
 
 
-def _chosen(board: Board, settings: Settings) -> dict[str, Any]:
+def _chosen(shared: SharedState, settings: Settings) -> dict[str, Any]:
     """What the workers run; with several strategies `name` has all of them."""
     workers: dict[Choice, list[Row]] = {}
-    for _, row in board.living():
+    for _, row in shared.living():
         workers.setdefault(row.choice, []).append(row)
 
     def all_of(field: str) -> str:
@@ -177,7 +177,7 @@ def _chosen(board: Board, settings: Settings) -> dict[str, Any]:
         "variant": all_of("variant"),
         "reason": all_of("reason"),
         "flags_file": settings.flags_file,
-        "problem": _flags_problem(board),
+        "problem": _flags_problem(shared),
         "places": settings.workers,
         "choices": [
             {
@@ -190,10 +190,10 @@ def _chosen(board: Board, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _flags_problem(board: Board) -> str:
+def _flags_problem(shared: SharedState) -> str:
     """Why a worker can't use the file of flags; "": all can."""
-    for index, row in board.living():
-        details = board.details(index)
+    for index, row in shared.living():
+        details = shared.details(index)
         if row.flags_broken and isinstance(details, dict):
             return str(details.get("flags_problem") or "a worker can't use the file, see its log")
     return ""
@@ -263,11 +263,11 @@ def _histogram(struct: ctypes.Structure, counts: Sequence[int], metric: Histogra
     return found
 
 
-def _accepting(board: Board) -> list[Row]:
-    return [row for _, row in board.living() if row.accepting]
+def _accepting(shared: SharedState) -> list[Row]:
+    return [row for _, row in shared.living() if row.accepting]
 
 
-def _worker(board: Board, index: int, row: Row) -> dict[str, Any]:
+def _worker(shared: SharedState, index: int, row: Row) -> dict[str, Any]:
     return {
         "slot": index,
         **row.choice._asdict(),
@@ -275,7 +275,7 @@ def _worker(board: Board, index: int, row: Row) -> dict[str, Any]:
         "uptime_seconds": round(time.monotonic() - row.booted, 3),
         "sampled_seconds_ago": round(time.monotonic() - row.beat, 3) if row.beat else None,
         "accepting": bool(row.accepting and row.feed_ready),
-        "leaving": bool(row.recycling or board.is_outdated(row)),
+        "leaving": bool(row.recycling or shared.is_outdated(row)),
         **words(row.totals),
-        "details": board.details(index),
+        "details": shared.details(index),
     }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import structlog
 
-from odinws.board.counters import CLOSES, DIFFERENCES
-from odinws.board.journal import Journal
-from odinws.board.row import Row
 from odinws.closing import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
+from odinws.shared.counters import CLOSES, DIFFERENCES
+from odinws.shared.journal import Journal
+from odinws.shared.row import Row
 
 QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended
 _SLOW = CLOSES.index(CloseReason.SLOW)

@@ -11,8 +11,8 @@ from gevent.baseserver import BaseServer
 
 from odinws.admission import balance
 from odinws.admission.balance import Balance
-from odinws.board import Board
-from odinws.board.row import Row
+from odinws.shared import SharedState
+from odinws.shared.row import Row
 from tests.fakes import in_greenlet
 
 
@@ -41,15 +41,15 @@ class World:
         clock = SimpleNamespace(monotonic=lambda: self.now)
         monkeypatch.setattr(balance, "time", clock)
         monkeypatch.setattr(balance, "_LOOK_SECONDS", 0.001)
-        self.board = Board(4096)
+        self.shared = SharedState(4096)
         self.row = self.worker(0)
         self.servers = [FakeServer(), FakeServer()]
-        self.balance = Balance(self.board, self.row, cast("list[BaseServer]", self.servers))
+        self.balance = Balance(self.shared, self.row, cast("list[BaseServer]", self.servers))
 
     def worker(self, connections: int, **fields: Any) -> Row:
         """A worker that lives and accepts, unless the fields say something else."""
-        slot = self.board.claim()
-        row = self.board.rows[slot]
+        slot = self.shared.claim()
+        row = self.shared.rows[slot]
         row.pid, row.accepting, row.beat, row.connections = 100 + slot, 1, self.now, connections
         for name, value in fields.items():
             setattr(row, name, value)
@@ -138,7 +138,7 @@ def test_it_comes_back_when_the_other_dies(world: World) -> None:
     """Whoever steps aside for a worker that is then gone does not wait for it."""
     world.worker(0)
     assert not world.open(100)
-    world.board.bury(1)
+    world.shared.bury(1)
     assert world.look()
 
 

@@ -8,9 +8,9 @@ from structlog.testing import capture_logs
 from odinws.access.errors import AccessError, KeysError
 from odinws.access.permissions import EVERYTHING, PUBLIC
 from odinws.admission.decision import Admission, Admit, Asked, Refuse
-from odinws.board import Board
 from odinws.closing import REFUSALS
 from odinws.settings import Settings
+from odinws.shared import SharedState
 from tests.access.material import NOW, SECRET, token
 
 
@@ -20,13 +20,13 @@ class World:
     def __init__(self, **settings: str) -> None:
         self.now = 1000.0
         self.drawn = 0.5
-        self.board = Board(4096)
-        self.row = self.board.rows[self.board.claim()]
+        self.shared = SharedState(4096)
+        self.row = self.shared.rows[self.shared.claim()]
         self.row.pid = 1
         self.settings = Settings.from_environ({"WS_WORKERS": "1", "WS_CPU_LIMIT": "1", **settings})
         self.admission = Admission(
             self.settings,
-            self.board,
+            self.shared,
             self.row,
             clock=lambda: self.now,
             now=lambda: NOW,
@@ -84,7 +84,7 @@ def test_a_full_server() -> None:
     verdict = world.refused()
     assert (verdict.status, verdict.reason, verdict.message) == (503, "capacity", "connections 2 >= 2")
     assert 10 <= (verdict.retry_after_seconds or 0) <= 30
-    Board.release(world.row)
+    SharedState.release(world.row)
     assert isinstance(world.enter(), Admit)
 
 
@@ -146,7 +146,7 @@ def test_the_server_has_a_rate() -> None:
         WS_SERVER_UPGRADE_BURST="5",
         WS_UPGRADE_EXEMPT_LOOPBACK="false",
     )
-    other = Admission(world.settings, world.board, world.row, clock=lambda: world.now)
+    other = Admission(world.settings, world.shared, world.row, clock=lambda: world.now)
     assert all(isinstance(world.enter(f"10.0.0.{n}"), Admit) for n in range(3))
     assert all(isinstance(other.enter(Asked(f"10.0.1.{n}")), Admit) for n in range(2))
     assert world.refused("127.0.0.1").status == 429

@@ -1,4 +1,4 @@
-"""`odinws.admission.load`: samples of a made-up process, and sums over the board."""
+"""`odinws.admission.load`: samples of a made-up process, and sums over the shared state."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from odinws import cgroup
 from odinws.admission import load
 from odinws.admission.guard import SMOOTHING_SECONDS, Usage
 from odinws.admission.load import Sensor, StallWatch
-from odinws.board import Board
-from odinws.board.counters import STALL_BOUNDS_SECONDS
-from odinws.board.row import Row
 from odinws.settings import Settings
+from odinws.shared import SharedState
+from odinws.shared.counters import STALL_BOUNDS_SECONDS
+from odinws.shared.row import Row
 from tests.fakes import in_greenlet, running
 
 STEP = 1 - math.exp(-1 / SMOOTHING_SECONDS)  # how much of a step one second shows
@@ -210,9 +210,9 @@ def test_a_real_process() -> None:
 
 def test_measure_sums_the_workers_that_run() -> None:
     """Rows without a process do not count, except that their connection slots are taken."""
-    board = Board(4096)
+    shared = SharedState(4096)
     for pid in (11, 0, 12):
-        row = board.rows[board.claim()]
+        row = shared.rows[shared.claim()]
         row.pid, row.connections, row.greenlets, row.rss_bytes, row.cpu_cores = pid, 5, 10, 1 << 20, 0.5
     settings = Settings.from_environ(
         {
@@ -223,14 +223,14 @@ def test_measure_sums_the_workers_that_run() -> None:
             "WS_MAX_GREENLETS": "100",
         }
     )
-    board.rows[2].hub_lag_seconds = 0.25
-    used = load.measure(board, settings)
+    shared.rows[2].hub_lag_seconds = 0.25
+    used = load.measure(shared, settings)
     assert used == Usage(
         connections=15, cpu_percent=25.0, memory_percent=25.0, greenlets=20, hub_lag_ms=250.0
     )
-    assert load.memory_bytes(board) == 2 << 20
-    board.rows[2].group_cpu_percent, board.rows[0].group_memory_percent = 80.0, 70.0
-    used = load.measure(board, settings)
+    assert load.memory_bytes(shared) == 2 << 20
+    shared.rows[2].group_cpu_percent, shared.rows[0].group_memory_percent = 80.0, 70.0
+    used = load.measure(shared, settings)
     assert (used.cpu_percent, used.memory_percent) == (80.0, 70.0)
 
 

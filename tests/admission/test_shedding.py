@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from odinws.admission import shedding
 from odinws.admission.load import ALIVE_SECONDS
 from odinws.admission.shedding import PATIENCE_SECONDS, Shedding, excess
-from odinws.board import Board
-from odinws.board.row import Row
 from odinws.connections.clients import Clients
+from odinws.shared import SharedState
+from odinws.shared.row import Row
 from tests.fakes import in_greenlet, running
 
 counts = st.integers(0, 1_000_000)
@@ -112,13 +112,13 @@ class World:
     """A board with workers that hold so many, of which the first may shed."""
 
     def __init__(self, *held: int, rate: float = 10.0) -> None:
-        self.board = Board(1024)
-        self.rows = [self.board.rows[self.board.claim()] for _ in held]
+        self.shared = SharedState(1024)
+        self.rows = [self.shared.rows[self.shared.claim()] for _ in held]
         for pid, (row, count) in enumerate(zip(self.rows, held, strict=True), 1):
             row.pid, row.connections, row.accepting, row.beat = pid, count, 1, time.monotonic()
         self.row = self.rows[0]
         self.clients = FakeClients(self.rows)
-        self.shedding = Shedding(self.board, self.row, cast("Clients", self.clients), rate)
+        self.shedding = Shedding(self.shared, self.row, cast("Clients", self.clients), rate)
         self.now = 1000.0
 
     def look(self, seconds: float = 1.0) -> int:
@@ -207,7 +207,7 @@ def test_only_workers_that_accept_count(why: str) -> None:
     elif why == "silent":
         other.beat = time.monotonic() - ALIVE_SECONDS - 1
     elif why == "gone":
-        world.board.bury(1)
+        world.shared.bury(1)
     else:
         other.pid = world.row.pid  # what has its pid is itself
     for _ in range(100):

@@ -7,24 +7,24 @@ import math
 import pytest
 
 from bench.told import bound_ms, figures
-from odinws.board import Board
 from odinws.harness.prometheus import Metrics, within
 from odinws.metrics import exposition
 from odinws.settings import Settings
+from odinws.shared import SharedState
 from tests.seen import seen
 
 
 def scraped(stalls: tuple[float, ...] = (), lag_count: int = 0, overflow: int = 0) -> Metrics:
     """What a real board with such observations is read as."""
-    board = Board()
-    row = board.rows[board.claim()]
+    shared = SharedState()
+    row = shared.rows[shared.claim()]
     row.pid = 1
     for seconds in stalls:
         row.observe_stall(seconds)
     row.totals.lag[3] = lag_count
     row.totals.feed_messages = 100
     row.totals.feed_overflow = overflow
-    text, _ = exposition(board, Settings(), seen(board, Settings()))
+    text, _ = exposition(shared, Settings(), seen(shared, Settings()))
     return Metrics(text.decode())
 
 

@@ -18,7 +18,6 @@ from structlog.testing import capture_logs
 
 import strategies
 from odinws.access.tokens import OPEN
-from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections import clients
 from odinws.connections.clients import Clients
@@ -28,6 +27,7 @@ from odinws.connections.outbox import SlowPolicy
 from odinws.messages import frames
 from odinws.messages.packet import Bundle, Entry
 from odinws.settings import Settings
+from odinws.shared.row import Row
 from strategies import Strategy
 from tests import wire
 from tests.fakes import FORMATS, SECONDS, Peer, in_greenlet, running, settle

@@ -17,7 +17,6 @@ import strategies
 from odinws.access.errors import unauthenticated
 from odinws.access.permissions import Permissions
 from odinws.access.tokens import Identity
-from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections import commands as commands_module
 from odinws.connections.commands import Commands
@@ -28,6 +27,7 @@ from odinws.messages.incoming import Subscribe
 from odinws.messages.outgoing import ReplayComplete
 from odinws.oversight.audience import Audience
 from odinws.settings import Settings
+from odinws.shared.row import Row
 from strategies import Strategy
 from tests.fakes import FakeConnection, in_greenlet, running, settle
 from tests.strategies.support import cooperative_locks

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from odinws.board.row import Row
 from odinws.debug.collector import CollectorWatch
+from odinws.shared.row import Row
 
 
 @pytest.fixture

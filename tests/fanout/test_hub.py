@@ -18,9 +18,6 @@ from hypothesis import strategies as st
 
 import strategies
 from odinws import scheduling
-from odinws.board import row
-from odinws.board.counters import FRAMES_BOUNDS, GAPS, LAG_BOUNDS_SECONDS
-from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.fanout import hub
@@ -33,6 +30,9 @@ from odinws.messages.formats import Formats
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.outgoing import Welcome
 from odinws.messages.packet import Bundle
+from odinws.shared import row
+from odinws.shared.counters import FRAMES_BOUNDS, GAPS, LAG_BOUNDS_SECONDS
+from odinws.shared.row import Row
 from strategies import Strategy
 from tests import wire
 from tests.fakes import SECONDS, FakeConnection, in_greenlet, running, settle

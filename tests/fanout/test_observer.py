@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from odinws.board.row import Row
 from odinws.fanout.observer import DeliveryObserver, Nobody
 from odinws.feed.events import Lost
+from odinws.shared.row import Row
 from tests.fakes import in_greenlet
 from tests.fanout.test_hub import CHANNELS, World, expected, gap
 

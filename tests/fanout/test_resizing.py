@@ -1,4 +1,4 @@
-"""A worker's part in a resize, with a real strategy and a board."""
+"""A worker's part in a resize, with a real strategy and a shared state."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 import gevent
 import pytest
 
-from odinws.board import Board
 from odinws.fanout.resizing import Resizing
+from odinws.shared import SharedState
 from strategies import Moves
 from tests.strategies.support import Arm, cooperative_locks, populate
 
@@ -25,28 +25,28 @@ class Passes:
             return step()
 
 
-def worker(name: str, board: Board) -> tuple[Resizing, Passes, int]:
+def worker(name: str, shared: SharedState) -> tuple[Resizing, Passes, int]:
     """A worker with 400 subscriptions, in a slot of its own."""
-    slot = board.claim()
-    board.rows[slot].pid = slot + 1
+    slot = shared.claim()
+    shared.rows[slot].pid = slot + 1
     strategy = Arm(name, 16, "channel").make()
     populate(strategy, 4, *(f"token.{number}" for number in range(100)))
     passes = Passes()
-    return Resizing(board, slot, strategy, passes.between), passes, slot
+    return Resizing(shared, slot, strategy, passes.between), passes, slot
 
 
 def test_what_is_asked_for_is_applied_in_steps_between_passes() -> None:
-    """The board has what moved, and a second look finds nothing to do."""
-    board = Board(64)
-    resizing, passes, slot = worker("consistent-hash", board)
+    """The shared state has what moved, and a second look finds nothing to do."""
+    shared = SharedState(64)
+    resizing, passes, slot = worker("consistent-hash", shared)
     resizing.apply()
     assert passes.steps == 0
-    board.resizes.ask(24)
+    shared.resizes.ask(24)
     assert not resizing.is_done()
     resizing.apply()
     assert passes.steps == 2, "one step for 104 keys, and the end"
     assert resizing.is_done()
-    (words,) = board.resizes.words([slot])
+    (words,) = shared.resizes.words([slot])
     assert (words["shards"], words["moved"]["seen_channels"]) == (24, 100)
     resizing.apply()
     assert passes.steps == 2
@@ -54,12 +54,12 @@ def test_what_is_asked_for_is_applied_in_steps_between_passes() -> None:
 
 def test_a_strategy_that_cannot_is_left_alone() -> None:
     """Also when other workers can."""
-    board = Board(64)
-    resizing, passes, _ = worker("sync-dict", board)
+    shared = SharedState(64)
+    resizing, passes, _ = worker("sync-dict", shared)
     assert not resizing.is_possible()
-    other, _, _ = worker("consistent-hash", board)
+    other, _, _ = worker("consistent-hash", shared)
     assert resizing.is_possible()
-    board.resizes.ask(8)
+    shared.resizes.ask(8)
     resizing.apply()
     assert passes.steps == 0
     assert not resizing.is_done()
@@ -70,11 +70,11 @@ def test_a_strategy_that_cannot_is_left_alone() -> None:
 @pytest.mark.parametrize("runs", [True, False])
 def test_who_asks_waits_for_all_workers_or_for_the_time(runs: bool) -> None:
     """The one that asks may be any worker."""
-    board = Board(64)
-    asker, _, _ = worker("sync-dict", board)
-    other, _, _ = worker("consistent-hash", board)
+    shared = SharedState(64)
+    asker, _, _ = worker("sync-dict", shared)
+    other, _, _ = worker("consistent-hash", shared)
     part = gevent.spawn(other.run) if runs else None
     assert asker.ask(8, wait_seconds=10 if runs else 0.05) is runs
-    assert board.resizes.asked == 8
+    assert shared.resizes.asked == 8
     if part is not None:
         part.kill()

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from odinws.board.row import Row
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch, Past
 from odinws.feed.intake import Intake
 from odinws.settings import Settings
+from odinws.shared.row import Row
 
 
 class World:

@@ -23,9 +23,9 @@ from gevent.pywsgi import LoggingLogAdapter
 from gunicorn.workers.ggevent import PyWSGIServer
 
 from odinws.admission.balance import Balance
-from odinws.board import Board
 from odinws.http.handover import UPGRADE, Handler, Upgrade
 from odinws.scheduling import Queue
+from odinws.shared import SharedState
 from tests import wire
 from tests.certificate import self_signed
 from tests.fakes import SECONDS, in_greenlet, settle
@@ -56,8 +56,8 @@ class Scene:
     """A server whose route lets clients in, or refuses those who ask for `/ws?refuse`."""
 
     def __init__(self, handler: type[Handler] = Handler, **tls: Any) -> None:
-        board = Board(4096)
-        self.row = board.rows[board.claim()]
+        shared = SharedState(4096)
+        self.row = shared.rows[shared.claim()]
         self.taken: list[tuple[int, bytes]] = []
         self.abandoned = 0
         self.asked, self.answers = Event(), Event()  # a request is in the route; the route goes on
@@ -76,7 +76,7 @@ class Scene:
             handler_class=handler,
             **tls,
         )
-        self.balance = self.server.balance = Balance(board, self.row, [self.server])
+        self.balance = self.server.balance = Balance(shared, self.row, [self.server])
         self.server.queue = Queue()
         self.server.start()
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-# Docker's own default; gunicorn's heartbeat files and the board live there.
+# Docker's own default; gunicorn's heartbeat files and the shared state live there.
 _SHM_SIZE = "64m"
 _PR_SET_PDEATHSIG = 1
 

@@ -10,7 +10,6 @@ import pytest
 
 import strategies
 from odinws.access.tokens import Identity
-from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
@@ -30,6 +29,7 @@ from odinws.messages.outgoing import Error, Outgoing, Pong, Stats, SubscriptionA
 from odinws.messages.wire_format import WireFormat
 from odinws.oversight.audience import Audience
 from odinws.settings import Settings
+from odinws.shared.row import Row
 from strategies import Strategy
 from tests.connections.test_connection import socket_pair
 from tests.fakes import Peer, in_greenlet, running, settle

@@ -1,4 +1,4 @@
-"""`odinws.oversight.figures`: the board in few words, with every worker's strategy and shards."""
+"""`odinws.oversight.figures`: the shared state in few words, with every worker's strategy and shards."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import msgspec
 import pytest
 
 import odinws
-from odinws.board import Board
-from odinws.board.counters import CLOSES
-from odinws.board.journal import KINDS
-from odinws.board.timeline import Moment
 from odinws.choice import Choice
 from odinws.closing import REFUSALS
 from odinws.feed.status import FeedStatus
 from odinws.oversight import figures
 from odinws.settings import Settings
+from odinws.shared import SharedState
+from odinws.shared.counters import CLOSES
+from odinws.shared.journal import KINDS
+from odinws.shared.timeline import Moment
 from tests.seen import seen
 
 SETTINGS = Settings.from_environ({"WS_WORKERS": "2", "WS_SHARD_STRATEGY": "single-lock"})
@@ -44,9 +44,9 @@ def shard(index: int, subscriptions: int, lock: dict[str, Any] | None) -> dict[s
     }
 
 
-def board(*details: dict[str, Any]) -> Board:
+def shared(*details: dict[str, Any]) -> SharedState:
     """A server whose workers have published these."""
-    made = Board()
+    made = SharedState()
     for number, one in enumerate(details, 1):
         slot = made.claim()
         row = made.rows[slot]
@@ -58,7 +58,7 @@ def board(*details: dict[str, Any]) -> Board:
     return made
 
 
-def collect(made: Board, settings: Settings = SETTINGS, *, whole: bool = False) -> dict[str, Any]:
+def collect(made: SharedState, settings: Settings = SETTINGS, *, whole: bool = False) -> dict[str, Any]:
     """The figures as a watcher reads them."""
     state = seen(made, settings)
     told = figures.collect(made, settings, 0, FeedStatus(ready=True, mode="jetstream"), state, whole)
@@ -68,14 +68,14 @@ def collect(made: Board, settings: Settings = SETTINGS, *, whole: bool = False) 
 
 def test_each_worker_has_its_own_strategy() -> None:
     """As it stands in its row; before that, that of the settings."""
-    found = collect(board({"strategy": "sync-dict"}, {}))
+    found = collect(shared({"strategy": "sync-dict"}, {}))
     assert [worker["strategy"] for worker in found["workers"]] == ["sync-dict", "single-lock"]
     assert [one["name"] for one in found["strategies"]] == ["single-lock", "sync-dict"]
 
 
 def test_workers_and_sums() -> None:
     """Counts of each worker, and of all; a difference of two readings is a rate."""
-    found = collect(board({}, {}))
+    found = collect(shared({}, {}))
     assert found["connections"] == 30
     assert found["fan_out"]["delivered"] == 3000
     assert found["refused"]["rate"] == 2
@@ -87,7 +87,7 @@ def test_shards_of_one_strategy_are_added_up() -> None:
     """Those of the same index, over its workers; of waits also the longest."""
     lock = {**LOCK, "longest_wait_seconds": 0.75}
     found = collect(
-        board(
+        shared(
             {"strategy": "fnv-sharded", "shards": [shard(0, 3, LOCK), shard(1, 4, LOCK)]},
             {"strategy": "fnv-sharded", "shards": [shard(0, 5, lock), shard(1, 0, LOCK)]},
         )
@@ -107,7 +107,7 @@ def test_shards_of_one_strategy_are_added_up() -> None:
 
 def test_without_locks_none_is_told() -> None:
     """A strategy that takes none has no waits, rather than zeros."""
-    [one] = collect(board({"strategy": "sync-dict", "shards": [shard(0, 3, None)]}))["strategies"]
+    [one] = collect(shared({"strategy": "sync-dict", "shards": [shard(0, 3, None)]}))["strategies"]
     assert one["shards"] == {"connections": [1], "channels": [2], "subscriptions": [3]}
 
 
@@ -115,16 +115,16 @@ def test_without_locks_none_is_told() -> None:
 def test_many_shards_are_told_in_groups(count: int) -> None:
     """The message stays short, and the sums stay right."""
     shards = [shard(index, index, LOCK) for index in range(count)]
-    [one] = collect(board_of_many(shards))["strategies"]
+    [one] = collect(shared_of_many(shards))["strategies"]
     subscriptions = one["shards"]["subscriptions"]
     assert len(subscriptions) == math.ceil(count / math.ceil(count / figures.MOST_SHARDS))
     assert sum(subscriptions) == sum(range(count))
     assert sum(one["shards"]["waits"]) == 2 * count
 
 
-def board_of_many(shards: list[dict[str, Any]]) -> Board:
+def shared_of_many(shards: list[dict[str, Any]]) -> SharedState:
     """One worker with room for all of them."""
-    made = Board(1 << 20)
+    made = SharedState(1 << 20)
     slot = made.claim()
     made.rows[slot].pid = 1
     made.rows[slot].choice = Choice("fnv-sharded")
@@ -133,8 +133,8 @@ def board_of_many(shards: list[dict[str, Any]]) -> Board:
 
 
 def test_details_that_were_cut_short_hide_no_worker() -> None:
-    """They did not fit on the board, or are none yet."""
-    found = collect(board({"truncated": 99}))
+    """They did not fit in the shared state, or are none yet."""
+    found = collect(shared({"truncated": 99}))
     assert found["workers"][0]["connections"] == 10
     assert found["strategies"] == [
         {"name": "single-lock", "shards": {"connections": [], "channels": [], "subscriptions": []}}
@@ -143,7 +143,7 @@ def test_details_that_were_cut_short_hide_no_worker() -> None:
 
 def test_the_timeline_is_told_whole_once() -> None:
     """To who has none of it; after that its last seconds are enough, also where a reading was missed."""
-    made = board({})
+    made = shared({})
     for second in range(20):
         made.timeline.add(1000 * second, {})
     assert [one["at"] for one in collect(made, whole=True)["timeline"]] == [1000 * n for n in range(20)]
@@ -210,7 +210,7 @@ def names_in(constant: str, code: str) -> set[str]:
 
 def test_the_page_reads_what_is_there() -> None:
     """Each member that its code names is one of the figures."""
-    made = board({"strategy": "fnv-sharded", "shards": [shard(0, 3, LOCK)], "feed": {"mode": "jetstream"}})
+    made = shared({"strategy": "fnv-sharded", "shards": [shard(0, 3, LOCK)], "feed": {"mode": "jetstream"}})
     made.journal.add("debug", "something")
     made.timeline.add(1000, {})
     paths = set(read_by_page())

@@ -11,13 +11,13 @@ import gevent
 import pytest
 from structlog.testing import capture_logs
 
-from odinws.board.counters import DIFFERENCES
 from odinws.closing import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.messages import frames
 from odinws.messages.packet import Bundle
 from odinws.oversight import reconciliation
 from odinws.oversight.reconciliation import Reconciliation, client_socket, is_dead
+from odinws.shared.counters import DIFFERENCES
 from strategies import NAMES
 from tests import wire
 from tests.connections.test_clients import World
@@ -72,7 +72,7 @@ class Reconciled(World):
         return self.reconciliation.run()
 
     def counted(self) -> dict[str, int]:
-        """Differences of all runs, as the board has them, without the zeros."""
+        """Differences of all runs, as the shared state has them, without the zeros."""
         pairs = zip(DIFFERENCES, self.row.totals.differences, strict=True)
         return {kind: count for kind, count in pairs if count}
 
@@ -174,13 +174,13 @@ def test_no_difference_while_connections_come_and_go() -> None:
 @pytest.mark.parametrize(("wrong", "upgrading"), [(3, 0), (-2, 0), (4, 1)])
 @in_greenlet
 def test_slots_that_were_lost_or_leaked(wrong: int, upgrading: int) -> None:
-    """The board is set to the connections and upgrades there are."""
+    """The shared state is set to the connections and upgrades there are."""
     world = Reconciled()
     for _ in range(4):
         world.connect()
     world.upgrading = upgrading
     world.row.connections += upgrading + wrong
-    world.expect_healed(board=abs(wrong))
+    world.expect_healed(shared=abs(wrong))
     assert world.row.connections == 4 + upgrading
     world.clients.abort_all()
 
@@ -384,7 +384,7 @@ def test_one_of_each_in_one_run() -> None:
         conns[3][1].sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
         conns[3][1].close()
         world.row.connections += 5
-        world.expect_healed(strategy=1, outbox=1, wheel=1, kernel=1, board=5)
+        world.expect_healed(strategy=1, outbox=1, wheel=1, kernel=1, shared=5)
         assert world.row.connections == 1
     world.clients.abort_all()
 

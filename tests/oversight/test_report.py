@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinws.board import Board
-from odinws.board.counters import LAG_BOUNDS_SECONDS, STALL_BOUNDS_SECONDS, Totals
 from odinws.choice import Choice
 from odinws.closing import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.histogram import quantile
 from odinws.oversight import report
 from odinws.settings import Settings
+from odinws.shared import SharedState
+from odinws.shared.counters import LAG_BOUNDS_SECONDS, STALL_BOUNDS_SECONDS, Totals
 from tests.fakes import fill
 from tests.seen import seen
 
@@ -68,20 +68,20 @@ def fed() -> FeedStatus:
     return FeedStatus(ready=True, mode="jetstream", epoch="ODIN_TOKENS-1", problem="")
 
 
-def serving() -> Board:
+def serving() -> SharedState:
     """Two workers that serve three clients each."""
-    board = Board(4096)
+    shared = SharedState(4096)
     for pid in (101, 102):
-        row = board.rows[board.claim()]
+        row = shared.rows[shared.claim()]
         row.pid, row.accepting, row.feed_ready, row.beat = pid, 1, 1, time.monotonic()
         row.connections, row.subscriptions, row.greenlets = 3, 7, 9
         row.rss_bytes, row.cpu_cores, row.totals.cpu_seconds = 20 << 20, 0.25, 12.5
-    return board
+    return shared
 
 
-def health(board: Board, feed: FeedStatus | None = None) -> dict[str, Any]:
+def health(shared: SharedState, feed: FeedStatus | None = None) -> dict[str, Any]:
     """`/health`, whose status and flags always agree."""
-    body = report.health(board, SETTINGS, feed or fed(), seen(board, SETTINGS))
+    body = report.health(shared, SETTINGS, feed or fed(), seen(shared, SETTINGS))
     assert body["healthy"] is not bool(body["errors"])
     expected = "unhealthy" if body["errors"] else "degraded" if body["warnings"] else "healthy"
     assert body["status"] == expected
@@ -105,7 +105,7 @@ def test_health_has_exactly_its_members() -> None:
 
 def test_the_shape_is_the_same_before_anyone_runs() -> None:
     """A dashboard that asks early reads the same members."""
-    assert shape(health(Board(4096), FeedStatus())) == HEALTH
+    assert shape(health(SharedState(4096), FeedStatus())) == HEALTH
 
 
 def test_a_serving_server_is_healthy() -> None:
@@ -128,28 +128,28 @@ def test_a_serving_server_is_healthy() -> None:
     assert 0 <= body["uptime"] < 60
 
 
-def _full(board: Board) -> None:
-    board.rows[0].connections = 7
+def _full(shared: SharedState) -> None:
+    shared.rows[0].connections = 7
 
 
-def _busy(board: Board) -> None:
-    board.rows[0].cpu_cores = 1.3
+def _busy(shared: SharedState) -> None:
+    shared.rows[0].cpu_cores = 1.3
 
 
-def _fat(board: Board) -> None:
-    board.rows[0].rss_bytes = 71 << 20
+def _fat(shared: SharedState) -> None:
+    shared.rows[0].rss_bytes = 71 << 20
 
 
-def _crowded(board: Board) -> None:
-    board.rows[0].greenlets = 192
+def _crowded(shared: SharedState) -> None:
+    shared.rows[0].greenlets = 192
 
 
-def _slow(board: Board) -> None:
-    board.rows[0].hub_lag_seconds = 0.251
+def _slow(shared: SharedState) -> None:
+    shared.rows[0].hub_lag_seconds = 0.251
 
 
-def _one_left(board: Board) -> None:
-    board.bury(1)
+def _one_left(shared: SharedState) -> None:
+    shared.bury(1)
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,11 @@ def _one_left(board: Board) -> None:
         (_one_left, None, "1 of 2 workers run"),
     ],
 )
-def test_what_degrades(change: Callable[[Board], None], check: str | None, warning: str) -> None:
+def test_what_degrades(change: Callable[[SharedState], None], check: str | None, warning: str) -> None:
     """It works and wants a look: one warning, one check that is not healthy, and still healthy as a whole."""
-    board = serving()
-    change(board)
-    body = health(board)
+    shared = serving()
+    change(shared)
+    body = health(shared)
     assert (body["status"], body["healthy"], body["warnings"]) == ("degraded", True, [warning])
     bad = [name for name, found in body["checks"].items() if found.get("healthy") is False]
     assert bad == ([check] if check else [])
@@ -175,20 +175,20 @@ def test_what_degrades(change: Callable[[Board], None], check: str | None, warni
 
 def test_just_below_is_healthy() -> None:
     """What stands at its threshold is no reason to warn."""
-    board = serving()
-    row = board.rows[0]
+    shared = serving()
+    row = shared.rows[0]
     row.connections, row.cpu_cores, row.rss_bytes, row.greenlets = 6, 1.25, 70 << 20, 171
-    assert health(board)["status"] == "healthy"
+    assert health(shared)["status"] == "healthy"
 
 
 def test_the_cpu_check_can_be_switched_off() -> None:
     """A threshold of 100 never warns."""
-    board = serving()
-    board.rows[0].cpu_cores = 50.0
+    shared = serving()
+    shared.rows[0].cpu_cores = 50.0
     settings = Settings.from_environ(
         {"WS_WORKERS": "2", "WS_CPU_REJECT_THRESHOLD": "100", "WS_CPU_LIMIT": "2"}
     )
-    body = report.health(board, settings, fed(), seen(board, settings))
+    body = report.health(shared, settings, fed(), seen(shared, settings))
     assert body["checks"]["cpu"]["healthy"]
     assert body["status"] == "healthy"
 
@@ -221,32 +221,32 @@ def test_no_feed_is_unhealthy() -> None:
 
 def test_another_workers_lost_feed_is_unhealthy() -> None:
     """Whichever worker is asked, it answers for all; one that does not accept does not count."""
-    board = serving()
-    board.rows[1].feed_ready = 0
-    assert health(board)["errors"] == ["nats: a worker has no feed"]
-    board.rows[1].accepting = 0
-    assert health(board)["errors"] == []
+    shared = serving()
+    shared.rows[1].feed_ready = 0
+    assert health(shared)["errors"] == ["nats: a worker has no feed"]
+    shared.rows[1].accepting = 0
+    assert health(shared)["errors"] == []
 
 
 def test_a_stuck_worker_is_unhealthy() -> None:
     """A worker that has not sampled itself for 5 s does not run; one that has not begun to is starting."""
-    board = serving()
-    board.rows[1].beat = time.monotonic() - 4
-    assert health(board)["errors"] == []
-    board.rows[1].beat = time.monotonic() - 6
-    assert health(board)["errors"] == ["workers [102] have not been seen for 5 s"]
-    board.rows[1].beat = 0.0
-    assert health(board)["errors"] == []
+    shared = serving()
+    shared.rows[1].beat = time.monotonic() - 4
+    assert health(shared)["errors"] == []
+    shared.rows[1].beat = time.monotonic() - 6
+    assert health(shared)["errors"] == ["workers [102] have not been seen for 5 s"]
+    shared.rows[1].beat = 0.0
+    assert health(shared)["errors"] == []
 
 
 def test_everything_at_once() -> None:
     """All errors and all warnings are listed."""
-    board = serving()
+    shared = serving()
     for change in (_full, _busy, _fat, _crowded):
-        change(board)
-    board.rows[1].feed_ready = 0
-    board.rows[1].beat = 1.0
-    body = health(board, FeedStatus(mode="core", problem="down", stream_differs="x"))
+        change(shared)
+    shared.rows[1].feed_ready = 0
+    shared.rows[1].beat = 1.0
+    body = health(shared, FeedStatus(mode="core", problem="down", stream_differs="x"))
     assert body["status"] == "unhealthy"
     assert len(body["errors"]) == 2
     assert len(body["warnings"]) == 6
@@ -262,8 +262,8 @@ def test_a_serving_server_is_ready() -> None:
 
 def test_starting() -> None:
     """Not ready before all workers have accepted with a feed at one time; ready with fewer after that."""
-    board = Board(4096)
-    assert report.not_ready(board, SETTINGS, FeedStatus()) == ["starting: no worker accepts yet"]
+    shared = SharedState(4096)
+    assert report.not_ready(shared, SETTINGS, FeedStatus()) == ["starting: no worker accepts yet"]
     full = serving()
     full.rows[1].accepting = 0
     assert report.not_ready(full, SETTINGS, fed()) == ["starting: not all 2 workers accept yet"]
@@ -275,58 +275,58 @@ def test_starting() -> None:
 
 def test_starting_without_a_feed_says_why() -> None:
     """The reason is NATS, not the start."""
-    board = serving()
-    board.rows[0].feed_ready = 0
-    assert report.not_ready(board, SETTINGS, FeedStatus(problem="refused")) == ["nats: refused"]
+    shared = serving()
+    shared.rows[0].feed_ready = 0
+    assert report.not_ready(shared, SETTINGS, FeedStatus(problem="refused")) == ["nats: refused"]
 
 
 def test_draining() -> None:
     """A warm server whose workers do not accept any more is going away."""
-    board = serving()
-    assert board.is_warm(2)
-    for row in board.rows[:2]:
+    shared = serving()
+    assert shared.is_warm(2)
+    for row in shared.rows[:2]:
         row.accepting = 0
-    assert report.not_ready(board, SETTINGS, fed()) == ["draining: no worker accepts"]
+    assert report.not_ready(shared, SETTINGS, fed()) == ["draining: no worker accepts"]
 
 
 def test_not_ready_without_a_feed() -> None:
     """One accepting worker without a feed is enough: it would get its share of the clients."""
-    board = serving()
-    assert board.is_warm(2)
-    assert report.not_ready(board, SETTINGS, FeedStatus(problem="refused")) == ["nats: refused"]
-    board.rows[1].feed_ready = 0
-    assert report.not_ready(board, SETTINGS, fed()) == ["nats: a worker has no feed"]
+    shared = serving()
+    assert shared.is_warm(2)
+    assert report.not_ready(shared, SETTINGS, FeedStatus(problem="refused")) == ["nats: refused"]
+    shared.rows[1].feed_ready = 0
+    assert report.not_ready(shared, SETTINGS, fed()) == ["nats: a worker has no feed"]
 
 
 def test_not_ready_when_full() -> None:
     """A full server wants no more clients."""
-    board = serving()
-    _full(board)
-    assert report.not_ready(board, SETTINGS, fed()) == ["capacity: all 10 connections are taken"]
+    shared = serving()
+    _full(shared)
+    assert report.not_ready(shared, SETTINGS, fed()) == ["capacity: all 10 connections are taken"]
 
 
 # -- stats -----------------------------------------------------------------------------------------
 
 
-def counted() -> Board:
+def counted() -> SharedState:
     """A serving board with totals, also of a worker that is gone."""
-    board = serving()
-    gone = board.claim()
+    shared = serving()
+    gone = shared.claim()
     for index in (0, 1, gone):
-        totals = board.rows[index].totals
+        totals = shared.rows[index].totals
         totals.accepted, totals.delivered, totals.pass_seconds = 10, 1000, 0.5
-        board.rows[index].closed_by(CloseReason.SLOW)
-        board.rows[index].refused_by("capacity")
-    board.bury(gone)
-    return board
+        shared.rows[index].closed_by(CloseReason.SLOW)
+        shared.rows[index].refused_by("capacity")
+    shared.bury(gone)
+    return shared
 
 
 def test_stats_of_the_whole_server() -> None:
     """Sums, workers that are gone included, and which worker answered."""
-    board = counted()
-    board.rows[0].choice = Choice("sync-dict", "sync-dict", "default")
-    board.rows[1].choice = Choice("fnv-sharded", "wide", "targeting_match")
-    body = report.stats(board, SETTINGS, 1, seen(board, SETTINGS))
+    shared = counted()
+    shared.rows[0].choice = Choice("sync-dict", "sync-dict", "default")
+    shared.rows[1].choice = Choice("fnv-sharded", "wide", "targeting_match")
+    body = report.stats(shared, SETTINGS, 1, seen(shared, SETTINGS))
     assert body["connections"] == 6
     assert body["subscriptions"] == 14
     assert body["max_connections"] == 10
@@ -367,9 +367,9 @@ def test_stats_of_the_whole_server() -> None:
 
 def test_stats_of_each_worker() -> None:
     """Each row that runs, with its own totals and the details that it published."""
-    board = counted()
-    board.publish_details(1, {"shards": [1, 2]})
-    first, second = report.stats(board, SETTINGS, 0, seen(board, SETTINGS))["workers"]
+    shared = counted()
+    shared.publish_details(1, {"shards": [1, 2]})
+    first, second = report.stats(shared, SETTINGS, 0, seen(shared, SETTINGS))["workers"]
     assert (first["slot"], first["pid"], second["slot"], second["pid"]) == (0, 101, 1, 102)
     assert (first["details"], second["details"]) == ({}, {"shards": [1, 2]})
     assert first["accepted"] == 10
@@ -407,11 +407,11 @@ def test_totals_in_words_leave_nothing_out() -> None:
 
 def test_histograms_in_words() -> None:
     """Bounds, counts and estimates in seconds, of the whole server and of each worker."""
-    board = serving()
-    first, second = board.rows[0], board.rows[1]
+    shared = serving()
+    first, second = shared.rows[0], shared.rows[1]
     first.totals.lag[4], second.totals.lag[5], second.totals.lag_seconds = 98, 2, 1.5  # up to 20 and 30 ms
     second.totals.stalls[0], second.totals.stalls[11], second.totals.shed = 999, 1, 5
-    body = report.stats(board, SETTINGS, 0, seen(board, SETTINGS))
+    body = report.stats(shared, SETTINGS, 0, seen(shared, SETTINGS))
     assert body["lag"] == {
         "bounds_seconds": list(LAG_BOUNDS_SECONDS),
         "counts": [98 if index == 4 else 2 if index == 5 else 0 for index in range(16)],
@@ -471,12 +471,12 @@ def test_an_estimate_is_in_the_bucket_of_the_truth(seconds: list[float], share: 
 
 def test_flags_that_can_not_be_used() -> None:
     """A worker's trouble with the file of flags is a warning of health, and stands in the statistics."""
-    board = serving()
-    assert report.stats(board, SETTINGS, 0, seen(board, SETTINGS))["strategy"]["problem"] == ""
-    board.rows[1].flags_broken = 1
-    assert any("see its log" in warning for warning in health(board)["warnings"])
-    board.publish_details(1, {"flags_problem": "flags.json: not JSON"})
-    assert "flags: flags.json: not JSON" in health(board)["warnings"]
-    assert report.stats(board, SETTINGS, 0, seen(board, SETTINGS))["strategy"]["problem"] == (
+    shared = serving()
+    assert report.stats(shared, SETTINGS, 0, seen(shared, SETTINGS))["strategy"]["problem"] == ""
+    shared.rows[1].flags_broken = 1
+    assert any("see its log" in warning for warning in health(shared)["warnings"])
+    shared.publish_details(1, {"flags_problem": "flags.json: not JSON"})
+    assert "flags: flags.json: not JSON" in health(shared)["warnings"]
+    assert report.stats(shared, SETTINGS, 0, seen(shared, SETTINGS))["strategy"]["problem"] == (
         "flags.json: not JSON"
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from odinws.board.counters import CLOSES, DIFFERENCES
-from odinws.board.journal import Journal
-from odinws.board.row import Row
 from odinws.closing import CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.oversight.watch import QUIET_SECONDS, Watch
+from odinws.shared.counters import CLOSES, DIFFERENCES
+from odinws.shared.journal import Journal
+from odinws.shared.row import Row
 
 
 class World:

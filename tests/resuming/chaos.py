@@ -17,7 +17,7 @@ from pathlib import Path
 import nats
 from nats.js.api import StreamConfig, StreamSource
 
-from odinws.board.counters import RECOVERIES
+from odinws.shared.counters import RECOVERIES
 from tests.ledger import STREAM, Ledger, Publisher, read
 from tests.protection.proof import Proof
 from tests.resuming.crowd import Client, Crowd

@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from odinws.board.counters import LAG_BOUNDS_SECONDS, STALL_BOUNDS_SECONDS
 from odinws.closing import REFUSALS, CloseReason
 from odinws.rollout import flags
 from odinws.rollout.fleet import FleetError
 from odinws.rollout.members import Server, Worker, wanted
+from odinws.shared.counters import LAG_BOUNDS_SECONDS, STALL_BOUNDS_SECONDS
 from tests.rollout.scene import VARIANT
 
 ROLL_SECONDS = 4.0

@@ -41,7 +41,7 @@ def soak(plan: Plan, console: Console) -> Result:
             progress.update(
                 task,
                 completed=sample.seconds,
-                connections=sample.board,
+                connections=sample.shared,
                 joined=sample.joined,
                 memory=memory,
             )

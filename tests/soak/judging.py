@@ -153,7 +153,7 @@ def faults(samples: Sequence[Sample]) -> list[str]:
         at = f"at {sample.seconds:.0f} s"
         if not sample.agrees:
             found.append(
-                f"{at} counts differ: clients {sample.open}, board {sample.board}, "
+                f"{at} counts differ: clients {sample.open}, board {sample.shared}, "
                 f"strategies {sample.members}, kernel {sample.established}, missing {sample.missing}"
             )
         if sample.differences:

@@ -96,7 +96,7 @@ def _counts(axis: Axes, samples: Sequence[Sample]) -> None:
     axis.set_title("connections, by everybody who counts; and what must stay at 0", fontsize=9, loc="left")
     series = (
         ("clients", [sample.open for sample in samples]),
-        ("board", [sample.board for sample in samples]),
+        ("board", [sample.shared for sample in samples]),
         ("strategies", [sample.members for sample in samples]),
         ("kernel", [sample.established for sample in samples]),
         ("refused", [sample.refused for sample in samples]),

@@ -164,7 +164,7 @@ def _left_behind(server: Server, swarm: Swarm) -> list[str]:
     def nothing() -> bool:
         stats = server.json("/stats")
         counts.update(
-            board=stats["connections"],
+            shared=stats["connections"],
             subscriptions=stats["subscriptions"],
             members=sum(
                 shard["connections"] for worker in stats["workers"] for shard in worker["details"]["shards"]

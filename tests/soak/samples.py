@@ -11,7 +11,7 @@ class Worker(msgspec.Struct, frozen=True):
     Attributes:
         descriptors: open ones; one of them is each connection's.
         greenlets: as the server counts them.
-        connections: slots on the board.
+        connections: slots in the shared state.
         members: of its strategy.
     """
 
@@ -31,7 +31,7 @@ class Sample(msgspec.Struct, frozen=True):
     Attributes:
         seconds: since the start.
         open: connections by the clients' own count.
-        board: connections on the board.
+        board: connections in the shared state.
         established: sockets of the server, by the kernel.
         missing: clients that should be there and are not.
         joined: connections there ever were; delivered, refused, differences: by the server, since its start.
@@ -39,7 +39,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     seconds: float
     open: int
-    board: int
+    shared: int
     established: int
     missing: int
     joined: int
@@ -56,4 +56,4 @@ class Sample(msgspec.Struct, frozen=True):
     @property
     def agrees(self) -> bool:
         """Whether everybody counts the same."""
-        return self.open == self.board == self.members == self.established and not self.missing
+        return self.open == self.shared == self.members == self.established and not self.missing

@@ -34,7 +34,7 @@ def _now(server: Server, started: float, expected: int, missing: int, joined: in
     return Sample(
         seconds=round(time.monotonic() - started, 3),
         open=expected,
-        board=stats["connections"],
+        shared=stats["connections"],
         established=established(server.port),
         missing=missing,
         joined=joined,

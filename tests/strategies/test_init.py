@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import strategies
-from odinws.board.row import Row
 from odinws.choice import Choice
 from odinws.errors import SettingsError
 from odinws.settings import Settings
+from odinws.shared.row import Row
 from strategies import BrokenStrategy, Strategy, UnknownStrategy
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import strategies
 from odinws.access.keys import Secret
 from odinws.access.tokens import Tokens
-from odinws.board.row import Row
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection
 from odinws.connections.limits import ConnectionLimits
@@ -24,6 +23,7 @@ from odinws.messages.json_format import decode_command
 from odinws.messages.outgoing import ReplayComplete
 from odinws.oversight.audience import Audience
 from odinws.settings import Settings
+from odinws.shared.row import Row
 from strategies import Strategy
 from tests.access.material import NOW, SECRET
 from tests.fakes import FakeConnection

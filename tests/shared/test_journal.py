@@ -1,4 +1,4 @@
-"""`odinws.board.journal`: the latest events of the whole server, also of processes that were killed."""
+"""`odinws.shared.journal`: the latest events of the whole server, also of processes that were killed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from odinws.board.journal import ENTRIES, KINDS, Journal
+from odinws.shared.journal import ENTRIES, KINDS, Journal
 from tests.fakes import forked, join
 
 

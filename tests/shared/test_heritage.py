@@ -1,11 +1,11 @@
-"""`odinws.board.heritage`: what the workers of a slot counted adds up, whatever they left."""
+"""`odinws.shared.heritage`: what the workers of a slot counted adds up, whatever they left."""
 
 from __future__ import annotations
 
 import pytest
 
-from odinws.board import heritage
-from odinws.board.heritage import Ledger
+from odinws.shared import heritage
+from odinws.shared.heritage import Ledger
 
 
 def shard(acquisitions: int, waits: int, wait_seconds: float) -> dict[str, object]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from odinws.board import SLOTS, Board
-from odinws.board.resizes import Resizes
+from odinws.shared import SLOTS, SharedState
+from odinws.shared.resizes import Resizes
 from strategies import Moves
 
 
@@ -48,13 +48,13 @@ def test_a_worker_that_is_behind_says_so() -> None:
 
 def test_the_arbiter_clears_the_place_of_a_worker_that_is_gone() -> None:
     """What was asked for stays for its successor."""
-    board = Board(64)
-    slot = board.claim()
-    board.rows[slot].pid = 1
-    board.resizes.begin(slot, 16)
-    board.resizes.ask(8)
-    board.bury(slot)
-    assert board.resizes.shards(slot) == 0
-    assert board.resizes.asked == 8
-    board.resizes.begin(SLOTS - 1, 3)
-    assert board.resizes.shards(SLOTS - 1) == 3
+    shared = SharedState(64)
+    slot = shared.claim()
+    shared.rows[slot].pid = 1
+    shared.resizes.begin(slot, 16)
+    shared.resizes.ask(8)
+    shared.bury(slot)
+    assert shared.resizes.shards(slot) == 0
+    assert shared.resizes.asked == 8
+    shared.resizes.begin(SLOTS - 1, 3)
+    assert shared.resizes.shards(SLOTS - 1) == 3

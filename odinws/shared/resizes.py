@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from odinws.board.fields import shared_struct
+from odinws.shared.fields import shared_struct
 from strategies.base import Moves
 
 _MOVES = ("channels", "connections", "seen_channels", "seen_connections")
@@ -38,7 +38,7 @@ class Resizes:
     """The number of shards that was asked for, and a place for each worker slot.
 
     Args:
-        slots: of the board.
+        slots: of the shared state.
     """
 
     def __init__(self, slots: int) -> None:

@@ -1,4 +1,4 @@
-"""The board: facts about the whole server in one shared memory map, made before the fork.
+"""The shared state: facts about the whole server in one shared memory map, made before the fork.
 
 One row per worker slot, one writer per row: its worker while that lives, the arbiter before and after.
 Any worker reads all rows, so any of them answers for the whole server. A row of a dead worker is
@@ -20,15 +20,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from odinws.access.rates import Limit, step
-from odinws.board.counters import Totals, add_totals
-from odinws.board.details import Details
-from odinws.board.fields import shared_struct
-from odinws.board.journal import Journal
-from odinws.board.resizes import Resizes
-from odinws.board.row import Row
-from odinws.board.timeline import Timeline
-from odinws.board.turn import Turn
 from odinws.choice import Choice, kept_for
+from odinws.shared.counters import Totals, add_totals
+from odinws.shared.details import Details
+from odinws.shared.fields import shared_struct
+from odinws.shared.journal import Journal
+from odinws.shared.resizes import Resizes
+from odinws.shared.row import Row
+from odinws.shared.timeline import Timeline
+from odinws.shared.turn import Turn
 
 SLOTS = 256
 CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last place
@@ -46,7 +46,7 @@ class _Header(ctypes.Structure):
     upgrades_due: float  # of the bucket of all upgrades, see access.rates
 
 
-class Board:
+class SharedState:
     """The shared memory of a server.
 
     Args:
@@ -64,7 +64,7 @@ class Board:
     def __init__(self, details_bytes: int = 64 << 10) -> None:
         # An unlinked file: nothing is left behind however the server ends. POSIX record locks on it
         # are held per process and fall with the process.
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the board
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the shared state
         self.journal = Journal()
         self.timeline = Timeline()
         self.name = f"odinws-{secrets.token_hex(8)}"

@@ -1,4 +1,4 @@
-"""`odinws.board`, with real processes: exact limits, totals that never fall, details that are never torn."""
+"""`odinws.shared`, with real processes: exact limits, totals that never fall, details that are never torn."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from types import SimpleNamespace
 import pytest
 
 from odinws.access.rates import Limit
-from odinws.board import SLOTS, Board
-from odinws.board import details as details_module
-from odinws.board import row as row_module
-from odinws.board.counters import CLOSES, DIFFERENCES, Totals, add_totals
-from odinws.board.row import Row
 from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
+from odinws.shared import SLOTS, SharedState
+from odinws.shared import details as details_module
+from odinws.shared import row as row_module
+from odinws.shared.counters import CLOSES, DIFFERENCES, Totals, add_totals
+from odinws.shared.row import Row
 from tests.fakes import fill, forked, join
 
 DETAILS_BYTES = 4096
@@ -28,9 +28,9 @@ STRESS_SECONDS = 0.6
 
 
 @pytest.fixture
-def board() -> Board:
+def shared() -> SharedState:
     """A board with little room for details."""
-    return Board(DETAILS_BYTES)
+    return SharedState(DETAILS_BYTES)
 
 
 def words(totals: Totals) -> list[float]:
@@ -60,33 +60,33 @@ def test_every_field_is_an_aligned_word() -> None:
         for name, kind, *_ in structure._fields_:
             assert getattr(structure, name).offset % 8 == 0
             assert ctypes.sizeof(kind) % 8 == 0
-    assert all(ctypes.addressof(row) % 8 == 0 for row in Board(DETAILS_BYTES).rows)
+    assert all(ctypes.addressof(row) % 8 == 0 for row in SharedState(DETAILS_BYTES).rows)
 
 
-def test_nothing_overlaps(board: Board) -> None:
+def test_nothing_overlaps(shared: SharedState) -> None:
     """All rows, the totals of those who are gone, and all details have memory of their own."""
-    for row in board.rows:
+    for row in shared.rows:
         ctypes.memset(ctypes.addressof(row), 0xA5, ctypes.sizeof(Row))
-    departed = board._gone[0].totals
+    departed = shared._gone[0].totals
     fill(departed, itertools.count(1))
-    before, started = words(departed), board.started
+    before, started = words(departed), shared.started
     longest = "x" * (DETAILS_BYTES - details_module._MARK_BYTES - 2)
     for slot in range(SLOTS):
-        board.publish_details(slot, longest)
-    assert all(bytes(row) == b"\xa5" * ctypes.sizeof(Row) for row in board.rows)
+        shared.publish_details(slot, longest)
+    assert all(bytes(row) == b"\xa5" * ctypes.sizeof(Row) for row in shared.rows)
     assert words(departed) == before
-    assert board.started == started
-    assert all(board.details(slot) == longest for slot in range(SLOTS))
+    assert shared.started == started
+    assert all(shared.details(slot) == longest for slot in range(SLOTS))
 
 
-def test_a_new_board_is_empty(board: Board) -> None:
+def test_a_new_board_is_empty(shared: SharedState) -> None:
     """Nobody runs, nothing was counted, and it knows when it was made."""
-    assert abs(time.monotonic() - board.started) < 5
-    assert board.living() == []
-    assert board.connections() == 0
-    assert not any(words(board.totals()))
-    assert len(board.rows) == SLOTS
-    assert board.details(0) == {}
+    assert abs(time.monotonic() - shared.started) < 5
+    assert shared.living() == []
+    assert shared.connections() == 0
+    assert not any(words(shared.totals()))
+    assert len(shared.rows) == SLOTS
+    assert shared.details(0) == {}
 
 
 def test_pings_and_frames_are_counted() -> None:
@@ -108,9 +108,9 @@ def test_pings_and_frames_are_counted() -> None:
     assert totals.sent_frames == 7 + 22 + 512
 
 
-def test_reasons_have_counters(board: Board) -> None:
+def test_reasons_have_counters(shared: SharedState) -> None:
     """Each close reason and each refusal has its own counter, and an unknown one is an error."""
-    row = board.rows[3]
+    row = shared.rows[3]
     for reason in CloseReason:
         row.closed_by(reason)
     row.closed_by(CloseReason.SLOW)
@@ -124,9 +124,9 @@ def test_reasons_have_counters(board: Board) -> None:
         row.refused_by("bogus")
 
 
-def test_differences_and_dry_runs_have_counters(board: Board) -> None:
+def test_differences_and_dry_runs_have_counters(shared: SharedState) -> None:
     """Each kind its own, in as many as were found; an unknown kind is an error."""
-    row = board.rows[0]
+    row = shared.rows[0]
     for count, kind in enumerate(DIFFERENCES, 1):
         row.differs(kind, count)
     for reason in LOAD_REFUSALS:
@@ -212,221 +212,221 @@ def test_add_totals_adds_every_field() -> None:
 # -- slots -----------------------------------------------------------------------------------------
 
 
-def test_claim_gives_each_slot_once(board: Board) -> None:
+def test_claim_gives_each_slot_once(shared: SharedState) -> None:
     """Claimed slots are taken before their worker runs; the one too many is an error."""
-    assert [board.claim() for _ in range(SLOTS)] == list(range(SLOTS))
-    assert board.living() == []
+    assert [shared.claim() for _ in range(SLOTS)] == list(range(SLOTS))
+    assert shared.living() == []
     with pytest.raises(RuntimeError, match=str(SLOTS)):
-        board.claim()
+        shared.claim()
 
 
-def test_what_a_worker_leaves_is_kept_for_the_next(board: Board) -> None:
+def test_what_a_worker_leaves_is_kept_for_the_next(shared: SharedState) -> None:
     """Its details, for whoever is forked behind it; and all starts are counted."""
-    slot = board.claim()
-    board.publish_details(slot, {"shards": [1]})
-    board.bury(slot)
-    assert board.left == {slot: {"shards": [1]}}
-    assert board.details(slot) == {}
-    assert board.claim() == slot
-    assert board.starts == 2
+    slot = shared.claim()
+    shared.publish_details(slot, {"shards": [1]})
+    shared.bury(slot)
+    assert shared.left == {slot: {"shards": [1]}}
+    assert shared.details(slot) == {}
+    assert shared.claim() == slot
+    assert shared.starts == 2
 
 
-def test_a_buried_slot_can_be_claimed_again(board: Board) -> None:
+def test_a_buried_slot_can_be_claimed_again(shared: SharedState) -> None:
     """The slot of a worker that is gone is free, also of one that died before it ran; others stay."""
-    assert [board.claim() for _ in range(3)] == [0, 1, 2]
-    board.rows[0].pid = board.rows[2].pid = 1234
-    board.bury(1)
-    assert board.claim() == 1
-    board.bury(0)
-    assert board.claim() == 0
-    assert [index for index, _ in board.living()] == [2]
+    assert [shared.claim() for _ in range(3)] == [0, 1, 2]
+    shared.rows[0].pid = shared.rows[2].pid = 1234
+    shared.bury(1)
+    assert shared.claim() == 1
+    shared.bury(0)
+    assert shared.claim() == 0
+    assert [index for index, _ in shared.living()] == [2]
 
 
-def test_bury_keeps_totals_and_clears_the_rest(board: Board) -> None:
+def test_bury_keeps_totals_and_clears_the_rest(shared: SharedState) -> None:
     """What a worker counted stays in the totals; its connections, its state and its details go."""
-    slot = board.claim()
-    row = board.rows[slot]
+    slot = shared.claim()
+    row = shared.rows[slot]
     row.pid, row.connections, row.subscriptions, row.accepting, row.feed_ready = 1, 5, 9, 1, 1
     row.rss_bytes, row.cpu_cores, row.hub_stall_seconds = 7, 0.5, 0.1
     fill(row.totals, itertools.count(10))
-    board.publish_details(slot, {"a": 1})
-    before = words(board.totals())
-    board.bury(slot)
-    assert words(board.totals()) == before
+    shared.publish_details(slot, {"a": 1})
+    before = words(shared.totals())
+    shared.bury(slot)
+    assert words(shared.totals()) == before
     assert bytes(row) == bytes(ctypes.sizeof(Row))
-    assert board.connections() == 0
-    assert board.details(slot) == {}
+    assert shared.connections() == 0
+    assert shared.details(slot) == {}
 
 
-def test_totals_sum_all_workers(board: Board) -> None:
+def test_totals_sum_all_workers(shared: SharedState) -> None:
     """The whole server: those that run, those that are starting, those that are gone."""
-    slots = [board.claim() for _ in range(4)]
+    slots = [shared.claim() for _ in range(4)]
     for slot in slots:
-        board.rows[slot].totals.delivered = 10**slot
-    board.rows[slots[1]].pid = 77
-    board.bury(slots[2])
-    assert board.totals().delivered == 1111
+        shared.rows[slot].totals.delivered = 10**slot
+    shared.rows[slots[1]].pid = 77
+    shared.bury(slots[2])
+    assert shared.totals().delivered == 1111
 
 
-def test_warm_is_when_all_workers_are_ready_at_once(board: Board) -> None:
+def test_warm_is_when_all_workers_are_ready_at_once(shared: SharedState) -> None:
     """Accepting and fed, all of them, at one time; and for good after that."""
     for slot in range(2):
-        board.rows[board.claim()].pid = slot + 1
-    board.rows[0].accepting = board.rows[0].feed_ready = 1
-    board.rows[1].accepting = 1
-    assert not board.is_warm(2)
-    board.rows[0].feed_ready, board.rows[1].feed_ready = 0, 1
-    assert not board.is_warm(2)
-    board.rows[0].feed_ready = 1
-    assert board.is_warm(2)
+        shared.rows[shared.claim()].pid = slot + 1
+    shared.rows[0].accepting = shared.rows[0].feed_ready = 1
+    shared.rows[1].accepting = 1
+    assert not shared.is_warm(2)
+    shared.rows[0].feed_ready, shared.rows[1].feed_ready = 0, 1
+    assert not shared.is_warm(2)
+    shared.rows[0].feed_ready = 1
+    assert shared.is_warm(2)
     for slot in range(2):
-        board.rows[slot].accepting = 0
-    assert board.is_warm(2)
-    assert board.is_warm(100)
+        shared.rows[slot].accepting = 0
+    assert shared.is_warm(2)
+    assert shared.is_warm(100)
 
 
 # -- processes -------------------------------------------------------------------------------------
 
 
-def test_reserve_and_release(board: Board) -> None:
+def test_reserve_and_release(shared: SharedState) -> None:
     """A slot is taken while the whole server holds fewer than the limit, and can be given back."""
-    ours, others = [board.rows[board.claim()] for _ in range(2)]
+    ours, others = [shared.rows[shared.claim()] for _ in range(2)]
     others.connections = 2
-    assert board.reserve(ours, 4)
-    assert board.reserve(ours, 4)
-    assert not board.reserve(ours, 4)
-    assert not board.reserve(others, 4)
-    Board.release(others)
-    assert board.reserve(ours, 4)
-    assert (ours.connections, others.connections, board.connections()) == (3, 1, 4)
-    assert not board.reserve(ours, 2)
+    assert shared.reserve(ours, 4)
+    assert shared.reserve(ours, 4)
+    assert not shared.reserve(ours, 4)
+    assert not shared.reserve(others, 4)
+    SharedState.release(others)
+    assert shared.reserve(ours, 4)
+    assert (ours.connections, others.connections, shared.connections()) == (3, 1, 4)
+    assert not shared.reserve(ours, 2)
 
 
 @pytest.mark.parametrize("limit", [1, 50, 1000])
-def test_processes_reserve_exactly_the_limit(board: Board, limit: int) -> None:
+def test_processes_reserve_exactly_the_limit(shared: SharedState, limit: int) -> None:
     """Workers that reserve as fast as they can never hold more than the limit, and end with all of it."""
 
     def worker(row: Row) -> None:
         for _ in range(limit + 1):
-            if not board.reserve(row, limit):
+            if not shared.reserve(row, limit):
                 break
-            assert board.connections() <= limit
-        assert board.connections() == limit
-        assert not board.reserve(row, limit)
+            assert shared.connections() <= limit
+        assert shared.connections() == limit
+        assert not shared.reserve(row, limit)
 
-    rows = [board.rows[board.claim()] for _ in range(4)]
+    rows = [shared.rows[shared.claim()] for _ in range(4)]
     join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
-    assert board.connections() == limit
+    assert shared.connections() == limit
     assert sum(row.connections for row in rows) == limit
 
 
-def test_processes_reserve_and_release(board: Board) -> None:
+def test_processes_reserve_and_release(shared: SharedState) -> None:
     """Workers that come and go around the limit keep it at every instant, and lose no slot."""
     limit = 3
 
     def worker(row: Row) -> None:
         held = 0
         for number in until(STRESS_SECONDS):
-            if number % 3 and board.reserve(row, limit):
+            if number % 3 and shared.reserve(row, limit):
                 held += 1
-                with board._exclusive():  # slots are only given back meanwhile, so the sum is no fiction
-                    assert board.connections() <= limit
+                with shared._exclusive():  # slots are only given back meanwhile, so the sum is no fiction
+                    assert shared.connections() <= limit
             elif held:
-                Board.release(row)
+                SharedState.release(row)
                 held -= 1
         for _ in range(held):
-            Board.release(row)
+            SharedState.release(row)
         assert row.connections == 0
 
-    rows = [board.rows[board.claim()] for _ in range(3)]
+    rows = [shared.rows[shared.claim()] for _ in range(3)]
     join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
-    assert board.connections() == 0
+    assert shared.connections() == 0
 
 
-def test_a_killed_process_leaves_the_lock_free(board: Board) -> None:
+def test_a_killed_process_leaves_the_lock_free(shared: SharedState) -> None:
     """A worker that dies while it holds the lock holds nobody up."""
 
-    ours = board.rows[board.claim()]
+    ours = shared.rows[shared.claim()]
     held, holds = os.pipe()
 
     def hold() -> None:
-        with board._exclusive():
+        with shared._exclusive():
             os.write(holds, b"!")
             signal.pause()
 
     pid = forked(hold)
     assert os.read(held, 1) == b"!"
-    waiter = forked(lambda: board.reserve(ours, 10))
+    waiter = forked(lambda: shared.reserve(ours, 10))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     join(waiter)
     os.close(held)
     os.close(holds)
-    assert board.connections() == 1
+    assert shared.connections() == 1
 
 
-def test_totals_never_fall(board: Board) -> None:
+def test_totals_never_fall(shared: SharedState) -> None:
     """While workers die and are buried, a reader's totals rise or stay: never counted twice, nor lost."""
-    for row in board.rows[:100]:  # so that a reader takes long
+    for row in shared.rows[:100]:  # so that a reader takes long
         row.booted = 1.0
 
     def arbiter() -> None:
         for _ in until(STRESS_SECONDS):
-            slot = board.claim()
-            fill(board.rows[slot].totals, itertools.count(1))
-            board.bury(slot)
+            slot = shared.claim()
+            fill(shared.rows[slot].totals, itertools.count(1))
+            shared.bury(slot)
 
     pid = forked(arbiter)
-    last = words(board.totals())
+    last = words(shared.totals())
     for _ in until(STRESS_SECONDS):
-        now = words(board.totals())
+        now = words(shared.totals())
         assert all(a <= b for a, b in zip(last, now, strict=True))
         last = now
     join(pid)
-    assert len({value / (index + 1) for index, value in enumerate(words(board.totals()))}) == 1
+    assert len({value / (index + 1) for index, value in enumerate(words(shared.totals()))}) == 1
 
 
 # -- upgrades of the whole server ------------------------------------------------------------------
 
 
-def test_upgrades_are_counted_against_one_rate(board: Board) -> None:
+def test_upgrades_are_counted_against_one_rate(shared: SharedState) -> None:
     """A burst at once, then one each interval; who is told to wait was not counted."""
     limit = Limit(2.0, 3)
-    assert [board.spend_upgrade(limit, 50.0) for _ in range(3)] == [0.0] * 3
-    assert [board.spend_upgrade(limit, 50.0) for _ in range(5)] == [pytest.approx(0.5)] * 5
-    assert board.spend_upgrade(limit, 50.4) == pytest.approx(0.1)
-    assert board.spend_upgrade(limit, 50.5) == 0.0
-    assert board.spend_upgrade(limit, 50.5) > 0
-    assert [board.spend_upgrade(limit, 1000.0) for _ in range(3)] == [0.0] * 3, "not more than a burst"
-    assert board.spend_upgrade(limit, 1000.0) > 0
+    assert [shared.spend_upgrade(limit, 50.0) for _ in range(3)] == [0.0] * 3
+    assert [shared.spend_upgrade(limit, 50.0) for _ in range(5)] == [pytest.approx(0.5)] * 5
+    assert shared.spend_upgrade(limit, 50.4) == pytest.approx(0.1)
+    assert shared.spend_upgrade(limit, 50.5) == 0.0
+    assert shared.spend_upgrade(limit, 50.5) > 0
+    assert [shared.spend_upgrade(limit, 1000.0) for _ in range(3)] == [0.0] * 3, "not more than a burst"
+    assert shared.spend_upgrade(limit, 1000.0) > 0
 
 
 @pytest.mark.parametrize("burst", [1, 40, 1000])
-def test_processes_spend_exactly_the_burst(board: Board, burst: int) -> None:
+def test_processes_spend_exactly_the_burst(shared: SharedState, burst: int) -> None:
     """Workers that ask at one instant as fast as they can get the burst together, not each."""
 
     def worker(row: Row) -> None:
         for _ in range(burst + 50):
-            row.connections += board.spend_upgrade(Limit(10.0, burst), 77.0) == 0.0
+            row.connections += shared.spend_upgrade(Limit(10.0, burst), 77.0) == 0.0
 
-    rows = [board.rows[board.claim()] for _ in range(4)]
+    rows = [shared.rows[shared.claim()] for _ in range(4)]
     join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
-    assert board.connections() == burst
+    assert shared.connections() == burst
 
 
-def test_processes_keep_the_rate(board: Board) -> None:
+def test_processes_keep_the_rate(shared: SharedState) -> None:
     """Over a time they get the burst and the rate, by the clock that they share."""
     limit = Limit(300.0, 20)
 
     def worker(row: Row) -> None:
         for _ in until(STRESS_SECONDS):
-            row.connections += board.spend_upgrade(limit, time.monotonic()) == 0.0
+            row.connections += shared.spend_upgrade(limit, time.monotonic()) == 0.0
 
-    rows = [board.rows[board.claim()] for _ in range(3)]
+    rows = [shared.rows[shared.claim()] for _ in range(3)]
     began = time.monotonic()
     join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
     seconds = time.monotonic() - began
-    admitted = board.connections()
+    admitted = shared.connections()
     assert admitted <= limit.burst + limit.per_second * seconds + 1
     assert admitted >= limit.burst + limit.per_second * STRESS_SECONDS * 0.8
 
@@ -434,47 +434,47 @@ def test_processes_keep_the_rate(board: Board) -> None:
 # -- leaving one after another ---------------------------------------------------------------------
 
 
-def test_one_process_leaves_at_a_time(board: Board) -> None:
-    """Whoever has the turn keeps it, whatever else it does with the board."""
-    row = board.rows[board.claim()]
+def test_one_process_leaves_at_a_time(shared: SharedState) -> None:
+    """Whoever has the turn keeps it, whatever else it does with the shared state."""
+    row = shared.rows[shared.claim()]
 
     def refused() -> None:
-        assert not board.take_turn()
+        assert not shared.take_turn()
 
-    assert board.take_turn()
-    assert board.take_turn(), "it has it already"
-    assert board.reserve(row, 10)
-    board.totals()
+    assert shared.take_turn()
+    assert shared.take_turn(), "it has it already"
+    assert shared.reserve(row, 10)
+    shared.totals()
     join(forked(refused))
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_turn_falls_with_its_process(board: Board, signal_number: signal.Signals) -> None:
+def test_a_turn_falls_with_its_process(shared: SharedState, signal_number: signal.Signals) -> None:
     """A worker that leaves lets the others leave after it, also one that is killed meanwhile."""
     held, holds = os.pipe()
 
     def hold() -> None:
         signal.signal(signal.SIGTERM, lambda *_: None)
-        assert board.take_turn()
+        assert shared.take_turn()
         os.write(holds, b"!")
         signal.pause()
 
     pid = forked(hold)
     assert os.read(held, 1) == b"!"
-    assert not board.take_turn()
+    assert not shared.take_turn()
     os.kill(pid, signal_number)
     os.waitpid(pid, 0)
-    assert board.take_turn()
+    assert shared.take_turn()
     os.close(held)
     os.close(holds)
 
 
-def test_processes_take_turns(board: Board) -> None:
+def test_processes_take_turns(shared: SharedState) -> None:
     """Never two at once, and each gets it in the end."""
-    counter = board.rows[board.claim()]
+    counter = shared.rows[shared.claim()]
 
     def worker() -> None:
-        while not board.take_turn():
+        while not shared.take_turn():
             time.sleep(0.0005)
         counter.pending += 1
         assert counter.pending == 1
@@ -486,137 +486,137 @@ def test_processes_take_turns(board: Board) -> None:
     assert counter.connections == 20
 
 
-def workers(board: Board, count: int) -> list[Row]:
+def workers(shared: SharedState, count: int) -> list[Row]:
     """Rows of workers that accept with a feed."""
-    rows = [board.rows[board.claim()] for _ in range(count)]
+    rows = [shared.rows[shared.claim()] for _ in range(count)]
     for pid, row in enumerate(rows, 100):
         row.pid, row.accepting, row.feed_ready = pid, 1, 1
     return rows
 
 
-def test_a_reload_outdates_those_that_are_there(board: Board) -> None:
+def test_a_reload_outdates_those_that_are_there(shared: SharedState) -> None:
     """Those that were forked before it, and not those that come after it."""
-    old = workers(board, 2)
-    assert not any(board.is_outdated(row) for row in old)
-    board.mark_reload()
-    [young] = workers(board, 1)
-    assert [board.is_outdated(row) for row in (*old, young)] == [True, True, False]
-    board.mark_reload()
-    assert board.is_outdated(young)
+    old = workers(shared, 2)
+    assert not any(shared.is_outdated(row) for row in old)
+    shared.mark_reload()
+    [young] = workers(shared, 1)
+    assert [shared.is_outdated(row) for row in (*old, young)] == [True, True, False]
+    shared.mark_reload()
+    assert shared.is_outdated(young)
 
 
-def test_a_reload_is_seen_by_other_processes(board: Board) -> None:
+def test_a_reload_is_seen_by_other_processes(shared: SharedState) -> None:
     """The arbiter marks it, workers look."""
-    [row] = workers(board, 1)
-    join(forked(board.mark_reload))
-    assert board.is_outdated(row)
+    [row] = workers(shared, 1)
+    join(forked(shared.mark_reload))
+    assert shared.is_outdated(row)
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("accepting", 0), ("feed_ready", 0), ("recycling", 1), ("booted", 1.0), ("pid", 0)]
 )
-def test_who_is_a_successor(board: Board, field: str, value: float) -> None:
+def test_who_is_a_successor(shared: SharedState, field: str, value: float) -> None:
     """One that accepts, has a feed, is young and is to stay; any that lacks one of these is none."""
-    [old] = workers(board, 1)
-    board.mark_reload()
-    assert not board.has_successor(old), "not itself"
-    [young] = workers(board, 1)
+    [old] = workers(shared, 1)
+    shared.mark_reload()
+    assert not shared.has_successor(old), "not itself"
+    [young] = workers(shared, 1)
     young.pid = 500
-    assert board.has_successor(old)
+    assert shared.has_successor(old)
     setattr(young, field, value)
-    assert not board.has_successor(old)
+    assert not shared.has_successor(old)
 
 
-def test_places_are_inherited(board: Board) -> None:
+def test_places_are_inherited(shared: SharedState) -> None:
     """A new worker has the first place that nobody has who is to stay, whatever slot it gets."""
-    rows = [board.rows[board.claim()] for _ in range(4)]
+    rows = [shared.rows[shared.claim()] for _ in range(4)]
     assert [row.place for row in rows] == [0, 1, 2, 3]
     rows[2].recycling = 1
-    heir = board.claim()
-    assert (heir, board.rows[heir].place) == (4, 2)
-    board.bury(2)
-    board.bury(1)
-    assert board.rows[board.claim()].place == 1
-    board.mark_reload()
-    assert [board.rows[board.claim()].place for _ in range(4)] == [0, 1, 2, 3]
+    heir = shared.claim()
+    assert (heir, shared.rows[heir].place) == (4, 2)
+    shared.bury(2)
+    shared.bury(1)
+    assert shared.rows[shared.claim()].place == 1
+    shared.mark_reload()
+    assert [shared.rows[shared.claim()].place for _ in range(4)] == [0, 1, 2, 3]
 
 
-def test_one_that_asked_for_a_successor_waits_for_that(board: Board) -> None:
+def test_one_that_asked_for_a_successor_waits_for_that(shared: SharedState) -> None:
     """Others that accept are no heirs of its place."""
-    old, other = workers(board, 2)
+    old, other = workers(shared, 2)
     old.pid, other.pid = 500, 501
-    assert board.has_successor(old)
+    assert shared.has_successor(old)
     old.recycling = 1
-    assert not board.has_successor(old)
-    [heir] = workers(board, 1)
+    assert not shared.has_successor(old)
+    [heir] = workers(shared, 1)
     heir.pid = 502
     assert heir.place == old.place
-    assert board.has_successor(old)
+    assert shared.has_successor(old)
 
 
-def test_a_stop_is_told_once_and_for_all(board: Board) -> None:
+def test_a_stop_is_told_once_and_for_all(shared: SharedState) -> None:
     """The arbiter says that the whole server ends, and each worker knows."""
 
     def told() -> None:
-        assert board.is_stopping
+        assert shared.is_stopping
 
-    assert not board.is_stopping
-    board.mark_stop()
-    assert board.is_stopping
+    assert not shared.is_stopping
+    shared.mark_stop()
+    assert shared.is_stopping
     join(forked(told))
 
 
 # -- details ---------------------------------------------------------------------------------------
 
 
-def test_details_are_read_as_published(board: Board) -> None:
+def test_details_are_read_as_published(shared: SharedState) -> None:
     """The last ones of each worker, of any JSON kind and any characters."""
-    board.publish_details(0, {"a": [1, 2.5, None, "ü"]})
-    board.publish_details(1, ["other"])
-    board.publish_details(SLOTS - 1, "last")
-    assert board.details(0) == {"a": [1, 2.5, None, "ü"]}
-    assert board.details(1) == ["other"]
-    assert board.details(SLOTS - 1) == "last"
-    board.publish_details(0, {})
-    assert board.details(0) == {}
-    assert board.details(1) == ["other"]
+    shared.publish_details(0, {"a": [1, 2.5, None, "ü"]})
+    shared.publish_details(1, ["other"])
+    shared.publish_details(SLOTS - 1, "last")
+    assert shared.details(0) == {"a": [1, 2.5, None, "ü"]}
+    assert shared.details(1) == ["other"]
+    assert shared.details(SLOTS - 1) == "last"
+    shared.publish_details(0, {})
+    assert shared.details(0) == {}
+    assert shared.details(1) == ["other"]
 
 
-def test_details_that_do_not_fit(board: Board) -> None:
+def test_details_that_do_not_fit(shared: SharedState) -> None:
     """The longest that fits is kept; a longer one is replaced by its size, and touches no neighbour."""
-    board.publish_details(1, "neighbour")
+    shared.publish_details(1, "neighbour")
     room = DETAILS_BYTES - details_module._MARK_BYTES
     longest = "x" * (room - 2)  # and two quotes
-    board.publish_details(0, longest)
-    assert board.details(0) == longest
-    board.publish_details(0, longest + "x")
-    assert board.details(0) == {"truncated": room + 1}
-    assert board.details(1) == "neighbour"
+    shared.publish_details(0, longest)
+    assert shared.details(0) == longest
+    shared.publish_details(0, longest + "x")
+    assert shared.details(0) == {"truncated": room + 1}
+    assert shared.details(1) == "neighbour"
 
 
-def test_details_are_never_torn(board: Board) -> None:
+def test_details_are_never_torn(shared: SharedState) -> None:
     """A reader beside a writer sees one writing or the other, or nothing, never some of both."""
     a, b, c = ({"v": letter * size} for letter, size in (("a", 4000), ("b", 4000), ("c", 10)))
 
     def writer() -> None:
         for _ in until(STRESS_SECONDS):
             for value in (a, b, c):
-                board.publish_details(0, value)
+                shared.publish_details(0, value)
 
     pid = forked(writer)
     seen = 0
     for _ in until(STRESS_SECONDS):
-        details = board.details(0)
+        details = shared.details(0)
         assert details in ({}, a, b, c)
         seen += details != {}
     join(pid)
     assert seen
 
 
-def test_a_write_during_a_read_is_noticed(board: Board) -> None:
+def test_a_write_during_a_read_is_noticed(shared: SharedState) -> None:
     """A second writing of the very same length, half of which was read with the first, is read again."""
-    board.publish_details(0, "a" * 100)
-    memory, looks = board._details._map, itertools.count()
+    shared.publish_details(0, "a" * 100)
+    memory, looks = shared._details._map, itertools.count()
 
     class Racing:
         """The memory of a reader that another process is faster than, once."""
@@ -625,25 +625,25 @@ def test_a_write_during_a_read_is_noticed(board: Board) -> None:
             before = memory[part]
             if next(looks) != 1:  # the first look is for the mark, the second for the details
                 return before
-            board._details._map = memory
-            board.publish_details(0, "b" * 100)
-            board._details._map = self  # type: ignore[assignment]
+            shared._details._map = memory
+            shared.publish_details(0, "b" * 100)
+            shared._details._map = self  # type: ignore[assignment]
             return before[:50] + memory[part][50:]
 
-    board._details._map = Racing()  # type: ignore[assignment]
-    assert board.details(0) == "b" * 100
+    shared._details._map = Racing()  # type: ignore[assignment]
+    assert shared.details(0) == "b" * 100
 
 
 @pytest.mark.parametrize("encoded", [b'{"a":', b'"\xff"'])
-def test_details_that_make_no_sense_are_none(board: Board, encoded: bytes) -> None:
+def test_details_that_make_no_sense_are_none(shared: SharedState, encoded: bytes) -> None:
     """Whatever stands there, a reader gets something it can show."""
-    board._details.write(0, encoded)
-    assert board.details(0) == {}
+    shared._details.write(0, encoded)
+    assert shared.details(0) == {}
 
 
-def test_a_writer_that_died_at_work_leaves_none(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_died_at_work_leaves_none(shared: SharedState, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker killed in the middle of a write leaves no half of it to be read."""
-    board.publish_details(0, {"old": 1})
+    shared.publish_details(0, {"old": 1})
 
     class Dies:
         def pack(self, *_: int) -> bytes:
@@ -652,14 +652,14 @@ def test_a_writer_that_died_at_work_leaves_none(board: Board, monkeypatch: pytes
     with monkeypatch.context() as patch:
         patch.setattr(details_module, "_MARK", Dies())
         with pytest.raises(KeyboardInterrupt):
-            board.publish_details(0, {"new": 1})
-    assert board.details(0) == {}
-    board.publish_details(0, {"new": 2})
-    assert board.details(0) == {"new": 2}
+            shared.publish_details(0, {"new": 1})
+    assert shared.details(0) == {}
+    shared.publish_details(0, {"new": 2})
+    assert shared.details(0) == {"new": 2}
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file of a board has no name."""
+    """The file of a shared state has no name."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert Board(DETAILS_BYTES).details(0) == {}
+    assert SharedState(DETAILS_BYTES).details(0) == {}
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A row of the board: what one worker tells all others, and its counters. See `memory.py`."""
+"""A row of the shared state: what one worker tells all others, and its counters. See `memory.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from odinws.board.counters import (
+from odinws.choice import Chosen
+from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
+from odinws.shared.counters import (
     CLOSES,
     DIFFERENCES,
     FRAMES_BOUNDS,
@@ -19,9 +21,7 @@ from odinws.board.counters import (
     STALL_BOUNDS_SECONDS,
     Totals,
 )
-from odinws.board.fields import gauge, shared_struct, stat
-from odinws.choice import Chosen
-from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
+from odinws.shared.fields import gauge, shared_struct, stat
 
 _CLOSE_INDEX = {reason: index for index, reason in enumerate(CLOSES)}
 _REFUSAL_INDEX = {reason: index for index, reason in enumerate(REFUSALS)}

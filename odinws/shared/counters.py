@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ctypes
 
-from odinws.board.fields import Counts, Times, counter, histogram, shared_struct, stat
 from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
+from odinws.shared.fields import Counts, Times, counter, histogram, shared_struct, stat
 
 RECOVERIES = ("ring", "stream", "expired", "epoch")  # where what was missed came from, or why not
 GAPS = ("slow", "expired", "overflow", "invalid_payload", "epoch")  # why clients are told of gaps

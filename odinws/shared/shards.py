@@ -5,7 +5,7 @@ A strategy without locks has no `lock` in them.
 
 from __future__ import annotations
 
-from odinws.board.fields import counter, gauge
+from odinws.shared.fields import counter, gauge
 
 
 class ShardGauges:

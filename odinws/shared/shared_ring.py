@@ -23,7 +23,7 @@ class SharedRing:
     """
 
     def __init__(self, entries: int, entry_bytes: int) -> None:
-        # As the board's: an unlinked file, whose record locks fall with the process that holds them.
+        # As the shared state's: an unlinked file, whose record locks fall with the process that holds them.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         self._entries = entries
         self._room = _HEAD.size + entry_bytes

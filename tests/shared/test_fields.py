@@ -1,4 +1,4 @@
-"""`odinws.board.fields`: a declaration is the layout, the metric and the place in `/stats`."""
+"""`odinws.shared.fields`: a declaration is the layout, the metric and the place in `/stats`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import pytest
 
-from odinws.board.counters import Totals
-from odinws.board.fields import (
+from odinws.oversight.report import words
+from odinws.shared.counters import Totals
+from odinws.shared.fields import (
     Counter,
     Counts,
     Histogram,
@@ -23,9 +24,8 @@ from odinws.board.fields import (
     shared_struct,
     shown,
 )
-from odinws.board.row import Row
-from odinws.board.shards import LockCounters, LockGauges, ShardGauges
-from odinws.oversight.report import words
+from odinws.shared.row import Row
+from odinws.shared.shards import LockCounters, LockGauges, ShardGauges
 from strategies.base import ShardStats
 from strategies.locks import LockStats
 

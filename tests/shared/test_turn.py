@@ -1,4 +1,4 @@
-"""`odinws.board.turn`: one at a time, over all processes."""
+"""`odinws.shared.turn`: one at a time, over all processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from odinws.board.turn import BusyError, Turn
+from odinws.shared.turn import BusyError, Turn
 from tests.fakes import forked
 
 

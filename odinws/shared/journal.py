@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from odinws.board.shared_ring import SharedRing
+from odinws.shared.shared_ring import SharedRing
 
 ENTRIES = 128
 KINDS = (

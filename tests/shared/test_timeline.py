@@ -1,4 +1,4 @@
-"""`odinws.board.timeline` and `odinws.oversight.recorder`: what the charts show, whoever wrote it."""
+"""`odinws.shared.timeline` and `odinws.oversight.recorder`: what the charts show, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from odinws.admission.load import ALIVE_SECONDS
-from odinws.board import Board
-from odinws.board.counters import LAG_BOUNDS_SECONDS
-from odinws.board.row import Row
-from odinws.board.timeline import SAMPLES, Moment, Timeline
 from odinws.choice import Choice
 from odinws.oversight.recorder import Recorder
+from odinws.shared import SharedState
+from odinws.shared.counters import LAG_BOUNDS_SECONDS
+from odinws.shared.row import Row
+from odinws.shared.timeline import SAMPLES, Moment, Timeline
 
 MOMENT = Moment(10, 123456.78, 12.345, 123.456, 1.2345, 123.45, 12.34)
 
@@ -24,9 +24,9 @@ def read(timeline: Timeline, limit: int = SAMPLES) -> list[dict[str, Any]]:
     return [msgspec.json.decode(bytes(raw)) for raw in timeline.latest(limit)]
 
 
-def worker(board: Board, strategy: str = "sync-dict") -> Row:
+def worker(shared: SharedState, strategy: str = "sync-dict") -> Row:
     """A worker that is awake."""
-    row = board.rows[board.claim()]
+    row = shared.rows[shared.claim()]
     row.pid, row.choice, row.beat = 1, Choice(strategy), time.monotonic()
     return row
 
@@ -63,9 +63,9 @@ def test_a_sample_that_is_too_long_is_refused() -> None:
 
 def test_rates_are_of_the_last_seconds() -> None:
     """By strategy, over all its workers; delays by what was delivered meanwhile."""
-    board = Board()
-    first, second, other = worker(board), worker(board), worker(board, "single-lock")
-    recorder = Recorder(board, 0, "sync-dict")
+    shared = SharedState()
+    first, second, other = worker(shared), worker(shared), worker(shared, "single-lock")
+    recorder = Recorder(shared, 0, "sync-dict")
     now = time.monotonic()
     for second_number in range(4):
         for row in (first, second, other):
@@ -79,7 +79,7 @@ def test_rates_are_of_the_last_seconds() -> None:
         first.cpu_cores, second.cpu_cores = 0.25, 0.5
         first.hub_lag_seconds, second.hub_lag_seconds = 0.004, 0.0071
         recorder.look(now + second_number)
-    before, *_, last = read(board.timeline)
+    before, *_, last = read(shared.timeline)
     assert before["arms"]["sync-dict"] == {
         **before["arms"]["sync-dict"],
         "connections": 7,
@@ -104,57 +104,57 @@ def test_rates_are_of_the_last_seconds() -> None:
 
 def test_a_row_that_is_cleared_meanwhile_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """The arbiter does so when it likes."""
-    board = Board()
-    now = worker(board).beat
-    worker(board, "single-lock")
-    living = board.living()
-    board.bury(1)
-    monkeypatch.setattr(board, "living", lambda: living)
-    Recorder(board, 0, "consistent-hash").look(now)
-    assert [list(one["arms"]) for one in read(board.timeline)] == [["sync-dict"]]
+    shared = SharedState()
+    now = worker(shared).beat
+    worker(shared, "single-lock")
+    living = shared.living()
+    shared.bury(1)
+    monkeypatch.setattr(shared, "living", lambda: living)
+    Recorder(shared, 0, "consistent-hash").look(now)
+    assert [list(one["arms"]) for one in read(shared.timeline)] == [["sync-dict"]]
 
 
 def test_a_sample_a_second() -> None:
     """However often it looks, as it does when somebody asks for the figures."""
-    board = Board()
-    now = worker(board).beat
-    recorder = Recorder(board, 0, "sync-dict")
+    shared = SharedState()
+    now = worker(shared).beat
+    recorder = Recorder(shared, 0, "sync-dict")
     for tenth in range(50):
-        board.rows[0].beat = now + tenth / 10
+        shared.rows[0].beat = now + tenth / 10
         recorder.look(now + tenth / 10)
-    assert len(read(board.timeline)) in (5, 6, 7)
+    assert len(read(shared.timeline)) in (5, 6, 7)
 
 
 def test_a_worker_that_dies_takes_nothing_back() -> None:
     """Its counts stay in the sum, so no rate falls below zero or doubles."""
-    board = Board()
-    worker(board)
-    dying = worker(board)
+    shared = SharedState()
+    worker(shared)
+    dying = worker(shared)
     dying.totals.delivered = 1000
-    recorder = Recorder(board, 0, "sync-dict")
+    recorder = Recorder(shared, 0, "sync-dict")
     now = time.monotonic()
     recorder.look(now)
     dying.totals.delivered += 50
-    board.bury(1)
+    shared.bury(1)
     recorder.look(now + 1)
-    assert [one["arms"]["sync-dict"]["delivered"] for one in read(board.timeline)] == [None, 50.0]
+    assert [one["arms"]["sync-dict"]["delivered"] for one in read(shared.timeline)] == [None, 50.0]
 
 
 def test_one_worker_writes() -> None:
     """The first that is awake; the next one does when it is not, and begins without rates."""
-    board = Board()
-    first = worker(board)
-    worker(board)
-    recorders = [Recorder(board, slot, "sync-dict") for slot in (0, 1)]
+    shared = SharedState()
+    first = worker(shared)
+    worker(shared)
+    recorders = [Recorder(shared, slot, "sync-dict") for slot in (0, 1)]
     now = first.beat
     for second in range(3):
         for recorder in recorders:
             recorder.look(now + second)
-    assert len(read(board.timeline)) == 3
-    board.rows[1].beat = now + ALIVE_SECONDS + 1
+    assert len(read(shared.timeline)) == 3
+    shared.rows[1].beat = now + ALIVE_SECONDS + 1
     for recorder in recorders:
         recorder.look(now + ALIVE_SECONDS + 1)
-    found = read(board.timeline)
+    found = read(shared.timeline)
     assert len(found) == 4
     assert found[-1]["arms"]["sync-dict"]["delivered"] is None
     assert found[-1]["arms"]["sync-dict"]["connections"] == 0

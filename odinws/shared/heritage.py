@@ -1,6 +1,6 @@
 """Counts by shard that go on where those of the slot's last worker ended, so that none ever falls. Pure.
 
-Totals of the whole server are kept on the board. To keep these there too would take room for 1,024 shards in
+Totals of the whole server are kept in the shared state. To keep these there too would take room for 1,024 shards in
 each row, so they travel in the details that a worker publishes: beside its own, what those before it counted.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from odinws.board.fields import shown
-from odinws.board.shards import LockCounters
+from odinws.shared.fields import shown
+from odinws.shared.shards import LockCounters
 
 COUNTERS = tuple(shown(LockCounters))
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from odinws.board.shared_ring import SharedRing
+from odinws.shared.shared_ring import SharedRing
 
 SAMPLES = 900
 """A quarter of an hour."""
