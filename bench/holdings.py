@@ -64,7 +64,7 @@ def slab() -> dict[str, int]:
     """
     found = {ALL_SLAB: measure.memory([]).slab}
     try:
-        rows = [line.split() for line in Path("/proc/slabinfo").read_text().splitlines()[2:]]
+        workers = [line.split() for line in Path("/proc/slabinfo").read_text().splitlines()[2:]]
     except OSError:
         return found
-    return {row[0]: int(row[1]) * int(row[3]) for row in rows if row[0] in _CACHES} | found
+    return {stats[0]: int(stats[1]) * int(stats[3]) for stats in workers if stats[0] in _CACHES} | found

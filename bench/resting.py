@@ -28,7 +28,7 @@ from odinws.connections.limits import ConnectionLimits
 from odinws.messages.formats import Formats
 from odinws.messages.packet import Bundle, Entry
 from odinws.settings import Settings
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies.sync_dict import SyncDict
 
 BUSY = 200  # connections that carry out a command at one time
@@ -47,12 +47,14 @@ class World:
     """The connections of a worker, with the far ends of their sockets."""
 
     def __init__(self) -> None:
-        settings, row = Settings.from_environ({}), Row()
+        settings, stats = Settings.from_environ({}), WorkerStats()
         limits = ConnectionLimits.of(settings)
         self.formats = Formats(settings.compression_min_bytes)
         self.strategy: SyncDict[Connection] = SyncDict()
-        self.commands = Commands(settings, limits, self.strategy, row, lambda old, _: old, _NOTHING, _NOTHING)
-        self.clients = Clients(limits, self.strategy, row, self.formats.default, self._run)
+        self.commands = Commands(
+            settings, limits, self.strategy, stats, lambda old, _: old, _NOTHING, _NOTHING
+        )
+        self.clients = Clients(limits, self.strategy, stats, self.formats.default, self._run)
         self.peers = array.array("i")
         self.gate = Event()  # while it is not set, commands wait
         self.gate.set()

@@ -60,11 +60,11 @@ class Booted(Protocol):
 _T = TypeVar("_T", bound=Booted)
 
 
-def kept_for(choice: Choice, rows: Sequence[_T], now: float) -> _T:
+def kept_for(choice: Choice, workers: Sequence[_T], now: float) -> _T:
     """The row that stands for a choice: taken when the choice is new, the last one when all are taken."""
-    for row in rows:
-        if not row.booted:
-            row.booted, row.choice = now, choice
-        if row.choice == choice:
+    for stats in workers:
+        if not stats.booted:
+            stats.booted, stats.choice = now, choice
+        if stats.choice == choice:
             break
-    return row
+    return stats

@@ -168,10 +168,10 @@ class Deployment:
             self._companion.forget()
 
     def child_exit(self, server: Any, worker: Any) -> None:
-        """Clear the row of a worker that is gone, however it went."""
-        if self.shared.rows[worker.slot].recycling and server.num_workers > self.settings.workers:
+        """Clear the stats of a worker that is gone, however it went."""
+        if self.shared.workers[worker.slot].recycling and server.num_workers > self.settings.workers:
             server.num_workers -= 1  # it had asked for its successor with SIGTTIN
-        if not self.shared.rows[worker.slot].left:
+        if not self.shared.workers[worker.slot].left:
             self.shared.journal.add("worker_killed", f"worker {worker.pid} ended without a goodbye")
         self.shared.bury(worker.slot)
 

@@ -87,20 +87,20 @@ class Services:
         self.settings = settings
         self.shared = shared
         self.slot = slot
-        self.row = shared.rows[slot]
-        self.chooser = chooser(settings, self.row.place)
-        self.choice = self.row.choice = self.chooser.choice
+        self.stats = shared.workers[slot]
+        self.chooser = chooser(settings, self.stats.place)
+        self.choice = self.stats.choice = self.chooser.choice
         logs.always(self.choice.labels())
-        self.row.pid = pid
-        log.info("strategy chosen", place=self.row.place)
+        self.stats.pid = pid
+        log.info("strategy chosen", place=self.stats.place)
         self._on_failure = on_failure
         self._is_observed = is_observed
         self._ledger = heritage.Ledger(shared.left.get(slot))
         self._parts: list[gevent.Greenlet] = []
         self._servers = servers
-        self.balance = Balance(shared, self.row, servers)
+        self.balance = Balance(shared, self.stats, servers)
         self._upgrading = 0  # slots taken by upgrades that are no connections yet
-        self.admission = Admission(settings, shared, self.row)
+        self.admission = Admission(settings, shared, self.stats)
         self.strategy: Strategy[Connection] = strategies.create(
             self.choice.strategy,
             shards=shared.resizes.asked or settings.num_shards,
@@ -111,11 +111,11 @@ class Services:
         self.clients = Clients(
             self.limits,
             self.strategy,
-            self.row,
+            self.stats,
             self.formats.default,
             lambda conn: self.commands.run(conn),
         )
-        observer: DeliveryObserver = self.row if is_observed else Nobody()
+        observer: DeliveryObserver = self.stats if is_observed else Nobody()
         self.hub = Hub(
             self.strategy,
             observer,
@@ -125,36 +125,36 @@ class Services:
             self.welcome,
             Ring(settings.ring_messages, settings.ring_bytes),
         )
-        self.feed = NatsFeed(settings, nats_urls, self.row, self.hub.receive, lambda: self.hub.backlog)
-        self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.row)
+        self.feed = NatsFeed(settings, nats_urls, self.stats, self.hub.receive, lambda: self.hub.backlog)
+        self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.stats)
         self.audience = Audience(self._figures, settings.admin_token)
         self.commands = Commands(
             settings,
             self.limits,
             self.strategy,
-            self.row,
+            self.stats,
             self.admission.refresh,
             self.recovery,
             self.audience,
         )
-        self._stalls = StallWatch(self.row)
-        self.collector = CollectorWatch(self.row)
-        self.sensor = Sensor(self.row, self._stalls, self.count_greenlets, self._sampled)
+        self._stalls = StallWatch(self.stats)
+        self.collector = CollectorWatch(self.stats)
+        self.sensor = Sensor(self.stats, self._stalls, self.count_greenlets, self._sampled)
         self.reconciliation = Reconciliation(
             self.clients,
             self.strategy,
-            self.row,
+            self.stats,
             upgrading=lambda: self._upgrading,
             others=lambda: self.balance.descriptors,
             ports=lambda: ports,
         )
         self.resizing = Resizing(shared, slot, self.strategy, self.hub.between_passes)
-        views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.row)
+        views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.stats)
         self.agent = Agent(shared.name, views)
-        self._watch = Watch(self.row, self.feed.status, shared.journal)
+        self._watch = Watch(self.stats, self.feed.status, shared.journal)
         self._recorder = Recorder(shared, slot, settings.strategy)
-        self._audit = Audit(self.clients, self.hub, self.row)
-        self._shedding = Shedding(shared, self.row, self.clients, settings.rebalance_rate)
+        self._audit = Audit(self.clients, self.hub, self.stats)
+        self._shedding = Shedding(shared, self.stats, self.clients, settings.rebalance_rate)
 
     def start(self) -> None:
         """Start what runs for the life of the worker, and give the feed a moment to come up."""
@@ -195,8 +195,8 @@ class Services:
     def give_back(self) -> None:
         """Give back a slot whose handshake failed."""
         self._upgrading -= 1
-        SharedState.release(self.row)
-        self.row.refused_by("handshake")
+        SharedState.release(self.stats)
+        self.stats.refused_by("handshake")
 
     def open(self, descriptor: int, early: bytes, entry: Admit, deflate: int) -> None:
         """Make a connection of an upgraded socket, in the slot that `admit` took.
@@ -246,18 +246,18 @@ class Services:
         log.info("worker drained", connections=count, reason=reason.label, seconds=seconds)
         self.shared.journal.add(
             "worker_left",
-            f"worker {self.row.pid} said goodbye to {count} connections in {seconds:.1f} s ({reason.label})",
+            f"worker {self.stats.pid} said goodbye to {count} connections in {seconds:.1f} s ({reason.label})",
         )
 
     def publish_details(self) -> None:
         """Put what `/stats` tells of this worker in the shared state."""
         shards = [asdict(shard) for shard in self.strategy.shards()]
-        self.row.subscriptions = sum(shard["subscriptions"] for shard in shards)
-        self.row.channels = sum(shard["channels"] for shard in shards)
-        self.row.backlog = self.hub.backlog
-        self.row.feed_pending = self.feed.intake.pending
-        self.row.feed_lag_seconds = self.feed.intake.lag_seconds()
-        self.row.flags_broken = bool(self.chooser.problem)
+        self.stats.subscriptions = sum(shard["subscriptions"] for shard in shards)
+        self.stats.channels = sum(shard["channels"] for shard in shards)
+        self.stats.backlog = self.hub.backlog
+        self.stats.feed_pending = self.feed.intake.pending
+        self.stats.feed_lag_seconds = self.feed.intake.lag_seconds()
+        self.stats.flags_broken = bool(self.chooser.problem)
         details: dict[str, Any] = {
             "strategy": self.choice.strategy,
             "flags_problem": self.chooser.problem,

@@ -106,7 +106,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         services, stopping = self.services, self._stopping
         services.start()
         self._servers += map(self._serve, self.sockets)
-        services.row.accepting = 1
+        services.stats.accepting = 1
         services.shared.journal.add("worker_started", f"worker {self.pid} accepts, in slot {self.slot}")
         began, settings = time.monotonic(), services.settings
         lifetime = Lifetime(settings.worker_max_age_seconds, settings.worker_max_memory, random.random())
@@ -115,19 +115,19 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             self.deployment.say_open()
             stopping.wait(_NOTIFY_SECONDS)
             end = services.chooser.outdated() or lifetime.end(
-                time.monotonic() - began, services.row.rss_bytes
+                time.monotonic() - began, services.stats.rss_bytes
             )
             if end and self.alive:
                 self._ask_for_successor(end)
         self._wait_for_turn()
         self._leave()
-        services.row.left = 1
+        services.stats.left = 1
 
     def _ask_for_successor(self, why: str) -> None:
         """One worker at a time: the arbiter starts another one, and this one leaves when that accepts."""
         if self.services.shared.take_turn():
             self.log.info("Worker is replaced (pid: %s): %s", self.pid, why)
-            self.services.row.recycling = 1  # see Deployment.child_exit
+            self.services.stats.recycling = 1  # see Deployment.child_exit
             os.kill(self.ppid, signal.SIGTTIN)
             self._stop()
 
@@ -136,11 +136,11 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
         From then on newcomers are the successor's: here they would soon have to move again.
         """
-        shared, row = self.services.shared, self.services.row
+        shared, stats = self.services.shared, self.services.stats
         until = time.monotonic() + _SUCCESSOR_SECONDS
-        while (shared.is_outdated(row) or row.recycling) and not self._ends() and self._has_arbiter():
-            if shared.has_successor(row) or time.monotonic() > until:
-                row.accepting = 0
+        while (shared.is_outdated(stats) or stats.recycling) and not self._ends() and self._has_arbiter():
+            if shared.has_successor(stats) or time.monotonic() > until:
+                stats.accepting = 0
                 for server in self._servers:
                     server.stop_accepting()
                 if shared.take_turn():
@@ -153,7 +153,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         services = self.services
         stays = self._has_arbiter() and not self._ends()
         reason = CloseReason.RESTART if stays else CloseReason.GOING_AWAY
-        services.row.accepting = 0
+        services.stats.accepting = 0
         services.admission.going_away = not stays
         for server in self._servers:
             server.close()

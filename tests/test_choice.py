@@ -6,19 +6,19 @@ import itertools
 
 from odinws.choice import Choice
 from odinws.shared import CHOICES, SharedState
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import fill
 
 
 def test_a_row_has_a_choice() -> None:
     """As it was written; too long a name is cut off, also within a character."""
-    row = Row()
-    assert row.choice == Choice()
-    row.choice = Choice("sync-dict", "ä" * 100, "static")
-    assert row.choice.strategy == "sync-dict"
-    assert row.choice.variant == "ä" * 32
-    row.choice = Choice("a" + "ä" * 100, "", "")
-    assert row.choice.strategy.startswith("aäää")
+    stats = WorkerStats()
+    assert stats.choice == Choice()
+    stats.choice = Choice("sync-dict", "ä" * 100, "static")
+    assert stats.choice.strategy == "sync-dict"
+    assert stats.choice.variant == "ä" * 32
+    stats.choice = Choice("a" + "ä" * 100, "", "")
+    assert stats.choice.strategy.startswith("aäää")
 
 
 def test_labels() -> None:
@@ -34,10 +34,10 @@ def test_totals_of_each_choice_stay() -> None:
     expected = 0
     for number in range(2 * CHOICES):
         slot = shared.claim()
-        row = shared.rows[slot]
-        row.choice = Choice("sync-dict", f"variant-{number}", "static")
-        fill(row.totals, itertools.count(1))
-        expected += row.totals.delivered
+        stats = shared.workers[slot]
+        stats.choice = Choice("sync-dict", f"variant-{number}", "static")
+        fill(stats.totals, itertools.count(1))
+        expected += stats.totals.delivered
         shared.bury(slot)
         assert shared.totals().delivered == expected
     by_choice = shared.totals_by_choice()
@@ -50,8 +50,8 @@ def test_the_same_choice_is_kept_once() -> None:
     shared = SharedState(1024)
     for _ in range(3):
         slot = shared.claim()
-        shared.rows[slot].choice = Choice("sync-dict", "a", "static")
-        shared.rows[slot].totals.delivered = 5
+        shared.workers[slot].choice = Choice("sync-dict", "a", "static")
+        shared.workers[slot].totals.delivered = 5
         if slot == 0:
             shared.bury(slot)
     [(choice, totals)] = shared.totals_by_choice().items()

@@ -30,7 +30,7 @@ from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.counters import CLOSES, Totals
 from odinws.shared.fields import Counter, Histogram, Info, Metric, Unit
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import fill
 from tests.prometheus import promtool
 from tests.seen import seen
@@ -87,11 +87,11 @@ def shared_with_workers() -> SharedState:
     shared = SharedState(4096)
     numbers = itertools.count(1)
     for slot in range(3):
-        row = shared.rows[shared.claim()]
-        row.pid = 100 + slot
+        stats = shared.workers[shared.claim()]
+        stats.pid = 100 + slot
         for metric in catalogue.ROW:
-            setattr(row, metric.field, next(numbers))
-        fill(row.totals, numbers)
+            setattr(stats, metric.field, next(numbers))
+        fill(stats.totals, numbers)
     shared.bury(2)
     return shared
 
@@ -99,8 +99,8 @@ def shared_with_workers() -> SharedState:
 def two_choices() -> SharedState:
     """The same, each of the workers with a choice of its own."""
     shared = shared_with_workers()
-    for row, choice in zip(shared.rows, CHOICES, strict=False):
-        row.choice = choice
+    for stats, choice in zip(shared.workers, CHOICES, strict=False):
+        stats.choice = choice
     return shared
 
 
@@ -115,7 +115,7 @@ def test_every_gauge_of_every_worker() -> None:
     samples = scrape(shared)
     for metric in catalogue.ROW:
         for slot in (0, 1):
-            assert samples[key(metric.name, **of_worker(slot))] == getattr(shared.rows[slot], metric.field)
+            assert samples[key(metric.name, **of_worker(slot))] == getattr(shared.workers[slot], metric.field)
         assert sum(found == metric.name for found, _ in samples) == 2
     for slot in (0, 1):
         assert samples[key("ws_worker_info", place=str(slot), **of_worker(slot))] == 1
@@ -180,7 +180,7 @@ def test_nothing_of_the_board_is_left_out() -> None:
     sums = {metric.sum_field for metric in catalogue.TOTALS if isinstance(metric, Histogram)}
     assert shown | sums == {name for name, *_ in Totals._fields_}
     assert {metric.field for metric in catalogue.ROW} == {
-        name for name, *_ in Row._fields_ if name != "totals"
+        name for name, *_ in WorkerStats._fields_ if name != "totals"
     } - NOT_SHOWN
 
 
@@ -220,7 +220,7 @@ def test_shards() -> None:
 def test_workers() -> None:
     """How many run, how old they are, and how long ago they were seen."""
     shared = shared_with_workers()
-    shared.rows[0].beat = shared.rows[0].booted
+    shared.workers[0].beat = shared.workers[0].booted
     shared.publish_details(1, {"feed": {"mode": "jetstream"}})
     samples = scrape(shared)
     assert samples[key("ws_workers")] == 2
@@ -314,8 +314,8 @@ def test_labels_are_escaped(environment: str) -> None:
 def test_what_admission_goes_by() -> None:
     """Each resource with its value, its threshold, its pressure and its health; and the rate."""
     shared = shared_with_workers()
-    for row in shared.rows[:2]:
-        row.cpu_cores, row.hub_lag_seconds, row.greenlets, row.rss_bytes = 0.6, 0.0, 0, 0
+    for stats in shared.workers[:2]:
+        stats.cpu_cores, stats.hub_lag_seconds, stats.greenlets, stats.rss_bytes = 0.6, 0.0, 0, 0
     samples = scrape(shared)
     assert samples[key("ws_admission_value", resource="cpu")] == pytest.approx(80.0)
     assert samples[key("ws_admission_threshold", resource="cpu")] == 75.0

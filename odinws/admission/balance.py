@@ -15,7 +15,7 @@ from gevent.baseserver import BaseServer
 
 from odinws.admission.load import accepting_others
 from odinws.shared import SharedState
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 _SLACK = 8  # connections ahead that are no reason to step aside
 _SLACK_SHARE = 0.01
@@ -27,20 +27,20 @@ class Balance:
     """Lets one worker step aside.
 
     Args:
-        board: of the server; row: of this worker.
+        board: of the server; stats: of this worker.
         servers: what accepts.
     """
 
-    def __init__(self, shared: SharedState, row: Row, servers: Sequence[BaseServer]) -> None:
+    def __init__(self, shared: SharedState, stats: WorkerStats, servers: Sequence[BaseServer]) -> None:
         self._shared = shared
-        self._row = row
+        self._stats = stats
         self._servers = servers
         self._aside = False
         self.descriptors: set[int] = set()  # of clients' sockets that no connection owns
 
     def entered(self, descriptor: int) -> None:
         """A client was accepted: count it, and look whether the next is another's."""
-        self._row.pending += 1
+        self._stats.pending += 1
         self.descriptors.add(descriptor)
         if not self._aside and self._is_ahead():
             self._aside = True
@@ -50,7 +50,7 @@ class Balance:
 
     def left(self, descriptor: int | None) -> None:
         """Its last request is done: it is gone, or (None) its socket has become a connection's."""
-        self._row.pending -= 1
+        self._stats.pending -= 1
         if descriptor is not None:
             self.descriptors.discard(descriptor)
 
@@ -59,18 +59,18 @@ class Balance:
         while self._is_ahead() and time.monotonic() < until:
             gevent.sleep(_LOOK_SECONDS)
         self._aside = False
-        if self._row.accepting:
+        if self._stats.accepting:
             for server in self._servers:
                 server.start_accepting()
 
     def _is_ahead(self) -> bool:
         fewest = self._fewest_elsewhere()
-        return fewest is not None and _held(self._row) > fewest * (1 + _SLACK_SHARE) + _SLACK
+        return fewest is not None and _held(self._stats) > fewest * (1 + _SLACK_SHARE) + _SLACK
 
     def _fewest_elsewhere(self) -> int | None:
-        return min(map(_held, accepting_others(self._shared, self._row, time.monotonic())), default=None)
+        return min(map(_held, accepting_others(self._shared, self._stats, time.monotonic())), default=None)
 
 
-def _held(row: Row) -> int:
+def _held(stats: WorkerStats) -> int:
     """Clients of a worker, also those whose request is under way: a burst is accepted faster than served."""
-    return row.connections + row.pending
+    return stats.connections + stats.pending

@@ -26,7 +26,7 @@ from odinws.admission import authentication, load
 from odinws.admission.guard import Decision, Guard, Limits, State, smooth
 from odinws.settings import Settings
 from odinws.shared import SharedState
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 _DRAIN_RETRY_SECONDS = (1, 3)
 _EASY_REFUSALS = 100.0  # per second of the whole server: 0.08 of a core (python -m tests.protection ramp)
@@ -98,7 +98,7 @@ class Admission:
     Args:
         settings: of the server.
         board: of the server.
-        row: of this worker.
+        stats: of this worker.
         clock: monotonic seconds.
         now: seconds since 1970.
         draw: 0 to 1 at random.
@@ -114,7 +114,7 @@ class Admission:
         self,
         settings: Settings,
         shared: SharedState,
-        row: Row,
+        stats: WorkerStats,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -123,7 +123,7 @@ class Admission:
         self.going_away = False
         self._settings = settings
         self._shared = shared
-        self._row = row
+        self._stats = stats
         self._clock = clock
         self._now = now
         self._draw = draw
@@ -159,7 +159,7 @@ class Admission:
         address = client_address(asked.peer, asked.forwarded_for, self._settings.trusted_networks)
         verdict = self._decide(asked, address)
         if isinstance(verdict, Refuse):
-            self._row.refused_by(verdict.reason)
+            self._stats.refused_by(verdict.reason)
         return verdict
 
     def refresh(self, old: Identity, token: str) -> Identity:
@@ -225,13 +225,13 @@ class Admission:
         guard, limit = self._guard, self._settings.max_connections
         connections = self._shared.connections()
         decision = guard.decide(connections, self._clock(), self._draw())
-        if decision.admitted and not self._shared.reserve(self._row, limit):
+        if decision.admitted and not self._shared.reserve(self._stats, limit):
             decision = guard.full(limit, self._draw())
         if not decision.reason:
             return decision
         message = "Connection rejected by ResourceGuard"
         if decision.admitted:
-            self._row.would_refuse(decision.reason)
+            self._stats.would_refuse(decision.reason)
             message = "Connection would be rejected by ResourceGuard"
         self._say(
             f"{decision.reason} {decision.admitted}",

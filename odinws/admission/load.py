@@ -15,7 +15,7 @@ from odinws import cgroup
 from odinws.admission.guard import Usage, smooth
 from odinws.settings import Settings
 from odinws.shared import SharedState
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 SAMPLE_SECONDS = 1.0
 ALIVE_SECONDS = 3.0  # a worker whose last sample is older does not count as one that accepts
@@ -28,16 +28,20 @@ class Sensor:
     """Samples one worker every `SAMPLE_SECONDS`.
 
     Args:
-        row: where the samples go.
+        stats: where the samples go.
         stalls: measures the turns of the event loop.
         count_greenlets: how many greenlets the worker runs.
         also: called after each sample, for what is published in the same rhythm.
     """
 
     def __init__(
-        self, row: Row, stalls: StallWatch, count_greenlets: Callable[[], int], also: Callable[[], None]
+        self,
+        stats: WorkerStats,
+        stalls: StallWatch,
+        count_greenlets: Callable[[], int],
+        also: Callable[[], None],
     ) -> None:
-        self._row = row
+        self._stats = stats
         self._stalls = stalls
         self._count_greenlets = count_greenlets
         self._also = also
@@ -60,19 +64,19 @@ class Sensor:
 
     def sample(self) -> None:
         """Take one sample now."""
-        row, now, used = self._row, time.monotonic(), self._used()
+        stats, now, used = self._stats, time.monotonic(), self._used()
         elapsed = now - self._sampled
         if elapsed >= SAMPLE_SECONDS / 2:
-            row.cpu_cores = smooth(row.cpu_cores, (used - self._cpu_seconds) / elapsed, elapsed)
+            stats.cpu_cores = smooth(stats.cpu_cores, (used - self._cpu_seconds) / elapsed, elapsed)
             self._cpu_seconds, self._sampled = used, now
             self._sample_group(elapsed)
             self._lags.append(self._stalls.longest())
-            row.hub_lag_seconds = max(self._lags)
-        row.totals.cpu_seconds = used
+            stats.hub_lag_seconds = max(self._lags)
+        stats.totals.cpu_seconds = used
         self._count_descriptors(now)
-        row.rss_bytes = self._resident_bytes()
-        row.greenlets = self._count_greenlets()
-        row.beat = time.monotonic()
+        stats.rss_bytes = self._resident_bytes()
+        stats.greenlets = self._count_greenlets()
+        stats.beat = time.monotonic()
         self._also()
 
     def _count_descriptors(self, now: float) -> None:
@@ -84,20 +88,20 @@ class Sensor:
                 told = len(os.listdir(_DESCRIPTORS)) - 1  # one more while they are listed
         except OSError:
             return
-        self._row.descriptors = told or self._row.descriptors
+        self._stats.descriptors = told or self._stats.descriptors
 
     def _sample_group(self, elapsed: float) -> None:
         """What all in the control group use, of its limits; nothing where there are none."""
-        row = self._row
+        stats = self._stats
         self._group_elapsed += elapsed
         used = cgroup.cpu_used_seconds() if self._quota_cores else None
         if self._quota_cores and used is not None:  # else it can't be read now: the last figure stands
             percent = 100.0 * (used - self._group_seconds) / self._group_elapsed / self._quota_cores
-            row.group_cpu_percent = smooth(row.group_cpu_percent, percent, self._group_elapsed)
+            stats.group_cpu_percent = smooth(stats.group_cpu_percent, percent, self._group_elapsed)
             self._group_seconds, self._group_elapsed = used, 0.0
         used_bytes = cgroup.memory_used_bytes() if self._limit_bytes else None
         if self._limit_bytes and used_bytes is not None:
-            row.group_memory_percent = 100.0 * used_bytes / self._limit_bytes
+            stats.group_memory_percent = 100.0 * used_bytes / self._limit_bytes
 
     def _used(self) -> float:
         times = os.times()  # psutil would open a file, and there may be no descriptor for it
@@ -107,7 +111,7 @@ class Sensor:
         try:
             return int(self._process.memory_info().rss)
         except OSError:  # no descriptor is left: the last figure stands
-            return self._row.rss_bytes
+            return self._stats.rss_bytes
 
 
 class StallWatch:
@@ -116,9 +120,9 @@ class StallWatch:
     A turn is what lies between two looks at the sockets. No timer is needed, so an idle worker sleeps.
     """
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, stats: WorkerStats) -> None:
         loop = gevent.get_hub().loop
-        self._row = row
+        self._stats = stats
         self._longest = 0.0
         self._turned = time.perf_counter()
         self._before = loop.prepare(ref=False, priority=loop.MINPRI)  # after gevent has run the greenlets
@@ -148,27 +152,27 @@ class StallWatch:
         seconds = time.perf_counter() - self._turned
         if seconds > self._longest:
             self._longest = seconds
-        self._row.observe_stall(seconds)
+        self._stats.observe_stall(seconds)
 
 
-def accepting_others(shared: SharedState, row: Row, now: float) -> list[Row]:
+def accepting_others(shared: SharedState, stats: WorkerStats, now: float) -> list[WorkerStats]:
     """The other workers that live and take connections.
 
     Args:
-        row: of the one that asks.
+        stats: of the one that asks.
         now: monotonic seconds.
     """
     since = now - ALIVE_SECONDS
     return [
         other
         for _, other in shared.living()
-        if other.accepting and other.beat > since and other.pid != row.pid
+        if other.accepting and other.beat > since and other.pid != stats.pid
     ]
 
 
 def memory_bytes(shared: SharedState) -> int:
     """Resident memory of all workers; pages they share count for each."""
-    return sum(row.rss_bytes for _, row in shared.living())
+    return sum(stats.rss_bytes for _, stats in shared.living())
 
 
 def measure(shared: SharedState, settings: Settings) -> Usage:
@@ -176,19 +180,19 @@ def measure(shared: SharedState, settings: Settings) -> Usage:
 
     Where a control group has a limit, what all in it use counts too: the kernel throttles and kills by that.
     """
-    rows = [row for _, row in shared.living()]
-    cores = sum(row.cpu_cores for row in rows)
+    workers = [stats for _, stats in shared.living()]
+    cores = sum(stats.cpu_cores for stats in workers)
     return Usage(
         connections=shared.connections(),
         cpu_percent=max(
-            [100.0 * cores / settings.cpu_limit, *(row.group_cpu_percent for row in rows)],
+            [100.0 * cores / settings.cpu_limit, *(stats.group_cpu_percent for stats in workers)],
         ),
         memory_percent=max(
             [
                 100.0 * memory_bytes(shared) / settings.memory_limit,
-                *(row.group_memory_percent for row in rows),
+                *(stats.group_memory_percent for stats in workers),
             ]
         ),
-        greenlets=sum(row.greenlets for row in rows),
-        hub_lag_ms=max((1000.0 * row.hub_lag_seconds for row in rows), default=0.0),
+        greenlets=sum(stats.greenlets for stats in workers),
+        hub_lag_ms=max((1000.0 * stats.hub_lag_seconds for stats in workers), default=0.0),
     )

@@ -13,7 +13,7 @@ import gevent
 from odinws.admission.load import accepting_others
 from odinws.connections.clients import Clients
 from odinws.shared import SharedState
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 PATIENCE_SECONDS = 60.0  # unevenness that is younger evens out by reconnects, or is of the start
 _TOLERANCE_SHARE = 0.1
@@ -38,14 +38,14 @@ class Shedding:
     """Sends connections of one worker to the others.
 
     Args:
-        board: of the server; row: of this worker.
+        board: of the server; stats: of this worker.
         clients: of this worker.
         rate: connections per second; 0: none.
     """
 
-    def __init__(self, shared: SharedState, row: Row, clients: Clients, rate: float) -> None:
+    def __init__(self, shared: SharedState, stats: WorkerStats, clients: Clients, rate: float) -> None:
         self._shared = shared
-        self._row = row
+        self._stats = stats
         self._clients = clients
         self._rate = rate
         self._uneven_since: float | None = None
@@ -71,11 +71,11 @@ class Shedding:
         if now - self._uneven_since < PATIENCE_SECONDS:
             return 0
         gone = self._clients.send_some_away(min(above, max(1, round(self._rate * _LOOK_SECONDS))))
-        self._row.totals.rebalanced += gone
+        self._stats.totals.rebalanced += gone
         return gone
 
     def _excess(self) -> int:
-        if not self._rate or not self._row.accepting:
+        if not self._rate or not self._stats.accepting:
             return 0
-        others = accepting_others(self._shared, self._row, time.monotonic())
-        return excess(self._row.connections, [row.connections for row in others])
+        others = accepting_others(self._shared, self._stats, time.monotonic())
+        return excess(self._stats.connections, [stats.connections for stats in others])

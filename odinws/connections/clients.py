@@ -27,7 +27,7 @@ from odinws.connections.wheel import TimingWheel
 from odinws.messages.wire_format import WireFormat
 from odinws.scheduling import next_turn
 from odinws.shared import SharedState
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
 _TICK_SECONDS = 0.25
@@ -47,7 +47,7 @@ class Clients:
     Args:
         limits: of a connection.
         strategy: where connections are registered while they are open.
-        row: the worker's row in the shared state.
+        stats: the worker's stats.
         default_format: the one that the hub sends without asking, see `Connection.ready`.
         run_commands: works off `conn.commands`; called in a greenlet made for it.
     """
@@ -56,7 +56,7 @@ class Clients:
         self,
         limits: ConnectionLimits,
         strategy: Strategy[Connection],
-        row: Row,
+        stats: WorkerStats,
         default_format: WireFormat,
         run_commands: Callable[[Connection], None],
     ) -> None:
@@ -66,7 +66,7 @@ class Clients:
         self.limits = limits
         self.default_format = default_format
         self._strategy = strategy
-        self._row = row
+        self._stats = stats
         self._run_commands = run_commands
         self._wheel: TimingWheel[Connection] = TimingWheel(_TICK_SECONDS, _PLACES)
         self._leaving: deque[Connection] = deque()
@@ -119,7 +119,7 @@ class Clients:
         self.moving.add(conn)
         self._strategy.add(conn)
         self.moving.discard(conn)
-        self._row.totals.accepted += 1
+        self._stats.totals.accepted += 1
         log.info("connection opened", client=conn.id, peer=peer)
         return conn
 
@@ -148,21 +148,21 @@ class Clients:
         if len(payload) == _SENT.size:
             seconds = time.perf_counter() - self._began - _SENT.unpack(payload)[0]
             if 0.0 <= seconds <= self.limits.idle_seconds:
-                self._row.observe_ping(seconds)
+                self._stats.observe_ping(seconds)
 
     def on_shed(self, conn: Connection, messages: int, gaps: int) -> None:
         """Count what a slow client was not sent but told of."""
-        self._row.totals.shed += messages
-        self._row.count_gaps(("slow",), gaps)
+        self._stats.totals.shed += messages
+        self._stats.count_gaps(("slow",), gaps)
 
     def on_flushed(self, messages: int) -> None:
         """Count what a closing connection took along out of the pass under way."""
-        self._row.totals.delivered += messages
+        self._stats.totals.delivered += messages
 
     def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
         """Count the end and take the connection out of the strategy soon."""
-        self._row.closed_by(reason)
-        self._row.totals.undelivered += messages_lost
+        self._stats.closed_by(reason)
+        self._stats.totals.undelivered += messages_lost
         self._log_end(conn, reason, messages_lost)
         self._leaving.append(conn)
         self.moving.add(conn)
@@ -189,7 +189,7 @@ class Clients:
         """Give the slot back: the descriptor is gone."""
         self._wheel.cancel(conn)
         self._open.discard(conn)
-        SharedState.release(self._row)
+        SharedState.release(self._stats)
         if not self._open:
             self._ended.set()
 

@@ -33,7 +33,7 @@ from odinws.messages.outgoing import (
 )
 from odinws.scheduling import next_turn
 from odinws.settings import Settings
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
 _YIELD_EVERY = 32
@@ -79,14 +79,14 @@ class Commands:
         settings: Settings,
         limits: ConnectionLimits,
         strategy: Strategy[Connection],
-        row: Row,
+        stats: WorkerStats,
         refresh: Callable[[Identity, str], Identity],
         past: Past,
         watchers: Watching,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._strategy = strategy
-        self._row = row
+        self._stats = stats
         self._refresh = refresh
         self._past = past
         self._watchers = watchers
@@ -119,7 +119,7 @@ class Commands:
             conn.close(error.reason, error.message)
 
     def _execute(self, conn: Connection, request: Request) -> None:
-        self._row.totals.commands += 1
+        self._stats.totals.commands += 1
         try:
             self._check_rate(conn)
             if isinstance(request.command, CommandError):
@@ -145,7 +145,7 @@ class Commands:
 
     def _count_error(self, conn: Connection) -> None:
         conn.errors += 1
-        self._row.totals.command_errors += 1
+        self._stats.totals.command_errors += 1
 
     def _check_rate(self, conn: Connection) -> None:
         limit = self._limits.commands
@@ -156,7 +156,7 @@ class Commands:
     def _subscribe(self, conn: Connection, command: Subscribe, tag: object) -> SubscriptionAck | None:
         self._check_count(command.channels)
         since = command.since or {}
-        self._row.totals.returned += bool(since)
+        self._stats.totals.returned += bool(since)
         later: list[str] = []  # joined to the live flow behind the acknowledgement
         subscribed: list[str] = []
         rejected: list[Rejected] = []

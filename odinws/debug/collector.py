@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 _KEPT = 64
 
@@ -34,8 +34,8 @@ class Pause(NamedTuple):
 class CollectorWatch:
     """Counts every collection of this process in a row of the shared state, and keeps the latest."""
 
-    def __init__(self, row: Row) -> None:
-        self._row = row
+    def __init__(self, stats: WorkerStats) -> None:
+        self._stats = stats
         self._began = 0.0
         self._young: deque[Pause] = deque(maxlen=_KEPT)
         self._old: deque[Pause] = deque(maxlen=_KEPT)
@@ -58,6 +58,6 @@ class CollectorWatch:
             return
         seconds = time.perf_counter() - self._began
         generation, collected = info["generation"], info["collected"]
-        self._row.observe_gc(generation, seconds, collected, info["uncollectable"])
+        self._stats.observe_gc(generation, seconds, collected, info["uncollectable"])
         kept = self._old if generation == 2 else self._young
         kept.append(Pause(time.time() - seconds, generation, seconds, collected))

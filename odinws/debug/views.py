@@ -21,7 +21,7 @@ from odinws.fanout.slowest import Slowest
 from odinws.histogram import quantile
 from odinws.scheduling import Slice
 from odinws.shared.counters import GC_BOUNDS_SECONDS
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies import BOUNDS_SECONDS
 from strategies.base import Strategy
 
@@ -37,7 +37,7 @@ class Views:
         strategy: its registry.
         slowest: its slowest passes.
         collector: its watch over the garbage collector.
-        row: its row in the shared state.
+        stats: its row in the shared state.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class Views:
         strategy: Strategy[Connection],
         slowest: Slowest,
         collector: CollectorWatch,
-        row: Row,
+        stats: WorkerStats,
     ) -> None:
         self._clients = clients
         self._strategy = strategy
         self._slowest = slowest
         self._collector = collector
-        self._row = row
+        self._stats = stats
         self._verbs: Mapping[str, Callable[..., Any]] = {
             "profile": self.profile,
             "heap": heap.trace,
@@ -114,7 +114,7 @@ class Views:
     def gc(self, seconds: float) -> dict[str, Any]:
         """The collector; counts, pauses and rates are of the time watched, or since the start."""
         runs, spent, pauses = self._gc() if seconds else ([0] * 3, [0.0] * 3, [])
-        began = time.monotonic() if seconds else self._row.booted
+        began = time.monotonic() if seconds else self._stats.booted
         blocks = sys.getallocatedblocks() if seconds else 0
         gevent.sleep(seconds)
         elapsed = max(1e-9, time.monotonic() - began)
@@ -135,7 +135,7 @@ class Views:
             "pause_bounds_seconds": list(GC_BOUNDS_SECONDS),
             "pauses": pauses,
             "pause_p99_seconds": quantile(GC_BOUNDS_SECONDS, pauses, 0.99),
-            "longest_seconds": self._row.gc_longest_seconds,
+            "longest_seconds": self._stats.gc_longest_seconds,
             # Each run of the youngest generation stands for so many containers more than were freed.
             "containers_per_second": round(sum(runs) * thresholds[0] / elapsed, 1),
             "blocks": sys.getallocatedblocks(),
@@ -144,7 +144,7 @@ class Views:
         }
 
     def _gc(self) -> tuple[list[int], list[float], list[int]]:
-        totals = self._row.totals
+        totals = self._stats.totals
         return list(totals.gc_runs), list(totals.gc_seconds), list(totals.gc_pauses)
 
     def connections(self, sort: str, limit: int) -> dict[str, Any]:

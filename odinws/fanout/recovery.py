@@ -32,7 +32,7 @@ from odinws.messages.channels import WILDCARDS, wildcard
 from odinws.messages.outgoing import ReplayComplete, ReplayIncomplete
 from odinws.messages.packet import encode
 from odinws.settings import Settings
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
 _CHUNK_MESSAGES = 256  # sent in one piece, while the socket takes all
@@ -70,17 +70,17 @@ class Recovery:
         strategy: where connections are subscribed.
         hub: has the ring, and the moments between passes.
         feed: answers what the stream has.
-        row: where it counts.
+        stats: where it counts.
     """
 
     def __init__(
-        self, settings: Settings, strategy: Strategy[Connection], hub: Hub, feed: Feed, row: Row
+        self, settings: Settings, strategy: Strategy[Connection], hub: Hub, feed: Feed, stats: WorkerStats
     ) -> None:
         self._settings = settings
         self._strategy = strategy
         self._hub = hub
         self._feed = feed
-        self._row = row
+        self._stats = stats
         self._readers = BoundedSemaphore(settings.replay_readers)
 
     def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
@@ -105,7 +105,7 @@ class Recovery:
         while conn.state is State.OPEN:
             missing = self._hub.between_passes(partial(self._join, conn, channel, since))
             if missing is None:
-                self._row.recovered(outcome)
+                self._stats.recovered(outcome)
                 return
             try:
                 page = self._page(channel, since, told)
@@ -272,7 +272,7 @@ class Recovery:
 
     def _begin_anew(self, conn: Connection, channel: str) -> None:
         """The client's numbers say nothing here: what was missed can't be known; begin with the newest."""
-        self._row.recovered("epoch")
+        self._stats.recovered("epoch")
         newest = self._hub.ring.newest(channel)
         last = newest.seq - 1 if newest else self._hub.ring.last
         self._tell_gap(conn, channel, 1, max(1, last), "epoch")
@@ -280,12 +280,12 @@ class Recovery:
 
     def _tell_gap(self, conn: Connection, channel: str, first: int, last: int, reason: str) -> None:
         if conn.reply(conn.wire_format.gap(channel, first, last, reason, channel)):
-            self._row.count_gaps((reason,), 1)
+            self._stats.count_gaps((reason,), 1)
 
     def _say(self, conn: Connection, channel: str, messages: Sequence[Message]) -> bool:
         bundle = encode(messages, channel, conn.wire_format)
         sent = conn.send(bundle.data, (bundle,))
         if sent:
-            self._row.totals.replayed += len(messages)
-            self._row.count_gaps(bundle.gaps, 1)
+            self._stats.totals.replayed += len(messages)
+            self._stats.count_gaps(bundle.gaps, 1)
         return sent

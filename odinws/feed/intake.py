@@ -12,7 +12,7 @@ from odinws.feed.events import FeedEvent, Past
 from odinws.feed.status import FeedStatus
 from odinws.messages.channels import CHANNEL
 from odinws.settings import Settings
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 log = structlog.get_logger("odinws.feed")
 
@@ -22,7 +22,7 @@ class Intake:
 
     Args:
         settings: which channels are carried, and how much may wait.
-        row: where it counts.
+        stats: where it counts.
         sink: takes the events, in order; must not block.
         backlog: how many events the sink still holds.
 
@@ -34,14 +34,14 @@ class Intake:
     def __init__(
         self,
         settings: Settings,
-        row: Row,
+        stats: WorkerStats,
         sink: Callable[[FeedEvent], None],
         backlog: Callable[[], int],
     ) -> None:
         self.status = FeedStatus(since=time.time())
         self.cursor = Cursor()
         self.pending = 0
-        self._row = row
+        self._stats = stats
         self._sink = sink
         self._backlog = backlog
         self._high_water = settings.feed_backlog // 2
@@ -72,7 +72,7 @@ class Intake:
         channel = subject[self._prefix_length :]
         if self.carries(channel):
             return channel
-        self._row.totals.feed_ignored += 1
+        self._stats.totals.feed_ignored += 1
         return None
 
     # -- the state of the feed ---------------------------------------------------------------------
@@ -84,9 +84,9 @@ class Intake:
         self.status.problem = ""
         self.status.ready = True
         self.status.since = time.time()
-        self._row.feed_ready = 1
-        self._row.totals.feed_sessions += 1
-        self._row.totals.feed_reconnects += self._was_up
+        self._stats.feed_ready = 1
+        self._stats.totals.feed_sessions += 1
+        self._stats.totals.feed_reconnects += self._was_up
         self._was_up = True
         log.info("feed is up", mode=mode, nats=server, epoch=self.cursor.epoch, last_seq=self.cursor.seq)
 
@@ -99,7 +99,7 @@ class Intake:
             log.warning("feed does not come up", problem=problem)
         self.status.ready = False
         self.status.problem = problem
-        self._row.feed_ready = 0
+        self._stats.feed_ready = 0
 
     # -- the sequence ------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ class Intake:
         lost = self.cursor.expire(first_seq)
         if lost is None:
             return 0
-        self._row.totals.feed_gaps += 1
+        self._stats.totals.feed_gaps += 1
         log.warning("stream no longer has messages", first=lost.first, last=lost.last)
         self._sink(lost)
         self._moved()
@@ -138,11 +138,11 @@ class Intake:
         """
         channel = self.channel(subject)
         if seq <= self.cursor.seq:
-            self._row.totals.feed_duplicates += 1
-            self._row.count_received(0, 1)
+            self._stats.totals.feed_duplicates += 1
+            self._stats.count_received(0, 1)
             return
         gone = self.expire(seq) if whole_stream else 0
-        self._row.count_received(1 + gone, deliveries)
+        self._stats.count_received(1 + gone, deliveries)
         self._taken_ms, self._heard = ts_ms, time.monotonic()
         self._hand_over(channel, seq, ts_ms, payload)
 
@@ -156,7 +156,7 @@ class Intake:
         if channel is None:
             self.cursor.skip(seq)
         else:
-            self._row.totals.feed_messages += 1
+            self._stats.totals.feed_messages += 1
             self._sink(self.cursor.take(channel, seq, ts_ms, payload))
         self._moved()
 

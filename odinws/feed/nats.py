@@ -34,7 +34,7 @@ from odinws.feed.intake import Intake
 from odinws.feed.selector import greenlet_event_loop
 from odinws.feed.session import Session
 from odinws.settings import Settings
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 _RETRY_SECONDS = 0.1
 _RETRY_CAP_SECONDS = 2.0
@@ -52,7 +52,7 @@ class NatsFeed:
     Args:
         settings: where NATS is and what the stream should be.
         urls: the servers to use; with an embedded one the settings name none.
-        row: where it counts.
+        stats: where it counts.
         sink: takes the events, in order; must not block.
         backlog: how many events the sink still holds: above half its bound JetStream is held back.
 
@@ -65,11 +65,11 @@ class NatsFeed:
         self,
         settings: Settings,
         urls: list[str],
-        row: Row,
+        stats: WorkerStats,
         sink: Callable[[FeedEvent], None],
         backlog: Callable[[], int],
     ) -> None:
-        self.intake = Intake(settings, row, sink, backlog)
+        self.intake = Intake(settings, stats, sink, backlog)
         self.status = self.intake.status
         self._settings = settings
         self._urls = urls

@@ -89,7 +89,7 @@ def busy(problem: BusyError) -> Response:
 
 
 def _workers(services: Services, wanted: int | None) -> list[int]:
-    pids = [row.pid for _, row in services.shared.living()]
+    pids = [stats.pid for _, stats in services.shared.living()]
     if wanted is None:
         return pids
     if wanted not in pids:

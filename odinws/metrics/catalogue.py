@@ -24,8 +24,8 @@ from odinws.shared.counters import (
     ProcessCounters,
 )
 from odinws.shared.fields import Counter, Gauge, Info, Metric, metrics
-from odinws.shared.row import Row
 from odinws.shared.shards import LockCounters, LockGauges, ShardGauges
+from odinws.shared.worker_stats import WorkerStats
 
 PART_LABELS = ("strategy", "variant", "strategy_reason")
 """What the totals are divided by, beside their own labels: the choice of the workers."""
@@ -90,7 +90,7 @@ READINGS = (
 )
 ADMISSION = (ADMISSION_RATE, *READINGS)
 
-ROW = _declared(Row, WORKER_LABELS)
+ROW = _declared(WorkerStats, WORKER_LABELS)
 WORKER_UPTIME = Gauge(
     "ws_worker_uptime_seconds", "Time since the worker was started.", WORKER_LABELS, unit="seconds"
 )

@@ -93,20 +93,20 @@ class StatsCollector(Collector):
     def _workers(self) -> Iterator[Family]:
         settings, now = self._settings, time.monotonic()
         living = self._shared.living()
-        rows = []
-        for index, row in living:
+        workers = []
+        for index, stats in living:
             shards = str(self._shared.resizes.shards(index) or settings.num_shards)
-            rows.append(((str(index), shards, settings.shard_key, *row.choice), row))
+            workers.append(((str(index), shards, settings.shard_key, *stats.choice), stats))
         for metric in catalogue.ROW:
-            yield _family(metric, [(labels, getattr(row, metric.field)) for labels, row in rows])
-        yield _family(catalogue.WORKER_UPTIME, [(labels, now - row.booted) for labels, row in rows])
+            yield _family(metric, [(labels, getattr(stats, metric.field)) for labels, stats in workers])
+        yield _family(catalogue.WORKER_UPTIME, [(labels, now - stats.booted) for labels, stats in workers])
         # One that has not taken its first sample yet has been silent since its start.
-        silence = [(labels, now - (row.beat or row.booted)) for labels, row in rows]
+        silence = [(labels, now - (stats.beat or stats.booted)) for labels, stats in workers]
         yield _family(catalogue.WORKER_SILENCE, silence)
         feeds = [_details(self._shared.details(index)).get("feed", {}) for index, _ in living]
         modes = [feed.get("mode") == "jetstream" for feed in feeds]
-        yield _family(catalogue.JETSTREAM, zip([labels for labels, _ in rows], modes, strict=True))
-        yield _family(catalogue.WORKER_INFO, [((*labels, str(row.place)), 1) for labels, row in rows])
+        yield _family(catalogue.JETSTREAM, zip([labels for labels, _ in workers], modes, strict=True))
+        yield _family(catalogue.WORKER_INFO, [((*labels, str(stats.place)), 1) for labels, stats in workers])
 
     def _shards(self) -> Iterator[Family]:
         shards: list[tuple[tuple[str, str], dict[str, Any], dict[str, float]]] = []

@@ -25,7 +25,7 @@ from odinws.connections.connection import Connection, State
 from odinws.fanout.hub import Hub
 from odinws.messages.channels import wildcard
 from odinws.messages.packet import Bundle, Entry
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 _CONNECTIONS = 32
 _WATCH_SECONDS = 5.0
@@ -50,13 +50,13 @@ class Audit:
     Args:
         clients: who there is.
         hub: what was due.
-        row: where it counts.
+        stats: where it counts.
     """
 
-    def __init__(self, clients: Clients, hub: Hub, row: Row) -> None:
+    def __init__(self, clients: Clients, hub: Hub, stats: WorkerStats) -> None:
         self._clients = clients
         self._hub = hub
-        self._row = row
+        self._stats = stats
 
     def run(self) -> int:
         """Watch once; returns how many messages were due, not given and not told. Takes some seconds."""
@@ -102,8 +102,8 @@ class Audit:
             missing += len(absent)
             if absent:
                 log.error("messages were not delivered", client=conn.id, count=len(absent), first=absent[0])
-        self._row.totals.audited += checked
-        self._row.totals.audit_missing += missing
+        self._stats.totals.audited += checked
+        self._stats.totals.audit_missing += missing
         return missing
 
 

@@ -19,9 +19,9 @@ from odinws.oversight import report
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.fields import shown
-from odinws.shared.row import Row
 from odinws.shared.shards import LockCounters, LockGauges, ShardGauges
 from odinws.shared.timeline import SAMPLES
+from odinws.shared.worker_stats import WorkerStats
 
 _EVENTS = 32
 _RECENT = 5  # samples of the timeline, for who has those before
@@ -56,32 +56,32 @@ def collect(
         "health": {"status": health["status"], "problems": health["errors"] + health["warnings"]},
         "connections": shared.connections(),
         "max_connections": settings.max_connections,
-        "subscriptions": sum(row.subscriptions for _, row in living),
+        "subscriptions": sum(stats.subscriptions for _, stats in living),
         "cpu_limit_cores": settings.cpu_limit,
         "memory_bytes": memory_bytes(shared),
         "memory_limit_bytes": settings.memory_limit,
         "admission": report.admission(settings, state),
         **{name: value for name, value in report.words(shared.totals()).items() if name not in _NOT_SHOWN},
-        "workers": [_worker(index, row, details[index], settings) for index, row in living],
+        "workers": [_worker(index, stats, details[index], settings) for index, stats in living],
         "strategies": _strategies(living, details, settings),
         "events": shared.journal.latest(_EVENTS),
         "timeline": shared.timeline.latest(SAMPLES if whole else _RECENT),
     }
 
 
-def _worker(index: int, row: Row, details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    totals, feed, words = row.totals, _mapping(details.get("feed")), report.words(row)
+def _worker(index: int, stats: WorkerStats, details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    totals, feed, words = stats.totals, _mapping(details.get("feed")), report.words(stats)
     return {
         "slot": index,
         **{name: words[name] for name in _OF_WORKER},
-        "strategy": row.choice.strategy or settings.strategy,
-        "uptime_seconds": round(time.monotonic() - row.booted, 3),
-        "accepting": bool(row.accepting),
+        "strategy": stats.choice.strategy or settings.strategy,
+        "uptime_seconds": round(time.monotonic() - stats.booted, 3),
+        "accepting": bool(stats.accepting),
         "delivered": totals.delivered,
         "delivered_bytes": totals.delivered_bytes,
         "backlog": details.get("backlog", 0),
         "feed": {
-            "ready": bool(row.feed_ready),
+            "ready": bool(stats.feed_ready),
             "mode": feed.get("mode", ""),
             "problem": feed.get("problem", ""),
             "last_seq": feed.get("last_seq", 0),
@@ -90,23 +90,23 @@ def _worker(index: int, row: Row, details: Mapping[str, Any], settings: Settings
 
 
 def _strategies(
-    living: Iterable[tuple[int, Row]], details: Mapping[int, Mapping[str, Any]], settings: Settings
+    living: Iterable[tuple[int, WorkerStats]], details: Mapping[int, Mapping[str, Any]], settings: Settings
 ) -> list[dict[str, Any]]:
     """The shards of each strategy, those of its workers with the same index together, column by column."""
     held: dict[str, list[list[Mapping[str, Any]]]] = {}
-    for slot, row in living:
-        rows = held.setdefault(row.choice.strategy or settings.strategy, [])
+    for slot, stats in living:
+        workers = held.setdefault(stats.choice.strategy or settings.strategy, [])
         for index, shard in enumerate(details[slot].get("shards", ())):
-            if index == len(rows):
-                rows.append([])
-            rows[index].append(shard)
-    return [{"name": name, "shards": _columns(_folded(rows))} for name, rows in sorted(held.items())]
+            if index == len(workers):
+                workers.append([])
+            workers[index].append(shard)
+    return [{"name": name, "shards": _columns(_folded(workers))} for name, workers in sorted(held.items())]
 
 
-def _folded(rows: list[list[Mapping[str, Any]]]) -> list[list[Mapping[str, Any]]]:
+def _folded(workers: list[list[Mapping[str, Any]]]) -> list[list[Mapping[str, Any]]]:
     """At most `MOST_SHARDS` groups of neighbours."""
-    size = -(-len(rows) // MOST_SHARDS) or 1
-    return [list(chain(*rows[start : start + size])) for start in range(0, len(rows), size)]
+    size = -(-len(workers) // MOST_SHARDS) or 1
+    return [list(chain(*workers[start : start + size])) for start in range(0, len(workers), size)]
 
 
 def _columns(groups: list[list[Mapping[str, Any]]]) -> dict[str, list[float]]:

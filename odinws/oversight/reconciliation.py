@@ -7,7 +7,7 @@ strategy    members, against connections that are open: strangers are taken out,
 outbox      what waits for a socket, against the watcher that waits for it: the connection is closed
 wheel       connections without a time to be looked at: they are given one
 kernel      sockets that the kernel has given up, although their connection is open: it is closed
-descriptor  sockets of our port that nobody owns, twice in a row: they are shut down, so that the peer is free
+descriptor  sockets of our port that nobody owns, twice in a stats: they are shut down, so that the peer is free
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from odinws.closing import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
 from odinws.scheduling import next_turn
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
 _YIELD_EVERY = 128
@@ -43,7 +43,7 @@ class Reconciliation:
     Args:
         clients: own the connections: what they say is held to be true.
         strategy: where open connections are members.
-        row: the worker's row in the shared state.
+        stats: the worker's stats.
         upgrading: slots taken by upgrades that are no connections yet.
         others: descriptors of clients' sockets that are not connections.
         ports: at which the worker listens.
@@ -53,14 +53,14 @@ class Reconciliation:
         self,
         clients: Clients,
         strategy: Strategy[Connection],
-        row: Row,
+        stats: WorkerStats,
         upgrading: Callable[[], int],
         others: Callable[[], Iterable[int]],
         ports: Callable[[], Iterable[int]],
     ) -> None:
         self._clients = clients
         self._strategy = strategy
-        self._row = row
+        self._stats = stats
         self._upgrading = upgrading
         self._others = others
         self._ports = ports
@@ -74,9 +74,9 @@ class Reconciliation:
         found["descriptor"] = self._descriptors()
         found["board"] = self._slots()
         differences = {kind: count for kind, count in found.items() if count}
-        self._row.totals.reconciliations += 1
+        self._stats.totals.reconciliations += 1
         for kind, count in differences.items():
-            self._row.differs(kind, count)
+            self._stats.differs(kind, count)
         if differences:
             log.error("counts differed and were set right", **differences)
         return differences
@@ -84,9 +84,9 @@ class Reconciliation:
     def _slots(self) -> int:
         """Compares and sets right without a switch between."""
         true = len(self._clients) + self._upgrading()
-        difference = abs(self._row.connections - true)
+        difference = abs(self._stats.connections - true)
         if difference:
-            self._row.connections = true
+            self._stats.connections = true
         return difference
 
     def _suspects(self) -> dict[str, set[Connection]]:

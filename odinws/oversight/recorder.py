@@ -10,8 +10,8 @@ from odinws.admission.load import ALIVE_SECONDS
 from odinws.histogram import quantile
 from odinws.shared import SharedState
 from odinws.shared.counters import LAG_BOUNDS_SECONDS
-from odinws.shared.row import Row
 from odinws.shared.timeline import Moment
+from odinws.shared.worker_stats import WorkerStats
 
 _MEAN_SAMPLES = 5  # rates are means of so many seconds
 _LEAST_SECONDS = 0.8  # between two samples, also where the figures are asked for more often
@@ -43,16 +43,16 @@ class Recorder:
         if self._before and now - self._before[-1][0] < _LEAST_SECONDS:
             return
         living = self._shared.living()
-        if [slot for slot, row in living if now - row.beat <= ALIVE_SECONDS][:1] != [self._slot]:
+        if [slot for slot, stats in living if now - stats.beat <= ALIVE_SECONDS][:1] != [self._slot]:
             self._before.clear()
             return
         counts = self._counts()
-        rows: dict[str, list[Row]] = {}
-        for _, row in living:
-            name = row.choice.strategy or self._strategy
-            if row.pid and name in counts:  # else the arbiter has cleared the row meanwhile
-                rows.setdefault(name, []).append(row)
-        moments = {name: self._moment(name, found, counts, now) for name, found in sorted(rows.items())}
+        workers: dict[str, list[WorkerStats]] = {}
+        for _, stats in living:
+            name = stats.choice.strategy or self._strategy
+            if stats.pid and name in counts:  # else the arbiter has cleared the row meanwhile
+                workers.setdefault(name, []).append(stats)
+        moments = {name: self._moment(name, found, counts, now) for name, found in sorted(workers.items())}
         self._before.append((now, counts))
         self._shared.timeline.add(int(time.time() * 1000), moments)
 
@@ -65,7 +65,7 @@ class Recorder:
             counts[name] = mine if held is None else [a + b for a, b in zip(held, mine, strict=True)]
         return counts
 
-    def _moment(self, name: str, rows: Iterable[Row], counts: _Counts, now: float) -> Moment:
+    def _moment(self, name: str, workers: Iterable[WorkerStats], counts: _Counts, now: float) -> Moment:
         began, before = self._before[0] if self._before else (now, {})
         seconds = now - began
         new = counts[name]
@@ -73,11 +73,11 @@ class Recorder:
         delays = [quantile(LAG_BOUNDS_SECONDS, rose[2:], share) if seconds else None for share in (0.5, 0.99)]
         p50, p99 = [None if delay is None else round(1000 * delay, 3) for delay in delays]
         return Moment(
-            connections=sum(row.connections for row in rows),
+            connections=sum(stats.connections for stats in workers),
             delivered=round(rose[0] / seconds, 2) if seconds else None,
             p50=p50,
             p99=p99,
-            cpu=round(sum(row.cpu_cores for row in rows), 4),
-            stall=round(1000 * max(row.hub_lag_seconds for row in rows), 2),
+            cpu=round(sum(stats.cpu_cores for stats in workers), 4),
+            stall=round(1000 * max(stats.hub_lag_seconds for stats in workers), 2),
             refused=round(rose[1] / seconds, 2) if seconds else None,
         )

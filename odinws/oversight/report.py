@@ -18,7 +18,7 @@ from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.counters import GENERATIONS
 from odinws.shared.fields import Counter, Histogram, Shown, shown
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 _EVENTS = 32  # of the journal, in /stats
 _STUCK_SECONDS = 5.0  # a worker samples itself each second; older than this it does not run
@@ -36,7 +36,7 @@ def not_ready(shared: SharedState, settings: Settings, feed: FeedStatus) -> list
     accepting = _accepting(shared)
     if not accepting:
         reasons.append("draining: no worker accepts")
-    without = [row.pid for row in accepting if not row.feed_ready]
+    without = [stats.pid for stats in accepting if not stats.feed_ready]
     if without or (accepting and not feed.ready):
         reasons.append(f"nats: {feed.problem or 'a worker has no feed'}")
     if not reasons and not shared.is_warm(settings.workers):
@@ -58,9 +58,9 @@ def health(shared: SharedState, settings: Settings, feed: FeedStatus, state: Sta
     used_bytes = load.memory_bytes(shared)
     warnings: list[str] = []
     errors: list[str] = []
-    living = [row for _, row in shared.living()]
-    stuck = [row.pid for row in living if row.beat and time.monotonic() - row.beat > _STUCK_SECONDS]
-    nats_healthy = feed.ready and all(row.feed_ready for row in living if row.accepting)
+    living = [stats for _, stats in shared.living()]
+    stuck = [stats.pid for stats in living if stats.beat and time.monotonic() - stats.beat > _STUCK_SECONDS]
+    nats_healthy = feed.ready and all(stats.feed_ready for stats in living if stats.accepting)
     if not nats_healthy:
         errors.append(f"nats: {feed.problem or 'a worker has no feed'}")
     if stuck:
@@ -152,22 +152,22 @@ def stats(shared: SharedState, settings: Settings, slot: int, state: State) -> d
         },
         "connections": shared.connections(),
         "max_connections": settings.max_connections,
-        "subscriptions": sum(row.subscriptions for _, row in living),
+        "subscriptions": sum(stats.subscriptions for _, stats in living),
         "uptime_seconds": round(time.monotonic() - shared.started, 3),
         "answered_by": slot,
         "admission": admission(settings, state),
         **words(shared.totals()),
         "resize": shared.resizes.words(index for index, _ in living),
-        "workers": [_worker(shared, index, row) for index, row in living],
+        "workers": [_worker(shared, index, stats) for index, stats in living],
         "events": shared.journal.latest(_EVENTS),
     }
 
 
 def _chosen(shared: SharedState, settings: Settings) -> dict[str, Any]:
     """What the workers run; with several strategies `name` has all of them."""
-    workers: dict[Choice, list[Row]] = {}
-    for _, row in shared.living():
-        workers.setdefault(row.choice, []).append(row)
+    workers: dict[Choice, list[WorkerStats]] = {}
+    for _, stats in shared.living():
+        workers.setdefault(stats.choice, []).append(stats)
 
     def all_of(field: str) -> str:
         return ", ".join(sorted({getattr(choice, field) for choice in workers}))
@@ -182,19 +182,19 @@ def _chosen(shared: SharedState, settings: Settings) -> dict[str, Any]:
         "choices": [
             {
                 **choice._asdict(),
-                "workers": len(rows),
-                "connections": sum(row.connections for row in rows),
+                "workers": len(workers),
+                "connections": sum(stats.connections for stats in workers),
             }
-            for choice, rows in sorted(workers.items())
+            for choice, workers in sorted(workers.items())
         ],
     }
 
 
 def _flags_problem(shared: SharedState) -> str:
     """Why a worker can't use the file of flags; "": all can."""
-    for index, row in shared.living():
+    for index, stats in shared.living():
         details = shared.details(index)
-        if row.flags_broken and isinstance(details, dict):
+        if stats.flags_broken and isinstance(details, dict):
             return str(details.get("flags_problem") or "a worker can't use the file, see its log")
     return ""
 
@@ -263,19 +263,19 @@ def _histogram(struct: ctypes.Structure, counts: Sequence[int], metric: Histogra
     return found
 
 
-def _accepting(shared: SharedState) -> list[Row]:
-    return [row for _, row in shared.living() if row.accepting]
+def _accepting(shared: SharedState) -> list[WorkerStats]:
+    return [stats for _, stats in shared.living() if stats.accepting]
 
 
-def _worker(shared: SharedState, index: int, row: Row) -> dict[str, Any]:
+def _worker(shared: SharedState, index: int, stats: WorkerStats) -> dict[str, Any]:
     return {
         "slot": index,
-        **row.choice._asdict(),
-        **words(row),
-        "uptime_seconds": round(time.monotonic() - row.booted, 3),
-        "sampled_seconds_ago": round(time.monotonic() - row.beat, 3) if row.beat else None,
-        "accepting": bool(row.accepting and row.feed_ready),
-        "leaving": bool(row.recycling or shared.is_outdated(row)),
-        **words(row.totals),
+        **stats.choice._asdict(),
+        **words(stats),
+        "uptime_seconds": round(time.monotonic() - stats.booted, 3),
+        "sampled_seconds_ago": round(time.monotonic() - stats.beat, 3) if stats.beat else None,
+        "accepting": bool(stats.accepting and stats.feed_ready),
+        "leaving": bool(stats.recycling or shared.is_outdated(stats)),
+        **words(stats.totals),
         "details": shared.details(index),
     }

@@ -8,7 +8,7 @@ from odinws.closing import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.shared.counters import CLOSES, DIFFERENCES
 from odinws.shared.journal import Journal
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended
 _SLOW = CLOSES.index(CloseReason.SLOW)
@@ -20,20 +20,20 @@ class Watch:
     """Writes events of a worker into the journal, each kind at most once per look.
 
     Args:
-        row: of the worker.
+        stats: of the worker.
         feed: its feed.
         journal: of the server.
     """
 
-    def __init__(self, row: Row, feed: FeedStatus, journal: Journal) -> None:
-        self._row = row
+    def __init__(self, stats: WorkerStats, feed: FeedStatus, journal: Journal) -> None:
+        self._stats = stats
         self._feed = feed
         self._journal = journal
-        self._sessions = row.totals.feed_sessions
+        self._sessions = stats.totals.feed_sessions
         self._feed_up = False
-        self._slow = row.totals.closed[_SLOW]
-        self._refused = list(row.totals.refused)
-        self._differences = list(row.totals.differences)
+        self._slow = stats.totals.closed[_SLOW]
+        self._refused = list(stats.totals.refused)
+        self._differences = list(stats.totals.differences)
         self._refused_before = 0  # those before the refusals that go on
         self._refusing_since = 0.0  # 0: nobody is being refused
         self._refused_at = 0.0
@@ -46,7 +46,7 @@ class Watch:
         """
         self._look_at_feed()
         self._look_at_refusals(now)
-        totals = self._row.totals
+        totals = self._stats.totals
         slow, self._slow = totals.closed[_SLOW] - self._slow, totals.closed[_SLOW]
         if slow:
             log.warning("clients that did not keep up were closed", count=slow, code=4008)
@@ -63,7 +63,7 @@ class Watch:
             self._journal.add("differences", f"counts differed and were set right: {words}")
 
     def _look_at_feed(self) -> None:
-        sessions, up = self._row.totals.feed_sessions, bool(self._row.feed_ready)
+        sessions, up = self._stats.totals.feed_sessions, bool(self._stats.feed_ready)
         again = sessions > self._sessions
         if self._feed_up and (not up or again):
             self._journal.add("feed_lost", f"the feed is down: {self._feed.problem or 'it was lost'}")
@@ -72,7 +72,7 @@ class Watch:
         self._sessions, self._feed_up = sessions, up
 
     def _look_at_refusals(self, now: float) -> None:
-        refused = list(self._row.totals.refused)
+        refused = list(self._stats.totals.refused)
         reasons = [
             reason
             for reason, count, before in zip(REFUSALS, refused, self._refused, strict=True)

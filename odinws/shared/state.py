@@ -1,7 +1,7 @@
 """The shared state: facts about the whole server in one shared memory map, made before the fork.
 
-One row per worker slot, one writer per row: its worker while that lives, the arbiter before and after.
-Any worker reads all rows, so any of them answers for the whole server. A row of a dead worker is
+Stats for each worker slot, with one writer each: its worker while that lives, the arbiter before and after.
+Any worker reads all stats, so any of them answers for the whole server. A row of a dead worker is
 cleared by the arbiter, and its totals move to those of its choice of strategy, so that totals never fall.
 
 Row fields are aligned 8-byte words; a reader sees an old or a new value of each, never a torn one. Two
@@ -26,9 +26,9 @@ from odinws.shared.details import Details
 from odinws.shared.fields import shared_struct
 from odinws.shared.journal import Journal
 from odinws.shared.resizes import Resizes
-from odinws.shared.row import Row
 from odinws.shared.timeline import Timeline
 from odinws.shared.turn import Turn
+from odinws.shared.worker_stats import WorkerStats
 
 SLOTS = 256
 CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last place
@@ -70,15 +70,19 @@ class SharedState:
         self.name = f"odinws-{secrets.token_hex(8)}"
         self.turn = Turn()
         self.left: dict[int, object] = {}
-        rows = ctypes.sizeof(_Header)
-        gone = rows + SLOTS * ctypes.sizeof(Row)
-        details = gone + CHOICES * ctypes.sizeof(Row)
+        workers = ctypes.sizeof(_Header)
+        gone = workers + SLOTS * ctypes.sizeof(WorkerStats)
+        details = gone + CHOICES * ctypes.sizeof(WorkerStats)
         size = details + SLOTS * details_bytes
         self._file.truncate(size)
         self._map = mmap.mmap(self._file.fileno(), size)
         self._header = _Header.from_buffer(self._map)
-        self.rows = [Row.from_buffer(self._map, rows + i * ctypes.sizeof(Row)) for i in range(SLOTS)]
-        self._gone = [Row.from_buffer(self._map, gone + i * ctypes.sizeof(Row)) for i in range(CHOICES)]
+        self.workers = [
+            WorkerStats.from_buffer(self._map, workers + i * ctypes.sizeof(WorkerStats)) for i in range(SLOTS)
+        ]
+        self._gone = [
+            WorkerStats.from_buffer(self._map, gone + i * ctypes.sizeof(WorkerStats)) for i in range(CHOICES)
+        ]
         self._details = Details(self._map, details, details_bytes)
         self._header.started = time.monotonic()
         self.resizes = Resizes(SLOTS)
@@ -102,14 +106,14 @@ class SharedState:
         """Whether the whole server ends."""
         return bool(self._header.stopping)
 
-    def has_successor(self, row: Row) -> bool:
-        """Whether a worker that is to stay accepts with a feed, beside the one of `row`.
+    def has_successor(self, stats: WorkerStats) -> bool:
+        """Whether a worker that is to stay accepts with a feed, beside the one of `stats`.
 
         For one that has asked for its own successor, it must be that one.
         """
         return any(
-            other.pid != row.pid
-            and (other.place == row.place or not row.recycling)
+            other.pid != stats.pid
+            and (other.place == stats.place or not stats.recycling)
             and other.accepting
             and other.feed_ready
             and not other.recycling
@@ -121,9 +125,9 @@ class SharedState:
         """All workers forked before this moment are to be replaced. The arbiter's call."""
         self._header.reloaded = time.monotonic()
 
-    def is_outdated(self, row: Row) -> bool:
+    def is_outdated(self, stats: WorkerStats) -> bool:
         """Whether a worker was forked before the last reload."""
-        return row.booted < self._header.reloaded
+        return stats.booted < self._header.reloaded
 
     def claim(self) -> int:
         """Take a free slot for a worker that is about to be forked. The arbiter's call.
@@ -131,9 +135,9 @@ class SharedState:
         Raises:
             RuntimeError: all slots are taken.
         """
-        for index, row in enumerate(self.rows):
-            if not row.pid and not row.booted:
-                row.booted, row.place = time.monotonic(), self._free_place()
+        for index, stats in enumerate(self.workers):
+            if not stats.pid and not stats.booted:
+                stats.booted, stats.place = time.monotonic(), self._free_place()
                 self._header.claims += 1
                 self._header.high = max(self._header.high, index + 1)
                 return index
@@ -141,27 +145,27 @@ class SharedState:
 
     def _free_place(self) -> int:
         """The first place that no worker has who is to stay."""
-        rows = [row for row in self._used() if row.booted]
-        taken = {row.place for row in rows if not row.recycling and not self.is_outdated(row)}
+        workers = [stats for stats in self._used() if stats.booted]
+        taken = {stats.place for stats in workers if not stats.recycling and not self.is_outdated(stats)}
         return next(place for place in range(SLOTS) if place not in taken)
 
     def bury(self, index: int) -> None:
-        """Clear the row of a worker that is gone and keep its totals. The arbiter's call."""
-        row = self.rows[index]
+        """Clear the stats of a worker that is gone and keep its totals. The arbiter's call."""
+        stats = self.workers[index]
         with self._exclusive():  # else `totals` would count the row twice, or not at all
-            add_totals(kept_for(row.choice, self._gone, time.monotonic()).totals, row.totals)
-            ctypes.memset(ctypes.addressof(row), 0, ctypes.sizeof(Row))
+            add_totals(kept_for(stats.choice, self._gone, time.monotonic()).totals, stats.totals)
+            ctypes.memset(ctypes.addressof(stats), 0, ctypes.sizeof(WorkerStats))
         self.left[index] = self.details(index)
         self._details.write(index, b"")
         self.resizes.clear(index)
 
-    def living(self) -> list[tuple[int, Row]]:
-        """The rows of workers that run, with their slots."""
-        return [(index, row) for index, row in enumerate(self._used()) if row.pid]
+    def living(self) -> list[tuple[int, WorkerStats]]:
+        """The stats of workers that run, with their slots."""
+        return [(index, stats) for index, stats in enumerate(self._used()) if stats.pid]
 
     def connections(self) -> int:
         """Connection slots taken in the whole server."""
-        return sum([row.connections for row in self._used()])
+        return sum([stats.connections for stats in self._used()])
 
     def totals(self) -> Totals:
         """The totals of the whole server since its start, workers that are gone included."""
@@ -174,13 +178,13 @@ class SharedState:
         """The same of each choice of strategy that there is or was."""
         totals: dict[Choice, Totals] = {}
         with self._exclusive():
-            for row in (*self._gone, *self._used()):
-                if row.booted or row.pid:  # a free row has none
-                    add_totals(totals.setdefault(row.choice, Totals()), row.totals)
+            for stats in (*self._gone, *self._used()):
+                if stats.booted or stats.pid:  # a free row has none
+                    add_totals(totals.setdefault(stats.choice, Totals()), stats.totals)
         return totals
 
-    def reserve(self, row: Row, limit: int) -> bool:
-        """Take a connection slot in `row` if the whole server holds fewer than `limit`.
+    def reserve(self, stats: WorkerStats, limit: int) -> bool:
+        """Take a connection slot in `stats` if the whole server holds fewer than `limit`.
 
         Exact over all workers: the sum and the step are taken under one lock between processes, for
         some microseconds and without a greenlet switch.
@@ -188,7 +192,7 @@ class SharedState:
         with self._exclusive():
             if self.connections() >= limit:
                 return False
-            row.connections += 1
+            stats.connections += 1
             return True
 
     def spend_upgrade(self, limit: Limit, now: float) -> float:
@@ -213,14 +217,14 @@ class SharedState:
         return True
 
     @staticmethod
-    def release(row: Row) -> None:
+    def release(stats: WorkerStats) -> None:
         """Give a connection slot back."""
-        row.connections -= 1
+        stats.connections -= 1
 
     def is_warm(self, workers: int) -> bool:
         """Whether all `workers` have been accepting with a feed at one time; stays true after that."""
         if not self._header.warm:
-            ready = sum(1 for _, row in self.living() if row.accepting and row.feed_ready)
+            ready = sum(1 for _, stats in self.living() if stats.accepting and stats.feed_ready)
             self._header.warm = int(ready >= workers)
         return bool(self._header.warm)
 
@@ -232,9 +236,9 @@ class SharedState:
         """The details that a worker published last; {} if none can be read."""
         return self._details.read(index)
 
-    def _used(self) -> list[Row]:
+    def _used(self) -> list[WorkerStats]:
         """The rows that can hold anything: looking at all 256 would cost each upgrade 30 µs."""
-        return self.rows[: self._header.high]
+        return self.workers[: self._header.high]
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

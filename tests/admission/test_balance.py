@@ -12,7 +12,7 @@ from gevent.baseserver import BaseServer
 from odinws.admission import balance
 from odinws.admission.balance import Balance
 from odinws.shared import SharedState
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import in_greenlet
 
 
@@ -42,25 +42,25 @@ class World:
         monkeypatch.setattr(balance, "time", clock)
         monkeypatch.setattr(balance, "_LOOK_SECONDS", 0.001)
         self.shared = SharedState(4096)
-        self.row = self.worker(0)
+        self.stats = self.worker(0)
         self.servers = [FakeServer(), FakeServer()]
-        self.balance = Balance(self.shared, self.row, cast("list[BaseServer]", self.servers))
+        self.balance = Balance(self.shared, self.stats, cast("list[BaseServer]", self.servers))
 
-    def worker(self, connections: int, **fields: Any) -> Row:
+    def worker(self, connections: int, **fields: Any) -> WorkerStats:
         """A worker that lives and accepts, unless the fields say something else."""
         slot = self.shared.claim()
-        row = self.shared.rows[slot]
-        row.pid, row.accepting, row.beat, row.connections = 100 + slot, 1, self.now, connections
+        stats = self.shared.workers[slot]
+        stats.pid, stats.accepting, stats.beat, stats.connections = 100 + slot, 1, self.now, connections
         for name, value in fields.items():
-            setattr(row, name, value)
-        return row
+            setattr(stats, name, value)
+        return stats
 
     def open(self, connections: int) -> bool:
         """Let the worker hold so many, with a new one among them. Whether it still accepts."""
-        self.row.connections = connections - 1
+        self.stats.connections = connections - 1
         self.balance.entered(7)
         self.balance.left(7)
-        self.row.connections = connections
+        self.stats.connections = connections
         return self.accepts
 
     @property
@@ -172,6 +172,6 @@ def test_a_worker_that_drains_does_not_accept_again(world: World) -> None:
     """Its sockets are closed by then."""
     other = world.worker(0)
     assert not world.open(100)
-    world.row.accepting = 0
+    world.stats.accepting = 0
     other.connections = 100
     assert not world.look()

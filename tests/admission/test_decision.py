@@ -21,13 +21,13 @@ class World:
         self.now = 1000.0
         self.drawn = 0.5
         self.shared = SharedState(4096)
-        self.row = self.shared.rows[self.shared.claim()]
-        self.row.pid = 1
+        self.stats = self.shared.workers[self.shared.claim()]
+        self.stats.pid = 1
         self.settings = Settings.from_environ({"WS_WORKERS": "1", "WS_CPU_LIMIT": "1", **settings})
         self.admission = Admission(
             self.settings,
             self.shared,
-            self.row,
+            self.stats,
             clock=lambda: self.now,
             now=lambda: NOW,
             draw=lambda: self.drawn,
@@ -39,18 +39,18 @@ class World:
 
     def refused(self, peer: str = "10.0.0.1", **headers: str) -> Refuse:
         """One that is refused, and counted by its reason."""
-        before = list(self.row.totals.refused)
-        held = self.row.connections
+        before = list(self.stats.totals.refused)
+        held = self.stats.connections
         verdict = self.enter(peer, **headers)
         assert isinstance(verdict, Refuse)
         before[REFUSALS.index(verdict.reason)] += 1
-        assert list(self.row.totals.refused) == before
-        assert self.row.connections == held
+        assert list(self.stats.totals.refused) == before
+        assert self.stats.connections == held
         return verdict
 
     def busy(self, cores: float) -> None:
         """Let the guard see this use of CPU."""
-        self.row.cpu_cores = cores
+        self.stats.cpu_cores = cores
         self.now += 1
         self.admission.observe()
 
@@ -62,8 +62,8 @@ def test_everybody_enters_where_nothing_is_asked() -> None:
     assert isinstance(verdict, Admit)
     assert (verdict.address, verdict.subprotocol) == ("10.0.0.1", None)
     assert verdict.identity.permissions == EVERYTHING
-    assert world.row.connections == 1
-    assert sum(world.row.totals.refused) == 0
+    assert world.stats.connections == 1
+    assert sum(world.stats.totals.refused) == 0
 
 
 @pytest.mark.parametrize(("drawn", "wait"), [(0.0, 1), (1.0, 3)])
@@ -84,7 +84,7 @@ def test_a_full_server() -> None:
     verdict = world.refused()
     assert (verdict.status, verdict.reason, verdict.message) == (503, "capacity", "connections 2 >= 2")
     assert 10 <= (verdict.retry_after_seconds or 0) <= 30
-    SharedState.release(world.row)
+    SharedState.release(world.stats)
     assert isinstance(world.enter(), Admit)
 
 
@@ -99,7 +99,7 @@ def test_a_busy_server_admits_gradually() -> None:
             verdict = world.enter()
             admitted += isinstance(verdict, Admit)
     assert 50 <= admitted <= 56
-    assert world.row.totals.refused[REFUSALS.index("cpu")] == 500 - admitted
+    assert world.stats.totals.refused[REFUSALS.index("cpu")] == 500 - admitted
     assert isinstance(verdict, Refuse)
     assert verdict.message == "CPU 99.0% > 75.0%"
     assert 5 <= len(logs) <= 6  # one a second
@@ -120,7 +120,7 @@ def test_a_dry_run_refuses_nobody_for_load() -> None:
     world.busy(0.99)
     with capture_logs() as logs:
         assert all(isinstance(world.enter(), Admit) for _ in range(40))
-    assert world.row.totals.would_refuse[1] > 30
+    assert world.stats.totals.would_refuse[1] > 30
     assert [line["event"] for line in logs] == ["Connection would be rejected by ResourceGuard"]
     assert world.refused().reason == "capacity"
 
@@ -146,7 +146,7 @@ def test_the_server_has_a_rate() -> None:
         WS_SERVER_UPGRADE_BURST="5",
         WS_UPGRADE_EXEMPT_LOOPBACK="false",
     )
-    other = Admission(world.settings, world.shared, world.row, clock=lambda: world.now)
+    other = Admission(world.settings, world.shared, world.stats, clock=lambda: world.now)
     assert all(isinstance(world.enter(f"10.0.0.{n}"), Admit) for n in range(3))
     assert all(isinstance(other.enter(Asked(f"10.0.1.{n}")), Admit) for n in range(2))
     assert world.refused("127.0.0.1").status == 429

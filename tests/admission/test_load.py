@@ -20,7 +20,7 @@ from odinws.admission.load import Sensor, StallWatch
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.counters import STALL_BOUNDS_SECONDS
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import in_greenlet, running
 
 STEP = 1 - math.exp(-1 / SMOOTHING_SECONDS)  # how much of a step one second shows
@@ -76,13 +76,13 @@ class World:
     """A sensor with a made-up process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.process, self.time, self.row = FakeProcess(), FakeTime(), Row()
+        self.process, self.time, self.stats = FakeProcess(), FakeTime(), WorkerStats()
         self.also = 0
         monkeypatch.setattr(load, "psutil", SimpleNamespace(Process=lambda: self.process))
         monkeypatch.setattr(load, "time", self.time)
         monkeypatch.setattr(load, "os", self.process)
         self.stalls = [0.0]
-        self.sensor = Sensor(self.row, cast(Any, self), lambda: 42, self._also)
+        self.sensor = Sensor(self.stats, cast(Any, self), lambda: 42, self._also)
 
     def longest(self) -> float:
         """What the watch of turns would say."""
@@ -108,11 +108,11 @@ def test_a_sample(world: World) -> None:
     """What a worker uses stands in its row, and what is published in the same rhythm is called."""
     world.process.rss = 5_000_000
     world.use(0.5)
-    row = world.row
-    assert (row.rss_bytes, row.greenlets, row.totals.cpu_seconds) == (5_000_000, 42, 4.5)
-    assert row.descriptors == 7
-    assert row.beat == world.time.monotonic()
-    assert row.cpu_cores == pytest.approx(0.5 * STEP)
+    stats = world.stats
+    assert (stats.rss_bytes, stats.greenlets, stats.totals.cpu_seconds) == (5_000_000, 42, 4.5)
+    assert stats.descriptors == 7
+    assert stats.beat == world.time.monotonic()
+    assert stats.cpu_cores == pytest.approx(0.5 * STEP)
     assert world.also == 1
 
 
@@ -123,7 +123,7 @@ def test_descriptors_on_an_older_kernel(world: World) -> None:
     for second in range(61):
         world.process.descriptors = 100 + second if second < 40 else 1000
         world.use(0.0)
-        seen.append(world.row.descriptors)
+        seen.append(world.stats.descriptors)
     assert seen == [100] * 15 + [115] * 15 + [130] * 31
 
 
@@ -131,29 +131,29 @@ def test_cpu_is_smoothed(world: World) -> None:
     """A step is 83 % through after five samples, and a single spike does not get through."""
     for _ in range(5):
         world.use(1.0)
-    assert world.row.cpu_cores == pytest.approx(0.83, abs=0.005)
+    assert world.stats.cpu_cores == pytest.approx(0.83, abs=0.005)
     for _ in range(30):
         world.use(0.2)
-    assert world.row.cpu_cores == pytest.approx(0.2, abs=1e-3)
+    assert world.stats.cpu_cores == pytest.approx(0.2, abs=1e-3)
     world.use(1.0)
-    assert world.row.cpu_cores < 0.45
+    assert world.stats.cpu_cores < 0.45
 
 
 def test_who_asks_often_does_not_change_the_figure(world: World) -> None:
     """A sample within half a second of the last renews all but the CPU use, whose time is not lost."""
     for _ in range(3):
         world.use(1.0, 0.1)
-    assert world.row.cpu_cores == 0.0
-    assert world.row.totals.cpu_seconds == pytest.approx(4.3)
+    assert world.stats.cpu_cores == 0.0
+    assert world.stats.totals.cpu_seconds == pytest.approx(4.3)
     assert world.also == 3
     world.use(1.0, 0.7)
-    assert world.row.cpu_cores == pytest.approx(1 - math.exp(-1 / SMOOTHING_SECONDS))
+    assert world.stats.cpu_cores == pytest.approx(1 - math.exp(-1 / SMOOTHING_SECONDS))
 
 
 def test_the_use_before_the_sensor_does_not_count(world: World) -> None:
     """A worker that used much while it started does not begin with a spike."""
     world.use(0.0)
-    assert world.row.cpu_cores == 0.0
+    assert world.stats.cpu_cores == 0.0
 
 
 @in_greenlet
@@ -169,40 +169,40 @@ def test_it_samples_for_the_life_of_the_worker(monkeypatch: pytest.MonkeyPatch) 
         if count == 3:
             sampled.set()
 
-    with running(Sensor(Row(), cast(Any, SimpleNamespace(longest=float)), lambda: 0, also).run):
+    with running(Sensor(WorkerStats(), cast(Any, SimpleNamespace(longest=float)), lambda: 0, also).run):
         assert sampled.wait(5)
 
 
 @in_greenlet
 def test_stalls_are_seen() -> None:
     """A greenlet that keeps the event loop for 60 ms makes one turn that long; the time asleep is in none."""
-    row = Row()
-    watch = StallWatch(row)
+    stats = WorkerStats()
+    watch = StallWatch(stats)
     watch.start()
     try:
         gevent.sleep(0.1)
-        asleep = row.totals.stall_seconds
+        asleep = stats.totals.stall_seconds
         time.sleep(0.06)  # no other greenlet runs meanwhile: this is the stall
         gevent.sleep(0.001)
     finally:
         watch.stop()
     assert asleep < 0.05
-    assert row.hub_stall_seconds >= 0.06
-    assert row.totals.stall_seconds >= row.hub_stall_seconds
-    assert sum(row.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, 0.06) :]) >= 1
-    turns = sum(row.totals.stalls)
+    assert stats.hub_stall_seconds >= 0.06
+    assert stats.totals.stall_seconds >= stats.hub_stall_seconds
+    assert sum(stats.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, 0.06) :]) >= 1
+    turns = sum(stats.totals.stalls)
     gevent.sleep(0.01)
-    assert sum(row.totals.stalls) == turns
+    assert sum(stats.totals.stalls) == turns
 
 
 def test_a_real_process() -> None:
     """psutil's figures of this very process."""
-    row = Row()
-    Sensor(row, StallWatch(row), lambda: 1, lambda: None).sample()
-    assert row.rss_bytes > 1 << 20
-    assert row.totals.cpu_seconds == pytest.approx(sum(os.times()[:2]), abs=0.5)
-    assert abs(row.beat - time.monotonic()) < 5
-    assert row.descriptors == len(os.listdir("/proc/self/fd")) - 1  # one more while they are listed
+    stats = WorkerStats()
+    Sensor(stats, StallWatch(stats), lambda: 1, lambda: None).sample()
+    assert stats.rss_bytes > 1 << 20
+    assert stats.totals.cpu_seconds == pytest.approx(sum(os.times()[:2]), abs=0.5)
+    assert abs(stats.beat - time.monotonic()) < 5
+    assert stats.descriptors == len(os.listdir("/proc/self/fd")) - 1  # one more while they are listed
 
 
 # -- the whole server ------------------------------------------------------------------------------
@@ -212,8 +212,14 @@ def test_measure_sums_the_workers_that_run() -> None:
     """Rows without a process do not count, except that their connection slots are taken."""
     shared = SharedState(4096)
     for pid in (11, 0, 12):
-        row = shared.rows[shared.claim()]
-        row.pid, row.connections, row.greenlets, row.rss_bytes, row.cpu_cores = pid, 5, 10, 1 << 20, 0.5
+        stats = shared.workers[shared.claim()]
+        stats.pid, stats.connections, stats.greenlets, stats.rss_bytes, stats.cpu_cores = (
+            pid,
+            5,
+            10,
+            1 << 20,
+            0.5,
+        )
     settings = Settings.from_environ(
         {
             "WS_MAX_CONNECTIONS": "60",
@@ -223,13 +229,13 @@ def test_measure_sums_the_workers_that_run() -> None:
             "WS_MAX_GREENLETS": "100",
         }
     )
-    shared.rows[2].hub_lag_seconds = 0.25
+    shared.workers[2].hub_lag_seconds = 0.25
     used = load.measure(shared, settings)
     assert used == Usage(
         connections=15, cpu_percent=25.0, memory_percent=25.0, greenlets=20, hub_lag_ms=250.0
     )
     assert load.memory_bytes(shared) == 2 << 20
-    shared.rows[2].group_cpu_percent, shared.rows[0].group_memory_percent = 80.0, 70.0
+    shared.workers[2].group_cpu_percent, shared.workers[0].group_memory_percent = 80.0, 70.0
     used = load.measure(shared, settings)
     assert (used.cpu_percent, used.memory_percent) == (80.0, 70.0)
 
@@ -240,7 +246,7 @@ def test_the_lag_is_the_worst_of_five_samples(world: World) -> None:
     lags = []
     for _ in range(8):
         world.use(0.0)
-        lags.append(world.row.hub_lag_seconds)
+        lags.append(world.stats.hub_lag_seconds)
     assert lags == [0.3, 0.3, 0.3, 0.3, 0.3, 0.1, 0.0, 0.0]
 
 
@@ -254,18 +260,18 @@ def test_a_control_group_counts_as_a_whole(world: World, monkeypatch: pytest.Mon
         ("memory_used_bytes", lambda: 750),
     ):
         monkeypatch.setattr(cgroup, name, value)
-    sensor = Sensor(world.row, cast(Any, world), lambda: 42, lambda: None)
+    sensor = Sensor(world.stats, cast(Any, world), lambda: 42, lambda: None)
     used[0] += 1.0
     world.time.now += 1.0
     sensor.sample()
-    assert world.row.group_cpu_percent == pytest.approx(50.0 * STEP)
-    assert world.row.group_memory_percent == 75.0
+    assert world.stats.group_cpu_percent == pytest.approx(50.0 * STEP)
+    assert world.stats.group_memory_percent == 75.0
 
 
 @in_greenlet
 def test_the_longest_turn_since_the_last_look() -> None:
     """The one under way counts too."""
-    watch = StallWatch(Row())
+    watch = StallWatch(WorkerStats())
     watch.start()
     try:
         gevent.sleep(0.001)
@@ -288,5 +294,5 @@ def test_without_a_descriptor_the_last_figure_stands(world: World, monkeypatch: 
 
     monkeypatch.setattr(world.process, "memory_info", fails)
     world.use(1.0)
-    assert world.row.rss_bytes == 1000
-    assert world.row.totals.cpu_seconds == pytest.approx(5.5)
+    assert world.stats.rss_bytes == 1000
+    assert world.stats.totals.cpu_seconds == pytest.approx(5.5)

@@ -16,7 +16,7 @@ from odinws.admission.load import ALIVE_SECONDS
 from odinws.admission.shedding import PATIENCE_SECONDS, Shedding, excess
 from odinws.connections.clients import Clients
 from odinws.shared import SharedState
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import in_greenlet, running
 
 counts = st.integers(0, 1_000_000)
@@ -95,7 +95,7 @@ class FakeClients:
         busy: how many of them can't go, since they are closing already.
     """
 
-    rows: list[Row]
+    workers: list[WorkerStats]
     busy: int = 0
     asked: list[int] = field(default_factory=list)
 
@@ -103,8 +103,8 @@ class FakeClients:
         """As `Clients`."""
         self.asked.append(count)
         gone = max(0, count - self.busy)
-        self.rows[0].connections -= gone
-        min(self.rows[1:], key=lambda row: row.connections).connections += gone
+        self.workers[0].connections -= gone
+        min(self.workers[1:], key=lambda stats: stats.connections).connections += gone
         return gone
 
 
@@ -113,12 +113,12 @@ class World:
 
     def __init__(self, *held: int, rate: float = 10.0) -> None:
         self.shared = SharedState(1024)
-        self.rows = [self.shared.rows[self.shared.claim()] for _ in held]
-        for pid, (row, count) in enumerate(zip(self.rows, held, strict=True), 1):
-            row.pid, row.connections, row.accepting, row.beat = pid, count, 1, time.monotonic()
-        self.row = self.rows[0]
-        self.clients = FakeClients(self.rows)
-        self.shedding = Shedding(self.shared, self.row, cast("Clients", self.clients), rate)
+        self.workers = [self.shared.workers[self.shared.claim()] for _ in held]
+        for pid, (stats, count) in enumerate(zip(self.workers, held, strict=True), 1):
+            stats.pid, stats.connections, stats.accepting, stats.beat = pid, count, 1, time.monotonic()
+        self.stats = self.workers[0]
+        self.clients = FakeClients(self.workers)
+        self.shedding = Shedding(self.shared, self.stats, cast("Clients", self.clients), rate)
         self.now = 1000.0
 
     def look(self, seconds: float = 1.0) -> int:
@@ -140,8 +140,8 @@ def test_after_a_minute_it_sends_away_at_its_rate_and_stops_at_the_share() -> No
     world.wait_patiently()
     gone = [world.look() for _ in range(8)]
     assert gone == [10, 10, 10, 10, 10, 0, 0, 0]
-    assert [row.connections for row in world.rows] == [350, 250]
-    assert world.row.totals.rebalanced == 50
+    assert [stats.connections for stats in world.workers] == [350, 250]
+    assert world.stats.totals.rebalanced == 50
 
 
 def test_it_never_sends_more_than_the_excess() -> None:
@@ -173,9 +173,9 @@ def test_a_minute_of_unevenness_without_a_break() -> None:
     world = World(1000, 0)
     for _ in range(50):
         world.look()
-    world.rows[1].connections = 1000
+    world.workers[1].connections = 1000
     assert world.look() == 0
-    world.rows[1].connections = 0
+    world.workers[1].connections = 0
     world.wait_patiently()
     assert world.look() == 10
 
@@ -186,7 +186,7 @@ def test_who_can_not_go_is_not_counted() -> None:
     world.clients.busy = 4
     world.wait_patiently()
     assert world.look() == 6
-    assert world.row.totals.rebalanced == 6
+    assert world.stats.totals.rebalanced == 6
 
 
 def test_a_worker_below_its_share_keeps_all() -> None:
@@ -201,7 +201,7 @@ def test_a_worker_below_its_share_keeps_all() -> None:
 def test_only_workers_that_accept_count(why: str) -> None:
     """Nobody is sent away if there is no other worker to come back to."""
     world = World(1000, 0)
-    other = world.rows[1]
+    other = world.workers[1]
     if why == "draining":
         other.accepting = 0
     elif why == "silent":
@@ -209,7 +209,7 @@ def test_only_workers_that_accept_count(why: str) -> None:
     elif why == "gone":
         world.shared.bury(1)
     else:
-        other.pid = world.row.pid  # what has its pid is itself
+        other.pid = world.stats.pid  # what has its pid is itself
     for _ in range(100):
         assert world.look() == 0
     assert world.clients.asked == []
@@ -219,7 +219,7 @@ def test_a_worker_that_leaves_has_other_goodbyes() -> None:
     """While it drains it sheds nothing."""
     world = World(1000, 0)
     world.wait_patiently()
-    world.row.accepting = 0
+    world.stats.accepting = 0
     assert world.look() == 0
 
 

@@ -17,13 +17,13 @@ from tests.seen import seen
 def scraped(stalls: tuple[float, ...] = (), lag_count: int = 0, overflow: int = 0) -> Metrics:
     """What a real board with such observations is read as."""
     shared = SharedState()
-    row = shared.rows[shared.claim()]
-    row.pid = 1
+    stats = shared.workers[shared.claim()]
+    stats.pid = 1
     for seconds in stalls:
-        row.observe_stall(seconds)
-    row.totals.lag[3] = lag_count
-    row.totals.feed_messages = 100
-    row.totals.feed_overflow = overflow
+        stats.observe_stall(seconds)
+    stats.totals.lag[3] = lag_count
+    stats.totals.feed_messages = 100
+    stats.totals.feed_overflow = overflow
     text, _ = exposition(shared, Settings(), seen(shared, Settings()))
     return Metrics(text.decode())
 

@@ -27,7 +27,7 @@ from odinws.connections.outbox import SlowPolicy
 from odinws.messages import frames
 from odinws.messages.packet import Bundle, Entry
 from odinws.settings import Settings
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
 from tests import wire
 from tests.fakes import FORMATS, SECONDS, Peer, in_greenlet, running, settle
@@ -42,11 +42,11 @@ class World:
     def __init__(self, arm: str = "sync-dict", **environ: str) -> None:
         with cooperative_locks():
             self.strategy: Strategy[Connection] = strategies.create(arm)
-        self.row = Row()
+        self.stats = WorkerStats()
         self.asked: list[bytes] = []
         self.peers: list[Peer] = []  # they stay until the test ends
         limits = ConnectionLimits.of(Settings.from_environ(environ))
-        self.clients = Clients(limits, self.strategy, self.row, FORMATS.default, self.run_commands)
+        self.clients = Clients(limits, self.strategy, self.stats, FORMATS.default, self.run_commands)
 
     def run_commands(self, conn: Connection) -> None:
         """Carry commands out: keep them."""
@@ -62,7 +62,7 @@ class World:
                 ours, _ = server.accept()
         else:
             ours, theirs = socket.socketpair()
-        self.row.connections += 1
+        self.stats.connections += 1
         conn = self.clients.open(ours.detach(), "10.0.0.1", FORMATS.of(None, deflate))
         conn.start(b"")
         self.peers.append(Peer(theirs))
@@ -81,7 +81,7 @@ def test_a_connection_comes_and_goes(tcp: bool) -> None:
     with running(world.clients.reaper):
         conn, peer = world.connect(tcp=tcp)
         descriptor = conn._sock.fileno()
-        assert (len(world.clients), world.row.totals.accepted, world.row.connections) == (1, 1, 1)
+        assert (len(world.clients), world.stats.totals.accepted, world.stats.connections) == (1, 1, 1)
         assert world.members() == [conn]
         assert conn.peer == "10.0.0.1"
         peer.send(wire.frame(wire.TEXT, b"one"))
@@ -92,10 +92,10 @@ def test_a_connection_comes_and_goes(tcp: bool) -> None:
         peer.send(wire.close(1000))
         assert peer.to_end()[0].code == 1000
         settle()
-    assert (len(world.clients), world.row.connections) == (0, 0)
+    assert (len(world.clients), world.stats.connections) == (0, 0)
     assert world.members() == []
     assert (conn.channels, conn.place) == ({}, -1)
-    assert dict(zip(CloseReason, world.row.totals.closed, strict=True))[CloseReason.CLIENT] == 1
+    assert dict(zip(CloseReason, world.stats.totals.closed, strict=True))[CloseReason.CLIENT] == 1
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
 
@@ -229,7 +229,7 @@ def test_close_all_and_wait() -> None:
         assert not waiting.ready()
         peer.send(wire.close(1001))
     assert waiting.get()
-    assert (len(world.clients), world.row.connections) == (0, 0)
+    assert (len(world.clients), world.stats.connections) == (0, 0)
     assert world.clients.wait_closed(0.0)
 
 
@@ -241,9 +241,9 @@ def test_abort_all() -> None:
     world.clients.close_all(CloseReason.RESTART)
     assert len(world.clients) == 5
     world.clients.abort_all()
-    assert (len(world.clients), world.row.connections) == (0, 0)
+    assert (len(world.clients), world.stats.connections) == (0, 0)
     assert [peer.to_end()[0].code for peer in peers] == [1012] * 5
-    assert dict(zip(CloseReason, world.row.totals.closed, strict=True))[CloseReason.RESTART] == 5
+    assert dict(zip(CloseReason, world.stats.totals.closed, strict=True))[CloseReason.RESTART] == 5
 
 
 def pump(conn: Connection, count: int) -> int:
@@ -261,7 +261,7 @@ def test_undelivered_messages_are_counted() -> None:
     world = World(WS_OUTBOX_BYTES="20000", WS_SEND_BUFFER_BYTES="4096")
     conn, peer = world.connect()
     taken = pump(conn, 1000)
-    totals = world.row.totals
+    totals = world.stats.totals
     assert dict(zip(CloseReason, totals.closed, strict=True))[CloseReason.SLOW] == 1
     heard = 0
     while peer.next().opcode == wire.TEXT:
@@ -269,7 +269,7 @@ def test_undelivered_messages_are_counted() -> None:
     assert 0 < totals.undelivered == taken - heard
     assert totals.shed == 0
     conn.abort()
-    assert world.row.connections == 0
+    assert world.stats.connections == 0
 
 
 @pytest.mark.parametrize("policy", ["conflate", "Drop-Oldest"])
@@ -286,9 +286,9 @@ def test_messages_that_were_shed_are_counted(policy: str) -> None:
         gaps += len(frame.payload) < 3000
     assert frame.opcode == wire.PING
     assert gaps == 1
-    assert list(world.row.totals.gaps) == [1, 0, 0, 0, 0]
-    assert 0 < world.row.totals.shed == 100 - heard
-    assert world.row.totals.undelivered == 0
+    assert list(world.stats.totals.gaps) == [1, 0, 0, 0, 0]
+    assert 0 < world.stats.totals.shed == 100 - heard
+    assert world.stats.totals.undelivered == 0
     conn.abort()
 
 
@@ -306,7 +306,7 @@ def test_round_trips_are_observed() -> None:
         peer.send(wire.frame(wire.PONG, payload))
     peer.send(wire.frame(wire.PING, b"last"))
     assert peer.next().opcode == wire.PONG
-    totals = world.row.totals
+    totals = world.stats.totals
     assert sum(totals.pings) == 1
     assert 0.03 <= totals.ping_seconds < 5
     world.clients.abort_all()
@@ -356,7 +356,7 @@ def test_many_goodbyes_let_others_run(at_once: bool) -> None:
 
     def other() -> None:
         while True:
-            turns.append((sum(world.row.totals.closed), _members(world)))
+            turns.append((sum(world.stats.totals.closed), _members(world)))
             gevent.sleep(0)
 
     with running(other), running(world.clients.reaper):
@@ -379,7 +379,7 @@ def test_what_a_closing_connection_took_along_is_delivered() -> None:
     world = World()
     world.clients.on_flushed(3)
     world.clients.on_flushed(4)
-    assert world.row.totals.delivered == 7
+    assert world.stats.totals.delivered == 7
 
 
 # -- goodbyes that say when to come back -----------------------------------------------------------
@@ -700,4 +700,4 @@ def test_who_gets_a_new_time_during_a_tick_is_not_called_in_it(monkeypatch: pyte
         assert all(conn.state is State.CLOSING and conn.place >= 0 for conn in closing)
     monkeypatch.undo()
     world.clients.abort_all()
-    assert world.row.connections == 0
+    assert world.stats.connections == 0

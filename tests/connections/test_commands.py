@@ -27,7 +27,7 @@ from odinws.messages.incoming import Subscribe
 from odinws.messages.outgoing import ReplayComplete
 from odinws.oversight.audience import Audience
 from odinws.settings import Settings
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
 from tests.fakes import FakeConnection, in_greenlet, running, settle
 from tests.strategies.support import cooperative_locks
@@ -77,7 +77,7 @@ class World:
         self.identities: dict[str, Identity] = {}
         self.past = FakePast(self)
         self.watchers = Audience(lambda _: {}, ADMIN_TOKEN)
-        self.row = Row()
+        self.stats = WorkerStats()
         self.strategy: Strategy[Connection] = strategies.create("sync-dict")
         self.commands = self.made(Settings.from_environ(settings))
         self.conn = FakeConnection("c-1")
@@ -90,7 +90,7 @@ class World:
             settings,
             limits,
             self.strategy,
-            self.row,
+            self.stats,
             self.refresh,
             self.past,
             self.watchers,
@@ -149,7 +149,7 @@ def test_subscribe_and_unsubscribe() -> None:
         "count": 1,
     }
     assert world.subscribers("token.BTC") == []
-    assert (world.row.totals.commands, world.row.totals.command_errors) == (2, 0)
+    assert (world.stats.totals.commands, world.stats.totals.command_errors) == (2, 0)
 
 
 def test_channels_named_twice_count_once() -> None:
@@ -183,7 +183,7 @@ def test_bad_channels_are_rejected_one_by_one() -> None:
         ("user.ü", "INVALID_CHANNEL"),
     ]
     assert answer["count"] == 2
-    assert (world.conn.errors, world.row.totals.command_errors) == (1, 1)
+    assert (world.conn.errors, world.stats.totals.command_errors) == (1, 1)
 
 
 @pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
@@ -213,7 +213,7 @@ def test_subscribe_with_since() -> None:
     assert (answer["subscribed"], answer["count"]) == (["token.A", "token.B", "global"], 3)
     assert world.past.asked == [("resume", "token.B", 7, "e", 1)]
     assert set(world.conn.channels) == {"token.A", "token.B", "global"}
-    assert world.row.totals.returned == 1
+    assert world.stats.totals.returned == 1
 
 
 def test_subscribe_with_last() -> None:
@@ -307,7 +307,7 @@ def test_each_bad_command_gets_one_error(text: bytes, code: str) -> None:
     world = World()
     (answer,) = world.run(text)
     assert (answer["type"], answer["code"]) == ("error", code)
-    assert (world.conn.errors, world.row.totals.commands, world.row.totals.command_errors) == (1, 1, 1)
+    assert (world.conn.errors, world.stats.totals.commands, world.stats.totals.command_errors) == (1, 1, 1)
     assert world.ask("heartbeat")["type"] == "pong"
 
 
@@ -395,7 +395,7 @@ def test_the_error_budget_ends_with_1008() -> None:
     answers = world.run(b"x", HEARTBEAT, b"x", command("subscribe", channels=["nope"]), HEARTBEAT)
     assert [answer["type"] for answer in answers] == ["error", "pong", "error", "subscription_ack"]
     assert world.conn.closed == (CloseReason.POLICY, "3 bad commands")
-    assert world.row.totals.commands == 4
+    assert world.stats.totals.commands == 4
     assert world.conn.commands is None
 
 
@@ -469,7 +469,7 @@ def test_a_closing_connection_is_left_alone(state: State) -> None:
     world.conn.state = state
     assert world.run(command("subscribe", channels=["global"])) == []
     assert world.subscribers("global") == []
-    assert world.row.totals.commands == 0
+    assert world.stats.totals.commands == 0
     assert world.conn.done == 1
 
 
@@ -483,7 +483,7 @@ def test_it_stops_when_an_answer_ends_the_connection() -> None:
 
     world.conn.reply = reply  # type: ignore[method-assign,assignment]
     world.run(b"x", HEARTBEAT)
-    assert world.row.totals.commands == 1
+    assert world.stats.totals.commands == 1
     assert world.conn.closed is None
 
 

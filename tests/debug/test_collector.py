@@ -9,20 +9,20 @@ from collections.abc import Iterator
 import pytest
 
 from odinws.debug.collector import CollectorWatch
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 
 @pytest.fixture
-def row() -> Row:
+def stats() -> WorkerStats:
     """A row of no board."""
-    return Row()
+    return WorkerStats()
 
 
 @pytest.fixture
-def watch(row: Row) -> Iterator[CollectorWatch]:
+def watch(stats: WorkerStats) -> Iterator[CollectorWatch]:
     """A watch while no collection happens by itself."""
     gc.disable()
-    watch = CollectorWatch(row)
+    watch = CollectorWatch(stats)
     watch.start()
     yield watch
     watch.stop()
@@ -30,20 +30,20 @@ def watch(row: Row) -> Iterator[CollectorWatch]:
 
 
 @pytest.mark.usefixtures("watch")
-def test_each_collection_is_counted(row: Row) -> None:
+def test_each_collection_is_counted(stats: WorkerStats) -> None:
     """By generation, with what it freed, and in the histogram."""
     gc.collect(0)
-    before = row.totals.gc_collected
+    before = stats.totals.gc_collected
     ring: list[object] = []
     ring.append(ring)
     del ring
     gc.collect(2)
     gc.collect(1)
-    assert list(row.totals.gc_runs) == [1, 1, 1]
-    assert sum(row.totals.gc_pauses) == 3
-    assert row.totals.gc_collected > before
-    assert all(seconds > 0 for seconds in row.totals.gc_seconds)
-    assert max(row.totals.gc_seconds) == row.gc_longest_seconds
+    assert list(stats.totals.gc_runs) == [1, 1, 1]
+    assert sum(stats.totals.gc_pauses) == 3
+    assert stats.totals.gc_collected > before
+    assert all(seconds > 0 for seconds in stats.totals.gc_seconds)
+    assert max(stats.totals.gc_seconds) == stats.gc_longest_seconds
 
 
 def test_the_latest_are_kept(watch: CollectorWatch) -> None:
@@ -58,10 +58,10 @@ def test_the_latest_are_kept(watch: CollectorWatch) -> None:
     assert began - 0.01 <= pauses[0].at <= time.time()
 
 
-def test_after_the_end_nothing_is_counted(row: Row) -> None:
+def test_after_the_end_nothing_is_counted(stats: WorkerStats) -> None:
     """`stop` takes the callback away."""
-    watch = CollectorWatch(row)
+    watch = CollectorWatch(stats)
     watch.start()
     watch.stop()
     gc.collect()
-    assert sum(row.totals.gc_runs) == 0
+    assert sum(stats.totals.gc_runs) == 0

@@ -30,9 +30,9 @@ from odinws.messages.formats import Formats
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.outgoing import Welcome
 from odinws.messages.packet import Bundle
-from odinws.shared import row
+from odinws.shared import worker_stats
 from odinws.shared.counters import FRAMES_BOUNDS, GAPS, LAG_BOUNDS_SECONDS
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
 from tests import wire
 from tests.fakes import SECONDS, FakeConnection, in_greenlet, running, settle
@@ -59,11 +59,11 @@ class World:
             self.strategy: Strategy[Connection] = strategies.create(
                 arm, shard_key=shard_key, batch_size=batch_size
             )
-        self.row = Row()
+        self.stats = WorkerStats()
         self.formats = Formats(min_deflate_bytes)
         self.hub = Hub(
             self.strategy,
-            self.row,
+            self.stats,
             backlog,
             delay_seconds,
             self.formats.default,
@@ -179,8 +179,8 @@ def test_one_send_per_connection_and_pass(channels: list[str]) -> None:
     assert [len(conn.sent) for conn in conns] == [1] * 10
     assert [len(conn.messages) for conn in conns] == [5 * len(channels)] * 10
     assert idle.sent == []
-    assert world.row.totals.passes == 1
-    totals = world.row.totals
+    assert world.stats.totals.passes == 1
+    totals = world.stats.totals
     assert totals.sends == 10
     frames_each = 5 * len(channels)
     assert dict(zip((*FRAMES_BOUNDS, None), totals.send_frames, strict=True)) == {
@@ -247,7 +247,7 @@ def test_a_socket_that_is_ready_is_sent_to_directly() -> None:
     assert (part.sent, part.kept) == ([], [(data, 7)])
     assert full.sent == [data]
     assert gone.sent == []
-    totals = world.row.totals
+    totals = world.stats.totals
     assert (totals.sends, totals.delivered, totals.undelivered) == (3, 3, 1)
     assert totals.delivered_bytes == 3 * len(data)
 
@@ -261,8 +261,8 @@ def test_without_subscribers_nothing_is_encoded(monkeypatch: pytest.MonkeyPatch)
     world.publish("token.A")
     world.publish("global")
     world.deliver()
-    assert world.row.totals.passes == 1
-    assert world.row.totals.delivered == 0
+    assert world.stats.totals.passes == 1
+    assert world.stats.totals.delivered == 0
 
 
 @in_greenlet
@@ -274,7 +274,7 @@ def test_a_pass_is_bounded() -> None:
     world.deliver()
     assert [wire.split(sent)[0].__len__() for sent in conn.sent] == [512, 512, 276]
     assert conn.messages == [expected(message) for message in made]
-    assert world.row.totals.passes == 3
+    assert world.stats.totals.passes == 3
 
 
 @in_greenlet
@@ -284,12 +284,12 @@ def test_the_hub_waits_and_wakes() -> None:
     conn = world.join("token.A")
     with running(world.hub.run):
         settle()
-        assert world.row.totals.passes == 0
+        assert world.stats.totals.passes == 0
         for number in range(1, 4):
             made = world.publish("token.A")
             settle()
             assert conn.messages[-1] == expected(made[0])
-            assert world.row.totals.passes == number
+            assert world.stats.totals.passes == number
         assert world.hub.backlog == 0
 
 
@@ -314,7 +314,7 @@ def test_an_answer_stands_behind_what_was_gathered_before_it() -> None:
     world.deliver()
     assert conn.messages == [expected(a), {"type": "pong"}, expected(g)]
     assert late.messages == [expected(a)]
-    assert world.row.totals.delivered == 3
+    assert world.stats.totals.delivered == 3
 
 
 # -- counting --------------------------------------------------------------------------------------
@@ -328,14 +328,14 @@ def test_counters(channels: list[str]) -> None:
     conns = [world.join(*channels) for _ in range(7)]
     world.publish(*channels * 2)
     world.deliver()
-    totals = world.row.totals
+    totals = world.stats.totals
     sent = [piece for conn in conns for piece in conn.sent]
     assert totals.delivered == sum(len(conn.messages) for conn in conns) == 7 * 2 * len(channels)
     assert totals.delivered_bytes == sum(map(len, sent))
     assert totals.sends == len(sent)
     assert totals.undelivered == 0
     assert totals.passes == 1
-    assert 0 < totals.pass_seconds == world.row.pass_longest_seconds
+    assert 0 < totals.pass_seconds == world.stats.pass_longest_seconds
 
 
 @pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
@@ -350,9 +350,9 @@ def test_what_a_closed_connection_misses_is_counted(channels: list[str]) -> None
     world.deliver()
     due = 3 * len(channels)
     assert [len(conn.messages) for conn in conns] == [due, 0, due, 0]
-    assert world.row.totals.delivered == 2 * due
-    assert world.row.totals.undelivered == 2 * due
-    assert sum(world.row.totals.lag) == world.row.totals.delivered
+    assert world.stats.totals.delivered == 2 * due
+    assert world.stats.totals.undelivered == 2 * due
+    assert sum(world.stats.totals.lag) == world.stats.totals.delivered
     assert all(conn.due is None for conn in conns)
 
 
@@ -360,12 +360,12 @@ def test_what_a_closed_connection_misses_is_counted(channels: list[str]) -> None
 def test_the_longest_pass_is_remembered() -> None:
     """The longest one, not the last one."""
     world = World()
-    world.row.pass_longest_seconds = 1000.0
+    world.stats.pass_longest_seconds = 1000.0
     world.join("token.A")
     world.publish("token.A")
     world.deliver()
-    assert world.row.pass_longest_seconds == 1000.0
-    assert world.row.totals.pass_seconds < 1000.0
+    assert world.stats.pass_longest_seconds == 1000.0
+    assert world.stats.totals.pass_seconds < 1000.0
 
 
 @pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
@@ -377,9 +377,9 @@ def test_lag_is_observed(monkeypatch: pytest.MonkeyPatch, channels: list[str]) -
         world.join(*channels)
     made = [world.message(channel) for channel in channels * 2]
     at = made[0].ts_ms / 1000 + 0.055
-    monkeypatch.setattr(row, "time", SimpleNamespace(time=lambda: at))
+    monkeypatch.setattr(worker_stats, "time", SimpleNamespace(time=lambda: at))
     world.hub.deliver(made)
-    totals = world.row.totals
+    totals = world.stats.totals
     assert totals.delivered == 5 * 2 * len(channels)
     assert list(totals.lag) == [
         totals.delivered if bound == 0.06 else 0 for bound in (*LAG_BOUNDS_SECONDS, None)
@@ -402,7 +402,7 @@ def test_gaps_are_counted_by_reason(channels: list[str]) -> None:
     bad = [world.message(channel, b"not json") for channel in names]
     world.hub.deliver([*bad, *(Lost(channel, 90, 99, "overflow") for channel in names)])
     world.hub.deliver([Lost(None, 200, 209, "expired")])
-    totals = world.row.totals
+    totals = world.stats.totals
     assert dict(zip(GAPS, totals.gaps, strict=True)) == {
         "slow": 0,
         "expired": 4 * len(channels),
@@ -434,7 +434,7 @@ def test_an_invalid_payload_is_told_as_a_gap(payload: bytes) -> None:
             gap("token.A", bad.seq, bad.seq, "invalid_payload"),
             expected(after),
         ]
-    assert world.row.totals.feed_invalid == 1
+    assert world.stats.totals.feed_invalid == 1
 
 
 @in_greenlet
@@ -457,7 +457,7 @@ def test_overflow_is_told_exactly() -> None:
     conn = world.join("token.A", "token.B")
     made = world.publish("token.A", "token.B", "token.A", "token.B", "token.A", "token.B", "token.B")
     assert world.hub.backlog == 3 + 2  # and a gap of each channel
-    assert world.row.totals.feed_overflow == 4
+    assert world.stats.totals.feed_overflow == 4
     world.deliver()
     a = [expected(m) for m in made[:3] if m.channel == "token.A"]
     b = [expected(m) for m in made[:3] if m.channel == "token.B"]
@@ -670,7 +670,7 @@ def test_a_pass_waits_for_more() -> None:
         assert time.monotonic() - started >= 0.045
     assert len(conn.sent) == 1
     assert conn.messages == [expected(message) for message in made]
-    assert world.row.totals.passes == 1
+    assert world.stats.totals.passes == 1
 
 
 @in_greenlet
@@ -732,7 +732,7 @@ def test_who_agreed_gets_compressed_messages(monkeypatch: pytest.MonkeyPatch, ch
     shared = {(bits, id(conn.bundles[0][0])) for conn, bits in zip(conns, windows, strict=True)}
     assert len(shared) == 3
     assert len(conns[1].sent[0]) < len(conns[0].sent[0]) / 2
-    assert world.row.totals.delivered_bytes == sum(len(conn.sent[0]) for conn in conns)
+    assert world.stats.totals.delivered_bytes == sum(len(conn.sent[0]) for conn in conns)
 
 
 @in_greenlet
@@ -742,7 +742,7 @@ def test_without_anyone_who_agreed_nothing_is_compressed(monkeypatch: pytest.Mon
     world.join("token.A")
     monkeypatch.setattr(Deflater, "deflate", None)
     world.hub.deliver([world.message("token.A")])
-    assert world.row.totals.delivered == 1
+    assert world.stats.totals.delivered == 1
 
 
 @in_greenlet
@@ -870,7 +870,7 @@ def test_a_short_pass_does_not_yield(monkeypatch: pytest.MonkeyPatch, plan: list
     switched: list[int] = []
     greenlet = gevent.spawn(switched.append, 1)
     world.hub.deliver([world.message(channel) for channel in plan])
-    assert world.row.totals.delivered == 100 * len(plan)
+    assert world.stats.totals.delivered == 100 * len(plan)
     assert switched == []
     greenlet.get()
 

@@ -8,13 +8,13 @@ import pytest
 
 from odinws.fanout.observer import DeliveryObserver, Nobody
 from odinws.feed.events import Lost
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import in_greenlet
 from tests.fanout.test_hub import CHANNELS, World, expected, gap
 
 
 @pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
-@pytest.mark.parametrize("kind", [Nobody, Row])
+@pytest.mark.parametrize("kind", [Nobody, WorkerStats])
 @in_greenlet
 def test_who_is_told_changes_nothing(channels: list[str], kind: Callable[[], DeliveryObserver]) -> None:
     """Messages, what is no JSON, what is lost and what has no room; slow passes are known all the same."""
@@ -37,7 +37,7 @@ def test_who_is_told_changes_nothing(channels: list[str], kind: Callable[[], Del
     world.deliver()
     assert conn.messages == [*due, gap(channels[0], beyond.seq, beyond.seq, "overflow")]
     assert sum(done.delivered for done in world.hub.slowest.all()) == len(due) + 1
-    if isinstance(observer, Row):
+    if isinstance(observer, WorkerStats):
         totals = observer.totals
         told = (totals.delivered, sum(totals.gaps), totals.feed_invalid, totals.feed_overflow)
         assert told == (len(due) + 1, 2 * len(channels) + 1, len(channels), 1)

@@ -28,7 +28,7 @@ class Passes:
 def worker(name: str, shared: SharedState) -> tuple[Resizing, Passes, int]:
     """A worker with 400 subscriptions, in a slot of its own."""
     slot = shared.claim()
-    shared.rows[slot].pid = slot + 1
+    shared.workers[slot].pid = slot + 1
     strategy = Arm(name, 16, "channel").make()
     populate(strategy, 4, *(f"token.{number}" for number in range(100)))
     passes = Passes()

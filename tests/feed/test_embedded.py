@@ -76,8 +76,8 @@ def test_listens_on_loopback_only(tmp_path: Path) -> None:
         async with EmbeddedNats(tmp_path) as server:
             port = f"{port_of(server):04X}"
             tables = [Path("/proc/net/tcp").read_text(), Path("/proc/net/tcp6").read_text()]
-            rows = [line.split() for table in tables for line in table.splitlines()[1:]]
-            return [row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{port}")]
+            workers = [line.split() for table in tables for line in table.splitlines()[1:]]
+            return [stats[1] for stats in workers if stats[3] == "0A" and stats[1].endswith(f":{port}")]
 
     (listener,) = asyncio.run(run())
     assert listener.startswith("0100007F:")

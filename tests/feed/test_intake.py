@@ -9,18 +9,18 @@ import pytest
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch, Past
 from odinws.feed.intake import Intake
 from odinws.settings import Settings
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 
 
 class World:
     """An intake, its row, and all that it handed over."""
 
     def __init__(self, **environ: str) -> None:
-        self.row = Row()
+        self.stats = WorkerStats()
         self.events: list[FeedEvent] = []
         self.backlog = 0
         settings = Settings.from_environ(environ)
-        self.intake = Intake(settings, self.row, self.events.append, lambda: self.backlog)
+        self.intake = Intake(settings, self.stats, self.events.append, lambda: self.backlog)
 
     def take(self, subject: str, seq: int, *, deliveries: int = 1, whole_stream: bool = True) -> None:
         """A message of the stream, taken at 1 s."""
@@ -61,7 +61,7 @@ def test_messages_are_handed_over_and_counted(world: World) -> None:
     world.take("odin.no.channel", 7)
     world.take("odin.global", 8, deliveries=3)
     assert world.events == [Message("global", 6, 4, 1000, b"1"), Message("global", 8, 6, 1000, b"1")]
-    totals = world.row.totals
+    totals = world.stats.totals
     assert (totals.feed_messages, totals.feed_ignored, totals.feed_published) == (2, 1, 3)
     assert (totals.feed_received, totals.feed_redelivered) == (5, 2)
     assert world.intake.status.last_seq == 8
@@ -71,7 +71,7 @@ def test_what_comes_again_is_dropped(world: World) -> None:
     """And counted as that."""
     world.take("odin.global", 5)
     assert world.events == []
-    totals = world.row.totals
+    totals = world.stats.totals
     assert (totals.feed_duplicates, totals.feed_received, totals.feed_redelivered) == (1, 1, 1)
     assert world.intake.cursor.seq == 5
 
@@ -80,10 +80,10 @@ def test_a_hole_is_told_where_every_message_comes(world: World) -> None:
     """Else it is the messages of others."""
     world.take("odin.global", 9)
     assert world.events == [Lost(None, 6, 8, "expired"), Message("global", 9, 8, 1000, b"1")]
-    assert (world.row.totals.feed_gaps, world.row.totals.feed_published) == (1, 4)
+    assert (world.stats.totals.feed_gaps, world.stats.totals.feed_published) == (1, 4)
     world.take("odin.global", 12, whole_stream=False)
     assert world.events[2:] == [Message("global", 12, 9, 1000, b"1")]
-    assert (world.row.totals.feed_gaps, world.row.totals.feed_published) == (1, 5)
+    assert (world.stats.totals.feed_gaps, world.stats.totals.feed_published) == (1, 5)
 
 
 def test_what_the_stream_forgot_between_two_sessions(world: World) -> None:
@@ -109,7 +109,7 @@ def test_without_jetstream_it_counts_for_itself() -> None:
         NewEpoch("core-2", 1),
         Message("token.A", 2, 1, 0, b"3"),
     ]
-    assert world.row.totals.feed_ignored == 1
+    assert world.stats.totals.feed_ignored == 1
 
 
 def test_it_is_full_at_half_of_the_backlog() -> None:
@@ -123,12 +123,12 @@ def test_it_is_full_at_half_of_the_backlog() -> None:
 
 def test_up_and_down(world: World) -> None:
     """The first session is no reconnect; a problem is said, and gone when the feed is up."""
-    intake, row = world.intake, world.row
+    intake, stats = world.intake, world.stats
     intake.down("refused")
-    assert (intake.status.ready, intake.status.problem, row.feed_ready) == (False, "refused", 0)
+    assert (intake.status.ready, intake.status.problem, stats.feed_ready) == (False, "refused", 0)
     for reconnects in (0, 1):
         intake.up("jetstream", "nats://n:4222")
-        assert (intake.status.ready, intake.status.problem, row.feed_ready) == (True, "", 1)
-        assert (row.totals.feed_sessions, row.totals.feed_reconnects) == (reconnects + 1, reconnects)
+        assert (intake.status.ready, intake.status.problem, stats.feed_ready) == (True, "", 1)
+        assert (stats.totals.feed_sessions, stats.totals.feed_reconnects) == (reconnects + 1, reconnects)
         intake.down("lost")
     assert (intake.status.mode, intake.status.server) == ("jetstream", "nats://n:4222")

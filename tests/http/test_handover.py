@@ -57,7 +57,7 @@ class Scene:
 
     def __init__(self, handler: type[Handler] = Handler, **tls: Any) -> None:
         shared = SharedState(4096)
-        self.row = shared.rows[shared.claim()]
+        self.stats = shared.workers[shared.claim()]
         self.taken: list[tuple[int, bytes]] = []
         self.abandoned = 0
         self.asked, self.answers = Event(), Event()  # a request is in the route; the route goes on
@@ -76,7 +76,7 @@ class Scene:
             handler_class=handler,
             **tls,
         )
-        self.balance = self.server.balance = Balance(shared, self.row, [self.server])
+        self.balance = self.server.balance = Balance(shared, self.stats, [self.server])
         self.server.queue = Queue()
         self.server.start()
 
@@ -125,7 +125,7 @@ class Scene:
         self.server.pool.join(SECONDS)
         assert len(self.server.pool) == 0
         assert self.balance.descriptors == set()
-        assert self.row.pending == 0
+        assert self.stats.pending == 0
 
     def close(self) -> None:
         """End it."""

@@ -29,7 +29,7 @@ from odinws.messages.outgoing import Error, Outgoing, Pong, Stats, SubscriptionA
 from odinws.messages.wire_format import WireFormat
 from odinws.oversight.audience import Audience
 from odinws.settings import Settings
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
 from tests.connections.test_connection import socket_pair
 from tests.fakes import Peer, in_greenlet, running, settle
@@ -147,20 +147,20 @@ class World:
     def __init__(self, **environ: str) -> None:
         settings = Settings.from_environ(environ)
         limits = ConnectionLimits.of(settings)
-        self.row = Row()
+        self.stats = WorkerStats()
         self.formats = Formats(0, {"lines": LineFormat})
         with cooperative_locks():
             self.strategy: Strategy[Connection] = strategies.create("sync-dict")
         self.clients = Clients(
-            limits, self.strategy, self.row, self.formats.default, lambda conn: self.commands.run(conn)
+            limits, self.strategy, self.stats, self.formats.default, lambda conn: self.commands.run(conn)
         )
         self.hub = Hub(
-            self.strategy, self.row, 1000, 0.0, self.formats.default, self.welcome, Ring(1000, 1 << 20)
+            self.strategy, self.stats, 1000, 0.0, self.formats.default, self.welcome, Ring(1000, 1 << 20)
         )
-        recovery = Recovery(settings, self.strategy, self.hub, cast("Any", NoFeed()), self.row)
+        recovery = Recovery(settings, self.strategy, self.hub, cast("Any", NoFeed()), self.stats)
         self.audience = Audience(lambda _: 42, "")
         self.commands = Commands(
-            settings, limits, self.strategy, self.row, self.refresh, recovery, self.audience
+            settings, limits, self.strategy, self.stats, self.refresh, recovery, self.audience
         )
         self.lines = cast("LineFormat", self.formats.of("lines", 0))
         self.hub.deliver([NewEpoch("E1", 0)])
@@ -188,7 +188,7 @@ class World:
     def join(self, subprotocol: str | None = "lines") -> tuple[Connection, Peer]:
         """A client that was greeted."""
         ours, theirs = socket_pair()
-        self.row.connections += 1
+        self.stats.connections += 1
         conn = self.clients.open(ours.detach(), "peer", self.formats.of(subprotocol, 0))
         conn.inspects = True
         conn.say(self.welcome(conn))
@@ -226,7 +226,7 @@ def test_commands_and_answers() -> None:
     peer.send(b"t;9 fly;;10 unsub token.A;11 sub nowhere;12 sub token.B\n")
     assert lines(peer, 5) == ["7 token.A", "8 alive", "9 failed UNKNOWN", "11 ", "12 token.B"]
     assert [*conn.channels] == ["token.B"]
-    assert (conn.errors, world.row.totals.commands) == (2, 6)
+    assert (conn.errors, world.stats.totals.commands) == (2, 6)
     peer.send(b"no number\n1 beat\n")
     assert lines(peer, 1) == ["end 6008 no number"]
     assert conn.reason is CloseReason.POLICY
@@ -276,7 +276,7 @@ def test_both_formats_in_one_pass(channels: list[str]) -> None:
             channels
         )
     assert world.lines.made == [(c, 3 * i + n) for i, c in enumerate(channels) for n in (1, 3)]
-    totals = world.row.totals
+    totals = world.stats.totals
     assert (totals.delivered, totals.feed_invalid) == (3 * last, len(channels))
     assert sum(totals.gaps) == 3 * len(channels)
     world.clients.abort_all()

@@ -28,9 +28,9 @@ class Audited(World):
         monkeypatch.setattr(audit, "_WATCH_SECONDS", 0.1)
         monkeypatch.setattr(audit, "_LOOK_SECONDS", 0.01)
         self.hub = Hub(
-            self.strategy, self.row, 1000, 0.0, FORMATS.default, cast("Any", None), Ring(ring, 1 << 20)
+            self.strategy, self.stats, 1000, 0.0, FORMATS.default, cast("Any", None), Ring(ring, 1 << 20)
         )
-        self.audit = Audit(self.clients, self.hub, self.row)
+        self.audit = Audit(self.clients, self.hub, self.stats)
         self.seq = 0
 
     def join(self, *channels: str, deflate: int = 0) -> Connection:
@@ -53,8 +53,8 @@ class Audited(World):
             gevent.sleep(0.02)
             meanwhile()
             missing = watching.get()
-        assert self.row.totals.audit_missing == missing
-        return self.row.totals.audited, missing
+        assert self.stats.totals.audit_missing == missing
+        return self.stats.totals.audited, missing
 
 
 @pytest.mark.parametrize("arm", ["sync-dict", "fnv-sharded"])

@@ -49,11 +49,11 @@ def shared(*details: dict[str, Any]) -> SharedState:
     made = SharedState()
     for number, one in enumerate(details, 1):
         slot = made.claim()
-        row = made.rows[slot]
-        row.pid, row.accepting, row.feed_ready, row.connections = 100 + number, 1, 1, 10 * number
-        row.totals.delivered = 1000 * number
-        row.refused_by("rate")
-        row.choice = Choice(one.get("strategy", ""))
+        stats = made.workers[slot]
+        stats.pid, stats.accepting, stats.feed_ready, stats.connections = 100 + number, 1, 1, 10 * number
+        stats.totals.delivered = 1000 * number
+        stats.refused_by("rate")
+        stats.choice = Choice(one.get("strategy", ""))
         made.publish_details(slot, one)
     return made
 
@@ -126,8 +126,8 @@ def shared_of_many(shards: list[dict[str, Any]]) -> SharedState:
     """One worker with room for all of them."""
     made = SharedState(1 << 20)
     slot = made.claim()
-    made.rows[slot].pid = 1
-    made.rows[slot].choice = Choice("fnv-sharded")
+    made.workers[slot].pid = 1
+    made.workers[slot].choice = Choice("fnv-sharded")
     made.publish_details(slot, {"strategy": "fnv-sharded", "shards": shards})
     return made
 

@@ -46,7 +46,7 @@ class Reconciled(World):
         self.reconciliation = Reconciliation(
             self.clients,
             self.strategy,
-            self.row,
+            self.stats,
             upgrading=lambda: self.upgrading,
             others=lambda: self.others,
             ports=lambda: {self.port},
@@ -61,7 +61,7 @@ class Reconciled(World):
     def greet(self) -> tuple[Connection, Peer]:
         """A connection that came in by the worker's port."""
         descriptor, peer = self.accept()
-        self.row.connections += 1
+        self.stats.connections += 1
         conn = self.clients.open(descriptor, "127.0.0.1", FORMATS.default)
         conn.start(b"")
         self.peers.append(peer)
@@ -73,13 +73,15 @@ class Reconciled(World):
 
     def counted(self) -> dict[str, int]:
         """Differences of all runs, as the shared state has them, without the zeros."""
-        pairs = zip(DIFFERENCES, self.row.totals.differences, strict=True)
+        pairs = zip(DIFFERENCES, self.stats.totals.differences, strict=True)
         return {kind: count for kind, count in pairs if count}
 
     def reasons(self) -> dict[CloseReason, int]:
         """Why connections closed."""
         return {
-            reason: count for reason, count in zip(CloseReason, self.row.totals.closed, strict=True) if count
+            reason: count
+            for reason, count in zip(CloseReason, self.stats.totals.closed, strict=True)
+            if count
         }
 
     def expect_healed(self, **differences: int) -> None:
@@ -93,12 +95,12 @@ class Reconciled(World):
             **differences,
         }
         settle()
-        runs = self.row.totals.reconciliations
+        runs = self.stats.totals.reconciliations
         with capture_logs() as lines:
             assert self.run() == {}
         assert [line for line in lines if line["log_level"] == "error"] == []
         assert self.counted() == differences
-        assert self.row.totals.reconciliations == runs + 1
+        assert self.stats.totals.reconciliations == runs + 1
 
 
 def stall(conn: Connection) -> None:
@@ -118,7 +120,7 @@ def test_a_healthy_worker_has_no_difference(arm: str) -> None:
         conns[2].close(CloseReason.GOING_AWAY)
         world.strategy.subscribe(conns[0], "global")
         world.upgrading = 1
-        world.row.connections += 1
+        world.stats.connections += 1
         descriptor, _ = world.accept()
         world.others.add(descriptor)
         for _ in range(3):
@@ -127,7 +129,7 @@ def test_a_healthy_worker_has_no_difference(arm: str) -> None:
         settle()
         assert world.run() == {}
     assert world.counted() == {}
-    assert world.row.totals.reconciliations == 4
+    assert world.stats.totals.reconciliations == 4
     os.close(descriptor)
 
 
@@ -167,7 +169,7 @@ def test_no_difference_while_connections_come_and_go() -> None:
             assert world.run() == {}
     assert many > 200
     world.clients.abort_all()
-    assert world.row.connections == 0
+    assert world.stats.connections == 0
     world.listener.close()
 
 
@@ -179,9 +181,9 @@ def test_slots_that_were_lost_or_leaked(wrong: int, upgrading: int) -> None:
     for _ in range(4):
         world.connect()
     world.upgrading = upgrading
-    world.row.connections += upgrading + wrong
+    world.stats.connections += upgrading + wrong
     world.expect_healed(shared=abs(wrong))
-    assert world.row.connections == 4 + upgrading
+    assert world.stats.connections == 4 + upgrading
     world.clients.abort_all()
 
 
@@ -216,7 +218,7 @@ def test_an_open_connection_that_is_no_member() -> None:
         assert conn.state is State.CLOSED
         assert world.members() == [other]
     assert world.reasons() == {CloseReason.INTERNAL: 1}
-    assert world.row.connections == 1
+    assert world.stats.connections == 1
     world.clients.abort_all()
 
 
@@ -383,9 +385,9 @@ def test_one_of_each_in_one_run() -> None:
         conns[3][0]._read.stop()
         conns[3][1].sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
         conns[3][1].close()
-        world.row.connections += 5
+        world.stats.connections += 5
         world.expect_healed(strategy=1, outbox=1, wheel=1, kernel=1, shared=5)
-        assert world.row.connections == 1
+        assert world.stats.connections == 1
     world.clients.abort_all()
 
 
@@ -436,7 +438,7 @@ def test_a_descriptor_that_changed_hands() -> None:
         os.dup2(again, descriptor)
         os.close(again)
     assert world.run() == {}, "the first look at this socket"
-    world.row.connections += 1
+    world.stats.connections += 1
     conn = world.clients.open(descriptor, "127.0.0.1", FORMATS.default)
     conn.start(b"")
     assert world.run() == {}
@@ -467,7 +469,7 @@ def test_a_system_without_a_list_of_descriptors(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(reconciliation, "_DESCRIPTORS", "/nowhere/at/all")
     world = Reconciled()
     descriptor, _ = world.accept()
-    world.row.connections += 1
+    world.stats.connections += 1
     world.run()
     assert world.run() == {}
     assert world.counted() == {"board": 1}

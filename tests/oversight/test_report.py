@@ -72,10 +72,10 @@ def serving() -> SharedState:
     """Two workers that serve three clients each."""
     shared = SharedState(4096)
     for pid in (101, 102):
-        row = shared.rows[shared.claim()]
-        row.pid, row.accepting, row.feed_ready, row.beat = pid, 1, 1, time.monotonic()
-        row.connections, row.subscriptions, row.greenlets = 3, 7, 9
-        row.rss_bytes, row.cpu_cores, row.totals.cpu_seconds = 20 << 20, 0.25, 12.5
+        stats = shared.workers[shared.claim()]
+        stats.pid, stats.accepting, stats.feed_ready, stats.beat = pid, 1, 1, time.monotonic()
+        stats.connections, stats.subscriptions, stats.greenlets = 3, 7, 9
+        stats.rss_bytes, stats.cpu_cores, stats.totals.cpu_seconds = 20 << 20, 0.25, 12.5
     return shared
 
 
@@ -129,23 +129,23 @@ def test_a_serving_server_is_healthy() -> None:
 
 
 def _full(shared: SharedState) -> None:
-    shared.rows[0].connections = 7
+    shared.workers[0].connections = 7
 
 
 def _busy(shared: SharedState) -> None:
-    shared.rows[0].cpu_cores = 1.3
+    shared.workers[0].cpu_cores = 1.3
 
 
 def _fat(shared: SharedState) -> None:
-    shared.rows[0].rss_bytes = 71 << 20
+    shared.workers[0].rss_bytes = 71 << 20
 
 
 def _crowded(shared: SharedState) -> None:
-    shared.rows[0].greenlets = 192
+    shared.workers[0].greenlets = 192
 
 
 def _slow(shared: SharedState) -> None:
-    shared.rows[0].hub_lag_seconds = 0.251
+    shared.workers[0].hub_lag_seconds = 0.251
 
 
 def _one_left(shared: SharedState) -> None:
@@ -176,15 +176,15 @@ def test_what_degrades(change: Callable[[SharedState], None], check: str | None,
 def test_just_below_is_healthy() -> None:
     """What stands at its threshold is no reason to warn."""
     shared = serving()
-    row = shared.rows[0]
-    row.connections, row.cpu_cores, row.rss_bytes, row.greenlets = 6, 1.25, 70 << 20, 171
+    stats = shared.workers[0]
+    stats.connections, stats.cpu_cores, stats.rss_bytes, stats.greenlets = 6, 1.25, 70 << 20, 171
     assert health(shared)["status"] == "healthy"
 
 
 def test_the_cpu_check_can_be_switched_off() -> None:
     """A threshold of 100 never warns."""
     shared = serving()
-    shared.rows[0].cpu_cores = 50.0
+    shared.workers[0].cpu_cores = 50.0
     settings = Settings.from_environ(
         {"WS_WORKERS": "2", "WS_CPU_REJECT_THRESHOLD": "100", "WS_CPU_LIMIT": "2"}
     )
@@ -222,20 +222,20 @@ def test_no_feed_is_unhealthy() -> None:
 def test_another_workers_lost_feed_is_unhealthy() -> None:
     """Whichever worker is asked, it answers for all; one that does not accept does not count."""
     shared = serving()
-    shared.rows[1].feed_ready = 0
+    shared.workers[1].feed_ready = 0
     assert health(shared)["errors"] == ["nats: a worker has no feed"]
-    shared.rows[1].accepting = 0
+    shared.workers[1].accepting = 0
     assert health(shared)["errors"] == []
 
 
 def test_a_stuck_worker_is_unhealthy() -> None:
     """A worker that has not sampled itself for 5 s does not run; one that has not begun to is starting."""
     shared = serving()
-    shared.rows[1].beat = time.monotonic() - 4
+    shared.workers[1].beat = time.monotonic() - 4
     assert health(shared)["errors"] == []
-    shared.rows[1].beat = time.monotonic() - 6
+    shared.workers[1].beat = time.monotonic() - 6
     assert health(shared)["errors"] == ["workers [102] have not been seen for 5 s"]
-    shared.rows[1].beat = 0.0
+    shared.workers[1].beat = 0.0
     assert health(shared)["errors"] == []
 
 
@@ -244,8 +244,8 @@ def test_everything_at_once() -> None:
     shared = serving()
     for change in (_full, _busy, _fat, _crowded):
         change(shared)
-    shared.rows[1].feed_ready = 0
-    shared.rows[1].beat = 1.0
+    shared.workers[1].feed_ready = 0
+    shared.workers[1].beat = 1.0
     body = health(shared, FeedStatus(mode="core", problem="down", stream_differs="x"))
     assert body["status"] == "unhealthy"
     assert len(body["errors"]) == 2
@@ -265,9 +265,9 @@ def test_starting() -> None:
     shared = SharedState(4096)
     assert report.not_ready(shared, SETTINGS, FeedStatus()) == ["starting: no worker accepts yet"]
     full = serving()
-    full.rows[1].accepting = 0
+    full.workers[1].accepting = 0
     assert report.not_ready(full, SETTINGS, fed()) == ["starting: not all 2 workers accept yet"]
-    full.rows[1].accepting = 1
+    full.workers[1].accepting = 1
     assert report.not_ready(full, SETTINGS, fed()) == []
     full.bury(1)
     assert report.not_ready(full, SETTINGS, fed()) == []
@@ -276,7 +276,7 @@ def test_starting() -> None:
 def test_starting_without_a_feed_says_why() -> None:
     """The reason is NATS, not the start."""
     shared = serving()
-    shared.rows[0].feed_ready = 0
+    shared.workers[0].feed_ready = 0
     assert report.not_ready(shared, SETTINGS, FeedStatus(problem="refused")) == ["nats: refused"]
 
 
@@ -284,8 +284,8 @@ def test_draining() -> None:
     """A warm server whose workers do not accept any more is going away."""
     shared = serving()
     assert shared.is_warm(2)
-    for row in shared.rows[:2]:
-        row.accepting = 0
+    for stats in shared.workers[:2]:
+        stats.accepting = 0
     assert report.not_ready(shared, SETTINGS, fed()) == ["draining: no worker accepts"]
 
 
@@ -294,7 +294,7 @@ def test_not_ready_without_a_feed() -> None:
     shared = serving()
     assert shared.is_warm(2)
     assert report.not_ready(shared, SETTINGS, FeedStatus(problem="refused")) == ["nats: refused"]
-    shared.rows[1].feed_ready = 0
+    shared.workers[1].feed_ready = 0
     assert report.not_ready(shared, SETTINGS, fed()) == ["nats: a worker has no feed"]
 
 
@@ -313,10 +313,10 @@ def counted() -> SharedState:
     shared = serving()
     gone = shared.claim()
     for index in (0, 1, gone):
-        totals = shared.rows[index].totals
+        totals = shared.workers[index].totals
         totals.accepted, totals.delivered, totals.pass_seconds = 10, 1000, 0.5
-        shared.rows[index].closed_by(CloseReason.SLOW)
-        shared.rows[index].refused_by("capacity")
+        shared.workers[index].closed_by(CloseReason.SLOW)
+        shared.workers[index].refused_by("capacity")
     shared.bury(gone)
     return shared
 
@@ -324,8 +324,8 @@ def counted() -> SharedState:
 def test_stats_of_the_whole_server() -> None:
     """Sums, workers that are gone included, and which worker answered."""
     shared = counted()
-    shared.rows[0].choice = Choice("sync-dict", "sync-dict", "default")
-    shared.rows[1].choice = Choice("fnv-sharded", "wide", "targeting_match")
+    shared.workers[0].choice = Choice("sync-dict", "sync-dict", "default")
+    shared.workers[1].choice = Choice("fnv-sharded", "wide", "targeting_match")
     body = report.stats(shared, SETTINGS, 1, seen(shared, SETTINGS))
     assert body["connections"] == 6
     assert body["subscriptions"] == 14
@@ -408,7 +408,7 @@ def test_totals_in_words_leave_nothing_out() -> None:
 def test_histograms_in_words() -> None:
     """Bounds, counts and estimates in seconds, of the whole server and of each worker."""
     shared = serving()
-    first, second = shared.rows[0], shared.rows[1]
+    first, second = shared.workers[0], shared.workers[1]
     first.totals.lag[4], second.totals.lag[5], second.totals.lag_seconds = 98, 2, 1.5  # up to 20 and 30 ms
     second.totals.stalls[0], second.totals.stalls[11], second.totals.shed = 999, 1, 5
     body = report.stats(shared, SETTINGS, 0, seen(shared, SETTINGS))
@@ -473,7 +473,7 @@ def test_flags_that_can_not_be_used() -> None:
     """A worker's trouble with the file of flags is a warning of health, and stands in the statistics."""
     shared = serving()
     assert report.stats(shared, SETTINGS, 0, seen(shared, SETTINGS))["strategy"]["problem"] == ""
-    shared.rows[1].flags_broken = 1
+    shared.workers[1].flags_broken = 1
     assert any("see its log" in warning for warning in health(shared)["warnings"])
     shared.publish_details(1, {"flags_problem": "flags.json: not JSON"})
     assert "flags: flags.json: not JSON" in health(shared)["warnings"]

@@ -53,7 +53,7 @@ def sabotage(services: Any, environ: Mapping[str, str]) -> None:
     if "SABOTAGE_DROP_EVERY" in environ:
         _drop(services.strategy, int(environ["SABOTAGE_DROP_EVERY"]))
     if "SABOTAGE_ZOMBIES" in environ:
-        gevent.spawn(_haunt, services.row, int(environ["SABOTAGE_ZOMBIES"]))
+        gevent.spawn(_haunt, services.stats, int(environ["SABOTAGE_ZOMBIES"]))
     if "SABOTAGE_BURN_SECONDS" in environ:
         gevent.spawn(_oscillate, float(environ["SABOTAGE_BURN_SECONDS"]))
     if "SABOTAGE_REFUSE" in environ:
@@ -120,11 +120,11 @@ def _drop(strategy: Any, every: int) -> None:
     strategy.batches = lossy
 
 
-def _haunt(row: Any, count: int) -> None:
+def _haunt(stats: Any, count: int) -> None:
     """Count connections that are not there, as if their ends had been missed."""
     while True:
         if _active():
-            row.connections += count
+            stats.connections += count
         gevent.sleep(_HAUNT_EVERY_SECONDS)
 
 

@@ -24,8 +24,8 @@ from odinws.shared.fields import (
     shared_struct,
     shown,
 )
-from odinws.shared.row import Row
 from odinws.shared.shards import LockCounters, LockGauges, ShardGauges
+from odinws.shared.worker_stats import WorkerStats
 from strategies.base import ShardStats
 from strategies.locks import LockStats
 
@@ -125,7 +125,7 @@ def test_words_are_at_their_places() -> None:
     }
 
 
-@pytest.mark.parametrize("cls", [Row, Totals])
+@pytest.mark.parametrize("cls", [WorkerStats, Totals])
 def test_no_two_fields_are_at_one_place(cls: type) -> None:
     """Each path in `/stats` and each name is one field's alone, and none lies within another."""
     paths = [field.stats for field in shown(cls).values() if field.stats]
@@ -135,7 +135,7 @@ def test_no_two_fields_are_at_one_place(cls: type) -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("cls", [Row, Totals])
+@pytest.mark.parametrize("cls", [WorkerStats, Totals])
 def test_a_unit_of_its_field(cls: type) -> None:
     """What is measured in seconds or cores is no whole number, and what is counted in bytes is one."""
     kinds: dict[str, Any] = {name: kind for name, kind, *_ in cls._fields_}  # type: ignore[attr-defined]
@@ -154,6 +154,6 @@ def test_what_a_strategy_tells_of_a_shard() -> None:
 
 def test_what_is_in_stats_alone_is_no_metric() -> None:
     """As a pid, which changes."""
-    field = shown(Row)["pid"]
+    field = shown(WorkerStats)["pid"]
     assert field == Shown(stats="pid")
     assert not isinstance(field, Metric)

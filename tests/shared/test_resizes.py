@@ -50,7 +50,7 @@ def test_the_arbiter_clears_the_place_of_a_worker_that_is_gone() -> None:
     """What was asked for stays for its successor."""
     shared = SharedState(64)
     slot = shared.claim()
-    shared.rows[slot].pid = 1
+    shared.workers[slot].pid = 1
     shared.resizes.begin(slot, 16)
     shared.resizes.ask(8)
     shared.bury(slot)

@@ -18,9 +18,9 @@ from odinws.access.rates import Limit
 from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
 from odinws.shared import SLOTS, SharedState
 from odinws.shared import details as details_module
-from odinws.shared import row as row_module
+from odinws.shared import worker_stats as worker_stats_module
 from odinws.shared.counters import CLOSES, DIFFERENCES, Totals, add_totals
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import fill, forked, join
 
 DETAILS_BYTES = 4096
@@ -56,24 +56,24 @@ def until(seconds: float) -> Iterator[int]:
 
 def test_every_field_is_an_aligned_word() -> None:
     """A reader never sees half of a value: each field is 8 bytes at a multiple of 8."""
-    for structure in (Row, Totals):
+    for structure in (WorkerStats, Totals):
         for name, kind, *_ in structure._fields_:
             assert getattr(structure, name).offset % 8 == 0
             assert ctypes.sizeof(kind) % 8 == 0
-    assert all(ctypes.addressof(row) % 8 == 0 for row in SharedState(DETAILS_BYTES).rows)
+    assert all(ctypes.addressof(stats) % 8 == 0 for stats in SharedState(DETAILS_BYTES).workers)
 
 
 def test_nothing_overlaps(shared: SharedState) -> None:
     """All rows, the totals of those who are gone, and all details have memory of their own."""
-    for row in shared.rows:
-        ctypes.memset(ctypes.addressof(row), 0xA5, ctypes.sizeof(Row))
+    for stats in shared.workers:
+        ctypes.memset(ctypes.addressof(stats), 0xA5, ctypes.sizeof(WorkerStats))
     departed = shared._gone[0].totals
     fill(departed, itertools.count(1))
     before, started = words(departed), shared.started
     longest = "x" * (DETAILS_BYTES - details_module._MARK_BYTES - 2)
     for slot in range(SLOTS):
         shared.publish_details(slot, longest)
-    assert all(bytes(row) == b"\xa5" * ctypes.sizeof(Row) for row in shared.rows)
+    assert all(bytes(stats) == b"\xa5" * ctypes.sizeof(WorkerStats) for stats in shared.workers)
     assert words(departed) == before
     assert shared.started == started
     assert all(shared.details(slot) == longest for slot in range(SLOTS))
@@ -85,19 +85,19 @@ def test_a_new_board_is_empty(shared: SharedState) -> None:
     assert shared.living() == []
     assert shared.connections() == 0
     assert not any(words(shared.totals()))
-    assert len(shared.rows) == SLOTS
+    assert len(shared.workers) == SLOTS
     assert shared.details(0) == {}
 
 
 def test_pings_and_frames_are_counted() -> None:
     """In their buckets, a bound included; and their sums."""
-    row = Row()
+    stats = WorkerStats()
     for seconds in (0.0, 0.001, 0.3, 99.0):
-        row.observe_ping(seconds)
-    row.count_frames(1, 7)
-    row.count_frames(11, 2)
-    row.count_frames(512, 1)
-    totals = row.totals
+        stats.observe_ping(seconds)
+    stats.count_frames(1, 7)
+    stats.count_frames(11, 2)
+    stats.count_frames(512, 1)
+    totals = stats.totals
     assert [(index, count) for index, count in enumerate(totals.pings) if count] == [(0, 2), (8, 1), (13, 1)]
     assert totals.ping_seconds == pytest.approx(99.301)
     assert [(index, count) for index, count in enumerate(totals.send_frames) if count] == [
@@ -110,52 +110,52 @@ def test_pings_and_frames_are_counted() -> None:
 
 def test_reasons_have_counters(shared: SharedState) -> None:
     """Each close reason and each refusal has its own counter, and an unknown one is an error."""
-    row = shared.rows[3]
+    stats = shared.workers[3]
     for reason in CloseReason:
-        row.closed_by(reason)
-    row.closed_by(CloseReason.SLOW)
+        stats.closed_by(reason)
+    stats.closed_by(CloseReason.SLOW)
     for refusal in REFUSALS:
-        row.refused_by(refusal)
-    assert dict(zip(CLOSES, row.totals.closed, strict=True)) == {
+        stats.refused_by(refusal)
+    assert dict(zip(CLOSES, stats.totals.closed, strict=True)) == {
         reason: 2 if reason is CloseReason.SLOW else 1 for reason in CloseReason
     }
-    assert list(row.totals.refused) == [1] * len(REFUSALS)
+    assert list(stats.totals.refused) == [1] * len(REFUSALS)
     with pytest.raises(KeyError):
-        row.refused_by("bogus")
+        stats.refused_by("bogus")
 
 
 def test_differences_and_dry_runs_have_counters(shared: SharedState) -> None:
     """Each kind its own, in as many as were found; an unknown kind is an error."""
-    row = shared.rows[0]
+    stats = shared.workers[0]
     for count, kind in enumerate(DIFFERENCES, 1):
-        row.differs(kind, count)
+        stats.differs(kind, count)
     for reason in LOAD_REFUSALS:
-        row.would_refuse(reason)
-    assert list(row.totals.differences) == list(range(1, len(DIFFERENCES) + 1))
-    assert list(row.totals.would_refuse) == [1] * len(LOAD_REFUSALS)
+        stats.would_refuse(reason)
+    assert list(stats.totals.differences) == list(range(1, len(DIFFERENCES) + 1))
+    assert list(stats.totals.would_refuse) == [1] * len(LOAD_REFUSALS)
     with pytest.raises(ValueError, match="not in tuple"):
-        row.differs("bogus", 1)
+        stats.differs("bogus", 1)
 
 
 def test_passes_and_sends_are_counted() -> None:
     """Sums of all of them, and the longest pass, not the last one."""
-    row = Row()
+    stats = WorkerStats()
     for seconds in (0.25, 0.5, 0.125):
-        row.count_pass(seconds)
-    row.count_sends(2, 30, 4, 500)
-    row.count_sends(1, 1, 1, 1)
-    totals = row.totals
-    assert (totals.passes, totals.pass_seconds, row.pass_longest_seconds) == (3, 0.875, 0.5)
+        stats.count_pass(seconds)
+    stats.count_sends(2, 30, 4, 500)
+    stats.count_sends(1, 1, 1, 1)
+    totals = stats.totals
+    assert (totals.passes, totals.pass_seconds, stats.pass_longest_seconds) == (3, 0.875, 0.5)
     assert sum(totals.pass_times) == 3
     assert (totals.sends, totals.delivered, totals.undelivered, totals.delivered_bytes) == (3, 31, 5, 501)
 
 
 def test_what_comes_again_is_received() -> None:
     """Each delivery counts, also of a message that is known; published is what the sequence rose by."""
-    row = Row()
+    stats = WorkerStats()
     for published, deliveries in ((1, 1), (3, 1), (1, 2), (0, 1), (0, 1)):
-        row.count_received(published, deliveries)
-    totals = row.totals
+        stats.count_received(published, deliveries)
+    totals = stats.totals
     assert (totals.feed_published, totals.feed_received, totals.feed_redelivered) == (5, 6, 3)
 
 
@@ -171,30 +171,30 @@ def test_lag_is_counted_in_its_bucket(
     now = SimpleNamespace(
         time=lambda: taken_ms / 1000 + lag_seconds - 1e-6
     )  # doubles of this size are coarse
-    monkeypatch.setattr(row_module, "time", now)
-    row = Row()
-    row.observe_lag(taken_ms, 7)
-    assert {index: count for index, count in enumerate(row.totals.lag) if count} == {bucket: 7}
-    assert row.totals.lag_seconds == pytest.approx(7 * max(0.0, lag_seconds), abs=1e-4)
+    monkeypatch.setattr(worker_stats_module, "time", now)
+    stats = WorkerStats()
+    stats.observe_lag(taken_ms, 7)
+    assert {index: count for index, count in enumerate(stats.totals.lag) if count} == {bucket: 7}
+    assert stats.totals.lag_seconds == pytest.approx(7 * max(0.0, lag_seconds), abs=1e-4)
 
 
 def test_no_lag_without_messages() -> None:
     """A pass of gaps alone has no time of publication, and nobody reached has none of delivery."""
-    row = Row()
-    row.observe_lag(0, 5)
-    row.observe_lag(1_700_000_000_000, 0)
-    assert not any(words(row.totals))
+    stats = WorkerStats()
+    stats.observe_lag(0, 5)
+    stats.observe_lag(1_700_000_000_000, 0)
+    assert not any(words(stats.totals))
 
 
 def test_stalls_are_counted_in_their_buckets() -> None:
     """Each tick once, by how late it came; the longest one is remembered."""
-    row = Row()
+    stats = WorkerStats()
     for seconds in (0.0, 0.001, 0.0015, 2.5, 0.25, 30.0, 0.26):
-        row.observe_stall(seconds)
-    counts = {index: count for index, count in enumerate(row.totals.stalls) if count}
+        stats.observe_stall(seconds)
+    counts = {index: count for index, count in enumerate(stats.totals.stalls) if count}
     assert counts == {0: 2, 1: 1, 8: 1, 9: 1, 11: 1, 12: 1}
-    assert row.totals.stall_seconds == pytest.approx(33.0125)
-    assert row.hub_stall_seconds == 30.0
+    assert stats.totals.stall_seconds == pytest.approx(33.0125)
+    assert stats.hub_stall_seconds == 30.0
 
 
 def test_add_totals_adds_every_field() -> None:
@@ -234,7 +234,7 @@ def test_what_a_worker_leaves_is_kept_for_the_next(shared: SharedState) -> None:
 def test_a_buried_slot_can_be_claimed_again(shared: SharedState) -> None:
     """The slot of a worker that is gone is free, also of one that died before it ran; others stay."""
     assert [shared.claim() for _ in range(3)] == [0, 1, 2]
-    shared.rows[0].pid = shared.rows[2].pid = 1234
+    shared.workers[0].pid = shared.workers[2].pid = 1234
     shared.bury(1)
     assert shared.claim() == 1
     shared.bury(0)
@@ -245,15 +245,15 @@ def test_a_buried_slot_can_be_claimed_again(shared: SharedState) -> None:
 def test_bury_keeps_totals_and_clears_the_rest(shared: SharedState) -> None:
     """What a worker counted stays in the totals; its connections, its state and its details go."""
     slot = shared.claim()
-    row = shared.rows[slot]
-    row.pid, row.connections, row.subscriptions, row.accepting, row.feed_ready = 1, 5, 9, 1, 1
-    row.rss_bytes, row.cpu_cores, row.hub_stall_seconds = 7, 0.5, 0.1
-    fill(row.totals, itertools.count(10))
+    stats = shared.workers[slot]
+    stats.pid, stats.connections, stats.subscriptions, stats.accepting, stats.feed_ready = 1, 5, 9, 1, 1
+    stats.rss_bytes, stats.cpu_cores, stats.hub_stall_seconds = 7, 0.5, 0.1
+    fill(stats.totals, itertools.count(10))
     shared.publish_details(slot, {"a": 1})
     before = words(shared.totals())
     shared.bury(slot)
     assert words(shared.totals()) == before
-    assert bytes(row) == bytes(ctypes.sizeof(Row))
+    assert bytes(stats) == bytes(ctypes.sizeof(WorkerStats))
     assert shared.connections() == 0
     assert shared.details(slot) == {}
 
@@ -262,8 +262,8 @@ def test_totals_sum_all_workers(shared: SharedState) -> None:
     """The whole server: those that run, those that are starting, those that are gone."""
     slots = [shared.claim() for _ in range(4)]
     for slot in slots:
-        shared.rows[slot].totals.delivered = 10**slot
-    shared.rows[slots[1]].pid = 77
+        shared.workers[slot].totals.delivered = 10**slot
+    shared.workers[slots[1]].pid = 77
     shared.bury(slots[2])
     assert shared.totals().delivered == 1111
 
@@ -271,16 +271,16 @@ def test_totals_sum_all_workers(shared: SharedState) -> None:
 def test_warm_is_when_all_workers_are_ready_at_once(shared: SharedState) -> None:
     """Accepting and fed, all of them, at one time; and for good after that."""
     for slot in range(2):
-        shared.rows[shared.claim()].pid = slot + 1
-    shared.rows[0].accepting = shared.rows[0].feed_ready = 1
-    shared.rows[1].accepting = 1
+        shared.workers[shared.claim()].pid = slot + 1
+    shared.workers[0].accepting = shared.workers[0].feed_ready = 1
+    shared.workers[1].accepting = 1
     assert not shared.is_warm(2)
-    shared.rows[0].feed_ready, shared.rows[1].feed_ready = 0, 1
+    shared.workers[0].feed_ready, shared.workers[1].feed_ready = 0, 1
     assert not shared.is_warm(2)
-    shared.rows[0].feed_ready = 1
+    shared.workers[0].feed_ready = 1
     assert shared.is_warm(2)
     for slot in range(2):
-        shared.rows[slot].accepting = 0
+        shared.workers[slot].accepting = 0
     assert shared.is_warm(2)
     assert shared.is_warm(100)
 
@@ -290,7 +290,7 @@ def test_warm_is_when_all_workers_are_ready_at_once(shared: SharedState) -> None
 
 def test_reserve_and_release(shared: SharedState) -> None:
     """A slot is taken while the whole server holds fewer than the limit, and can be given back."""
-    ours, others = [shared.rows[shared.claim()] for _ in range(2)]
+    ours, others = [shared.workers[shared.claim()] for _ in range(2)]
     others.connections = 2
     assert shared.reserve(ours, 4)
     assert shared.reserve(ours, 4)
@@ -306,47 +306,47 @@ def test_reserve_and_release(shared: SharedState) -> None:
 def test_processes_reserve_exactly_the_limit(shared: SharedState, limit: int) -> None:
     """Workers that reserve as fast as they can never hold more than the limit, and end with all of it."""
 
-    def worker(row: Row) -> None:
+    def worker(stats: WorkerStats) -> None:
         for _ in range(limit + 1):
-            if not shared.reserve(row, limit):
+            if not shared.reserve(stats, limit):
                 break
             assert shared.connections() <= limit
         assert shared.connections() == limit
-        assert not shared.reserve(row, limit)
+        assert not shared.reserve(stats, limit)
 
-    rows = [shared.rows[shared.claim()] for _ in range(4)]
-    join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
+    workers = [shared.workers[shared.claim()] for _ in range(4)]
+    join(*[forked(lambda stats=stats: worker(stats)) for stats in workers])  # type: ignore[misc]
     assert shared.connections() == limit
-    assert sum(row.connections for row in rows) == limit
+    assert sum(stats.connections for stats in workers) == limit
 
 
 def test_processes_reserve_and_release(shared: SharedState) -> None:
     """Workers that come and go around the limit keep it at every instant, and lose no slot."""
     limit = 3
 
-    def worker(row: Row) -> None:
+    def worker(stats: WorkerStats) -> None:
         held = 0
         for number in until(STRESS_SECONDS):
-            if number % 3 and shared.reserve(row, limit):
+            if number % 3 and shared.reserve(stats, limit):
                 held += 1
                 with shared._exclusive():  # slots are only given back meanwhile, so the sum is no fiction
                     assert shared.connections() <= limit
             elif held:
-                SharedState.release(row)
+                SharedState.release(stats)
                 held -= 1
         for _ in range(held):
-            SharedState.release(row)
-        assert row.connections == 0
+            SharedState.release(stats)
+        assert stats.connections == 0
 
-    rows = [shared.rows[shared.claim()] for _ in range(3)]
-    join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
+    workers = [shared.workers[shared.claim()] for _ in range(3)]
+    join(*[forked(lambda stats=stats: worker(stats)) for stats in workers])  # type: ignore[misc]
     assert shared.connections() == 0
 
 
 def test_a_killed_process_leaves_the_lock_free(shared: SharedState) -> None:
     """A worker that dies while it holds the lock holds nobody up."""
 
-    ours = shared.rows[shared.claim()]
+    ours = shared.workers[shared.claim()]
     held, holds = os.pipe()
 
     def hold() -> None:
@@ -367,13 +367,13 @@ def test_a_killed_process_leaves_the_lock_free(shared: SharedState) -> None:
 
 def test_totals_never_fall(shared: SharedState) -> None:
     """While workers die and are buried, a reader's totals rise or stay: never counted twice, nor lost."""
-    for row in shared.rows[:100]:  # so that a reader takes long
-        row.booted = 1.0
+    for stats in shared.workers[:100]:  # so that a reader takes long
+        stats.booted = 1.0
 
     def arbiter() -> None:
         for _ in until(STRESS_SECONDS):
             slot = shared.claim()
-            fill(shared.rows[slot].totals, itertools.count(1))
+            fill(shared.workers[slot].totals, itertools.count(1))
             shared.bury(slot)
 
     pid = forked(arbiter)
@@ -405,12 +405,12 @@ def test_upgrades_are_counted_against_one_rate(shared: SharedState) -> None:
 def test_processes_spend_exactly_the_burst(shared: SharedState, burst: int) -> None:
     """Workers that ask at one instant as fast as they can get the burst together, not each."""
 
-    def worker(row: Row) -> None:
+    def worker(stats: WorkerStats) -> None:
         for _ in range(burst + 50):
-            row.connections += shared.spend_upgrade(Limit(10.0, burst), 77.0) == 0.0
+            stats.connections += shared.spend_upgrade(Limit(10.0, burst), 77.0) == 0.0
 
-    rows = [shared.rows[shared.claim()] for _ in range(4)]
-    join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
+    workers = [shared.workers[shared.claim()] for _ in range(4)]
+    join(*[forked(lambda stats=stats: worker(stats)) for stats in workers])  # type: ignore[misc]
     assert shared.connections() == burst
 
 
@@ -418,13 +418,13 @@ def test_processes_keep_the_rate(shared: SharedState) -> None:
     """Over a time they get the burst and the rate, by the clock that they share."""
     limit = Limit(300.0, 20)
 
-    def worker(row: Row) -> None:
+    def worker(stats: WorkerStats) -> None:
         for _ in until(STRESS_SECONDS):
-            row.connections += shared.spend_upgrade(limit, time.monotonic()) == 0.0
+            stats.connections += shared.spend_upgrade(limit, time.monotonic()) == 0.0
 
-    rows = [shared.rows[shared.claim()] for _ in range(3)]
+    workers = [shared.workers[shared.claim()] for _ in range(3)]
     began = time.monotonic()
-    join(*[forked(lambda row=row: worker(row)) for row in rows])  # type: ignore[misc]
+    join(*[forked(lambda stats=stats: worker(stats)) for stats in workers])  # type: ignore[misc]
     seconds = time.monotonic() - began
     admitted = shared.connections()
     assert admitted <= limit.burst + limit.per_second * seconds + 1
@@ -436,14 +436,14 @@ def test_processes_keep_the_rate(shared: SharedState) -> None:
 
 def test_one_process_leaves_at_a_time(shared: SharedState) -> None:
     """Whoever has the turn keeps it, whatever else it does with the shared state."""
-    row = shared.rows[shared.claim()]
+    stats = shared.workers[shared.claim()]
 
     def refused() -> None:
         assert not shared.take_turn()
 
     assert shared.take_turn()
     assert shared.take_turn(), "it has it already"
-    assert shared.reserve(row, 10)
+    assert shared.reserve(stats, 10)
     shared.totals()
     join(forked(refused))
 
@@ -471,7 +471,7 @@ def test_a_turn_falls_with_its_process(shared: SharedState, signal_number: signa
 
 def test_processes_take_turns(shared: SharedState) -> None:
     """Never two at once, and each gets it in the end."""
-    counter = shared.rows[shared.claim()]
+    counter = shared.workers[shared.claim()]
 
     def worker() -> None:
         while not shared.take_turn():
@@ -486,30 +486,30 @@ def test_processes_take_turns(shared: SharedState) -> None:
     assert counter.connections == 20
 
 
-def workers(shared: SharedState, count: int) -> list[Row]:
+def workers(shared: SharedState, count: int) -> list[WorkerStats]:
     """Rows of workers that accept with a feed."""
-    rows = [shared.rows[shared.claim()] for _ in range(count)]
-    for pid, row in enumerate(rows, 100):
-        row.pid, row.accepting, row.feed_ready = pid, 1, 1
-    return rows
+    workers = [shared.workers[shared.claim()] for _ in range(count)]
+    for pid, stats in enumerate(workers, 100):
+        stats.pid, stats.accepting, stats.feed_ready = pid, 1, 1
+    return workers
 
 
 def test_a_reload_outdates_those_that_are_there(shared: SharedState) -> None:
     """Those that were forked before it, and not those that come after it."""
     old = workers(shared, 2)
-    assert not any(shared.is_outdated(row) for row in old)
+    assert not any(shared.is_outdated(stats) for stats in old)
     shared.mark_reload()
     [young] = workers(shared, 1)
-    assert [shared.is_outdated(row) for row in (*old, young)] == [True, True, False]
+    assert [shared.is_outdated(stats) for stats in (*old, young)] == [True, True, False]
     shared.mark_reload()
     assert shared.is_outdated(young)
 
 
 def test_a_reload_is_seen_by_other_processes(shared: SharedState) -> None:
     """The arbiter marks it, workers look."""
-    [row] = workers(shared, 1)
+    [stats] = workers(shared, 1)
     join(forked(shared.mark_reload))
-    assert shared.is_outdated(row)
+    assert shared.is_outdated(stats)
 
 
 @pytest.mark.parametrize(
@@ -529,16 +529,16 @@ def test_who_is_a_successor(shared: SharedState, field: str, value: float) -> No
 
 def test_places_are_inherited(shared: SharedState) -> None:
     """A new worker has the first place that nobody has who is to stay, whatever slot it gets."""
-    rows = [shared.rows[shared.claim()] for _ in range(4)]
-    assert [row.place for row in rows] == [0, 1, 2, 3]
-    rows[2].recycling = 1
+    workers = [shared.workers[shared.claim()] for _ in range(4)]
+    assert [stats.place for stats in workers] == [0, 1, 2, 3]
+    workers[2].recycling = 1
     heir = shared.claim()
-    assert (heir, shared.rows[heir].place) == (4, 2)
+    assert (heir, shared.workers[heir].place) == (4, 2)
     shared.bury(2)
     shared.bury(1)
-    assert shared.rows[shared.claim()].place == 1
+    assert shared.workers[shared.claim()].place == 1
     shared.mark_reload()
-    assert [shared.rows[shared.claim()].place for _ in range(4)] == [0, 1, 2, 3]
+    assert [shared.workers[shared.claim()].place for _ in range(4)] == [0, 1, 2, 3]
 
 
 def test_one_that_asked_for_a_successor_waits_for_that(shared: SharedState) -> None:

@@ -13,8 +13,8 @@ from odinws.choice import Choice
 from odinws.oversight.recorder import Recorder
 from odinws.shared import SharedState
 from odinws.shared.counters import LAG_BOUNDS_SECONDS
-from odinws.shared.row import Row
 from odinws.shared.timeline import SAMPLES, Moment, Timeline
+from odinws.shared.worker_stats import WorkerStats
 
 MOMENT = Moment(10, 123456.78, 12.345, 123.456, 1.2345, 123.45, 12.34)
 
@@ -24,11 +24,11 @@ def read(timeline: Timeline, limit: int = SAMPLES) -> list[dict[str, Any]]:
     return [msgspec.json.decode(bytes(raw)) for raw in timeline.latest(limit)]
 
 
-def worker(shared: SharedState, strategy: str = "sync-dict") -> Row:
+def worker(shared: SharedState, strategy: str = "sync-dict") -> WorkerStats:
     """A worker that is awake."""
-    row = shared.rows[shared.claim()]
-    row.pid, row.choice, row.beat = 1, Choice(strategy), time.monotonic()
-    return row
+    stats = shared.workers[shared.claim()]
+    stats.pid, stats.choice, stats.beat = 1, Choice(strategy), time.monotonic()
+    return stats
 
 
 def test_it_keeps_a_quarter_of_an_hour() -> None:
@@ -68,8 +68,8 @@ def test_rates_are_of_the_last_seconds() -> None:
     recorder = Recorder(shared, 0, "sync-dict")
     now = time.monotonic()
     for second_number in range(4):
-        for row in (first, second, other):
-            row.beat = now
+        for stats in (first, second, other):
+            stats.beat = now
         first.totals.delivered += 100
         first.totals.lag[4] += 100
         second.totals.delivered += 20
@@ -120,7 +120,7 @@ def test_a_sample_a_second() -> None:
     now = worker(shared).beat
     recorder = Recorder(shared, 0, "sync-dict")
     for tenth in range(50):
-        shared.rows[0].beat = now + tenth / 10
+        shared.workers[0].beat = now + tenth / 10
         recorder.look(now + tenth / 10)
     assert len(read(shared.timeline)) in (5, 6, 7)
 
@@ -151,7 +151,7 @@ def test_one_worker_writes() -> None:
         for recorder in recorders:
             recorder.look(now + second)
     assert len(read(shared.timeline)) == 3
-    shared.rows[1].beat = now + ALIVE_SECONDS + 1
+    shared.workers[1].beat = now + ALIVE_SECONDS + 1
     for recorder in recorders:
         recorder.look(now + ALIVE_SECONDS + 1)
     found = read(shared.timeline)

@@ -12,7 +12,7 @@ import strategies
 from odinws.choice import Choice
 from odinws.errors import SettingsError
 from odinws.settings import Settings
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import Row
 from strategies import BrokenStrategy, Strategy, UnknownStrategy
 
 

@@ -23,7 +23,7 @@ from odinws.messages.json_format import decode_command
 from odinws.messages.outgoing import ReplayComplete
 from odinws.oversight.audience import Audience
 from odinws.settings import Settings
-from odinws.shared.row import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
 from tests.access.material import NOW, SECRET
 from tests.fakes import FakeConnection
@@ -92,7 +92,7 @@ def _carry_out(texts: list[bytes]) -> str:
         _SETTINGS,
         ConnectionLimits.of(_SETTINGS),
         strategy,
-        Row(),
+        WorkerStats(),
         lambda old, token: _tokens.refresh(old, token, NOW),
         _NoPast(strategy),
         Audience(lambda _: {}, ""),

@@ -28,7 +28,7 @@ _REFUSAL_INDEX = {reason: index for index, reason in enumerate(REFUSALS)}
 
 
 @shared_struct
-class Row(Chosen):
+class WorkerStats(Chosen):
     """One worker."""
 
     pid: int = stat(stats="pid")  # 0: the slot is free
