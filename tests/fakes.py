@@ -30,7 +30,7 @@ from odinws.messages.outgoing import Outgoing
 from odinws.messages.packet import Bundle
 from odinws.messages.wire_format import WireFormat
 from odinws.settings import Settings
-from odinws.shared.counters import Totals
+from odinws.shared.counters import Counters
 from tests import wire
 
 SECONDS = 5.0  # no test body waits longer for anything
@@ -88,9 +88,9 @@ def running(function: Callable[[], Any]) -> Iterator[gevent.Greenlet]:
         greenlet.kill()
 
 
-def fill(totals: Totals, numbers: Iterator[int]) -> None:
+def fill(totals: Counters, numbers: Iterator[int]) -> None:
     """Give every field, and every element of the arrays, a value of its own."""
-    for name, *_ in Totals._fields_:
+    for name, *_ in Counters._fields_:
         value = getattr(totals, name)
         if isinstance(value, ctypes.Array):
             for index in range(len(value)):

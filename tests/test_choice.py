@@ -40,7 +40,7 @@ def test_totals_of_each_choice_stay() -> None:
         expected += stats.totals.delivered
         shared.bury(slot)
         assert shared.totals().delivered == expected
-    by_choice = shared.totals_by_choice()
+    by_choice = shared.counters_by_choice()
     assert len(by_choice) == CHOICES
     assert sum(totals.delivered for totals in by_choice.values()) == expected
 
@@ -54,5 +54,5 @@ def test_the_same_choice_is_kept_once() -> None:
         shared.workers[slot].totals.delivered = 5
         if slot == 0:
             shared.bury(slot)
-    [(choice, totals)] = shared.totals_by_choice().items()
+    [(choice, totals)] = shared.counters_by_choice().items()
     assert (choice.variant, totals.delivered) == ("a", 15)

@@ -28,7 +28,7 @@ from odinws.metrics.collector import StatsCollector
 from odinws.metrics.text import text
 from odinws.settings import Settings
 from odinws.shared import SharedState
-from odinws.shared.counters import CLOSES, Totals
+from odinws.shared.counters import CLOSES, Counters
 from odinws.shared.fields import Counter, Histogram, Info, Metric, Unit
 from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import fill
@@ -141,14 +141,14 @@ def test_every_counter_is_the_boards_total() -> None:
 def test_counters_of_each_choice() -> None:
     """What workers of a choice counted, also those that are gone: a replaced worker takes nothing along."""
     shared = two_choices()
-    before = {choice: shared.totals_by_choice()[choice].delivered for choice in CHOICES}
+    before = {choice: shared.counters_by_choice()[choice].delivered for choice in CHOICES}
     shared.bury(0)
     samples = scrape(shared)
     for choice in CHOICES:
         labels = choice.labels()
         assert samples[key("ws_messages_delivered_total", **labels)] == before[choice]
         assert samples[key("ws_delivery_lag_seconds_count", **labels)] == sum(
-            shared.totals_by_choice()[choice].lag
+            shared.counters_by_choice()[choice].lag
         )
         assert key("ws_connections_refused_total", reason="cpu", **labels) in samples
 
@@ -178,7 +178,7 @@ def test_nothing_of_the_board_is_left_out() -> None:
     """Each field of the totals and of a row has its family, but what a family is made of otherwise."""
     shown = {metric.field for metric in catalogue.TOTALS}
     sums = {metric.sum_field for metric in catalogue.TOTALS if isinstance(metric, Histogram)}
-    assert shown | sums == {name for name, *_ in Totals._fields_}
+    assert shown | sums == {name for name, *_ in Counters._fields_}
     assert {metric.field for metric in catalogue.ROW} == {
         name for name, *_ in WorkerStats._fields_ if name != "totals"
     } - NOT_SHOWN

@@ -25,12 +25,12 @@ from odinws.metrics import catalogue
 from odinws.metrics.text import CONTENT_TYPE, number, text
 from odinws.settings import Settings, public
 from odinws.shared import SharedState, heritage
-from odinws.shared.counters import Totals
+from odinws.shared.counters import Counters
 from odinws.shared.fields import Counter, Histogram, Info, Metric
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 Samples = Iterable[tuple[Sequence[str], float]]
-Parts = Sequence[tuple[tuple[str, ...], Totals]]  # values of `catalogue.PART_LABELS`, and what is theirs
+Parts = Sequence[tuple[tuple[str, ...], Counters]]  # values of `catalogue.PART_LABELS`, and what is theirs
 
 
 def exposition(
@@ -124,7 +124,7 @@ class StatsCollector(Collector):
             yield _family(metric, [(labels, counts[metric.field]) for labels, _, counts in locked])
 
     def _totals(self) -> Iterator[Family]:
-        totals = self._shared.totals_by_choice() or {Choice(): Totals()}
+        totals = self._shared.counters_by_choice() or {Choice(): Counters()}
         if len(totals) > 1:
             totals.pop(Choice(), None)  # of a worker that is about to choose, and has counted nothing yet
         parts: Parts = [(tuple(choice), sums) for choice, sums in totals.items()]

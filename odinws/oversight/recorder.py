@@ -58,7 +58,7 @@ class Recorder:
 
     def _counts(self) -> _Counts:
         counts: _Counts = {}
-        for choice, totals in self._shared.totals_by_choice().items():
+        for choice, totals in self._shared.counters_by_choice().items():
             name = choice.strategy or self._strategy
             mine = [totals.delivered, sum(totals.refused), *totals.lag]
             held = counts.get(name)

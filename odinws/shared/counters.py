@@ -239,13 +239,13 @@ class ProcessCounters:
 
 
 @shared_struct
-class Totals(ConnectionCounters, MessageCounters, FeedCounters, ProcessCounters, ctypes.Structure):
+class Counters(ConnectionCounters, MessageCounters, FeedCounters, ProcessCounters, ctypes.Structure):
     """What only grows, of one worker; also the sums of workers that are gone."""
 
 
-def add_totals(into: Totals, more: Totals) -> None:
+def add_counters(into: Counters, more: Counters) -> None:
     """Add every field of `more` to `into`."""
-    for name, *_ in Totals._fields_:
+    for name, *_ in Counters._fields_:
         value = getattr(more, name)
         if isinstance(value, ctypes.Array):
             held = getattr(into, name)

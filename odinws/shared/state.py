@@ -21,7 +21,7 @@ from contextlib import contextmanager
 
 from odinws.access.rates import Limit, step
 from odinws.choice import Choice, kept_for
-from odinws.shared.counters import Totals, add_totals
+from odinws.shared.counters import Counters, add_counters
 from odinws.shared.details import Details
 from odinws.shared.fields import shared_struct
 from odinws.shared.journal import Journal
@@ -153,7 +153,7 @@ class SharedState:
         """Clear the stats of a worker that is gone and keep its totals. The arbiter's call."""
         stats = self.workers[index]
         with self._exclusive():  # else `totals` would count the row twice, or not at all
-            add_totals(kept_for(stats.choice, self._gone, time.monotonic()).totals, stats.totals)
+            add_counters(kept_for(stats.choice, self._gone, time.monotonic()).totals, stats.totals)
             ctypes.memset(ctypes.addressof(stats), 0, ctypes.sizeof(WorkerStats))
         self.left[index] = self.details(index)
         self._details.write(index, b"")
@@ -167,20 +167,20 @@ class SharedState:
         """Connection slots taken in the whole server."""
         return sum([stats.connections for stats in self._used()])
 
-    def totals(self) -> Totals:
+    def totals(self) -> Counters:
         """The totals of the whole server since its start, workers that are gone included."""
-        totals = Totals()
-        for part in self.totals_by_choice().values():
-            add_totals(totals, part)
+        totals = Counters()
+        for part in self.counters_by_choice().values():
+            add_counters(totals, part)
         return totals
 
-    def totals_by_choice(self) -> dict[Choice, Totals]:
+    def counters_by_choice(self) -> dict[Choice, Counters]:
         """The same of each choice of strategy that there is or was."""
-        totals: dict[Choice, Totals] = {}
+        totals: dict[Choice, Counters] = {}
         with self._exclusive():
             for stats in (*self._gone, *self._used()):
                 if stats.booted or stats.pid:  # a free row has none
-                    add_totals(totals.setdefault(stats.choice, Totals()), stats.totals)
+                    add_counters(totals.setdefault(stats.choice, Counters()), stats.totals)
         return totals
 
     def reserve(self, stats: WorkerStats, limit: int) -> bool:

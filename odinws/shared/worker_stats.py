@@ -19,7 +19,7 @@ from odinws.shared.counters import (
     PING_BOUNDS_SECONDS,
     RECOVERIES,
     STALL_BOUNDS_SECONDS,
-    Totals,
+    Counters,
 )
 from odinws.shared.fields import gauge, shared_struct, stat
 
@@ -84,7 +84,7 @@ class WorkerStats(Chosen):
         unit="seconds",
         stats="gc_longest_seconds",
     )
-    totals: Totals
+    totals: Counters
 
     def count_pass(self, seconds: float) -> None:
         """Count a fan-out pass."""

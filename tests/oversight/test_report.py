@@ -22,7 +22,7 @@ from odinws.histogram import quantile
 from odinws.oversight import report
 from odinws.settings import Settings
 from odinws.shared import SharedState
-from odinws.shared.counters import LAG_BOUNDS_SECONDS, STALL_BOUNDS_SECONDS, Totals
+from odinws.shared.counters import LAG_BOUNDS_SECONDS, STALL_BOUNDS_SECONDS, Counters
 from tests.fakes import fill
 from tests.seen import seen
 
@@ -381,11 +381,11 @@ def test_stats_of_each_worker() -> None:
 
 def test_totals_in_words_leave_nothing_out() -> None:
     """Each field of the totals, and each element of an array, appears once."""
-    sums = Totals()
+    sums = Counters()
     fill(sums, itertools.count(1))
     filled = sum(
         len(value) if isinstance(value := getattr(sums, name), ctypes.Array) else 1
-        for name, *_ in Totals._fields_
+        for name, *_ in Counters._fields_
     )
 
     def leaves(value: Any) -> list[float]:

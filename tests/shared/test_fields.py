@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 
 from odinws.oversight.report import words
-from odinws.shared.counters import Totals
+from odinws.shared.counters import Counters
 from odinws.shared.fields import (
     Counter,
     Counts,
@@ -97,7 +97,7 @@ def test_the_name_in_a_query() -> None:
 
 def test_the_labels_of_each_element() -> None:
     """A value of one label stands for itself."""
-    tasted, closed = shown(Cakes)["tasted"], shown(Totals)["closed"]
+    tasted, closed = shown(Cakes)["tasted"], shown(Counters)["closed"]
     assert isinstance(tasted, Counter)
     assert isinstance(closed, Counter)
     assert tasted.elements == (("plum",), ("pear",))
@@ -125,7 +125,7 @@ def test_words_are_at_their_places() -> None:
     }
 
 
-@pytest.mark.parametrize("cls", [WorkerStats, Totals])
+@pytest.mark.parametrize("cls", [WorkerStats, Counters])
 def test_no_two_fields_are_at_one_place(cls: type) -> None:
     """Each path in `/stats` and each name is one field's alone, and none lies within another."""
     paths = [field.stats for field in shown(cls).values() if field.stats]
@@ -135,7 +135,7 @@ def test_no_two_fields_are_at_one_place(cls: type) -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("cls", [WorkerStats, Totals])
+@pytest.mark.parametrize("cls", [WorkerStats, Counters])
 def test_a_unit_of_its_field(cls: type) -> None:
     """What is measured in seconds or cores is no whole number, and what is counted in bytes is one."""
     kinds: dict[str, Any] = {name: kind for name, kind, *_ in cls._fields_}  # type: ignore[attr-defined]

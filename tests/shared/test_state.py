@@ -19,7 +19,7 @@ from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
 from odinws.shared import SLOTS, SharedState
 from odinws.shared import details as details_module
 from odinws.shared import worker_stats as worker_stats_module
-from odinws.shared.counters import CLOSES, DIFFERENCES, Totals, add_totals
+from odinws.shared.counters import CLOSES, DIFFERENCES, Counters, add_counters
 from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import fill, forked, join
 
@@ -33,10 +33,10 @@ def shared() -> SharedState:
     return SharedState(DETAILS_BYTES)
 
 
-def words(totals: Totals) -> list[float]:
+def words(totals: Counters) -> list[float]:
     """All fields as a flat list."""
     flat: list[float] = []
-    for name, *_ in Totals._fields_:
+    for name, *_ in Counters._fields_:
         value = getattr(totals, name)
         flat += value if isinstance(value, ctypes.Array) else [value]
     return flat
@@ -56,7 +56,7 @@ def until(seconds: float) -> Iterator[int]:
 
 def test_every_field_is_an_aligned_word() -> None:
     """A reader never sees half of a value: each field is 8 bytes at a multiple of 8."""
-    for structure in (WorkerStats, Totals):
+    for structure in (WorkerStats, Counters):
         for name, kind, *_ in structure._fields_:
             assert getattr(structure, name).offset % 8 == 0
             assert ctypes.sizeof(kind) % 8 == 0
@@ -199,12 +199,12 @@ def test_stalls_are_counted_in_their_buckets() -> None:
 
 def test_add_totals_adds_every_field() -> None:
     """No field is forgotten, arrays included."""
-    into, more = Totals(), Totals()
+    into, more = Counters(), Counters()
     fill(into, itertools.count(1))
     fill(more, itertools.count(1000))
     expected = [a + b for a, b in zip(words(into), words(more), strict=True)]
     before = words(more)
-    add_totals(into, more)
+    add_counters(into, more)
     assert words(into) == expected
     assert words(more) == before
 
