@@ -60,7 +60,7 @@ class Booted(Protocol):
 _T = TypeVar("_T", bound=Booted)
 
 
-def kept_for(choice: Choice, workers: Sequence[_T], now: float) -> _T:
+def retired_for(choice: Choice, workers: Sequence[_T], now: float) -> _T:
     """The row that stands for a choice: taken when the choice is new, the last one when all are taken."""
     for stats in workers:
         if not stats.booted:

@@ -173,7 +173,7 @@ class Deployment:
             server.num_workers -= 1  # it had asked for its successor with SIGTTIN
         if not self.shared.workers[worker.slot].left:
             self.shared.journal.add("worker_killed", f"worker {worker.pid} ended without a goodbye")
-        self.shared.bury(worker.slot)
+        self.shared.retire(worker.slot)
 
     def on_exit(self, server: Any) -> None:
         """End the embedded NATS and the demo feed, after the workers."""

@@ -49,7 +49,7 @@ from odinws.oversight.recorder import Recorder
 from odinws.oversight.watch import Watch
 from odinws.rollout.chooser import Chooser
 from odinws.settings import Settings
-from odinws.shared import SharedState, heritage
+from odinws.shared import SharedState, counter_offsets
 from strategies.base import Strategy
 
 _FEED_WAIT_SECONDS = 2.0
@@ -95,7 +95,7 @@ class Services:
         log.info("strategy chosen", place=self.stats.place)
         self._on_failure = on_failure
         self._is_observed = is_observed
-        self._ledger = heritage.Ledger(shared.left.get(slot))
+        self._offsets = counter_offsets.CounterOffsets(shared.left.get(slot))
         self._parts: list[gevent.Greenlet] = []
         self._servers = servers
         self.balance = Balance(shared, self.stats, servers)
@@ -262,7 +262,7 @@ class Services:
             "strategy": self.choice.strategy,
             "flags_problem": self.chooser.problem,
             "shards": shards,
-            "inherited": self._ledger.look(shards),
+            "inherited": self._offsets.look(shards),
             "feed": asdict(self.feed.status),
             "backlog": self.hub.backlog,
         }

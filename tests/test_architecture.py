@@ -96,7 +96,7 @@ PURE = {
     "odinws.messages.frames",
     "odinws.admission.guard",
     "odinws.shared.fields",
-    "odinws.shared.heritage",
+    "odinws.shared.counter_offsets",
     "odinws.shared.shards",
     "odinws.harness.statistics",
     "odinws.histogram",

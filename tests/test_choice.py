@@ -38,7 +38,7 @@ def test_totals_of_each_choice_stay() -> None:
         stats.choice = Choice("sync-dict", f"variant-{number}", "static")
         fill(stats.totals, itertools.count(1))
         expected += stats.totals.delivered
-        shared.bury(slot)
+        shared.retire(slot)
         assert shared.totals().delivered == expected
     by_choice = shared.counters_by_choice()
     assert len(by_choice) == CHOICES
@@ -53,6 +53,6 @@ def test_the_same_choice_is_kept_once() -> None:
         shared.workers[slot].choice = Choice("sync-dict", "a", "static")
         shared.workers[slot].totals.delivered = 5
         if slot == 0:
-            shared.bury(slot)
+            shared.retire(slot)
     [(choice, totals)] = shared.counters_by_choice().items()
     assert (choice.variant, totals.delivered) == ("a", 15)

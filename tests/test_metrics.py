@@ -92,7 +92,7 @@ def shared_with_workers() -> SharedState:
         for metric in catalogue.ROW:
             setattr(stats, metric.field, next(numbers))
         fill(stats.totals, numbers)
-    shared.bury(2)
+    shared.retire(2)
     return shared
 
 
@@ -142,7 +142,7 @@ def test_counters_of_each_choice() -> None:
     """What workers of a choice counted, also those that are gone: a replaced worker takes nothing along."""
     shared = two_choices()
     before = {choice: shared.counters_by_choice()[choice].delivered for choice in CHOICES}
-    shared.bury(0)
+    shared.retire(0)
     samples = scrape(shared)
     for choice in CHOICES:
         labels = choice.labels()

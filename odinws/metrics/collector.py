@@ -24,7 +24,7 @@ from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.metrics import catalogue
 from odinws.metrics.text import CONTENT_TYPE, number, text
 from odinws.settings import Settings, public
-from odinws.shared import SharedState, heritage
+from odinws.shared import SharedState, counter_offsets
 from odinws.shared.counters import Counters
 from odinws.shared.fields import Counter, Histogram, Info, Metric
 
@@ -112,7 +112,7 @@ class StatsCollector(Collector):
         shards: list[tuple[tuple[str, str], dict[str, Any], dict[str, float]]] = []
         for index, _ in self._shared.living():
             details = self._shared.details(index)
-            counts = heritage.of(details)
+            counts = counter_offsets.of(details)
             for at, shard in enumerate(_details(details).get("shards", [])):
                 shards.append(((str(index), str(at)), shard, counts[at]))
         locked = [(labels, shard["lock"], counts) for labels, shard, counts in shards if shard["lock"]]

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from odinws.access.rates import Limit, step
-from odinws.choice import Choice, kept_for
+from odinws.choice import Choice, retired_for
 from odinws.shared.counters import Counters, add_counters
 from odinws.shared.details import Details
 from odinws.shared.fields import shared_struct
@@ -149,11 +149,11 @@ class SharedState:
         taken = {stats.place for stats in workers if not stats.recycling and not self.is_outdated(stats)}
         return next(place for place in range(SLOTS) if place not in taken)
 
-    def bury(self, index: int) -> None:
+    def retire(self, index: int) -> None:
         """Clear the stats of a worker that is gone and keep its totals. The arbiter's call."""
         stats = self.workers[index]
         with self._exclusive():  # else `totals` would count the row twice, or not at all
-            add_counters(kept_for(stats.choice, self._gone, time.monotonic()).totals, stats.totals)
+            add_counters(retired_for(stats.choice, self._gone, time.monotonic()).totals, stats.totals)
             ctypes.memset(ctypes.addressof(stats), 0, ctypes.sizeof(WorkerStats))
         self.left[index] = self.details(index)
         self._details.write(index, b"")

@@ -138,7 +138,7 @@ def test_it_comes_back_when_the_other_dies(world: World) -> None:
     """Whoever steps aside for a worker that is then gone does not wait for it."""
     world.worker(0)
     assert not world.open(100)
-    world.shared.bury(1)
+    world.shared.retire(1)
     assert world.look()
 
 

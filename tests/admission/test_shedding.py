@@ -207,7 +207,7 @@ def test_only_workers_that_accept_count(why: str) -> None:
     elif why == "silent":
         other.beat = time.monotonic() - ALIVE_SECONDS - 1
     elif why == "gone":
-        world.shared.bury(1)
+        world.shared.retire(1)
     else:
         other.pid = world.stats.pid  # what has its pid is itself
     for _ in range(100):

@@ -149,7 +149,7 @@ def _slow(shared: SharedState) -> None:
 
 
 def _one_left(shared: SharedState) -> None:
-    shared.bury(1)
+    shared.retire(1)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_starting() -> None:
     assert report.not_ready(full, SETTINGS, fed()) == ["starting: not all 2 workers accept yet"]
     full.workers[1].accepting = 1
     assert report.not_ready(full, SETTINGS, fed()) == []
-    full.bury(1)
+    full.retire(1)
     assert report.not_ready(full, SETTINGS, fed()) == []
 
 
@@ -317,7 +317,7 @@ def counted() -> SharedState:
         totals.accepted, totals.delivered, totals.pass_seconds = 10, 1000, 0.5
         shared.workers[index].closed_by(CloseReason.SLOW)
         shared.workers[index].refused_by("capacity")
-    shared.bury(gone)
+    shared.retire(gone)
     return shared
 
 

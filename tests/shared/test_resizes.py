@@ -53,7 +53,7 @@ def test_the_arbiter_clears_the_place_of_a_worker_that_is_gone() -> None:
     shared.workers[slot].pid = 1
     shared.resizes.begin(slot, 16)
     shared.resizes.ask(8)
-    shared.bury(slot)
+    shared.retire(slot)
     assert shared.resizes.shards(slot) == 0
     assert shared.resizes.asked == 8
     shared.resizes.begin(SLOTS - 1, 3)

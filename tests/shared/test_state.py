@@ -224,7 +224,7 @@ def test_what_a_worker_leaves_is_kept_for_the_next(shared: SharedState) -> None:
     """Its details, for whoever is forked behind it; and all starts are counted."""
     slot = shared.claim()
     shared.publish_details(slot, {"shards": [1]})
-    shared.bury(slot)
+    shared.retire(slot)
     assert shared.left == {slot: {"shards": [1]}}
     assert shared.details(slot) == {}
     assert shared.claim() == slot
@@ -235,9 +235,9 @@ def test_a_buried_slot_can_be_claimed_again(shared: SharedState) -> None:
     """The slot of a worker that is gone is free, also of one that died before it ran; others stay."""
     assert [shared.claim() for _ in range(3)] == [0, 1, 2]
     shared.workers[0].pid = shared.workers[2].pid = 1234
-    shared.bury(1)
+    shared.retire(1)
     assert shared.claim() == 1
-    shared.bury(0)
+    shared.retire(0)
     assert shared.claim() == 0
     assert [index for index, _ in shared.living()] == [2]
 
@@ -251,7 +251,7 @@ def test_bury_keeps_totals_and_clears_the_rest(shared: SharedState) -> None:
     fill(stats.totals, itertools.count(10))
     shared.publish_details(slot, {"a": 1})
     before = words(shared.totals())
-    shared.bury(slot)
+    shared.retire(slot)
     assert words(shared.totals()) == before
     assert bytes(stats) == bytes(ctypes.sizeof(WorkerStats))
     assert shared.connections() == 0
@@ -264,7 +264,7 @@ def test_totals_sum_all_workers(shared: SharedState) -> None:
     for slot in slots:
         shared.workers[slot].totals.delivered = 10**slot
     shared.workers[slots[1]].pid = 77
-    shared.bury(slots[2])
+    shared.retire(slots[2])
     assert shared.totals().delivered == 1111
 
 
@@ -366,7 +366,7 @@ def test_a_killed_process_leaves_the_lock_free(shared: SharedState) -> None:
 
 
 def test_totals_never_fall(shared: SharedState) -> None:
-    """While workers die and are buried, a reader's totals rise or stay: never counted twice, nor lost."""
+    """While workers die and are retired, a reader's totals rise or stay: never counted twice, nor lost."""
     for stats in shared.workers[:100]:  # so that a reader takes long
         stats.booted = 1.0
 
@@ -374,7 +374,7 @@ def test_totals_never_fall(shared: SharedState) -> None:
         for _ in until(STRESS_SECONDS):
             slot = shared.claim()
             fill(shared.workers[slot].totals, itertools.count(1))
-            shared.bury(slot)
+            shared.retire(slot)
 
     pid = forked(arbiter)
     last = words(shared.totals())
@@ -534,8 +534,8 @@ def test_places_are_inherited(shared: SharedState) -> None:
     workers[2].recycling = 1
     heir = shared.claim()
     assert (heir, shared.workers[heir].place) == (4, 2)
-    shared.bury(2)
-    shared.bury(1)
+    shared.retire(2)
+    shared.retire(1)
     assert shared.workers[shared.claim()].place == 1
     shared.mark_reload()
     assert [shared.workers[shared.claim()].place for _ in range(4)] == [0, 1, 2, 3]

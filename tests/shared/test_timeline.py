@@ -108,7 +108,7 @@ def test_a_row_that_is_cleared_meanwhile_is_passed_over(monkeypatch: pytest.Monk
     now = worker(shared).beat
     worker(shared, "single-lock")
     living = shared.living()
-    shared.bury(1)
+    shared.retire(1)
     monkeypatch.setattr(shared, "living", lambda: living)
     Recorder(shared, 0, "consistent-hash").look(now)
     assert [list(one["arms"]) for one in read(shared.timeline)] == [["sync-dict"]]
@@ -135,7 +135,7 @@ def test_a_worker_that_dies_takes_nothing_back() -> None:
     now = time.monotonic()
     recorder.look(now)
     dying.totals.delivered += 50
-    shared.bury(1)
+    shared.retire(1)
     recorder.look(now + 1)
     assert [one["arms"]["sync-dict"]["delivered"] for one in read(shared.timeline)] == [None, 50.0]
 

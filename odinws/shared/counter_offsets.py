@@ -33,7 +33,7 @@ def of(details: object) -> Counts:
     ]
 
 
-class Ledger:
+class CounterOffsets:
     """Of one worker: what those before it in its slot had counted, and what a resize took from its shards.
 
     Args:
