@@ -88,11 +88,11 @@ class Services:
         self.shared = shared
         self.slot = slot
         self.stats = shared.workers[slot]
-        self.chooser = chooser(settings, self.stats.place)
+        self.chooser = chooser(settings, self.stats.ordinal)
         self.choice = self.stats.choice = self.chooser.choice
         logs.always(self.choice.labels())
         self.stats.pid = pid
-        log.info("strategy chosen", place=self.stats.place)
+        log.info("strategy chosen", ordinal=self.stats.ordinal)
         self._on_failure = on_failure
         self._is_observed = is_observed
         self._offsets = counter_offsets.CounterOffsets(shared.left.get(slot))
@@ -300,7 +300,7 @@ class Services:
             self._on_failure()
 
 
-def chooser(settings: Settings, place: int) -> Chooser:
+def chooser(settings: Settings, ordinal: int) -> Chooser:
     """Choose for a worker: WS_SHARD_STRATEGY, else the flag in WS_FLAGS_FILE, else the default strategy.
 
     Args:
@@ -312,4 +312,4 @@ def chooser(settings: Settings, place: int) -> Chooser:
         return Chooser(Choice(DEFAULT_STRATEGY, DEFAULT_STRATEGY, "default"))
     from odinws.rollout.flagged import FlagChooser  # 4 MB and 0.1 s that only those pay who use it
 
-    return FlagChooser(settings.flags_file, settings.environment, place, settings.workers)
+    return FlagChooser(settings.flags_file, settings.environment, ordinal, settings.workers)

@@ -118,7 +118,7 @@ def test_every_gauge_of_every_worker() -> None:
             assert samples[key(metric.name, **of_worker(slot))] == getattr(shared.workers[slot], metric.field)
         assert sum(found == metric.name for found, _ in samples) == 2
     for slot in (0, 1):
-        assert samples[key("ws_worker_info", place=str(slot), **of_worker(slot))] == 1
+        assert samples[key("ws_worker_info", ordinal=str(slot), **of_worker(slot))] == 1
 
 
 def test_every_counter_is_the_boards_total() -> None:

@@ -106,7 +106,9 @@ class StatsCollector(Collector):
         feeds = [_details(self._shared.details(index)).get("feed", {}) for index, _ in living]
         modes = [feed.get("mode") == "jetstream" for feed in feeds]
         yield _family(catalogue.JETSTREAM, zip([labels for labels, _ in workers], modes, strict=True))
-        yield _family(catalogue.WORKER_INFO, [((*labels, str(stats.place)), 1) for labels, stats in workers])
+        yield _family(
+            catalogue.WORKER_INFO, [((*labels, str(stats.ordinal)), 1) for labels, stats in workers]
+        )
 
     def _shards(self) -> Iterator[Family]:
         shards: list[tuple[tuple[str, str], dict[str, Any], dict[str, float]]] = []

@@ -220,10 +220,10 @@ def words(struct: ctypes.Structure) -> dict[str, Any]:
     """What is declared of a structure's fields, each at its path in `/stats`."""
     found: dict[str, Any] = {}
     for name, outer, last, field in _paths(type(struct)):
-        place = found
+        ordinal = found
         for step in outer:
-            place = place.setdefault(step, {})
-        place[last] = _value(struct, getattr(struct, name), field)
+            ordinal = ordinal.setdefault(step, {})
+        ordinal[last] = _value(struct, getattr(struct, name), field)
     return found
 
 

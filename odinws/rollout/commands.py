@@ -88,9 +88,9 @@ def status(path: str, urls: tuple[str, ...], token: str, as_json: bool) -> None:
         if not fits:
             lines[-1] = click.style(f"{lines[-1]}; this is not what the file wants (yet)", fg="yellow")
         lines += [
-            f"  place {worker.place}  pid {worker.pid}  {worker.variant} ({worker.strategy}, {worker.reason})"
+            f"  place {worker.ordinal}  pid {worker.pid}  {worker.variant} ({worker.strategy}, {worker.reason})"
             f"  {worker.connections:,} connections{'' if worker.steady else ', starting or leaving'}"
-            for worker in sorted(server.workers, key=lambda worker: worker.place)
+            for worker in sorted(server.workers, key=lambda worker: worker.ordinal)
         ]
     click.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines))
     if not agree:
@@ -195,7 +195,7 @@ def _read(path: str) -> Document:
 
 def _chosen(document: Document, variant: str | None, path: str) -> str:
     from odinws.rollout.flags import rollout
-    from odinws.rollout.places import FLAG
+    from odinws.rollout.targeting import FLAG
 
     flag = document["flags"][FLAG]
     others = [name for name in flag["variants"] if name != flag["defaultVariant"]]

@@ -19,7 +19,7 @@ from openfeature.provider import AbstractProvider, Metadata
 import strategies
 from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.rollout.flags import Document, FlagsError
-from odinws.rollout.places import FLAG, targeting_key
+from odinws.rollout.targeting import FLAG, targeting_key
 
 _numbers = itertools.count()  # of providers in this process: each has a domain of its own
 
@@ -89,7 +89,7 @@ class Evaluation:
         api.set_provider_and_wait(self._provider, domain)
         self._client = api.get_client(domain)
 
-    def choose(self, path: str, document: Document, place: int) -> Choice:
+    def choose(self, path: str, document: Document, ordinal: int) -> Choice:
         """The choice for a place.
 
         Args:
@@ -102,8 +102,10 @@ class Evaluation:
             self._provider.load(document)
         except OpenFeatureError as error:
             raise FlagsError(path, error.error_message or "flagd's evaluator does not take it") from None
-        key = targeting_key(self._deployment, self._host, place, self._places)
-        context = EvaluationContext(key, {"deployment": self._deployment, "host": self._host, "place": place})
+        key = targeting_key(self._deployment, self._host, ordinal, self._places)
+        context = EvaluationContext(
+            key, {"deployment": self._deployment, "host": self._host, "place": ordinal}
+        )
         details = self._client.get_string_details(FLAG, DEFAULT_STRATEGY, context)
         if details.reason == Reason.ERROR:
             raise FlagsError(path, f"flag {FLAG}: {details.error_message or f'gives {details.value!r}'}")
@@ -120,4 +122,4 @@ class Evaluation:
         Raises:
             FlagsError: see `choose`.
         """
-        return [self.choose(path, document, place) for place in range(self._places)]
+        return [self.choose(path, document, ordinal) for ordinal in range(self._places)]

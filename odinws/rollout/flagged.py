@@ -27,9 +27,9 @@ class FlagChooser(Chooser):
         host: name of the machine unless given.
     """
 
-    def __init__(self, path: str, deployment: str, place: int, places: int, host: str = "") -> None:
+    def __init__(self, path: str, deployment: str, ordinal: int, places: int, host: str = "") -> None:
         self._path = path
-        self._place = place
+        self._place = ordinal
         self._evaluation = Evaluation(deployment, host or socket.gethostname(), places)
         self._mark = _mark(path)
         self._why = ""

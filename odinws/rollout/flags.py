@@ -14,7 +14,7 @@ import jsonschema
 import strategies
 from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.errors import OdinError
-from odinws.rollout.places import FLAG
+from odinws.rollout.targeting import FLAG
 
 Document = dict[str, Any]
 

@@ -79,7 +79,7 @@ def _worker(url: str, now: float, stats: dict[str, Any]) -> Worker:
     return Worker(
         url=url,
         pid=stats["pid"],
-        place=stats["place"],
+        ordinal=stats["place"],
         strategy=stats["strategy"],
         variant=stats["variant"],
         reason=stats["reason"],

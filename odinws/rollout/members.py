@@ -21,7 +21,7 @@ class Worker:
 
     url: str
     pid: int
-    place: int
+    ordinal: int
     strategy: str
     variant: str
     reason: str
@@ -55,7 +55,7 @@ class Server:
 
     def has(self, variant: str, count: int) -> bool:
         """Whether every place has one steady worker and no other, and `count` of them have the variant."""
-        places = sorted(worker.place for worker in self.workers)
+        places = sorted(worker.ordinal for worker in self.workers)
         return (
             places == list(range(self.places))
             and all(worker.steady for worker in self.workers)

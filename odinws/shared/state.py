@@ -113,7 +113,7 @@ class SharedState:
         """
         return any(
             other.pid != stats.pid
-            and (other.place == stats.place or not stats.recycling)
+            and (other.ordinal == stats.ordinal or not stats.recycling)
             and other.accepting
             and other.feed_ready
             and not other.recycling
@@ -137,17 +137,17 @@ class SharedState:
         """
         for index, stats in enumerate(self.workers):
             if not stats.pid and not stats.booted:
-                stats.booted, stats.place = time.monotonic(), self._free_place()
+                stats.booted, stats.ordinal = time.monotonic(), self._free_ordinal()
                 self._header.claims += 1
                 self._header.high = max(self._header.high, index + 1)
                 return index
         raise RuntimeError(f"no free worker slot on the board, it has {SLOTS}")
 
-    def _free_place(self) -> int:
+    def _free_ordinal(self) -> int:
         """The first place that no worker has who is to stay."""
         workers = [stats for stats in self._used() if stats.booted]
-        taken = {stats.place for stats in workers if not stats.recycling and not self.is_outdated(stats)}
-        return next(place for place in range(SLOTS) if place not in taken)
+        taken = {stats.ordinal for stats in workers if not stats.recycling and not self.is_outdated(stats)}
+        return next(ordinal for ordinal in range(SLOTS) if ordinal not in taken)
 
     def retire(self, index: int) -> None:
         """Clear the stats of a worker that is gone and keep its totals. The arbiter's call."""

@@ -35,7 +35,7 @@ class WorkerStats(Chosen):
     booted: float  # monotonic seconds, which all processes of a machine share
     beat: float  # the same, of the last sample below
     recycling: int  # 1: it leaves, and the arbiter has been asked for another
-    place: int = stat(stats="place")  # from 0: a successor inherits it, while slots drift
+    ordinal: int = stat(stats="place")  # from 0: a successor inherits it, while slots drift
     flags_broken: int  # 1: the worker can't use the file of flags, its details say why
     left: int  # 1: it has said goodbye to all and ends as it should
     pending: int  # clients whose HTTP request is under way, or who may send another

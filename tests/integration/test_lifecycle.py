@@ -337,13 +337,13 @@ def test_a_killed_companion_is_told_and_leaves_nothing(server: Server, swarm: Sw
 @pytest.fixture
 def make(tmp_path: Path, home: Home) -> Iterator[Server]:
     """`make run` where the environment is made already."""
-    place = tmp_path / "checkout"
-    (place / ".venv").mkdir(parents=True)
+    ordinal = tmp_path / "checkout"
+    (ordinal / ".venv").mkdir(parents=True)
     for name in ("Makefile", "gunicorn.conf.py", "odinws", "strategies", "conf"):
-        (place / name).symlink_to(ROOT / name)
-    (place / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
-    (place / ".venv" / "runtime").touch()
-    server = Server(home.settings, command=["make", "run"], directory=place)
+        (ordinal / name).symlink_to(ROOT / name)
+    (ordinal / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (ordinal / ".venv" / "runtime").touch()
+    server = Server(home.settings, command=["make", "run"], directory=ordinal)
     try:
         yield server.start()
     finally:

@@ -41,7 +41,7 @@ def test_the_setting_wins(tmp_path: Path) -> None:
 def test_the_flag_chooses(tmp_path: Path) -> None:
     """One worker of four has a share of 25 %."""
     environ = settings(WS_FLAGS_FILE=str(flags_file(tmp_path, 25)))
-    found = [chooser(environ, place).choice for place in range(4)]
+    found = [chooser(environ, ordinal).choice for ordinal in range(4)]
     assert sorted(choice.strategy for choice in found) == [
         "fnv-sharded",
         "sync-dict",
@@ -49,13 +49,13 @@ def test_the_flag_chooses(tmp_path: Path) -> None:
         "sync-dict",
     ]
     assert {choice.reason for choice in found} == {"targeting_match"}
-    assert found == [chooser(environ, place).choice for place in range(4)]
+    assert found == [chooser(environ, ordinal).choice for ordinal in range(4)]
 
 
 def test_only_those_that_change_are_outdated(tmp_path: Path) -> None:
     """The same number as the share rises by; and none when it goes back before their turn."""
     path = flags_file(tmp_path, 25)
-    workers = [FlagChooser(str(path), "d", place, 4, "h") for place in range(4)]
+    workers = [FlagChooser(str(path), "d", ordinal, 4, "h") for ordinal in range(4)]
     assert [worker.outdated() for worker in workers] == [""] * 4
     set_share(path, 75)
     why = [worker.outdated() for worker in workers]

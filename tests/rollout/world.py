@@ -56,10 +56,10 @@ class World:
         self._last = self.clock.now
         self._places = places
         self._pids = iter(range(100, 10_000))
-        self._workers = [self._new(place, "sync-dict") for place in range(places)]
+        self._workers = [self._new(ordinal, "sync-dict") for ordinal in range(places)]
         self._changing: tuple[int, float] | None = None
 
-    def _new(self, place: int, variant: str) -> dict[str, Any]:
+    def _new(self, ordinal: int, variant: str) -> dict[str, Any]:
         stats: dict[str, Any] = {
             "fan_out": {"delivered": 0, "undelivered": 0, "shed": 0},
             "cpu_seconds": 0.0,
@@ -75,7 +75,7 @@ class World:
                 "counts": [0] * (len(STALL_BOUNDS_SECONDS) + 1),
             },
         }
-        return {"pid": next(self._pids), "place": place, "variant": variant, "stats": stats}
+        return {"pid": next(self._pids), "place": ordinal, "variant": variant, "stats": stats}
 
     def kill(self, variant: str) -> None:
         """A worker with the variant dies, and another takes its place."""
@@ -140,8 +140,8 @@ class World:
         elif self._changing is None or self._changing[0] != count:
             self._changing = count, self.clock.now + ROLL_SECONDS
         elif self.clock.now >= self._changing[1]:
-            place = has if count > has else has - 1
-            self._workers[place] = self._new(place, VARIANT if count > has else "sync-dict")
+            ordinal = has if count > has else has - 1
+            self._workers[ordinal] = self._new(ordinal, VARIANT if count > has else "sync-dict")
             self._changing = count, self.clock.now + ROLL_SECONDS
 
 

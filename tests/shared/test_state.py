@@ -530,15 +530,15 @@ def test_who_is_a_successor(shared: SharedState, field: str, value: float) -> No
 def test_places_are_inherited(shared: SharedState) -> None:
     """A new worker has the first place that nobody has who is to stay, whatever slot it gets."""
     workers = [shared.workers[shared.claim()] for _ in range(4)]
-    assert [stats.place for stats in workers] == [0, 1, 2, 3]
+    assert [stats.ordinal for stats in workers] == [0, 1, 2, 3]
     workers[2].recycling = 1
     heir = shared.claim()
-    assert (heir, shared.workers[heir].place) == (4, 2)
+    assert (heir, shared.workers[heir].ordinal) == (4, 2)
     shared.retire(2)
     shared.retire(1)
-    assert shared.workers[shared.claim()].place == 1
+    assert shared.workers[shared.claim()].ordinal == 1
     shared.mark_reload()
-    assert [shared.workers[shared.claim()].place for _ in range(4)] == [0, 1, 2, 3]
+    assert [shared.workers[shared.claim()].ordinal for _ in range(4)] == [0, 1, 2, 3]
 
 
 def test_one_that_asked_for_a_successor_waits_for_that(shared: SharedState) -> None:
@@ -550,7 +550,7 @@ def test_one_that_asked_for_a_successor_waits_for_that(shared: SharedState) -> N
     assert not shared.has_successor(old)
     [heir] = workers(shared, 1)
     heir.pid = 502
-    assert heir.place == old.place
+    assert heir.ordinal == old.ordinal
     assert shared.has_successor(old)
 
 

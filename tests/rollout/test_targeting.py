@@ -1,4 +1,4 @@
-"""`odinws.rollout.places`: shares are exact to a worker, sticky, and only grow."""
+"""`odinws.rollout.targeting`: shares are exact to a worker, sticky, and only grow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.rollout.evaluation import Evaluation
 from odinws.rollout.flags import with_share
 from odinws.rollout.members import Server, wanted
-from odinws.rollout.places import hash_of, rank, targeting_key
+from odinws.rollout.targeting import hash_of, rank, targeting_key
 
 NAMES = st.text(min_size=1, max_size=20)
 SIZES = st.integers(1, 32)
@@ -31,16 +31,16 @@ def nearest(percent: int, places: int) -> int:
     return -((50 - percent * places) // 100)
 
 
-def places_with(evaluation: Evaluation, percent: int) -> set[int]:
+def ordinals_with(evaluation: Evaluation, percent: int) -> set[int]:
     """The places that have the variant."""
     choices = evaluation.choose_all("flags.json", with_share(DOCUMENT, "new", percent))
-    return {place for place, choice in enumerate(choices) if choice.variant == "new"}
+    return {ordinal for ordinal, choice in enumerate(choices) if choice.variant == "new"}
 
 
 @given(NAMES, NAMES, SIZES, st.integers(0, 100))
 def test_a_share_is_exact_to_a_worker(deployment: str, host: str, places: int, percent: int) -> None:
     """flagd's own evaluator gives the variant to as many workers as the share means."""
-    found = places_with(Evaluation(deployment, host, places), percent)
+    found = ordinals_with(Evaluation(deployment, host, places), percent)
     assert len(found) == nearest(percent, places)
     assert abs(len(found) - percent * places / 100) <= 0.5
 
@@ -50,7 +50,7 @@ def test_every_share_of_every_size() -> None:
     for places in (1, 3, 4, 8):
         evaluation, last = Evaluation("production", "host-1", places), set[int]()
         for percent in range(101):
-            found = places_with(evaluation, percent)
+            found = ordinals_with(evaluation, percent)
             assert len(found) == nearest(percent, places)
             assert last <= found
             last = found
@@ -58,7 +58,7 @@ def test_every_share_of_every_size() -> None:
 
 def test_a_quarter_of_four() -> None:
     """The share that the documentation speaks of, on any host."""
-    counts = {len(places_with(Evaluation("d", f"host-{n}", 4), 25)) for n in range(30)}
+    counts = {len(ordinals_with(Evaluation("d", f"host-{n}", 4), 25)) for n in range(30)}
     assert counts == {1}
 
 
@@ -67,18 +67,18 @@ def test_a_key_is_sticky_and_in_its_stratum(
     deployment: str, host: str, places: int, data: st.DataObject
 ) -> None:
     """The same whenever it is asked for; its hash falls just above the middle of the stratum of its rank."""
-    place = data.draw(st.integers(0, places - 1))
-    key = targeting_key(deployment, host, place, places)
-    assert key == targeting_key(deployment, host, place, places)
-    assert key.startswith(f"{deployment}/{host}/{place}#")
-    middle = (rank(deployment, host, place, places) + 0.5) / places
+    ordinal = data.draw(st.integers(0, places - 1))
+    key = targeting_key(deployment, host, ordinal, places)
+    assert key == targeting_key(deployment, host, ordinal, places)
+    assert key.startswith(f"{deployment}/{host}/{ordinal}#")
+    middle = (rank(deployment, host, ordinal, places) + 0.5) / places
     assert middle < hash_of(key) / 2**32 < middle + 0.011 / places
 
 
 @given(NAMES, NAMES, SIZES)
 def test_ranks_are_a_permutation(deployment: str, host: str, places: int) -> None:
     """Each place has its own."""
-    assert sorted(rank(deployment, host, place, places) for place in range(places)) == list(range(places))
+    assert sorted(rank(deployment, host, ordinal, places) for ordinal in range(places)) == list(range(places))
 
 
 def test_other_hosts_have_other_ranks() -> None:

@@ -23,13 +23,13 @@ _PARTS = 100  # of a stratum; the number falls into the first one above its midd
 _SALT_DIGITS = 8
 
 
-def rank(deployment: str, host: str, place: int, places: int) -> int:
+def rank(deployment: str, host: str, ordinal: int, places: int) -> int:
     """When the place gets a growing share: 0 is the first, `places` - 1 the last."""
 
     def draw(index: int) -> bytes:
         return hashlib.sha256(f"{deployment}/{host}/{index}".encode()).digest()
 
-    return sorted(range(places), key=draw).index(place)
+    return sorted(range(places), key=draw).index(ordinal)
 
 
 def hash_of(targeting_key: str) -> int:
@@ -41,7 +41,7 @@ def _encode(targeting_key: str) -> bytes:
     return cbor2.dumps([FLAG, targeting_key], canonical=True)
 
 
-def targeting_key(deployment: str, host: str, place: int, places: int) -> str:
+def targeting_key(deployment: str, host: str, ordinal: int, places: int) -> str:
     """The key of a place.
 
     It takes `_PARTS` × `places` tries or so: 0.2 ms for four places, 5 ms for a hundred.
@@ -50,10 +50,10 @@ def targeting_key(deployment: str, host: str, place: int, places: int) -> str:
         place: from 0; one that is no place of these, of a worker beyond `places`, shares another's stratum.
         places: workers of the server, at least 1.
     """
-    at = rank(deployment, host, place % places, places)
+    at = rank(deployment, host, ordinal % places, places)
     low = ((2 * at + 1) * _HASHES) // (2 * places) + 1
     high = low + _HASHES // (places * _PARTS)
-    key = f"{deployment}/{host}/{place}#"
+    key = f"{deployment}/{host}/{ordinal}#"
     encoded = _encode(key + "0" * _SALT_DIGITS)[:-_SALT_DIGITS]  # of all keys that differ in the salt
     for number in range(10**_SALT_DIGITS):
         salt = f"{number:0{_SALT_DIGITS}}"
