@@ -55,8 +55,8 @@ JSON = st.recursive(
 
 def pieces(stream: bytes, at: Iterable[int]) -> list[bytes]:
     """The stream, cut at these places (modulo its length)."""
-    places = sorted({0, len(stream), *(place % (len(stream) + 1) for place in at)})
-    return [stream[start:end] for start, end in itertools.pairwise(places)]
+    positions = sorted({0, len(stream), *(position % (len(stream) + 1) for position in at)})
+    return [stream[start:end] for start, end in itertools.pairwise(positions)]
 
 
 def in_greenlet(body: Callable[P, None]) -> Callable[P, None]:

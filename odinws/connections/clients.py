@@ -31,7 +31,7 @@ from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
 _TICK_SECONDS = 0.25
-_PLACES = 1024  # 256 s; a longer delay comes in several rounds
+_POSITIONS = 1024  # 256 s; a longer delay comes in several rounds
 _RECEIVE_BYTES = 8 << 10  # per wake-up of one client: 1,300 pings or so, 6 ms
 _REAP_BURST = 64
 _NO_WAIT_SECONDS = 0.001  # closer in time than this, goodbyes go out together
@@ -68,7 +68,7 @@ class Clients:
         self._strategy = strategy
         self._stats = stats
         self._run_commands = run_commands
-        self._wheel: TimingWheel[Connection] = TimingWheel(_TICK_SECONDS, _PLACES)
+        self._wheel: TimingWheel[Connection] = TimingWheel(_TICK_SECONDS, _POSITIONS)
         self._leaving: deque[Connection] = deque()
         self._anyone_leaving = Event()
         self.moving: set[Connection] = set()  # into the strategy or out of it, where locks may be
@@ -263,7 +263,7 @@ class Clients:
             if self.now - due_at > 4 * _TICK_SECONDS:
                 due_at = self.now  # after a long stall the wheel is late, not in a hurry
             for index, conn in enumerate(self._wheel.tick()):
-                if conn.place < 0:  # else it has a new time since
+                if conn.position < 0:  # else it has a new time since
                     conn.on_time()
                 if index % _REAP_BURST == _REAP_BURST - 1:
                     next_turn()

@@ -129,7 +129,7 @@ class Connection:
         "last_seen",
         "opened",
         "peer",
-        "place",
+        "position",
         "ready",
         "reason",
         "state",
@@ -153,7 +153,7 @@ class Connection:
         self.due: list[Bundle] | None = None
         self.ready: socket.socket | None = sock if wire_format is owner.default_format else None
         self.opened = self.last_seen = owner.now
-        self.place = -1
+        self.position = -1
         self._owner = owner
         self._sock = sock
         self._observer: Observer | None = None

@@ -1,6 +1,6 @@
 """A timing wheel: one timer for all connections of a worker instead of one each. Pure.
 
-Every item has one place on the wheel, so scheduling it again moves it. Scheduling and cancelling cost
+Every item has one position on the wheel, so scheduling it again moves it. Scheduling and cancelling cost
 O(1) (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987, scheme 4).
 """
 
@@ -14,10 +14,10 @@ class Timed(Protocol):
     """Something that can be scheduled; compared by identity.
 
     Attributes:
-        place: the item's place on the wheel, written only by the wheel; -1: none.
+        place: the item's position on the wheel, written only by the wheel; -1: none.
     """
 
-    place: int
+    position: int
 
 
 T = TypeVar("T", bound=Timed)
@@ -32,32 +32,32 @@ class TimingWheel(Generic[T]):
             come early and must look for itself whether it is time.
     """
 
-    def __init__(self, tick_seconds: float, places: int) -> None:
+    def __init__(self, tick_seconds: float, positions: int) -> None:
         self.tick_seconds = tick_seconds
-        self._places: list[set[T]] = [set() for _ in range(places)]
+        self._positions: list[set[T]] = [set() for _ in range(positions)]
         self._now = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._places))
+        return sum(map(len, self._positions))
 
     def schedule(self, item: T, delay_seconds: float) -> None:
         """Make an item due after `delay_seconds`, at the earliest on the next tick."""
         self.cancel(item)
-        ticks = min(max(ceil(delay_seconds / self.tick_seconds), 1), len(self._places) - 1)
-        item.place = (self._now + ticks) % len(self._places)
-        self._places[item.place].add(item)
+        ticks = min(max(ceil(delay_seconds / self.tick_seconds), 1), len(self._positions) - 1)
+        item.position = (self._now + ticks) % len(self._positions)
+        self._positions[item.position].add(item)
 
     def cancel(self, item: T) -> None:
-        """Forget an item; it may be on no place."""
-        if item.place >= 0:
-            self._places[item.place].discard(item)
-            item.place = -1
+        """Forget an item; it may be on no position."""
+        if item.position >= 0:
+            self._positions[item.position].discard(item)
+            item.position = -1
 
     def tick(self) -> list[T]:
         """Go on by one tick and take what is due."""
-        self._now = (self._now + 1) % len(self._places)
-        due = list(self._places[self._now])
+        self._now = (self._now + 1) % len(self._positions)
+        due = list(self._positions[self._now])
         for item in due:
-            item.place = -1
-        self._places[self._now].clear()
+            item.position = -1
+        self._positions[self._now].clear()
         return due

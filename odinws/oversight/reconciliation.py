@@ -99,7 +99,7 @@ class Reconciliation:
         for conn in self._living(owned):
             if not conn.is_consistent:
                 suspects["outbox"].add(conn)
-            if conn.place < 0 and conn not in moving:
+            if conn.position < 0 and conn not in moving:
                 suspects["wheel"].add(conn)
             # While commands wait reading may pause, and nobody could know.
             if conn.commands is None and is_dead(conn.fileno()):

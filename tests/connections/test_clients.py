@@ -94,7 +94,7 @@ def test_a_connection_comes_and_goes(tcp: bool) -> None:
         settle()
     assert (len(world.clients), world.stats.connections) == (0, 0)
     assert world.members() == []
-    assert (conn.channels, conn.place) == ({}, -1)
+    assert (conn.channels, conn.position) == ({}, -1)
     assert dict(zip(CloseReason, world.stats.totals.closed, strict=True))[CloseReason.CLIENT] == 1
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
@@ -697,7 +697,7 @@ def test_who_gets_a_new_time_during_a_tick_is_not_called_in_it(monkeypatch: pyte
         settle()
         assert len(called) == clients._REAP_BURST
         closing = [conn for conn in conns if conn not in called]
-        assert all(conn.state is State.CLOSING and conn.place >= 0 for conn in closing)
+        assert all(conn.state is State.CLOSING and conn.position >= 0 for conn in closing)
     monkeypatch.undo()
     world.clients.abort_all()
     assert world.stats.connections == 0

@@ -1198,7 +1198,7 @@ def test_a_new_connection() -> None:
     conn = Link(start=False).conn
     assert (conn.id, conn.peer, conn.state, conn.reason) == ("c-1", "peer", State.OPEN, None)
     assert (conn.channels, conn.due, conn.commands, conn.wire_format) == ({}, None, None, FORMATS.default)
-    assert (conn.errors, conn.allowance, conn.place) == (0, 0.0, -1)
+    assert (conn.errors, conn.allowance, conn.position) == (0, 0.0, -1)
     assert conn.opened == conn.last_seen == 1000.0
 
 

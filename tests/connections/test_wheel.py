@@ -20,7 +20,7 @@ class Item:
     """Something with a place."""
 
     def __init__(self) -> None:
-        self.place = -1
+        self.position = -1
 
 
 # Thirds and sevenths of a tick as well as whole ticks, none, and more than a round.
@@ -81,7 +81,7 @@ class Model(RuleBasedStateMachine):
         """Whoever is due has a place, whoever is not has none."""
         assert len(self.wheel) == len(self.due)
         for index, item in enumerate(self.items):
-            assert (item.place >= 0) is (index in self.due)
+            assert (item.position >= 0) is (index in self.due)
 
 
 TestWheel = Model.TestCase

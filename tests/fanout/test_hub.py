@@ -628,7 +628,7 @@ def test_nobody_is_always_first_nor_last(arm: str, shard_key: str) -> None:
     """Every arm: over many passes the first place, and the last, go to different connections."""
     world = World(arm, shard_key=shard_key, batch_size=3)
     conns = [world.join("token.A") for _ in range(30)]
-    places: dict[str, list[str]] = {"first": [], "last": []}
+    positions: dict[str, list[str]] = {"first": [], "last": []}
     order: list[str] = []
 
     def note(name: str) -> Any:
@@ -644,9 +644,9 @@ def test_nobody_is_always_first_nor_last(arm: str, shard_key: str) -> None:
         order.clear()
         world.hub.deliver([world.message("token.A")])
         assert sorted(order) == sorted(conn.id for conn in conns)
-        places["first"].append(order[0])
-        places["last"].append(order[-1])
-    for found in places.values():
+        positions["first"].append(order[0])
+        positions["last"].append(order[-1])
+    for found in positions.values():
         assert max(Counter(found).values()) <= 4
 
 

@@ -284,11 +284,11 @@ def test_a_connection_that_nobody_looks_at(closing: bool) -> None:
             settle()
         world.clients._wheel.cancel(conn)
         world.expect_healed(wheel=1)
-        assert conn.place >= 0
+        assert conn.position >= 0
         assert world.clients._wheel.tick() == [conn]
         conn.on_time()
         assert conn.state is (State.CLOSED if closing else State.OPEN)
-        assert (conn.place >= 0) is not closing
+        assert (conn.position >= 0) is not closing
     world.clients.abort_all()
 
 
