@@ -103,7 +103,7 @@ class Services:
         self.admission = Admission(settings, shared, self.stats)
         self.strategy: Strategy[Connection] = strategies.create(
             self.choice.strategy,
-            shards=shared.resizes.asked or settings.num_shards,
+            shards=shared.resizes.requested or settings.num_shards,
             shard_key=settings.shard_key,
         )
         self.limits = ConnectionLimits.of(settings)
@@ -185,9 +185,9 @@ class Services:
             while not self.feed.status.ready:
                 gevent.sleep(0.02)
 
-    def admit(self, asked: Asked) -> Verdict:
+    def admit(self, requested: Asked) -> Verdict:
         """Decide on an upgrade. With `Admit` a connection slot is taken: `open` or `give_back` it."""
-        verdict = self.admission.enter(asked)
+        verdict = self.admission.enter(requested)
         if isinstance(verdict, Admit):
             self._upgrading += 1
         return verdict

@@ -49,7 +49,7 @@ class Resizing:
 
     def apply(self) -> None:
         """Resize, if another number is asked for; ends when it has taken effect."""
-        shards = self._shared.resizes.asked
+        shards = self._shared.resizes.requested
         if not shards or not self._strategy.can_resize or shards == self._strategy.shard_count:
             return
         began, before = time.monotonic(), self._strategy.shard_count
@@ -77,7 +77,7 @@ class Resizing:
 
     def is_done(self) -> bool:
         """Whether all workers that can have what was asked for."""
-        return self._held() <= {self._shared.resizes.asked}
+        return self._held() <= {self._shared.resizes.requested}
 
     def is_possible(self) -> bool:
         """Whether there is a worker that can."""

@@ -63,23 +63,23 @@ def events() -> Response:
 @debug.get(f"/<any({', '.join(verbs.VERBS)}):verb>")  # other paths are others' business
 def view(verb: str) -> Response:
     """One view of all workers, or of one."""
-    asked = verbs.read(verb, request.args)
+    requested = verbs.read(verb, request.args)
     services = current_services()
-    pids = _workers(services, asked.worker)
-    seconds = float(asked.options.get("seconds", 0.0))
+    pids = _workers(services, requested.worker)
+    seconds = float(requested.options.get("seconds", 0.0))
     dear = verbs.VERBS[verb].exclusive
     with services.shared.turn.held(verb, seconds) if dear else _one_of_few():
         if dear:
-            whom = "all workers" if asked.worker is None else f"worker {asked.worker}"
-            log.info("a look inside", view=verb, workers=asked.worker or "all", seconds=seconds)
+            whom = "all workers" if requested.worker is None else f"worker {requested.worker}"
+            log.info("a look inside", view=verb, workers=requested.worker or "all", seconds=seconds)
             services.shared.journal.add("debug", f"a {verb} of {whom} for {seconds:g} s")
-        answers = ask(services.shared.name, pids, Question(verb, asked.options), seconds)
-    if verb == "profile" and asked.form != "json":
-        return _profile(asked.form, answers, seconds)
+        answers = ask(services.shared.name, pids, Question(verb, requested.options), seconds)
+    if verb == "profile" and requested.form != "json":
+        return _profile(requested.form, answers, seconds)
     workers = [_said(pid, answer, verb) for pid, answer in answers.items()]
-    if asked.form == "html":
+    if requested.form == "html":
         return _html(pages.tables(f"odinws {verb}", workers))
-    return jsonify({"view": verb, "options": asked.options, "workers": workers})
+    return jsonify({"view": verb, "options": requested.options, "workers": workers})
 
 
 @debug.errorhandler(BusyError)

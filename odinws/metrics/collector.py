@@ -72,7 +72,7 @@ class StatsCollector(Collector):
             platform.python_version(),
             settings.environment,
             settings.strategy or ("by flag" if settings.flags_file else DEFAULT_STRATEGY),
-            str(shared.resizes.asked or settings.num_shards),
+            str(shared.resizes.requested or settings.num_shards),
             settings.shard_key,
         )
         yield _family(catalogue.BUILD, [(values, 1)])

@@ -147,7 +147,7 @@ def stats(shared: SharedState, settings: Settings, slot: int, state: State) -> d
     return {
         "strategy": {
             **_chosen(shared, settings),
-            "shards": shared.resizes.asked or settings.num_shards,
+            "shards": shared.resizes.requested or settings.num_shards,
             "shard_key": settings.shard_key,
         },
         "connections": shared.connections(),

@@ -18,13 +18,13 @@ _MOVES = ("channels", "connections", "seen_channels", "seen_connections")
 
 
 @shared_struct
-class _Asked(ctypes.Structure):
+class _Requested(ctypes.Structure):
     shards: int  # 0: nobody has asked
     at: float  # monotonic seconds, which all processes of a machine share
 
 
 @shared_struct
-class _Place(ctypes.Structure):
+class _Slot(ctypes.Structure):
     shards: int  # that the worker has now; 0: its strategy can't be resized
     at: float  # when its last resize ended, monotonic seconds; 0: there was none
     # Of its last resize.
@@ -42,55 +42,55 @@ class Resizes:
     """
 
     def __init__(self, slots: int) -> None:
-        head = ctypes.sizeof(_Asked)
-        self._map = mmap.mmap(-1, head + slots * ctypes.sizeof(_Place))
-        self._asked = _Asked.from_buffer(self._map)
-        self._places = [_Place.from_buffer(self._map, head + i * ctypes.sizeof(_Place)) for i in range(slots)]
+        head = ctypes.sizeof(_Requested)
+        self._map = mmap.mmap(-1, head + slots * ctypes.sizeof(_Slot))
+        self._requested = _Requested.from_buffer(self._map)
+        self._slots = [_Slot.from_buffer(self._map, head + i * ctypes.sizeof(_Slot)) for i in range(slots)]
 
     @property
-    def asked(self) -> int:
+    def requested(self) -> int:
         """The number that was asked for last; 0: none, so that of the settings holds."""
-        return self._asked.shards
+        return self._requested.shards
 
     def ask(self, shards: int) -> None:
         """Let all workers have so many shards, those that start later too."""
-        self._asked.at = time.monotonic()
-        self._asked.shards = shards
+        self._requested.at = time.monotonic()
+        self._requested.shards = shards
 
     def begin(self, slot: int, shards: int) -> None:
         """A worker has started with so many; 0: its strategy can't be resized. The worker's call."""
         self.clear(slot)
-        self._places[slot].shards = shards
+        self._slots[slot].shards = shards
 
     def took_effect(self, slot: int, shards: int, moves: Moves) -> None:
         """A worker has so many now, after these moves. The worker's call."""
-        place = self._places[slot]
+        taken = self._slots[slot]
         for name in _MOVES:
-            setattr(place, name, getattr(moves, name))
-        place.at = time.monotonic()
-        place.shards = shards
+            setattr(taken, name, getattr(moves, name))
+        taken.at = time.monotonic()
+        taken.shards = shards
 
     def clear(self, slot: int) -> None:
         """The worker is gone."""
-        ctypes.memset(ctypes.addressof(self._places[slot]), 0, ctypes.sizeof(_Place))
+        ctypes.memset(ctypes.addressof(self._slots[slot]), 0, ctypes.sizeof(_Slot))
 
     def shards(self, slot: int) -> int:
         """How many a worker has now; 0: its strategy can't be resized."""
-        return self._places[slot].shards
+        return self._slots[slot].shards
 
     def words(self, slots: Iterable[int]) -> list[dict[str, Any]]:
         """The state of these workers, for people. `seconds` is from the question to the effect."""
         return [self._words(slot) for slot in slots]
 
     def _words(self, slot: int) -> dict[str, Any]:
-        place, asked = self._places[slot], self._asked
-        if not place.shards:
+        taken, requested = self._slots[slot], self._requested
+        if not taken.shards:
             return {"slot": slot, "can_resize": False}
-        words: dict[str, Any] = {"slot": slot, "can_resize": True, "shards": place.shards}
-        if asked.shards:
-            words["took_effect"] = place.shards == asked.shards
-        if place.at:
-            words["moved"] = {name: getattr(place, name) for name in _MOVES}
-            if place.shards == asked.shards:
-                words["seconds"] = round(max(0.0, place.at - asked.at), 3)
+        words: dict[str, Any] = {"slot": slot, "can_resize": True, "shards": taken.shards}
+        if requested.shards:
+            words["took_effect"] = taken.shards == requested.shards
+        if taken.at:
+            words["moved"] = {name: getattr(taken, name) for name in _MOVES}
+            if taken.shards == requested.shards:
+                words["seconds"] = round(max(0.0, taken.at - requested.at), 3)
         return words

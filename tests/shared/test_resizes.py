@@ -12,7 +12,7 @@ from strategies import Moves
 def test_at_first_nobody_has_asked() -> None:
     """The number of the settings holds, and no worker can be resized before it says so."""
     resizes = Resizes(2)
-    assert resizes.asked == 0
+    assert resizes.requested == 0
     assert [resizes.shards(slot) for slot in range(2)] == [0, 0]
     assert resizes.words([0]) == [{"slot": 0, "can_resize": False}]
 
@@ -23,7 +23,7 @@ def test_a_worker_and_the_one_that_asks_are_different_processes() -> None:
     resizes.ask(24)
     if os.fork() == 0:
         resizes.begin(1, 16)
-        resizes.took_effect(1, resizes.asked, Moves(3, 40, 10, 100))
+        resizes.took_effect(1, resizes.requested, Moves(3, 40, 10, 100))
         os._exit(0)
     os.wait()
     (words,) = resizes.words([1])
@@ -55,6 +55,6 @@ def test_the_arbiter_clears_the_place_of_a_worker_that_is_gone() -> None:
     shared.resizes.ask(8)
     shared.retire(slot)
     assert shared.resizes.shards(slot) == 0
-    assert shared.resizes.asked == 8
+    assert shared.resizes.requested == 8
     shared.resizes.begin(SLOTS - 1, 3)
     assert shared.resizes.shards(SLOTS - 1) == 3
