@@ -18,7 +18,7 @@ from gevent.pywsgi import WSGIServer
 import strategies
 from odinws import logs
 from odinws.admission.balance import Balance
-from odinws.admission.decision import Admission, Admit, Asked, Verdict
+from odinws.admission.decision import Admission, Admit, UpgradeRequest, Verdict
 from odinws.admission.load import Sensor, StallWatch
 from odinws.admission.shedding import Shedding
 from odinws.choice import DEFAULT_STRATEGY, Choice
@@ -185,7 +185,7 @@ class Services:
             while not self.feed.status.ready:
                 gevent.sleep(0.02)
 
-    def admit(self, requested: Asked) -> Verdict:
+    def admit(self, requested: UpgradeRequest) -> Verdict:
         """Decide on an upgrade. With `Admit` a connection slot is taken: `open` or `give_back` it."""
         verdict = self.admission.enter(requested)
         if isinstance(verdict, Admit):

@@ -37,7 +37,7 @@ log = structlog.get_logger("odinws.admission.decision")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class UpgradeRequest:
     """What an upgrade request brings; headers that are absent are None.
 
     Attributes:
@@ -154,7 +154,7 @@ class Admission:
             self._refusals, self._looked = 0, now
         self._guard.observe(load.measure(self._shared, self._settings), now)
 
-    def enter(self, asked: Asked) -> Verdict:
+    def enter(self, asked: UpgradeRequest) -> Verdict:
         """Decide on a client. With `Admit` a connection slot is taken: fill it, or give it back."""
         address = client_address(asked.peer, asked.forwarded_for, self._settings.trusted_networks)
         verdict = self._decide(asked, address)
@@ -172,7 +172,7 @@ class Admission:
             raise forbidden("this server asks nobody for a token")
         return self._tokens.refresh(old, token, self._now())
 
-    def _decide(self, asked: Asked, address: str) -> Verdict:
+    def _decide(self, asked: UpgradeRequest, address: str) -> Verdict:
         if self.going_away:
             low, high = _DRAIN_RETRY_SECONDS
             wait = low + round((high - low) * self._draw())
@@ -196,7 +196,7 @@ class Admission:
             return Admit(identity, address, found.subprotocol, self._may_inspect(asked))
         return Refuse(503, decision.reason, decision.text, self._wait(decision.retry_after_seconds))
 
-    def _may_inspect(self, asked: Asked) -> bool:
+    def _may_inspect(self, asked: UpgradeRequest) -> bool:
         return is_local_page(asked.origin) and may_inspect(
             asked.peer,
             asked.authorization,

@@ -12,7 +12,7 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from odinws import metrics
 from odinws.access.headers import security_headers
-from odinws.admission.decision import Admit, Asked, Refuse
+from odinws.admission.decision import Admit, Refuse, UpgradeRequest
 from odinws.errors import HandshakeError
 from odinws.http import handshake
 from odinws.http.edge import current_services as _services
@@ -56,7 +56,7 @@ def _enter(services: Services, open_connection: Callable[[int, bytes, Admit, int
     """Admit a client: a refusal, or 101, upon which the handler gives the socket to `open_connection`."""
     headers = request.headers
     verdict = services.admit(
-        Asked(
+        UpgradeRequest(
             peer=request.remote_addr or "",
             forwarded_for=headers.get("X-Forwarded-For"),
             origin=headers.get("Origin"),

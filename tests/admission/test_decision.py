@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from odinws.access.errors import AccessError, KeysError
 from odinws.access.permissions import EVERYTHING, PUBLIC
-from odinws.admission.decision import Admission, Admit, Asked, Refuse
+from odinws.admission.decision import Admission, Admit, Refuse, UpgradeRequest
 from odinws.closing import REFUSALS
 from odinws.settings import Settings
 from odinws.shared import SharedState
@@ -35,7 +35,7 @@ class World:
 
     def enter(self, peer: str = "10.0.0.1", **headers: str) -> Admit | Refuse:
         """One upgrade request."""
-        return self.admission.enter(Asked(peer, **headers))
+        return self.admission.enter(UpgradeRequest(peer, **headers))
 
     def refused(self, peer: str = "10.0.0.1", **headers: str) -> Refuse:
         """One that is refused, and counted by its reason."""
@@ -148,9 +148,9 @@ def test_the_server_has_a_rate() -> None:
     )
     other = Admission(world.settings, world.shared, world.stats, clock=lambda: world.now)
     assert all(isinstance(world.enter(f"10.0.0.{n}"), Admit) for n in range(3))
-    assert all(isinstance(other.enter(Asked(f"10.0.1.{n}")), Admit) for n in range(2))
+    assert all(isinstance(other.enter(UpgradeRequest(f"10.0.1.{n}")), Admit) for n in range(2))
     assert world.refused("127.0.0.1").status == 429
-    assert isinstance(other.enter(Asked("10.0.1.9")), Refuse)
+    assert isinstance(other.enter(UpgradeRequest("10.0.1.9")), Refuse)
 
 
 def test_behind_a_proxy_it_is_the_client_that_counts() -> None:
