@@ -8,13 +8,15 @@ from typing import Any
 import gevent
 
 SLICE_SECONDS = 0.002
-_SHARE_SECONDS = 0.0007  # of a turn for newcomers: the hub's slices are longer, so live messages go first
+_SHARE_SECONDS = (
+    0.0007  # of an iteration for newcomers: the hub's slices are longer, so live messages go first
+)
 # Any timer will do that has run out when the event loop looks at it: then it does not wait for it.
 _NOTHING_SECONDS = 1e-9
 
 
-def next_turn() -> None:
-    """Go on in the next turn of the event loop, after all who are ready, and after a look at the sockets.
+def next_iteration() -> None:
+    """Go on in the next iteration of the event loop, after all who are ready, and after a look at the sockets.
 
     `gevent.sleep(0)` waits for the greenlets that are ready, but the loop runs 50 of their slices before it
     looks at the clock and the sockets again: with slices of 2 ms, 100 ms.
@@ -45,17 +47,17 @@ class Slice:
         """Let others run if it is time."""
         if self.is_over:
             now = time.perf_counter()
-            next_turn()
+            next_iteration()
             self._since = time.perf_counter()
             self.given += 1
             self.away_seconds += self._since - now
 
 
 class Queue:
-    """Shares a turn of the event loop among greenlets that all became ready in it, each with little to do.
+    """Shares a iteration of the event loop among greenlets that all became ready in it, each with little to do.
 
     When many clients connect at once the loop finds hundreds of sockets ready, and would serve all of them
-    before it looks at anything else. So those who come when the turn is a millisecond old wait for the next.
+    before it looks at anything else. So those who come when the iteration is a millisecond old wait for the next.
     """
 
     __slots__ = ("_is_new", "_since", "_watcher")
@@ -66,16 +68,16 @@ class Queue:
         self._watcher: Any = None
 
     def wait(self) -> None:
-        """Go on when the turn has room: at once, mostly. Who waited longest goes first."""
+        """Go on when the iteration has room: at once, mostly. Who waited longest goes first."""
         if self._watcher is None:
             self._watcher = gevent.get_hub().loop.prepare(ref=False)
-            self._watcher.start(self._turn_ends)
+            self._watcher.start(self._iteration_ends)
         while True:
             if self._is_new:
                 self._is_new, self._since = False, time.perf_counter()
             if time.perf_counter() - self._since <= _SHARE_SECONDS:
                 return
-            next_turn()
+            next_iteration()
 
-    def _turn_ends(self) -> None:
+    def _iteration_ends(self) -> None:
         self._is_new = True

@@ -9,7 +9,7 @@ import time
 import gevent
 from gevent.event import Event
 
-from odinws.scheduling import Queue, Slice, next_turn
+from odinws.scheduling import Queue, Slice, next_iteration
 from tests.fakes import in_greenlet, running
 
 
@@ -28,7 +28,7 @@ def test_sockets_and_greenlets_have_their_turn() -> None:
 
         with running(other):
             theirs.send(b"x")
-            next_turn()
+            next_iteration()
         watcher.stop()
         watcher.close()
     assert sorted(seen) == ["greenlet", "socket"]
@@ -70,7 +70,7 @@ def test_a_queue_shares_the_turn() -> None:
     def tick() -> None:
         while len(done) < 40:
             ticks.append(len(done))
-            next_turn()
+            next_iteration()
 
     workers = [gevent.spawn(work, number) for number in range(40)]
     gevent.sleep(0)

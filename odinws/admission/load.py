@@ -29,7 +29,7 @@ class Sensor:
 
     Args:
         stats: where the samples go.
-        stalls: measures the turns of the event loop.
+        stalls: measures the iterations of the event loop.
         count_greenlets: how many greenlets the worker runs.
         also: called after each sample, for what is published in the same rhythm.
     """
@@ -115,7 +115,7 @@ class Sensor:
 
 
 class StallWatch:
-    """Measures every turn of the event loop: how long whoever became ready may have waited for it.
+    """Measures every iteration of the event loop: how long whoever became ready may have waited for it.
 
     A turn is what lies between two looks at the sockets. No timer is needed, so an idle worker sleeps.
     """

@@ -25,7 +25,7 @@ from odinws.connections.connection import Connection
 from odinws.connections.limits import ConnectionLimits
 from odinws.connections.wheel import TimingWheel
 from odinws.messages.wire_format import WireFormat
-from odinws.scheduling import next_turn
+from odinws.scheduling import next_iteration
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
@@ -223,7 +223,7 @@ class Clients:
             if wait_seconds > _NO_WAIT_SECONDS:
                 gevent.sleep(wait_seconds)
             elif index % _REAP_BURST == 0:
-                next_turn()
+                next_iteration()
             self.send_away(conn, reason)
         for conn in list(self._open):  # who came in meanwhile
             self.send_away(conn, reason)
@@ -266,7 +266,7 @@ class Clients:
                 if conn.position < 0:  # else it has a new time since
                     conn.on_time()
                 if index % _REAP_BURST == _REAP_BURST - 1:
-                    next_turn()
+                    next_iteration()
 
     def reaper(self) -> None:
         """Take connections that end out of the strategy. Runs for the life of the worker."""
@@ -280,4 +280,4 @@ class Clients:
                 self.moving.discard(conn)
                 count += 1
                 if count % _REAP_BURST == 0:
-                    next_turn()
+                    next_iteration()

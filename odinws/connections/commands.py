@@ -31,7 +31,7 @@ from odinws.messages.outgoing import (
     SubscriptionAck,
     UnsubscriptionAck,
 )
-from odinws.scheduling import next_turn
+from odinws.scheduling import next_iteration
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
@@ -103,7 +103,7 @@ class Commands:
             self._read(conn, conn.commands.popleft())
             done += 1
             if done % _YIELD_EVERY == 0:
-                next_turn()
+                next_iteration()
         conn.commands_done()
 
     def _read(self, conn: Connection, payload: bytes) -> None:
@@ -111,7 +111,7 @@ class Commands:
         try:
             for count, request in enumerate(conn.wire_format.decode(payload)):
                 if count and count % _YIELD_EVERY == 0:
-                    next_turn()
+                    next_iteration()
                 if conn.state is not State.OPEN:
                     return
                 self._execute(conn, request)
@@ -162,7 +162,7 @@ class Commands:
         rejected: list[Rejected] = []
         for index, channel in enumerate(dict.fromkeys(command.channels), 1):
             if index % _YIELD_EVERY == 0:
-                next_turn()
+                next_iteration()
             if channel == FIGURES:
                 if self._watchers.add(conn, command.admin_token):
                     subscribed.append(channel)

@@ -57,7 +57,13 @@ MEASURES: dict[str, Measure] = {
         Measure("connect_p50_ms", "connect, half", "ms", 0.15, 1.0, _SWARM),
         Measure("connect_p99_ms", "connect, 99 of 100", "ms", 0.30, 5.0, _SWARM),
         Measure(
-            "hub_stall_max_ms", "longest turn of the event loop", "ms", 0.20, 2.0, _METRICS, per_second="max"
+            "hub_stall_max_ms",
+            "longest iteration of the event loop",
+            "ms",
+            0.20,
+            2.0,
+            _METRICS,
+            per_second="max",
         ),
         Measure("lock_waits_per_s", "lock waits", "1/s", 0.50, 1.0, _METRICS, decides=False),
         Measure("lock_wait_ms_per_s", "time in lock waits", "ms/s", 0.50, 1.0, _METRICS, decides=False),

@@ -27,7 +27,7 @@ from odinws.messages.channels import wildcard
 from odinws.messages.outgoing import Welcome
 from odinws.messages.packet import INVALID, Bundle, Packet
 from odinws.messages.wire_format import WireFormat
-from odinws.scheduling import SLICE_SECONDS, Slice, next_turn
+from odinws.scheduling import SLICE_SECONDS, Slice, next_iteration
 from strategies.base import Strategy
 
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
@@ -125,7 +125,7 @@ class Hub:
                     self.deliver(events)
                 elif not self._asked:
                     break
-                next_turn()
+                next_iteration()
 
     def between_passes(self, work: Callable[[], T]) -> T:
         """Have something done while no pass is under way; the calling greenlet waits for it.

@@ -27,7 +27,7 @@ _HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 3.0  # this long without a heartbeat the consumer counts as lost
 _PING_SECONDS = 2
 _BACKPRESSURE_SECONDS = 0.002
-_MESSAGES_PER_TURN = 32  # about a millisecond of work
+_MESSAGES_PER_ITERATION = 32  # about a millisecond of work
 _PAST_MESSAGES = 2000  # that a new worker reads before it accepts: a third of a second
 _PENDING_MESSAGES = 1_000_000
 _PENDING_BYTES = 256 << 20
@@ -197,7 +197,7 @@ class Session:
     async def _let_others_run(self) -> None:
         """nats-py calls for all that it has read without a pause of its own."""
         self._taken += 1
-        if self._taken % _MESSAGES_PER_TURN == 0:
+        if self._taken % _MESSAGES_PER_ITERATION == 0:
             await asyncio.sleep(0)
 
     def _wait_for_room(self) -> None:

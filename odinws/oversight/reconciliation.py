@@ -24,7 +24,7 @@ import structlog
 from odinws.closing import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
-from odinws.scheduling import next_turn
+from odinws.scheduling import next_iteration
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
@@ -113,7 +113,7 @@ class Reconciliation:
             if conn.state is not State.CLOSED:
                 yield conn
             if index % _YIELD_EVERY == 0:
-                next_turn()
+                next_iteration()
 
     def _heal(self, kind: str, conns: set[Connection]) -> set[Connection]:
         for conn in conns:
@@ -142,7 +142,7 @@ class Reconciliation:
                 if inode:
                     strays.add((descriptor, inode))
             if index % _YIELD_EVERY == 0:
-                next_turn()
+                next_iteration()
                 owned = self._owned() if strays else owned
         found = {stray for stray in strays & self._strays if stray[0] not in self._owned()}
         for descriptor, inode in found:

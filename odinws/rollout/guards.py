@@ -89,9 +89,9 @@ GUARDS = (
     Guard("lag_p99_ms", "delivery lag, 99th percentile", "ms", _lag, 2.0, 20.0),
     Guard(
         "long_turns_per_minute",
-        "turns of an event loop above 50 ms",
+        "iterations of an event loop above 50 ms",
         "per worker-minute",
-        _per_minute(lambda tally: tally.long_turns),
+        _per_minute(lambda tally: tally.long_iterations),
         2.0,
         12.0,
     ),

@@ -9,7 +9,7 @@ from typing import Any
 
 from odinws.rollout.members import Server, Worker
 
-_LONG_TURN_SECONDS = 0.05
+_LONG_ITERATION_SECONDS = 0.05
 # Refusals that tell of the worker; the others tell of the client, or of the size of the server.
 _REFUSALS = ("cpu", "memory", "greenlets", "hub_lag", "handshake")
 
@@ -24,7 +24,7 @@ class Tally:
         connections: at the end.
         cpu_seconds: as many as fit `seconds`: CPU is sampled once a second, at other moments.
         lag: delivered messages by delay, in the buckets of `lag_bounds`.
-        long_turns: turns of event loops of more than 50 ms.
+        long_turns: iterations of event loops of more than 50 ms.
         lost: messages undelivered or shed, and connections closed as slow.
         refused: upgrades refused for what a worker is, not for what the client is.
         errors: connections closed with 1011.
@@ -39,7 +39,7 @@ class Tally:
     delivered: int = 0
     lag: tuple[int, ...] = ()
     lag_bounds: tuple[float, ...] = ()
-    long_turns: int = 0
+    long_iterations: int = 0
     lost: int = 0
     refused: int = 0
     errors: int = 0
@@ -91,7 +91,7 @@ def _step(old: Worker, new: Worker) -> Tally:
         return tuple(later - earlier for earlier, later in pairs)
 
     seconds, sampled = new.read - old.read, new.sampled - old.sampled
-    long = bisect_left(new.stats["stall"]["bounds_seconds"], _LONG_TURN_SECONDS) + 1
+    long = bisect_left(new.stats["stall"]["bounds_seconds"], _LONG_ITERATION_SECONDS) + 1
     return Tally(
         workers=1,
         seconds=seconds,
@@ -100,7 +100,7 @@ def _step(old: Worker, new: Worker) -> Tally:
         delivered=int(rose("fan_out", "delivered")),
         lag=counts("lag"),
         lag_bounds=tuple(new.stats["lag"]["bounds_seconds"]),
-        long_turns=sum(counts("stall")[long:]),
+        long_iterations=sum(counts("stall")[long:]),
         lost=int(rose("fan_out", "undelivered") + rose("fan_out", "shed") + rose("closed", "slow")),
         refused=int(sum(rose("refused", reason) for reason in _REFUSALS)),
         errors=int(rose("closed", "internal")),

@@ -133,7 +133,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: o
         float, Meta(gt=0, le=200, description="percent of WS_MEMORY_LIMIT at which nobody enters any more")
     ] = field(name="WS_MEMORY_HARD_THRESHOLD", default=95.0)
     hub_lag_threshold_ms: Annotated[
-        float, Meta(ge=10, le=60_000, description="longest turn of an event loop above which admission falls")
+        float,
+        Meta(ge=10, le=60_000, description="longest iteration of an event loop above which admission falls"),
     ] = field(name="WS_HUB_LAG_THRESHOLD_MS", default=250.0)
     max_greenlets: Annotated[int, Meta(ge=100, description="greenlets of the whole server")] = field(
         name="WS_MAX_GREENLETS", default=20_000

@@ -200,7 +200,7 @@ class ProcessCounters:
     )
     stalls: Counts = histogram(
         "ws_hub_stall_seconds",
-        "Turns of the event loop: how long whoever was ready may have waited.",
+        "Iterations of the event loop: how long whoever was ready may have waited.",
         bounds=STALL_BOUNDS_SECONDS,
         sum_field="stall_seconds",
         unit="seconds",

@@ -24,7 +24,7 @@ class Moment(NamedTuple):
         delivered, refused: per second.
         p50, p99: of the delay from NATS to the kernel, milliseconds.
         cpu: cores.
-        stall: the longest turn of an event loop, milliseconds.
+        stall: the longest iteration of an event loop, milliseconds.
     """
 
     connections: int

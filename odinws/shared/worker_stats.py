@@ -65,13 +65,13 @@ class WorkerStats(Chosen):
     )
     hub_lag_seconds: float = gauge(
         "ws_hub_lag_seconds",
-        "Longest turn of the event loop in the last 5 s.",
+        "Longest iteration of the event loop in the last 5 s.",
         unit="seconds",
         stats="hub_lag_seconds",
     )
     hub_stall_seconds: float = gauge(
         "ws_hub_stall_longest_seconds",
-        "Longest turn of the event loop.",
+        "Longest iteration of the event loop.",
         unit="seconds",
         stats="hub_stall_seconds",
     )
@@ -146,7 +146,7 @@ class WorkerStats(Chosen):
             self.totals.lag_seconds += lag * count
 
     def observe_stall(self, seconds: float) -> None:
-        """Count a turn of the event loop that took this long."""
+        """Count a iteration of the event loop that took this long."""
         self.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, seconds)] += 1
         self.totals.stall_seconds += seconds
         if seconds > self.hub_stall_seconds:

@@ -675,7 +675,7 @@ def test_a_pass_waits_for_more() -> None:
 
 @in_greenlet
 def test_without_a_delay_nothing_waits() -> None:
-    """An idle hub delivers in the next turn of the event loop."""
+    """An idle hub delivers in the next iteration of the event loop."""
     world = World()
     conn = world.join("token.A")
     with running(world.hub.run):

@@ -80,7 +80,7 @@ def test_noise_does_not_trip_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     [
         ("cpu_seconds", 0.06, "CPU per delivered message"),
         ("lag", 0.1, "delivery lag"),
-        ("long_turns", 3.0, "turns of an event loop"),
+        ("long_turns", 3.0, "iterations of an event loop"),
         ("undelivered", 10.0, "undelivered or shed"),
         ("refused", 2.0, "upgrades refused"),
         ("errors", 2.0, "an error of ours"),
