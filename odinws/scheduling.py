@@ -53,7 +53,7 @@ class Slice:
             self.away_seconds += self._since - now
 
 
-class Queue:
+class IterationBudget:
     """Shares a iteration of the event loop among greenlets that all became ready in it, each with little to do.
 
     When many clients connect at once the loop finds hundreds of sockets ready, and would serve all of them

@@ -25,7 +25,7 @@ from odinws.access.credentials import redact
 from odinws.closing import CloseReason
 from odinws.http.handover import Handler
 from odinws.lifetime import Lifetime
-from odinws.scheduling import Queue
+from odinws.scheduling import IterationBudget
 
 _NOTIFY_SECONDS = 1.0
 _KEYS_RETRY_SECONDS = 1.0  # until the arbiter starts another
@@ -72,7 +72,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         """Called in the child; patches, builds the application, runs."""
         self._stopping = Event()
         self._interrupted = False
-        self._queue = Queue()
+        self._budget = IterationBudget()
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -217,7 +217,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             environ=environ,
             **tls,
         )
-        server.balance, server.queue = self.services.balance, self._queue
+        server.balance, server.budget = self.services.balance, self._budget
         server.start()
         return server
 

@@ -9,7 +9,7 @@ import time
 import gevent
 from gevent.event import Event
 
-from odinws.scheduling import Queue, Slice, next_iteration
+from odinws.scheduling import IterationBudget, Slice, next_iteration
 from tests.fakes import in_greenlet, running
 
 
@@ -55,13 +55,13 @@ def test_a_slice_is_used_up_before_others_run() -> None:
 @in_greenlet
 def test_a_queue_shares_the_turn() -> None:
     """Forty that are ready at once, half a millisecond of work each: a ticking greenlet gets its turns."""
-    queue, gate = Queue(), Event()
+    budget, gate = IterationBudget(), Event()
     done: list[int] = []
     ticks: list[int] = []
 
     def work(number: int) -> None:
         gate.wait()
-        queue.wait()
+        budget.wait()
         until = time.perf_counter() + 0.0005
         while time.perf_counter() < until:
             pass

@@ -64,7 +64,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         self.socket.settimeout(None)
         with gevent.Timeout(_KEEP_ALIVE_SECONDS if self._served else _HEAD_SECONDS, TimeoutError()):
             line: str = super().read_requestline()
-        self.server.queue.wait()
+        self.server.budget.wait()
         self._served = True
         return line
 

@@ -24,7 +24,7 @@ from gunicorn.workers.ggevent import PyWSGIServer
 
 from odinws.admission.balance import Balance
 from odinws.http.handover import UPGRADE, Handler, Upgrade
-from odinws.scheduling import Queue
+from odinws.scheduling import IterationBudget
 from odinws.shared import SharedState
 from tests import wire
 from tests.certificate import self_signed
@@ -77,7 +77,7 @@ class Scene:
             **tls,
         )
         self.balance = self.server.balance = Balance(shared, self.stats, [self.server])
-        self.server.queue = Queue()
+        self.server.budget = IterationBudget()
         self.server.start()
 
     def _application(self) -> Flask:
