@@ -37,7 +37,7 @@ class LockedStrategy(ShardedStrategy[C, LockedShard[C]]):
         with shard.lock:
             return operation(shard)
 
-    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[C], None, None]:
-        for shard in self._way(channel, turn):
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
+        for shard in self._way(channel, rotation):
             with shard.lock:
-                yield from shard.walk(channel, self._batch_size, turn)
+                yield from shard.walk(channel, self._batch_size, rotation)

@@ -33,13 +33,13 @@ class Channel(Generic[C]):
             self._snapshot = tuple(self.subscribers)
         return self._snapshot
 
-    def walk(self, snapshot: tuple[C, ...], size: int, turn: int = 0) -> Iterator[Sequence[C]]:
+    def walk(self, snapshot: tuple[C, ...], size: int, rotation: int = 0) -> Iterator[Sequence[C]]:
         """Yield a snapshot of this channel in batches of at most `size`, without those who left since.
 
-        The batch to begin with moves on by one with each `turn`, so that nobody is always last.
+        The batch to begin with moves on by one with each `rotation`, so that nobody is always last.
         """
         count = -(-len(snapshot) // size)
-        for index in range(turn, turn + count):
+        for index in range(rotation, rotation + count):
             start = index % count * size
             batch = snapshot[start : start + size]
             if self._snapshot is not snapshot:
@@ -99,10 +99,10 @@ class Shard(Generic[C]):
         for channel in tuple(conn.channels):
             self.unsubscribe(conn, channel)
 
-    def walk(self, channel: str, size: int, turn: int) -> Iterable[Sequence[C]]:
+    def walk(self, channel: str, size: int, rotation: int) -> Iterable[Sequence[C]]:
         """The batches of a channel's subscribers: those of this moment, without those who leave meanwhile."""
         entry = self.channels.get(channel)
-        return () if entry is None else entry.walk(entry.snapshot(), size, turn)
+        return () if entry is None else entry.walk(entry.snapshot(), size, rotation)
 
     def lock_stats(self) -> LockStats | None:
         """The figures of the shard's lock; None if it has none."""

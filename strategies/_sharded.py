@@ -65,11 +65,11 @@ class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
     def _place(self, conn: C, channel: str) -> S:
         return self._home(conn) if self._by_connection else self._shard_of(channel)
 
-    def _way(self, channel: str, turn: int) -> Sequence[S]:
+    def _way(self, channel: str, rotation: int) -> Sequence[S]:
         """The shards that a walk visits, in its order."""
         if not self._by_connection:
             return (self._shard_of(channel),)
-        first = turn % len(self._shards)
+        first = rotation % len(self._shards)
         return (*self._shards[first:], *self._shards[:first])
 
     def add(self, conn: C) -> bool:

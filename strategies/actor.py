@@ -52,9 +52,9 @@ class Actor(ShardedStrategy[C, ActorShard[C]]):
         shard = place()
         return shard.mailbox.ask(lambda: operation(shard))
 
-    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[C], None, None]:
-        for shard in self._way(channel, turn):
-            yield from shard.mailbox.ask(partial(shard.walk, channel, self._batch_size, turn))
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
+        for shard in self._way(channel, rotation):
+            yield from shard.mailbox.ask(partial(shard.walk, channel, self._batch_size, rotation))
 
 
 def _close(mailboxes: Iterable[Mailbox]) -> None:

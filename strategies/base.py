@@ -181,11 +181,11 @@ class Strategy(ABC, Generic[C]):
         """
 
     @abstractmethod
-    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[C], None, None]:
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
         """Walk the subscribers of a channel in batches, never empty and never longer than `batch_size`.
 
         Args:
-            turn: which batch comes first, 0 or more, counted round and round: who adds one with each walk
+            rotation: which batch comes first, 0 or more, counted round and round: who adds one with each walk
                 serves nobody last each time.
 
         A generator. It may hold a lock as long as it lives, and may wait for one in any `next()`.

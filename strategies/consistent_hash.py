@@ -65,10 +65,10 @@ class ConsistentHash(LockedStrategy[C]):
                 if (self._former is None and resizes == self._resizes) or shard is place():
                     return operation(shard)
 
-    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[C], None, None]:
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
         self._open_walks += 1
         try:
-            yield from super().batches(channel, turn)
+            yield from super().batches(channel, rotation)
         finally:
             self._open_walks -= 1
 

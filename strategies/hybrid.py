@@ -19,8 +19,8 @@ class Hybrid(LockedStrategy[C]):
     def _locator(self, shards: int) -> Locator:
         return by_fnv(shards)
 
-    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[C], None, None]:
-        for shard in self._way(channel, turn):
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
+        for shard in self._way(channel, rotation):
             with shard.lock:
-                batches = shard.walk(channel, self._batch_size, turn)
+                batches = shard.walk(channel, self._batch_size, rotation)
             yield from batches

@@ -34,5 +34,5 @@ class SyncDict(ShardStrategy[C]):
     def unsubscribe(self, conn: C, channel: str) -> bool:
         return self._shard.unsubscribe(conn, channel)
 
-    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[C], None, None]:
-        yield from self._shard.walk(channel, self._batch_size, turn)
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
+        yield from self._shard.walk(channel, self._batch_size, rotation)

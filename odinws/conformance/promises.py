@@ -275,7 +275,7 @@ def turns_change_who_comes_first_and_nothing_else(arm: Arm) -> None:
     """Every turn meets each subscriber once, and over the turns many are first."""
     strategy = arm.make(batch_size=3)
     conns = populate(strategy, 60, "x")
-    walks = [[conn for batch in strategy.batches("x", turn) for conn in batch] for turn in range(64)]
+    walks = [[conn for batch in strategy.batches("x", rotation) for conn in batch] for rotation in range(64)]
     assert all(len(met) == 60 and set(met) == set(conns) for met in walks)
     assert len({met[0] for met in walks}) >= 10
     assert len({met[-1] for met in walks}) >= 10

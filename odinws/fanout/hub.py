@@ -88,7 +88,7 @@ class Hub:
         self._welcome = welcome
         self._arrived = Event()
         self._slice = Slice()
-        self._turn = 0
+        self._rotation = 0
         self._oldest_ms = 0  # of the messages of the pass under way
         self._invalid: set[int] = set()  # sequences of those in it that are not JSON
         self._has_gaps = False  # whether anything in it is a gap
@@ -180,7 +180,7 @@ class Hub:
             self._deliver_many(by_channel, wild)
         if self._invalid:
             self._observer.count_invalid(len(self._invalid))
-        self._turn += 1
+        self._rotation += 1
         ended = time.perf_counter()
         seconds = ended - started
         self._observer.count_pass(seconds)
@@ -210,7 +210,7 @@ class Hub:
         packet: Packet | None = None
         direct = other = failed = size = length = 0
         observed = 0
-        with closing(self._strategy.batches(channel, self._turn)) as batches:
+        with closing(self._strategy.batches(channel, self._rotation)) as batches:
             for batch in batches:
                 packet = packet or self._pack(events, channel)
                 plain = packet.plain
@@ -262,7 +262,7 @@ class Hub:
         for name, events in (*by_channel.items(), *wild.items()):
             packet: Packet | None = None
             pattern = wildcard(name) if name not in wild and wild else ""
-            with closing(self._strategy.batches(name, self._turn)) as batches:
+            with closing(self._strategy.batches(name, self._rotation)) as batches:
                 for batch in batches:
                     packet = packet or self._pack(events, name)
                     if pattern in wild:

@@ -303,8 +303,8 @@ def test_an_answer_stands_behind_what_was_gathered_before_it() -> None:
 
     walk = world.strategy.batches
 
-    def batches(channel: str, turn: int = 0) -> Generator[Sequence[Connection], None, None]:
-        for batch in walk(channel, turn):
+    def batches(channel: str, rotation: int = 0) -> Generator[Sequence[Connection], None, None]:
+        for batch in walk(channel, rotation):
             yield batch
             if channel == "token.A" and conn.real in batch:
                 conn.reply(answer)
@@ -615,10 +615,10 @@ def test_who_is_first_moves_on(channels: list[str]) -> None:
     for index, conn in enumerate(conns):
         conn.send = note(index)  # type: ignore[method-assign]
     batches = [[0, 1], [2, 3], [4, 5]]
-    for turn in range(7):
+    for rotation in range(7):
         order.clear()
         world.hub.deliver([world.message(channel) for channel in channels])
-        first = batches[turn % 3 :] + batches[: turn % 3]
+        first = batches[rotation % 3 :] + batches[: rotation % 3]
         assert order == [index for batch in first for index in batch]
 
 

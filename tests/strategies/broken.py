@@ -14,7 +14,7 @@ from strategies.sync_dict import SyncDict
 class Loses(SyncDict[Conn]):
     """Forgets the last of several subscribers."""
 
-    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[Conn], None, None]:
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[Conn], None, None]:
         found = [conn for batch in super().batches(channel) for conn in batch]
         if len(found) > 2:
             found.pop()
@@ -25,8 +25,8 @@ class Loses(SyncDict[Conn]):
 class Doubles(SyncDict[Conn]):
     """Gives a batch twice."""
 
-    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[Conn], None, None]:
-        for batch in super().batches(channel, turn):
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[Conn], None, None]:
+        for batch in super().batches(channel, rotation):
             yield batch
             yield batch
 
@@ -34,15 +34,15 @@ class Doubles(SyncDict[Conn]):
 class Remembers(SyncDict[Conn]):
     """Walks a list that was made at its begin."""
 
-    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[Conn], None, None]:
-        yield from list(super().batches(channel, turn))
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[Conn], None, None]:
+        yield from list(super().batches(channel, rotation))
 
 
 class Overlong(SyncDict[Conn]):
     """Takes no notice of the batch size."""
 
-    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[Conn], None, None]:
-        found = [conn for batch in super().batches(channel, turn) for conn in batch]
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[Conn], None, None]:
+        found = [conn for batch in super().batches(channel, rotation) for conn in batch]
         if found:
             yield found
 
@@ -99,10 +99,10 @@ class ByName(SyncDict[Conn]):
 class Holds(SingleLock[Conn]):
     """Keeps its lock when a walk is closed early."""
 
-    def batches(self, channel: str, turn: int = 0) -> Generator[Sequence[Conn], None, None]:
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[Conn], None, None]:
         lock = self._shards[0].lock
         lock.__enter__()
-        yield from self._shards[0].walk(channel, self._batch_size, turn)
+        yield from self._shards[0].walk(channel, self._batch_size, rotation)
         lock.__exit__(None, None, None)
 
 

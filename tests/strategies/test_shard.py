@@ -54,7 +54,9 @@ def test_a_walk_without_changes_yields_slices() -> None:
 def test_each_turn_begins_with_the_next_batch_and_goes_round() -> None:
     """With as many turns as there are batches each batch is first once and last once."""
     channel, conns = channel_of(5)
-    walks = [[list(batch) for batch in channel.walk(channel.snapshot(), 2, turn)] for turn in range(4)]
+    walks = [
+        [list(batch) for batch in channel.walk(channel.snapshot(), 2, rotation)] for rotation in range(4)
+    ]
     first, second, third = conns[0:2], conns[2:4], conns[4:5]
     assert walks == [
         [first, second, third],
