@@ -30,7 +30,7 @@ from odinws.scheduling import IterationBudget
 _NOTIFY_SECONDS = 1.0
 _KEYS_RETRY_SECONDS = 1.0  # until the arbiter starts another
 _NO_DESCRIPTOR_SECONDS = 1.0  # until the next look whether clients can be accepted
-_TURN_LOOK_SECONDS = 0.1
+_SUCCESSOR_LOOK_SECONDS = 0.1
 _SUCCESSOR_SECONDS = 30.0  # how long an outdated worker waits for one that takes over
 _REQUEST_SECONDS = 1.0  # what HTTP requests under way get when the worker stops
 
@@ -119,19 +119,19 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             )
             if end and self.alive:
                 self._ask_for_successor(end)
-        self._wait_for_turn()
+        self._wait_for_successor()
         self._leave()
         services.stats.left = 1
 
     def _ask_for_successor(self, why: str) -> None:
         """One worker at a time: the arbiter starts another one, and this one leaves when that accepts."""
-        if self.services.shared.take_turn():
+        if self.services.shared.claim_leaving():
             self.log.info("Worker is replaced (pid: %s): %s", self.pid, why)
             self.services.stats.recycling = 1  # see Deployment.child_exit
             os.kill(self.ppid, signal.SIGTTIN)
             self._stop()
 
-    def _wait_for_turn(self) -> None:
+    def _wait_for_successor(self) -> None:
         """A worker that is replaced serves on until a successor accepts and no other one is leaving.
 
         From then on newcomers are the successor's: here they would soon have to move again.
@@ -143,10 +143,10 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 stats.accepting = 0
                 for server in self._servers:
                     server.stop_accepting()
-                if shared.take_turn():
+                if shared.claim_leaving():
                     return
             self.tmp.notify()
-            gevent.sleep(_TURN_LOOK_SECONDS)
+            gevent.sleep(_SUCCESSOR_LOOK_SECONDS)
 
     def _leave(self) -> None:
         """Accept no more, say goodbye, and tell the arbiter meanwhile that we live."""

@@ -20,7 +20,7 @@ from odinws.debug.errors import DebugError
 from odinws.debug.profile import Profile
 from odinws.http.edge import current_services, error, may_look_inside
 from odinws.services import Services
-from odinws.shared.turn import BusyError
+from odinws.shared.debug_lock import BusyError
 
 debug = Blueprint("debug", __name__, url_prefix="/debug")
 
@@ -68,7 +68,7 @@ def view(verb: str) -> Response:
     pids = _workers(services, requested.worker)
     seconds = float(requested.options.get("seconds", 0.0))
     dear = verbs.VERBS[verb].exclusive
-    with services.shared.turn.held(verb, seconds) if dear else _one_of_few():
+    with services.shared.debug_lock.held(verb, seconds) if dear else _one_of_few():
         if dear:
             whom = "all workers" if requested.worker is None else f"worker {requested.worker}"
             log.info("a look inside", view=verb, workers=requested.worker or "all", seconds=seconds)

@@ -22,17 +22,17 @@ from contextlib import contextmanager
 from odinws.access.rates import Limit, step
 from odinws.choice import Choice, retired_for
 from odinws.shared.counters import Counters, add_counters
+from odinws.shared.debug_lock import DebugLock
 from odinws.shared.details import Details
 from odinws.shared.fields import shared_struct
 from odinws.shared.journal import Journal
 from odinws.shared.resizes import Resizes
 from odinws.shared.timeline import Timeline
-from odinws.shared.turn import Turn
 from odinws.shared.worker_stats import WorkerStats
 
 SLOTS = 256
 CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last place
-_SUM_BYTE, _TURN_BYTE = 0, 1  # of the file, where locks are: of sums over rows, of the one that leaves
+_SUM_BYTE, _LEAVING_BYTE = 0, 1  # of the file, where locks are: of sums over rows, of the one that leaves
 
 
 @shared_struct
@@ -68,7 +68,7 @@ class SharedState:
         self.journal = Journal()
         self.timeline = Timeline()
         self.name = f"odinws-{secrets.token_hex(8)}"
-        self.turn = Turn()
+        self.debug_lock = DebugLock()
         self.left: dict[int, object] = {}
         workers = ctypes.sizeof(_Header)
         gone = workers + SLOTS * ctypes.sizeof(WorkerStats)
@@ -208,10 +208,10 @@ class SharedState:
             self._header.upgrades_due, wait = step(self._header.upgrades_due, now, limit)
         return wait
 
-    def take_turn(self) -> bool:
+    def claim_leaving(self) -> bool:
         """Whether this process now is the one that leaves, which it is until it ends."""
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _TURN_BYTE)
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _LEAVING_BYTE)
         except OSError:
             return False
         return True

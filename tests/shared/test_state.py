@@ -439,10 +439,10 @@ def test_one_process_leaves_at_a_time(shared: SharedState) -> None:
     stats = shared.workers[shared.claim()]
 
     def refused() -> None:
-        assert not shared.take_turn()
+        assert not shared.claim_leaving()
 
-    assert shared.take_turn()
-    assert shared.take_turn(), "it has it already"
+    assert shared.claim_leaving()
+    assert shared.claim_leaving(), "it has it already"
     assert shared.reserve(stats, 10)
     shared.totals()
     join(forked(refused))
@@ -455,16 +455,16 @@ def test_a_turn_falls_with_its_process(shared: SharedState, signal_number: signa
 
     def hold() -> None:
         signal.signal(signal.SIGTERM, lambda *_: None)
-        assert shared.take_turn()
+        assert shared.claim_leaving()
         os.write(holds, b"!")
         signal.pause()
 
     pid = forked(hold)
     assert os.read(held, 1) == b"!"
-    assert not shared.take_turn()
+    assert not shared.claim_leaving()
     os.kill(pid, signal_number)
     os.waitpid(pid, 0)
-    assert shared.take_turn()
+    assert shared.claim_leaving()
     os.close(held)
     os.close(holds)
 
@@ -474,7 +474,7 @@ def test_processes_take_turns(shared: SharedState) -> None:
     counter = shared.workers[shared.claim()]
 
     def worker() -> None:
-        while not shared.take_turn():
+        while not shared.claim_leaving():
             time.sleep(0.0005)
         counter.pending += 1
         assert counter.pending == 1

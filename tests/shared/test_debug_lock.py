@@ -1,4 +1,4 @@
-"""`odinws.shared.turn`: one at a time, over all processes."""
+"""`odinws.shared.debug_lock`: one at a time, over all processes."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from pathlib import Path
 
 import pytest
 
-from odinws.shared.turn import BusyError, Turn
+from odinws.shared.debug_lock import BusyError, DebugLock
 from tests.fakes import forked
 
 
 @pytest.fixture
-def turn() -> Turn:
+def debug_lock() -> DebugLock:
     """Of a server."""
-    return Turn()
+    return DebugLock()
 
 
-def test_one_at_a_time(turn: Turn) -> None:
+def test_one_at_a_time(debug_lock: DebugLock) -> None:
     """The second is told who has it and when to come; afterwards it is free."""
-    with turn.held("profile", 30.0):
+    with debug_lock.held("profile", 30.0):
         with (
             pytest.raises(BusyError, match=r"a profile is under way.*try again in (29|30) s") as raised,
-            turn.held("heap", 1.0),
+            debug_lock.held("heap", 1.0),
         ):
             pass
         assert raised.value.retry_after_seconds == pytest.approx(30, abs=1)
-    with turn.held("heap", 1.0):
+    with debug_lock.held("heap", 1.0):
         pass
 
 
-def test_it_falls_with_its_holder(turn: Turn, tmp_path: Path) -> None:
+def test_it_falls_with_its_holder(debug_lock: DebugLock, tmp_path: Path) -> None:
     """A worker that is killed in the middle blocks nobody."""
 
     def hold() -> None:
-        with turn.held("heap", 9.0):
+        with debug_lock.held("heap", 9.0):
             (tmp_path / "held").touch()
             time.sleep(30)
 
@@ -45,9 +45,9 @@ def test_it_falls_with_its_holder(turn: Turn, tmp_path: Path) -> None:
     while not (tmp_path / "held").exists():
         assert time.monotonic() < until
         time.sleep(0.01)
-    with pytest.raises(BusyError, match="a heap is under way"), turn.held("profile", 1.0):
+    with pytest.raises(BusyError, match="a heap is under way"), debug_lock.held("profile", 1.0):
         pass
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    with turn.held("profile", 1.0):
+    with debug_lock.held("profile", 1.0):
         pass

@@ -36,7 +36,7 @@ class _Holder(NamedTuple):
     until: float  # Unix seconds
 
 
-class Turn:
+class DebugLock:
     """Made before the fork; each process takes it for itself."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Turn:
 
     @contextmanager
     def held(self, verb: str, seconds: float) -> Iterator[None]:
-        """Hold the turn.
+        """Hold the lock.
 
         Args:
             verb: what is to be done.
