@@ -22,7 +22,7 @@ from odinws.fanout.backlog import Backlog
 from odinws.fanout.observer import DeliveryObserver
 from odinws.fanout.ring import Ring
 from odinws.fanout.slowest import CHANNELS_NAMED, Pass, Slowest
-from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch, Past
+from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
 from odinws.messages.channels import wildcard
 from odinws.messages.outgoing import Welcome
 from odinws.messages.packet import INVALID, Bundle, Packet
@@ -160,7 +160,7 @@ class Hub:
                 self.ring.restart(event.seq)
                 self._announce(event)
                 continue
-            if isinstance(event, Past):
+            if isinstance(event, Backfill):
                 self.ring.fill(event.first, event.last, event.messages)
                 continue
             if isinstance(event, Message):
@@ -185,9 +185,9 @@ class Hub:
         seconds = ended - started
         self._observer.count_pass(seconds)
         if seconds > self.slowest.floor or ended > self.slowest.until:
-            self.slowest.add(self._story(seconds, list(by_channel), len(events)), ended)
+            self.slowest.add(self._record(seconds, list(by_channel), len(events)), ended)
 
-    def _story(self, seconds: float, channels: Sequence[str], messages: int) -> Pass:
+    def _record(self, seconds: float, channels: Sequence[str], messages: int) -> Pass:
         """What happened in a pass that has just ended."""
         sends, delivered, undelivered, size_bytes = self._handed
         return Pass(

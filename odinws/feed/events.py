@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from odinws.messages.outgoing import Lost, Message
 
-__all__ = ["FeedEvent", "Lost", "Message", "NewEpoch", "Past"]
+__all__ = ["Backfill", "FeedEvent", "Lost", "Message", "NewEpoch"]
 
 
 class NewEpoch(NamedTuple):
@@ -21,7 +21,7 @@ class NewEpoch(NamedTuple):
     channel: None = None  # it concerns all of them
 
 
-class Past(NamedTuple):
+class Backfill(NamedTuple):
     """What was published before the feed came up: for those who were away, not to be delivered to all.
 
     Attributes:
@@ -34,4 +34,4 @@ class Past(NamedTuple):
     channel: None = None  # it concerns all of them
 
 
-FeedEvent = Message | Lost | NewEpoch | Past
+FeedEvent = Message | Lost | NewEpoch | Backfill

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from odinws.feed.cursor import Cursor
-from odinws.feed.events import FeedEvent, Past
+from odinws.feed.events import Backfill, FeedEvent
 from odinws.feed.status import FeedStatus
 from odinws.messages.channels import CHANNEL
 from odinws.settings import Settings
@@ -103,11 +103,13 @@ class Intake:
 
     # -- the sequence ------------------------------------------------------------------------------
 
-    def begin(self, epoch: str, seq: int, latest: Mapping[str, int], past: Past | None = None) -> None:
+    def begin(
+        self, epoch: str, seq: int, latest: Mapping[str, int], backfill: Backfill | None = None
+    ) -> None:
         """Begin in another sequence, see `Cursor.begin`; `past`: what of it is there already."""
         self._sink(self.cursor.begin(epoch, seq, latest))
-        if past is not None:
-            self._sink(past)
+        if backfill is not None:
+            self._sink(backfill)
         self._moved()
 
     def rename(self, epoch: str) -> None:

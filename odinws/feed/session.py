@@ -18,7 +18,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from odinws.errors import FeedError
 from odinws.feed import history, identification, stream
-from odinws.feed.events import Message, Past
+from odinws.feed.events import Backfill, Message
 from odinws.feed.intake import Intake
 from odinws.settings import Settings, without_credentials
 
@@ -28,7 +28,7 @@ _SILENCE_SECONDS = 3.0  # this long without a heartbeat the consumer counts as l
 _PING_SECONDS = 2
 _BACKPRESSURE_SECONDS = 0.002
 _MESSAGES_PER_ITERATION = 32  # about a millisecond of work
-_PAST_MESSAGES = 2000  # that a new worker reads before it accepts: a third of a second
+_BACKFILL_MESSAGES = 2000  # that a new worker reads before it accepts: a third of a second
 _PENDING_MESSAGES = 1_000_000
 _PENDING_BYTES = 256 << 20
 
@@ -110,11 +110,11 @@ class Session:
             intake.expire(state.first_seq)
         else:
             latest = await self._latest(js, state.last_seq)
-            past = await self._past(state.last_seq)
-            if past is not None:
-                latest.update((message.channel, message.seq) for message in past.messages)
+            backfill = await self._backfill(state.last_seq)
+            if backfill is not None:
+                latest.update((message.channel, message.seq) for message in backfill.messages)
             # Clients are promised all that comes behind it, even if this session ends before it is ready.
-            intake.begin(epoch, state.last_seq, latest, past)
+            intake.begin(epoch, state.last_seq, latest, backfill)
         self._whole_stream = info.config.subjects == list(self._settings.channel_filter.subjects)
         inbox = self.client.new_inbox()
         await self.client.subscribe(
@@ -162,10 +162,10 @@ class Session:
             if seq <= last_seq and (channel := self._intake.channel(subject)) is not None
         }
 
-    async def _past(self, last_seq: int) -> Past | None:
+    async def _backfill(self, last_seq: int) -> Backfill | None:
         """The latest messages up to `last_seq`, so that clients of a worker that is gone find them here."""
         settings = self._settings
-        most = min(_PAST_MESSAGES, settings.ring_messages)
+        most = min(_BACKFILL_MESSAGES, settings.ring_messages)
         first = upto = max(0, last_seq - most)
         messages: list[Message] = []
         latest: dict[str, int] = {}
@@ -192,7 +192,7 @@ class Session:
                     messages.append(message._replace(prev=latest.get(message.channel, first)))
                     latest[message.channel] = message.seq
             upto = page.upto
-        return Past(first, last_seq, messages)
+        return Backfill(first, last_seq, messages)
 
     async def _let_others_run(self) -> None:
         """nats-py calls for all that it has read without a pause of its own."""

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch, Past
+from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
 from odinws.feed.intake import Intake
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
@@ -49,9 +49,9 @@ def test_lag() -> None:
 def test_a_beginning_is_told_with_its_past() -> None:
     """First the name, then what is there already."""
     world = World()
-    past = Past(3, 5, [Message("global", 4, 3, 0, b"1")])
-    world.intake.begin("S-1", 5, {"global": 4}, past)
-    assert world.events == [NewEpoch("S-1", 5), past]
+    backfill = Backfill(3, 5, [Message("global", 4, 3, 0, b"1")])
+    world.intake.begin("S-1", 5, {"global": 4}, backfill)
+    assert world.events == [NewEpoch("S-1", 5), backfill]
     assert (world.intake.status.epoch, world.intake.status.last_seq) == ("S-1", 5)
 
 
