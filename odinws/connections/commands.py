@@ -39,7 +39,7 @@ from strategies.base import Strategy
 _YIELD_EVERY = 32
 
 
-class Past(Protocol):
+class History(Protocol):
     """What was published before, see `Recovery`."""
 
     def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
@@ -81,14 +81,14 @@ class Commands:
         strategy: Strategy[Connection],
         stats: WorkerStats,
         refresh: Callable[[Identity, str], Identity],
-        past: Past,
+        history: History,
         watchers: Watching,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._strategy = strategy
         self._stats = stats
         self._refresh = refresh
-        self._past = past
+        self._history = history
         self._watchers = watchers
         # A replay counts as so many commands.
         self._replay_seconds = 1.0 / settings.replay_rate
@@ -193,9 +193,9 @@ class Commands:
         conn.say(ack, tag)
         for channel in later:
             if channel in since:
-                self._past.resume(conn, channel, since[channel], command.epoch)
+                self._history.resume(conn, channel, since[channel], command.epoch)
             else:
-                self._past.latest(conn, channel)
+                self._history.latest(conn, channel)
         return None
 
     def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> UnsubscriptionAck:
@@ -240,6 +240,6 @@ class Commands:
         conn.allowance += self._replay_seconds
         first = command.start if command.start is not None else (command.since or 0) + 1
         try:
-            return self._past.replay(conn, command.channel, max(1, first), command.end)
+            return self._history.replay(conn, command.channel, max(1, first), command.end)
         except FeedError as error:
             raise CommandError("UNAVAILABLE", str(error)) from None

@@ -43,7 +43,7 @@ class Clock:
         return self.now
 
 
-class FakePast:
+class FakeHistory:
     """Notes what is asked of it, and how many answers had been given by then; subscribes as the real one."""
 
     def __init__(self, world: World) -> None:
@@ -75,7 +75,7 @@ class World:
     def __init__(self, *, now: float = 12345.678, **settings: str) -> None:
         self.clock = Clock(now)
         self.identities: dict[str, Identity] = {}
-        self.past = FakePast(self)
+        self.history = FakeHistory(self)
         self.watchers = Audience(lambda _: {}, ADMIN_TOKEN)
         self.stats = WorkerStats()
         self.strategy: Strategy[Connection] = strategies.create("sync-dict")
@@ -92,7 +92,7 @@ class World:
             self.strategy,
             self.stats,
             self.refresh,
-            self.past,
+            self.history,
             self.watchers,
             self.clock,
         )
@@ -211,7 +211,7 @@ def test_subscribe_with_since() -> None:
         "subscribe", channels=["token.A", "token.B", "global"], since={"token.B": 7, "token.C": 1}, epoch="e"
     )
     assert (answer["subscribed"], answer["count"]) == (["token.A", "token.B", "global"], 3)
-    assert world.past.asked == [("resume", "token.B", 7, "e", 1)]
+    assert world.history.asked == [("resume", "token.B", 7, "e", 1)]
     assert set(world.conn.channels) == {"token.A", "token.B", "global"}
     assert world.stats.totals.returned == 1
 
@@ -221,7 +221,7 @@ def test_subscribe_with_last() -> None:
     world = World()
     answer = world.ask("subscribe", channels=["token.A", "token.*"], since={"token.A": 7}, last=True)
     assert answer["count"] == 2
-    assert world.past.asked == [("resume", "token.A", 7, None, 1), ("latest", "token.*", 1)]
+    assert world.history.asked == [("resume", "token.A", 7, None, 1), ("latest", "token.*", 1)]
 
 
 def test_what_is_held_already_is_not_resumed() -> None:
@@ -229,7 +229,7 @@ def test_what_is_held_already_is_not_resumed() -> None:
     world = World()
     world.ask("subscribe", channels=["token.A"])
     assert world.ask("subscribe", channels=["token.A"], since={"token.A": 0})["count"] == 1
-    assert world.past.asked == []
+    assert world.history.asked == []
 
 
 def test_resumed_channels_count_against_the_limit() -> None:
@@ -254,7 +254,7 @@ def test_replay(data: dict[str, int], first: int, last: int | None) -> None:
     world = World()
     answer = world.ask("replay", channel="token.A", **data)
     assert answer["type"] == "replay_complete"
-    assert world.past.asked == [("replay", "token.A", first, last)]
+    assert world.history.asked == [("replay", "token.A", first, last)]
     assert not world.conn.channels
 
 
@@ -273,13 +273,13 @@ def test_replays_that_can_not_be(data: dict[str, Any], code: str) -> None:
     world.conn.real.identity = Identity("42", None, Permissions(("token.*",)))
     answer = world.ask("replay", **data)
     assert (answer["type"], answer["code"]) == ("error", code)
-    assert world.past.asked == []
+    assert world.history.asked == []
 
 
 def test_a_replay_without_nats() -> None:
     """The connection stays, and may ask again."""
     world = World()
-    world.past.error = FeedError("NATS is away")
+    world.history.error = FeedError("NATS is away")
     answer = world.ask("replay", channel="token.A", since=1)
     assert (answer["code"], answer["message"]) == ("UNAVAILABLE", "NATS is away")
 

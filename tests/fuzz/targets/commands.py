@@ -51,7 +51,7 @@ _SETTINGS = Settings.from_environ(
 _tokens = Tokens([Secret(SECRET)])
 
 
-class _NoPast:
+class _NoHistory:
     """Nothing was published before; who asks is subscribed all the same."""
 
     def __init__(self, strategy: Strategy[Connection]) -> None:
@@ -94,7 +94,7 @@ def _carry_out(texts: list[bytes]) -> str:
         strategy,
         WorkerStats(),
         lambda old, token: _tokens.refresh(old, token, NOW),
-        _NoPast(strategy),
+        _NoHistory(strategy),
         Audience(lambda _: {}, ""),
         lambda: 1000.0,
     )
