@@ -42,10 +42,10 @@ from odinws.log_limit import report_suppressed
 from odinws.messages.formats import Formats
 from odinws.messages.outgoing import Welcome
 from odinws.oversight import figures
-from odinws.oversight.audience import Audience
 from odinws.oversight.audit import Audit
 from odinws.oversight.reconciliation import Reconciliation
 from odinws.oversight.recorder import Recorder
+from odinws.oversight.stats_broadcaster import StatsBroadcaster
 from odinws.oversight.watch import Watch
 from odinws.rollout.chooser import Chooser
 from odinws.settings import Settings
@@ -127,7 +127,7 @@ class Services:
         )
         self.feed = NatsFeed(settings, nats_urls, self.stats, self.hub.receive, lambda: self.hub.backlog)
         self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.stats)
-        self.audience = Audience(self._figures, settings.admin_token)
+        self.broadcaster = StatsBroadcaster(self._figures, settings.admin_token)
         self.commands = Commands(
             settings,
             self.limits,
@@ -135,7 +135,7 @@ class Services:
             self.stats,
             self.admission.refresh,
             self.recovery,
-            self.audience,
+            self.broadcaster,
         )
         self._stalls = StallWatch(self.stats)
         self.collector = CollectorWatch(self.stats)
@@ -174,7 +174,7 @@ class Services:
             self._reconcile,
             self._shedding.run,
             self.resizing.run,
-            self.audience.run,
+            self.broadcaster.run,
         ):
             part = gevent.spawn(run)
             part.link(self._ended)

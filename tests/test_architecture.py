@@ -153,7 +153,7 @@ ONLY_IN = {
         "odinws.conformance.histories",
         "odinws.conformance.model",
         "odinws.conformance.promises",
-        "odinws.oversight.audience",
+        "odinws.oversight.stats_broadcaster",
         "odinws.oversight.audit",
         "odinws.admission.balance",
         "odinws.connections.clients",

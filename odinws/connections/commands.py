@@ -55,7 +55,7 @@ class History(Protocol):
 
 
 class Watching(Protocol):
-    """Who gets the server's figures, see `Audience`."""
+    """Who gets the server's figures, see `StatsBroadcaster`."""
 
     def add(self, conn: Connection, admin_token: str | None) -> bool:
         """Send them to a connection from now on; False if it may not have them."""

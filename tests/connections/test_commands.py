@@ -25,7 +25,7 @@ from odinws.connections.limits import ConnectionLimits
 from odinws.errors import FeedError
 from odinws.messages.incoming import Subscribe
 from odinws.messages.outgoing import ReplayComplete
-from odinws.oversight.audience import Audience
+from odinws.oversight.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
@@ -76,7 +76,7 @@ class World:
         self.clock = Clock(now)
         self.identities: dict[str, Identity] = {}
         self.history = FakeHistory(self)
-        self.watchers = Audience(lambda _: {}, ADMIN_TOKEN)
+        self.watchers = StatsBroadcaster(lambda _: {}, ADMIN_TOKEN)
         self.stats = WorkerStats()
         self.strategy: Strategy[Connection] = strategies.create("sync-dict")
         self.commands = self.made(Settings.from_environ(settings))

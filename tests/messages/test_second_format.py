@@ -27,7 +27,7 @@ from odinws.messages.frames import Opcode
 from odinws.messages.incoming import Heartbeat, Replay, Request, Subscribe, Unsubscribe
 from odinws.messages.outgoing import Error, Outgoing, Pong, Stats, SubscriptionAck, Welcome
 from odinws.messages.wire_format import WireFormat
-from odinws.oversight.audience import Audience
+from odinws.oversight.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
@@ -158,9 +158,9 @@ class World:
             self.strategy, self.stats, 1000, 0.0, self.formats.default, self.welcome, Ring(1000, 1 << 20)
         )
         recovery = Recovery(settings, self.strategy, self.hub, cast("Any", NoFeed()), self.stats)
-        self.audience = Audience(lambda _: 42, "")
+        self.broadcaster = StatsBroadcaster(lambda _: 42, "")
         self.commands = Commands(
-            settings, limits, self.strategy, self.stats, self.refresh, recovery, self.audience
+            settings, limits, self.strategy, self.stats, self.refresh, recovery, self.broadcaster
         )
         self.lines = cast("LineFormat", self.formats.of("lines", 0))
         self.hub.deliver([NewEpoch("E1", 0)])
@@ -312,8 +312,8 @@ def test_figures_pings_and_the_end() -> None:
     world = World(WS_HEARTBEAT_SECONDS="5", WS_IDLE_SECONDS="60")
     (conn, peer), (other, leaver) = world.join(), world.join()
     assert [len(lines(each, 1)) for each in (peer, leaver)] == [1, 1]
-    assert world.audience.add(conn, None)
-    world.audience.send()
+    assert world.broadcaster.add(conn, None)
+    world.broadcaster.send()
     assert lines(peer, 1) == ["stats 42"]
     world.clients.now += 6
     conn.on_time()

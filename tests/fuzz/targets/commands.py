@@ -21,7 +21,7 @@ from odinws.errors import CommandError
 from odinws.messages.channels import can_be_subscribed
 from odinws.messages.json_format import decode_command
 from odinws.messages.outgoing import ReplayComplete
-from odinws.oversight.audience import Audience
+from odinws.oversight.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
@@ -95,7 +95,7 @@ def _carry_out(texts: list[bytes]) -> str:
         WorkerStats(),
         lambda old, token: _tokens.refresh(old, token, NOW),
         _NoHistory(strategy),
-        Audience(lambda _: {}, ""),
+        StatsBroadcaster(lambda _: {}, ""),
         lambda: 1000.0,
     )
     conn = FakeConnection("c-1")

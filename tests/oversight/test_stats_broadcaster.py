@@ -1,4 +1,4 @@
-"""`odinws.oversight.audience`: who gets the figures, once a second, and what that costs while nobody does."""
+"""`odinws.oversight.stats_broadcaster`: who gets the figures, once a second, and what that costs while nobody does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gevent
 from odinws.closing import CloseReason
 from odinws.connections.connection import State
 from odinws.messages.packet import Bundle
-from odinws.oversight.audience import PERIOD_SECONDS, Audience
+from odinws.oversight.stats_broadcaster import PERIOD_SECONDS, StatsBroadcaster
 from tests.fakes import FakeConnection, in_greenlet, running
 
 ADMIN_TOKEN = "an admin's token"  # noqa: S105
@@ -19,7 +19,7 @@ class World:
     def __init__(self, admin_token: str = ADMIN_TOKEN) -> None:
         self.collected = 0
         self.wholes: list[bool] = []
-        self.audience = Audience(self.collect, admin_token)
+        self.broadcaster = StatsBroadcaster(self.collect, admin_token)
 
     def collect(self, whole: bool) -> object:
         """Count it."""
@@ -38,13 +38,13 @@ def local(name: str) -> FakeConnection:
 def test_who_may_watch() -> None:
     """Who inspects, or brings the admin token; an empty one opens nothing."""
     world = World()
-    assert world.audience.add(local("a").real, None)
+    assert world.broadcaster.add(local("a").real, None)
     stranger = FakeConnection("b").real
     for wrong in (None, "", ADMIN_TOKEN[:-1], ADMIN_TOKEN + "x"):
-        assert not world.audience.add(stranger, wrong)
-    assert world.audience.add(stranger, ADMIN_TOKEN)
-    assert not World("").audience.add(stranger, "")
-    assert len(world.audience) == 2
+        assert not world.broadcaster.add(stranger, wrong)
+    assert world.broadcaster.add(stranger, ADMIN_TOKEN)
+    assert not World("").broadcaster.add(stranger, "")
+    assert len(world.broadcaster) == 2
 
 
 def test_all_get_one_frame() -> None:
@@ -52,8 +52,8 @@ def test_all_get_one_frame() -> None:
     world = World()
     conns = [local(name) for name in "abc"]
     for conn in conns:
-        world.audience.add(conn.real, None)
-    world.audience.send()
+        world.broadcaster.add(conn.real, None)
+    world.broadcaster.send()
     assert world.collected == 1
     (message,) = conns[0].messages
     assert message["type"] == "server:stats"
@@ -66,14 +66,14 @@ def test_all_get_one_frame() -> None:
 def test_who_comes_new_gets_the_past() -> None:
     """Once, in a frame for all who are new; also who could not take it at first."""
     world, old, new, slow = World(), local("old"), local("new"), local("slow")
-    world.audience.add(old.real, None)
-    world.audience.send()
+    world.broadcaster.add(old.real, None)
+    world.broadcaster.send()
     slow.has_waiting = True
     for conn in (new, slow):
-        world.audience.add(conn.real, None)
-    world.audience.send()
+        world.broadcaster.add(conn.real, None)
+    world.broadcaster.send()
     slow.has_waiting = False
-    world.audience.send()
+    world.broadcaster.send()
     assert world.wholes == [True, False, True, False, True]
     assert [message["data"]["number"] for message in old.messages] == [1, 2, 4]
     assert [message["data"]["number"] for message in new.messages] == [3, 4]
@@ -85,8 +85,8 @@ def test_the_figures_are_no_data() -> None:
     world, conn = World(), local("a")
     due = Bundle.control(b"before")
     conn.due = [due]
-    world.audience.add(conn.real, None)
-    world.audience.send()
+    world.broadcaster.add(conn.real, None)
+    world.broadcaster.send()
     assert conn.sent == []
     assert conn.due[0] is due
     assert conn.due[1].data_count == 0
@@ -97,13 +97,13 @@ def test_who_is_behind_is_left_out() -> None:
     """Only the newest figures count: they do not pile up in an outbox."""
     world, slow, quick = World(), local("slow"), local("quick")
     for conn in (slow, quick):
-        world.audience.add(conn.real, None)
+        world.broadcaster.add(conn.real, None)
     slow.has_waiting = True
-    world.audience.send()
+    world.broadcaster.send()
     assert slow.sent == []
     assert len(quick.sent) == 1
     slow.has_waiting = False
-    world.audience.send()
+    world.broadcaster.send()
     assert [message["data"]["number"] for message in slow.messages] == [3]
 
 
@@ -111,13 +111,13 @@ def test_who_leaves_is_forgotten() -> None:
     """By its own wish or by its end; then nothing is computed any more."""
     world, first, second = World(), local("first"), local("second")
     for conn in (first, second):
-        world.audience.add(conn.real, None)
-    assert world.audience.discard(first.real)
-    assert not world.audience.discard(first.real)
+        world.broadcaster.add(conn.real, None)
+    assert world.broadcaster.discard(first.real)
+    assert not world.broadcaster.discard(first.real)
     second.close(CloseReason.CLIENT)
     assert second.state is State.CLOSING
-    world.audience.send()
-    assert (len(world.audience), world.collected) == (0, 0)
+    world.broadcaster.send()
+    assert (len(world.broadcaster), world.collected) == (0, 0)
     assert first.sent == second.sent == []
 
 
@@ -125,10 +125,10 @@ def test_who_leaves_is_forgotten() -> None:
 def test_it_sleeps_until_somebody_watches() -> None:
     """The first watcher wakes it at once; the next figures come after a second."""
     world, conn = World(), local("a")
-    with running(world.audience.run):
+    with running(world.broadcaster.run):
         gevent.sleep(0.05)
         assert world.collected == 0
-        world.audience.add(conn.real, None)
+        world.broadcaster.add(conn.real, None)
         gevent.sleep(0.05)
         assert world.collected == 1
         gevent.sleep(PERIOD_SECONDS)

@@ -22,7 +22,7 @@ from odinws.messages.wire_format import WireFormat
 PERIOD_SECONDS = 1.0
 
 
-class Audience:
+class StatsBroadcaster:
     """Sends the figures to those who watch.
 
     Args:
