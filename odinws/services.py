@@ -20,7 +20,7 @@ from odinws import logs
 from odinws.admission.balance import Balance
 from odinws.admission.decision import Admission, Admit, UpgradeRequest, Verdict
 from odinws.admission.load import Sensor, StallWatch
-from odinws.admission.shedding import Shedding
+from odinws.admission.rebalancing import Rebalancing
 from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.closing import CloseReason
 from odinws.connections.clients import Clients
@@ -154,7 +154,7 @@ class Services:
         self._watch = Watch(self.stats, self.feed.status, shared.journal)
         self._recorder = Recorder(shared, slot, settings.strategy)
         self._audit = Audit(self.clients, self.hub, self.stats)
-        self._shedding = Shedding(shared, self.stats, self.clients, settings.rebalance_rate)
+        self._rebalancing = Rebalancing(shared, self.stats, self.clients, settings.rebalance_rate)
 
     def start(self) -> None:
         """Start what runs for the life of the worker, and give the feed a moment to come up."""
@@ -172,7 +172,7 @@ class Services:
             self.feed.run,
             self.sensor.run,
             self._reconcile,
-            self._shedding.run,
+            self._rebalancing.run,
             self.resizing.run,
             self.broadcaster.run,
         ):

@@ -173,7 +173,7 @@ ONLY_IN = {
         "odinws.fanout.recovery",
         "odinws.fanout.resizing",
         "odinws.services",
-        "odinws.admission.shedding",
+        "odinws.admission.rebalancing",
         "odinws.http.tls",
         "odinws.scheduling",
         "odinws.swarm.engine",
@@ -249,7 +249,7 @@ WARDENS = {
     "odinws.debug.views",
     "odinws.fanout.recovery",
     "odinws.oversight.reconciliation",
-    "odinws.admission.shedding",
+    "odinws.admission.rebalancing",
 }
 
 

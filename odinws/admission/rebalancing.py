@@ -34,7 +34,7 @@ def excess(held: int, others: list[int]) -> int:
     return above if above > max(_TOLERANCE, _TOLERANCE_SHARE * share) else 0
 
 
-class Shedding:
+class Rebalancing:
     """Sends connections of one worker to the others.
 
     Args:

@@ -1,4 +1,4 @@
-"""`odinws.admission.shedding`: who sends connections away, when, and how many."""
+"""`odinws.admission.rebalancing`: who sends connections away, when, and how many."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinws.admission import shedding
+from odinws.admission import rebalancing
 from odinws.admission.load import ALIVE_SECONDS
-from odinws.admission.shedding import PATIENCE_SECONDS, Shedding, excess
+from odinws.admission.rebalancing import PATIENCE_SECONDS, Rebalancing, excess
 from odinws.connections.clients import Clients
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats
@@ -118,13 +118,13 @@ class World:
             stats.pid, stats.connections, stats.accepting, stats.beat = pid, count, 1, time.monotonic()
         self.stats = self.workers[0]
         self.clients = FakeClients(self.workers)
-        self.shedding = Shedding(self.shared, self.stats, cast("Clients", self.clients), rate)
+        self.rebalancing = Rebalancing(self.shared, self.stats, cast("Clients", self.clients), rate)
         self.now = 1000.0
 
     def look(self, seconds: float = 1.0) -> int:
         """One look, so long after the last."""
         self.now += seconds
-        return self.shedding.look(self.now)
+        return self.rebalancing.look(self.now)
 
     def wait_patiently(self) -> None:
         """Look for a minute, in which nothing is done."""
@@ -226,12 +226,12 @@ def test_a_worker_that_leaves_has_other_goodbyes() -> None:
 @in_greenlet
 def test_it_looks_each_second_by_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the life of the worker."""
-    monkeypatch.setattr(shedding, "_LOOK_SECONDS", 0.005)
+    monkeypatch.setattr(rebalancing, "_LOOK_SECONDS", 0.005)
     world = World(10, 10)
     looks: list[float] = []
-    monkeypatch.setattr(world.shedding, "look", looks.append)
+    monkeypatch.setattr(world.rebalancing, "look", looks.append)
     before = time.monotonic()
-    with running(world.shedding.run):
+    with running(world.rebalancing.run):
         gevent.sleep(0.05)
     assert 2 <= len(looks) <= 11
     assert before < looks[0] < looks[-1] <= time.monotonic()
