@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 
 
 class OdinError(Exception):

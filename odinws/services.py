@@ -22,7 +22,7 @@ from odinws.admission.decision import Admission, Admit, UpgradeRequest, Verdict
 from odinws.admission.load import Sensor, StallWatch
 from odinws.admission.rebalancing import Rebalancing
 from odinws.choice import DEFAULT_STRATEGY, Choice
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection

@@ -22,7 +22,7 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import VERSION, PyWSGIServer
 
 from odinws.access.credentials import redact
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.http.handover import Handler
 from odinws.lifetime import Lifetime
 from odinws.scheduling import IterationBudget

@@ -22,7 +22,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from odinws.access.tokens import OPEN, Identity
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
 from odinws.messages.formats import Formats

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     "strategies",
     "odinws",
-    "odinws.closing",
+    "odinws.close_codes",
     "odinws.errors",
     "odinws.client",
     "odinws.histogram",
@@ -71,7 +71,7 @@ PURE = {
     "odinws.access.rates",
     "odinws.fanout.backlog",
     "odinws.choice",
-    "odinws.closing",
+    "odinws.close_codes",
     "odinws.debug.errors",
     "odinws.debug.formats",
     "odinws.debug.profile",

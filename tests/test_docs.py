@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from odinws.cli import cli
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]

@@ -22,7 +22,7 @@ import odinws
 from odinws import metrics
 from odinws.choice import Choice
 from odinws.cli import cli
-from odinws.closing import LOAD_REFUSALS
+from odinws.close_codes import LOAD_REFUSALS
 from odinws.metrics import catalogue
 from odinws.metrics.collector import StatsCollector
 from odinws.metrics.text import text

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote_plus
 
 from odinws.access.errors import AccessError, unauthenticated
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 
 SUBPROTOCOL = "odinws"
 MAX_TOKEN_CHARACTERS = 8192

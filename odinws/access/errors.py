@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.errors import OdinError
 
 _STATUS = {CloseReason.UNAUTHORISED: 401, CloseReason.FORBIDDEN: 403}

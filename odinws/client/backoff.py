@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.errors import OdinError
 
 BASE_SECONDS = 0.5

@@ -20,7 +20,7 @@ import structlog
 from gevent.event import Event
 
 from odinws.access.tokens import OPEN, Identity
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection
 from odinws.connections.limits import ConnectionLimits
 from odinws.connections.wheel import TimingWheel
@@ -34,7 +34,7 @@ _TICK_SECONDS = 0.25
 _POSITIONS = 1024  # 256 s; a longer delay comes in several rounds
 _RECEIVE_BYTES = 8 << 10  # per wake-up of one client: 1,300 pings or so, 6 ms
 _REAP_BURST = 64
-_NO_WAIT_SECONDS = 0.001  # closer in time than this, goodbyes go out together
+_NO_WAIT_SECONDS = 0.001  # closer in time than this, close frames go out together
 _SENT = struct.Struct("!d")
 _RETRY_SPREAD = 4.0  # the latest return, as a multiple of the earliest
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from odinws.access.errors import AccessError
 from odinws.access.rates import step
 from odinws.access.tokens import Identity
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
 from odinws.errors import CommandError, FeedError, FrameError

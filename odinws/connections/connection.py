@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from odinws.access.tokens import OPEN, Identity
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections import tcp
 from odinws.connections.limits import ConnectionLimits
 from odinws.connections.outbox import Outbox, SlowPolicy
@@ -39,7 +39,7 @@ log = structlog.get_logger("odinws.connections.connection")
 
 _READ, _WRITE = 1, 2  # libev event masks
 _MAX_COMMANDS_WAITING = 64  # reading pauses above this
-_SLACK_BYTES = 64 << 10  # extra kernel buffer that takes the goodbye of a stalled client
+_SLACK_BYTES = 64 << 10  # extra kernel buffer that takes the close frame of a stalled client
 
 Observer = Callable[[Sequence[Bundle]], None]  # is told what is about to be handed over
 
@@ -437,7 +437,7 @@ class Connection:
         reason: CloseReason,
         text: str = "",
         retry_after_seconds: float | None = None,
-        goodbye: bytes | None = None,
+        close_frame: bytes | None = None,
     ) -> bool:
         """End the connection. Idempotent; False if it was ending already.
 
@@ -453,21 +453,21 @@ class Connection:
         if self.state:
             return False
         due, self.due = self.due or [], None
-        if goodbye is None and reason is not CloseReason.GONE:
-            goodbye = self.wire_format.close(reason, text or reason.text, retry_after_seconds)
+        if close_frame is None and reason is not CloseReason.GONE:
+            close_frame = self.wire_format.close(reason, text or reason.text, retry_after_seconds)
         lost = 0
         if reason is CloseReason.GONE or reason is CloseReason.SLOW:
             rest, lost = self._outbox.cut() if self._outbox is not None else (b"", 0)
             lost += sum(entry.messages for bundle in due for entry in bundle.entries)
             self._drop_outbox()
-            goodbye = rest + (goodbye or b"")
+            close_frame = rest + (close_frame or b"")
         else:
-            goodbye = b"".join([*(bundle.data for bundle in due), goodbye or b""])
+            close_frame = b"".join([*(bundle.data for bundle in due), close_frame or b""])
             self._owner.on_flushed(sum(bundle.data_count for bundle in due))
         if reason is CloseReason.SLOW:
-            self._widen(len(goodbye))
+            self._widen(len(close_frame))
         if reason is not CloseReason.GONE:
-            self._say(goodbye)
+            self._say(close_frame)
         self.state = State.CLOSING
         self.ready = None
         self.reason = reason
@@ -485,29 +485,29 @@ class Connection:
         self.close(CloseReason.GOING_AWAY)
         self._release()
 
-    def _say(self, goodbye: bytes) -> None:
+    def _say(self, close_frame: bytes) -> None:
         """Send the last bytes; a peer that is gone shows itself at the next read."""
-        if not goodbye:
+        if not close_frame:
             return
         if self._outbox is not None:
-            self._outbox.append(Bundle.control(goodbye))
+            self._outbox.append(Bundle.control(close_frame))
             return
         try:
-            sent = self._sock.send(goodbye)
+            sent = self._sock.send(close_frame)
         except BlockingIOError:
             sent = 0
         except OSError:
             return
-        if sent != len(goodbye):
-            self._hold(Outbox((Bundle.control(goodbye),), sent))
+        if sent != len(close_frame):
+            self._hold(Outbox((Bundle.control(close_frame),), sent))
 
     def _widen(self, size: int) -> None:
-        """Let the kernel take the goodbye of a client that reads nothing, so that nobody waits for it."""
+        """Let the kernel take the close frame of a client that reads nothing, so that nobody waits for it."""
         room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room // 2 + size + _SLACK_BYTES)
 
     def _closed_by_peer(self, payload: bytes) -> None:
-        self.close(CloseReason.CLIENT, goodbye=self.wire_format.close_answer(payload))
+        self.close(CloseReason.CLIENT, close_frame=self.wire_format.close_answer(payload))
         self._deaf = True
         if self._outbox is None:  # else when it is empty, so that no frame is cut, or at the deadline
             self._release()

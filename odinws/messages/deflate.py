@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from typing import NamedTuple
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.errors import FrameError
 
 _TAIL = b"\x00\x00\xff\xff"  # taken from the end of each message, and put back (7.2.1, 7.2.2)

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.errors import FrameError
 from odinws.messages.deflate import inflate
 

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, Protocol
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.messages import frames
 from odinws.messages.deflate import Deflater
 from odinws.messages.frames import FrameReader, Opcode

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from odinws import choice
-from odinws.closing import LOAD_REFUSALS, REFUSALS
+from odinws.close_codes import LOAD_REFUSALS, REFUSALS
 from odinws.shared import SLOTS
 from odinws.shared.counters import (
     CLOSES,

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 import gevent
 import structlog
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
 from odinws.scheduling import next_iteration

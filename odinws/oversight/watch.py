@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from odinws.closing import REFUSALS, CloseReason
+from odinws.close_codes import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.shared.counters import CLOSES, DIFFERENCES
 from odinws.shared.journal import Journal

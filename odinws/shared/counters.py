@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 
-from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
+from odinws.close_codes import LOAD_REFUSALS, REFUSALS, CloseReason
 from odinws.shared.fields import Counts, Times, counter, histogram, shared_struct, stat
 
 RECOVERIES = ("ring", "stream", "expired", "epoch")  # where what was missed came from, or why not

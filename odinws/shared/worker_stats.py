@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 from odinws.choice import Chosen
-from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
+from odinws.close_codes import LOAD_REFUSALS, REFUSALS, CloseReason
 from odinws.shared.counters import (
     CLOSES,
     DIFFERENCES,

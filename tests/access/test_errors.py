@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from odinws.access.errors import AccessError, KeysError, forbidden, unauthenticated
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.errors import OdinError
 
 

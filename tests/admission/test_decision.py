@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from odinws.access.errors import AccessError, KeysError
 from odinws.access.permissions import EVERYTHING, PUBLIC
 from odinws.admission.decision import Admission, Admit, Refuse, UpgradeRequest
-from odinws.closing import REFUSALS
+from odinws.close_codes import REFUSALS
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from tests.access.material import NOW, SECRET, token

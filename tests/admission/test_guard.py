@@ -21,7 +21,7 @@ from odinws.admission.guard import (
     retry_after,
     smooth,
 )
-from odinws.closing import LOAD_REFUSALS
+from odinws.close_codes import LOAD_REFUSALS
 
 LIMITS = Limits(max_connections=10_000, max_greenlets=20_000)
 

@@ -18,7 +18,7 @@ from odinws.client.backoff import (
     RefusedError,
     renew_after,
 )
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from tests.access.material import NOW, token
 
 
@@ -50,7 +50,7 @@ def test_absurd_hints(hint: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("reason", CloseReason)
 def test_every_close_code(reason: CloseReason) -> None:
-    """As the table of the server says; a goodbye that nobody asked for is like a code that nobody knows."""
+    """As the table of the server says; a close frame that nobody asked for is like a code that nobody knows."""
     backoff = Backoff(lambda: 0.0)
     if reason is CloseReason.CLIENT:
         assert backoff.closed(reason.code, reason.text, False).seconds == OTHER_CODE_SECONDS

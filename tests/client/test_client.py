@@ -60,7 +60,7 @@ print(*sorted(name for name in ours if not name.startswith("odinws.client")))
         [sys.executable, "-c", program, str(ROOT)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["odinws", "odinws.closing", "odinws.errors"]
+    assert done.stdout.split() == ["odinws", "odinws.close_codes", "odinws.errors"]
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 import strategies
 from odinws.access.tokens import OPEN
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections import clients
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
@@ -213,7 +213,7 @@ def test_leaving_waits_for_a_lock_without_holding_anyone_up() -> None:
 
 @in_greenlet
 def test_close_all_and_wait() -> None:
-    """All hear the goodbye and leave the strategy; the wait ends as soon as the last has answered."""
+    """All hear the close frame and leave the strategy; the wait ends as soon as the last has answered."""
     world = World()
     assert world.clients.wait_closed(0.0)
     peers = [world.connect()[1] for _ in range(100)]
@@ -375,14 +375,14 @@ def test_many_goodbyes_let_others_run(at_once: bool) -> None:
 
 @in_greenlet
 def test_what_a_closing_connection_took_along_is_delivered() -> None:
-    """Messages of the pass under way that went out with a goodbye stand in the totals."""
+    """Messages of the pass under way that went out with a close frame stand in the totals."""
     world = World()
     world.clients.on_flushed(3)
     world.clients.on_flushed(4)
     assert world.stats.totals.delivered == 7
 
 
-# -- goodbyes that say when to come back -----------------------------------------------------------
+# -- close frames that say when to come back -----------------------------------------------------------
 
 
 def retry_after(text: str) -> float:
@@ -484,7 +484,7 @@ def test_goodbyes_are_spread_evenly(monkeypatch: pytest.MonkeyPatch, count: int,
 
 @in_greenlet
 def test_a_drain_that_is_behind_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If goodbyes take longer than their time there is no sleep between, but others are let run."""
+    """If close frames take longer than their time there is no sleep between, but others are let run."""
     world = World()
     for _ in range(3 * clients._REAP_BURST):
         world.connect()

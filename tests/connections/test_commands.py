@@ -17,7 +17,7 @@ import strategies
 from odinws.access.errors import unauthenticated
 from odinws.access.permissions import Permissions
 from odinws.access.tokens import Identity
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections import commands as commands_module
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection, State

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from odinws.access.tokens import OPEN
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections import connection
 from odinws.connections.connection import Connection, State
 from odinws.connections.outbox import SlowPolicy
@@ -379,8 +379,8 @@ class SlowReader(RuleBasedStateMachine):
         assert wire.split(self.stream)[1] == b""
         ((reason, lost),) = self.link.owner.closing
         told = received(*(frame for frame, _ in self.accepted))
-        *heard, goodbye = found
-        assert goodbye.code == reason.code
+        *heard, close_frame = found
+        assert close_frame.code == reason.code
         assert heard == told[: len(heard)]
         assert lost == sum(message for _, message in self.accepted[len(heard) :]) + self.lost_with_close
         assert reason is CloseReason.SLOW or lost == 0
@@ -428,7 +428,7 @@ def test_a_client_that_is_too_slow_closes_with_4008(pair: Any) -> None:
 
 @in_greenlet
 def test_one_slow_client_is_let_go_without_waiting_for_it() -> None:
-    """The kernel takes the goodbye of a client that reads nothing, so the server holds nothing for it."""
+    """The kernel takes the close frame of a client that reads nothing, so the server holds nothing for it."""
     link = Link(outbox_bytes=20_000)
     payload = b"x" * 5000
     while link.send(frames.text(payload)):
@@ -748,9 +748,9 @@ def test_a_slow_peer_that_breaks_a_rule_reads_all_and_the_end() -> None:
     assert link.send(TEXT)
     link.say(b"\xff\xff")
     assert link.conn.state is State.CLOSING
-    *told, goodbye = link.peer.to_end()
+    *told, close_frame = link.peer.to_end()
     assert told == received(BIG, TEXT)
-    assert goodbye.code == 1002
+    assert close_frame.code == 1002
     link.peer.close()
     settle()
     link.expect_closed(CloseReason.PROTOCOL)
@@ -832,7 +832,7 @@ def test_a_close_frame_of_our_own_making() -> None:
     link.conn.close(CloseReason.POLICY, "because")
     assert link.expect_goodbye(CloseReason.POLICY) == "because"
     link = Link()
-    link.conn.close(CloseReason.RESTART, goodbye=frames.close(1012, "soon"))
+    link.conn.close(CloseReason.RESTART, close_frame=frames.close(1012, "soon"))
     assert link.expect_goodbye(CloseReason.RESTART) == "soon"
 
 
@@ -884,9 +884,9 @@ def test_goodbyes_while_much_still_waits(first: str) -> None:
         link.conn.close(CloseReason.GOING_AWAY)
     link.say(wire.close(1000))
     assert link.conn.state is State.CLOSING
-    *told, goodbye = link.peer.to_end()
+    *told, close_frame = link.peer.to_end()
     assert told == received(BIG, TEXT)
-    assert goodbye.code == (1000 if first == "peer" else 1001)
+    assert close_frame.code == (1000 if first == "peer" else 1001)
     link.peer.close()
     settle()
     link.expect_closed(CloseReason.CLIENT if first == "peer" else CloseReason.GOING_AWAY)
@@ -1078,7 +1078,7 @@ def test_a_limit_does_not_put_off_the_rest() -> None:
 
 @in_greenlet
 def test_a_limit_ends_a_slow_client_too() -> None:
-    """What waits for it is sent before the goodbye."""
+    """What waits for it is sent before the close frame."""
     link = Link()
     link.fill()
     link.owner.left = (0.5, *EXPIRED)

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections.connection import State
 from odinws.connections.echo import Echo
 from odinws.messages.deflate import Deflater, inflate
@@ -55,7 +55,7 @@ def test_compressed_messages_come_back(bits: int) -> None:
 
 @in_greenlet
 def test_the_rules_are_those_of_any_connection() -> None:
-    """A message above the bound ends it, and so does the client; nothing is echoed after a goodbye."""
+    """A message above the bound ends it, and so does the client; nothing is echoed after a close frame."""
     conn, owner, peer = linked(max_message_bytes=200)
     peer.send(wire.frame(wire.BINARY, b"x" * 200) + wire.frame(wire.BINARY, b"x" * 201))
     assert peer.next().payload == b"x" * 200

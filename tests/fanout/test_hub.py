@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import strategies
 from odinws import scheduling
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.fanout import hub
 from odinws.fanout.hub import Hub

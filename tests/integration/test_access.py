@@ -310,7 +310,7 @@ def test_what_can_not_be_used_stops_the_start(settings: dict[str, str], words: s
 
 
 def test_over_tls(tmp_path: Path) -> None:
-    """A client speaks TLS with the server itself: messages both ways, a large one, and the goodbye."""
+    """A client speaks TLS with the server itself: messages both ways, a large one, and the close frame."""
     certificate, key = self_signed(tmp_path)
     server = Server(
         {"WS_RECONCILE_SECONDS": "1"},

@@ -186,9 +186,9 @@ def test_the_error_budget_ends_with_1008(peer: Peer) -> None:
     peer.send(frame(TEXT, b"x") * (MAX_ERRORS + 5))
     answers = [peer.next() for _ in range(MAX_ERRORS)]
     assert {answer.json["code"] for answer in answers} == {"INVALID_JSON"}
-    goodbye = peer.next()
-    assert goodbye.code == 1008
-    assert str(MAX_ERRORS).encode() in goodbye.payload
+    close_frame = peer.next()
+    assert close_frame.code == 1008
+    assert str(MAX_ERRORS).encode() in close_frame.payload
     peer.send(wire.close(1008))
     assert peer.ended()
 
@@ -271,11 +271,11 @@ WHOLE = frame(TEXT, b'{"type":"heartbeat"}')
 def test_a_broken_frame_closes_with_its_code(peer: Peer, data: bytes, code: int) -> None:
     """The code is on the wire, what came behind is not looked at, and the stream ends."""
     peer.send(data + WHOLE)
-    goodbye = peer.next()
-    assert goodbye.opcode == CLOSE
-    assert goodbye.code == code
-    assert 0 < len(goodbye.payload) - 2 <= 123
-    goodbye.payload[2:].decode()
+    close_frame = peer.next()
+    assert close_frame.opcode == CLOSE
+    assert close_frame.code == code
+    assert 0 < len(close_frame.payload) - 2 <= 123
+    close_frame.payload[2:].decode()
     peer.send(wire.close(code))
     assert peer.next() is END
 
@@ -284,8 +284,8 @@ def test_a_broken_frame_closes_with_its_code(peer: Peer, data: bytes, code: int)
 def test_a_right_close_code_comes_back(peer: Peer, code: int) -> None:
     """The same code, and the server ends the stream first."""
     peer.send(wire.close(code, "tschüß".encode()))
-    goodbye = peer.next()
-    assert goodbye.code == code
+    close_frame = peer.next()
+    assert close_frame.code == code
     assert peer.next() is END
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from odinws.client import backoff
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.feed.simulator import TOKENS
 from tests.browser import Browser, Page
 from tests.server import Server, wait_for

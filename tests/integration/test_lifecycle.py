@@ -159,7 +159,7 @@ def test_an_impatient_stop(server: Server, swarm: Swarm, home: Home) -> None:
 
 
 def test_new_clients_are_turned_away_while_it_stops(server: Server, swarm: Swarm) -> None:
-    """Nobody gets in behind the goodbye: refused by the port or by 503, and no connection is left hanging."""
+    """Nobody gets in behind the close frame: refused by the port or by 503, and no connection is left hanging."""
     stop = threading.Timer(0.05, server.signal, (signal.SIGTERM,))
     stop.start()
     outcomes = set()
@@ -500,7 +500,7 @@ def test_the_demo_feed_can_be_left_off(serve: Serve) -> None:
 
 
 def test_a_client_of_another_make_sees_the_close_code(server: Server) -> None:
-    """Code and reason of the goodbye, through a client library."""
+    """Code and reason of the close frame, through a client library."""
     with connect(server.ws) as client:
         client.recv(5)
         server.signal(signal.SIGTERM)

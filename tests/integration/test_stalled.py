@@ -115,9 +115,9 @@ def test_a_stalled_client_costs_the_others_nothing(scene: Scene) -> None:
             assert worker["rss_bytes"] < was + (8 << 20)
 
         frames = read_all(stalled)  # only now
-    *messages, goodbye = frames
-    assert goodbye.opcode == CLOSE
-    assert goodbye.code == 4008
+    *messages, close_frame = frames
+    assert close_frame.opcode == CLOSE
+    assert close_frame.code == 4008
     assert {frame.opcode for frame in messages} == {TEXT}
     seen = {channel: [m.json for m in messages if m.json.get("channel") == channel] for channel in CHANNELS}
     for chain in seen.values():

@@ -12,7 +12,7 @@ from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import FrameProtocol
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.errors import FrameError
 from odinws.messages import frames
 from odinws.messages.deflate import NONE, Agreement, Deflater, inflate, negotiate

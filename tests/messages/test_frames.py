@@ -20,7 +20,7 @@ from wsproto.frame_protocol import CloseReason as OracleReason
 from wsproto.frame_protocol import FrameProtocol, ParseFailed
 from wsproto.frame_protocol import Opcode as OracleOpcode
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.errors import FrameError
 from odinws.messages import frames
 from odinws.messages.deflate import Deflater

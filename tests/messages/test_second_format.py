@@ -10,7 +10,7 @@ import pytest
 
 import strategies
 from odinws.access.tokens import Identity
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection, State

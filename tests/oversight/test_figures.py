@@ -13,7 +13,7 @@ import pytest
 
 import odinws
 from odinws.choice import Choice
-from odinws.closing import REFUSALS
+from odinws.close_codes import REFUSALS
 from odinws.feed.status import FeedStatus
 from odinws.oversight import figures
 from odinws.settings import Settings

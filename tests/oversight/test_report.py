@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odinws.choice import Choice
-from odinws.closing import REFUSALS, CloseReason
+from odinws.close_codes import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.histogram import quantile
 from odinws.oversight import report

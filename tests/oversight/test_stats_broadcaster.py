@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gevent
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.connections.connection import State
 from odinws.messages.packet import Bundle
 from odinws.oversight.stats_broadcaster import PERIOD_SECONDS, StatsBroadcaster

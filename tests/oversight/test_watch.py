@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.oversight.watch import QUIET_SECONDS, Watch
 from odinws.shared.counters import CLOSES, DIFFERENCES

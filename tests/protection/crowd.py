@@ -29,7 +29,7 @@ class Guest(Life):
         super().__init__(index)
         self.asked_at = time.time()
         self.answered_at = self.goodbye_at = 0.0
-        self.goodbye = b""
+        self.close_frame = b""
         self._retry_after: str | None = None
 
     def opened(self, now: float) -> None:
@@ -44,7 +44,7 @@ class Guest(Life):
 
     def _other(self, head: int, payload: bytes, now: float) -> None:
         if head == 0x80 | wire.CLOSE:
-            self.goodbye_at, self.goodbye = now, payload
+            self.goodbye_at, self.close_frame = now, payload
         super()._other(head, payload, now)
 
     @property
@@ -57,7 +57,7 @@ class Guest(Life):
         """When to come back by the server's word: that of a refusal, or of a close frame."""
         if self.refused:
             return float(self._retry_after) if self._retry_after else None
-        found = _HINT.search(self.goodbye)
+        found = _HINT.search(self.close_frame)
         return float(found[1]) if found else None
 
 

@@ -97,7 +97,7 @@ def test_a_guest_that_is_refused() -> None:
     ("text", "hint"), [(b"server restarts; retry_after=2.5", 2.5), (b"slow consumer", None), (b"", None)]
 )
 def test_a_guest_that_is_sent_away(text: bytes, hint: float | None) -> None:
-    """It keeps the goodbye and when that came."""
+    """It keeps the close frame and when that came."""
     found = guest(wire.frame(wire.CLOSE, (1012).to_bytes(2, "big") + text, masked=False))
     assert (found.admitted, found.answered_at, found.goodbye_at) == (True, NOW, NOW)
     assert (found.close_code, found.hint_seconds) == (1012, hint)

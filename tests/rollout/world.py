@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from odinws.closing import REFUSALS, CloseReason
+from odinws.close_codes import REFUSALS, CloseReason
 from odinws.rollout import flags
 from odinws.rollout.fleet import FleetError
 from odinws.rollout.members import Server, Worker, wanted

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from odinws.access.rates import Limit
-from odinws.closing import LOAD_REFUSALS, REFUSALS, CloseReason
+from odinws.close_codes import LOAD_REFUSALS, REFUSALS, CloseReason
 from odinws.shared import SLOTS, SharedState
 from odinws.shared import details as details_module
 from odinws.shared import worker_stats as worker_stats_module

@@ -88,9 +88,9 @@ def test_a_malformed_frame_ends_its_own_connection(standing: Standing, stayers: 
             size = draw.choice((1, 2, 3, 7, 64, len(data)))
             peer.send(data[:size])
             data = data[size:]
-        goodbye = peer.closing()
-        assert goodbye.code == code
-        goodbye.payload[2:].decode()
+        close_frame = peer.closing()
+        assert close_frame.code == code
+        close_frame.payload[2:].decode()
         peer.send(wire.close(code))
         assert peer.next() is END
     wait_for(lambda: server.json("/stats")["connections"] == STAYERS, 3, "its slot")

@@ -1,4 +1,4 @@
-"""`odinws.closing`: the table of reasons keeps to RFC 6455 and to what clients are told."""
+"""`odinws.close_codes`: the table of reasons keeps to RFC 6455 and to what clients are told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from odinws.closing import CloseReason
+from odinws.close_codes import CloseReason
 
 DOCUMENTED = {  # the codes that clients rely on
     "GOING_AWAY": 1001,
