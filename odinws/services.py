@@ -41,12 +41,12 @@ from odinws.feed.nats import NatsFeed
 from odinws.log_limit import report_suppressed
 from odinws.messages.formats import Formats
 from odinws.messages.outgoing import Welcome
-from odinws.oversight import figures
-from odinws.oversight.audit import Audit
-from odinws.oversight.reconciliation import Reconciliation
-from odinws.oversight.recorder import Recorder
-from odinws.oversight.stats_broadcaster import StatsBroadcaster
-from odinws.oversight.watch import Watch
+from odinws.monitoring import figures
+from odinws.monitoring.audit import Audit
+from odinws.monitoring.reconciliation import Reconciliation
+from odinws.monitoring.recorder import Recorder
+from odinws.monitoring.stats_broadcaster import StatsBroadcaster
+from odinws.monitoring.watch import Watch
 from odinws.rollout.chooser import Chooser
 from odinws.settings import Settings
 from odinws.shared import SharedState, counter_offsets

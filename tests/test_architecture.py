@@ -40,7 +40,7 @@ LAYERS = (
     "odinws.fanout",
     "odinws.admission",
     "odinws.metrics",
-    "odinws.oversight",
+    "odinws.monitoring",
     "odinws.debug",
     "odinws.rollout",
     "odinws.services",
@@ -153,8 +153,8 @@ ONLY_IN = {
         "odinws.conformance.histories",
         "odinws.conformance.model",
         "odinws.conformance.promises",
-        "odinws.oversight.stats_broadcaster",
-        "odinws.oversight.audit",
+        "odinws.monitoring.stats_broadcaster",
+        "odinws.monitoring.audit",
         "odinws.admission.balance",
         "odinws.connections.clients",
         "odinws.debug.agent",
@@ -169,7 +169,7 @@ ONLY_IN = {
         "odinws.http.handover",
         "odinws.fanout.hub",
         "odinws.admission.load",
-        "odinws.oversight.reconciliation",
+        "odinws.monitoring.reconciliation",
         "odinws.fanout.recovery",
         "odinws.fanout.resizing",
         "odinws.services",
@@ -245,10 +245,10 @@ PARTS = {"odinws.connections.clients", "odinws.connections.commands", "odinws.fa
 ROOTS = {"odinws.services"}
 # Those that look after all connections of a worker from outside.
 WARDENS = {
-    "odinws.oversight.audit",
+    "odinws.monitoring.audit",
     "odinws.debug.views",
     "odinws.fanout.recovery",
-    "odinws.oversight.reconciliation",
+    "odinws.monitoring.reconciliation",
     "odinws.admission.rebalancing",
 }
 

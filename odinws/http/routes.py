@@ -20,7 +20,7 @@ from odinws.http.edge import error as _error
 from odinws.http.edge import may_look_inside as _may_inspect
 from odinws.http.handover import UPGRADE, Upgrade
 from odinws.messages import deflate
-from odinws.oversight import report
+from odinws.monitoring import report
 from odinws.scheduling import Slice
 from odinws.services import Services
 from odinws.settings import MAX_SHARDS

@@ -25,7 +25,7 @@ from odinws.connections.limits import ConnectionLimits
 from odinws.errors import FeedError
 from odinws.messages.incoming import Subscribe
 from odinws.messages.outgoing import ReplayComplete
-from odinws.oversight.stats_broadcaster import StatsBroadcaster
+from odinws.monitoring.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy

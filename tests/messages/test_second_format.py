@@ -27,7 +27,7 @@ from odinws.messages.frames import Opcode
 from odinws.messages.incoming import Heartbeat, Replay, Request, Subscribe, Unsubscribe
 from odinws.messages.outgoing import Error, Outgoing, Pong, Stats, SubscriptionAck, Welcome
 from odinws.messages.wire_format import WireFormat
-from odinws.oversight.stats_broadcaster import StatsBroadcaster
+from odinws.monitoring.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy

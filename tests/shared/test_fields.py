@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from odinws.oversight.report import words
+from odinws.monitoring.report import words
 from odinws.shared.counters import Counters
 from odinws.shared.fields import (
     Counter,

@@ -1,4 +1,4 @@
-"""`odinws.shared.timeline` and `odinws.oversight.recorder`: what the charts show, whoever wrote it."""
+"""`odinws.shared.timeline` and `odinws.monitoring.recorder`: what the charts show, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from odinws.admission.load import ALIVE_SECONDS
 from odinws.choice import Choice
-from odinws.oversight.recorder import Recorder
+from odinws.monitoring.recorder import Recorder
 from odinws.shared import SharedState
 from odinws.shared.counters import LAG_BOUNDS_SECONDS
 from odinws.shared.timeline import SAMPLES, Moment, Timeline

@@ -21,7 +21,7 @@ from odinws.errors import CommandError
 from odinws.messages.channels import can_be_subscribed
 from odinws.messages.json_format import decode_command
 from odinws.messages.outgoing import ReplayComplete
-from odinws.oversight.stats_broadcaster import StatsBroadcaster
+from odinws.monitoring.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy

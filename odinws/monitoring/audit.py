@@ -32,7 +32,7 @@ _WATCH_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
 _ENOUGH_MESSAGES = 1000  # of the stream: far less than the ring has
 
-log = structlog.get_logger("odinws.oversight.audit")
+log = structlog.get_logger("odinws.monitoring.audit")
 
 
 class _Subject(NamedTuple):

@@ -1,4 +1,4 @@
-"""`odinws.oversight.reconciliation`, with real sockets: each kind of difference is made on purpose."""
+"""`odinws.monitoring.reconciliation`, with real sockets: each kind of difference is made on purpose."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.messages import frames
 from odinws.messages.packet import Bundle
-from odinws.oversight import reconciliation
-from odinws.oversight.reconciliation import Reconciliation, client_socket, is_dead
+from odinws.monitoring import reconciliation
+from odinws.monitoring.reconciliation import Reconciliation, client_socket, is_dead
 from odinws.shared.counters import DIFFERENCES
 from strategies import NAMES
 from tests import wire

@@ -15,7 +15,7 @@ import odinws
 from odinws.admission.guard import State
 from odinws.admission.load import memory_bytes
 from odinws.feed.status import FeedStatus
-from odinws.oversight import report
+from odinws.monitoring import report
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.fields import shown

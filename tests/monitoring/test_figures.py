@@ -1,4 +1,4 @@
-"""`odinws.oversight.figures`: the shared state in few words, with every worker's strategy and shards."""
+"""`odinws.monitoring.figures`: the shared state in few words, with every worker's strategy and shards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import odinws
 from odinws.choice import Choice
 from odinws.close_codes import REFUSALS
 from odinws.feed.status import FeedStatus
-from odinws.oversight import figures
+from odinws.monitoring import figures
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.counters import CLOSES

@@ -1,4 +1,4 @@
-"""`odinws.oversight.watch`: what changes in the figures of a worker becomes events."""
+"""`odinws.monitoring.watch`: what changes in the figures of a worker becomes events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from odinws.close_codes import CloseReason
 from odinws.feed.status import FeedStatus
-from odinws.oversight.watch import QUIET_SECONDS, Watch
+from odinws.monitoring.watch import QUIET_SECONDS, Watch
 from odinws.shared.counters import CLOSES, DIFFERENCES
 from odinws.shared.journal import Journal
 from odinws.shared.worker_stats import WorkerStats

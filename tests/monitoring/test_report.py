@@ -1,4 +1,4 @@
-"""`odinws.oversight.report`: the shape of `/health`, what makes it degraded or unhealthy, who is ready."""
+"""`odinws.monitoring.report`: the shape of `/health`, what makes it degraded or unhealthy, who is ready."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from odinws.choice import Choice
 from odinws.close_codes import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.histogram import quantile
-from odinws.oversight import report
+from odinws.monitoring import report
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.counters import LAG_BOUNDS_SECONDS, STALL_BOUNDS_SECONDS, Counters

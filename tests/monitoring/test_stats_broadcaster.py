@@ -1,4 +1,4 @@
-"""`odinws.oversight.stats_broadcaster`: who gets the figures, once a second, and what that costs while nobody does."""
+"""`odinws.monitoring.stats_broadcaster`: who gets the figures, once a second, and what that costs while nobody does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gevent
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import State
 from odinws.messages.packet import Bundle
-from odinws.oversight.stats_broadcaster import PERIOD_SECONDS, StatsBroadcaster
+from odinws.monitoring.stats_broadcaster import PERIOD_SECONDS, StatsBroadcaster
 from tests.fakes import FakeConnection, in_greenlet, running
 
 ADMIN_TOKEN = "an admin's token"  # noqa: S105

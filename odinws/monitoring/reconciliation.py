@@ -34,7 +34,7 @@ _TCP_CLOSE = 7  # of tcp_info.tcpi_state, see include/net/tcp_states.h
 _TCP_SENDING = (1, 8)  # ESTABLISHED, CLOSE_WAIT: this end has not been shut down yet
 _DESCRIPTORS = "/proc/self/fd"
 
-log = structlog.get_logger("odinws.oversight.reconciliation")
+log = structlog.get_logger("odinws.monitoring.reconciliation")
 
 
 class Reconciliation:

@@ -1,4 +1,4 @@
-"""`odinws.oversight.audit`, with real connections and a real hub: what was not delivered is found."""
+"""`odinws.monitoring.audit`, with real connections and a real hub: what was not delivered is found."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from odinws.connections.connection import Connection
 from odinws.fanout.hub import Hub
 from odinws.fanout.ring import Ring
 from odinws.feed.events import Message
-from odinws.oversight import audit
-from odinws.oversight.audit import Audit
+from odinws.monitoring import audit
+from odinws.monitoring.audit import Audit
 from tests.connections.test_clients import World
 from tests.fakes import FORMATS, in_greenlet, running
 

@@ -13,7 +13,7 @@ from odinws.shared.worker_stats import WorkerStats
 QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended
 _SLOW = CLOSES.index(CloseReason.SLOW)
 
-log = structlog.get_logger("odinws.oversight.watch")
+log = structlog.get_logger("odinws.monitoring.watch")
 
 
 class Watch:
