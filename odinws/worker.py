@@ -24,7 +24,7 @@ from gunicorn.workers.ggevent import VERSION, PyWSGIServer
 from odinws.access.credentials import redact
 from odinws.close_codes import CloseReason
 from odinws.http.handover import Handler
-from odinws.lifetime import Lifetime
+from odinws.recycling import RecyclingPolicy
 from odinws.scheduling import IterationBudget
 
 _NOTIFY_SECONDS = 1.0
@@ -109,12 +109,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         services.stats.accepting = 1
         services.shared.journal.add("worker_started", f"worker {self.pid} accepts, in slot {self.slot}")
         began, settings = time.monotonic(), services.settings
-        lifetime = Lifetime(settings.worker_max_age_seconds, settings.worker_max_memory, random.random())
+        recycling = RecyclingPolicy(
+            settings.worker_max_age_seconds, settings.worker_max_memory, random.random()
+        )
         while self.alive:
             self.notify()
             self.deployment.say_open()
             stopping.wait(_NOTIFY_SECONDS)
-            end = services.chooser.outdated() or lifetime.end(
+            end = services.chooser.outdated() or recycling.end(
                 time.monotonic() - began, services.stats.rss_bytes
             )
             if end and self.alive:

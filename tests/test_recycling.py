@@ -1,4 +1,4 @@
-"""`odinws.lifetime`: when a worker is replaced, at the very second and the very byte."""
+"""`odinws.recycling`: when a worker is replaced, at the very second and the very byte."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
-from odinws.lifetime import Lifetime
+from odinws.recycling import RecyclingPolicy
 
 draws = st.floats(0.0, 1.0)
 ages = st.floats(0.0, 1e9)
@@ -28,21 +28,21 @@ sizes = st.integers(0, 1 << 63)
 )
 def test_the_end(age_seconds: float, memory_bytes: int, why: str) -> None:
     """It ends at its age or its memory, whichever comes first, and says by which."""
-    assert Lifetime(100.0, 1000, draw=0.0).end(age_seconds, memory_bytes) == why
+    assert RecyclingPolicy(100.0, 1000, draw=0.0).end(age_seconds, memory_bytes) == why
 
 
 @given(age=ages, size=sizes, draw=draws)
 def test_a_zero_switches_off(age: float, size: int, draw: float) -> None:
     """Neither age nor memory ends a worker for which neither matters."""
-    assert Lifetime(0.0, 0, draw).end(age, size) == ""
-    assert Lifetime(0.0, 1000, draw).end(age, 999) == ""
-    assert Lifetime(100.0, 0, draw).end(99.0, size) == ""
+    assert RecyclingPolicy(0.0, 0, draw).end(age, size) == ""
+    assert RecyclingPolicy(0.0, 1000, draw).end(age, 999) == ""
+    assert RecyclingPolicy(100.0, 0, draw).end(99.0, size) == ""
 
 
 @given(limit=st.floats(1.0, 1e6), draw=draws)
 def test_workers_of_one_start_do_not_leave_at_one_time(limit: float, draw: float) -> None:
     """None leaves before its age or later than a tenth more; what is drawn decides when between."""
-    life = Lifetime(limit, 0, draw)
+    life = RecyclingPolicy(limit, 0, draw)
     assert life.end(limit * 0.999, 0) == ""
     assert life.end(limit * 1.101, 0)
     due = limit * (1 + 0.1 * draw)

@@ -6,7 +6,7 @@ _LEAST_AGE_SECONDS = 60.0  # a limit of memory that every new worker is above mu
 _AGE_SPREAD = 0.1  # of the age, so that workers of one start do not leave at one time
 
 
-class Lifetime:
+class RecyclingPolicy:
     """The life of one worker.
 
     Args:
