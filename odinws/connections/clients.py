@@ -170,7 +170,7 @@ class Clients:
 
     def _log_end(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
         """The second line of a connection; what went through it the kernel has counted."""
-        kernel = conn.kernel()
+        tcp_info = conn.tcp_info()
         log.info(
             "connection closed",
             client=conn.id,
@@ -181,8 +181,8 @@ class Clients:
             channels=len(conn.channels),
             errors=conn.errors,
             undelivered=messages_lost,
-            bytes_sent=kernel.bytes_taken if kernel else None,
-            bytes_received=kernel.bytes_received if kernel else None,
+            bytes_sent=tcp_info.bytes_taken if tcp_info else None,
+            bytes_received=tcp_info.bytes_received if tcp_info else None,
         )
 
     def on_closed(self, conn: Connection) -> None:

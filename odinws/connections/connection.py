@@ -198,7 +198,7 @@ class Connection:
         outbox = self._outbox
         return 0.0 if outbox is None else max(0.0, self._owner.now - outbox.stalled_since)
 
-    def kernel(self) -> tcp.Kernel | None:
+    def tcp_info(self) -> tcp.TcpInfo | None:
         """What the kernel knows of the socket; None: nothing."""
         return tcp.look(self._sock)
 

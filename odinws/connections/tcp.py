@@ -15,7 +15,7 @@ _BYTES, _BYTES_OFFSET = struct.Struct("=QQ"), 120
 _SIZE = _BYTES_OFFSET + _BYTES.size
 
 
-class Kernel(NamedTuple):
+class TcpInfo(NamedTuple):
     """Figures of a connection.
 
     Attributes:
@@ -31,7 +31,7 @@ class Kernel(NamedTuple):
     bytes_waiting: int
 
 
-def look(sock: socket.socket) -> Kernel | None:
+def look(sock: socket.socket) -> TcpInfo | None:
     """The figures now; None: it is no TCP socket of Linux, or it is closed."""
     if not hasattr(socket, "TCP_INFO"):
         return None
@@ -44,4 +44,4 @@ def look(sock: socket.socket) -> Kernel | None:
         return None
     (rtt,) = _RTT.unpack_from(info, _RTT_OFFSET)
     taken, received = _BYTES.unpack_from(info, _BYTES_OFFSET)
-    return Kernel(rtt / 1e6, taken, received, int.from_bytes(waiting, sys.byteorder))
+    return TcpInfo(rtt / 1e6, taken, received, int.from_bytes(waiting, sys.byteorder))

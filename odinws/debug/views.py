@@ -194,13 +194,13 @@ def _rank(conn: Connection, sort: str, now: float) -> float:
         return conn.stalled_seconds
     if sort == "silent":
         return now - conn.last_seen
-    kernel = conn.kernel()
-    return kernel.rtt_seconds if kernel else 0.0
+    tcp_info = conn.tcp_info()
+    return tcp_info.rtt_seconds if tcp_info else 0.0
 
 
 def _connection(conn: Connection, now: float) -> dict[str, Any]:
     frames, size = conn.waiting
-    kernel = conn.kernel()
+    tcp_info = conn.tcp_info()
     return {
         "client": conn.id,
         "peer": conn.peer,
@@ -213,9 +213,9 @@ def _connection(conn: Connection, now: float) -> dict[str, Any]:
         "outbox_frames": frames,
         "outbox_bytes": size,
         "lag_seconds": round(conn.stalled_seconds, 3),
-        "kernel_bytes": kernel.bytes_waiting if kernel else None,
-        "bytes_taken": kernel.bytes_taken if kernel else None,
-        "rtt_seconds": kernel.rtt_seconds if kernel else None,
+        "kernel_bytes": tcp_info.bytes_waiting if tcp_info else None,
+        "bytes_taken": tcp_info.bytes_taken if tcp_info else None,
+        "rtt_seconds": tcp_info.rtt_seconds if tcp_info else None,
         "errors": conn.errors,
         "deflate": conn.wire_format.window_bits,
     }
