@@ -105,7 +105,7 @@ class Deployment:
     def on_reload(self, server: Any) -> None:
         """SIGHUP: all workers that run now are to be replaced, one after another."""
         self.shared.mark_reload()
-        self.shared.journal.add("config_reload", "SIGHUP: all workers are replaced, one after another")
+        self.shared.event_log.add("config_reload", "SIGHUP: all workers are replaced, one after another")
 
     def _make_room_for_descriptors(self) -> None:
         """Let one worker hold all connections. A shell's usual limit of 1024 is there to be raised."""
@@ -172,7 +172,7 @@ class Deployment:
         if self.shared.workers[worker.slot].recycling and server.num_workers > self.settings.workers:
             server.num_workers -= 1  # it had asked for its successor with SIGTTIN
         if not self.shared.workers[worker.slot].left:
-            self.shared.journal.add("worker_killed", f"worker {worker.pid} ended without a goodbye")
+            self.shared.event_log.add("worker_killed", f"worker {worker.pid} ended without a goodbye")
         self.shared.retire(worker.slot)
 
     def on_exit(self, server: Any) -> None:

@@ -151,7 +151,7 @@ class Services:
         self.resizing = Resizing(shared, slot, self.strategy, self.hub.between_passes)
         views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.stats)
         self.agent = Agent(shared.name, views)
-        self._watch = Watch(self.stats, self.feed.status, shared.journal)
+        self._watch = Watch(self.stats, self.feed.status, shared.event_log)
         self._recorder = Recorder(shared, slot, settings.strategy)
         self._audit = Audit(self.clients, self.hub, self.stats)
         self._rebalancing = Rebalancing(shared, self.stats, self.clients, settings.rebalance_rate)
@@ -244,7 +244,7 @@ class Services:
             self.clients.abort_all()
         seconds = round(time.monotonic() - started, 3)
         log.info("worker drained", connections=count, reason=reason.label, seconds=seconds)
-        self.shared.journal.add(
+        self.shared.event_log.add(
             "worker_left",
             f"worker {self.stats.pid} said goodbye to {count} connections in {seconds:.1f} s ({reason.label})",
         )

@@ -107,7 +107,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         services.start()
         self._servers += map(self._serve, self.sockets)
         services.stats.accepting = 1
-        services.shared.journal.add("worker_started", f"worker {self.pid} accepts, in slot {self.slot}")
+        services.shared.event_log.add("worker_started", f"worker {self.pid} accepts, in slot {self.slot}")
         began, settings = time.monotonic(), services.settings
         recycling = RecyclingPolicy(
             settings.worker_max_age_seconds, settings.worker_max_memory, random.random()

@@ -56,8 +56,8 @@ def index() -> Response:
 
 @debug.get("/events")
 def events() -> Response:
-    """The journal."""
-    return jsonify({"events": current_services().shared.journal.latest()})
+    """The event log."""
+    return jsonify({"events": current_services().shared.event_log.latest()})
 
 
 @debug.get(f"/<any({', '.join(verbs.VERBS)}):verb>")  # other paths are others' business
@@ -72,7 +72,7 @@ def view(verb: str) -> Response:
         if dear:
             whom = "all workers" if requested.worker is None else f"worker {requested.worker}"
             log.info("a look inside", view=verb, workers=requested.worker or "all", seconds=seconds)
-            services.shared.journal.add("debug", f"a {verb} of {whom} for {seconds:g} s")
+            services.shared.event_log.add("debug", f"a {verb} of {whom} for {seconds:g} s")
         answers = ask(services.shared.name, pids, Question(verb, requested.options), seconds)
     if verb == "profile" and requested.form != "json":
         return _profile(requested.form, answers, seconds)

@@ -64,7 +64,7 @@ def collect(
         **{name: value for name, value in report.words(shared.totals()).items() if name not in _NOT_SHOWN},
         "workers": [_worker(index, stats, details[index], settings) for index, stats in living],
         "strategies": _strategies(living, details, settings),
-        "events": shared.journal.latest(_EVENTS),
+        "events": shared.event_log.latest(_EVENTS),
         "timeline": shared.timeline.latest(SAMPLES if whole else _RECENT),
     }
 

@@ -20,7 +20,7 @@ from odinws.shared.counters import GENERATIONS
 from odinws.shared.fields import Counter, Histogram, Shown, shown
 from odinws.shared.worker_stats import WorkerStats
 
-_EVENTS = 32  # of the journal, in /stats
+_EVENTS = 32  # of the event log, in /stats
 _STUCK_SECONDS = 5.0  # a worker samples itself each second; older than this it does not run
 
 
@@ -159,7 +159,7 @@ def stats(shared: SharedState, settings: Settings, slot: int, state: State) -> d
         **words(shared.totals()),
         "resize": shared.resizes.words(index for index, _ in living),
         "workers": [_worker(shared, index, stats) for index, stats in living],
-        "events": shared.journal.latest(_EVENTS),
+        "events": shared.event_log.latest(_EVENTS),
     }
 
 

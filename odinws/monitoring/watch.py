@@ -7,7 +7,7 @@ import structlog
 from odinws.close_codes import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.shared.counters import CLOSES, DIFFERENCES
-from odinws.shared.journal import Journal
+from odinws.shared.event_log import EventLog
 from odinws.shared.worker_stats import WorkerStats
 
 QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended
@@ -17,18 +17,18 @@ log = structlog.get_logger("odinws.monitoring.watch")
 
 
 class Watch:
-    """Writes events of a worker into the journal, each kind at most once per look.
+    """Writes events of a worker into the event log, each kind at most once per look.
 
     Args:
         stats: of the worker.
         feed: its feed.
-        journal: of the server.
+        event log: of the server.
     """
 
-    def __init__(self, stats: WorkerStats, feed: FeedStatus, journal: Journal) -> None:
+    def __init__(self, stats: WorkerStats, feed: FeedStatus, event_log: EventLog) -> None:
         self._stats = stats
         self._feed = feed
-        self._journal = journal
+        self._event_log = event_log
         self._sessions = stats.totals.feed_sessions
         self._feed_up = False
         self._slow = stats.totals.closed[_SLOW]
@@ -50,7 +50,7 @@ class Watch:
         slow, self._slow = totals.closed[_SLOW] - self._slow, totals.closed[_SLOW]
         if slow:
             log.warning("clients that did not keep up were closed", count=slow, code=4008)
-            self._journal.add("slow_closed", f"{slow} clients that did not keep up were closed (4008)")
+            self._event_log.add("slow_closed", f"{slow} clients that did not keep up were closed (4008)")
         found = list(totals.differences)
         changes = {
             kind: count - before
@@ -60,15 +60,15 @@ class Watch:
         self._differences = found
         if changes:
             words = ", ".join(f"{kind} {count}" for kind, count in changes.items())
-            self._journal.add("differences", f"counts differed and were set right: {words}")
+            self._event_log.add("differences", f"counts differed and were set right: {words}")
 
     def _look_at_feed(self) -> None:
         sessions, up = self._stats.totals.feed_sessions, bool(self._stats.feed_ready)
         again = sessions > self._sessions
         if self._feed_up and (not up or again):
-            self._journal.add("feed_lost", f"the feed is down: {self._feed.problem or 'it was lost'}")
+            self._event_log.add("feed_lost", f"the feed is down: {self._feed.problem or 'it was lost'}")
         if up and (again or not self._feed_up):
-            self._journal.add("feed_up", f"the feed is up ({self._feed.mode}, seq {self._feed.last_seq})")
+            self._event_log.add("feed_up", f"the feed is up ({self._feed.mode}, seq {self._feed.last_seq})")
         self._sessions, self._feed_up = sessions, up
 
     def _look_at_refusals(self, now: float) -> None:
@@ -81,12 +81,12 @@ class Watch:
         if reasons:
             if not self._refusing_since:
                 self._refusing_since, self._refused_before = now, sum(self._refused)
-                self._journal.add("refusals_began", f"clients are refused: {', '.join(reasons)}")
+                self._event_log.add("refusals_began", f"clients are refused: {', '.join(reasons)}")
             self._refused_at = now
         elif self._refusing_since and now - self._refused_at >= QUIET_SECONDS:
             count, seconds = sum(refused) - self._refused_before, self._refused_at - self._refusing_since
             log.info("no client is refused any more", refused=count, seconds=round(seconds, 1))
-            self._journal.add(
+            self._event_log.add(
                 "refusals_ended", f"no client is refused any more: {count} were, over {seconds:.0f} s"
             )
             self._refusing_since = 0.0

@@ -24,8 +24,8 @@ from odinws.choice import Choice, retired_for
 from odinws.shared.counters import Counters, add_counters
 from odinws.shared.debug_lock import DebugLock
 from odinws.shared.details import Details
+from odinws.shared.event_log import EventLog
 from odinws.shared.fields import shared_struct
-from odinws.shared.journal import Journal
 from odinws.shared.resizes import Resizes
 from odinws.shared.timeline import Timeline
 from odinws.shared.worker_stats import WorkerStats
@@ -53,7 +53,7 @@ class SharedState:
         details_bytes: room for the JSON details that each worker publishes for `/stats`.
 
     Attributes:
-        journal: the latest events of the server.
+        event log: the latest events of the server.
         timeline: its latest figures, second by second.
         name: of the server, and of no other one of this machine.
         turn: of whoever looks into the server at a price.
@@ -65,7 +65,7 @@ class SharedState:
         # An unlinked file: nothing is left behind however the server ends. POSIX record locks on it
         # are held per process and fall with the process.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the shared state
-        self.journal = Journal()
+        self.event_log = EventLog()
         self.timeline = Timeline()
         self.name = f"odinws-{secrets.token_hex(8)}"
         self.debug_lock = DebugLock()

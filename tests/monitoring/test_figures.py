@@ -19,7 +19,7 @@ from odinws.monitoring import figures
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.counters import CLOSES
-from odinws.shared.journal import KINDS
+from odinws.shared.event_log import KINDS
 from odinws.shared.timeline import Moment
 from tests.seen import seen
 
@@ -211,7 +211,7 @@ def names_in(constant: str, code: str) -> set[str]:
 def test_the_page_reads_what_is_there() -> None:
     """Each member that its code names is one of the figures."""
     made = shared({"strategy": "fnv-sharded", "shards": [shard(0, 3, LOCK)], "feed": {"mode": "jetstream"}})
-    made.journal.add("debug", "something")
+    made.event_log.add("debug", "something")
     made.timeline.add(1000, {})
     paths = set(read_by_page())
     for path in paths:

@@ -8,7 +8,7 @@ from odinws.close_codes import CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.monitoring.watch import QUIET_SECONDS, Watch
 from odinws.shared.counters import CLOSES, DIFFERENCES
-from odinws.shared.journal import Journal
+from odinws.shared.event_log import EventLog
 from odinws.shared.worker_stats import WorkerStats
 
 
@@ -16,14 +16,14 @@ class World:
     """A worker's figures, and who watches them."""
 
     def __init__(self) -> None:
-        self.stats, self.feed, self.journal = WorkerStats(), FeedStatus(), Journal()
-        self.watch = Watch(self.stats, self.feed, self.journal)
+        self.stats, self.feed, self.event_log = WorkerStats(), FeedStatus(), EventLog()
+        self.watch = Watch(self.stats, self.feed, self.event_log)
 
     def look(self, now: float = 1000.0) -> list[tuple[str, str]]:
         """The events of one look, oldest first."""
-        before = len(self.journal.latest())
+        before = len(self.event_log.latest())
         self.watch.look(now)
-        events = self.journal.latest()
+        events = self.event_log.latest()
         return [(event["kind"], event["text"]) for event in reversed(events[: len(events) - before])]
 
 

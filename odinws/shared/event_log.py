@@ -1,4 +1,4 @@
-"""The journal: the latest events that an operator must know, of the whole server, for all workers to read.
+"""The event log: the latest events that an operator must know, of the whole server, for all workers to read.
 
 Workers and the arbiter write, any worker reads. It ends with the server; the log has the same at more length.
 """
@@ -31,7 +31,7 @@ _ENTRY_BYTES = 1024
 _TEXT_CHARACTERS = 96  # at most 6 bytes each, as `\u0001`
 
 
-class Journal:
+class EventLog:
     """The latest 128 events.
 
     An event is `{"at": Unix seconds, "worker": pid, "kind": one of KINDS, "text": str}`; the arbiter
