@@ -50,21 +50,21 @@ class Chosen(ctypes.Structure):
             setattr(self, name, text.encode()[: getattr(type(self), name).size])
 
 
-class Booted(Protocol):
-    """Something with a choice, in use since `booted`; 0.0: it is not."""
+class Startable(Protocol):
+    """Something with a choice, in use since `started_at`; 0.0: it is not."""
 
-    booted: float
+    started_at: float
     choice: Choice
 
 
-_T = TypeVar("_T", bound=Booted)
+_T = TypeVar("_T", bound=Startable)
 
 
 def retired_for(choice: Choice, workers: Sequence[_T], now: float) -> _T:
     """The row that stands for a choice: taken when the choice is new, the last one when all are taken."""
     for stats in workers:
-        if not stats.booted:
-            stats.booted, stats.choice = now, choice
+        if not stats.started_at:
+            stats.started_at, stats.choice = now, choice
         if stats.choice == choice:
             break
     return stats

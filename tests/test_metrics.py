@@ -220,7 +220,7 @@ def test_shards() -> None:
 def test_workers() -> None:
     """How many run, how old they are, and how long ago they were seen."""
     shared = shared_with_workers()
-    shared.workers[0].beat = shared.workers[0].booted
+    shared.workers[0].sampled_at = shared.workers[0].started_at
     shared.publish_details(1, {"feed": {"mode": "jetstream"}})
     samples = scrape(shared)
     assert samples[key("ws_workers")] == 2

@@ -76,7 +76,7 @@ class Sensor:
         self._count_descriptors(now)
         stats.rss_bytes = self._resident_bytes()
         stats.greenlets = self._count_greenlets()
-        stats.beat = time.monotonic()
+        stats.sampled_at = time.monotonic()
         self._also()
 
     def _count_descriptors(self, now: float) -> None:
@@ -166,7 +166,7 @@ def accepting_others(shared: SharedState, stats: WorkerStats, now: float) -> lis
     return [
         other
         for _, other in shared.living()
-        if other.accepting and other.beat > since and other.pid != stats.pid
+        if other.accepting and other.sampled_at > since and other.pid != stats.pid
     ]
 
 

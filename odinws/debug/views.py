@@ -114,7 +114,7 @@ class Views:
     def gc(self, seconds: float) -> dict[str, Any]:
         """The collector; counts, pauses and rates are of the time watched, or since the start."""
         runs, spent, pauses = self._gc() if seconds else ([0] * 3, [0.0] * 3, [])
-        began = time.monotonic() if seconds else self._stats.booted
+        began = time.monotonic() if seconds else self._stats.started_at
         blocks = sys.getallocatedblocks() if seconds else 0
         gevent.sleep(seconds)
         elapsed = max(1e-9, time.monotonic() - began)

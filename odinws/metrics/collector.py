@@ -99,9 +99,11 @@ class StatsCollector(Collector):
             workers.append(((str(index), shards, settings.shard_key, *stats.choice), stats))
         for metric in catalogue.ROW:
             yield _family(metric, [(labels, getattr(stats, metric.field)) for labels, stats in workers])
-        yield _family(catalogue.WORKER_UPTIME, [(labels, now - stats.booted) for labels, stats in workers])
+        yield _family(
+            catalogue.WORKER_UPTIME, [(labels, now - stats.started_at) for labels, stats in workers]
+        )
         # One that has not taken its first sample yet has been silent since its start.
-        silence = [(labels, now - (stats.beat or stats.booted)) for labels, stats in workers]
+        silence = [(labels, now - (stats.sampled_at or stats.started_at)) for labels, stats in workers]
         yield _family(catalogue.WORKER_SILENCE, silence)
         feeds = [_details(self._shared.details(index)).get("feed", {}) for index, _ in living]
         modes = [feed.get("mode") == "jetstream" for feed in feeds]

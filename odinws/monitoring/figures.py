@@ -75,7 +75,7 @@ def _worker(index: int, stats: WorkerStats, details: Mapping[str, Any], settings
         "slot": index,
         **{name: words[name] for name in _OF_WORKER},
         "strategy": stats.choice.strategy or settings.strategy,
-        "uptime_seconds": round(time.monotonic() - stats.booted, 3),
+        "uptime_seconds": round(time.monotonic() - stats.started_at, 3),
         "accepting": bool(stats.accepting),
         "delivered": totals.delivered,
         "delivered_bytes": totals.delivered_bytes,

@@ -43,7 +43,7 @@ class Recorder:
         if self._before and now - self._before[-1][0] < _LEAST_SECONDS:
             return
         living = self._shared.living()
-        if [slot for slot, stats in living if now - stats.beat <= ALIVE_SECONDS][:1] != [self._slot]:
+        if [slot for slot, stats in living if now - stats.sampled_at <= ALIVE_SECONDS][:1] != [self._slot]:
             self._before.clear()
             return
         counts = self._counts()

@@ -59,7 +59,11 @@ def health(shared: SharedState, settings: Settings, feed: FeedStatus, state: Sta
     warnings: list[str] = []
     errors: list[str] = []
     living = [stats for _, stats in shared.living()]
-    stuck = [stats.pid for stats in living if stats.beat and time.monotonic() - stats.beat > _STUCK_SECONDS]
+    stuck = [
+        stats.pid
+        for stats in living
+        if stats.sampled_at and time.monotonic() - stats.sampled_at > _STUCK_SECONDS
+    ]
     nats_healthy = feed.ready and all(stats.feed_ready for stats in living if stats.accepting)
     if not nats_healthy:
         errors.append(f"nats: {feed.problem or 'a worker has no feed'}")
@@ -272,8 +276,8 @@ def _worker(shared: SharedState, index: int, stats: WorkerStats) -> dict[str, An
         "slot": index,
         **stats.choice._asdict(),
         **words(stats),
-        "uptime_seconds": round(time.monotonic() - stats.booted, 3),
-        "sampled_seconds_ago": round(time.monotonic() - stats.beat, 3) if stats.beat else None,
+        "uptime_seconds": round(time.monotonic() - stats.started_at, 3),
+        "sampled_seconds_ago": round(time.monotonic() - stats.sampled_at, 3) if stats.sampled_at else None,
         "accepting": bool(stats.accepting and stats.feed_ready),
         "leaving": bool(stats.recycling or shared.is_outdated(stats)),
         **words(stats.totals),

@@ -127,7 +127,7 @@ class SharedState:
 
     def is_outdated(self, stats: WorkerStats) -> bool:
         """Whether a worker was forked before the last reload."""
-        return stats.booted < self._header.reloaded
+        return stats.started_at < self._header.reloaded
 
     def claim(self) -> int:
         """Take a free slot for a worker that is about to be forked. The arbiter's call.
@@ -136,8 +136,8 @@ class SharedState:
             RuntimeError: all slots are taken.
         """
         for index, stats in enumerate(self.workers):
-            if not stats.pid and not stats.booted:
-                stats.booted, stats.ordinal = time.monotonic(), self._free_ordinal()
+            if not stats.pid and not stats.started_at:
+                stats.started_at, stats.ordinal = time.monotonic(), self._free_ordinal()
                 self._header.claims += 1
                 self._header.high = max(self._header.high, index + 1)
                 return index
@@ -145,7 +145,7 @@ class SharedState:
 
     def _free_ordinal(self) -> int:
         """The first place that no worker has who is to stay."""
-        workers = [stats for stats in self._used() if stats.booted]
+        workers = [stats for stats in self._used() if stats.started_at]
         taken = {stats.ordinal for stats in workers if not stats.recycling and not self.is_outdated(stats)}
         return next(ordinal for ordinal in range(SLOTS) if ordinal not in taken)
 
@@ -179,7 +179,7 @@ class SharedState:
         totals: dict[Choice, Counters] = {}
         with self._exclusive():
             for stats in (*self._gone, *self._used()):
-                if stats.booted or stats.pid:  # a free row has none
+                if stats.started_at or stats.pid:  # a free row has none
                     add_counters(totals.setdefault(stats.choice, Counters()), stats.totals)
         return totals
 

@@ -32,8 +32,8 @@ class WorkerStats(Chosen):
     """One worker."""
 
     pid: int = stat(stats="pid")  # 0: the slot is free
-    booted: float  # monotonic seconds, which all processes of a machine share
-    beat: float  # the same, of the last sample below
+    started_at: float  # monotonic seconds, which all processes of a machine share
+    sampled_at: float  # the same, of the last sample below
     recycling: int  # 1: it leaves, and the arbiter has been asked for another
     ordinal: int = stat(stats="place")  # from 0: a successor inherits it, while slots drift
     flags_broken: int  # 1: the worker can't use the file of flags, its details say why

@@ -50,7 +50,7 @@ class World:
         """A worker that lives and accepts, unless the fields say something else."""
         slot = self.shared.claim()
         stats = self.shared.workers[slot]
-        stats.pid, stats.accepting, stats.beat, stats.connections = 100 + slot, 1, self.now, connections
+        stats.pid, stats.accepting, stats.sampled_at, stats.connections = 100 + slot, 1, self.now, connections
         for name, value in fields.items():
             setattr(stats, name, value)
         return stats
@@ -125,11 +125,11 @@ def test_who_cannot_take_the_next_does_not_count(world: World, fields: dict[str,
 @in_greenlet
 def test_a_sample_of_some_seconds_is_alive(world: World) -> None:
     """Workers sample themselves every second: two seconds are not yet a death, four are."""
-    other = world.worker(0, beat=world.now - 2)
+    other = world.worker(0, sampled_at=world.now - 2)
     assert not world.open(100)
     other.connections = 100
     assert world.look()
-    other.connections, other.beat = 0, world.now - 4
+    other.connections, other.sampled_at = 0, world.now - 4
     assert world.open(101)
 
 

@@ -111,7 +111,7 @@ def test_a_sample(world: World) -> None:
     stats = world.stats
     assert (stats.rss_bytes, stats.greenlets, stats.totals.cpu_seconds) == (5_000_000, 42, 4.5)
     assert stats.descriptors == 7
-    assert stats.beat == world.time.monotonic()
+    assert stats.sampled_at == world.time.monotonic()
     assert stats.cpu_cores == pytest.approx(0.5 * STEP)
     assert world.also == 1
 
@@ -201,7 +201,7 @@ def test_a_real_process() -> None:
     Sensor(stats, StallWatch(stats), lambda: 1, lambda: None).sample()
     assert stats.rss_bytes > 1 << 20
     assert stats.totals.cpu_seconds == pytest.approx(sum(os.times()[:2]), abs=0.5)
-    assert abs(stats.beat - time.monotonic()) < 5
+    assert abs(stats.sampled_at - time.monotonic()) < 5
     assert stats.descriptors == len(os.listdir("/proc/self/fd")) - 1  # one more while they are listed
 
 

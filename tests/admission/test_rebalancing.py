@@ -115,7 +115,7 @@ class World:
         self.shared = SharedState(1024)
         self.workers = [self.shared.workers[self.shared.claim()] for _ in held]
         for pid, (stats, count) in enumerate(zip(self.workers, held, strict=True), 1):
-            stats.pid, stats.connections, stats.accepting, stats.beat = pid, count, 1, time.monotonic()
+            stats.pid, stats.connections, stats.accepting, stats.sampled_at = pid, count, 1, time.monotonic()
         self.stats = self.workers[0]
         self.clients = FakeClients(self.workers)
         self.rebalancing = Rebalancing(self.shared, self.stats, cast("Clients", self.clients), rate)
@@ -205,7 +205,7 @@ def test_only_workers_that_accept_count(why: str) -> None:
     if why == "draining":
         other.accepting = 0
     elif why == "silent":
-        other.beat = time.monotonic() - ALIVE_SECONDS - 1
+        other.sampled_at = time.monotonic() - ALIVE_SECONDS - 1
     elif why == "gone":
         world.shared.retire(1)
     else:

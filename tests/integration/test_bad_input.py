@@ -446,12 +446,12 @@ def test_garbage_on_the_port_ends_soon(scene: Scene, data: bytes) -> None:
 
 def test_a_command_in_the_packet_of_the_handshake_is_served(scene: Scene) -> None:
     """A subscription, half a frame and its other half: nothing of it is lost."""
-    beat = WHOLE[:7], WHOLE[7:]
+    sampled_at = WHOLE[:7], WHOLE[7:]
     with Peer(scene.server.port) as peer:
-        peer.upgrade(command("subscribe", channels=CHANNELS) + beat[0])
+        peer.upgrade(command("subscribe", channels=CHANNELS) + sampled_at[0])
         assert peer.answer()["subscribed"] == CHANNELS
         assert peer.answer(*["price:update"])["channel"] in CHANNELS
-        peer.send(beat[1])
+        peer.send(sampled_at[1])
         assert peer.answer()["type"] == "pong"
 
 

@@ -73,7 +73,7 @@ def serving() -> SharedState:
     shared = SharedState(4096)
     for pid in (101, 102):
         stats = shared.workers[shared.claim()]
-        stats.pid, stats.accepting, stats.feed_ready, stats.beat = pid, 1, 1, time.monotonic()
+        stats.pid, stats.accepting, stats.feed_ready, stats.sampled_at = pid, 1, 1, time.monotonic()
         stats.connections, stats.subscriptions, stats.greenlets = 3, 7, 9
         stats.rss_bytes, stats.cpu_cores, stats.totals.cpu_seconds = 20 << 20, 0.25, 12.5
     return shared
@@ -231,11 +231,11 @@ def test_another_workers_lost_feed_is_unhealthy() -> None:
 def test_a_stuck_worker_is_unhealthy() -> None:
     """A worker that has not sampled itself for 5 s does not run; one that has not begun to is starting."""
     shared = serving()
-    shared.workers[1].beat = time.monotonic() - 4
+    shared.workers[1].sampled_at = time.monotonic() - 4
     assert health(shared)["errors"] == []
-    shared.workers[1].beat = time.monotonic() - 6
+    shared.workers[1].sampled_at = time.monotonic() - 6
     assert health(shared)["errors"] == ["workers [102] have not been seen for 5 s"]
-    shared.workers[1].beat = 0.0
+    shared.workers[1].sampled_at = 0.0
     assert health(shared)["errors"] == []
 
 
@@ -245,7 +245,7 @@ def test_everything_at_once() -> None:
     for change in (_full, _busy, _fat, _crowded):
         change(shared)
     shared.workers[1].feed_ready = 0
-    shared.workers[1].beat = 1.0
+    shared.workers[1].sampled_at = 1.0
     body = health(shared, FeedStatus(mode="core", problem="down", stream_differs="x"))
     assert body["status"] == "unhealthy"
     assert len(body["errors"]) == 2

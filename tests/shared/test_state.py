@@ -368,7 +368,7 @@ def test_a_killed_process_leaves_the_lock_free(shared: SharedState) -> None:
 def test_totals_never_fall(shared: SharedState) -> None:
     """While workers die and are retired, a reader's totals rise or stay: never counted twice, nor lost."""
     for stats in shared.workers[:100]:  # so that a reader takes long
-        stats.booted = 1.0
+        stats.started_at = 1.0
 
     def arbiter() -> None:
         for _ in until(STRESS_SECONDS):

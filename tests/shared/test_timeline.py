@@ -27,7 +27,7 @@ def read(timeline: Timeline, limit: int = SAMPLES) -> list[dict[str, Any]]:
 def worker(shared: SharedState, strategy: str = "sync-dict") -> WorkerStats:
     """A worker that is awake."""
     stats = shared.workers[shared.claim()]
-    stats.pid, stats.choice, stats.beat = 1, Choice(strategy), time.monotonic()
+    stats.pid, stats.choice, stats.sampled_at = 1, Choice(strategy), time.monotonic()
     return stats
 
 
@@ -69,7 +69,7 @@ def test_rates_are_of_the_last_seconds() -> None:
     now = time.monotonic()
     for second_number in range(4):
         for stats in (first, second, other):
-            stats.beat = now
+            stats.sampled_at = now
         first.totals.delivered += 100
         first.totals.lag[4] += 100
         second.totals.delivered += 20
@@ -105,7 +105,7 @@ def test_rates_are_of_the_last_seconds() -> None:
 def test_a_row_that_is_cleared_meanwhile_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """The arbiter does so when it likes."""
     shared = SharedState()
-    now = worker(shared).beat
+    now = worker(shared).sampled_at
     worker(shared, "single-lock")
     living = shared.living()
     shared.retire(1)
@@ -117,10 +117,10 @@ def test_a_row_that_is_cleared_meanwhile_is_passed_over(monkeypatch: pytest.Monk
 def test_a_sample_a_second() -> None:
     """However often it looks, as it does when somebody asks for the figures."""
     shared = SharedState()
-    now = worker(shared).beat
+    now = worker(shared).sampled_at
     recorder = Recorder(shared, 0, "sync-dict")
     for tenth in range(50):
-        shared.workers[0].beat = now + tenth / 10
+        shared.workers[0].sampled_at = now + tenth / 10
         recorder.look(now + tenth / 10)
     assert len(read(shared.timeline)) in (5, 6, 7)
 
@@ -146,12 +146,12 @@ def test_one_worker_writes() -> None:
     first = worker(shared)
     worker(shared)
     recorders = [Recorder(shared, slot, "sync-dict") for slot in (0, 1)]
-    now = first.beat
+    now = first.sampled_at
     for second in range(3):
         for recorder in recorders:
             recorder.look(now + second)
     assert len(read(shared.timeline)) == 3
-    shared.workers[1].beat = now + ALIVE_SECONDS + 1
+    shared.workers[1].sampled_at = now + ALIVE_SECONDS + 1
     for recorder in recorders:
         recorder.look(now + ALIVE_SECONDS + 1)
     found = read(shared.timeline)
