@@ -115,7 +115,7 @@ PURE = {
     "odinws.rollout.guards",
     "odinws.rollout.members",
     "odinws.rollout.targeting",
-    "odinws.rollout.tally",
+    "odinws.rollout.group_stats",
     "odinws.fanout.slowest",
     "odinws.simulation.model",
     "odinws.simulation.scenarios",

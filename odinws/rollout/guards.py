@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from odinws.histogram import quantile
-from odinws.rollout.tally import Tally, total
+from odinws.rollout.group_stats import GroupStats, total
 
 IN_A_ROW = 3
 _LEAST_DELIVERED = 200  # of each group in a window
@@ -39,14 +39,14 @@ class Guard:
     name: str
     what: str
     unit: str
-    value: Callable[[Tally], float | None]
+    value: Callable[[GroupStats], float | None]
     factor: float
     least: float
-    events: Callable[[Tally], int] | None = None
-    besides: Callable[[Tally], float] = lambda _: 1.0
+    events: Callable[[GroupStats], int] | None = None
+    besides: Callable[[GroupStats], float] = lambda _: 1.0
     whole: bool = False
 
-    def is_worse(self, variant: Tally, others: Tally) -> bool:
+    def is_worse(self, variant: GroupStats, others: GroupStats) -> bool:
         """Whether the variant is clearly worse."""
         mine, theirs = self.value(variant), self.value(others)
         if mine is None or theirs is None:
@@ -58,29 +58,31 @@ class Guard:
         return mine - theirs > self.least and mine > self.factor * theirs
 
 
-def _per_10_000(count: Callable[[Tally], int]) -> Callable[[Tally], float | None]:
-    return lambda tally: 10_000 * count(tally) / tally.delivered if tally.delivered else None
+def _per_10_000(count: Callable[[GroupStats], int]) -> Callable[[GroupStats], float | None]:
+    return lambda group_stats: (
+        10_000 * count(group_stats) / group_stats.delivered if group_stats.delivered else None
+    )
 
 
-def _per_minute(count: Callable[[Tally], int]) -> Callable[[Tally], float | None]:
-    return lambda tally: 60 * count(tally) / tally.seconds if tally.seconds else None
+def _per_minute(count: Callable[[GroupStats], int]) -> Callable[[GroupStats], float | None]:
+    return lambda group_stats: 60 * count(group_stats) / group_stats.seconds if group_stats.seconds else None
 
 
-def _cpu(tally: Tally) -> float | None:
-    return 1e6 * tally.cpu_seconds / tally.delivered if tally.delivered else None
+def _cpu(group_stats: GroupStats) -> float | None:
+    return 1e6 * group_stats.cpu_seconds / group_stats.delivered if group_stats.delivered else None
 
 
-def _cores(tally: Tally) -> float:
+def _cores(group_stats: GroupStats) -> float:
     """CPU use of one worker.
 
     One with few clients is dear per message: what costs the same for any number of them falls on few. But
     then it uses less than the others.
     """
-    return tally.cpu_seconds / tally.seconds if tally.seconds else 0.0
+    return group_stats.cpu_seconds / group_stats.seconds if group_stats.seconds else 0.0
 
 
-def _lag(tally: Tally) -> float | None:
-    found = quantile(tally.lag_bounds, tally.lag, 0.99) if tally.lag else None
+def _lag(group_stats: GroupStats) -> float | None:
+    found = quantile(group_stats.lag_bounds, group_stats.lag, 0.99) if group_stats.lag else None
     return None if found is None else 1000 * found
 
 
@@ -91,7 +93,7 @@ GUARDS = (
         "long_turns_per_minute",
         "iterations of an event loop above 50 ms",
         "per worker-minute",
-        _per_minute(lambda tally: tally.long_iterations),
+        _per_minute(lambda group_stats: group_stats.long_iterations),
         2.0,
         12.0,
     ),
@@ -99,34 +101,34 @@ GUARDS = (
         "lost_per_10000",
         "messages undelivered or shed and clients closed as slow",
         "per 10,000 delivered",
-        _per_10_000(lambda tally: tally.lost),
+        _per_10_000(lambda group_stats: group_stats.lost),
         2.0,
         1.0,
-        lambda tally: tally.lost,
+        lambda group_stats: group_stats.lost,
     ),
     Guard(
         "refused_per_minute",
         "upgrades refused for load",
         "per worker-minute",
-        _per_minute(lambda tally: tally.refused),
+        _per_minute(lambda group_stats: group_stats.refused),
         2.0,
         6.0,
-        lambda tally: tally.refused,
+        lambda group_stats: group_stats.refused,
     ),
     Guard(
         "errors_per_minute",
         "connections ended by an error of ours",
         "per worker-minute",
-        _per_minute(lambda tally: tally.errors),
+        _per_minute(lambda group_stats: group_stats.errors),
         2.0,
         1.0,
-        lambda tally: tally.errors,
+        lambda group_stats: group_stats.errors,
     ),
     Guard(
         "differences",
         "differences found by reconciliation",
         "in the step",
-        lambda tally: float(tally.differences),
+        lambda group_stats: float(group_stats.differences),
         2.0,
         0.0,
         whole=True,
@@ -135,7 +137,7 @@ GUARDS = (
         "deaths",
         "workers that ended without a reason",
         "in the step",
-        lambda tally: float(tally.deaths),
+        lambda group_stats: float(group_stats.deaths),
         2.0,
         1.0,
         whole=True,
@@ -150,8 +152,8 @@ class Window(NamedTuple):
         few: why it does not count; "": it does.
     """
 
-    variant: Tally
-    others: Tally
+    variant: GroupStats
+    others: GroupStats
     few: str
 
 
@@ -164,7 +166,7 @@ class Judge:
         reference: stands for the others where there are none left.
     """
 
-    def __init__(self, name: str, windows: int, reference: Tally | None = None) -> None:
+    def __init__(self, name: str, windows: int, reference: GroupStats | None = None) -> None:
         self._name = name
         self._windows = max(windows, IN_A_ROW)
         self._reference = reference
@@ -175,7 +177,7 @@ class Judge:
         """The windows with enough data."""
         return [window for window in self.seen if not window.few]
 
-    def add(self, variant: Tally, others: Tally, few: str = "") -> Window:
+    def add(self, variant: GroupStats, others: GroupStats, few: str = "") -> Window:
         """Take another window.
 
         Args:
@@ -211,21 +213,24 @@ class Judge:
         )
 
 
-def values(tally: Tally) -> dict[str, float | None]:
+def values(group_stats: GroupStats) -> dict[str, float | None]:
     """All measures of a group."""
     return {
-        guard.name: None if (value := guard.value(tally)) is None else round(value, 4) for guard in GUARDS
+        guard.name: None if (value := guard.value(group_stats)) is None else round(value, 4)
+        for guard in GUARDS
     }
 
 
-def _totals(windows: Sequence[Window]) -> tuple[Tally, Tally]:
+def _totals(windows: Sequence[Window]) -> tuple[GroupStats, GroupStats]:
     return total([each.variant for each in windows]), total([each.others for each in windows])
 
 
-def _too_few(variant: Tally, others: Tally) -> str:
-    for name, tally in (("with it", variant), ("without it", others)):
-        if tally.connections < _LEAST_CONNECTIONS:
-            return f"{tally.connections} connections {name}, at least {_LEAST_CONNECTIONS} are needed"
-        if tally.delivered < _LEAST_DELIVERED:
-            return f"{tally.delivered} messages delivered {name}, at least {_LEAST_DELIVERED} are needed"
+def _too_few(variant: GroupStats, others: GroupStats) -> str:
+    for name, group_stats in (("with it", variant), ("without it", others)):
+        if group_stats.connections < _LEAST_CONNECTIONS:
+            return f"{group_stats.connections} connections {name}, at least {_LEAST_CONNECTIONS} are needed"
+        if group_stats.delivered < _LEAST_DELIVERED:
+            return (
+                f"{group_stats.delivered} messages delivered {name}, at least {_LEAST_DELIVERED} are needed"
+            )
     return ""

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 from odinws.rollout import flags
 from odinws.rollout.fleet import Fleet, FleetError
+from odinws.rollout.group_stats import GroupStats, between, total
 from odinws.rollout.guards import Judge, Window
 from odinws.rollout.members import Server, wanted
 from odinws.rollout.record import Record, Step
-from odinws.rollout.tally import Tally, between, total
 
 STEPS = (5, 25, 50, 100)
 _LOOK_SECONDS = 0.5
@@ -82,7 +82,7 @@ class Watch:
         self._tell = tell
         self._changed = changed
         self._began = time.monotonic()
-        self._reference: Tally | None = None
+        self._reference: GroupStats | None = None
 
     def run(self, steps: Sequence[int] = STEPS) -> Record:
         """Do it all. Ctrl-C leaves the share as it is.
@@ -172,7 +172,7 @@ class Watch:
         before = self._look()
         settled = time.monotonic() + self._pace.settle_seconds
         until = settled + self._pace.patience_seconds
-        others: list[Tally] = []
+        others: list[GroupStats] = []
         while True:
             few = "settling" if time.monotonic() < settled else ""
             time.sleep(self._pace.window_seconds)

@@ -12,9 +12,9 @@ import pytest
 from odinws.rollout import flags
 from odinws.rollout import watch as watch_module
 from odinws.rollout.fleet import Fleet, FleetError
+from odinws.rollout.group_stats import GroupStats, between, total
 from odinws.rollout.guards import GUARDS, IN_A_ROW, Judge
 from odinws.rollout.record import Record
-from odinws.rollout.tally import Tally, between, total
 from odinws.rollout.watch import Pace, Watch
 from tests.rollout.scene import VARIANT, flags_file
 from tests.rollout.world import World
@@ -261,7 +261,7 @@ def test_tallies_of_groups(world: World) -> None:
     assert sum(mine.lag) > 0
     twice = total([mine, mine])
     assert (twice.delivered, twice.workers) == (2 * mine.delivered, 2)
-    assert total([]) == Tally()
+    assert total([]) == GroupStats()
     world.kill(VARIANT)
     mine, others = between(before, world.look(), VARIANT)
     assert (mine.deaths, mine.workers, others.deaths) == (1, 1, 0)
@@ -272,7 +272,7 @@ def test_a_worker_with_few_clients_is_not_dear() -> None:
     judge = Judge(VARIANT, IN_A_ROW)
     for _ in range(IN_A_ROW):
         judge.add(
-            Tally(1, 5.0, 20, cpu_seconds=0.15, delivered=1000),  # 0.1 for itself, 50 µs per message
-            Tally(3, 15.0, 300, cpu_seconds=1.05, delivered=15_000),
+            GroupStats(1, 5.0, 20, cpu_seconds=0.15, delivered=1000),  # 0.1 for itself, 50 µs per message
+            GroupStats(3, 15.0, 300, cpu_seconds=1.05, delivered=15_000),
         )
     assert (judge.worse(), judge.is_good()) == ("", True)

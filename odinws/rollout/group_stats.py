@@ -15,8 +15,8 @@ _REFUSALS = ("cpu", "memory", "greenlets", "hub_lag", "handshake")
 
 
 @dataclass(frozen=True)
-class Tally:
-    """Sums over a group; tallies of windows one after another add up.
+class GroupStats:
+    """Sums over a group; group stats of windows one after another add up.
 
     Attributes:
         workers: those that lived through it all.
@@ -47,38 +47,42 @@ class Tally:
     deaths: int = 0
 
 
-def total(windows: Sequence[Tally]) -> Tally:
+def total(windows: Sequence[GroupStats]) -> GroupStats:
     """Windows of one group, one after another, as one."""
     if not windows:
-        return Tally()
+        return GroupStats()
     return replace(_sum(windows), workers=windows[-1].workers, connections=windows[-1].connections)
 
 
-def _sum(tallies: Sequence[Tally]) -> Tally:
+def _sum(group_stats_of_windows: Sequence[GroupStats]) -> GroupStats:
     def added(name: str) -> Any:
-        return sum(getattr(tally, name) for tally in tallies)
+        return sum(getattr(group_stats, name) for group_stats in group_stats_of_windows)
 
-    lags = [tally.lag for tally in tallies if tally.lag]
-    return Tally(
-        **{each.name: added(each.name) for each in fields(Tally) if not each.name.startswith("lag")},
+    lags = [group_stats.lag for group_stats in group_stats_of_windows if group_stats.lag]
+    return GroupStats(
+        **{each.name: added(each.name) for each in fields(GroupStats) if not each.name.startswith("lag")},
         lag=tuple(sum(counts) for counts in zip(*lags, strict=True)),
-        lag_bounds=next((tally.lag_bounds for tally in tallies if tally.lag), ()),
+        lag_bounds=next(
+            (group_stats.lag_bounds for group_stats in group_stats_of_windows if group_stats.lag), ()
+        ),
     )
 
 
-def between(before: Sequence[Server], after: Sequence[Server], variant: str) -> tuple[Tally, Tally]:
+def between(before: Sequence[Server], after: Sequence[Server], variant: str) -> tuple[GroupStats, GroupStats]:
     """What the workers with the variant did, and what the others did, between two looks."""
     now = {worker.key: worker for server in after for worker in server.workers}
-    groups: tuple[list[Tally], list[Tally]] = ([], [])
+    groups: tuple[list[GroupStats], list[GroupStats]] = ([], [])
     for server in before:
         for worker in server.workers:
             if worker.steady:
                 later = now.get(worker.key)
-                groups[worker.variant != variant].append(_step(worker, later) if later else Tally(deaths=1))
+                groups[worker.variant != variant].append(
+                    _step(worker, later) if later else GroupStats(deaths=1)
+                )
     return _sum(groups[0]), _sum(groups[1])
 
 
-def _step(old: Worker, new: Worker) -> Tally:
+def _step(old: Worker, new: Worker) -> GroupStats:
     def rose(*path: str) -> float:
         first: Any = old.stats
         last: Any = new.stats
@@ -92,7 +96,7 @@ def _step(old: Worker, new: Worker) -> Tally:
 
     seconds, sampled = new.read - old.read, new.sampled - old.sampled
     long = bisect_left(new.stats["stall"]["bounds_seconds"], _LONG_ITERATION_SECONDS) + 1
-    return Tally(
+    return GroupStats(
         workers=1,
         seconds=seconds,
         connections=new.connections,
