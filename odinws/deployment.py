@@ -34,7 +34,7 @@ _current: Deployment | None = None
 
 
 class Deployment:
-    """Settings, board and companion of a server."""
+    """Settings, shared state and companion of a server."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -47,7 +47,7 @@ class Deployment:
 
     @classmethod
     def load(cls) -> Deployment:
-        """The deployment of this process. A reload (SIGHUP) keeps its board and its NATS.
+        """The deployment of this process. A reload (SIGHUP) keeps its shared state and its NATS.
 
         Raises:
             SystemExit: a setting is wrong; one line on standard error says which.

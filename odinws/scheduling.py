@@ -8,15 +8,14 @@ from typing import Any
 import gevent
 
 SLICE_SECONDS = 0.002
-_SHARE_SECONDS = (
-    0.0007  # of an iteration for newcomers: the hub's slices are longer, so live messages go first
-)
+# Of an iteration, for newcomers: the hub's slices are longer, so live messages go first.
+_SHARE_SECONDS = 0.0007
 # Any timer will do that has run out when the event loop looks at it: then it does not wait for it.
 _NOTHING_SECONDS = 1e-9
 
 
 def next_iteration() -> None:
-    """Go on in the next iteration of the event loop, after all who are ready, and after a look at the sockets.
+    """Go on in the next iteration of the event loop: after all who are ready, and a look at the sockets.
 
     `gevent.sleep(0)` waits for the greenlets that are ready, but the loop runs 50 of their slices before it
     looks at the clock and the sockets again: with slices of 2 ms, 100 ms.
@@ -54,10 +53,11 @@ class Slice:
 
 
 class IterationBudget:
-    """Shares a iteration of the event loop among greenlets that all became ready in it, each with little to do.
+    """Shares an iteration of the event loop among greenlets that became ready in it, each with little to do.
 
     When many clients connect at once the loop finds hundreds of sockets ready, and would serve all of them
-    before it looks at anything else. So those who come when the iteration is a millisecond old wait for the next.
+    before it looks at anything else. So those who come when the iteration is a millisecond old wait for
+    the next.
     """
 
     __slots__ = ("_is_new", "_since", "_watcher")

@@ -62,7 +62,7 @@ class Services:
 
     Args:
         settings: of the server.
-        board: of the server.
+        shared: state of the server.
         slot: the worker's slot in the shared state, taken for it before the fork.
         pid: of the worker.
         nats_urls: where NATS is.
@@ -246,7 +246,8 @@ class Services:
         log.info("worker drained", connections=count, reason=reason.label, seconds=seconds)
         self.shared.event_log.add(
             "worker_left",
-            f"worker {self.stats.pid} said goodbye to {count} connections in {seconds:.1f} s ({reason.label})",
+            f"worker {self.stats.pid} said goodbye to {count} connections in {seconds:.1f} s "
+            f"({reason.label})",
         )
 
     def publish_details(self) -> None:

@@ -179,7 +179,7 @@ def test_everything_imported_is_pinned() -> None:
         *(p for name in PROGRAM for p in (REPOSITORY / name).rglob("*.py")),
     ]
     # What draws for the docs, what is for clients, and what compares servers, is no part of one.
-    apart = {"client", "experiment"}
+    apart = {"client", "conformance", "experiment", "harness", "swarm"}
     modules = [path for path in modules if path.name != "picture.py" and not apart & set(path.parts)]
     names = set().union(*map(imported, modules)) - set(sys.stdlib_module_names) - set(PROGRAM)
     pins = check.read_pins(RUNTIME)

@@ -48,10 +48,11 @@ CHOICES = (
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 WORKER = {"shards": "4", "shard_key": "channel"}
-# Of a row, what is no figure for Prometheus by itself.
+# Of a worker's stats, what is no figure for Prometheus by itself.
 NOT_SHOWN = {
-    *("pid", "booted", "beat", "recycling", "left", "pending", "group_cpu_percent", "group_memory_percent"),
-    *("place", "strategy", "variant", "reason", "flags_broken"),
+    *("pid", "started_at", "sampled_at", "recycling", "left", "pending"),
+    *("group_cpu_percent", "group_memory_percent"),
+    *("ordinal", "strategy", "variant", "reason", "flags_broken"),
 }
 LOCK = {
     "acquisitions": 5,
@@ -118,7 +119,7 @@ def test_every_gauge_of_every_worker() -> None:
             assert samples[key(metric.name, **of_worker(slot))] == getattr(shared.workers[slot], metric.field)
         assert sum(found == metric.name for found, _ in samples) == 2
     for slot in (0, 1):
-        assert samples[key("ws_worker_info", ordinal=str(slot), **of_worker(slot))] == 1
+        assert samples[key("ws_worker_info", place=str(slot), **of_worker(slot))] == 1
 
 
 def test_every_counter_is_the_boards_total() -> None:

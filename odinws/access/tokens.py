@@ -66,14 +66,14 @@ class Tokens:
         self,
         sources: Sequence[Source],
         *,
-        broadcaster: Sequence[str] = (),
+        audience: Sequence[str] = (),
         issuer: Sequence[str] = (),
         leeway_seconds: float = 0.0,
         require_expiry: bool = True,
         allow_anonymous: bool = False,
     ) -> None:
         self._sources = tuple(sources)
-        self._broadcaster = tuple(broadcaster) or None
+        self._audience = tuple(audience) or None
         self._issuer = tuple(issuer) or None
         self._leeway_seconds = leeway_seconds
         self._require_expiry = require_expiry
@@ -126,7 +126,7 @@ class Tokens:
                     key.material,
                     algorithms=[key.algorithm],
                     options=_OPTIONS,
-                    broadcaster=self._broadcaster,
+                    audience=self._audience,
                     issuer=self._issuer,
                 )
             except jwt.InvalidSignatureError:

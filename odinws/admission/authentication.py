@@ -20,7 +20,7 @@ def tokens(settings: Settings, now: float) -> Tokens | None:
         return None
     return Tokens(
         sources(settings, now),
-        broadcaster=settings.jwt_audiences,
+        audience=settings.jwt_audiences,
         issuer=settings.jwt_issuers,
         leeway_seconds=settings.jwt_leeway_seconds,
         require_expiry=settings.jwt_require_exp,

@@ -27,7 +27,7 @@ class Balance:
     """Lets one worker step aside.
 
     Args:
-        board: of the server; stats: of this worker.
+        shared: state of the server; stats: of this worker.
         servers: what accepts.
     """
 

@@ -97,7 +97,7 @@ class Admission:
 
     Args:
         settings: of the server.
-        board: of the server.
+        shared: state of the server.
         stats: of this worker.
         clock: monotonic seconds.
         now: seconds since 1970.

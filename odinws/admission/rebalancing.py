@@ -38,7 +38,7 @@ class Rebalancing:
     """Sends connections of one worker to the others.
 
     Args:
-        board: of the server; stats: of this worker.
+        shared: state of the server; stats: of this worker.
         clients: of this worker.
         rate: connections per second; 0: none.
     """

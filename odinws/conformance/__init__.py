@@ -66,9 +66,8 @@ def check(strategy: type[Strategy[Any]], examples: int = 100) -> list[Broken]:
             error = _failure(lambda arm: histories.run(arm, examples, _STEPS), arm)
             if error is not None:
                 problem = _problem(error)
-                promise_text = (
-                    problem.partition(": ")[0] if isinstance(error, AssertionError) else "no call raises"
-                )
+                is_named = isinstance(error, AssertionError | LoopExit)
+                promise_text = problem.partition(": ")[0] if is_named else "no call raises"
                 history = tuple(getattr(error, "history", ()))
                 found.setdefault(promise_text, Broken(promise_text, str(arm), history, problem))
     finally:

@@ -141,6 +141,7 @@ def run(arm: Arm, examples: int = 40, steps: int = 40) -> None:
         stateful_step_count=steps,
         deadline=None,
         database=None,
+        derandomize=True,  # the same strategy gets the same verdict
         print_blob=False,
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),

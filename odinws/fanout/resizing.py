@@ -22,7 +22,7 @@ class Resizing:
     """Resizes the strategy of one worker, if it can be.
 
     Args:
-        board: has what was asked for.
+        shared: has what was requested.
         slot: of the worker.
         strategy: what is resized.
         between_passes: has a step taken while no walk is open, see `Hub`.

@@ -1,13 +1,13 @@
 """Are the counts true? Every 30 s a worker compares what its parts say of its connections, and the kernel.
 
-There should never be a difference. One that is found is healed, logged and counted (`shared.DIFFERENCES`):
+There should never be a difference. One that is found is healed, logged and counted (`counters.DIFFERENCES`):
 
-board       slots taken in the shared state, against connections and upgrades under way: the shared state is set right
+board       slots taken in the shared state, against connections and upgrades under way: it is set right
 strategy    members, against connections that are open: strangers are taken out, missing ones closed
 outbox      what waits for a socket, against the watcher that waits for it: the connection is closed
 wheel       connections without a time to be looked at: they are given one
 kernel      sockets that the kernel has given up, although their connection is open: it is closed
-descriptor  sockets of our port that nobody owns, twice in a stats: they are shut down, so that the peer is free
+descriptor  sockets of our port that nobody owns, twice in a row: they are shut down, so that the peer is free
 """
 
 from __future__ import annotations

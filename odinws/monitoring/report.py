@@ -1,4 +1,4 @@
-"""What `/health`, `/readyz` and `/stats` say: the shared state put into words. No I/O besides the shared state."""
+"""What `/health`, `/readyz` and `/stats` say: the shared state put into words. No I/O but that."""
 
 from __future__ import annotations
 

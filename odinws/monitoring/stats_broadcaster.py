@@ -2,7 +2,7 @@
 
 They are no messages: not of NATS, without a sequence, in no count of deliveries, and in no strategy. They are
 encoded once for all watchers of a worker with the same wire format, and nothing is computed while there are
-none. Any worker sees the whole board, so each serves its own watchers.
+none. Any worker sees the whole shared state, so each serves its own watchers.
 """
 
 from __future__ import annotations

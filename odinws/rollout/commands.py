@@ -88,7 +88,8 @@ def status(path: str, urls: tuple[str, ...], token: str, as_json: bool) -> None:
         if not fits:
             lines[-1] = click.style(f"{lines[-1]}; this is not what the file wants (yet)", fg="yellow")
         lines += [
-            f"  place {worker.ordinal}  pid {worker.pid}  {worker.variant} ({worker.strategy}, {worker.reason})"
+            f"  place {worker.ordinal}  pid {worker.pid}  "
+            f"{worker.variant} ({worker.strategy}, {worker.reason})"
             f"  {worker.connections:,} connections{'' if worker.steady else ', starting or leaving'}"
             for worker in sorted(server.workers, key=lambda worker: worker.ordinal)
         ]

@@ -1,7 +1,8 @@
 """Counts by shard that go on where those of the slot's last worker ended, so that none ever falls. Pure.
 
-Counters of the whole server are kept in the shared state. To keep these there too would take room for 1,024 shards in
-each row, so they travel in the details that a worker publishes: beside its own, what those before it counted.
+Counters of the whole server are kept in the shared state. To keep these there too would take room for 1,024
+shards of each worker, so they travel in the details that a worker publishes: beside its own, what those
+before it counted.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class DebugLock:
     """Made before the fork; each process takes it for itself."""
 
     def __init__(self) -> None:
-        # Unlinked, as the shared state's. A record lock is held per process, so within one a flag is needed as well.
+        # Unlinked, as the shared state's. A record lock is held per process: within one a flag is needed.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         self._mine = False
 

@@ -141,7 +141,7 @@ class SharedState:
                 self._header.claims += 1
                 self._header.high = max(self._header.high, index + 1)
                 return index
-        raise RuntimeError(f"no free worker slot on the board, it has {SLOTS}")
+        raise RuntimeError(f"no free worker slot in the shared state, it has {SLOTS}")
 
     def _free_ordinal(self) -> int:
         """The first place that no worker has who is to stay."""

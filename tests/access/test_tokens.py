@@ -272,10 +272,10 @@ def test_the_subject_is_a_text(subject: Any) -> None:
 
 def test_audience() -> None:
     """One of ours must be named if we have any, and none if we have none."""
-    ours = Tokens([Secret(SECRET)], broadcaster=["odin", "prices"])
-    for broadcaster in ("odin", ["x", "prices"]):
-        assert ours.identify(token(aud=broadcaster), NOW).subject == "42"
-        assert refused(token(aud=broadcaster)).message == "the token is for another audience (aud)"
+    ours = Tokens([Secret(SECRET)], audience=["odin", "prices"])
+    for audience in ("odin", ["x", "prices"]):
+        assert ours.identify(token(aud=audience), NOW).subject == "42"
+        assert refused(token(aud=audience)).message == "the token is for another audience (aud)"
     for wrong in (..., "x", [], ["x"], 1, {"odin": 1}, [1]):
         assert refused(token(aud=wrong), ours).message == "the token is for another audience (aud)"
 

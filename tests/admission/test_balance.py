@@ -1,4 +1,4 @@
-"""`odinws.admission.balance` on a real board, with servers that only note what they are told."""
+"""`odinws.admission.balance` on a real shared state, with servers that only note what they are told."""
 
 from __future__ import annotations
 
@@ -112,7 +112,9 @@ def test_alone_it_never_stops(world: World) -> None:
         assert world.open(connections)
 
 
-@pytest.mark.parametrize("fields", [{"beat": 1.0}, {"accepting": 0}, {"pid": 0}], ids=lambda f: next(iter(f)))
+@pytest.mark.parametrize(
+    "fields", [{"sampled_at": 1.0}, {"accepting": 0}, {"pid": 0}], ids=["silent", "full", "gone"]
+)
 @in_greenlet
 def test_who_cannot_take_the_next_does_not_count(world: World, fields: dict[str, Any]) -> None:
     """A worker that is stuck, that drains, or that is gone holds nobody back."""

@@ -109,7 +109,7 @@ class FakeClients:
 
 
 class World:
-    """A board with workers that hold so many, of which the first may shed."""
+    """Workers that hold so many, of which the first may send some away."""
 
     def __init__(self, *held: int, rate: float = 10.0) -> None:
         self.shared = SharedState(1024)

@@ -15,7 +15,7 @@ from tests.seen import seen
 
 
 def scraped(stalls: tuple[float, ...] = (), lag_count: int = 0, overflow: int = 0) -> Metrics:
-    """What a real board with such observations is read as."""
+    """What a real shared state with such observations is read as."""
     shared = SharedState()
     stats = shared.workers[shared.claim()]
     stats.pid = 1

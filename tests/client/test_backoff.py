@@ -50,7 +50,7 @@ def test_absurd_hints(hint: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("reason", CloseReason)
 def test_every_close_code(reason: CloseReason) -> None:
-    """As the table of the server says; a close frame that nobody asked for is like a code that nobody knows."""
+    """As the table of the server says; a normal close that nobody asked for is as an unknown code."""
     backoff = Backoff(lambda: 0.0)
     if reason is CloseReason.CLIENT:
         assert backoff.closed(reason.code, reason.text, False).seconds == OTHER_CODE_SECONDS

@@ -441,7 +441,7 @@ class Timeline:
         self._cost_seconds = cost_seconds
         monkeypatch.setattr(clients, "time", self)
         monkeypatch.setattr("odinws.connections.clients.gevent.sleep", self._sleep)
-        monkeypatch.setattr(clients, "next_turn", self._turn)
+        monkeypatch.setattr(clients, "next_iteration", self._turn)
         monkeypatch.setattr(world.clients, "send_away", self._send_away)
 
     def monotonic(self) -> float:

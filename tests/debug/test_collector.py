@@ -14,7 +14,7 @@ from odinws.shared.worker_stats import WorkerStats
 
 @pytest.fixture
 def stats() -> WorkerStats:
-    """A row of no board."""
+    """Stats of no server."""
     return WorkerStats()
 
 

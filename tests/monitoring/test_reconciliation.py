@@ -182,7 +182,7 @@ def test_slots_that_were_lost_or_leaked(wrong: int, upgrading: int) -> None:
         world.connect()
     world.upgrading = upgrading
     world.stats.connections += upgrading + wrong
-    world.expect_healed(shared=abs(wrong))
+    world.expect_healed(board=abs(wrong))
     assert world.stats.connections == 4 + upgrading
     world.clients.abort_all()
 
@@ -304,7 +304,7 @@ def test_a_socket_that_the_kernel_gave_up() -> None:
         peer.close()
         settle()
         assert conn.state is State.OPEN
-        world.expect_healed(tcp_info=1)
+        world.expect_healed(kernel=1)
         assert (conn.state, other.state) == (State.CLOSED, State.OPEN)
     assert world.reasons() == {CloseReason.GONE: 1}
     world.clients.abort_all()
@@ -386,7 +386,7 @@ def test_one_of_each_in_one_run() -> None:
         conns[3][1].sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
         conns[3][1].close()
         world.stats.connections += 5
-        world.expect_healed(strategy=1, outbox=1, wheel=1, tcp_info=1, shared=5)
+        world.expect_healed(strategy=1, outbox=1, wheel=1, kernel=1, board=5)
         assert world.stats.connections == 1
     world.clients.abort_all()
 

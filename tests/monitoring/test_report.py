@@ -309,7 +309,7 @@ def test_not_ready_when_full() -> None:
 
 
 def counted() -> SharedState:
-    """A serving board with totals, also of a worker that is gone."""
+    """A serving server with counters, also of a worker that is gone."""
     shared = serving()
     gone = shared.claim()
     for index in (0, 1, gone):

@@ -1,4 +1,4 @@
-"""`odinws.monitoring.stats_broadcaster`: who gets the figures, once a second, and what that costs while nobody does."""
+"""`odinws.monitoring.stats_broadcaster`: who gets the figures, once a second."""
 
 from __future__ import annotations
 

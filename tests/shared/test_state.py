@@ -29,7 +29,7 @@ STRESS_SECONDS = 0.6
 
 @pytest.fixture
 def shared() -> SharedState:
-    """A board with little room for details."""
+    """A shared state with little room for details."""
     return SharedState(DETAILS_BYTES)
 
 
@@ -513,7 +513,8 @@ def test_a_reload_is_seen_by_other_processes(shared: SharedState) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("accepting", 0), ("feed_ready", 0), ("recycling", 1), ("booted", 1.0), ("pid", 0)]
+    ("field", "value"),
+    [("accepting", 0), ("feed_ready", 0), ("recycling", 1), ("started_at", 1.0), ("pid", 0)],
 )
 def test_who_is_a_successor(shared: SharedState, field: str, value: float) -> None:
     """One that accepts, has a feed, is young and is to stay; any that lacks one of these is none."""

@@ -16,7 +16,10 @@ from tests.strategies.broken import BROKEN
 )
 def test_it_is_found_and_named(strategy: type[Strategy[Any]], promise: str) -> None:
     """By a random history, whose steps are few."""
-    found = {broken.promise: broken for broken in check(strategy, 100)}
-    assert promise in found
-    assert 1 <= len(found[promise].history) <= 30
-    assert "\n" not in found[promise].problem
+    found = [
+        broken
+        for broken in check(strategy, 100)
+        if promise in (broken.promise, broken.problem.partition(": ")[0])
+    ]
+    assert found
+    assert all(1 <= len(broken.history) <= 30 and "\n" not in broken.problem for broken in found)

@@ -12,7 +12,7 @@ import strategies
 from odinws.choice import Choice
 from odinws.errors import SettingsError
 from odinws.settings import Settings
-from odinws.shared.worker_stats import Row
+from odinws.shared.worker_stats import WorkerStats
 from strategies import BrokenStrategy, Strategy, UnknownStrategy
 
 
@@ -67,7 +67,7 @@ def test_a_class_is_named_by_its_place() -> None:
     assert strategies.find(MINE).__name__ == "Loses"
     assert isinstance(strategies.create(MINE, shards=2), Strategy)
     assert Settings.from_environ({"WS_SHARD_STRATEGY": MINE}).strategy == MINE
-    row = Row()
+    row = WorkerStats()
     row.choice = Choice(MINE, MINE, "explicit")
     assert row.choice.strategy == MINE
 
@@ -140,7 +140,7 @@ def test_what_is_no_name_stops_the_settings(name: str) -> None:
 
 def test_a_name_has_room_in_shared_memory() -> None:
     """A longer one is refused, not cut off."""
-    field: Any = Row.strategy  # ctypes has a descriptor there
+    field: Any = WorkerStats.strategy  # ctypes has a descriptor there
     assert field.size == strategies.MAX_NAME_BYTES
     with pytest.raises(BrokenStrategy, match="longer than 96 bytes"):
         strategies.check_name(f"{'a' * 96}:B")

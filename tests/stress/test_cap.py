@@ -111,9 +111,7 @@ def test_a_worker_killed_at_full_load_frees_exactly_its_share(capped: Capped) ->
         guests.settle()
         assert len(guests.open()) == lost
         assert refused(guests) == 30
-        wait_for(
-            lambda: len(pids := server.workers()) == 2 and victim not in pids, 10, "a successor on the board"
-        )
+        wait_for(lambda: len(pids := server.workers()) == 2 and victim not in pids, 10, "a successor")
         wait_for(lambda: server.metric("ws_worker_accepting") == 2, 10, "that it accepts")
         guests.disconnect([life.index for life in guests.open()], draw.choice(WAYS))
         guests.settle()
