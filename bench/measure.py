@@ -13,42 +13,31 @@ _CPUCLOCK_SCHED = 2
 
 
 @dataclass(frozen=True)
-class CpuSample:
-    """Seconds of CPU since the processes began, and of the machine since it began."""
-
-    total: float
-    user: float
-    system: float
-    machine_busy: float
-    at: float
-    """Monotonic seconds."""
-
-    def since(self, before: CpuSample) -> CpuUse:
-        """What was used between two samples."""
-        total = self.total - before.total
-        user, system = self.user - before.user, self.system - before.system
-        share = user / (user + system) if user + system > 0 else 0.0
-        return CpuUse(
-            seconds=self.at - before.at,
-            total=total,
-            user=total * share,
-            system=total * (1.0 - share),
-            machine_busy=self.machine_busy - before.machine_busy,
-        )
-
-
-@dataclass(frozen=True)
-class CpuUse:
-    """CPU seconds within `seconds` of wall time.
+class Cpu:
+    """Seconds of CPU since the processes and the machine began, or between two such samples.
 
     `total` is exact. The kernel tells user from system by ticks of 10 ms, so that split is an estimate.
     """
 
     seconds: float
+    """Of the monotonic clock."""
     total: float
     user: float
     system: float
     machine_busy: float
+
+    def since(self, before: Cpu) -> Cpu:
+        """What was used between two samples."""
+        total = self.total - before.total
+        user, system = self.user - before.user, self.system - before.system
+        share = user / (user + system) if user + system > 0 else 0.0
+        return Cpu(
+            seconds=self.seconds - before.seconds,
+            total=total,
+            user=total * share,
+            system=total * (1.0 - share),
+            machine_busy=self.machine_busy - before.machine_busy,
+        )
 
 
 def _cpu_clock_seconds(pid: int) -> float:
@@ -62,16 +51,16 @@ def processes(root: int, excluded: tuple[str, ...] = ()) -> list[psutil.Process]
     return [each for each in (top, *top.children(recursive=True)) if each.name() not in excluded]
 
 
-def cpu(of: list[psutil.Process]) -> CpuSample:
+def cpu(of: list[psutil.Process]) -> Cpu:
     """Sample the CPU used so far. Raises OSError or psutil.NoSuchProcess when a process has ended."""
     times = [process.cpu_times() for process in of]
     machine = psutil.cpu_times()
-    return CpuSample(
+    return Cpu(
+        seconds=time.monotonic(),
         total=sum(_cpu_clock_seconds(process.pid) for process in of),
         user=sum(each.user for each in times),
         system=sum(each.system for each in times),
         machine_busy=sum(machine) - machine.idle - machine.iowait,
-        at=time.monotonic(),
     )
 
 
@@ -87,17 +76,17 @@ class Memory:
     socket_buffers: int
 
 
+def resident(of: list[psutil.Process]) -> int:
+    """Resident bytes of the processes, shared pages once for each."""
+    return sum(process.memory_info().rss for process in of)
+
+
+def slab() -> int:
+    """Bytes of all the kernel's objects."""
+    return int(Path("/proc/meminfo").read_text().partition("\nSlab:")[2].split()[0]) * 1024
+
+
 def memory(of: list[psutil.Process]) -> Memory:
-    """Resident memory of the processes, shared pages once for each, and the kernel's of the machine."""
-    slab = next(
-        int(line.split()[1]) * 1024
-        for line in Path("/proc/meminfo").read_text().splitlines()
-        if line.startswith("Slab:")
-    )
-    sockets = Path("/proc/net/sockstat").read_text().splitlines()
-    tcp = next(line for line in sockets if line.startswith("TCP:"))
-    return Memory(
-        resident=sum(process.memory_info().rss for process in of),
-        slab=slab,
-        socket_buffers=int(tcp.split()[-1]) * resource.getpagesize(),
-    )
+    """That of the processes, and the kernel's of the machine."""
+    tcp = Path("/proc/net/sockstat").read_text().partition("\nTCP:")[2].partition("\n")[0]
+    return Memory(resident(of), slab(), int(tcp.split()[-1]) * resource.getpagesize())

@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,16 @@ from bench import measure
 from bench.arms.base import Arm, Command, FeedKind, Place
 from bench.build import has_zlib
 from bench.client.driver import SPARE_FILES, Clients, open_files_limit, raise_open_files_limit
-from bench.client.wire import Load
 from bench.feed import Feed, NatsTarget, SocketTarget, Target
-from bench.observe import Observer
+from bench.measure import Cpu
 from bench.scenarios import Scenario
-from bench.verdict import Measured, figures, limits, void_reasons
+from bench.verdict import Observed, figures, limits, void_reasons
 from odinws.errors import OdinError
 from odinws.harness import fetch
 from odinws.harness.nats import NatsServer
 from odinws.harness.ports import free_ports
 from odinws.harness.process import Process
-from odinws.harness.prometheus import scrape
+from odinws.harness.prometheus import Metrics, scrape
 from odinws.harness.server import START_SECONDS, clean_environ
 
 CONNECT_SECONDS = 180.0
@@ -34,6 +34,9 @@ SETTLE_SECONDS = 1.0
 DRAIN_STILL_SECONDS = 0.5
 DRAIN_SECONDS = 15.0
 OVERLOAD_DRAIN_SECONDS = 90.0
+LOOK_SECONDS = 1.0
+SAMPLE_SECONDS = 5.0
+"""The length of a CPU sample, and the time between two lines for whoever watches."""
 UNEVEN = 1.12
 """Workers share connections unevenly, so each needs room for more than its part."""
 
@@ -47,27 +50,11 @@ def impossible(arm: Arm, scenario: Scenario) -> str | None:
     if scenario.deflate and not has_zlib():
         return "zlib.h is not installed (Debian: zlib1g-dev), so the client cannot inflate"
     processes = scenario.workers if arm.takes_workers else 1
-    limit = open_files_limit()
+    limit, connections = open_files_limit(), scenario.most_connections
     room = 1.0 if processes == 1 else UNEVEN
-    connections = scenario.most_connections
     if connections / processes * room + SPARE_FILES > limit:
         return f"{connections:,} connections in {processes} process(es) of {limit:,} open files"
     return None
-
-
-def _load(scenario: Scenario, seed: int) -> Load:
-    return Load(
-        connections=scenario.connections,
-        channels=scenario.channel_names(),
-        subscribed=scenario.subscribed,
-        seed=seed,
-        stall_permille=scenario.stall_permille,
-        churn_per_second=scenario.churn_per_second,
-        rate=scenario.ramp_per_second,
-        joins=scenario.joins,
-        join_rate=scenario.join_rate,
-        deflate=scenario.deflate,
-    )
 
 
 @contextlib.contextmanager
@@ -94,45 +81,43 @@ class Trial:
     def run(self) -> Result:
         """The result: `status` is ok, void, failed or impossible, `reasons` says why."""
         result: Result = {"arm": self._arm.name, "scenario": self._scenario.name, "seed": self._seed}
-        reason = impossible(self._arm, self._scenario)
-        if reason:
+        if reason := impossible(self._arm, self._scenario):
             return {**result, "status": "impossible", "reasons": [reason]}
         try:
             with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-                result |= self._measured(Path(directory))
+                return result | self._with_server(Path(directory))
         except (OdinError, OSError, psutil.NoSuchProcess) as error:
             return {**result, "status": "failed", "reasons": [str(error)]}
-        return result
 
-    def _measured(self, directory: Path) -> Result:
+    def _with_server(self, directory: Path) -> Result:
         scenario, arm = self._scenario, self._arm
         raise_open_files_limit()
         port, nats_port = free_ports(2)
         place = Place(directory, port, nats_port, directory / "feed.sock", scenario)
         with contextlib.ExitStack() as stack:
-            sockets: SocketTarget | None = None
+            target: SocketTarget | NatsTarget
             ours = [psutil.Process()]
             if arm.feed is FeedKind.SOCKET:
-                sockets = stack.enter_context(contextlib.closing(SocketTarget(place.feed_socket)))
+                target = stack.enter_context(contextlib.closing(SocketTarget(place.feed_socket)))
             if arm.feed is FeedKind.NATS:
                 beside = stack.enter_context(NatsServer(directory, port=nats_port))
                 ours.append(psutil.Process(beside.pid))
             process = stack.enter_context(running(arm.command(place), port, directory / "server.log"))
-            if sockets is not None:
-                sockets.accept(scenario.workers if arm.takes_workers else 1, START_SECONDS)
-            target: Target = sockets or stack.enter_context(
-                contextlib.closing(NatsTarget(nats_port, whole_text=arm.feed is FeedKind.OWN_NATS))
-            )
+            if arm.feed is FeedKind.SOCKET:
+                target.accept(scenario.workers if arm.takes_workers else 1, START_SECONDS)
+            else:
+                whole_text = arm.feed is FeedKind.OWN_NATS
+                target = stack.enter_context(contextlib.closing(NatsTarget(nats_port, whole_text)))
             return self._under_load(process.pid, ours, place, target)
 
     def _servers(self, root: int) -> list[psutil.Process]:
         return measure.processes(root, self._arm.excluded_processes)
 
     def _under_load(self, root: int, ours: list[psutil.Process], place: Place, target: Target) -> Result:
-        scenario, path = self._scenario, self._arm.metrics_path
+        scenario = self._scenario
         empty = measure.memory(self._servers(root))
         feed = Feed(scenario, target)
-        with Clients(place.port, self._arm.wire, _load(scenario, self._seed), place.directory) as clients:
+        with Clients(place.port, self._arm.wire, scenario, self._seed, place.directory) as clients:
             ramp = scenario.connections / scenario.ramp_per_second if scenario.ramp_per_second else 0.0
             ready = clients.wait_ready(CONNECT_SECONDS + ramp)
             self._say(f"{ready['ready']:,} of {scenario.connections:,} connected in {ready['seconds']:.1f} s")
@@ -141,35 +126,67 @@ class Trial:
             feed.start()
             try:
                 time.sleep(scenario.warmup_seconds)
-                servers = self._servers(root)
-                metrics = (lambda: scrape(place.port, path)) if path else None
-                observer = Observer(servers, ours, clients, feed, metrics, self._arm.is_watched, self._say)
-                seen = observer.window(scenario.window_seconds)
-                after = measure.memory(servers)
+                told = self._told(place.port)
+                published = sum(feed.counts)
+                clients.begin()
+                used, ours_used, samples, peak = self._watch(self._servers(root), ours, place.port, clients)
+                window = clients.end()
+                published = sum(feed.counts) - published
+                looks = (told, self._told(place.port)) if told else None
+                after = measure.memory(self._servers(root))
             finally:
                 feed.stop()
             clients.quiet()
             patience = OVERLOAD_DRAIN_SECONDS if scenario.overload else DRAIN_SECONDS
             drained = clients.wait_drained(DRAIN_STILL_SECONDS, patience)
             final = clients.finish(feed.counts)
-        reasons = void_reasons(scenario, seen.clients, feed.worst_lag_seconds)
+        seen = Observed(
+            ready, window, used, samples, ours_used.total, published, empty, full, after, peak, looks
+        )
+        reasons = void_reasons(scenario, seen.window, feed.worst_lag_seconds)
         if feed.error is not None:
             reasons.append(f"feed: {feed.error}")
         return {
             "status": "void" if reasons else "ok",
             "reasons": reasons,
-            "limits": limits(seen.clients, feed.worst_lag_seconds) if scenario.overload else [],
-            **figures(scenario, ready, Measured(seen, empty, full, after)),
-            **seen.told,
+            "limits": limits(seen.window, feed.worst_lag_seconds) if scenario.overload else [],
+            **figures(scenario, seen),
             "ready": ready,
-            "window": seen.clients,
+            "window": seen.window,
             "final": final,
             "drained": drained,
             "published": sum(feed.counts),
             "feed_lag_seconds": feed.worst_lag_seconds,
             "feed_held_seconds": feed.held_seconds,
-            "cpu": {
-                **{name: getattr(seen.used, name) for name in ("seconds", "total", "user", "system")},
-                "samples": seen.samples,
-            },
+            "cpu": {**asdict(seen.used), "samples": seen.samples},
         }
+
+    def _told(self, port: int) -> Metrics | None:
+        """What the server says of itself; None when it says nothing."""
+        return scrape(port, self._arm.metrics_path) if self._arm.metrics_path else None
+
+    def _watch(
+        self, servers: list[psutil.Process], ours: list[psutil.Process], port: int, clients: Clients
+    ) -> tuple[Cpu, Cpu, list[float], int]:
+        """The length of a window.
+
+        Returns what the server and the bench itself used, cores of the server in each whole SAMPLE_SECONDS,
+        and its highest resident memory in bytes. A watched server is asked for its metrics with each sample.
+        """
+        samples: list[float] = []
+        peak = 0
+        begun, ours_begun = measure.cpu(servers), measure.cpu(ours)
+        last, end = begun, begun.seconds + self._scenario.window_seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_SECONDS))
+            peak = max(peak, measure.resident(servers))
+            if time.monotonic() - last.seconds >= SAMPLE_SECONDS:
+                now = measure.cpu(servers)
+                used = now.since(last)
+                samples.append(used.total / used.seconds)
+                last = now
+                if self._arm.is_watched:
+                    self._told(port)
+                so_far = clients.end()
+                self._say(f"{so_far['delivered']:,} delivered to {so_far['ready']:,}")
+        return measure.cpu(servers).since(begun), measure.cpu(ours).since(ours_begun), samples, peak

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.measure import Memory
-from bench.observe import Observed
+from bench.measure import Cpu, Memory
 from bench.scenarios import Scenario
+from odinws.harness.prometheus import Buckets, Metrics, within
 
 CLIENT_CORE_SHARE = 0.9
 CLIENT_PASS_SECONDS = 0.25
@@ -17,17 +18,39 @@ FEED_LAG_SECONDS = 0.1
 FOREIGN_CORES = 0.15
 """CPU of processes that are none of the trial's, above which it is called noisy."""
 
+_LAG, _STALL = "ws_delivery_lag_seconds", "ws_hub_stall_seconds"
+_LONGEST = "ws_hub_stall_longest_seconds"
+_COUNTERS = {
+    "feed_messages": "ws_feed_messages_total",
+    "feed_overflow": "ws_feed_overflow_total",
+    "feed_gaps": "ws_feed_gaps_total",
+    "shed": "ws_messages_shed_total",
+}
+
 
 @dataclass(frozen=True)
-class Measured:
-    """What a trial measured, beside the connecting."""
+class Observed:
+    """A trial up to the end of its window."""
 
-    seen: Observed
+    ready: Mapping[str, Any]
+    """What clients said once connected."""
+    window: Mapping[str, Any]
+    """What clients had in the window."""
+    used: Cpu
+    samples: list[float]
+    """Cores used, in each whole sample."""
+    ours_seconds: float
+    """CPU of the bench itself and of a nats-server beside the server."""
+    published: int
     empty: Memory
     full: Memory
     """With all connections, before the first message."""
     after: Memory
     """At the end of the window."""
+    peak_resident: int
+    """Bytes: the most of one look a second."""
+    told: tuple[Metrics, Metrics] | None
+    """What the server said of itself at the beginning and the end of the window."""
 
 
 def limits(window: Mapping[str, Any], feed_lag_seconds: float) -> list[str]:
@@ -50,12 +73,11 @@ def void_reasons(scenario: Scenario, window: Mapping[str, Any], feed_lag_seconds
     return reasons
 
 
-def figures(scenario: Scenario, ready: Mapping[str, Any], measured: Measured) -> dict[str, Any]:
+def figures(scenario: Scenario, seen: Observed) -> dict[str, Any]:
     """The figures of one trial. Those that have no meaning in the scenario are None."""
-    seen, empty, full = measured.seen, measured.empty, measured.full
-    window, used = seen.clients, seen.used
+    window, used, empty, full, after = seen.window, seen.used, seen.empty, seen.full, seen.after
     delivered = window["delivered"] + window["stalled_delivered"]
-    connected = max(1, ready["ready"])
+    connected = max(1, seen.ready["ready"])
     due = scenario.due_per_second * window["window_seconds"] * (1.0 - scenario.stall_permille / 1000.0)
     foreign = used.machine_busy - used.total - window["cpu_seconds"] - seen.ours_seconds
 
@@ -78,12 +100,42 @@ def figures(scenario: Scenario, ready: Mapping[str, Any], measured: Measured) ->
         "resident_kb_per_connection": (full.resident - empty.resident) / connected / 1024,
         "slab_kb_per_connection": (full.slab - empty.slab) / connected / 1024,
         "resident_before_mb": full.resident / 2**20,
-        "resident_peak_mb": max(seen.peak_resident, measured.after.resident) / 2**20,
-        "resident_after_mb": measured.after.resident / 2**20,
-        "resident_growth_mb": (measured.after.resident - full.resident) / 2**20,
-        "socket_buffers_mb": measured.after.socket_buffers / 2**20,
-        "connections_per_second": ready["ready"] / ready["seconds"],
+        "resident_peak_mb": max(seen.peak_resident, after.resident) / 2**20,
+        "resident_after_mb": after.resident / 2**20,
+        "resident_growth_mb": (after.resident - full.resident) / 2**20,
+        "socket_buffers_mb": after.socket_buffers / 2**20,
+        "connections_per_second": seen.ready["ready"] / seen.ready["seconds"],
         "joins_per_second": window["joined"] / window["join_seconds"] if window["joined"] else None,
         "foreign_cores": foreign / used.seconds,
         "noisy": foreign / used.seconds > FOREIGN_CORES,
+        **told(seen.told),
+    }
+
+
+def bound_ms(buckets: Buckets, share: float) -> float | None:
+    """The bound of the bucket that has the given share: the truth is not above it, by up to a bucket's width.
+
+    None without observations; infinity above the last bound.
+    """
+    bounds = sorted(buckets)
+    if not bounds or not buckets[bounds[-1]]:
+        return None
+    return 1000 * next(bound for bound in bounds if buckets[bound] >= share * buckets[bounds[-1]])
+
+
+def told(looks: tuple[Metrics, Metrics] | None) -> dict[str, Any]:
+    """What odinws says of itself at /metrics, of the window; all None for a server that says nothing."""
+    if looks is None:
+        return dict.fromkeys(("lag_p99_ms", "stall_p99_ms", "stall_p999_ms", "stall_longest_ms", *_COUNTERS))
+    before, after = looks
+    stall = within(before.buckets(_STALL), after.buckets(_STALL))
+    longest = bound_ms(stall, 1.0)
+    if (record := after.most(_LONGEST)) > before.most(_LONGEST):
+        longest = 1000 * record  # it is of this window, so it is known exactly
+    return {
+        "lag_p99_ms": bound_ms(within(before.buckets(_LAG), after.buckets(_LAG)), 0.99),
+        "stall_p99_ms": bound_ms(stall, 0.99),
+        "stall_p999_ms": bound_ms(stall, 0.999),
+        "stall_longest_ms": None if longest is None or math.isinf(longest) else longest,
+        **{name: int(after.total(each) - before.total(each)) for name, each in _COUNTERS.items()},
     }

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from bench.build import ROOT
-from bench.client.wire import Wire
+from bench.client.driver import Wire
 from bench.scenarios import Scenario
 
 DEFAULT_WIRE = Wire()

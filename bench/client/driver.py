@@ -1,21 +1,52 @@
-"""Starts the measuring client in as many processes as its connections need."""
+"""Starts the measuring client in as many processes as its connections need, and speaks with them."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import resource
+import select
+import signal
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.build import BENCH, compile_c, has_zlib
-from bench.client.process import ClientProcess, Event
 from bench.client.totals import add_up
-from bench.client.wire import Load, Wire
+from bench.scenarios import Scenario
+from odinws.harness.process import STOP_SECONDS, Process, ProcessError
+
+Event = dict[str, Any]
 
 SPARE_FILES = 100
 """Descriptors of a process that are not connections."""
-_RATES = ("rate", "join_rate", "churn_per_second")  # of all processes together
+_IN_FLIGHT = 256  # handshakes at one time, of all processes together
+_SAME = ("channels", "subscribed", "stall_permille", "deflate")
+_RATES = ("ramp_per_second", "join_rate", "churn_per_second")  # of all processes together
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How a client speaks to a server: hello, then prefix, items with separators, suffix."""
+
+    path: str = "/"
+    hello: str = ""
+    """A frame of its own, unless empty."""
+    prefix: str = '{"type":"subscribe","data":{"channels":['
+    item: str = '"%c"'
+    """What subscribes to a channel: %c is its name, %i its index. No line ends."""
+    separator: str = ","
+    suffix: str = "]}}"
+    ack: str = "subscription_ack"
+    """A frame with this in it means subscribed; empty: no waiting."""
+    ask: str = ""
+    """A frame that begins with this is answered with `reply`; empty: none is."""
+    reply: str = ""
+    binary: bool = False
+    numbered: bool = False
+    """The server numbers as odinws does, and tells of what it leaves out."""
 
 
 def open_files_limit() -> int:
@@ -28,11 +59,6 @@ def raise_open_files_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (open_files_limit(), open_files_limit()))
 
 
-def share_out(whole: int, parts: int) -> list[int]:
-    """Parts of a whole, as even as can be."""
-    return [whole // parts + (index < whole % parts) for index in range(parts)]
-
-
 def build() -> Path:
     """Compile the client; without zlib when that is not there. Raises MissingError."""
     if has_zlib():
@@ -40,42 +66,63 @@ def build() -> Path:
     return compile_c(BENCH / "client", "client-without-zlib", ("-DWITHOUT_ZLIB",))
 
 
-def _option(name: str, value: object) -> tuple[str, str]:
-    return "--" + name.replace("_", "-"), str(int(value) if isinstance(value, bool) else value)
+class ClientProcess(Process):
+    """One process of the client: it answers each command with one event. `end` must be called."""
+
+    def say(self, line: str) -> None:
+        """Send a command. Raises ProcessError when the process has ended."""
+        try:
+            self.pipes[0].write(line + "\n")
+            self.pipes[0].flush()
+        except OSError as error:
+            raise self._ended_by_itself() from error
+
+    def expect(self, name: str, timeout_seconds: float) -> Event:
+        """Wait for an event of that name. Raises ProcessError when it does not come."""
+        if not select.select([self.pipes[1]], [], [], timeout_seconds)[0]:
+            raise ProcessError(f"no '{name}' from the client within {timeout_seconds:g} s")
+        if not (line := self.pipes[1].readline()):
+            raise self._ended_by_itself()
+        event: Event = json.loads(line)
+        if event["event"] != name:
+            raise ProcessError(f"'{event['event']}' from the client, and not '{name}'")
+        return event
+
+    def end(self, number: int = signal.SIGKILL, seconds: float = STOP_SECONDS) -> None:
+        super().end(number, seconds)
+        for pipe in self.pipes:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+    def _ended_by_itself(self) -> ProcessError:
+        self.wait()
+        return ProcessError(f"the client {self.exit_summary()}")
 
 
 class Clients:
     """All client processes of one trial. Use as a context manager: leaving it ends them."""
 
-    def __init__(self, port: int, wire: Wire, load: Load, directory: Path) -> None:
-        names = directory / "channels.txt"
-        names.write_text("".join(f"{name}\n" for name in load.channels))
-        self._finals = directory / "finals.txt"
-        program = str(build())
-        common = {
-            **asdict(wire),
-            **asdict(load),
-            "port": port,
-            "names": names,
-            "channels": len(load.channels),
-        }
-        processes = -(-(load.connections + load.joins) // (open_files_limit() - SPARE_FILES))
+    def __init__(self, port: int, wire: Wire, scenario: Scenario, seed: int, directory: Path) -> None:
+        channels, self._finals = directory / "channels.txt", directory / "finals.txt"
+        with channels.open("w") as file:
+            for index, name in enumerate(scenario.channel_names()):
+                file.write(f"{name}\t{wire.item.replace('%c', name).replace('%i', str(index))}\n")
+        options: dict[str, Any] = asdict(wire) | {name: getattr(scenario, name) for name in _SAME}
+        options |= {"port": port, "seed": seed, "channels_file": channels}
+        del options["item"]
+        parts = -(-scenario.most_connections // (open_files_limit() - SPARE_FILES))
+        options |= {name: -(-getattr(scenario, name) // parts) for name in _RATES}
+        options["in_flight"] = max(1, _IN_FLIGHT // parts)
+        program, first = str(build()), 0
         self._processes: list[ClientProcess] = []
-        first = 0
-        for share, joins in zip(
-            share_out(load.connections, processes), share_out(load.joins, processes), strict=True
-        ):
-            options = {
-                **common,
-                "connections": share,
-                "first_id": first,
-                "joins": joins,
-                "in_flight": max(1, load.in_flight // processes),
-                **{name: -(-common[name] // processes) for name in _RATES},
-            }
-            command = [program, *(word for name, value in options.items() for word in _option(name, value))]
-            self._processes.append(ClientProcess(command, directory / f"client-{first}.log").start())
-            first += share + joins
+        for part in range(parts):
+            # As even as can be.
+            options |= {name: (getattr(scenario, name) + part) // parts for name in ("connections", "joins")}
+            options["first_id"] = first
+            first += options["connections"] + options["joins"]
+            words = (word for name, value in options.items() for word in (f"--{name}", _word(value)))
+            log = directory / f"client-{part}.log"
+            self._processes.append(ClientProcess([program, *words], log, piped=True).start())
 
     def __enter__(self) -> Clients:
         return self
@@ -84,34 +131,32 @@ class Clients:
         for process in self._processes:
             process.end()
 
-    def progress(self) -> Event:
-        """The sums of what each process last said, at most a second old; empty before the first."""
-        events = [process.progress for process in self._processes if process.progress]
-        return add_up(events) if events else {}
-
-    def _all(self, command: str, answer: str, timeout_seconds: float = 30.0) -> Event:
+    def _all(self, command: str, timeout_seconds: float = 30.0) -> Event:
         for process in self._processes:
             process.say(command)
-        return add_up([process.expect(answer, timeout_seconds) for process in self._processes])
+        return self._answers(command.partition(" ")[0], timeout_seconds)
 
-    def wait_ready(self, timeout_seconds: float) -> Event:
-        """Wait until every connection is subscribed or has failed. Raises ProcessError."""
+    def _answers(self, name: str, timeout_seconds: float) -> Event:
         deadline = time.monotonic() + timeout_seconds
         return add_up(
-            [process.expect("ready", max(0.1, deadline - time.monotonic())) for process in self._processes]
+            [process.expect(name, max(0.0, deadline - time.monotonic())) for process in self._processes]
         )
+
+    def wait_ready(self, timeout_seconds: float) -> Event:
+        """Wait until every connection is subscribed or has failed; called first. Raises ProcessError."""
+        return self._answers("ready", timeout_seconds)
 
     def begin(self) -> None:
         """Start a measured window: counts from here."""
-        self._all("begin", "begin")
+        self._all("begin")
 
     def end(self) -> Event:
         """The counts since `begin`."""
-        return self._all("end", "window")
+        return self._all("end")
 
     def quiet(self) -> None:
         """No more churn and joins; stalled clients read again."""
-        self._all("quiet", "quiet")
+        self._all("quiet")
 
     def wait_drained(self, still_seconds: float, timeout_seconds: float) -> bool:
         """Wait until nothing more arrives for a while. False: it still did at the end."""
@@ -131,4 +176,8 @@ class Clients:
     def finish(self, counts: Sequence[int]) -> Event:
         """The verdict, given how many messages each channel had in all."""
         self._finals.write_text("".join(f"{count}\n" for count in counts))
-        return self._all(f"finish {self._finals}", "final")
+        return self._all(f"finish {self._finals}")
+
+
+def _word(value: object) -> str:
+    return str(int(value) if isinstance(value, bool) else value)

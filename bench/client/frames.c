@@ -1,32 +1,26 @@
-#include "frames.h"
+#include "client.h"
 
 static const uint8_t MASK[4] = {0x37, 0xfa, 0x21, 0x3d}; /* the example key of RFC 6455, section 5.7 */
 
-enum frame_result frame_read(const uint8_t *data, size_t length, size_t limit, struct frame *frame, size_t *used)
+enum frame_result frame_read(const uint8_t *data, size_t length, struct frame *frame, size_t *used)
 {
     if (length < 2)
         return FRAME_PARTIAL;
     if (data[0] & 0x30 || data[1] & 0x80)
         return FRAME_BAD;
-    size_t header = 2;
     uint64_t payload = data[1] & 0x7f;
-    if (payload >= 126) {
-        size_t extra = payload == 126 ? 2 : 8;
-        header += extra;
-        if (length < header)
-            return FRAME_PARTIAL;
+    size_t extra = payload < 126 ? 0 : payload == 126 ? 2 : 8, header = 2 + extra;
+    if (length < header)
+        return FRAME_PARTIAL;
+    if (extra)
         payload = 0;
-        for (size_t i = 0; i < extra; i++)
-            payload = payload << 8 | data[2 + i];
-    }
-    if (payload > limit)
+    for (size_t i = 0; i < extra; i++)
+        payload = payload << 8 | data[2 + i];
+    if (payload > READ_BUFFER / 2)
         return FRAME_BAD;
     if (length < header + payload)
         return FRAME_PARTIAL;
-    frame->opcode = data[0] & 0x0f;
-    frame->deflated = data[0] & 0x40;
-    frame->payload = data + header;
-    frame->length = (size_t)payload;
+    *frame = (struct frame){data[0] & 0x0f, data[0] & 0x40, data + header, (size_t)payload};
     *used = header + (size_t)payload;
     return FRAME_WHOLE;
 }
@@ -49,3 +43,42 @@ size_t frame_write(uint8_t *out, unsigned opcode, const void *payload, size_t le
         out[at++] = bytes[i] ^ MASK[i & 3];
     return at;
 }
+
+#ifdef WITHOUT_ZLIB
+
+bool frame_inflate(struct frame *frame)
+{
+    (void)frame;
+    return false;
+}
+
+#else
+
+#include <zlib.h>
+
+static bool feed(z_stream *stream, const uint8_t *data, size_t length)
+{
+    stream->next_in = (Bytef *)data;
+    stream->avail_in = (uInt)length;
+    int result = inflate(stream, Z_SYNC_FLUSH);
+    bool is_good = result == Z_OK || result == Z_STREAM_END || result == Z_BUF_ERROR;
+    return is_good && !stream->avail_in && stream->avail_out;
+}
+
+bool frame_inflate(struct frame *frame)
+{
+    static uint8_t message[1 << 20];
+    static const uint8_t tail[] = {0x00, 0x00, 0xff, 0xff}; /* what the sender took off (7.2.2) */
+    static z_stream stream;
+    if ((stream.state ? inflateReset(&stream) : inflateInit2(&stream, -MAX_WBITS)) != Z_OK)
+        return false;
+    stream.next_out = message;
+    stream.avail_out = sizeof message;
+    if (!feed(&stream, frame->payload, frame->length) || !feed(&stream, tail, sizeof tail))
+        return false;
+    frame->payload = message;
+    frame->length = sizeof message - stream.avail_out;
+    return true;
+}
+
+#endif

@@ -1,52 +1,200 @@
-#include "judge.h"
+/*
+ * Whether a message was due, judged from the mark that the feed puts into each payload:
+ * "mark":"CCCCC.NNNNNNNNNN.TTTTTTTTTTTTTTTTTTT" (channel index, count on that channel from 1, nanoseconds of the
+ * monotonic clock at the instant of publishing). The server's own numbers are not trusted.
+ *
+ * `seq` of odinws is the stream's. The feed is alone in its stream and walks the channels in turn, so of C channels
+ * message n (from 1) of channel c (from 0) has the sequence (n - 1) C + c + 1, and the one before it on its channel
+ * C less. So a gap, which names sequences, tells exactly which messages were left out.
+ */
+#define _GNU_SOURCE
+#include "client.h"
 
 #include <string.h>
 
-static struct subscription *find(struct client *client, struct connection *connection, uint32_t channel,
-                                 uint32_t *guess)
+static struct tally *tally_of(const struct connection *connection)
 {
-    uint32_t count = client->options->subscribed;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t at = *guess + i < count ? *guess + i : *guess + i - count;
+    return connection->stalled ? &client.stalled_tally : &client.tally;
+}
+
+/* Subscribed before the first message, so the first number due is 1, and not whatever comes first. */
+static bool from_start(const struct connection *connection)
+{
+    return !connection->returned;
+}
+
+static uint64_t digits(const uint8_t *at, int count)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < count; i++)
+        value = value * 10 + (uint64_t)(at[i] - '0');
+    return value;
+}
+
+/* The whole number behind key. False when there is none. */
+static bool value(const uint8_t *data, size_t length, const char *key, uint64_t *number)
+{
+    const uint8_t *at = memmem(data, length, key, strlen(key));
+    int count = 0;
+    if (!at)
+        return false;
+    at += strlen(key);
+    while (at + count < data + length && at[count] >= '0' && at[count] <= '9')
+        count++;
+    *number = digits(at, count);
+    return count;
+}
+
+/* Whether the envelope in data has the seq and prev that are due to message `number` of the channel. */
+static bool well_numbered(const uint8_t *data, size_t length, uint32_t channel, uint32_t number)
+{
+    uint64_t seq, prev, due = (uint64_t)(number - 1) * options.channels + channel + 1;
+    return value(data, length, "\"seq\":", &seq) && value(data, length, "\"prev\":", &prev) && seq == due &&
+           prev == (number > 1 ? due - options.channels : 0);
+}
+
+/* Step on to `number`, which lies ahead; what is skipped is missing. */
+static void advance(struct subscription *subscription, uint32_t last, uint32_t number, struct tally *tally)
+{
+    uint32_t ahead = number - last;
+    if (ahead > 1) {
+        tally->gaps++;
+        tally->missing += ahead - 1;
+    }
+    subscription->recent = ahead < 64 ? subscription->recent << ahead | 1 : 1;
+    subscription->last = number;
+}
+
+/*
+ * A late message takes back its "missing" and counts as disorder. Numbers more than 64 behind count as duplicates:
+ * they are no longer remembered.
+ */
+static void track(struct connection *connection, struct subscription *subscription, uint32_t number)
+{
+    struct tally *tally = tally_of(connection);
+    uint32_t last = subscription->last;
+    if (!last && !from_start(connection))
+        last = number - 1;
+    uint32_t behind = last - number;
+    if (number > last) {
+        advance(subscription, last, number, tally);
+    } else if (behind >= 64 || subscription->recent >> behind & 1) {
+        tally->duplicates++;
+        return;
+    } else {
+        subscription->recent |= 1ull << behind;
+        tally->disorder++;
+        if (tally->missing)
+            tally->missing--;
+    }
+    subscription->had++;
+}
+
+/*
+ * The server says that it left out messages first to last (none if last < first). They are told, not missing; what lies
+ * before them is missing. Any of them that came already, or was told already, is a duplicate.
+ */
+static void track_told(struct connection *connection, struct subscription *subscription, uint32_t first, uint32_t last)
+{
+    struct tally *tally = tally_of(connection);
+    if (last < first)
+        return;
+    if (!subscription->last && !from_start(connection))
+        subscription->last = first - 1;
+    if (first <= subscription->last) {
+        uint32_t end = last < subscription->last ? last : subscription->last;
+        tally->duplicates += end - first + 1;
+        first = subscription->last + 1;
+        if (last < first)
+            return;
+    }
+    advance(subscription, subscription->last, first, tally);
+    uint32_t more = last - first;
+    subscription->recent = more < 64 ? subscription->recent << more | ((1ull << more) - 1) : ~0ull;
+    subscription->last = last;
+    subscription->told += more + 1;
+    tally->told += more + 1;
+}
+
+static struct subscription *find(struct connection *connection, uint32_t channel, uint32_t *guess)
+{
+    uint32_t at = *guess;
+    do {
         if (connection->subscriptions[at].channel == channel) {
             *guess = at;
             return &connection->subscriptions[at];
         }
-    }
+        at = at + 1 < options.subscribed ? at + 1 : 0;
+    } while (at != *guess);
     return NULL;
 }
 
-void judge(struct client *client, struct connection *connection, const struct mark *mark, uint64_t now,
-           uint32_t *guess)
+bool judge(struct connection *connection, const struct frame *frame, uint64_t now, uint32_t *guess)
 {
-    struct counts *counts = &client->counts;
-    struct tally *tally = connection->stalled ? &client->stalled_tally : &client->tally;
-    struct subscription *subscription = find(client, connection, mark->channel, guess);
-    if (connection->stalled) {
-        counts->stalled_delivered++;
-    } else {
-        counts->delivered++;
-        histogram_add(&counts->latency, now > mark->sent_ns ? now - mark->sent_ns : 0);
+    static const char needle[] = "\"mark\":\"";
+    enum { NEEDLE = sizeof needle - 1, MARK = 36 };
+    const uint8_t *begin = frame->payload, *end = begin + frame->length, *at;
+    while ((at = memmem(begin, (size_t)(end - begin), needle, NEEDLE)) && end - at >= NEEDLE + MARK) {
+        at += NEEDLE;
+        uint32_t channel = (uint32_t)digits(at, 5), number = (uint32_t)digits(at + 6, 10);
+        uint64_t sent_ns = digits(at + 17, 19);
+        if (options.numbered && !well_numbered(begin, (size_t)(at - begin), channel, number))
+            tally_of(connection)->misnumbered++;
+        if (connection->stalled) {
+            client.window.stalled_delivered++;
+        } else {
+            client.window.delivered++;
+            histogram_add(&client.window.latency, now > sent_ns ? now - sent_ns : 0);
+        }
+        struct subscription *subscription = find(connection, channel, guess);
+        if (subscription)
+            track(connection, subscription, number);
+        else
+            tally_of(connection)->stray++;
+        begin = at + MARK;
     }
-    if (subscription)
-        track(subscription, mark->number, client->options->expect_first && !connection->returned, tally);
-    else
-        tally->stray++;
+    return begin != frame->payload;
 }
 
-void judge_gap(struct client *client, struct connection *connection, const struct gap *gap)
+void judge_gap(struct connection *connection, const struct frame *frame)
 {
-    const struct options *options = client->options;
-    struct tally *tally = connection->stalled ? &client->stalled_tally : &client->tally;
-    for (uint32_t i = 0; i < options->subscribed; i++) {
+    static const char head[] = "{\"type\":\"gap\",\"channel\":\"";
+    const uint8_t *name = frame->payload + sizeof head - 1;
+    uint64_t from, to, channels = options.channels;
+    if (frame->length < sizeof head || memcmp(frame->payload, head, sizeof head - 1) ||
+        !value(frame->payload, frame->length, "\"from\":", &from) ||
+        !value(frame->payload, frame->length, "\"to\":", &to))
+        return;
+    for (uint32_t i = 0; i < options.subscribed; i++) {
         struct subscription *subscription = &connection->subscriptions[i];
-        const char *name = options->names[subscription->channel];
-        if (strlen(name) == gap->channel_length && !memcmp(name, gap->channel, gap->channel_length)) {
-            uint32_t first, last;
-            gap_numbers(gap, subscription->channel, options->channels, &first, &last);
-            track_told(subscription, first, last, options->expect_first && !connection->returned, tally);
+        const char *ours = options.names[subscription->channel];
+        size_t length = strlen(ours);
+        if (frame->length > sizeof head + length && !memcmp(name, ours, length) && name[length] == '"') {
+            uint64_t one = subscription->channel + 1ull; /* the sequence of the channel's first message */
+            uint32_t first = from <= one ? 1 : (uint32_t)((from - one + channels - 1) / channels + 1);
+            uint32_t last = to < one ? 0 : (uint32_t)((to - one) / channels + 1);
+            track_told(connection, subscription, first, last);
             return;
         }
     }
-    tally->stray++;
+    tally_of(connection)->stray++;
+}
+
+void judge_end(struct connection *connection, const uint32_t *final)
+{
+    bool open = connection->state == READY, equal = true;
+    uint64_t *sum = connection->stalled ? &client.stalled_tail_missing : &client.tail_missing;
+    if (!open && !(connection->state == CLOSED && connection->served))
+        return;
+    if (!open)
+        sum = &client.after_close;
+    for (uint32_t i = 0; i < options.subscribed; i++) {
+        const struct subscription *subscription = &connection->subscriptions[i];
+        uint32_t last = subscription->last, published = final[subscription->channel];
+        uint32_t rest = published > last && (last || from_start(connection)) ? published - last : 0;
+        *sum += rest;
+        equal = equal && subscription->had + subscription->told + (open ? 0 : rest) == published;
+    }
+    if (!equal && from_start(connection))
+        *(connection->stalled ? &client.stalled_unequal : &client.unequal) += 1;
 }

@@ -1,91 +1,117 @@
-#include "report.h"
+#include "client.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
+#include <time.h>
 
-static double seconds(uint64_t ns)
+uint64_t now_ns(void)
 {
-    return (double)ns / 1e9;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
-static double cpu(const struct timeval *now, const struct timeval *then)
+double cpu_seconds(void)
 {
-    return (double)(now->tv_sec - then->tv_sec) + (double)(now->tv_usec - then->tv_usec) / 1e6;
+    struct timespec used;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
 }
 
-void report_count(const char *name, uint64_t count)
+/* totals.py has the inverse: the bound of a bucket. */
+static unsigned bucket(uint64_t value)
 {
-    printf(",\"%s\":%llu", name, (unsigned long long)count);
+    if (value < 64)
+        return (unsigned)value;
+    unsigned shift = 58u - (unsigned)__builtin_clzll(value);
+    unsigned found = (shift + 1) * 32 + (unsigned)((value >> shift) - 32);
+    return found < BUCKETS ? found : BUCKETS - 1;
 }
 
-void report_state(const struct run *run, const char *event)
+void histogram_add(struct histogram *histogram, uint64_t value)
 {
-    const struct client *client = &run->client;
-    printf("{\"event\":\"%s\",\"seconds\":%.6f", event, seconds(now_ns() - run->started_ns));
-    report_count("ready", client->ready);
-    report_count("failed", client->failed);
-    report_count("closed", client->closed);
-    report_count("stalled_closed", client->stalled_closed);
+    if (value > histogram->longest)
+        histogram->longest = value;
+    histogram->buckets[bucket(value)]++;
 }
 
+static const char *comma; /* before the next member of a JSON object */
+
+static void print_count(const char *name, uint64_t count)
+{
+    printf("%s\"%s\":%llu", comma, name, (unsigned long long)count);
+    comma = ",";
+}
+
+static void print_seconds(const char *name, double seconds)
+{
+    printf("%s\"%s\":%.9f", comma, name, seconds);
+}
+
+static void begin_object(const char *name)
+{
+    printf("%s\"%s\":{", comma, name);
+    comma = "";
+}
+
+static void end_object(void)
+{
+    putchar('}');
+    comma = ",";
+}
+
+/* An object of those that are not 0, by index. */
 static void print_sparse(const char *name, const uint64_t *values, int count)
 {
-    const char *comma = "";
-    printf(",\"%s\":{", name);
+    char index[12];
+    begin_object(name);
     for (int i = 0; i < count; i++) {
         if (values[i]) {
-            printf("%s\"%d\":%llu", comma, i, (unsigned long long)values[i]);
-            comma = ",";
+            snprintf(index, sizeof index, "%d", i);
+            print_count(index, values[i]);
         }
     }
-    putchar('}');
+    end_object();
 }
+
+static void print_histogram(const char *name, const struct histogram *histogram)
+{
+    begin_object(name);
+    print_count("longest", histogram->longest);
+    print_sparse("buckets", histogram->buckets, BUCKETS);
+    end_object();
+}
+
+#define PRINT_OF_TALLY(name) print_count(#name, tally->name);
+#define PRINT_OF_WINDOW(name) print_count(#name, client.window.name);
+#define PRINT(name) print_count(#name, client.name);
 
 static void print_tally(const char *name, const struct tally *tally)
 {
-    printf(",\"%s\":{\"gaps\":%llu", name, (unsigned long long)tally->gaps);
-    report_count("missing", tally->missing);
-    report_count("duplicates", tally->duplicates);
-    report_count("disorder", tally->disorder);
-    report_count("stray", tally->stray);
-    report_count("told", tally->told);
-    report_count("misnumbered", tally->misnumbered);
-    putchar('}');
+    begin_object(name);
+    TALLY_COUNTS(PRINT_OF_TALLY)
+    end_object();
 }
 
-void report_counts(const struct run *run)
+void report(const char *event)
 {
-    const struct client *client = &run->client;
-    const struct counts *counts = &client->counts;
-    print_tally("tally", &client->tally);
-    print_tally("stalled_tally", &client->stalled_tally);
-    print_sparse("closes", client->closes, CLOSE_CODES);
-    print_sparse("refused", client->refused, HTTP_STATUSES);
-    report_count("delivered", counts->delivered);
-    report_count("stalled_delivered", counts->stalled_delivered);
-    report_count("bytes", counts->bytes);
-    report_count("frames", counts->frames);
-    report_count("gap_notices", client->gap_notices);
-    report_count("pings", counts->pings);
-    report_count("churned", run->churned);
-    printf(",\"latency\":");
-    histogram_print(stdout, &counts->latency);
-    printf(",\"subscribe\":");
-    histogram_print(stdout, &counts->subscribe);
-}
-
-void report_end(void)
-{
+    uint64_t now = now_ns();
+    printf("{\"event\":\"%s\"", event);
+    comma = ",";
+    WINDOW_COUNTS(PRINT_OF_WINDOW)
+    STATE_COUNTS(PRINT)
+    FINAL_COUNTS(PRINT)
+    print_tally("tally", &client.tally);
+    print_tally("stalled_tally", &client.stalled_tally);
+    print_sparse("closes", client.closes, CLOSE_CODES);
+    print_sparse("refused", client.refused, HTTP_STATUSES);
+    print_histogram("latency", &client.window.latency);
+    print_histogram("subscribe", &client.window.subscribe);
+    print_seconds("longest_pass", (double)client.window.longest_pass_ns / 1e9);
+    print_seconds("seconds", (double)(now - client.started_ns) / 1e9);
+    print_seconds("window_seconds", (double)(now - client.window_ns) / 1e9);
+    print_seconds("join_seconds", client.joined ? (double)(client.joined_ns - client.window_ns) / 1e9 : 0);
+    print_seconds("cpu_seconds", cpu_seconds() - client.window_cpu);
     puts("}");
     fflush(stdout);
-}
-
-void report_window(const struct run *run)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    printf(",\"window_seconds\":%.6f,\"cpu_user\":%.6f,\"cpu_system\":%.6f,\"longest_pass\":%.6f",
-           seconds(now_ns() - run->window_ns), cpu(&usage.ru_utime, &run->window_usage.ru_utime),
-           cpu(&usage.ru_stime, &run->window_usage.ru_stime), seconds(run->longest_pass_ns));
-    report_count("joined", run->client.joined);
-    printf(",\"join_seconds\":%.6f", run->client.joined ? seconds(run->client.joined_ns - run->join_ns) : 0.0);
 }

@@ -8,15 +8,12 @@ from typing import Any
 
 from odinws.histogram import quantile
 
-_SUMS = (
-    *("ready", "failed", "closed", "stalled_closed"),
-    *("delivered", "stalled_delivered", "bytes", "frames", "gap_notices", "pings", "churned"),
-    *("tail_missing", "stalled_tail_missing", "after_close", "unequal", "stalled_unequal", "joined"),
-)
+_WORST = ("seconds", "window_seconds", "join_seconds", "longest_pass")
+_HISTOGRAMS = ("latency", "subscribe")
 
 
 def bucket_bound(bucket: int) -> int:
-    """The nanoseconds that a bucket ends before: exact up to 64, within 3.2 % above. Mirrors histogram.c."""
+    """The nanoseconds that a bucket ends before: exact up to 64, within 3.2 % above. Mirrors report.c."""
     return bucket + 1 if bucket < 64 else (33 + bucket % 32) << (bucket // 32 - 1)
 
 
@@ -28,7 +25,7 @@ def latencies(parts: Iterable[Mapping[str, Any]]) -> dict[str, float | int | Non
     buckets: Counter[int] = Counter()
     longest = 0
     for part in parts:
-        buckets.update(dict(part["buckets"]))
+        buckets.update({int(bucket): count for bucket, count in part["buckets"].items()})
         longest = max(longest, part["longest"])
     counts = [buckets[bucket] for bucket in range(max(buckets, default=0) + 2)]
     bounds = [bucket_bound(bucket) for bucket in range(len(counts) - 1)]
@@ -46,25 +43,16 @@ def latencies(parts: Iterable[Mapping[str, Any]]) -> dict[str, float | int | Non
 
 def add_up(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One event of several: counts added, histograms summarised, of what has a worst the worst."""
-    whole: dict[str, Any] = {
-        name: sum(event[name] for event in events) for name in _SUMS if name in events[0]
-    }
-    for name in ("tally", "stalled_tally", "closes", "refused"):
-        if name in events[0]:
-            sums: Counter[str] = Counter()
-            for event in events:
-                sums.update(event[name])
-            whole[name] = dict(sums)
-    for name in ("latency", "subscribe"):
-        if name in events[0]:
-            whole[name] = latencies(event[name] for event in events)
-    for name in ("seconds", "window_seconds", "join_seconds", "longest_pass"):
-        if name in events[0]:
-            whole[name] = max(event[name] for event in events)
-    if "window_seconds" in events[0]:
-        used = [event["cpu_user"] + event["cpu_system"] for event in events]
-        whole["cpu_seconds"] = sum(used)
-        whole["busiest_core_share"] = max(
-            cpu / event["window_seconds"] for cpu, event in zip(used, events, strict=True)
-        )
-    return whole
+    whole: dict[str, Any] = {}
+    for name, first in events[0].items():
+        values = [event[name] for event in events]
+        if name in _HISTOGRAMS:
+            whole[name] = latencies(values)
+        elif isinstance(first, dict):
+            whole[name] = {key: sum(each.get(key, 0) for each in values) for key in set().union(*values)}
+        elif name in _WORST:
+            whole[name] = max(values)
+        elif name != "event":
+            whole[name] = sum(values)
+    shares = [event["cpu_seconds"] / max(event["window_seconds"], 1e-9) for event in events]
+    return {**whole, "busiest_core_share": max(shares)}

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from bench.client.driver import Clients
-from bench.client.wire import Load, Wire
+from bench.client.driver import Clients, Wire
 from tests.bench.scripted_server import SECONDS, Peer, ScriptedServer, text_frame
-from tests.bench.test_client import ACK, CLOSE, ONE_CHANNEL, Conversation, messages, observe
+from tests.bench.test_client import ACK, CLOSE, Conversation, load_of, messages, observe
 
 NUMBERED = Wire(numbered=True)
 SLOW_CLOSE = text_frame(struct.pack("!H", 4008), CLOSE)
@@ -85,7 +84,7 @@ def test_a_gap_of_sequences_counts_only_its_channel(tmp_path: Path) -> None:
         texts[8],
         texts[11],
     ]
-    final = observe(tmp_path, Conversation(frames), [4, 4, 4], Load(1, names, 3), NUMBERED)
+    final = observe(tmp_path, Conversation(frames), [4, 4, 4], load_of(1, 3, 3), NUMBERED)
     assert sums(final) == {"told": 4}
     assert final["gap_notices"] == 2
 
@@ -124,8 +123,8 @@ def test_a_stalled_client_is_accounted_for_when_it_reads_again(tmp_path: Path) -
             peer.send(frame)
         peer.close()
 
-    load = Load(1, ONE_CHANNEL, 1, stall_permille=1000)
-    with ScriptedServer(script) as server, Clients(server.port, NUMBERED, load, tmp_path) as clients:
+    scenario = load_of(1, stall_permille=1000)
+    with ScriptedServer(script) as server, Clients(server.port, NUMBERED, scenario, 0, tmp_path) as clients:
         clients.wait_ready(SECONDS)
         clients.begin()
         go.set()

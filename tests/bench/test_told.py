@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bench.told import bound_ms, figures
+from bench.verdict import bound_ms, told
 from odinws.harness.prometheus import Metrics, within
 from odinws.metrics import exposition
 from odinws.settings import Settings
@@ -30,7 +30,7 @@ def scraped(stalls: tuple[float, ...] = (), lag_count: int = 0, overflow: int = 
 
 def test_the_metrics_of_odinws_are_read() -> None:
     """The names are those that odinws exposes: a change of them shows here."""
-    found = figures(scraped(), scraped(stalls=(0.0004, 0.004, 0.7), lag_count=5, overflow=3))
+    found = told((scraped(), scraped(stalls=(0.0004, 0.004, 0.7), lag_count=5, overflow=3)))
     assert found["stall_longest_ms"] == pytest.approx(700)
     assert found["stall_p99_ms"] == pytest.approx(1000)
     assert found["lag_p99_ms"] is not None
@@ -49,7 +49,7 @@ def test_the_metrics_of_odinws_are_read() -> None:
 def test_only_the_window_counts() -> None:
     """Figures are of what was observed between the two looks."""
     quick = (0.0004,) * 997
-    found = figures(scraped(stalls=(2.0,)), scraped(stalls=(2.0, *quick, 0.004, 0.04, 0.04), overflow=7))
+    found = told((scraped(stalls=(2.0,)), scraped(stalls=(2.0, *quick, 0.004, 0.04, 0.04), overflow=7)))
     assert found["stall_p99_ms"] == pytest.approx(1.0)
     assert found["stall_p999_ms"] == pytest.approx(50.0)
     assert found["stall_longest_ms"] == pytest.approx(50.0), "the two seconds were before"
@@ -59,13 +59,13 @@ def test_only_the_window_counts() -> None:
 
 def test_a_record_is_known_exactly() -> None:
     """The longest stall of the server's life, if it came in the window, has its own length."""
-    found = figures(scraped(stalls=(0.01,)), scraped(stalls=(0.01, 0.033)))
+    found = told((scraped(stalls=(0.01,)), scraped(stalls=(0.01, 0.033))))
     assert found["stall_longest_ms"] == pytest.approx(33.0)
 
 
 def test_a_server_that_says_nothing_has_no_such_figures() -> None:
     """Peers have no metrics of this kind."""
-    assert set(figures(None, None).values()) == {None}
+    assert set(told(None).values()) == {None}
 
 
 def test_bounds() -> None:

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from bench.columns import FIGURES
-from bench.measure import CpuUse, Memory
-from bench.observe import Observed
+from bench.measure import Cpu, Memory
 from bench.scenarios import BY_NAME, SCENARIOS, Scenario
-from bench.verdict import Measured, figures, limits, void_reasons
+from bench.verdict import Observed, figures, limits, void_reasons
 
 SINGLE = SCENARIOS["single"][0]
 WINDOW: dict[str, Any] = {
@@ -27,22 +26,25 @@ WINDOW: dict[str, Any] = {
 READY = {"ready": 2_000, "seconds": 0.5}
 
 
-def measured(total: float = 2.4, machine_busy: float = 7.0, **window: Any) -> Measured:
+def measured(total: float = 2.4, machine_busy: float = 7.0, **window: Any) -> Observed:
     """A server that used 2.4 s of CPU in ten, and 2 KB of memory for each of 2,000 connections."""
-    used = CpuUse(seconds=10.0, total=total, user=total / 4, system=total * 3 / 4, machine_busy=machine_busy)
+    used = Cpu(seconds=10.0, total=total, user=total / 4, system=total * 3 / 4, machine_busy=machine_busy)
     empty = Memory(resident=10 << 20, slab=1 << 20, socket_buffers=0)
     full = Memory(resident=(10 << 20) + 2_000 * 2_048, slab=(1 << 20) + 2_000 * 8_192, socket_buffers=0)
     after = Memory(resident=full.resident + (3 << 20), slab=full.slab, socket_buffers=1 << 20)
-    seen = Observed(
-        clients={**WINDOW, **window},
+    return Observed(
+        ready=READY,
+        window={**WINDOW, **window},
         used=used,
         samples=[0.2, 0.3, 0.25],
         ours_seconds=0.5,
+        empty=empty,
+        full=full,
+        after=after,
         peak_resident=full.resident + (5 << 20),
         published=400,
-        told={},
+        told=None,
     )
-    return Measured(seen, empty=empty, full=full, after=after)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_idle_needs_no_delivery() -> None:
 
 def test_figures() -> None:
     """The figures are what they are called."""
-    found = figures(SINGLE, READY, measured())
+    found = figures(SINGLE, measured())
     assert found["cpu_us_per_message"] == pytest.approx(3.0)
     assert found["cpu_user_us_per_message"] == pytest.approx(0.75)
     assert found["cpu_system_us_per_message"] == pytest.approx(2.25)
@@ -89,7 +91,7 @@ def test_figures() -> None:
 
 def test_joins_have_a_rate() -> None:
     """The connect rate under load is that of those who joined, to the last of them."""
-    found = figures(SINGLE, READY, measured(joined=4_000, join_seconds=2.5))
+    found = figures(SINGLE, measured(joined=4_000, join_seconds=2.5))
     assert found["joins_per_second"] == pytest.approx(1_600)
 
 
@@ -104,14 +106,14 @@ def test_an_overload_is_not_void_for_its_limits() -> None:
 
 def test_a_busy_machine_is_noisy() -> None:
     """CPU that is neither server's nor client's nor the bench's own is somebody else's."""
-    found = figures(SINGLE, READY, measured(machine_busy=12.0))
+    found = figures(SINGLE, measured(machine_busy=12.0))
     assert found["foreign_cores"] == pytest.approx(0.51)
     assert found["noisy"] is True
 
 
 def test_nothing_delivered_has_no_cost_per_message() -> None:
     """A division by nothing is None, not an error and not 0."""
-    found = figures(SCENARIOS["idle"][0], READY, measured(delivered=0))
+    found = figures(SCENARIOS["idle"][0], measured(delivered=0))
     assert found["cpu_us_per_message"] is None
     assert found["delivered_share"] is None
     assert found["cpu_us_per_connection_second"] == pytest.approx(120.0)

@@ -1,0 +1,148 @@
+/*
+ * A measuring WebSocket client: opens many connections, subscribes, counts and judges what arrives.
+ *
+ *   client.c      commands, and when connections are begun     connection.c  one connection
+ *   options.c     the command line                             frames.c      RFC 6455 and RFC 7692
+ *   report.c      what is said on stdout                       judge.c       whether a message was due
+ */
+#ifndef CLIENT_H
+#define CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* --name value pairs. driver.py is the only writer of them, gives all, and explains them. */
+#define TEXT_OPTIONS(X) X(path) X(hello) X(prefix) X(separator) X(suffix) X(ack) X(ask) X(reply) X(channels_file)
+#define NUMBER_OPTIONS(X)                                                                                              \
+    X(port) X(connections) X(first_id) X(channels) X(subscribed) X(in_flight) X(ramp_per_second) X(stall_permille)     \
+    X(churn_per_second) X(joins) X(join_rate) X(seed) X(binary) X(deflate) X(numbered)
+
+/* What happens in a window; what there was so far; what the end showed; what is wrong with messages. */
+#define WINDOW_COUNTS(X) X(delivered) X(stalled_delivered) X(bytes) X(frames) X(pings) X(churned)
+#define STATE_COUNTS(X) X(ready) X(failed) X(closed) X(stalled_closed) X(joined) X(gap_notices)
+#define FINAL_COUNTS(X) X(tail_missing) X(stalled_tail_missing) X(after_close) X(unequal) X(stalled_unequal)
+#define TALLY_COUNTS(X) X(gaps) X(missing) X(duplicates) X(disorder) X(stray) X(told) X(misnumbered)
+
+#define TEXT_FIELD(name) const char *name;
+#define NUMBER_FIELD(name) uint32_t name;
+#define COUNT_FIELD(name) uint64_t name;
+
+struct options {
+    TEXT_OPTIONS(TEXT_FIELD)
+    NUMBER_OPTIONS(NUMBER_FIELD)
+    char **names, **items; /* of the channels: the name, and what subscribes to it */
+};
+
+/* Log-linear, of nanoseconds: 60 octaves of 32 buckets, exact below 64, above to about 3 %. */
+enum { BUCKETS = 1920 };
+struct histogram {
+    uint64_t longest, buckets[BUCKETS];
+};
+
+struct window {
+    WINDOW_COUNTS(COUNT_FIELD)
+    uint64_t longest_pass_ns;
+    struct histogram latency, subscribe;
+};
+
+struct tally {
+    TALLY_COUNTS(COUNT_FIELD)
+};
+
+struct subscription {
+    uint32_t channel;
+    uint32_t last;   /* 0: nothing yet */
+    uint32_t had;    /* messages, each counted once */
+    uint32_t told;   /* messages that the server said it left out */
+    uint64_t recent; /* bit i: last - i was seen, or told */
+};
+
+struct connection {
+    int fd;
+    enum { IDLE, CONNECTING, UPGRADING, SUBSCRIBING, READY, CLOSED } state;
+    bool stalled;  /* chosen to stop reading */
+    bool returned; /* came or came back while the feed ran: what it missed before is not a loss */
+    bool served;   /* was READY once */
+    bool ended;    /* the peer hung up while this stalled connection did not read: not watched */
+    uint16_t close_code;
+    uint32_t id;
+    uint32_t leftover_length;
+    uint8_t *leftover; /* a frame or a response cut by the last read; NULL most of the time */
+    uint64_t begun_ns;
+    struct subscription *subscriptions;
+};
+
+enum { CLOSE_CODES = 5000, HTTP_STATUSES = 600, READ_BUFFER = 1 << 20 };
+
+struct client {
+    int epoll;
+    bool quiet; /* no more churn and joins; stalled connections read again */
+    uint32_t in_flight;
+    uint64_t started_ns, window_ns, joined_ns; /* joined_ns: when the last of those who join was READY */
+    double window_cpu;                         /* seconds used when the window began */
+    struct window window;
+    STATE_COUNTS(COUNT_FIELD)
+    FINAL_COUNTS(COUNT_FIELD)
+    struct tally tally, stalled_tally;
+    uint64_t closes[CLOSE_CODES];    /* by close code; 1006: no close frame */
+    uint64_t refused[HTTP_STATUSES]; /* by HTTP status; 0: connect or read failed */
+    struct connection *connections;
+};
+
+struct frame {
+    unsigned opcode;
+    bool deflated; /* its first reserved bit is set (RFC 7692, section 6) */
+    const uint8_t *payload;
+    size_t length;
+};
+
+enum { OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
+enum frame_result { FRAME_WHOLE, FRAME_PARTIAL, FRAME_BAD };
+
+extern struct options options;
+extern struct client client;
+
+/* Exits with status 2 and one line on stderr when the command line or the file of channels is wrong. */
+void options_read(int count, char **arguments);
+
+/* Begin to connect; if that fails at once, the connection counts as failed. */
+void connection_begin(struct connection *connection);
+/* Handle what epoll reported. */
+void connection_event(struct connection *connection, uint32_t events);
+/* Send a close frame and drop the socket; the connection may be begun again. */
+void connection_leave(struct connection *connection);
+/* A stalled connection reads again. */
+void connection_resume(struct connection *connection);
+
+/*
+ * Read one frame at data. On FRAME_WHOLE *used is what it took. FRAME_BAD: masked, or longer than half a READ_BUFFER,
+ * or with a reserved bit for which there is no extension.
+ */
+enum frame_result frame_read(const uint8_t *data, size_t length, struct frame *frame, size_t *used);
+/* Write a masked frame of at most 65,535 bytes of payload; out needs length + 8 bytes. Returns its size. */
+size_t frame_write(uint8_t *out, unsigned opcode, const void *payload, size_t length);
+/*
+ * Replace the payload of a compressed frame by the message, which holds until the next call. False: it is no deflate
+ * stream, the message is longer than 1 MiB, or this client was built without zlib.
+ */
+bool frame_inflate(struct frame *frame);
+
+/*
+ * Judge all messages of a frame, by the marks that the feed puts into them; returns whether there was one. *guess is
+ * where among the subscriptions the last one was found: bursts walk the channels in turn.
+ */
+bool judge(struct connection *connection, const struct frame *frame, uint64_t now, uint32_t *guess);
+/* Judge {"type":"gap","channel":"..","from":..,"to":..}. */
+void judge_gap(struct connection *connection, const struct frame *frame);
+/* Judge what did not come, when final[i] messages were published on channel i. */
+void judge_end(struct connection *connection, const uint32_t *final);
+
+uint64_t now_ns(void);
+/* Used by this process. */
+double cpu_seconds(void);
+void histogram_add(struct histogram *histogram, uint64_t value);
+/* One line of JSON with all counts. */
+void report(const char *event);
+
+#endif
