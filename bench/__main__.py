@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psutil
 from rich.console import Console
 
 from bench import report
@@ -26,7 +28,6 @@ from bench.plan import plan
 from bench.scenarios import SCENARIOS, SMOKE, Scenario
 from bench.summary import faults, rows
 from bench.trial import Trial
-from odinws.harness.machine import machine
 
 console = Console()
 # Tables are wide; a pipe has no width of its own.
@@ -40,8 +41,12 @@ def main() -> None:
 
 def describe() -> dict[str, Any]:
     """What the figures are taken on: machine, limits, load at this moment, the revision of odinws."""
+    models = re.findall(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
-        **machine()._asdict(),
+        "cpu": next(iter(models), platform.machine()),
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "memory": psutil.virtual_memory().total,
         "python": platform.python_version(),
         "open_files_limit": open_files_limit(),
         "load_average": os.getloadavg(),
@@ -79,21 +84,6 @@ def chosen_arms(words: str, known: Mapping[str, Arm] = ARMS) -> list[Arm]:
         raise click.BadParameter(f"{error.args[0]} names no arm; there are {', '.join(known)}") from error
 
 
-def known_arms(checkout: Path | None) -> Mapping[str, Arm]:
-    """All arms, with that of another checkout when one is given. Raises click.BadParameter."""
-    try:
-        return ARMS if checkout is None else {**ARMS, BEFORE: before(checkout)}
-    except MissingError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def output_base(out: Path | None) -> Path:
-    """The path of the results without its ending; its folder is made."""
-    base = out.with_suffix("") if out else BENCH / "results" / datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
-    base.parent.mkdir(parents=True, exist_ok=True)
-    return base
-
-
 @main.command()
 @click.argument("scenarios", nargs=-1)
 @click.option(
@@ -125,13 +115,19 @@ def run(
     out: Path | None,
 ) -> None:
     """Measure arms under SCENARIOS (all when none is named), in interleaved rounds."""
-    todo, known = chosen_scenarios(scenarios), known_arms(checkout)
-    arms = arms or ("all" if checkout is None else f"odinws:sync-dict,{BEFORE}")
-    reference = reference or (REFERENCE if checkout is None else BEFORE)
+    todo, known = chosen_scenarios(scenarios), ARMS
+    defaults = "all", REFERENCE
+    if checkout is not None:
+        try:
+            known, defaults = {**ARMS, BEFORE: before(checkout)}, (f"odinws:sync-dict,{BEFORE}", BEFORE)
+        except MissingError as error:
+            raise click.BadParameter(str(error)) from error
+    wanted, reference = chosen_arms(arms or defaults[0], known), reference or defaults[1]
     if reference not in known:
         raise click.BadParameter(f"{reference} names no arm; there are {', '.join(known)}")
-    present, versions, missing = build(chosen_arms(arms, known))
-    base = output_base(out)
+    present, versions, missing = build(wanted)
+    base = out.with_suffix("") if out else BENCH / "results" / f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
+    base.parent.mkdir(parents=True, exist_ok=True)
     steps = plan(todo, present, rounds, seed)
     record: dict[str, Any] = {
         "machine": describe(),
@@ -223,7 +219,7 @@ def smoke(arms: str) -> None:
 
 def _smoke(arm: Arm) -> list[str]:
     """What is wrong with an arm; empty when it delivers."""
-    result = Trial(arm, SMOKE, 1, say=_silent).run()
+    result = Trial(arm, SMOKE, 1, say=lambda _: None).run()
     # A loaded machine may make the window void; whether the arm works is another matter.
     if "final" not in result:
         return list(result["reasons"])
@@ -232,11 +228,6 @@ def _smoke(arm: Arm) -> list[str]:
 
 
 main.add_command(footprint)
-
-
-def _silent(_: str) -> None:
-    """For those who only want the verdict."""
-
 
 if __name__ == "__main__":
     main()

@@ -18,8 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.build import ROOT
-from bench.holdings import ALL_SLAB
-from bench.resting import BUSY
+from bench.resting import ALL_SLAB, BUSY
 
 _RUN_SECONDS = 120.0
 

@@ -10,10 +10,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from bench.columns import IDLE, ON_REQUEST, USUAL, Column
-from bench.ratios import Ratio, Spread
 from bench.scenarios import BY_NAME
-from bench.summary import Row
+from bench.summary import IDLE, ON_REQUEST, USUAL, Column, Ratio, Row, Spread
 from odinws.harness.statistics import CONFIDENCE
 
 
@@ -38,52 +36,48 @@ def _is_idle(rows: Sequence[Row]) -> bool:
     return all(row.figures["cpu_us_per_message"] is None for row in rows)
 
 
-def _table(title: str | None, ratios: Sequence[str], columns: Sequence[Column]) -> Table:
-    """A table whose rows are still to come."""
+def _table(
+    title: str | None,
+    wanted: Sequence[Column],
+    rows: Sequence[Row],
+    ratios: Mapping[str, Sequence[Ratio | None]],
+) -> Table | None:
+    """The ratios by their heads, then the columns that have something to show; None: nothing."""
+    columns = [column for column in wanted if any(row.figures[column.figure] for row in rows)]
+    if not columns and not ratios:
+        return None
     result = Table(title=title, title_justify="left", show_lines=True)
     result.add_column("arm", no_wrap=True)
-    for head in (*ratios, *(column.title for column in columns)):
+    for head in (*ratios, *(column.title for column in columns), "rounds"):
         result.add_column(head, justify="right", no_wrap=True)
+    for row, *own in zip(rows, *ratios.values(), strict=True):
+        figures = (_cell(row.figures[column.figure], column.digits) for column in columns)
+        result.add_row(row.arm, *map(ratio_text, own), *figures, str(row.counted))
     return result
 
 
-def _filled(wanted: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
-    """The columns that have something to show."""
-    return [column for column in wanted if any(row.figures[column.figure] for row in rows)]
-
-
-def _cells(row: Row, columns: Sequence[Column]) -> list[str]:
-    return [_cell(row.figures[column.figure], column.digits) for column in columns]
-
-
-def table(scenario: str, rows: Sequence[Row], reference: str) -> Table:
-    """The rows of one scenario, cheapest first."""
-    columns = _filled([IDLE, *USUAL] if _is_idle(rows) else USUAL, rows)
-    cost = IDLE.figure if _is_idle(rows) else "cpu_us_per_message"
+def tables(scenario: str, rows: Sequence[Row], reference: str) -> list[Table]:
+    """The rows of one scenario, cheapest first; what it shows besides, each arm against its baselines."""
+    idle = _is_idle(rows)
+    cost = IDLE.figure if idle else "cpu_us_per_message"
 
     def order(row: Row) -> float:
         value = row.figures[cost]
         return float("inf") if value is None else value.median
 
-    result = _table(f"{scenario}: {BY_NAME[scenario].what}", [f"x {reference}"], columns)
-    result.add_column("rounds", justify="right")
-    for row in sorted(rows, key=order):
-        result.add_row(row.arm, ratio_text(row.ratio), *_cells(row, columns), str(row.counted))
-    return result
-
-
-def details_table(scenario: str, rows: Sequence[Row]) -> Table | None:
-    """What the scenario shows besides, and each arm against itself under the baselines; None: nothing."""
-    columns = _filled([each for each in ON_REQUEST if each.figure in BY_NAME[scenario].shows], rows)
-    ratios = [f"{what} x {each.baseline}" for each in rows[0].against for what in ("CPU/msg", "p99")]
-    if not columns and not ratios:
-        return None
-    result = _table(None, ratios, columns)
-    for row in rows:
-        if row.counted:
-            against = [ratio_text(ratio) for each in row.against for ratio in (each.cost, each.p99)]
-            result.add_row(row.arm, *against, *_cells(row, columns))
-    return result
+    rows = sorted(rows, key=order)
+    title = f"{scenario}: {BY_NAME[scenario].what}"
+    main = _table(
+        title, [IDLE, *USUAL] if idle else USUAL, rows, {f"x {reference}": [row.ratio for row in rows]}
+    )
+    counted = [row for row in rows if row.counted]
+    against: dict[str, list[Ratio | None]] = {}
+    for row in counted:
+        for each in row.against:
+            against.setdefault(f"CPU/msg x {each.baseline}", []).append(each.cost)
+            against.setdefault(f"p99 x {each.baseline}", []).append(each.p99)
+    shown = [column for column in ON_REQUEST if column.figure in BY_NAME[scenario].shows]
+    return [table for table in (main, _table(None, shown, counted, against)) if table is not None]
 
 
 _LEGEND = (
@@ -99,9 +93,8 @@ def show(console: Console, summary: Sequence[Row], missing: Mapping[str, str], r
     """Print a table for each scenario, then the arms that could not be built."""
     for scenario in dict.fromkeys(row.scenario for row in summary):
         here = [row for row in summary if row.scenario == scenario]
-        console.print(table(scenario, here, reference))
-        if (details := details_table(scenario, here)) is not None:
-            console.print(details)
+        for table in tables(scenario, here, reference):
+            console.print(table)
         for row in here:
             for note in row.notes:
                 console.print(f"  {row.arm}: {note}", style="yellow", highlight=False)

@@ -8,18 +8,24 @@ kernel's.
 from __future__ import annotations
 
 import array
+import ctypes
+import enum
+import gc
 import json
 import os
 import resource
 import socket
 import struct
 import sys
+import types
+from collections.abc import Container
+from pathlib import Path
 from typing import Any, cast
 
 import gevent
 from gevent.event import Event
 
-from bench.holdings import own, reach, resident, slab
+from bench import measure
 from odinws import logs
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
@@ -31,6 +37,9 @@ from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies.sync_dict import SyncDict
 
+ALL_SLAB = "all, whatever for (/proc/meminfo)"
+_CACHES = ("TCP", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "lsm_inode_cache", "lsm_file_cache")
+_ONCE = (type, enum.Enum, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, Clients)
 BUSY = 200  # connections that carry out a command at one time
 _CHANNELS = [f"token.{number}" for number in range(5)]
 _ASKED = json.dumps({"type": "subscribe", "data": {"channels": _CHANNELS}}).encode()
@@ -41,6 +50,55 @@ _WARM = 64  # connections before the first look: what is loaded once belongs to 
 _SECONDS = 10.0  # nothing here waits longer
 _NOTHING = cast("Any", None)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: the far ends leave no TIME_WAIT that spoils the next run
+
+
+def reach(root: object) -> dict[int, tuple[str, Any]]:
+    """What an object leads to, by identity, with the way there; without what a worker has once."""
+    stops = (*_ONCE, type(gevent.get_hub().loop))
+    seen: dict[int, tuple[str, Any]] = {id(root): ("itself", root)}
+    for slot in [slot for kind in type(root).__mro__ for slot in getattr(kind, "__slots__", ())]:
+        value = getattr(root, slot)
+        seen.setdefault(id(value), (slot, value))
+    todo = list(seen.values())
+    for way, obj in todo:
+        for found in () if isinstance(obj, stops) else gc.get_referents(obj):
+            if id(found) not in seen:
+                seen[id(found)] = (f"{way} > {type(found).__name__}", found)
+                todo.append(seen[id(found)])
+    return {key: entry for key, entry in seen.items() if not isinstance(entry[1], stops)}
+
+
+def own(root: object, shared: Container[int]) -> dict[str, int]:
+    """Bytes of what it leads to, by way and type; objects whose identity is in `shared` do not count.
+
+    `sys.getsizeof`, header of the garbage collector included, in the allocator's steps of 16.
+    """
+    sizes: dict[str, int] = {}
+    for key, (way, obj) in reach(root).items():
+        if key not in shared:
+            name = f"{way} ({type(obj).__name__})"
+            sizes[name] = sizes.get(name, 0) + -(-sys.getsizeof(obj) // 16) * 16
+    return sizes
+
+
+def resident() -> int:
+    """Resident bytes of this process, counted page by page: the kernel's running count is 100s of KB off."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what tables left behind when they grew is nobody's
+    return int(Path("/proc/self/smaps_rollup").read_text().partition("\nRss:")[2].split()[0]) * 1024
+
+
+def slab() -> dict[str, int]:
+    """Bytes of the kernel's objects on the whole machine: of caches that sockets use, if readable, and all.
+
+    The kernel may merge caches of one object size under one name.
+    """
+    try:
+        lines = [line.split() for line in Path("/proc/slabinfo").read_text().splitlines()[2:]]
+    except OSError:
+        lines = []
+    named = {words[0]: int(words[1]) * int(words[3]) for words in lines if words[0] in _CACHES}
+    return named | {ALL_SLAB: measure.slab()}
 
 
 class World:
@@ -120,10 +178,8 @@ class World:
         found: dict[str, dict[str, int]] = {}
 
         def note(state: str) -> None:
-            now = own(conn, shared)
-            found[state] = {
-                name: now[name] - rest.get(name, 0) for name in now if now[name] > rest.get(name, 0)
-            }
+            more = {name: size - rest.get(name, 0) for name, size in own(conn, shared).items()}
+            found[state] = {name: size for name, size in more.items() if size > 0}
 
         os.write(self.peers[_WARM], _SUBSCRIBE[:60])
         self.settle()

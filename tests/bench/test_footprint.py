@@ -10,8 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.footprint import footprint, measured
-from bench.holdings import ALL_SLAB, own, reach
-from bench.resting import BUSY
+from bench.resting import ALL_SLAB, BUSY, own, reach
 
 
 class Thing:

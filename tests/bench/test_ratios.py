@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.ratios import paired_ratio, spread
+from bench.summary import paired_ratio, spread
 
 positive = st.floats(min_value=1e-3, max_value=1e3)
 

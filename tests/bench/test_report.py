@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.ratios import Ratio
 from bench.report import picture, ratio_text, show
-from bench.summary import rows
+from bench.summary import Ratio, rows
 from tests.bench.results import impossible, result, void
 
 RESULTS: list[Any] = [

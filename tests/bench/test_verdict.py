@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bench.columns import FIGURES
 from bench.measure import Cpu, Memory
 from bench.scenarios import BY_NAME, SCENARIOS, Scenario
+from bench.summary import FIGURES
 from bench.verdict import Observed, figures, limits, void_reasons
 
 SINGLE = SCENARIOS["single"][0]

@@ -13,6 +13,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,20 +26,42 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "registry.h"
-
 enum { EVENTS = 1024, FEED_SIZE = 1 << 22, REQUEST_SIZE = 1 << 16, PASS = 64, HEADER = 10 };
+enum { SLOTS = 1 << 16, MOST = 1 << 20 /* descriptors */ };
+
+struct client;
+
+/* Its subscribers are an array, in no order. Names are never forgotten. */
+struct channel {
+    char *name;
+    struct client **subscribers;
+    uint32_t count, capacity;
+};
+
+/* Where a client stands among the subscribers of a channel. */
+struct seat {
+    struct channel *channel;
+    uint32_t position;
+};
+
+struct client {
+    int fd;
+    bool open, gone;
+    uint32_t seat_count;
+    struct seat *seats;
+    uint64_t due; /* bit i: message i of this pass */
+};
 
 static int poller, listener, feed;
 static int batch, ping_seconds;
 static char feed_buffer[FEED_SIZE];
 static size_t feed_length;
-static struct client **everyone, **touched;
-static uint32_t everyone_count, everyone_capacity, touched_count;
+static struct channel channels[SLOTS]; /* open addressing; far more than any scenario has channels */
+static struct client **clients;        /* by descriptor, NULL where there is none */
+static int client_limit;
+static struct client **touched;
+static uint32_t touched_count;
 static struct iovec pass[PASS];
-static uint8_t headers[PASS][HEADER];
-static struct client *graves[EVENTS * 2]; /* freed after the events that may still name them */
-static uint32_t grave_count;
 
 static void die(const char *what)
 {
@@ -45,28 +69,67 @@ static void die(const char *what)
     exit(1);
 }
 
-static void watch(int fd, void *tag)
+static void *grown(void *array, uint32_t count, uint32_t *capacity, size_t size)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = tag};
+    if (count < *capacity)
+        return array;
+    *capacity = *capacity ? *capacity * 2 : 4;
+    return realloc(array, *capacity * size);
+}
+
+static struct channel *channel_of(const char *name, size_t length)
+{
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ (uint8_t)name[i]) * 16777619u;
+    for (uint32_t at = hash % SLOTS;; at = (at + 1) % SLOTS) {
+        struct channel *channel = &channels[at];
+        if (!channel->name)
+            channel->name = strndup(name, length);
+        if (!strncmp(channel->name, name, length) && !channel->name[length])
+            return channel;
+    }
+}
+
+static void add(struct channel *channel, struct client *client)
+{
+    for (uint32_t i = 0; i < client->seat_count; i++)
+        if (client->seats[i].channel == channel)
+            return;
+    channel->subscribers =
+        grown(channel->subscribers, channel->count, &channel->capacity, sizeof *channel->subscribers);
+    client->seats = realloc(client->seats, (client->seat_count + 1) * sizeof *client->seats);
+    client->seats[client->seat_count++] = (struct seat){channel, channel->count};
+    channel->subscribers[channel->count++] = client;
+}
+
+static void bury(struct client *client)
+{
+    for (uint32_t i = 0; i < client->seat_count; i++) {
+        struct channel *channel = client->seats[i].channel;
+        struct client *last = channel->subscribers[--channel->count];
+        channel->subscribers[client->seats[i].position] = last;
+        for (uint32_t j = 0; last != client && j < last->seat_count; j++)
+            if (last->seats[j].channel == channel)
+                last->seats[j].position = client->seats[i].position;
+    }
+    clients[client->fd] = NULL;
+    close(client->fd);
+    free(client->seats);
+    free(client);
+}
+
+static void watch(int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
     if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event))
         die("epoll_ctl");
 }
 
 static void mark_gone(struct client *client)
 {
-    client->gone = 1;
+    client->gone = true;
     shutdown(client->fd, SHUT_RDWR); /* its event closes it, outside of any walk */
-}
-
-static void bury(struct client *client)
-{
-    registry_remove(client);
-    for (uint32_t i = 0; ping_seconds && i < everyone_count; i++)
-        if (everyone[i] == client)
-            everyone[i--] = everyone[--everyone_count];
-    close(client->fd);
-    client->fd = -1;
-    graves[grave_count++] = client;
 }
 
 static size_t frame_header(uint8_t *out, unsigned opcode, size_t length)
@@ -111,10 +174,7 @@ static void touch(struct client *client, unsigned position)
 {
     static uint32_t capacity;
     if (!client->due) {
-        if (touched_count == capacity) {
-            capacity = capacity ? capacity * 2 : 1024;
-            touched = realloc(touched, capacity * sizeof *touched);
-        }
+        touched = grown(touched, touched_count, &capacity, sizeof *touched);
         touched[touched_count++] = client;
     }
     client->due |= 1ull << position;
@@ -125,11 +185,12 @@ static void touch(struct client *client, unsigned position)
 static void message(char *record, size_t length, unsigned position)
 {
     size_t name_length = (size_t)((uint8_t)record[0] << 8 | (uint8_t)record[1]);
-    struct channel *channel = registry_channel(record + 2, name_length);
+    struct channel *channel = channel_of(record + 2, name_length);
     char *text = record + 2 + name_length;
     size_t text_length = length - 2 - name_length;
-    size_t header = frame_header(headers[position], 1, text_length);
-    pass[position] = (struct iovec){memcpy(text - header, headers[position], header), header + text_length};
+    uint8_t start[HEADER];
+    size_t header = frame_header(start, 1, text_length);
+    pass[position] = (struct iovec){memcpy(text - header, start, header), header + text_length};
     for (uint32_t i = 0; i < channel->count; i++) {
         if (batch)
             touch(channel->subscribers[i], position);
@@ -179,7 +240,7 @@ static void subscribe(struct client *client, const char *text, size_t length)
 {
     const char *at = memchr(text, '[', length), *end = text + length, *quote;
     while (at && (at = memchr(at, '"', (size_t)(end - at))) && (quote = memchr(at + 1, '"', (size_t)(end - at - 1)))) {
-        registry_subscribe(registry_channel(at + 1, (size_t)(quote - at - 1)), client);
+        add(channel_of(at + 1, (size_t)(quote - at - 1)), client);
         at = quote + 1;
     }
     static const char ack[] = "{\"type\":\"subscription_ack\"}";
@@ -232,7 +293,7 @@ static void read_client(struct client *client)
     static const char key[] = "\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     static const char response[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-    client->open = 1;
+    client->open = true;
     if (memmem(data, (size_t)got, key, sizeof key - 1))
         deliver(client, response, sizeof response - 1);
     else
@@ -246,30 +307,26 @@ static void accept_clients(void)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         struct client *client = calloc(1, sizeof *client);
         client->fd = fd;
-        if (ping_seconds) {
-            if (everyone_count == everyone_capacity) {
-                everyone_capacity = everyone_capacity ? everyone_capacity * 2 : 1024;
-                everyone = realloc(everyone, everyone_capacity * sizeof *everyone);
-            }
-            everyone[everyone_count++] = client;
-        }
-        watch(fd, client);
+        clients[fd] = client;
+        watch(fd);
     }
 }
 
 static void ping_everyone(void)
 {
-    for (uint32_t i = 0; i < everyone_count; i++)
-        if (everyone[i]->open)
-            answer(everyone[i], 9, "", 0);
+    for (int i = 0; i < client_limit; i++)
+        if (clients[i] && clients[i]->open)
+            answer(clients[i], 9, "", 0);
 }
 
 static void start(int port, const char *feed_path)
 {
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max;
+    limit.rlim_cur = limit.rlim_max < MOST ? limit.rlim_max : MOST;
     setrlimit(RLIMIT_NOFILE, &limit);
+    client_limit = (int)limit.rlim_cur;
+    clients = calloc(limit.rlim_cur, sizeof *clients);
     signal(SIGPIPE, SIG_IGN);
     poller = epoll_create1(EPOLL_CLOEXEC);
     listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -285,8 +342,8 @@ static void start(int port, const char *feed_path)
     strncpy(path.sun_path, feed_path, sizeof path.sun_path - 1);
     if (connect(feed, (struct sockaddr *)&path, sizeof path))
         die("feed");
-    watch(listener, &listener);
-    watch(feed, &feed);
+    watch(listener);
+    watch(feed);
 }
 
 int main(int count, char **arguments)
@@ -305,15 +362,14 @@ int main(int count, char **arguments)
     for (;;) {
         int ready = epoll_wait(poller, events, EVENTS, ping_seconds ? 1000 : -1);
         for (int i = 0; i < ready; i++) {
-            if (events[i].data.ptr == &listener)
+            int fd = events[i].data.fd;
+            if (fd == listener)
                 accept_clients();
-            else if (events[i].data.ptr == &feed)
+            else if (fd == feed)
                 read_feed();
-            else if (((struct client *)events[i].data.ptr)->fd >= 0)
-                read_client(events[i].data.ptr);
+            else if (clients[fd])
+                read_client(clients[fd]);
         }
-        while (grave_count)
-            free(graves[--grave_count]);
         if (ping_seconds && time(NULL) >= next_ping) {
             ping_everyone();
             next_ping = time(NULL) + ping_seconds;
