@@ -9,6 +9,7 @@ second costs a peer next to nothing; in `wide`, with 400 records a second, it is
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import select
@@ -54,34 +55,26 @@ class Message(NamedTuple):
 
 def _members(draw: random.Random) -> Iterator[str]:
     """JSON members such as the price of a token has, then trades for ever."""
-    price = draw.uniform(1_000, 90_000)
-    at = draw.randrange(1_700_000_000_000, 1_800_000_000_000)
-    yield f'"price":{price:.2f}'
-    yield f'"volume24h":{draw.uniform(1e8, 1e10):.2f}'
+    price, at = draw.uniform(1_000, 90_000), draw.randrange(1_700_000_000_000, 1_800_000_000_000)
+    yield f'"price":{price:.2f},"volume24h":{draw.uniform(1e8, 1e10):.2f}'
     yield f'"priceChange24h":{draw.gauss(0, 3):.4f}'
-    yield f'"timestamp":{at}'
-    yield f'"source":"{draw.choice(("binance", "coinbase", "kraken"))}"'
-    number = 0
-    while True:
-        number += 1
+    yield f'"timestamp":{at},"source":"{draw.choice(("binance", "coinbase", "kraken"))}"'
+    for number in itertools.count(1):
         price *= 1 + draw.gauss(0, 0.0005)
         at += draw.randrange(1, 900)
-        side = draw.choice(("buy", "sell"))
-        size = draw.expovariate(2)
+        side, size = draw.choice(("buy", "sell")), draw.expovariate(2)
         yield f'"trade{number}":{{"price":{price:.2f},"size":{size:.4f},"side":"{side}","at":{at}}}'
 
 
 def filling(draw: random.Random, size: int) -> str:
     """JSON members of exactly `size` characters, which compress as such do. Raises ValueError if too few."""
     text = ""
-    for member in _members(draw):
-        digits = size - len(text) - len('"nonce":""')
-        if digits < 1:
-            raise ValueError("no room")
-        if len(member) + 1 >= digits:
-            return f'{text}"nonce":"{draw.randrange(10**digits):0{digits}d}"'
+    members = _members(draw)
+    while (digits := size - len(text) - len('"nonce":""')) > len(member := next(members)) + 1:
         text += member + ","
-    raise AssertionError("members do not end")
+    if digits < 1:
+        raise ValueError(f"payload_bytes too small: {-digits} more are needed")
+    return f'{text}"nonce":"{draw.randrange(10**digits):0{digits}d}"'
 
 
 class Composer:
@@ -109,20 +102,12 @@ class Composer:
         name = self._names[index]
         mark = f"{index:05d}.{number:010d}.{sent_ns:019d}"
         head = f'{{"type":"price:update","mark":"{mark}","tokenId":"{name[6:]}",'
-        payload = f"{head}{self._filling(self._size - len(head) - 1, number)}}}"
+        size = self._size - len(head) - 1
+        if size not in self._fillings:
+            self._fillings[size] = [filling(self._random, size) for _ in range(VARIETY)]
+        payload = f"{head}{self._fillings[size][number % VARIETY]}}}"
         prev = self._sequence - self._channels if number > 1 else 0
         return Message(name, payload.encode(), self._sequence, prev, wall_ms)
-
-    def _filling(self, size: int, number: int) -> str:
-        """One of the fillings of that size."""
-        fillings = self._fillings.get(size)
-        if fillings is None:
-            try:
-                fillings = [filling(self._random, size) for _ in range(VARIETY)]
-            except ValueError:
-                raise ValueError(f"payload_bytes too small: {self._size}") from None
-            self._fillings[size] = fillings
-        return fillings[number % VARIETY]
 
 
 class Target(Protocol):
@@ -189,9 +174,9 @@ class NatsTarget:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout_seconds)
         self._cut = b""
         self._packed = self._taken = self._awaited = 0
-        options = {"verbose": False, "pedantic": False, "name": "bench", "lang": "python", "version": "1"}
         self._socket.sendall(
-            b"CONNECT " + json.dumps(options).encode() + b"\r\nSUB _INBOX.bench.* 1\r\nPING\r\n"
+            b'CONNECT {"verbose":false,"pedantic":false,"name":"bench","lang":"python","version":"1"}\r\n'
+            b"SUB _INBOX.bench.* 1\r\nPING\r\n"
         )
         while b"PONG" not in self._read_lines():
             pass
@@ -211,14 +196,10 @@ class NatsTarget:
             elif line.startswith(b"MSG "):
                 self._awaited = int(line.split(b" ")[1].rpartition(b".")[2])
             elif line.startswith(b"{"):
-                self._acknowledge(line)
+                self._taken = json.loads(line).get("seq")
+                if self._taken != self._awaited:
+                    raise ConnectionError(f"the stream has not all {self._awaited} messages: {line.decode()}")
         return lines
-
-    def _acknowledge(self, answer: bytes) -> None:
-        taken = json.loads(answer).get("seq")
-        if taken != self._awaited:
-            raise ConnectionError(f"the stream has not all {self._awaited} messages: {answer.decode()}")
-        self._taken = taken
 
     def pack(self, messages: Sequence[Message]) -> bytes:
         lines = bytearray()

@@ -124,7 +124,8 @@ def paired_ratio(values: Sequence[float], references: Sequence[float]) -> Ratio 
     if not logs:
         return None
     found = paired_shift(logs)
-    return Ratio(*map(math.exp, found[:3]), found.confidence, len(logs))
+    estimate, lower, upper = (math.exp(each) for each in found[:3])
+    return Ratio(estimate, lower, upper, found.confidence, len(logs))
 
 
 @dataclass(frozen=True)

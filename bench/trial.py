@@ -95,19 +95,19 @@ class Trial:
         port, nats_port = free_ports(2)
         place = Place(directory, port, nats_port, directory / "feed.sock", scenario)
         with contextlib.ExitStack() as stack:
-            target: SocketTarget | NatsTarget
             ours = [psutil.Process()]
+            sockets = None
             if arm.feed is FeedKind.SOCKET:
-                target = stack.enter_context(contextlib.closing(SocketTarget(place.feed_socket)))
+                sockets = stack.enter_context(contextlib.closing(SocketTarget(place.feed_socket)))
             if arm.feed is FeedKind.NATS:
                 beside = stack.enter_context(NatsServer(directory, port=nats_port))
                 ours.append(psutil.Process(beside.pid))
             process = stack.enter_context(running(arm.command(place), port, directory / "server.log"))
-            if arm.feed is FeedKind.SOCKET:
-                target.accept(scenario.workers if arm.takes_workers else 1, START_SECONDS)
-            else:
-                whole_text = arm.feed is FeedKind.OWN_NATS
-                target = stack.enter_context(contextlib.closing(NatsTarget(nats_port, whole_text)))
+            if sockets is not None:
+                sockets.accept(scenario.workers if arm.takes_workers else 1, START_SECONDS)
+            target: Target = sockets or stack.enter_context(
+                contextlib.closing(NatsTarget(nats_port, whole_text=arm.feed is FeedKind.OWN_NATS))
+            )
             return self._under_load(process.pid, ours, place, target)
 
     def _servers(self, root: int) -> list[psutil.Process]:
@@ -126,13 +126,13 @@ class Trial:
             feed.start()
             try:
                 time.sleep(scenario.warmup_seconds)
-                told = self._told(place.port)
+                told_before = self._told(place.port)
                 published = sum(feed.counts)
                 clients.begin()
                 used, ours_used, samples, peak = self._watch(self._servers(root), ours, place.port, clients)
                 window = clients.end()
                 published = sum(feed.counts) - published
-                looks = (told, self._told(place.port)) if told else None
+                told_after = self._told(place.port)
                 after = measure.memory(self._servers(root))
             finally:
                 feed.stop()
@@ -140,8 +140,9 @@ class Trial:
             patience = OVERLOAD_DRAIN_SECONDS if scenario.overload else DRAIN_SECONDS
             drained = clients.wait_drained(DRAIN_STILL_SECONDS, patience)
             final = clients.finish(feed.counts)
+        told = (told_before, told_after) if told_before and told_after else None
         seen = Observed(
-            ready, window, used, samples, ours_used.total, published, empty, full, after, peak, looks
+            ready, window, used, samples, ours_used.total, published, empty, full, after, peak, told
         )
         reasons = void_reasons(scenario, seen.window, feed.worst_lag_seconds)
         if feed.error is not None:

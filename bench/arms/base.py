@@ -11,7 +11,8 @@ from bench.build import ROOT
 from bench.client.driver import Wire
 from bench.scenarios import Scenario
 
-DEFAULT_WIRE = Wire()
+Build = Callable[[], dict[str, str]]
+"""Makes ready all that a command needs; returns versions by name. Raises MissingError."""
 
 
 class FeedKind(Enum):
@@ -53,10 +54,9 @@ class Arm:
 
     name: str
     title: str
-    build: Callable[[], dict[str, str]]
-    """Makes ready all that `command` needs; returns versions by name. Raises MissingError."""
+    build: Build
     command: Callable[[Place], Command]
-    wire: Wire = DEFAULT_WIRE
+    wire: Wire = field(default_factory=Wire)
     feed: FeedKind = FeedKind.SOCKET
     takes_workers: bool = False
     """False: one process, whatever the scenario says."""

@@ -25,8 +25,7 @@ def _arm(
     strategy: str = "sync-dict",
     start: tuple[str, ...] = gunicorn(),
     directory: Path = ROOT,
-    is_watched: bool = False,
-    on_request: bool = True,
+    **traits: bool,
 ) -> Arm:
     def build() -> dict[str, str]:
         return {"revision": revision(directory), **python_packages(_PACKAGES)}
@@ -50,15 +49,14 @@ def _arm(
         f"odinws, {strategy}{what}",
         build,
         command,
-        wire=Wire(path="/ws", numbered=True),
-        feed=FeedKind.NATS,
+        Wire(path="/ws", numbered=True),
+        FeedKind.NATS,
         takes_workers=True,
         pip_only=True,
         excluded_processes=("nats-server",),
         deflates=True,
         metrics_path="/metrics",
-        is_watched=is_watched,
-        on_request=on_request,
+        **{"on_request": True, **traits},
     )
 
 

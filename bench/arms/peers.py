@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from bench.arms.base import DEFAULT_WIRE, Arm, Command, FeedKind, Place
+from bench.arms.base import Arm, Build, Command, FeedKind, Place
 from bench.build import BENCH, BUILD, MissingError, call, compile_c, python_packages, tool
 from bench.client.driver import Wire
 from bench.feed import SUBJECT_PREFIX
@@ -36,13 +35,13 @@ def _build_gorilla() -> dict[str, str]:
         environment = {"GO111MODULE": "off", "GOPATH": str(_GOPATH), "GOCACHE": str(BUILD / "go-cache")}
         call([go, "build", "-o", str(program), str(source)], environment=environment)
     versions = {"go": call([go, "version"]).split()[2]}
-    if os.access("/usr/bin/dpkg-query", os.X_OK):
+    if shutil.which("dpkg-query"):
         query = ["dpkg-query", "-W", "-f", "${Version}", "golang-github-gorilla-websocket-dev"]
         versions["gorilla"] = call(query)
     return versions
 
 
-def _build_node(package: str) -> Callable[[], dict[str, str]]:
+def _build_node(package: str) -> Build:
     """Install a package from npm into the build folder."""
 
     def build() -> dict[str, str]:
@@ -62,51 +61,27 @@ def _build_node(package: str) -> Callable[[], dict[str, str]]:
     return build
 
 
-def _peer(
-    name: str,
-    title: str,
-    build: Callable[[], dict[str, str]],
-    *program: str,
-    wire: Wire = DEFAULT_WIRE,
-    takes_workers: bool = False,
-    pip_only: bool = False,
-    deflates: bool = False,
-) -> Arm:
+def _peer(name: str, title: str, build: Build, *program: str, **traits: Any) -> Arm:
     def command(place: Place) -> Command:
         wanted = place.scenario
         words = (place.port, place.feed_socket, wanted.ping_seconds, wanted.workers, int(wanted.deflate))
         return Command((*program, *map(str, words)))
 
-    return Arm(
-        name,
-        title,
-        build,
-        command,
-        wire=wire,
-        takes_workers=takes_workers,
-        pip_only=pip_only,
-        deflates=deflates,
-    )
+    return Arm(name, title, build, command, **traits)
 
 
-def _python(
-    name: str, title: str, server: str, *packages: str, wire: Wire = DEFAULT_WIRE, deflates: bool = False
-) -> Arm:
-    program = (sys.executable, "-m", f"bench.peers.python.{server}")
-    return _peer(
-        name, title, lambda: python_packages(packages), *program, wire=wire, pip_only=True, deflates=deflates
-    )
-
-
-def _nats_server() -> str:
-    try:
-        return find_nats_server()
-    except NatsServerNotFoundError as error:
-        raise MissingError(error.reason) from error
+def _python(name: str, title: str, *packages: str, **traits: Any) -> Arm:
+    module = f"bench.peers.python.{packages[0].removeprefix('flask-')}_server"
+    program = (sys.executable, "-m", module)
+    return _peer(name, title, lambda: python_packages(packages), *program, pip_only=True, **traits)
 
 
 def _build_nats() -> dict[str, str]:
-    return {"nats-server": call([_nats_server(), "--version"]).strip().removeprefix("nats-server: ")}
+    try:
+        binary = find_nats_server()
+    except NatsServerNotFoundError as error:
+        raise MissingError(error.reason) from error
+    return {"nats-server": call([binary, "--version"]).strip().removeprefix("nats-server: ")}
 
 
 def _nats(place: Place) -> Command:
@@ -119,7 +94,7 @@ def _nats(place: Place) -> Command:
         f'listen: "127.0.0.1:{place.nats_port}"\nmax_connections: {wanted.most_connections + 1000}\n{ping}'
         f'websocket {{ listen: "127.0.0.1:{place.port}", no_tls: true, compression: {compression} }}\n'
     )
-    return Command((_nats_server(), "-c", str(config)))
+    return Command((find_nats_server(), "-c", str(config)))
 
 
 # Clients speak the NATS protocol over WebSocket frames.
@@ -146,18 +121,12 @@ _SOCKETIO_WIRE = Wire(
 _SOCKETIO_PACKAGES = ("flask-socketio", "python-socketio", "python-engineio", "gevent", "gevent-websocket")
 _C_LOOP, _UWS, _WS = str(BUILD / "c_loop"), str(_NODE / "uwebsockets_server.js"), str(_NODE / "ws_server.js")
 
+_BOTH = {"takes_workers": True, "deflates": True}
+
 ARMS = (
     _peer("c-loop", "bare C: one send() per message", _build_c_loop, _C_LOOP, "0", takes_workers=True),
     _peer("c-batch", "bare C: one writev() per burst", _build_c_loop, _C_LOOP, "1", takes_workers=True),
-    _peer(
-        "uwebsockets",
-        "uWebSockets, Node binding",
-        _build_node("uwebsockets"),
-        "node",
-        _UWS,
-        takes_workers=True,
-        deflates=True,
-    ),
+    _peer("uwebsockets", "uWebSockets, Node binding", _build_node("uwebsockets"), "node", _UWS, **_BOTH),
     _peer("node-ws", "Node ws", _build_node("ws"), "node", _WS, deflates=True),
     _peer("gorilla", "Go gorilla, PreparedMessage", _build_gorilla, str(BUILD / "gorilla"), deflates=True),
     Arm(
@@ -165,18 +134,12 @@ ARMS = (
         "nats-server's WebSocket listener",
         _build_nats,
         _nats,
-        wire=_NATS_WIRE,
-        feed=FeedKind.OWN_NATS,
+        _NATS_WIRE,
+        FeedKind.OWN_NATS,
         pip_only=True,
         deflates=True,
     ),
-    _python("websockets", "Python websockets, broadcast()", "websockets_server", "websockets", deflates=True),
-    _python("picows", "picows on uvloop", "picows_server", "picows", "uvloop"),
-    _python(
-        "flask-socketio",
-        "Flask-SocketIO on gevent",
-        "socketio_server",
-        *_SOCKETIO_PACKAGES,
-        wire=_SOCKETIO_WIRE,
-    ),
+    _python("websockets", "Python websockets, broadcast()", "websockets", deflates=True),
+    _python("picows", "picows on uvloop", "picows", "uvloop"),
+    _python("flask-socketio", "Flask-SocketIO on gevent", *_SOCKETIO_PACKAGES, wire=_SOCKETIO_WIRE),
 )

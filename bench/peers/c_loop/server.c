@@ -38,17 +38,11 @@ struct channel {
     uint32_t count, capacity;
 };
 
-/* Where a client stands among the subscribers of a channel. */
-struct seat {
-    struct channel *channel;
-    uint32_t position;
-};
-
 struct client {
     int fd;
     bool open, gone;
-    uint32_t seat_count;
-    struct seat *seats;
+    struct channel **channels; /* those it subscribed to */
+    uint32_t channel_count, channel_capacity;
     uint64_t due; /* bit i: message i of this pass */
 };
 
@@ -69,12 +63,13 @@ static void die(const char *what)
     exit(1);
 }
 
-static void *grown(void *array, uint32_t count, uint32_t *capacity, size_t size)
+/* An array of pointers with room for one more. */
+static void *grown(void *array, uint32_t count, uint32_t *capacity)
 {
     if (count < *capacity)
         return array;
     *capacity = *capacity ? *capacity * 2 : 4;
-    return realloc(array, *capacity * size);
+    return realloc(array, *capacity * sizeof(void *));
 }
 
 static struct channel *channel_of(const char *name, size_t length)
@@ -93,29 +88,23 @@ static struct channel *channel_of(const char *name, size_t length)
 
 static void add(struct channel *channel, struct client *client)
 {
-    for (uint32_t i = 0; i < client->seat_count; i++)
-        if (client->seats[i].channel == channel)
-            return;
-    channel->subscribers =
-        grown(channel->subscribers, channel->count, &channel->capacity, sizeof *channel->subscribers);
-    client->seats = realloc(client->seats, (client->seat_count + 1) * sizeof *client->seats);
-    client->seats[client->seat_count++] = (struct seat){channel, channel->count};
+    channel->subscribers = grown(channel->subscribers, channel->count, &channel->capacity);
     channel->subscribers[channel->count++] = client;
+    client->channels = grown(client->channels, client->channel_count, &client->channel_capacity);
+    client->channels[client->channel_count++] = channel;
 }
 
 static void bury(struct client *client)
 {
-    for (uint32_t i = 0; i < client->seat_count; i++) {
-        struct channel *channel = client->seats[i].channel;
-        struct client *last = channel->subscribers[--channel->count];
-        channel->subscribers[client->seats[i].position] = last;
-        for (uint32_t j = 0; last != client && j < last->seat_count; j++)
-            if (last->seats[j].channel == channel)
-                last->seats[j].position = client->seats[i].position;
+    for (uint32_t i = 0; i < client->channel_count; i++) {
+        struct channel *channel = client->channels[i];
+        for (uint32_t j = 0; j < channel->count; j++)
+            if (channel->subscribers[j] == client)
+                channel->subscribers[j--] = channel->subscribers[--channel->count];
     }
     clients[client->fd] = NULL;
     close(client->fd);
-    free(client->seats);
+    free(client->channels);
     free(client);
 }
 
@@ -174,7 +163,7 @@ static void touch(struct client *client, unsigned position)
 {
     static uint32_t capacity;
     if (!client->due) {
-        touched = grown(touched, touched_count, &capacity, sizeof *touched);
+        touched = grown(touched, touched_count, &capacity);
         touched[touched_count++] = client;
     }
     client->due |= 1ull << position;
