@@ -1,6 +1,6 @@
 """The feed: the same bytes, at the same instants, for every arm.
 
-Each payload carries a mark that the measuring client reads (bench/client/track.h): the channel's index, a
+Each payload carries a mark that the measuring client reads (bench/client/judge.c): the channel's index, a
 count on that channel and the nanosecond of publishing. Peers get the frame's text as odinws would send it,
 envelope included, over a unix socket: `length (4 bytes) | length of the channel's name (2) | name | text`,
 big-endian. odinws gets the bare payload over NATS and makes the envelope itself. Reading forty such records a
@@ -121,9 +121,6 @@ class Target(Protocol):
 
     def settle(self) -> None:
         """Wait until all that was handed over is taken. Raises OSError when it is not."""
-
-    def close(self) -> None:
-        """Let go of the socket."""
 
 
 class SocketTarget:

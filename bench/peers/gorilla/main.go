@@ -25,6 +25,7 @@ type client struct {
 	connection *websocket.Conn
 	send       chan *websocket.PreparedMessage
 	channels   []string
+	removed    bool // by the hub, which has closed send
 }
 
 type subscription struct {
@@ -53,20 +54,22 @@ func prepare(text []byte) *websocket.PreparedMessage {
 }
 
 func (h *hub) remove(c *client) {
+	if c.removed {
+		return
+	}
 	for _, name := range c.channels {
 		delete(h.channels[name], c)
 	}
-	c.channels = nil
+	c.removed = true
 	close(c.send)
 }
 
 func (h *hub) run() {
 	ack := prepare(acknowledgement)
-	removed := map[*client]bool{}
 	for {
 		select {
 		case s := <-h.subscribe:
-			if removed[s.client] {
+			if s.client.removed {
 				continue
 			}
 			for _, name := range s.channels {
@@ -78,11 +81,7 @@ func (h *hub) run() {
 			s.client.channels = append(s.client.channels, s.channels...)
 			s.client.send <- ack
 		case c := <-h.unregister:
-			if removed[c] {
-				delete(removed, c)
-			} else {
-				h.remove(c)
-			}
+			h.remove(c)
 		case m := <-h.broadcast:
 			prepared := prepare(m.text)
 			for c := range h.channels[m.channel] {
@@ -90,7 +89,6 @@ func (h *hub) run() {
 				case c.send <- prepared:
 				default:
 					h.remove(c)
-					removed[c] = true
 				}
 			}
 		}
