@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from bench import measure
-from bench.arms.base import Arm, Command, FeedKind, Place
+from bench.arms.base import Arm, FeedKind, Place
 from bench.build import has_zlib
 from bench.client.driver import SPARE_FILES, Clients, open_files_limit, raise_open_files_limit
 from bench.feed import Feed, NatsTarget, SocketTarget, Target
@@ -21,12 +21,10 @@ from bench.measure import Cpu
 from bench.scenarios import Scenario
 from bench.verdict import Observed, figures, limits, void_reasons
 from odinws.errors import OdinError
-from odinws.harness import fetch
 from odinws.harness.nats import NatsServer
 from odinws.harness.ports import free_ports
-from odinws.harness.process import Process
 from odinws.harness.prometheus import Metrics, scrape
-from odinws.harness.server import START_SECONDS, clean_environ
+from odinws.harness.server import START_SECONDS, Server
 
 CONNECT_SECONDS = 180.0
 SETTLE_SECONDS = 1.0
@@ -57,31 +55,20 @@ def impossible(arm: Arm, scenario: Scenario) -> str | None:
     return None
 
 
-@contextlib.contextmanager
-def running(command: Command, port: int, log: Path) -> Iterator[Process]:
-    """A started, ready server; ended on leaving.
-
-    Raises ProcessError when it is not ready within START_SECONDS.
-    """
-    environ = clean_environ(command.environment)
-    with Process(command.arguments, log, environ=environ, directory=command.directory) as process:
-        process.wait_until(lambda: fetch.answers(port, command.ready_path), START_SECONDS, "ready")
-        yield process
-
-
+@dataclass(frozen=True)
 class Trial:
-    """Carries one trial out. `say` is called with a line for whoever watches."""
+    """Carries one trial out."""
 
-    def __init__(self, arm: Arm, scenario: Scenario, seed: int, say: Callable[[str], None]) -> None:
-        self._arm = arm
-        self._scenario = scenario
-        self._seed = seed
-        self._say = say
+    arm: Arm
+    scenario: Scenario
+    seed: int
+    say: Callable[[str], None]
+    """Called with a line for whoever watches."""
 
     def run(self) -> Result:
         """The result: `status` is ok, void, failed or impossible, `reasons` says why."""
-        result: Result = {"arm": self._arm.name, "scenario": self._scenario.name, "seed": self._seed}
-        if reason := impossible(self._arm, self._scenario):
+        result: Result = {"arm": self.arm.name, "scenario": self.scenario.name, "seed": self.seed}
+        if reason := impossible(self.arm, self.scenario):
             return {**result, "status": "impossible", "reasons": [reason]}
         try:
             with tempfile.TemporaryDirectory(prefix="bench-") as directory:
@@ -90,7 +77,7 @@ class Trial:
             return {**result, "status": "failed", "reasons": [str(error)]}
 
     def _with_server(self, directory: Path) -> Result:
-        scenario, arm = self._scenario, self._arm
+        scenario, arm = self.scenario, self.arm
         raise_open_files_limit()
         port, nats_port = free_ports(2)
         place = Place(directory, port, nats_port, directory / "feed.sock", scenario)
@@ -102,25 +89,35 @@ class Trial:
             if arm.feed is FeedKind.NATS:
                 beside = stack.enter_context(NatsServer(directory, port=nats_port))
                 ours.append(psutil.Process(beside.pid))
-            process = stack.enter_context(running(arm.command(place), port, directory / "server.log"))
+            command = arm.command(place)
+            server = stack.enter_context(
+                Server(
+                    command.environment,
+                    directory / "server.log",
+                    port=port,
+                    command=command.arguments,
+                    directory=command.directory,
+                    ready_path=command.ready_path,
+                )
+            )
             if sockets is not None:
                 sockets.accept(scenario.workers if arm.takes_workers else 1, START_SECONDS)
             target: Target = sockets or stack.enter_context(
                 contextlib.closing(NatsTarget(nats_port, whole_text=arm.feed is FeedKind.OWN_NATS))
             )
-            return self._under_load(process.pid, ours, place, target)
+            return self._under_load(server.pid, ours, place, target)
 
     def _servers(self, root: int) -> list[psutil.Process]:
-        return measure.processes(root, self._arm.excluded_processes)
+        return measure.processes(root, self.arm.excluded_processes)
 
     def _under_load(self, root: int, ours: list[psutil.Process], place: Place, target: Target) -> Result:
-        scenario = self._scenario
+        scenario = self.scenario
         empty = measure.memory(self._servers(root))
         feed = Feed(scenario, target)
-        with Clients(place.port, self._arm.wire, scenario, self._seed, place.directory) as clients:
+        with Clients(place.port, self.arm.wire, scenario, self.seed, place.directory) as clients:
             ramp = scenario.connections / scenario.ramp_per_second if scenario.ramp_per_second else 0.0
             ready = clients.wait_ready(CONNECT_SECONDS + ramp)
-            self._say(f"{ready['ready']:,} of {scenario.connections:,} connected in {ready['seconds']:.1f} s")
+            self.say(f"{ready['ready']:,} of {scenario.connections:,} connected in {ready['seconds']:.1f} s")
             time.sleep(SETTLE_SECONDS)
             full = measure.memory(self._servers(root))
             feed.start()
@@ -164,7 +161,7 @@ class Trial:
 
     def _told(self, port: int) -> Metrics | None:
         """What the server says of itself; None when it says nothing."""
-        return scrape(port, self._arm.metrics_path) if self._arm.metrics_path else None
+        return scrape(port, self.arm.metrics_path) if self.arm.metrics_path else None
 
     def _watch(
         self, servers: list[psutil.Process], ours: list[psutil.Process], port: int, clients: Clients
@@ -177,7 +174,7 @@ class Trial:
         samples: list[float] = []
         peak = 0
         begun, ours_begun = measure.cpu(servers), measure.cpu(ours)
-        last, end = begun, begun.seconds + self._scenario.window_seconds
+        last, end = begun, begun.seconds + self.scenario.window_seconds
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, LOOK_SECONDS))
             peak = max(peak, measure.resident(servers))
@@ -186,8 +183,8 @@ class Trial:
                 used = now.since(last)
                 samples.append(used.total / used.seconds)
                 last = now
-                if self._arm.is_watched:
+                if self.arm.is_watched:
                     self._told(port)
                 so_far = clients.end()
-                self._say(f"{so_far['delivered']:,} delivered to {so_far['ready']:,}")
+                self.say(f"{so_far['delivered']:,} delivered to {so_far['ready']:,}")
         return measure.cpu(servers).since(begun), measure.cpu(ours).since(ours_begun), samples, peak

@@ -33,7 +33,6 @@ def _arm(
     def command(place: Place) -> Command:
         environment = {
             "PYTHONPATH": str(directory),
-            "WS_ADDR": f"127.0.0.1:{place.port}",
             "NATS_URL": f"nats://127.0.0.1:{place.nats_port}",
             "WS_SHARD_STRATEGY": strategy,
             "WS_WORKERS": str(place.scenario.workers),

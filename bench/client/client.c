@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum { STDIN_TAG = 0xffffffff, TICK_MS = 10 };
@@ -142,10 +141,6 @@ static void choose(struct subscription *subscriptions, uint32_t *deck)
 
 static void prepare(void)
 {
-    struct rlimit limit;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
     total = options.connections + options.joins;
     client.connections = calloc(total, sizeof *client.connections);
     struct subscription *subscriptions = calloc((size_t)total * options.subscribed, sizeof *subscriptions);

@@ -50,7 +50,7 @@ class Wire:
 
 
 def open_files_limit() -> int:
-    """Descriptors that one process may have: the hard limit, to which servers and clients raise theirs."""
+    """Descriptors that one process may have: the hard limit."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 

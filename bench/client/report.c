@@ -1,7 +1,6 @@
 #include "client.h"
 
 #include <stdio.h>
-#include <sys/resource.h>
 #include <time.h>
 
 uint64_t now_ns(void)

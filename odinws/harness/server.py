@@ -49,6 +49,7 @@ class Server(Process):
         port: where it listens on 127.0.0.1; a free one unless given.
         command: what is run.
         directory: where; where we are unless given.
+        ready_path: answers 200 once it is ready; empty: it is when its port accepts.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Server(Process):
         port: int | None = None,
         command: Sequence[str] | None = None,
         directory: Path | None = None,
+        ready_path: str = "/readyz",
     ) -> None:
+        self._ready_path = ready_path
         self.port = free_port() if port is None else port
         self.settings = {"WS_ADDR": f"127.0.0.1:{self.port}", **settings}
         super().__init__(
@@ -102,7 +105,7 @@ class Server(Process):
     def __enter__(self) -> Self:
         self.start()
         try:
-            self.wait_ready()
+            self.wait_ready(self._ready_path)
         except BaseException:
             self.end()
             raise

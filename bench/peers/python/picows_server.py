@@ -17,7 +17,6 @@ from picows import (
     WSListener,
     WSMsgType,
     WSTransport,
-    WSUpgradeRequest,
     ws_create_server,
 )
 
@@ -53,16 +52,11 @@ def publish(name: str, text: bytes) -> None:
         transport.send(WSMsgType.TEXT, text)
 
 
-def new_client(_: WSUpgradeRequest) -> WSListener:
-    """A listener for each connection."""
-    return Client()
-
-
 async def main(port: str, feed_path: str, ping_seconds: str, *_: str) -> None:
     """Serve until the feed ends."""
     ping = float(ping_seconds)
     server = await ws_create_server(
-        new_client,
+        lambda _: Client(),
         "127.0.0.1",
         int(port),
         backlog=4096,
