@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <search.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,13 +28,12 @@
 #include <unistd.h>
 
 enum { EVENTS = 1024, FEED_SIZE = 1 << 22, REQUEST_SIZE = 1 << 16, PASS = 64, HEADER = 10 };
-enum { SLOTS = 1 << 16, MOST = 1 << 20 /* descriptors */ };
+enum { CHANNELS = 1 << 16, DESCRIPTORS = 1 << 20 /* at most */ };
 
 struct client;
 
 /* Its subscribers are an array, in no order. Names are never forgotten. */
 struct channel {
-    char *name;
     struct client **subscribers;
     uint32_t count, capacity;
 };
@@ -50,8 +50,7 @@ static int poller, listener, feed;
 static int batch, ping_seconds;
 static char feed_buffer[FEED_SIZE];
 static size_t feed_length;
-static struct channel channels[SLOTS]; /* open addressing; far more than any scenario has channels */
-static struct client **clients;        /* by descriptor, NULL where there is none */
+static struct client **clients; /* by descriptor, NULL where there is none */
 static int client_limit;
 static struct client **touched;
 static uint32_t touched_count;
@@ -74,16 +73,12 @@ static void *grown(void *array, uint32_t count, uint32_t *capacity)
 
 static struct channel *channel_of(const char *name, size_t length)
 {
-    uint32_t hash = 2166136261u;
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ (uint8_t)name[i]) * 16777619u;
-    for (uint32_t at = hash % SLOTS;; at = (at + 1) % SLOTS) {
-        struct channel *channel = &channels[at];
-        if (!channel->name)
-            channel->name = strndup(name, length);
-        if (!strncmp(channel->name, name, length) && !channel->name[length])
-            return channel;
-    }
+    char key[length + 1];
+    *(char *)mempcpy(key, name, length) = 0;
+    ENTRY *found = hsearch((ENTRY){.key = key}, FIND);
+    if (!found)
+        found = hsearch((ENTRY){strdup(key), calloc(1, sizeof(struct channel))}, ENTER);
+    return found->data;
 }
 
 static void add(struct channel *channel, struct client *client)
@@ -312,11 +307,12 @@ static void start(int port, const char *feed_path)
 {
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max < MOST ? limit.rlim_max : MOST;
+    limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
     setrlimit(RLIMIT_NOFILE, &limit);
     client_limit = (int)limit.rlim_cur;
     clients = calloc(limit.rlim_cur, sizeof *clients);
     signal(SIGPIPE, SIG_IGN);
+    hcreate(CHANNELS);
     poller = epoll_create1(EPOLL_CLOEXEC);
     listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int on = 1;
