@@ -17,12 +17,6 @@ static struct tally *tally_of(const struct connection *connection)
     return connection->stalled ? &client.stalled_tally : &client.tally;
 }
 
-/* Subscribed before the first message, so the first number due is 1, and not whatever comes first. */
-static bool from_start(const struct connection *connection)
-{
-    return !connection->returned;
-}
-
 static uint64_t digits(const uint8_t *at, int count)
 {
     uint64_t value = 0;
@@ -53,10 +47,17 @@ static bool well_numbered(const uint8_t *data, size_t length, uint32_t channel, 
            prev == (number > 1 ? due - options.channels : 0);
 }
 
-/* Step on to `number`, which lies ahead; what is skipped is missing. */
-static void advance(struct subscription *subscription, uint32_t last, uint32_t number, struct tally *tally)
+/* Of a connection that came later, whatever comes first is the beginning; of others message 1 is. */
+static void start(const struct connection *connection, struct subscription *subscription, uint32_t number)
 {
-    uint32_t ahead = number - last;
+    if (connection->returned && !subscription->last)
+        subscription->last = number - 1;
+}
+
+/* Step on to `number`, which lies ahead; what is skipped is missing. */
+static void advance(struct subscription *subscription, uint32_t number, struct tally *tally)
+{
+    uint32_t ahead = number - subscription->last;
     if (ahead > 1) {
         tally->gaps++;
         tally->missing += ahead - 1;
@@ -72,12 +73,10 @@ static void advance(struct subscription *subscription, uint32_t last, uint32_t n
 static void track(struct connection *connection, struct subscription *subscription, uint32_t number)
 {
     struct tally *tally = tally_of(connection);
-    uint32_t last = subscription->last;
-    if (!last && !from_start(connection))
-        last = number - 1;
-    uint32_t behind = last - number;
-    if (number > last) {
-        advance(subscription, last, number, tally);
+    start(connection, subscription, number);
+    uint32_t behind = subscription->last - number;
+    if (number > subscription->last) {
+        advance(subscription, number, tally);
     } else if (behind >= 64 || subscription->recent >> behind & 1) {
         tally->duplicates++;
         return;
@@ -99,8 +98,7 @@ static void track_told(struct connection *connection, struct subscription *subsc
     struct tally *tally = tally_of(connection);
     if (last < first)
         return;
-    if (!subscription->last && !from_start(connection))
-        subscription->last = first - 1;
+    start(connection, subscription, first);
     if (first <= subscription->last) {
         uint32_t end = last < subscription->last ? last : subscription->last;
         tally->duplicates += end - first + 1;
@@ -108,7 +106,7 @@ static void track_told(struct connection *connection, struct subscription *subsc
         if (last < first)
             return;
     }
-    advance(subscription, subscription->last, first, tally);
+    advance(subscription, first, tally);
     uint32_t more = last - first;
     subscription->recent = more < 64 ? subscription->recent << more | ((1ull << more) - 1) : ~0ull;
     subscription->last = last;
@@ -191,10 +189,10 @@ void judge_end(struct connection *connection, const uint32_t *final)
     for (uint32_t i = 0; i < options.subscribed; i++) {
         const struct subscription *subscription = &connection->subscriptions[i];
         uint32_t last = subscription->last, published = final[subscription->channel];
-        uint32_t rest = published > last && (last || from_start(connection)) ? published - last : 0;
+        uint32_t rest = published > last && (last || !connection->returned) ? published - last : 0;
         *sum += rest;
         equal = equal && subscription->had + subscription->told + (open ? 0 : rest) == published;
     }
-    if (!equal && from_start(connection))
+    if (!equal && !connection->returned)
         *(connection->stalled ? &client.stalled_unequal : &client.unequal) += 1;
 }

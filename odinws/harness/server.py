@@ -17,7 +17,7 @@ from odinws.harness import fetch
 from odinws.harness.fetch import Answer
 from odinws.harness.ports import free_port
 from odinws.harness.process import Process
-from odinws.harness.prometheus import Metrics
+from odinws.harness.prometheus import Metrics, scrape
 
 CONFIG = "python:odinws.gunicorn_conf"
 START_SECONDS = 30.0
@@ -100,7 +100,7 @@ class Server(Process):
 
     def metrics(self) -> Metrics:
         """What it tells at /metrics. Raises OSError."""
-        return Metrics(fetch.body(self.port, "/metrics").decode())
+        return scrape(self.port)
 
     def __enter__(self) -> Self:
         self.start()
