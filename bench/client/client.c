@@ -1,22 +1,19 @@
 /*
- * Commands on stdin, one a line; each is answered by one line of JSON on stdout, with an "event" of that name:
+ * Commands on stdin, one a line, each after the answer to the last: one line of JSON on stdout, with an "event" of that
+ * name.
  *   begin         a measured window starts: forget the counts of a window
  *   end           nothing but the answer
  *   quiet         stop churn and joins, let stalled connections read again
  *   finish FILE   judge what did not come; FILE has, line by line, how many messages each channel had
- *   quit          (or end of input) leave
- * "ready" is said unasked, when no connection is left to be opened.
+ * At the end of the input it leaves. "ready" is said unasked, when no connection is left to be opened.
  */
 #define _GNU_SOURCE
 #include "client.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 enum { STDIN_TAG = 0xffffffff, TICK_MS = 10 };
 
@@ -53,13 +50,16 @@ static void finish(const char *path)
         fclose(file);
 }
 
-static void command(char *line)
+static void read_command(void)
 {
-    char *name = strtok(line, " "), *path = strtok(NULL, "");
-    if (!name || !strcmp(name, "quit")) {
+    char line[4096];
+    if (!fgets(line, sizeof line, stdin)) {
         leaving = true;
         return;
     }
+    char *name = strtok(line, " \n"), *path = strtok(NULL, "\n");
+    if (!name)
+        return;
     if (!strcmp(name, "begin"))
         begin();
     else if (!strcmp(name, "quiet"))
@@ -67,25 +67,6 @@ static void command(char *line)
     else if (!strcmp(name, "finish") && path)
         finish(path);
     report(name);
-}
-
-static void read_commands(void)
-{
-    static char line[4096];
-    static size_t length;
-    char *newline;
-    ssize_t got = read(0, line + length, sizeof line - length);
-    if (got <= 0) {
-        leaving = got == 0 || errno != EAGAIN;
-        return;
-    }
-    length += (size_t)got;
-    while ((newline = memchr(line, '\n', length))) {
-        *newline = 0;
-        command(line);
-        length -= (size_t)(newline + 1 - line);
-        memmove(line, newline + 1, length);
-    }
 }
 
 static uint64_t due(uint64_t now, uint64_t since, uint32_t per_second)
@@ -159,7 +140,6 @@ static void prepare(void)
     }
     free(deck);
     client.epoll = epoll_create1(EPOLL_CLOEXEC);
-    fcntl(0, F_SETFL, O_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = STDIN_TAG};
     epoll_ctl(client.epoll, EPOLL_CTL_ADD, 0, &event);
     client.started_ns = client.window_ns = now_ns();
@@ -167,12 +147,12 @@ static void prepare(void)
 
 static void pass(struct epoll_event *events)
 {
-    bool commands = false;
+    bool commanded = false;
     int count = epoll_wait(client.epoll, events, (int)total + 1, TICK_MS);
     uint64_t woken = now_ns();
     for (int i = 0; i < count; i++) {
         if (events[i].data.u32 == STDIN_TAG) {
-            commands = true;
+            commanded = true;
             continue;
         }
         struct connection *connection = &client.connections[events[i].data.u32];
@@ -187,8 +167,8 @@ static void pass(struct epoll_event *events)
     uint64_t took = now_ns() - woken;
     if (took > client.window.longest_pass_ns)
         client.window.longest_pass_ns = took;
-    if (commands)
-        read_commands();
+    if (commanded)
+        read_command();
 }
 
 int main(int count, char **arguments)
