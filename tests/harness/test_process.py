@@ -21,7 +21,7 @@ def python(code: str, log: Path, *, piped: bool = False) -> Process:
     return Process((sys.executable, "-uc", code), log, piped=piped)
 
 
-WAITS = "import time; print('up'); time.sleep(600)"
+WAITS = "import time; print('up\\n', end=''); time.sleep(600)"  # one write: a reader sees the whole line
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up'); time.sleep(600)"
 FORKS = "import os, time; print(os.fork(), flush=True); time.sleep(600)"
 
