@@ -72,10 +72,8 @@ PURE = {
     "odinws.fanout.backlog",
     "odinws.choice",
     "odinws.close_codes",
-    "odinws.debug.errors",
-    "odinws.debug.formats",
-    "odinws.debug.profile",
     "odinws.debug.verbs",
+    "odinws.debug.profile",
     "odinws.messages.deflate",
     "odinws.errors",
     "odinws.experiment.checking",
@@ -425,7 +423,7 @@ def test_libraries_stay_in_their_places(module: str) -> None:
         assert places is None or module in places, f"{found.module} is not for {module}"
 
 
-def test_places_are_used() -> None:
+def test_locations_are_used() -> None:
     """A place that does not need its library any more leaves the list."""
     for library, places in ONLY_IN.items():
         users = {module for module in SOURCES if any(top(i.module) == library for i in IMPORTS[module])}

@@ -21,7 +21,7 @@ import structlog
 from gevent import socket
 from gevent.server import StreamServer
 
-from odinws.debug.errors import DebugError
+from odinws.debug.verbs import DebugError
 from odinws.debug.views import Views
 
 _PATIENCE_SECONDS = 15.0  # for the answer, beyond what was asked to be watched

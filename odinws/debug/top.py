@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from odinws.debug.asking import AskError, Server
+from odinws.debug.http_client import RequestError, Server
 from odinws.debug.tables import table
 
 _EVENTS = 5
@@ -22,7 +22,7 @@ def run(server: Server, every_seconds: float, count: int | None) -> None:
     """Show figures until Ctrl-C, or so many times.
 
     Raises:
-        AskError: the server does not answer the first time; later, that is shown.
+        RequestError: the server does not answer the first time; later, that is shown.
     """
     console = Console()
     before, then = server.json("/stats"), time.monotonic()
@@ -33,7 +33,7 @@ def run(server: Server, every_seconds: float, count: int | None) -> None:
                 time.sleep(every_seconds)
                 try:
                     now = server.json("/stats")
-                except AskError as error:
+                except RequestError as error:
                     live.update(Text(str(error), style="red"), refresh=True)
                     continue
                 elapsed, then = time.monotonic() - then, time.monotonic()

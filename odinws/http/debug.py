@@ -14,10 +14,10 @@ import msgspec
 import structlog
 from flask import Blueprint, Response, jsonify, request
 
-from odinws.debug import formats, pages, verbs
+from odinws.debug import pages, verbs
 from odinws.debug.agent import Answer, Question, ask
-from odinws.debug.errors import DebugError
-from odinws.debug.profile import Profile
+from odinws.debug.profile import Profile, collapsed, speedscope, tree
+from odinws.debug.verbs import DebugError
 from odinws.http.edge import current_services, error, may_look_inside
 from odinws.services import Services
 from odinws.shared.debug_lock import BusyError
@@ -127,10 +127,10 @@ def _profile(form: str, answers: dict[int, Answer], seconds: float) -> Response:
         )
     title = f"odinws, CPU of {len(profiles)} workers over {seconds:g} s"
     if form == "html":
-        return _html(pages.flame(formats.tree(profiles), title))
+        return _html(pages.flame(tree(profiles), title))
     if form == "collapsed":
-        return Response(formats.collapsed(profiles), content_type="text/plain; charset=utf-8")
-    return Response(msgspec.json.encode(formats.speedscope(profiles, title)), content_type="application/json")
+        return Response(collapsed(profiles), content_type="text/plain; charset=utf-8")
+    return Response(msgspec.json.encode(speedscope(profiles, title)), content_type="application/json")
 
 
 def _html(text: str) -> Response:

@@ -528,7 +528,7 @@ def test_who_is_a_successor(shared: SharedState, field: str, value: float) -> No
     assert not shared.has_successor(old)
 
 
-def test_places_are_inherited(shared: SharedState) -> None:
+def test_ordinals_are_inherited(shared: SharedState) -> None:
     """A new worker has the first place that nobody has who is to stay, whatever slot it gets."""
     workers = [shared.workers[shared.claim()] for _ in range(4)]
     assert [stats.ordinal for stats in workers] == [0, 1, 2, 3]

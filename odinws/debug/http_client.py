@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 _PATIENCE_SECONDS = 30.0
 
 
-class AskError(Exception):
+class RequestError(Exception):
     """The server gives no answer, or one that says what is wrong; the text is for people."""
 
 
@@ -25,12 +25,12 @@ class Server:
         token: its `WS_ADMIN_TOKEN`; "": ask without.
 
     Raises:
-        AskError: the URL is none.
+        RequestError: the URL is none.
     """
 
     def __init__(self, url: str, token: str) -> None:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise AskError(f"--url is {url!r}, it must begin with http:// or https://")
+            raise RequestError(f"--url is {url!r}, it must begin with http:// or https://")
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -41,7 +41,7 @@ class Server:
             options: become the query; `seconds` lengthens the wait.
 
         Raises:
-            AskError: there is none.
+            RequestError: there is none.
         """
         options = options or {}
         address = f"{self.url}{path}{'?' + urlencode(options) if options else ''}"
@@ -53,22 +53,22 @@ class Server:
                 return body
         except urllib.error.HTTPError as error:
             with error:
-                raise AskError(_reason(error)) from None
+                raise RequestError(_reason(error)) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise AskError(f"no answer from {self.url}: {reason}; is the server there?") from None
+            raise RequestError(f"no answer from {self.url}: {reason}; is the server there?") from None
 
     def json(self, path: str, options: Mapping[str, Any] | None = None) -> Any:
         """The same, as JSON.
 
         Raises:
-            AskError: there is none, or it is no JSON.
+            RequestError: there is none, or it is no JSON.
         """
         body = self.get(path, options)
         try:
             return json.loads(body)
         except ValueError:
-            raise AskError(f"{self.url}{path} answers with no JSON: is this an odinws server?") from None
+            raise RequestError(f"{self.url}{path} answers with no JSON: is this an odinws server?") from None
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
