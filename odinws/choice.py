@@ -31,6 +31,23 @@ class Choice(NamedTuple):
         return {name: value for name, value in named.items() if value}
 
 
+class Chooser:
+    """The choice of one worker, made when it starts; this one never changes.
+
+    Attributes:
+        choice: what the worker runs, for its whole life.
+        problem: why the file of flags can't be used now; "": it can, or there is none.
+    """
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.problem = ""
+
+    def outdated(self) -> str:
+        """Why the worker is to be replaced now; "": it is not."""
+        return ""
+
+
 class Chosen(ctypes.Structure):
     """A structure with a choice: in the shared state, written once by the worker, before its pid."""
 

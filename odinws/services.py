@@ -21,7 +21,7 @@ from odinws.admission.balance import Balance
 from odinws.admission.decision import Admission, Admit, UpgradeRequest, Verdict
 from odinws.admission.load import Sensor, StallWatch
 from odinws.admission.rebalancing import Rebalancing
-from odinws.choice import DEFAULT_STRATEGY, Choice
+from odinws.choice import DEFAULT_STRATEGY, Choice, Chooser
 from odinws.close_codes import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
@@ -47,7 +47,6 @@ from odinws.monitoring.reconciliation import Reconciliation
 from odinws.monitoring.recorder import Recorder
 from odinws.monitoring.stats_broadcaster import StatsBroadcaster
 from odinws.monitoring.watch import Watch
-from odinws.rollout.chooser import Chooser
 from odinws.settings import Settings
 from odinws.shared import SharedState, counter_offsets
 from strategies.base import Strategy
@@ -311,6 +310,6 @@ def chooser(settings: Settings, ordinal: int) -> Chooser:
         return Chooser(Choice(settings.strategy, settings.strategy, "explicit"))
     if not settings.flags_file:
         return Chooser(Choice(DEFAULT_STRATEGY, DEFAULT_STRATEGY, "default"))
-    from odinws.rollout.flagged import FlagChooser  # 4 MB and 0.1 s that only those pay who use it
+    from odinws.rollout.evaluation import FlagChooser  # 4 MB and 0.1 s that only those pay who use it
 
     return FlagChooser(settings.flags_file, settings.environment, ordinal, settings.workers)

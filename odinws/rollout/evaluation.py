@@ -1,4 +1,4 @@
-"""The flag by OpenFeature, with flagd's evaluator behind a provider of our own.
+"""What the flag says for a worker: by OpenFeature, with flagd's evaluator behind a provider of our own.
 
 flagd's provider would bring gRPC, which does not live with gevent. Its evaluator alone needs no network.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import socket
 from collections.abc import Mapping, Sequence
 
+import structlog
 from openfeature import api
 from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
@@ -17,9 +20,11 @@ from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Re
 from openfeature.provider import AbstractProvider, Metadata
 
 import strategies
-from odinws.choice import DEFAULT_STRATEGY, Choice
-from odinws.rollout.flags import Document, FlagsError
+from odinws.choice import DEFAULT_STRATEGY, Choice, Chooser
+from odinws.rollout.flags import Document, FlagsError, fallback, read
 from odinws.rollout.targeting import FLAG, targeting_key
+
+log = structlog.get_logger("odinws.rollout")
 
 _numbers = itertools.count()  # of providers in this process: each has a domain of its own
 
@@ -123,3 +128,53 @@ class Evaluation:
             FlagsError: see `choose`.
         """
         return [self.choose(path, document, ordinal) for ordinal in range(self._places)]
+
+
+class FlagChooser(Chooser):
+    """Chooses for one place of a server, and again whenever the file changes.
+
+    Args:
+        path: of the file.
+        deployment: name of the deployment.
+        place, places: of the worker, and how many there are.
+        host: name of the machine unless given.
+    """
+
+    def __init__(self, path: str, deployment: str, ordinal: int, places: int, host: str = "") -> None:
+        self._path = path
+        self._place = ordinal
+        self._evaluation = Evaluation(deployment, host or socket.gethostname(), places)
+        self._mark = _mark(path)
+        self._why = ""
+        super().__init__(fallback(path))
+        self.choice = self._ask() or self.choice
+
+    def outdated(self) -> str:
+        """As `Chooser`. Looks only at a file that changed; one that can't be used replaces nobody."""
+        mark = _mark(self._path)
+        if mark != self._mark:
+            self._mark, self._why = mark, ""
+            wanted = self._ask()
+            if wanted is not None and wanted[:2] != self.choice[:2]:
+                self._why = f"flag says {wanted.variant}, it has {self.choice.variant}"
+        return self._why
+
+    def _ask(self) -> Choice | None:
+        """What the file says now; None if it can't be used, which is logged."""
+        try:
+            choice = self._evaluation.choose(self._path, read(self._path), self._place)
+        except FlagsError as error:
+            self.problem = str(error)
+            log.error("flags can't be used", problem=self.problem)
+            return None
+        self.problem = ""
+        return choice
+
+
+def _mark(path: str) -> tuple[int, int, int] | None:
+    """What differs when a file was written or replaced."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from odinws.rollout.guards import GUARDS, Window, values
+from odinws.rollout.comparison import GUARDS, Window, values
 
 
 @dataclass

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from odinws.rollout import flags
+from odinws.rollout.comparison import GroupStats, Judge, Window, between, total
 from odinws.rollout.fleet import Fleet, FleetError
-from odinws.rollout.group_stats import GroupStats, between, total
-from odinws.rollout.guards import Judge, Window
 from odinws.rollout.members import Server, wanted
 from odinws.rollout.record import Record, Step
 

@@ -1,4 +1,4 @@
-"""`odinws.rollout.watch`, `guards`, `tally`, `record`: on, wait or back, in a time of their own."""
+"""`odinws.rollout.watch`, `comparison`, `record`: on, wait or back, in a time of their own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 
 from odinws.rollout import flags
 from odinws.rollout import watch as watch_module
+from odinws.rollout.comparison import GUARDS, IN_A_ROW, GroupStats, Judge, between, total
 from odinws.rollout.fleet import Fleet, FleetError
-from odinws.rollout.group_stats import GroupStats, between, total
-from odinws.rollout.guards import GUARDS, IN_A_ROW, Judge
 from odinws.rollout.record import Record
 from odinws.rollout.watch import Pace, Watch
 from tests.rollout.scene import VARIANT, flags_file

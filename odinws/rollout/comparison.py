@@ -8,17 +8,118 @@ by the sum of a step.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 from odinws.histogram import quantile
-from odinws.rollout.group_stats import GroupStats, total
+from odinws.rollout.members import Server, Worker
 
 IN_A_ROW = 3
 _LEAST_DELIVERED = 200  # of each group in a window
 _LEAST_CONNECTIONS = 10  # of each group
 _LEAST_EVENTS = 5  # fewer losses, refusals or errors than this are chance
+_LONG_ITERATION_SECONDS = 0.05
+# Refusals that tell of the worker; the others tell of the client, or of the size of the server.
+_REFUSALS = ("cpu", "memory", "greenlets", "hub_lag", "handshake")
+
+
+@dataclass(frozen=True)
+class GroupStats:
+    """Sums over a group; group stats of windows one after another add up.
+
+    Attributes:
+        workers: those that lived through it all.
+        seconds: of the workers together.
+        connections: at the end.
+        cpu_seconds: as many as fit `seconds`: CPU is sampled once a second, at other moments.
+        lag: delivered messages by delay, in the buckets of `lag_bounds`.
+        long_iterations: iterations of event loops of more than 50 ms.
+        lost: messages undelivered or shed, and connections closed as slow.
+        refused: upgrades refused for what a worker is, not for what the client is.
+        errors: connections closed with 1011.
+        differences: found by reconciliation.
+        deaths: workers that are gone although they were to stay.
+    """
+
+    workers: int = 0
+    seconds: float = 0.0
+    connections: int = 0
+    cpu_seconds: float = 0.0
+    delivered: int = 0
+    lag: tuple[int, ...] = ()
+    lag_bounds: tuple[float, ...] = ()
+    long_iterations: int = 0
+    lost: int = 0
+    refused: int = 0
+    errors: int = 0
+    differences: int = 0
+    deaths: int = 0
+
+
+def total(windows: Sequence[GroupStats]) -> GroupStats:
+    """Windows of one group, one after another, as one."""
+    if not windows:
+        return GroupStats()
+    return replace(_sum(windows), workers=windows[-1].workers, connections=windows[-1].connections)
+
+
+def _sum(parts: Sequence[GroupStats]) -> GroupStats:
+    def added(name: str) -> Any:
+        return sum(getattr(part, name) for part in parts)
+
+    lags = [part.lag for part in parts if part.lag]
+    return GroupStats(
+        **{each.name: added(each.name) for each in fields(GroupStats) if not each.name.startswith("lag")},
+        lag=tuple(sum(counts) for counts in zip(*lags, strict=True)),
+        lag_bounds=next((part.lag_bounds for part in parts if part.lag), ()),
+    )
+
+
+def between(before: Sequence[Server], after: Sequence[Server], variant: str) -> tuple[GroupStats, GroupStats]:
+    """What the workers with the variant did, and what the others did, between two looks."""
+    now = {worker.key: worker for server in after for worker in server.workers}
+    groups: tuple[list[GroupStats], list[GroupStats]] = ([], [])
+    for server in before:
+        for worker in server.workers:
+            if worker.steady:
+                later = now.get(worker.key)
+                groups[worker.variant != variant].append(
+                    _step(worker, later) if later else GroupStats(deaths=1)
+                )
+    return _sum(groups[0]), _sum(groups[1])
+
+
+def _step(old: Worker, new: Worker) -> GroupStats:
+    def rose(*path: str) -> float:
+        first: Any = old.stats
+        last: Any = new.stats
+        for name in path:
+            first, last = first[name], last[name]
+        return float(last - first)
+
+    def counts(name: str) -> tuple[int, ...]:
+        pairs = zip(old.stats[name]["counts"], new.stats[name]["counts"], strict=True)
+        return tuple(later - earlier for earlier, later in pairs)
+
+    seconds, sampled = new.read - old.read, new.sampled - old.sampled
+    long = bisect_left(new.stats["stall"]["bounds_seconds"], _LONG_ITERATION_SECONDS) + 1
+    kinds = new.stats["reconciliation"]["differences"]
+    return GroupStats(
+        workers=1,
+        seconds=seconds,
+        connections=new.connections,
+        cpu_seconds=rose("cpu_seconds") * seconds / sampled if sampled > 0 else 0.0,
+        delivered=int(rose("fan_out", "delivered")),
+        lag=counts("lag"),
+        lag_bounds=tuple(new.stats["lag"]["bounds_seconds"]),
+        long_iterations=sum(counts("stall")[long:]),
+        lost=int(rose("fan_out", "undelivered") + rose("fan_out", "shed") + rose("closed", "slow")),
+        refused=int(sum(rose("refused", reason) for reason in _REFUSALS)),
+        errors=int(rose("closed", "internal")),
+        differences=sum(int(rose("reconciliation", "differences", kind)) for kind in kinds),
+    )
 
 
 @dataclass(frozen=True)
@@ -59,30 +160,28 @@ class Guard:
 
 
 def _per_10_000(count: Callable[[GroupStats], int]) -> Callable[[GroupStats], float | None]:
-    return lambda group_stats: (
-        10_000 * count(group_stats) / group_stats.delivered if group_stats.delivered else None
-    )
+    return lambda group: 10_000 * count(group) / group.delivered if group.delivered else None
 
 
 def _per_minute(count: Callable[[GroupStats], int]) -> Callable[[GroupStats], float | None]:
-    return lambda group_stats: 60 * count(group_stats) / group_stats.seconds if group_stats.seconds else None
+    return lambda group: 60 * count(group) / group.seconds if group.seconds else None
 
 
-def _cpu(group_stats: GroupStats) -> float | None:
-    return 1e6 * group_stats.cpu_seconds / group_stats.delivered if group_stats.delivered else None
+def _cpu(group: GroupStats) -> float | None:
+    return 1e6 * group.cpu_seconds / group.delivered if group.delivered else None
 
 
-def _cores(group_stats: GroupStats) -> float:
+def _cores(group: GroupStats) -> float:
     """CPU use of one worker.
 
     One with few clients is dear per message: what costs the same for any number of them falls on few. But
     then it uses less than the others.
     """
-    return group_stats.cpu_seconds / group_stats.seconds if group_stats.seconds else 0.0
+    return group.cpu_seconds / group.seconds if group.seconds else 0.0
 
 
-def _lag(group_stats: GroupStats) -> float | None:
-    found = quantile(group_stats.lag_bounds, group_stats.lag, 0.99) if group_stats.lag else None
+def _lag(group: GroupStats) -> float | None:
+    found = quantile(group.lag_bounds, group.lag, 0.99) if group.lag else None
     return None if found is None else 1000 * found
 
 
@@ -93,7 +192,7 @@ GUARDS = (
         "long_turns_per_minute",
         "iterations of an event loop above 50 ms",
         "per worker-minute",
-        _per_minute(lambda group_stats: group_stats.long_iterations),
+        _per_minute(lambda group: group.long_iterations),
         2.0,
         12.0,
     ),
@@ -101,34 +200,34 @@ GUARDS = (
         "lost_per_10000",
         "messages undelivered or shed and clients closed as slow",
         "per 10,000 delivered",
-        _per_10_000(lambda group_stats: group_stats.lost),
+        _per_10_000(lambda group: group.lost),
         2.0,
         1.0,
-        lambda group_stats: group_stats.lost,
+        lambda group: group.lost,
     ),
     Guard(
         "refused_per_minute",
         "upgrades refused for load",
         "per worker-minute",
-        _per_minute(lambda group_stats: group_stats.refused),
+        _per_minute(lambda group: group.refused),
         2.0,
         6.0,
-        lambda group_stats: group_stats.refused,
+        lambda group: group.refused,
     ),
     Guard(
         "errors_per_minute",
         "connections ended by an error of ours",
         "per worker-minute",
-        _per_minute(lambda group_stats: group_stats.errors),
+        _per_minute(lambda group: group.errors),
         2.0,
         1.0,
-        lambda group_stats: group_stats.errors,
+        lambda group: group.errors,
     ),
     Guard(
         "differences",
         "differences found by reconciliation",
         "in the step",
-        lambda group_stats: float(group_stats.differences),
+        lambda group: float(group.differences),
         2.0,
         0.0,
         whole=True,
@@ -137,7 +236,7 @@ GUARDS = (
         "deaths",
         "workers that ended without a reason",
         "in the step",
-        lambda group_stats: float(group_stats.deaths),
+        lambda group: float(group.deaths),
         2.0,
         1.0,
         whole=True,
@@ -213,11 +312,10 @@ class Judge:
         )
 
 
-def values(group_stats: GroupStats) -> dict[str, float | None]:
+def values(group: GroupStats) -> dict[str, float | None]:
     """All measures of a group."""
     return {
-        guard.name: None if (value := guard.value(group_stats)) is None else round(value, 4)
-        for guard in GUARDS
+        guard.name: None if (value := guard.value(group)) is None else round(value, 4) for guard in GUARDS
     }
 
 
@@ -226,11 +324,9 @@ def _totals(windows: Sequence[Window]) -> tuple[GroupStats, GroupStats]:
 
 
 def _too_few(variant: GroupStats, others: GroupStats) -> str:
-    for name, group_stats in (("with it", variant), ("without it", others)):
-        if group_stats.connections < _LEAST_CONNECTIONS:
-            return f"{group_stats.connections} connections {name}, at least {_LEAST_CONNECTIONS} are needed"
-        if group_stats.delivered < _LEAST_DELIVERED:
-            return (
-                f"{group_stats.delivered} messages delivered {name}, at least {_LEAST_DELIVERED} are needed"
-            )
+    for name, group in (("with it", variant), ("without it", others)):
+        if group.connections < _LEAST_CONNECTIONS:
+            return f"{group.connections} connections {name}, at least {_LEAST_CONNECTIONS} are needed"
+        if group.delivered < _LEAST_DELIVERED:
+            return f"{group.delivered} messages delivered {name}, at least {_LEAST_DELIVERED} are needed"
     return ""
