@@ -48,7 +48,8 @@ from odinws.monitoring.recorder import Recorder
 from odinws.monitoring.stats_broadcaster import StatsBroadcaster
 from odinws.monitoring.watch import Watch
 from odinws.settings import Settings
-from odinws.shared import SharedState, counter_offsets
+from odinws.shared import SharedState
+from odinws.shared.shards import CounterOffsets
 from strategies.base import Strategy
 
 _FEED_WAIT_SECONDS = 2.0
@@ -94,7 +95,7 @@ class Services:
         log.info("strategy chosen", ordinal=self.stats.ordinal)
         self._on_failure = on_failure
         self._is_observed = is_observed
-        self._offsets = counter_offsets.CounterOffsets(shared.left.get(slot))
+        self._offsets = CounterOffsets(shared.left.get(slot))
         self._parts: list[gevent.Greenlet] = []
         self._servers = servers
         self.balance = Balance(shared, self.stats, servers)

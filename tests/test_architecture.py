@@ -94,7 +94,6 @@ PURE = {
     "odinws.messages.frames",
     "odinws.admission.guard",
     "odinws.shared.fields",
-    "odinws.shared.counter_offsets",
     "odinws.shared.shards",
     "odinws.harness.statistics",
     "odinws.histogram",

@@ -10,7 +10,7 @@ from odinws.admission.load import ALIVE_SECONDS
 from odinws.histogram import quantile
 from odinws.shared import SharedState
 from odinws.shared.counters import LAG_BOUNDS_SECONDS
-from odinws.shared.timeline import Moment
+from odinws.shared.recent import Moment
 from odinws.shared.worker_stats import WorkerStats
 
 _MEAN_SAMPLES = 5  # rates are means of so many seconds

@@ -7,7 +7,7 @@ import structlog
 from odinws.close_codes import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.shared.counters import CLOSES, DIFFERENCES
-from odinws.shared.event_log import EventLog
+from odinws.shared.recent import EventLog
 from odinws.shared.worker_stats import WorkerStats
 
 QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended

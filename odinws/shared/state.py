@@ -14,25 +14,28 @@ import ctypes
 import fcntl
 import mmap
 import secrets
+import struct
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
+
 from odinws.access.rates import Limit, step
 from odinws.choice import Choice, retired_for
 from odinws.shared.counters import Counters, add_counters
 from odinws.shared.debug_lock import DebugLock
-from odinws.shared.details import Details
-from odinws.shared.event_log import EventLog
 from odinws.shared.fields import shared_struct
+from odinws.shared.recent import EventLog, Timeline
 from odinws.shared.resizes import Resizes
-from odinws.shared.timeline import Timeline
 from odinws.shared.worker_stats import WorkerStats
 
 SLOTS = 256
 CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last place
 _SUM_BYTE, _LEAVING_BYTE = 0, 1  # of the file, where locks are: of sums over rows, of the one that leaves
+_MARK = struct.Struct("<II")  # its size, and how often the writer has written
+_MARK_BYTES = _MARK.size
 
 
 @shared_struct
@@ -46,6 +49,52 @@ class _Header(ctypes.Structure):
     upgrades_due: float  # of the bucket of all upgrades, see access.rates
 
 
+class Details:
+    """What each worker tells of itself besides numbers: JSON, with one writer per worker.
+
+    Args:
+        shared: the map.
+        start: where in it they begin; each has `size` bytes.
+    """
+
+    def __init__(self, shared: mmap.mmap, start: int, size: int) -> None:
+        self._map = shared
+        self._start = start
+        self._size = size
+        self._writes = 0
+
+    def publish(self, index: int, details: object) -> None:
+        """Write for all to read. What does not fit is left out, and says so."""
+        encoded = msgspec.json.encode(details)
+        if len(encoded) > self._size - _MARK_BYTES:
+            encoded = msgspec.json.encode({"truncated": len(encoded)})
+        self.write(index, encoded)
+
+    def read(self, index: int) -> object:
+        """What was published last; {} if nothing can be read."""
+        start = self._start + index * self._size
+        for _ in range(3):  # a writer may be at work: its mark is 0 meanwhile, and another one afterwards
+            mark = self._map[start : start + _MARK_BYTES]
+            size, _ = _MARK.unpack(mark)
+            at = start + _MARK_BYTES
+            encoded = self._map[at : at + size]
+            if size and mark == self._map[start:at]:
+                try:
+                    return msgspec.json.decode(encoded)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue  # not every machine shows another's writes in their order
+        return {}
+
+    def write(self, index: int, encoded: bytes) -> None:
+        """Write bytes that are JSON, or none."""
+        start = self._start + index * self._size
+        at = start + _MARK_BYTES
+        self._writes = (self._writes + 1) & 0xFFFFFFFF
+        self._map[start:at] = bytes(_MARK_BYTES)
+        self._map[at : at + len(encoded)] = encoded
+        self._map[start:at] = _MARK.pack(len(encoded), self._writes)
+
+
 class SharedState:
     """The shared memory of a server.
 
@@ -53,10 +102,10 @@ class SharedState:
         details_bytes: room for the JSON details that each worker publishes for `/stats`.
 
     Attributes:
-        event log: the latest events of the server.
+        event_log: the latest events of the server.
         timeline: its latest figures, second by second.
         name: of the server, and of no other one of this machine.
-        turn: of whoever looks into the server at a price.
+        debug_lock: of whoever looks into the server at a price.
         left: by slot, the details that its last worker left. The arbiter's own, as are those that a worker
             finds at its fork: so its counters go on where those of its predecessor ended.
     """

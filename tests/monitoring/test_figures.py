@@ -19,8 +19,7 @@ from odinws.monitoring import figures
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.counters import CLOSES
-from odinws.shared.event_log import KINDS
-from odinws.shared.timeline import Moment
+from odinws.shared.recent import KINDS, Moment
 from tests.seen import seen
 
 SETTINGS = Settings.from_environ({"WS_WORKERS": "2", "WS_SHARD_STRATEGY": "single-lock"})

@@ -8,7 +8,7 @@ from odinws.close_codes import CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.monitoring.watch import QUIET_SECONDS, Watch
 from odinws.shared.counters import CLOSES, DIFFERENCES
-from odinws.shared.event_log import EventLog
+from odinws.shared.recent import EventLog
 from odinws.shared.worker_stats import WorkerStats
 
 

@@ -1,4 +1,4 @@
-"""`odinws.shared.timeline` and `odinws.monitoring.recorder`: what the charts show, whoever wrote it."""
+"""`odinws.shared.recent` and `odinws.monitoring.recorder`: what the charts show, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from odinws.choice import Choice
 from odinws.monitoring.recorder import Recorder
 from odinws.shared import SharedState
 from odinws.shared.counters import LAG_BOUNDS_SECONDS
-from odinws.shared.timeline import SAMPLES, Moment, Timeline
+from odinws.shared.recent import SAMPLES, Moment, Timeline
 from odinws.shared.worker_stats import WorkerStats
 
 MOMENT = Moment(10, 123456.78, 12.345, 123.456, 1.2345, 123.45, 12.34)
