@@ -25,14 +25,10 @@ class LockGauges:
     """Of its lock, see strategies.locks."""
 
     longest_wait_seconds: float = gauge(
-        "ws_shard_lock_longest_wait_seconds",
-        "Longest wait for the shard's lock in the life of the worker.",
-        unit="seconds",
+        "ws_shard_lock_longest_wait_seconds", "Longest wait for the shard's lock in the life of the worker."
     )
     longest_hold_seconds: float = gauge(
-        "ws_shard_lock_longest_hold_seconds",
-        "Longest hold of the shard's lock in the life of the worker.",
-        unit="seconds",
+        "ws_shard_lock_longest_hold_seconds", "Longest hold of the shard's lock in the life of the worker."
     )
 
 
@@ -41,7 +37,7 @@ class LockCounters:
 
     acquisitions: int = counter("ws_shard_lock_acquisitions", "Times the lock was taken.")
     waits: int = counter("ws_shard_lock_waits", "Times somebody had to wait for it.")
-    wait_seconds: float = counter("ws_shard_lock_wait_seconds", "Time waited for it.", unit="seconds")
+    wait_seconds: float = counter("ws_shard_lock_wait_seconds", "Time waited for it.")
 
 
 COUNTERS = tuple(shown(LockCounters))

@@ -52,37 +52,26 @@ class WorkerStats(Chosen):
     feed_ready: int = gauge("ws_feed_ready", "1 if the worker's feed is up.")
     backlog: int = gauge("ws_feed_backlog", "Messages that wait between feed and hub.")
     feed_pending: int = gauge("ws_feed_pending", "Messages of the stream that the feed has still to get.")
-    feed_lag_seconds: float = gauge(
-        "ws_feed_lag_seconds", "From NATS to the feed, of the latest message.", unit="seconds"
-    )
+    feed_lag_seconds: float = gauge("ws_feed_lag_seconds", "From NATS to the feed, of the latest message.")
     greenlets: int = gauge("ws_greenlets", "Greenlets at work.", stats="greenlets")
     descriptors: int = gauge(
         "ws_descriptors", "Open descriptors; before Linux 6.2 of up to 15 s ago.", stats="descriptors"
     )
-    rss_bytes: int = gauge("ws_memory_rss_bytes", "Resident memory.", unit="bytes", stats="rss_bytes")
+    rss_bytes: int = gauge("ws_memory_rss_bytes", "Resident memory.", stats="rss_bytes")
     cpu_cores: float = gauge(
-        "ws_cpu_cores", "CPU use in cores, smoothed over some 3 s.", unit="cores", stats="cpu_cores", digits=4
+        "ws_cpu_cores", "CPU use in cores, smoothed over some 3 s.", stats="cpu_cores", digits=4
     )
     hub_lag_seconds: float = gauge(
-        "ws_hub_lag_seconds",
-        "Longest iteration of the event loop in the last 5 s.",
-        unit="seconds",
-        stats="hub_lag_seconds",
+        "ws_hub_lag_seconds", "Longest iteration of the event loop in the last 5 s.", stats="hub_lag_seconds"
     )
     hub_stall_seconds: float = gauge(
-        "ws_hub_stall_longest_seconds",
-        "Longest iteration of the event loop.",
-        unit="seconds",
-        stats="hub_stall_seconds",
+        "ws_hub_stall_longest_seconds", "Longest iteration of the event loop.", stats="hub_stall_seconds"
     )
     pass_longest_seconds: float = gauge(
-        "ws_pass_longest_seconds", "Longest fan-out pass.", unit="seconds", stats="pass_longest_seconds"
+        "ws_pass_longest_seconds", "Longest fan-out pass.", stats="pass_longest_seconds"
     )
     gc_longest_seconds: float = gauge(
-        "ws_gc_longest_seconds",
-        "Longest pause of the garbage collector.",
-        unit="seconds",
-        stats="gc_longest_seconds",
+        "ws_gc_longest_seconds", "Longest pause of the garbage collector.", stats="gc_longest_seconds"
     )
     totals: Counters
 
