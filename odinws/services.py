@@ -17,10 +17,9 @@ from gevent.pywsgi import WSGIServer
 
 import strategies
 from odinws import logs
-from odinws.admission.balance import Balance
+from odinws.admission.balance import Balance, Rebalancing
 from odinws.admission.decision import Admission, Admit, UpgradeRequest, Verdict
 from odinws.admission.load import Sensor, StallWatch
-from odinws.admission.rebalancing import Rebalancing
 from odinws.choice import DEFAULT_STRATEGY, Choice, Chooser
 from odinws.close_codes import CloseReason
 from odinws.connections.clients import Clients
@@ -38,7 +37,6 @@ from odinws.fanout.recovery import Recovery
 from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
-from odinws.log_limit import report_suppressed
 from odinws.messages.formats import Formats
 from odinws.messages.outgoing import Welcome
 from odinws.monitoring import figures
@@ -281,7 +279,7 @@ class Services:
         self._watch.look(now)
         if self._is_observed:
             self._recorder.look(now)
-        report_suppressed()
+        logs.report_suppressed()
 
     def _reconcile(self) -> None:
         while True:

@@ -27,7 +27,6 @@ LAYERS = (
     "odinws.swarm",
     "odinws.recycling",
     "odinws.logs",
-    "odinws.log_limit",
     "odinws.scheduling",
     "odinws.cgroup",
     "odinws.choice",
@@ -89,7 +88,6 @@ PURE = {
     "odinws.experiment.words",
     "odinws.feed.cursor",
     "odinws.feed.events",
-    "odinws.access.channel_filter",
     "odinws.feed.simulator",
     "odinws.messages.frames",
     "odinws.admission.guard",
@@ -169,7 +167,6 @@ ONLY_IN = {
         "odinws.fanout.recovery",
         "odinws.fanout.resizing",
         "odinws.services",
-        "odinws.admission.rebalancing",
         "odinws.http.tls",
         "odinws.scheduling",
         "odinws.swarm.engine",
@@ -245,7 +242,7 @@ WARDENS = {
     "odinws.debug.views",
     "odinws.fanout.recovery",
     "odinws.monitoring.reconciliation",
-    "odinws.admission.rebalancing",
+    "odinws.admission.balance",
 }
 
 

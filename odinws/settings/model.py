@@ -21,8 +21,8 @@ from msgspec import Meta, field
 
 import strategies
 from odinws import cgroup
-from odinws.access.channel_filter import ChannelFilter
 from odinws.access.origin import Origins
+from odinws.access.permissions import ChannelFilter
 from odinws.access.proxies import Networks, parse_networks
 from odinws.errors import SettingsError
 from odinws.settings import checks
