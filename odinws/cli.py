@@ -255,7 +255,7 @@ def settings() -> None:
 @cli.command()
 def metrics() -> None:
     """Print what `/metrics` tells as a page in Markdown."""
-    from odinws.metrics.words import page
+    from odinws.metrics.documentation import page
 
     click.echo(page(), nl=False)
 

@@ -39,12 +39,12 @@ from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
 from odinws.messages.formats import Formats
 from odinws.messages.outgoing import Welcome
-from odinws.monitoring import figures
+from odinws.monitoring import live_stats
 from odinws.monitoring.audit import Audit
+from odinws.monitoring.event_recorder import EventRecorder
 from odinws.monitoring.reconciliation import Reconciliation
-from odinws.monitoring.recorder import Recorder
 from odinws.monitoring.stats_broadcaster import StatsBroadcaster
-from odinws.monitoring.watch import Watch
+from odinws.monitoring.timeline_recorder import TimelineRecorder
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.shards import CounterOffsets
@@ -149,8 +149,8 @@ class Services:
         self.resizing = Resizing(shared, slot, self.strategy, self.hub.between_passes)
         views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.stats)
         self.agent = Agent(shared.name, views)
-        self._watch = Watch(self.stats, self.feed.status, shared.event_log)
-        self._recorder = Recorder(shared, slot, settings.strategy)
+        self._event_recorder = EventRecorder(self.stats, self.feed.status, shared.event_log)
+        self._timeline_recorder = TimelineRecorder(shared, slot, settings.strategy)
         self._audit = Audit(self.clients, self.hub, self.stats)
         self._rebalancing = Rebalancing(shared, self.stats, self.clients, settings.rebalance_rate)
 
@@ -268,7 +268,7 @@ class Services:
         self.shared.publish_details(self.slot, details)
 
     def _figures(self, whole: bool) -> dict[str, Any]:
-        return figures.collect(
+        return live_stats.collect(
             self.shared, self.settings, self.slot, self.feed.status, self.admission.state, whole
         )
 
@@ -276,9 +276,9 @@ class Services:
         self.publish_details()
         self.admission.observe()
         now = time.monotonic()
-        self._watch.look(now)
+        self._event_recorder.look(now)
         if self._is_observed:
-            self._recorder.look(now)
+            self._timeline_recorder.look(now)
         logs.report_suppressed()
 
     def _reconcile(self) -> None:

@@ -1,4 +1,4 @@
-"""`odinws.shared.recent` and `odinws.monitoring.recorder`: what the charts show, whoever wrote it."""
+"""`shared.recent` and `monitoring.timeline_recorder`: what the charts show, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from odinws.admission.load import ALIVE_SECONDS
 from odinws.choice import Choice
-from odinws.monitoring.recorder import Recorder
+from odinws.monitoring.timeline_recorder import TimelineRecorder
 from odinws.shared import SharedState
 from odinws.shared.counters import LAG_BOUNDS_SECONDS
 from odinws.shared.recent import SAMPLES, Moment, Timeline
@@ -65,7 +65,7 @@ def test_rates_are_of_the_last_seconds() -> None:
     """By strategy, over all its workers; delays by what was delivered meanwhile."""
     shared = SharedState()
     first, second, other = worker(shared), worker(shared), worker(shared, "single-lock")
-    recorder = Recorder(shared, 0, "sync-dict")
+    recorder = TimelineRecorder(shared, 0, "sync-dict")
     now = time.monotonic()
     for second_number in range(4):
         for stats in (first, second, other):
@@ -110,7 +110,7 @@ def test_a_row_that_is_cleared_meanwhile_is_passed_over(monkeypatch: pytest.Monk
     living = shared.living()
     shared.retire(1)
     monkeypatch.setattr(shared, "living", lambda: living)
-    Recorder(shared, 0, "consistent-hash").look(now)
+    TimelineRecorder(shared, 0, "consistent-hash").look(now)
     assert [list(one["arms"]) for one in read(shared.timeline)] == [["sync-dict"]]
 
 
@@ -118,7 +118,7 @@ def test_a_sample_a_second() -> None:
     """However often it looks, as it does when somebody asks for the figures."""
     shared = SharedState()
     now = worker(shared).sampled_at
-    recorder = Recorder(shared, 0, "sync-dict")
+    recorder = TimelineRecorder(shared, 0, "sync-dict")
     for tenth in range(50):
         shared.workers[0].sampled_at = now + tenth / 10
         recorder.look(now + tenth / 10)
@@ -131,7 +131,7 @@ def test_a_worker_that_dies_takes_nothing_back() -> None:
     worker(shared)
     dying = worker(shared)
     dying.totals.delivered = 1000
-    recorder = Recorder(shared, 0, "sync-dict")
+    recorder = TimelineRecorder(shared, 0, "sync-dict")
     now = time.monotonic()
     recorder.look(now)
     dying.totals.delivered += 50
@@ -145,7 +145,7 @@ def test_one_worker_writes() -> None:
     shared = SharedState()
     first = worker(shared)
     worker(shared)
-    recorders = [Recorder(shared, slot, "sync-dict") for slot in (0, 1)]
+    recorders = [TimelineRecorder(shared, slot, "sync-dict") for slot in (0, 1)]
     now = first.sampled_at
     for second in range(3):
         for recorder in recorders:

@@ -20,7 +20,7 @@ _Counts = dict[str, list[int]]
 """By strategy: delivered, refused, and the histogram of delays."""
 
 
-class Recorder:
+class TimelineRecorder:
     """The part of one worker in that.
 
     Args:

@@ -13,10 +13,10 @@ from odinws.shared.worker_stats import WorkerStats
 QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended
 _SLOW = CLOSES.index(CloseReason.SLOW)
 
-log = structlog.get_logger("odinws.monitoring.watch")
+log = structlog.get_logger("odinws.monitoring.event_recorder")
 
 
-class Watch:
+class EventRecorder:
     """Writes events of a worker into the event log, each kind at most once per look.
 
     Args:
