@@ -64,9 +64,9 @@ def variable(field: str) -> str:
     return _VARIABLES.get(field, prefix + field.upper())
 
 
-def about(description: str, **bounds: Any) -> Meta:
-    """What a field is, with its unit, and what it takes."""
-    return Meta(description=description, **bounds)
+def about(description: str, ge: float | None = None, le: float | None = None, **more: Any) -> Meta:
+    """What a field is, with its unit, and what it takes: from `ge` to `le`."""
+    return Meta(description=description, ge=ge, le=le, **more)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=variable):
@@ -107,21 +107,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     flags_file: Annotated[str, about("file of flags that chooses it for each worker, as conf/flags.json")] = (
         ""
     )
-    num_shards: Annotated[int, about("shards of a sharded strategy", ge=1, le=MAX_SHARDS)] = 16
+    num_shards: Annotated[int, about("shards of a sharded strategy", 1, MAX_SHARDS)] = 16
     shard_key: Annotated[Literal["channel", "connection"], about("what a sharded strategy partitions by")] = (
         "channel"
     )
 
-    workers: Annotated[int, about("worker processes", ge=1, le=128)] = field(
+    workers: Annotated[int, about("worker processes", 1, 128)] = field(
         default_factory=lambda: math.ceil(_cpu_cores())
     )
-    max_connections: Annotated[int, about("open WebSockets of the whole server", ge=1, le=10_000_000)] = (
-        10_000
-    )
+    max_connections: Annotated[int, about("open WebSockets of the whole server", 1, 10_000_000)] = 10_000
     cpu_limit: Annotated[float, about("cores the server may use", gt=0, le=1024)] = field(
         default_factory=_cpu_cores
     )
-    memory_limit: Annotated[int, about("bytes the server may use", ge=1 << 20)] = field(
+    memory_limit: Annotated[int, about("bytes the server may use", 1 << 20)] = field(
         default_factory=_memory_bytes
     )
     cpu_reject_threshold: Annotated[
@@ -134,9 +132,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         float, about("percent of WS_MEMORY_LIMIT at which nobody enters any more", gt=0, le=200)
     ] = 95.0
     hub_lag_threshold_ms: Annotated[
-        float, about("longest iteration of an event loop above which admission falls", ge=10, le=60_000)
+        float, about("longest iteration of an event loop above which admission falls", 10, 60_000)
     ] = 250.0
-    max_greenlets: Annotated[int, about("greenlets of the whole server", ge=100)] = 20_000
+    max_greenlets: Annotated[int, about("greenlets of the whole server", 100)] = 20_000
 
     admission_start_rate: Annotated[
         float, about("connections/s of the server when admission begins to fall", gt=0, le=1e6)
@@ -148,15 +146,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         bool, about("refuse nobody for load: count and log whom it would have been")
     ] = False
     upgrade_rate: Annotated[
-        float, about("upgrades per second of one client address; 0: no limit", ge=0, le=1e6)
+        float, about("upgrades per second of one client address; 0: no limit", 0, 1e6)
     ] = 100.0
-    upgrade_burst: Annotated[int, about("upgrades of one address at once", ge=1, le=1_000_000)] = 500
+    upgrade_burst: Annotated[int, about("upgrades of one address at once", 1, 1_000_000)] = 500
     server_upgrade_rate: Annotated[
-        float, about("upgrades per second of the whole server; 0: no limit", ge=0, le=1e6)
+        float, about("upgrades per second of the whole server; 0: no limit", 0, 1e6)
     ] = 0.0
-    server_upgrade_burst: Annotated[
-        int, about("upgrades of the whole server at once", ge=1, le=1_000_000)
-    ] = 100
+    server_upgrade_burst: Annotated[int, about("upgrades of the whole server at once", 1, 1_000_000)] = 100
     upgrade_exempt_loopback: Annotated[
         bool, about("upgrade rates do not hold for clients of this machine")
     ] = True
@@ -175,9 +171,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     ] = ""
     jwt_audience: Annotated[str, about("`aud` that a token must have; several with commas")] = ""
     jwt_issuer: Annotated[str, about("`iss` that a token must have; several with commas")] = ""
-    jwt_leeway_seconds: Annotated[
-        float, about("how far the issuer's clock may differ, seconds", ge=0, le=300)
-    ] = 5.0
+    jwt_leeway_seconds: Annotated[float, about("how far the issuer's clock may differ, seconds", 0, 300)] = (
+        5.0
+    )
     jwt_require_exp: Annotated[bool, about("refuse tokens that never expire")] = True
     allow_anonymous: Annotated[
         bool, about("without a token the public channels (token.*, global) may be had")
@@ -186,89 +182,77 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         str, about("bearer token that opens /stats and /debug from elsewhere; unset: loopback only")
     ] = ""
 
-    max_subscriptions: Annotated[int, about("channels of one connection", ge=1, le=100_000)] = 1_000
-    max_message_bytes: Annotated[int, about("bytes of one message from a client", ge=128, le=16 << 20)] = (
-        64 << 10
-    )
+    max_subscriptions: Annotated[int, about("channels of one connection", 1, 100_000)] = 1_000
+    max_message_bytes: Annotated[int, about("bytes of one message from a client", 128, 16 << 20)] = 64 << 10
     command_rate: Annotated[
         float, about("commands per second of one connection, sustained", gt=0, le=1e6)
     ] = 100.0
-    command_burst: Annotated[int, about("commands at once of one connection", ge=1, le=100_000)] = 500
-    max_errors: Annotated[
-        int, about("bad commands before a connection closes with 1008", ge=1, le=100_000)
-    ] = 100
+    command_burst: Annotated[int, about("commands at once of one connection", 1, 100_000)] = 500
+    max_errors: Annotated[int, about("bad commands before a connection closes with 1008", 1, 100_000)] = 100
 
     outbox_bytes: Annotated[
-        int, about("bytes that wait for a slow socket before the policy acts", ge=1024, le=1 << 30)
+        int, about("bytes that wait for a slow socket before the policy acts", 1024, 1 << 30)
     ] = 1 << 20
     outbox_frames: Annotated[
-        int, about("frames that wait for a socket before the policy acts", ge=16, le=10_000_000)
+        int, about("frames that wait for a socket before the policy acts", 16, 10_000_000)
     ] = 8192
     slow_policy: Annotated[
         Literal["disconnect", "conflate", "drop-oldest"],
         about("what becomes of a client whose outbox is full"),
     ] = "disconnect"
     write_delay_ms: Annotated[
-        float, about("milliseconds to wait for more messages before a pass", ge=0, le=1000)
+        float, about("milliseconds to wait for more messages before a pass", 0, 1000)
     ] = 0.0
     compression: Annotated[bool, about("offer permessage-deflate")] = True
-    compression_min_bytes: Annotated[int, about("shorter messages are not compressed", ge=0, le=1 << 30)] = (
-        256
-    )
+    compression_min_bytes: Annotated[int, about("shorter messages are not compressed", 0, 1 << 30)] = 256
     outbox_seconds: Annotated[
         float, about("seconds a socket may take nothing before it closes with 4008", gt=0, le=3600)
     ] = 10.0
     send_buffer_bytes: Annotated[
-        int, about("kernel send buffer of one connection (SO_SNDBUF)", ge=4096, le=16 << 20)
+        int, about("kernel send buffer of one connection (SO_SNDBUF)", 4096, 16 << 20)
     ] = 64 << 10
-    heartbeat_seconds: Annotated[float, about("seconds between pings", ge=0.1, le=3600)] = 25.0
+    heartbeat_seconds: Annotated[float, about("seconds between pings", 0.1, 3600)] = 25.0
     idle_seconds: Annotated[
-        float, about("seconds without any frame before a connection closes with 4009", ge=0.2, le=7200)
+        float, about("seconds without any frame before a connection closes with 4009", 0.2, 7200)
     ] = 60.0
     first_command_seconds: Annotated[
-        float, about("seconds for a client's first command before 1008; 0: for ever", ge=0, le=86400)
+        float, about("seconds for a client's first command before 1008; 0: for ever", 0, 86400)
     ] = 300.0
-    close_seconds: Annotated[
-        float, about("seconds a closing connection may wait for its peer", ge=0.1, le=60)
-    ] = 3.0
+    close_seconds: Annotated[float, about("seconds a closing connection may wait for its peer", 0.1, 60)] = (
+        3.0
+    )
     drain_seconds: Annotated[
-        float, about("seconds over which a leaving worker spreads its goodbyes", ge=0, le=3600)
+        float, about("seconds over which a leaving worker spreads its goodbyes", 0, 3600)
     ] = 3.0
     stop_seconds: Annotated[
-        float, about("seconds a worker waits for clients behind its last goodbye", ge=0.1, le=600)
+        float, about("seconds a worker waits for clients behind its last goodbye", 0.1, 600)
     ] = 1.0
     worker_max_age_seconds: Annotated[
-        float, about("age at which a worker is replaced, up to a tenth more; 0: never", ge=0, le=1e9)
+        float, about("age at which a worker is replaced, up to a tenth more; 0: never", 0, 1e9)
     ] = 0.0
     worker_max_memory: Annotated[
         int,
-        about("resident bytes at which a worker is replaced, after a minute; 0: never", ge=0, le=_INT64_MAX),
+        about("resident bytes at which a worker is replaced, after a minute; 0: never", 0, _INT64_MAX),
     ] = 0
     rebalance_rate: Annotated[
-        float, about("connections/s that a worker far above its share sends away; 0: none", ge=0, le=1e5)
+        float, about("connections/s that a worker far above its share sends away; 0: none", 0, 1e5)
     ] = 10.0
-    reconcile_seconds: Annotated[
-        float, about("seconds between two comparisons of all counts", ge=1, le=3600)
-    ] = 30.0
-    feed_backlog: Annotated[
-        int, about("messages that may wait between feed and hub", ge=100, le=10_000_000)
-    ] = 20_000
+    reconcile_seconds: Annotated[float, about("seconds between two comparisons of all counts", 1, 3600)] = (
+        30.0
+    )
+    feed_backlog: Annotated[int, about("messages that may wait between feed and hub", 100, 10_000_000)] = (
+        20_000
+    )
 
     ring_messages: Annotated[
-        int, about("latest messages that a worker keeps for resuming clients", ge=1, le=10_000_000)
+        int, about("latest messages that a worker keeps for resuming clients", 1, 10_000_000)
     ] = 5_000
-    ring_bytes: Annotated[int, about("bytes that they may take in each worker", ge=1024, le=1 << 34)] = (
-        8 << 20
-    )
-    replay_messages: Annotated[int, about("messages that one replay sends at most", ge=1, le=10_000_000)] = (
-        10_000
-    )
+    ring_bytes: Annotated[int, about("bytes that they may take in each worker", 1024, 1 << 34)] = 8 << 20
+    replay_messages: Annotated[int, about("messages that one replay sends at most", 1, 10_000_000)] = 10_000
     replay_rate: Annotated[float, about("replays per second of one connection, sustained", gt=0, le=1e6)] = (
         5.0
     )
-    replay_readers: Annotated[
-        int, about("reads of the stream that a worker makes at one time", ge=1, le=1000)
-    ] = 8
+    replay_readers: Annotated[int, about("reads of the stream that a worker makes at one time", 1, 1000)] = 8
 
     test_echo: Annotated[bool, about("add /echo, which echoes what it hears, for a conformance suite")] = (
         False
@@ -276,12 +260,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
 
     stream_name: Annotated[str, about("JetStream stream", pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "ODIN_TOKENS"
     stream_max_age_seconds: Annotated[
-        float, about("age at which the stream forgets; `90`, `30s`, `5m` or `1h`", ge=1, le=1e9)
+        float, about("age at which the stream forgets; `90`, `30s`, `5m` or `1h`", 1, 1e9)
     ] = 3600.0
-    stream_max_msgs: Annotated[int, about("messages that the stream keeps", ge=1, le=_INT64_MAX)] = 1_000_000
-    stream_max_bytes: Annotated[int, about("bytes that the stream keeps", ge=1024, le=_INT64_MAX)] = 512 << 20
+    stream_max_msgs: Annotated[int, about("messages that the stream keeps", 1, _INT64_MAX)] = 1_000_000
+    stream_max_bytes: Annotated[int, about("bytes that the stream keeps", 1024, _INT64_MAX)] = 512 << 20
 
-    stream_replicas: Annotated[int, about("nodes of a NATS cluster that keep the stream", ge=1, le=5)] = 1
+    stream_replicas: Annotated[int, about("nodes of a NATS cluster that keep the stream", 1, 5)] = 1
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], about("least severity that is logged")
