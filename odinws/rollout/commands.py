@@ -58,7 +58,7 @@ def status(path: str, urls: tuple[str, ...], token: str, as_json: bool) -> None:
     agree = True
     for url in urls:
         try:
-            [server] = Fleet([url], token).look()
+            [server] = Fleet([url], token).read()
         except FleetError as error:
             servers.append({"url": url, "problem": str(error)})
             lines.append(click.style(str(error), fg="red"))

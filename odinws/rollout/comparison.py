@@ -1,7 +1,7 @@
 """When the workers of a variant do worse than the others. Pure.
 
 Both groups run at the same time, on the same feed, mostly on the same machines: what troubles the machine
-troubles both. A guard trips only if the variant is worse by a factor *and* by an amount that matters, in
+troubles both. A guardrail trips only if the variant is worse by a factor *and* by an amount that matters, in
 `IN_A_ROW` windows one after another, each with enough data, and in their sum. What happens seldom is judged
 by the sum of a step.
 """
@@ -78,7 +78,7 @@ def _sum(parts: Sequence[GroupStats]) -> GroupStats:
 
 
 def between(before: Sequence[Server], after: Sequence[Server], variant: str) -> tuple[GroupStats, GroupStats]:
-    """What the workers with the variant did, and what the others did, between two looks."""
+    """What the workers with the variant did, and what the others did, between two readings."""
     now = {worker.key: worker for server in after for worker in server.workers}
     groups: tuple[list[GroupStats], list[GroupStats]] = ([], [])
     for server in before:
@@ -123,7 +123,7 @@ def _step(old: Worker, new: Worker) -> GroupStats:
 
 
 @dataclass(frozen=True)
-class Guard:
+class Guardrail:
     """One measure.
 
     Attributes:
@@ -185,10 +185,10 @@ def _lag(group: GroupStats) -> float | None:
     return None if found is None else 1000 * found
 
 
-GUARDS = (
-    Guard("cpu_us_per_delivered", "CPU per delivered message", "µs", _cpu, 1.5, 3.0, besides=_cores),
-    Guard("lag_p99_ms", "delivery lag, 99th percentile", "ms", _lag, 2.0, 20.0),
-    Guard(
+GUARDRAILS = (
+    Guardrail("cpu_us_per_delivered", "CPU per delivered message", "µs", _cpu, 1.5, 3.0, besides=_cores),
+    Guardrail("lag_p99_ms", "delivery lag, 99th percentile", "ms", _lag, 2.0, 20.0),
+    Guardrail(
         "long_turns_per_minute",
         "iterations of an event loop above 50 ms",
         "per worker-minute",
@@ -196,7 +196,7 @@ GUARDS = (
         2.0,
         12.0,
     ),
-    Guard(
+    Guardrail(
         "lost_per_10000",
         "messages undelivered or shed and clients closed as slow",
         "per 10,000 delivered",
@@ -205,7 +205,7 @@ GUARDS = (
         1.0,
         lambda group: group.lost,
     ),
-    Guard(
+    Guardrail(
         "refused_per_minute",
         "upgrades refused for load",
         "per worker-minute",
@@ -214,7 +214,7 @@ GUARDS = (
         6.0,
         lambda group: group.refused,
     ),
-    Guard(
+    Guardrail(
         "errors_per_minute",
         "connections ended by an error of ours",
         "per worker-minute",
@@ -223,7 +223,7 @@ GUARDS = (
         1.0,
         lambda group: group.errors,
     ),
-    Guard(
+    Guardrail(
         "differences",
         "differences found by reconciliation",
         "in the step",
@@ -232,7 +232,7 @@ GUARDS = (
         0.0,
         whole=True,
     ),
-    Guard(
+    Guardrail(
         "deaths",
         "workers that ended without a reason",
         "in the step",
@@ -289,16 +289,18 @@ class Judge:
 
     def worse(self) -> str:
         """Why the variant is to be taken back, in one line; "": no reason."""
-        for guard in GUARDS:
-            windows = self.seen if guard.whole else self.counted[-IN_A_ROW:]
-            if not guard.whole and len(windows) < IN_A_ROW:
+        for guardrail in GUARDRAILS:
+            windows = self.seen if guardrail.whole else self.counted[-IN_A_ROW:]
+            if not guardrail.whole and len(windows) < IN_A_ROW:
                 continue
             variant, others = _totals(windows)
-            steadily = guard.whole or all(guard.is_worse(each.variant, each.others) for each in windows)
-            if steadily and guard.is_worse(variant, others):
+            steadily = guardrail.whole or all(
+                guardrail.is_worse(each.variant, each.others) for each in windows
+            )
+            if steadily and guardrail.is_worse(variant, others):
                 return (
-                    f"{guard.what}: {guard.value(variant):.4g} {guard.unit} with {self._name}, "
-                    f"{guard.value(others):.4g} with the others"
+                    f"{guardrail.what}: {guardrail.value(variant):.4g} {guardrail.unit} with {self._name}, "
+                    f"{guardrail.value(others):.4g} with the others"
                 )
         return ""
 
@@ -308,14 +310,15 @@ class Judge:
         return (
             last is not None
             and len(self.counted) >= self._windows
-            and not any(guard.is_worse(last.variant, last.others) for guard in GUARDS)
+            and not any(guardrail.is_worse(last.variant, last.others) for guardrail in GUARDRAILS)
         )
 
 
 def values(group: GroupStats) -> dict[str, float | None]:
     """All measures of a group."""
     return {
-        guard.name: None if (value := guard.value(group)) is None else round(value, 4) for guard in GUARDS
+        guardrail.name: None if (value := guardrail.value(group)) is None else round(value, 4)
+        for guardrail in GUARDRAILS
     }
 
 

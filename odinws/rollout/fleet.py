@@ -41,7 +41,7 @@ class Fleet:
         self._urls = [url.rstrip("/") for url in urls]
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def look(self) -> list[Server]:
+    def read(self) -> list[Server]:
         """All servers as they are now.
 
         Raises:
