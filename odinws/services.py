@@ -93,7 +93,7 @@ class Services:
         log.info("strategy chosen", ordinal=self.stats.ordinal)
         self._on_failure = on_failure
         self._is_observed = is_observed
-        self._offsets = CounterOffsets(shared.left.get(slot))
+        self._offsets = CounterOffsets(shared.last_details.get(slot))
         self._parts: list[gevent.Greenlet] = []
         self._servers = servers
         self.balance = Balance(shared, self.stats, servers)
@@ -261,7 +261,7 @@ class Services:
             "strategy": self.choice.strategy,
             "flags_problem": self.chooser.problem,
             "shards": shards,
-            "inherited": self._offsets.look(shards),
+            "inherited": self._offsets.update(shards),
             "feed": asdict(self.feed.status),
             "backlog": self.hub.backlog,
         }
@@ -276,9 +276,9 @@ class Services:
         self.publish_details()
         self.admission.observe()
         now = time.monotonic()
-        self._event_recorder.look(now)
+        self._event_recorder.record(now)
         if self._is_observed:
-            self._timeline_recorder.look(now)
+            self._timeline_recorder.record(now)
         logs.report_suppressed()
 
     def _reconcile(self) -> None:

@@ -67,9 +67,9 @@ def view(verb: str) -> Response:
     services = current_services()
     pids = _workers(services, requested.worker)
     seconds = float(requested.options.get("seconds", 0.0))
-    dear = verbs.VERBS[verb].exclusive
-    with services.shared.debug_lock.held(verb, seconds) if dear else _one_of_few():
-        if dear:
+    exclusive = verbs.VERBS[verb].exclusive
+    with services.shared.debug_lock.held(verb, seconds) if exclusive else _one_of_few():
+        if exclusive:
             whom = "all workers" if requested.worker is None else f"worker {requested.worker}"
             log.info("a look inside", view=verb, workers=requested.worker or "all", seconds=seconds)
             services.shared.event_log.add("debug", f"a {verb} of {whom} for {seconds:g} s")

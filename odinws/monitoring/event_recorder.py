@@ -38,14 +38,14 @@ class EventRecorder:
         self._refusing_since = 0.0  # 0: nobody is being refused
         self._refused_at = 0.0
 
-    def look(self, now: float) -> None:
-        """Compare with the last look.
+    def record(self, now: float) -> None:
+        """Write what has changed since the last call.
 
         Args:
             now: monotonic seconds.
         """
-        self._look_at_feed()
-        self._look_at_refusals(now)
+        self._record_feed()
+        self._record_refusals(now)
         totals = self._stats.totals
         slow, self._slow = totals.closed[_SLOW] - self._slow, totals.closed[_SLOW]
         if slow:
@@ -62,7 +62,7 @@ class EventRecorder:
             words = ", ".join(f"{kind} {count}" for kind, count in changes.items())
             self._event_log.add("differences", f"counts differed and were set right: {words}")
 
-    def _look_at_feed(self) -> None:
+    def _record_feed(self) -> None:
         sessions, up = self._stats.totals.feed_sessions, bool(self._stats.feed_ready)
         again = sessions > self._sessions
         if self._feed_up and (not up or again):
@@ -71,7 +71,7 @@ class EventRecorder:
             self._event_log.add("feed_up", f"the feed is up ({self._feed.mode}, seq {self._feed.last_seq})")
         self._sessions, self._feed_up = sessions, up
 
-    def _look_at_refusals(self, now: float) -> None:
+    def _record_refusals(self, now: float) -> None:
         refused = list(self._stats.totals.refused)
         reasons = [
             reason

@@ -34,7 +34,7 @@ class TimelineRecorder:
         self._strategy = strategy
         self._before: deque[tuple[float, _Counts]] = deque(maxlen=_MEAN_SAMPLES)
 
-    def look(self, now: float) -> None:
+    def record(self, now: float) -> None:
         """Write a sample, if that is this worker's business.
 
         Args:

@@ -26,7 +26,7 @@ from odinws.access.permissions import ChannelFilter
 from odinws.access.proxies import Networks, parse_networks
 from odinws.errors import SettingsError
 from odinws.settings import checks
-from odinws.settings.words import expected
+from odinws.settings.documentation import expected
 
 MAX_SHARDS = 1024
 _OWN_PREFIX = "WS_"

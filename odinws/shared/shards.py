@@ -74,7 +74,7 @@ class CounterOffsets:
         self._inherited = lock_counts(details)
         self._seen: Counts = []
 
-    def look(self, shards: list[dict[str, Any]]) -> Counts:
+    def update(self, shards: list[dict[str, Any]]) -> Counts:
         """What is to be added to the counts of these shards, by index; shards that are no more included."""
         now = [_lock(shards, index) or _NOTHING for index in range(max(len(shards), len(self._seen)))]
         for index, seen in enumerate(self._seen):

@@ -106,7 +106,7 @@ class SharedState:
         timeline: its latest figures, second by second.
         name: of the server, and of no other one of this machine.
         debug_lock: of whoever looks into the server at a price.
-        left: by slot, the details that its last worker left. The arbiter's own, as are those that a worker
+        last_details: by slot, what that its last worker left. The arbiter's own, as are those that a worker
             finds at its fork: so its counters go on where those of its predecessor ended.
     """
 
@@ -118,7 +118,7 @@ class SharedState:
         self.timeline = Timeline()
         self.name = f"odinws-{secrets.token_hex(8)}"
         self.debug_lock = DebugLock()
-        self.left: dict[int, object] = {}
+        self.last_details: dict[int, object] = {}
         workers = ctypes.sizeof(_Header)
         gone = workers + SLOTS * ctypes.sizeof(WorkerStats)
         details = gone + CHOICES * ctypes.sizeof(WorkerStats)
@@ -204,7 +204,7 @@ class SharedState:
         with self._exclusive():  # else `totals` would count the row twice, or not at all
             add_counters(retired_for(stats.choice, self._gone, time.monotonic()).totals, stats.totals)
             ctypes.memset(ctypes.addressof(stats), 0, ctypes.sizeof(WorkerStats))
-        self.left[index] = self.details(index)
+        self.last_details[index] = self.details(index)
         self._details.write(index, b"")
         self.resizes.clear(index)
 

@@ -37,7 +37,7 @@ class WorkerStats(Chosen):
     recycling: int  # 1: it leaves, and the arbiter has been asked for another
     ordinal: int = stat(stats="place")  # from 0: a successor inherits it, while slots drift
     flags_broken: int  # 1: the worker can't use the file of flags, its details say why
-    left: int  # 1: it has said goodbye to all and ends as it should
+    drained: int  # 1: it has said goodbye to all and ends as it should
     pending: int  # clients whose HTTP request is under way, or who may send another
     group_cpu_percent: float  # smoothed use of all in the control group, of its quota; 0: it has none
     group_memory_percent: float  # the same of memory, of this moment

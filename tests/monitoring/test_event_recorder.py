@@ -17,12 +17,12 @@ class World:
 
     def __init__(self) -> None:
         self.stats, self.feed, self.event_log = WorkerStats(), FeedStatus(), EventLog()
-        self.watch = EventRecorder(self.stats, self.feed, self.event_log)
+        self.recorder = EventRecorder(self.stats, self.feed, self.event_log)
 
     def look(self, now: float = 1000.0) -> list[tuple[str, str]]:
         """The events of one look, oldest first."""
         before = len(self.event_log.latest())
-        self.watch.look(now)
+        self.recorder.record(now)
         events = self.event_log.latest()
         return [(event["kind"], event["text"]) for event in reversed(events[: len(events) - before])]
 

@@ -49,7 +49,7 @@ def test_a_resize_takes_nothing_away() -> None:
 
     def counts(*acquisitions: int) -> list[float]:
         shards = [shard(number, 0, 0.0) for number in acquisitions]
-        details = {"shards": shards, "inherited": ledger.look(shards)}
+        details = {"shards": shards, "inherited": ledger.update(shards)}
         return [found["acquisitions"] for found in lock_counts(details)]
 
     assert counts(5, 10) == [6, 10]

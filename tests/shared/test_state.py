@@ -225,7 +225,7 @@ def test_what_a_worker_leaves_is_kept_for_the_next(shared: SharedState) -> None:
     slot = shared.claim()
     shared.publish_details(slot, {"shards": [1]})
     shared.retire(slot)
-    assert shared.left == {slot: {"shards": [1]}}
+    assert shared.last_details == {slot: {"shards": [1]}}
     assert shared.details(slot) == {}
     assert shared.claim() == slot
     assert shared.starts == 2
