@@ -41,7 +41,7 @@ def _common() -> list[click.Parameter]:
 def _entered(url: str, token_file: Path | None) -> Iterator[Server]:
     """The server; what goes wrong with it becomes one line."""
     try:
-        yield Server(url, token_file.read_text().strip() if token_file else "")
+        yield Server(url, token_file.read_text().strip() if token_file else "", "--token-file")
     except RequestError as error:
         raise click.ClickException(str(error)) from None
 

@@ -9,14 +9,15 @@ import itertools
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 from openfeature import api
 from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import OpenFeatureError
-from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Reason
+from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
 import strategies
@@ -27,6 +28,21 @@ from odinws.rollout.targeting import FLAG, targeting_key
 log = structlog.get_logger("odinws.rollout")
 
 _numbers = itertools.count()  # of providers in this process: each has a domain of its own
+
+
+def _resolver(kind: str) -> Any:
+    """The method of a provider that asks flagd's evaluator for a value of this kind."""
+
+    def resolve(
+        self: FileProvider,
+        flag_key: str,
+        default_value: Any,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[Any]:
+        ask: Callable[..., FlagResolutionDetails[Any]] = getattr(self._core, f"resolve_{kind}_value")
+        return ask(flag_key, default_value, evaluation_context)
+
+    return resolve
 
 
 class FileProvider(AbstractProvider):
@@ -45,36 +61,14 @@ class FileProvider(AbstractProvider):
         self._core.set_flags(json.dumps(document))  # as text: the evaluator changes what it is given
 
     def get_metadata(self) -> Metadata:
-        """See `AbstractProvider`, as all of these."""
+        """See `AbstractProvider`, as all below."""
         return Metadata("odinws-file")
 
-    def resolve_boolean_details(
-        self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[bool]:
-        return self._core.resolve_boolean_value(flag_key, default_value, evaluation_context)
-
-    def resolve_string_details(
-        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[str]:
-        return self._core.resolve_string_value(flag_key, default_value, evaluation_context)
-
-    def resolve_integer_details(
-        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[int]:
-        return self._core.resolve_integer_value(flag_key, default_value, evaluation_context)
-
-    def resolve_float_details(
-        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[float]:
-        return self._core.resolve_float_value(flag_key, default_value, evaluation_context)
-
-    def resolve_object_details(
-        self,
-        flag_key: str,
-        default_value: Sequence[FlagValueType] | Mapping[str, FlagValueType],
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[Sequence[FlagValueType] | Mapping[str, FlagValueType]]:
-        return self._core.resolve_object_value(flag_key, default_value, evaluation_context)
+    resolve_boolean_details = _resolver("boolean")
+    resolve_string_details = _resolver("string")
+    resolve_integer_details = _resolver("integer")
+    resolve_float_details = _resolver("float")
+    resolve_object_details = _resolver("object")
 
 
 class Evaluation:

@@ -32,11 +32,6 @@ def rank(deployment: str, host: str, ordinal: int, places: int) -> int:
     return sorted(range(places), key=draw).index(ordinal)
 
 
-def hash_of(targeting_key: str) -> int:
-    """What flagd's `fractional` without a bucketing value makes of a key: 0 to 2^32 - 1."""
-    return mmh3.hash(_encode(targeting_key), signed=False)
-
-
 def _encode(targeting_key: str) -> bytes:
     return cbor2.dumps([FLAG, targeting_key], canonical=True)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import cbor2
+import mmh3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.rollout.evaluation import Evaluation
 from odinws.rollout.flags import with_share
 from odinws.rollout.members import Server, wanted
-from odinws.rollout.targeting import hash_of, rank, targeting_key
+from odinws.rollout.targeting import FLAG, rank, targeting_key
 
 NAMES = st.text(min_size=1, max_size=20)
 SIZES = st.integers(1, 32)
@@ -60,6 +62,11 @@ def test_a_quarter_of_four() -> None:
     """The share that the documentation speaks of, on any host."""
     counts = {len(ordinals_with(Evaluation("d", f"host-{n}", 4), 25)) for n in range(30)}
     assert counts == {1}
+
+
+def hash_of(key: str) -> int:
+    """What flagd's `fractional` without a bucketing value makes of a key: 0 to 2^32 - 1."""
+    return mmh3.hash(cbor2.dumps([FLAG, key], canonical=True), signed=False)
 
 
 @given(NAMES, NAMES, st.integers(1, 128), st.data())
