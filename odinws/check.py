@@ -35,9 +35,7 @@ from odinws.settings import Settings, without_credentials
 
 _SECONDS = 2.0  # for one answer of NATS
 _KEY_FIELDS = ("jwt_secret", "jwt_secret_file", "jwks_file")
-_NAME_MISMATCH = (
-    10056  # error code of the JetStream API: the request got past the permissions, and no further
-)
+_NAME_MISMATCH = 10056  # error code of JetStream: the request got past the permissions, and no further
 _NATS_ERRORS = (nats.errors.Error, OSError, TimeoutError, FeedError)
 _FILE_ERRORS = (FeedError, ValueError, nkeys.NkeysError)  # while connecting: a file is not what it should be
 
@@ -154,9 +152,8 @@ def _keys(settings: Settings, now: float) -> Iterator[Finding]:
         # One source at a time: a problem of one must not hide another's.
         others = dict.fromkeys(_KEY_FIELDS, "") | {field: getattr(settings, field)}
         try:
-            found = [
-                k for s in sources(msgspec.structs.replace(settings, **others), now) for k in s.keys(now)
-            ]
+            one = msgspec.structs.replace(settings, **others)
+            found = [key for source in sources(one, now) for key in source.keys(now)]
         except KeysError as error:
             name = next(f.encode_name for f in msgspec.structs.fields(Settings) if f.name == field)
             yield Finding(State.PROBLEM, "keys", f"{name}: {error}; the server does not start without them")
@@ -169,9 +166,7 @@ def _strategy(settings: Settings) -> Iterator[Finding]:
     path = settings.flags_file
     if settings.strategy or not path:
         overruled = f"; WS_SHARD_STRATEGY wins over {path}" if path else ""
-        yield Finding(
-            State.OK, "flags", f"all workers run {settings.strategy or DEFAULT_STRATEGY}{overruled}"
-        )
+        yield _ok("flags", f"all workers run {settings.strategy or DEFAULT_STRATEGY}{overruled}")
     if not path:
         return
     try:
@@ -301,9 +296,7 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
         text = f"stream {name} differs from the settings and stays as it is: {differences}"
         yield _note(text)
     else:
-        yield Finding(
-            State.OK, "nats", f"stream {name} is as the settings say, {info.state.messages} messages"
-        )
+        yield _ok("nats", f"stream {name} is as the settings say, {info.state.messages} messages")
     steps: tuple[tuple[str, Coroutine[Any, Any, object]], ...] = (
         ("the feed consumes it", history.latest_of_all(client, js, name, settings.channel_filter.subjects)),
         ("clients can resume from it", history.latest(client, name, settings.subject_prefix, "global")),
@@ -343,10 +336,8 @@ async def _settle(client: Client) -> None:
 async def _may_create(client: Client, name: str) -> None:
     """Ask for a stream in a way that can only be refused: the request names another one than its subject."""
     request = json.dumps({"name": f"{name}-not"}).encode()
-    answer = json.loads(
-        (await client.request(f"$JS.API.STREAM.CREATE.{name}", request, timeout=_SECONDS)).data
-    )
-    error = answer.get("error", {})
+    answer = await client.request(f"$JS.API.STREAM.CREATE.{name}", request, timeout=_SECONDS)
+    error = json.loads(answer.data).get("error", {})
     if error.get("err_code") != _NAME_MISMATCH:
         raise FeedError(error.get("description", "an answer that is none"))
 

@@ -380,15 +380,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
             except ValueError:
                 allowed = f"expected one of {', '.join(strategies.names())}, or package.module:Class"
                 raise SettingsError("WS_SHARD_STRATEGY", self.strategy, allowed) from None
-        checks.check_above(
-            "WS_IDLE_SECONDS", self.idle_seconds, "WS_HEARTBEAT_SECONDS", self.heartbeat_seconds
-        )
-        checks.check_above(
-            "WS_MEMORY_HARD_THRESHOLD",
-            self.memory_hard_threshold,
-            "WS_MEMORY_REJECT_THRESHOLD",
-            self.memory_reject_threshold,
-        )
+        for above, below in (
+            ("idle_seconds", "heartbeat_seconds"),
+            ("memory_hard_threshold", "memory_reject_threshold"),
+        ):
+            value, bound = getattr(self, above), getattr(self, below)
+            checks.check_above(variable(above), value, variable(below), bound)
         if self.admin_token and len(self.admin_token) < _MIN_SECRET_CHARACTERS:
             allowed = f"expected at least {_MIN_SECRET_CHARACTERS} characters"
             raise SettingsError("WS_ADMIN_TOKEN", "***", allowed)
