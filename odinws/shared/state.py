@@ -23,7 +23,7 @@ from contextlib import contextmanager
 import msgspec
 
 from odinws.access.rates import Limit, step
-from odinws.choice import Choice, retired_for
+from odinws.choice import Choice
 from odinws.shared.counters import Counters, add_counters
 from odinws.shared.debug_lock import DebugLock
 from odinws.shared.fields import shared_struct
@@ -202,11 +202,20 @@ class SharedState:
         """Clear the stats of a worker that is gone and keep its totals. The arbiter's call."""
         stats = self.workers[index]
         with self._exclusive():  # else `totals` would count the row twice, or not at all
-            add_counters(retired_for(stats.choice, self._gone, time.monotonic()).totals, stats.totals)
+            add_counters(self._retired(stats.choice).totals, stats.totals)
             ctypes.memset(ctypes.addressof(stats), 0, ctypes.sizeof(WorkerStats))
         self.last_details[index] = self.details(index)
         self._details.write(index, b"")
         self.resizes.clear(index)
+
+    def _retired(self, choice: Choice) -> WorkerStats:
+        """The sums of retired workers with this choice; with too many choices the last ones share theirs."""
+        for stats in self._gone:
+            if not stats.started_at:
+                stats.started_at, stats.choice = time.monotonic(), choice
+            if stats.choice == choice:
+                break
+        return stats
 
     def living(self) -> list[tuple[int, WorkerStats]]:
         """The stats of workers that run, with their slots."""
