@@ -303,7 +303,7 @@ def chooser(settings: Settings, ordinal: int) -> Chooser:
     """Choose for a worker: WS_SHARD_STRATEGY, else the flag in WS_FLAGS_FILE, else the default strategy.
 
     Args:
-        place: of the worker, see `SharedState`.
+        ordinal: of the worker, see `SharedState`.
     """
     if settings.strategy:
         return Chooser(Choice(settings.strategy, settings.strategy, "explicit"))

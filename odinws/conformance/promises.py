@@ -278,8 +278,8 @@ def a_walk_meets_each_subscriber_once_in_batches(arm: Arm, count: int) -> None:
 
 
 @promise()
-def turns_change_who_comes_first_and_nothing_else(arm: Arm) -> None:
-    """Every turn meets each subscriber once, and over the turns many are first."""
+def rotations_change_who_comes_first_and_nothing_else(arm: Arm) -> None:
+    """Every rotation meets each subscriber once, and over the rotations many are first."""
     strategy = arm.make(batch_size=3)
     conns = populate(strategy, 60, "x")
     walks = [[conn for batch in strategy.batches("x", rotation) for conn in batch] for rotation in range(64)]

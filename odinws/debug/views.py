@@ -37,7 +37,7 @@ class Views:
         strategy: its registry.
         slowest: its slowest passes.
         collector: its watch over the garbage collector.
-        stats: its row in the shared state.
+        stats: its part of the shared state.
     """
 
     def __init__(

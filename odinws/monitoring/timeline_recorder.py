@@ -50,7 +50,7 @@ class TimelineRecorder:
         workers: dict[str, list[WorkerStats]] = {}
         for _, stats in living:
             name = stats.choice.strategy or self._strategy
-            if stats.pid and name in counts:  # else the arbiter has cleared the row meanwhile
+            if stats.pid and name in counts:  # else the arbiter has cleared the slot meanwhile
                 workers.setdefault(name, []).append(stats)
         moments = {name: self._moment(name, found, counts, now) for name, found in sorted(workers.items())}
         self._before.append((now, counts))
@@ -60,9 +60,9 @@ class TimelineRecorder:
         counts: _Counts = {}
         for choice, totals in self._shared.counters_by_choice().items():
             name = choice.strategy or self._strategy
-            mine = [totals.delivered, sum(totals.refused), *totals.lag]
+            own = [totals.delivered, sum(totals.refused), *totals.lag]
             held = counts.get(name)
-            counts[name] = mine if held is None else [a + b for a, b in zip(held, mine, strict=True)]
+            counts[name] = own if held is None else [a + b for a, b in zip(held, own, strict=True)]
         return counts
 
     def _moment(self, name: str, workers: Iterable[WorkerStats], counts: _Counts, now: float) -> Moment:

@@ -149,14 +149,14 @@ class Guardrail:
 
     def is_worse(self, variant: GroupStats, others: GroupStats) -> bool:
         """Whether the variant is clearly worse."""
-        mine, theirs = self.value(variant), self.value(others)
-        if mine is None or theirs is None:
+        value, reference = self.value(variant), self.value(others)
+        if value is None or reference is None:
             return False
         if self.events is not None and self.events(variant) < _LEAST_EVENTS and not self.whole:
             return False
         if self.besides(variant) < self.besides(others):
             return False
-        return mine - theirs > self.least and mine > self.factor * theirs
+        return value - reference > self.least and value > self.factor * reference
 
 
 def _per_10_000(count: Callable[[GroupStats], int]) -> Callable[[GroupStats], float | None]:

@@ -76,20 +76,20 @@ class Evaluation:
 
     Args:
         deployment, host: of the server, as they stand in the targetingKey.
-        places: its workers.
+        workers: its workers.
     """
 
-    def __init__(self, deployment: str, host: str, places: int) -> None:
+    def __init__(self, deployment: str, host: str, workers: int) -> None:
         self._deployment = deployment
         self._host = host
-        self._places = places
+        self._workers = workers
         self._provider = FileProvider()
         domain = f"odinws-{next(_numbers)}"
         api.set_provider_and_wait(self._provider, domain)
         self._client = api.get_client(domain)
 
     def choose(self, path: str, document: Document, ordinal: int) -> Choice:
-        """The choice for a place.
+        """The choice for a worker.
 
         Args:
             path: of the document, for the error.
@@ -101,7 +101,7 @@ class Evaluation:
             self._provider.load(document)
         except OpenFeatureError as error:
             raise FlagsError(path, error.error_message or "flagd's evaluator does not take it") from None
-        key = targeting_key(self._deployment, self._host, ordinal, self._places)
+        key = targeting_key(self._deployment, self._host, ordinal, self._workers)
         context = EvaluationContext(
             key, {"deployment": self._deployment, "host": self._host, "place": ordinal}
         )
@@ -116,28 +116,28 @@ class Evaluation:
         return Choice(details.value, details.variant or details.value, reason)
 
     def choose_all(self, path: str, document: Document) -> list[Choice]:
-        """The choices for all places, in their order.
+        """The choices for all workers, in their order.
 
         Raises:
             FlagsError: see `choose`.
         """
-        return [self.choose(path, document, ordinal) for ordinal in range(self._places)]
+        return [self.choose(path, document, ordinal) for ordinal in range(self._workers)]
 
 
 class FlagChooser(Chooser):
-    """Chooses for one place of a server, and again whenever the file changes.
+    """Chooses for one worker, and again whenever the file changes.
 
     Args:
         path: of the file.
         deployment: name of the deployment.
-        place, places: of the worker, and how many there are.
+        ordinal, workers: of the worker, and how many there are.
         host: name of the machine unless given.
     """
 
-    def __init__(self, path: str, deployment: str, ordinal: int, places: int, host: str = "") -> None:
+    def __init__(self, path: str, deployment: str, ordinal: int, workers: int, host: str = "") -> None:
         self._path = path
-        self._place = ordinal
-        self._evaluation = Evaluation(deployment, host or socket.gethostname(), places)
+        self._ordinal = ordinal
+        self._evaluation = Evaluation(deployment, host or socket.gethostname(), workers)
         self._mark = _mark(path)
         self._why = ""
         super().__init__(fallback(path))
@@ -156,7 +156,7 @@ class FlagChooser(Chooser):
     def _ask(self) -> Choice | None:
         """What the file says now; None if it can't be used, which is logged."""
         try:
-            choice = self._evaluation.choose(self._path, read(self._path), self._place)
+            choice = self._evaluation.choose(self._path, read(self._path), self._ordinal)
         except FlagsError as error:
             self.problem = str(error)
             log.error("flags can't be used", problem=self.problem)

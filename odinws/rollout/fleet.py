@@ -54,7 +54,7 @@ class Fleet:
             chosen = stats["strategy"]
             return Server(
                 url=url,
-                places=chosen["places"],
+                worker_count=chosen["places"],
                 flags_file=chosen["flags_file"],
                 problem=chosen["problem"],
                 workers=tuple(_worker(url, now, worker) for worker in stats["workers"]),

@@ -125,7 +125,7 @@ class Watch:
             step.outcome, step.text = "skipped", "changes no worker"
             self._tell(f"{percent} %: skipped, it changes no worker", "")
             return None
-        if self._reference is None and sum(counts.values()) == sum(server.places for server in servers):
+        if self._reference is None and sum(counts.values()) == sum(server.worker_count for server in servers):
             self._measure_reference()
         return self._set(percent) or self._roll(step) or self._judge(step)
 
@@ -149,8 +149,8 @@ class Watch:
         """Wait until the workers have what the flag says."""
         began = time.monotonic()
         servers = self._read()
-        until = began + self._pace.roll_seconds * (max(server.places for server in servers) + 1)
-        self._tell(f"{step.percent} %: {sum(step.workers.values())} of {_places(servers)} workers", "")
+        until = began + self._pace.roll_seconds * (max(server.worker_count for server in servers) + 1)
+        self._tell(f"{step.percent} %: {sum(step.workers.values())} of {_worker_count(servers)} workers", "")
         while not all(server.has(self._variant, step.workers[server.url]) for server in servers):
             if problem := next((server.problem for server in servers if server.problem), ""):
                 return _End("set back", f"A server can't use the flags: {problem}", "failed", set_back=True)
@@ -276,5 +276,5 @@ def check(servers: Sequence[Server]) -> None:
             raise FleetError(server.url, f"it can't use its flags: {server.problem}")
 
 
-def _places(servers: Sequence[Server]) -> int:
-    return sum(server.places for server in servers)
+def _worker_count(servers: Sequence[Server]) -> int:
+    return sum(server.worker_count for server in servers)

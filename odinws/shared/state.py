@@ -1,11 +1,11 @@
 """The shared state: facts about the whole server in one shared memory map, made before the fork.
 
 Stats for each worker slot, with one writer each: its worker while that lives, the arbiter before and after.
-Any worker reads all stats, so any of them answers for the whole server. A row of a dead worker is
+Any worker reads all stats, so any of them answers for the whole server. The stats of a dead worker are
 cleared by the arbiter, and its totals move to those of its choice of strategy, so that totals never fall.
 
-Row fields are aligned 8-byte words; a reader sees an old or a new value of each, never a torn one. Two
-fields of a row are not read at one instant.
+Fields are aligned 8-byte words; a reader sees an old or a new value of each, never a torn one. Two
+fields are not read at one instant.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from odinws.shared.resizes import Resizes
 from odinws.shared.worker_stats import WorkerStats
 
 SLOTS = 256
-CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last place
-_SUM_BYTE, _LEAVING_BYTE = 0, 1  # of the file, where locks are: of sums over rows, of the one that leaves
+CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last
+_SUM_BYTE, _LEAVING_BYTE = 0, 1  # of the file, where locks are: of sums over workers, of the one that leaves
 _MARK = struct.Struct("<II")  # its size, and how often the writer has written
 _MARK_BYTES = _MARK.size
 
@@ -193,7 +193,7 @@ class SharedState:
         raise RuntimeError(f"no free worker slot in the shared state, it has {SLOTS}")
 
     def _free_ordinal(self) -> int:
-        """The first place that no worker has who is to stay."""
+        """The first ordinal that no worker has who is to stay."""
         workers = [stats for stats in self._used() if stats.started_at]
         taken = {stats.ordinal for stats in workers if not stats.recycling and not self.is_outdated(stats)}
         return next(ordinal for ordinal in range(SLOTS) if ordinal not in taken)
@@ -201,7 +201,7 @@ class SharedState:
     def retire(self, index: int) -> None:
         """Clear the stats of a worker that is gone and keep its totals. The arbiter's call."""
         stats = self.workers[index]
-        with self._exclusive():  # else `totals` would count the row twice, or not at all
+        with self._exclusive():  # else `totals` would count the worker twice, or not at all
             add_counters(self._retired(stats.choice).totals, stats.totals)
             ctypes.memset(ctypes.addressof(stats), 0, ctypes.sizeof(WorkerStats))
         self.last_details[index] = self.details(index)
@@ -237,7 +237,7 @@ class SharedState:
         totals: dict[Choice, Counters] = {}
         with self._exclusive():
             for stats in (*self._gone, *self._used()):
-                if stats.started_at or stats.pid:  # a free row has none
+                if stats.started_at or stats.pid:  # a free slot has none
                     add_counters(totals.setdefault(stats.choice, Counters()), stats.totals)
         return totals
 
@@ -295,7 +295,7 @@ class SharedState:
         return self._details.read(index)
 
     def _used(self) -> list[WorkerStats]:
-        """The rows that can hold anything: looking at all 256 would cost each upgrade 30 µs."""
+        """The stats that can hold anything: looking at all 256 would cost each upgrade 30 µs."""
         return self.workers[: self._header.high]
 
     @contextmanager

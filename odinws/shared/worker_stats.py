@@ -1,4 +1,4 @@
-"""A row of the shared state: what one worker tells all others, and its counters. See `memory.py`."""
+"""What one worker tells all others, and its counters."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class WorkerStats(Chosen):
             self.totals.lag_seconds += lag * count
 
     def observe_stall(self, seconds: float) -> None:
-        """Count a iteration of the event loop that took this long."""
+        """Count an iteration of the event loop that took this long."""
         self.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, seconds)] += 1
         self.totals.stall_seconds += seconds
         if seconds > self.hub_stall_seconds:
