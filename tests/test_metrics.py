@@ -50,7 +50,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 WORKER = {"shards": "4", "shard_key": "channel"}
 # Of a worker's stats, what is no figure for Prometheus by itself.
 NOT_SHOWN = {
-    *("pid", "started_at", "sampled_at", "recycling", "left", "pending"),
+    *("pid", "started_at", "sampled_at", "recycling", "drained", "pending"),
     *("group_cpu_percent", "group_memory_percent"),
     *("ordinal", "strategy", "variant", "reason", "flags_broken"),
 }
