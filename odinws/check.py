@@ -35,9 +35,7 @@ from odinws.settings import Settings, without_credentials
 
 _SECONDS = 2.0  # for one answer of NATS
 _KEY_FIELDS = ("jwt_secret", "jwt_secret_file", "jwks_file")
-_NAME_MISMATCH = (
-    10056  # error code of the JetStream API: the request got past the permissions, and no further
-)
+_NAME_MISMATCH = 10056  # error code of JetStream: the request got past the permissions, and no further
 _NATS_ERRORS = (nats.errors.Error, OSError, TimeoutError, FeedError)
 _FILE_ERRORS = (FeedError, ValueError, nkeys.NkeysError)  # while connecting: a file is not what it should be
 
@@ -68,6 +66,18 @@ class Finding(NamedTuple):
         return f"{self.state.value:<8} {self.about:<9} {self.text}"
 
 
+def _ok(about: str, text: str) -> Finding:
+    return Finding(State.OK, about, text)
+
+
+def _note(text: str) -> Finding:
+    return Finding(State.NOTE, "nats", text)
+
+
+def _problem(text: str, next_step: str) -> Finding:
+    return Finding(State.PROBLEM, "nats", f"{text}; {next_step}")
+
+
 class _DeniedError(Exception):
     """NATS does not let us do something; the text is its own."""
 
@@ -82,13 +92,13 @@ def findings(environ: Mapping[str, str] | None = None, *, offline: bool = False)
     settings, problems = read_settings(os.environ if environ is None else environ)
     found = [Finding(State.PROBLEM, "settings", f"{error}; correct it or unset it") for error in problems]
     if not problems:
-        found.append(Finding(State.OK, "settings", "can be used"))
+        found.append(_ok("settings", "can be used"))
     if settings is None:
         return found
     # What a wrong setting would have decided is not looked at: its default says nothing.
     wrong = tuple(error.name for error in problems)
     if not _concerned(wrong, "WS_SUBJECT"):
-        found.extend(_channels(settings))
+        found.append(_ok("channels", f"carried from {', '.join(settings.channel_filter.subjects)}"))
     if not _concerned(wrong, "WS_J"):
         found.extend(_keys(settings, time.time()))
     if not _concerned(wrong, "WS_FLAGS_FILE", "WS_SHARD_STRATEGY", "WS_WORKERS"):
@@ -135,39 +145,28 @@ def _concerned(wrong: Iterable[str], *prefixes: str) -> bool:
     return any(name.startswith(prefixes) for name in wrong)
 
 
-def _channels(settings: Settings) -> Iterator[Finding]:
-    yield Finding(State.OK, "channels", f"carried from {', '.join(_subjects(settings))}")
-
-
-def _subjects(settings: Settings) -> tuple[str, ...]:
-    return settings.channel_filter.subjects
-
-
 def _keys(settings: Settings, now: float) -> Iterator[Finding]:
     if not settings.checks_tokens:
-        yield Finding(State.OK, "keys", "none: nobody is asked for a token")
+        yield _ok("keys", "none: nobody is asked for a token")
     for field in _KEY_FIELDS:
         # One source at a time: a problem of one must not hide another's.
         others = dict.fromkeys(_KEY_FIELDS, "") | {field: getattr(settings, field)}
         try:
-            found = [
-                k for s in sources(msgspec.structs.replace(settings, **others), now) for k in s.keys(now)
-            ]
+            one = msgspec.structs.replace(settings, **others)
+            found = [key for source in sources(one, now) for key in source.keys(now)]
         except KeysError as error:
             name = next(f.encode_name for f in msgspec.structs.fields(Settings) if f.name == field)
             yield Finding(State.PROBLEM, "keys", f"{name}: {error}; the server does not start without them")
             continue
         for key in found:
-            yield Finding(State.OK, "keys", f"{key.algorithm} {key.kid or '(no name)'}")
+            yield _ok("keys", f"{key.algorithm} {key.kid or '(no name)'}")
 
 
 def _strategy(settings: Settings) -> Iterator[Finding]:
     path = settings.flags_file
     if settings.strategy or not path:
         overruled = f"; WS_SHARD_STRATEGY wins over {path}" if path else ""
-        yield Finding(
-            State.OK, "flags", f"all workers run {settings.strategy or DEFAULT_STRATEGY}{overruled}"
-        )
+        yield _ok("flags", f"all workers run {settings.strategy or DEFAULT_STRATEGY}{overruled}")
     if not path:
         return
     try:
@@ -179,7 +178,7 @@ def _strategy(settings: Settings) -> Iterator[Finding]:
         return
     count = Counter(choice.variant for choice in choices)
     words = ", ".join(f"{variant} {number}" for variant, number in sorted(count.items()))
-    yield Finding(State.OK, "flags", f"{path} gives {words} of {settings.workers} workers")
+    yield _ok("flags", f"{path} gives {words} of {settings.workers} workers")
 
 
 # -- NATS --------------------------------------------------------------------------------------------------
@@ -187,10 +186,6 @@ def _strategy(settings: Settings) -> Iterator[Finding]:
 
 async def _collect(found: AsyncIterator[Finding]) -> list[Finding]:
     return [finding async for finding in found]
-
-
-def _problem(text: str, next_step: str) -> Finding:
-    return Finding(State.PROBLEM, "nats", f"{text}; {next_step}")
 
 
 def _words(error: BaseException) -> str:
@@ -201,7 +196,7 @@ async def _nats(settings: Settings) -> AsyncIterator[Finding]:
     """Every server by itself; then, over the first that answers, what the feed does."""
     if settings.embedded_nats:
         try:
-            yield Finding(State.OK, "nats", f"embedded: {find_nats_server()}")
+            yield _ok("nats", f"embedded: {find_nats_server()}")
         except EmbeddedNatsError as error:
             yield _problem(str(error), "or set NATS_URL")
         return
@@ -230,7 +225,7 @@ async def _nats(settings: Settings) -> AsyncIterator[Finding]:
             else:
                 yield _problem(f"{shown} can't be used: {_words(error)}", "correct NATS_URL, or start it")
         else:
-            yield Finding(State.OK, "nats", f"{shown} takes our credentials")
+            yield _ok("nats", f"{shown} takes our credentials")
             if not looked:
                 looked = True
                 async for finding in _feed(client, settings, denials):
@@ -278,7 +273,7 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
     try:
         info = await _allowed(js.stream_info(name), denials)
     except nats.js.errors.NotFoundError:
-        yield Finding(State.NOTE, "nats", f"stream {name} is not there: the first worker will create it")
+        yield _note(f"stream {name} is not there: the first worker will create it")
         try:
             await _allowed(_may_create(client, name), denials)
         except (_DeniedError, *_NATS_ERRORS) as error:
@@ -299,13 +294,11 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
         return
     if differences := stream.differences(info, settings):
         text = f"stream {name} differs from the settings and stays as it is: {differences}"
-        yield Finding(State.NOTE, "nats", text)
+        yield _note(text)
     else:
-        yield Finding(
-            State.OK, "nats", f"stream {name} is as the settings say, {info.state.messages} messages"
-        )
+        yield _ok("nats", f"stream {name} is as the settings say, {info.state.messages} messages")
     steps: tuple[tuple[str, Coroutine[Any, Any, object]], ...] = (
-        ("the feed consumes it", history.latest_of_all(client, js, name, _subjects(settings))),
+        ("the feed consumes it", history.latest_of_all(client, js, name, settings.channel_filter.subjects)),
         ("clients can resume from it", history.latest(client, name, settings.subject_prefix, "global")),
     )
     for what, step in steps:
@@ -314,21 +307,20 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
         except (_DeniedError, *_NATS_ERRORS) as error:
             yield _problem(f"not so: {what}: {_words(error)}", permit)
         else:
-            yield Finding(State.OK, "nats", what)
+            yield _ok("nats", what)
     # As the answer to a consumer's flow control is published; this consumer does not exist.
     await client.publish(f"$JS.FC.{name}.odinws-check.none")
     await _settle(client)
     if denials.empty():
-        yield Finding(State.OK, "nats", "the feed answers flow control")
+        yield _ok("nats", "the feed answers flow control")
     else:
         yield _problem(f"not so: the feed answers flow control: {denials.get_nowait()}", permit)
 
 
 async def _core(client: Client, settings: Settings, denials: asyncio.Queue[str]) -> AsyncIterator[Finding]:
     """The feed without JetStream."""
-    yield Finding(State.NOTE, "nats", "no JetStream for us: core NATS, and nobody can resume")
-    subjects = _subjects(settings)
-    for subject in subjects:
+    yield _note("no JetStream for us: core NATS, and nobody can resume")
+    for subject in settings.channel_filter.subjects:
         await client.subscribe(subject)
     await _settle(client)
     while not denials.empty():
@@ -344,10 +336,8 @@ async def _settle(client: Client) -> None:
 async def _may_create(client: Client, name: str) -> None:
     """Ask for a stream in a way that can only be refused: the request names another one than its subject."""
     request = json.dumps({"name": f"{name}-not"}).encode()
-    answer = json.loads(
-        (await client.request(f"$JS.API.STREAM.CREATE.{name}", request, timeout=_SECONDS)).data
-    )
-    error = answer.get("error", {})
+    answer = await client.request(f"$JS.API.STREAM.CREATE.{name}", request, timeout=_SECONDS)
+    error = json.loads(answer.data).get("error", {})
     if error.get("err_code") != _NAME_MISMATCH:
         raise FeedError(error.get("description", "an answer that is none"))
 

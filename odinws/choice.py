@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from typing import Annotated, NamedTuple, Protocol, TypeVar
+from typing import Annotated, NamedTuple
 
 DEFAULT_STRATEGY = "sync-dict"
 REASONS = ("explicit", "default", "static", "targeting_match", "disabled", "error")
@@ -31,6 +30,23 @@ class Choice(NamedTuple):
         return {name: value for name, value in named.items() if value}
 
 
+class Chooser:
+    """The choice of one worker, made when it starts; this one never changes.
+
+    Attributes:
+        choice: what the worker runs, for its whole life.
+        problem: why the file of flags can't be used now; "": it can, or there is none.
+    """
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.problem = ""
+
+    def outdated(self) -> str:
+        """Why the worker is to be replaced now; "": it is not."""
+        return ""
+
+
 class Chosen(ctypes.Structure):
     """A structure with a choice: in the shared state, written once by the worker, before its pid."""
 
@@ -48,23 +64,3 @@ class Chosen(ctypes.Structure):
     def choice(self, choice: Choice) -> None:
         for name, text in choice._asdict().items():
             setattr(self, name, text.encode()[: getattr(type(self), name).size])
-
-
-class Startable(Protocol):
-    """Something with a choice, in use since `started_at`; 0.0: it is not."""
-
-    started_at: float
-    choice: Choice
-
-
-_T = TypeVar("_T", bound=Startable)
-
-
-def retired_for(choice: Choice, workers: Sequence[_T], now: float) -> _T:
-    """The row that stands for a choice: taken when the choice is new, the last one when all are taken."""
-    for stats in workers:
-        if not stats.started_at:
-            stats.started_at, stats.choice = now, choice
-        if stats.choice == choice:
-            break
-    return stats

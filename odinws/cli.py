@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -138,6 +138,7 @@ def check(offline: bool) -> int:
     "--tokens",
     default=str(len(simulator.TOKENS)),
     show_default=True,
+    callback=lambda _, __, text: _token_names(text),
     help="How many tokens, or their names with commas between them.",
 )
 @click.option(
@@ -145,26 +146,27 @@ def check(offline: bool) -> int:
     type=click.Choice([spacing.value for spacing in simulator.Spacing]),
     default=simulator.Spacing.BURST.value,
     show_default=True,
+    callback=lambda _, __, word: simulator.Spacing(word),
     help="All tokens at one instant, or one after the other at equal distances.",
 )
 @click.option("--seed", type=int, help="The same seed gives the same prices. [default: a new one]")
 @click.option("--count", type=int, help="End after so many messages. [default: no end]")
-@click.option("--duration", type=float, metavar="SECONDS", help="End after this time. [default: no end]")
+@click.option(
+    "--duration",
+    "duration_seconds",
+    type=float,
+    metavar="SECONDS",
+    help="End after this time. [default: no end]",
+)
 @click.option("--prefix", default=simulator.DEFAULT_PREFIX, show_default=True, help="Of every subject.")
 @click.option(
-    "--statistics", type=float, metavar="SECONDS", help="Distance of the market statistics. [default: none]"
+    "--statistics",
+    "statistics_seconds",
+    type=float,
+    metavar="SECONDS",
+    help="Distance of the market statistics. [default: none]",
 )
-def publish(
-    nats_url: str,
-    rate: float,
-    tokens: str,
-    spacing: str,
-    seed: int | None,
-    count: int | None,
-    duration: float | None,
-    prefix: str,
-    statistics: float | None,
-) -> None:
+def publish(**given: Any) -> None:
     """Publish a simulated market to NATS, by default like the original feed: bursts of ten.
 
     It waits for NATS, and goes on when NATS comes back. Ctrl-C ends it; the last line says what was achieved.
@@ -172,22 +174,12 @@ def publish(
     from odinws.feed.publisher import OptionError, PublishOptions
 
     try:
-        options = PublishOptions(
-            nats_url=nats_url,
-            rate=rate,
-            tokens=_token_names(tokens),
-            spacing=simulator.Spacing(spacing),
-            seed=seed,
-            count=count,
-            duration_seconds=duration,
-            prefix=prefix,
-            statistics_seconds=statistics,
-        )
+        options = PublishOptions(**given)
     except OptionError as error:
         raise click.UsageError(f"--{error}") from error
     with _progress() as (show, every_seconds):
         result = asyncio.run(_publish(options, show, every_seconds))
-    click.echo(_summary(result, rate))
+    click.echo(_summary(result, options.rate))
 
 
 def _token_names(text: str) -> tuple[str, ...]:
@@ -255,7 +247,7 @@ def settings() -> None:
 @cli.command()
 def metrics() -> None:
     """Print what `/metrics` tells as a page in Markdown."""
-    from odinws.metrics.words import page
+    from odinws.metrics.documentation import page
 
     click.echo(page(), nl=False)
 

@@ -171,7 +171,7 @@ class Deployment:
         """Clear the stats of a worker that is gone, however it went."""
         if self.shared.workers[worker.slot].recycling and server.num_workers > self.settings.workers:
             server.num_workers -= 1  # it had asked for its successor with SIGTTIN
-        if not self.shared.workers[worker.slot].left:
+        if not self.shared.workers[worker.slot].drained:
             self.shared.event_log.add("worker_killed", f"worker {worker.pid} ended without a goodbye")
         self.shared.retire(worker.slot)
 

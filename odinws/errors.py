@@ -6,7 +6,7 @@ OdinError
 ├── FrameError             bytes from a client that RFC 6455 does not allow: the connection closes
 ├── CommandError           a well-framed message that is no valid command: an error frame answers it
 ├── FeedError              NATS answered, but not with what the feed can use
-├── BusyError              (odinws.shared.debug_lock) somebody else takes a dear look into the server
+├── BusyError              (odinws.shared.debug_lock) somebody else takes an expensive look into the server
 ├── CompanionError         (odinws.companion) the embedded NATS or the demo feed did not come up
 ├── PlanError              (odinws.experiment.plan) a plan can't be carried out
 ├── RecordError            (odinws.experiment.record) the records of a run can't be read or written

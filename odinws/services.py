@@ -17,11 +17,10 @@ from gevent.pywsgi import WSGIServer
 
 import strategies
 from odinws import logs
-from odinws.admission.balance import Balance
+from odinws.admission.balance import Balance, Rebalancing
 from odinws.admission.decision import Admission, Admit, UpgradeRequest, Verdict
 from odinws.admission.load import Sensor, StallWatch
-from odinws.admission.rebalancing import Rebalancing
-from odinws.choice import DEFAULT_STRATEGY, Choice
+from odinws.choice import DEFAULT_STRATEGY, Choice, Chooser
 from odinws.close_codes import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
@@ -38,18 +37,17 @@ from odinws.fanout.recovery import Recovery
 from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
-from odinws.log_limit import report_suppressed
 from odinws.messages.formats import Formats
 from odinws.messages.outgoing import Welcome
-from odinws.monitoring import figures
+from odinws.monitoring import live_stats
 from odinws.monitoring.audit import Audit
+from odinws.monitoring.event_recorder import EventRecorder
 from odinws.monitoring.reconciliation import Reconciliation
-from odinws.monitoring.recorder import Recorder
 from odinws.monitoring.stats_broadcaster import StatsBroadcaster
-from odinws.monitoring.watch import Watch
-from odinws.rollout.chooser import Chooser
+from odinws.monitoring.timeline_recorder import TimelineRecorder
 from odinws.settings import Settings
-from odinws.shared import SharedState, counter_offsets
+from odinws.shared import SharedState
+from odinws.shared.shards import CounterOffsets
 from strategies.base import Strategy
 
 _FEED_WAIT_SECONDS = 2.0
@@ -95,7 +93,7 @@ class Services:
         log.info("strategy chosen", ordinal=self.stats.ordinal)
         self._on_failure = on_failure
         self._is_observed = is_observed
-        self._offsets = counter_offsets.CounterOffsets(shared.left.get(slot))
+        self._offsets = CounterOffsets(shared.last_details.get(slot))
         self._parts: list[gevent.Greenlet] = []
         self._servers = servers
         self.balance = Balance(shared, self.stats, servers)
@@ -151,8 +149,8 @@ class Services:
         self.resizing = Resizing(shared, slot, self.strategy, self.hub.between_passes)
         views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.stats)
         self.agent = Agent(shared.name, views)
-        self._watch = Watch(self.stats, self.feed.status, shared.event_log)
-        self._recorder = Recorder(shared, slot, settings.strategy)
+        self._event_recorder = EventRecorder(self.stats, self.feed.status, shared.event_log)
+        self._timeline_recorder = TimelineRecorder(shared, slot, settings.strategy)
         self._audit = Audit(self.clients, self.hub, self.stats)
         self._rebalancing = Rebalancing(shared, self.stats, self.clients, settings.rebalance_rate)
 
@@ -263,14 +261,14 @@ class Services:
             "strategy": self.choice.strategy,
             "flags_problem": self.chooser.problem,
             "shards": shards,
-            "inherited": self._offsets.look(shards),
+            "inherited": self._offsets.update(shards),
             "feed": asdict(self.feed.status),
             "backlog": self.hub.backlog,
         }
         self.shared.publish_details(self.slot, details)
 
     def _figures(self, whole: bool) -> dict[str, Any]:
-        return figures.collect(
+        return live_stats.collect(
             self.shared, self.settings, self.slot, self.feed.status, self.admission.state, whole
         )
 
@@ -278,10 +276,10 @@ class Services:
         self.publish_details()
         self.admission.observe()
         now = time.monotonic()
-        self._watch.look(now)
+        self._event_recorder.record(now)
         if self._is_observed:
-            self._recorder.look(now)
-        report_suppressed()
+            self._timeline_recorder.record(now)
+        logs.report_suppressed()
 
     def _reconcile(self) -> None:
         while True:
@@ -305,12 +303,12 @@ def chooser(settings: Settings, ordinal: int) -> Chooser:
     """Choose for a worker: WS_SHARD_STRATEGY, else the flag in WS_FLAGS_FILE, else the default strategy.
 
     Args:
-        place: of the worker, see `SharedState`.
+        ordinal: of the worker, see `SharedState`.
     """
     if settings.strategy:
         return Chooser(Choice(settings.strategy, settings.strategy, "explicit"))
     if not settings.flags_file:
         return Chooser(Choice(DEFAULT_STRATEGY, DEFAULT_STRATEGY, "default"))
-    from odinws.rollout.flagged import FlagChooser  # 4 MB and 0.1 s that only those pay who use it
+    from odinws.rollout.evaluation import FlagChooser  # 4 MB and 0.1 s that only those pay who use it
 
     return FlagChooser(settings.flags_file, settings.environment, ordinal, settings.workers)

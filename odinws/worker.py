@@ -123,7 +123,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 self._ask_for_successor(end)
         self._wait_for_successor()
         self._leave()
-        services.stats.left = 1
+        services.stats.drained = 1
 
     def _ask_for_successor(self, why: str) -> None:
         """One worker at a time: the arbiter starts another one, and this one leaves when that accepts."""

@@ -14,14 +14,6 @@ def octets(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")
 
 
-def fnv1a_32(data: bytes) -> int:
-    """FNV-1a, 32 bit (draft-eastlake-fnv): about 90 ns per byte."""
-    value = 0x811C9DC5
-    for octet in data:
-        value = ((value ^ octet) * 0x01000193) & 0xFFFFFFFF
-    return value
-
-
 def fnv1a_64(data: bytes) -> int:
     """FNV-1a, 64 bit (draft-eastlake-fnv): about 90 ns per byte."""
     value = 0xCBF29CE484222325

@@ -27,7 +27,6 @@ LAYERS = (
     "odinws.swarm",
     "odinws.recycling",
     "odinws.logs",
-    "odinws.log_limit",
     "odinws.scheduling",
     "odinws.cgroup",
     "odinws.choice",
@@ -72,10 +71,8 @@ PURE = {
     "odinws.fanout.backlog",
     "odinws.choice",
     "odinws.close_codes",
-    "odinws.debug.errors",
-    "odinws.debug.formats",
-    "odinws.debug.profile",
     "odinws.debug.verbs",
+    "odinws.debug.profile",
     "odinws.messages.deflate",
     "odinws.errors",
     "odinws.experiment.checking",
@@ -91,12 +88,10 @@ PURE = {
     "odinws.experiment.words",
     "odinws.feed.cursor",
     "odinws.feed.events",
-    "odinws.access.channel_filter",
     "odinws.feed.simulator",
     "odinws.messages.frames",
     "odinws.admission.guard",
     "odinws.shared.fields",
-    "odinws.shared.counter_offsets",
     "odinws.shared.shards",
     "odinws.harness.statistics",
     "odinws.histogram",
@@ -112,10 +107,9 @@ PURE = {
     "odinws.messages.packet",
     "odinws.messages.wire_format",
     "odinws.fanout.ring",
-    "odinws.rollout.guards",
+    "odinws.rollout.comparison",
     "odinws.rollout.members",
     "odinws.rollout.targeting",
-    "odinws.rollout.group_stats",
     "odinws.fanout.slowest",
     "odinws.simulation.model",
     "odinws.simulation.scenarios",
@@ -173,7 +167,6 @@ ONLY_IN = {
         "odinws.fanout.recovery",
         "odinws.fanout.resizing",
         "odinws.services",
-        "odinws.admission.rebalancing",
         "odinws.http.tls",
         "odinws.scheduling",
         "odinws.swarm.engine",
@@ -249,7 +242,7 @@ WARDENS = {
     "odinws.debug.views",
     "odinws.fanout.recovery",
     "odinws.monitoring.reconciliation",
-    "odinws.admission.rebalancing",
+    "odinws.admission.balance",
 }
 
 
@@ -425,7 +418,7 @@ def test_libraries_stay_in_their_places(module: str) -> None:
         assert places is None or module in places, f"{found.module} is not for {module}"
 
 
-def test_places_are_used() -> None:
+def test_locations_are_used() -> None:
     """A place that does not need its library any more leaves the list."""
     for library, places in ONLY_IN.items():
         users = {module for module in SOURCES if any(top(i.module) == library for i in IMPORTS[module])}

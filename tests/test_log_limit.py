@@ -1,4 +1,4 @@
-"""`odinws.log_limit`: a line repeated a thousand times becomes a few, with a count."""
+"""`odinws.logs`: a line repeated a thousand times becomes a few, with a count."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from odinws import log_limit
-from odinws.log_limit import LINES, WINDOW_SECONDS, RateLimitingHandler, report_suppressed
+from odinws import logs
+from odinws.logs import LINES, WINDOW_SECONDS, RateLimitingHandler, report_suppressed
 
 
 class Clock:
@@ -27,7 +27,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The handler's clock."""
     clock = Clock()
-    monkeypatch.setattr(log_limit, "time", clock)
+    monkeypatch.setattr(logs, "time", clock)
     return clock
 
 

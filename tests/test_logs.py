@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws import logs
-from odinws.logs import Seldom
+from odinws.logs import OncePerSecond
 
 ROOT = Path(__file__).parents[1]
 
@@ -176,52 +176,52 @@ def test_config_is_a_valid_dict_config(level: str, form: str) -> None:
 # -- what repeats ----------------------------------------------------------------------------------
 
 
-def test_seldom() -> None:
+def test_limit() -> None:
     """One line per kind and second; the next one says how many were passed over meanwhile."""
-    seldom = Seldom()
-    assert [seldom.passed_over("a", 10.0 + at / 10) for at in range(12)] == [0, *[None] * 9, 9, None]
-    assert seldom.passed_over("a", 12.5) == 1
-    assert seldom.passed_over("a", 13.6) == 0
+    limit = OncePerSecond()
+    assert [limit.suppressed("a", 10.0 + at / 10) for at in range(12)] == [0, *[None] * 9, 9, None]
+    assert limit.suppressed("a", 12.5) == 1
+    assert limit.suppressed("a", 13.6) == 0
 
 
 def test_kinds_do_not_count_for_each_other() -> None:
     """Each has its own second."""
-    seldom = Seldom()
-    assert [seldom.passed_over(kind, 5.0) for kind in "abab"] == [0, 0, None, None]
-    assert seldom.passed_over("a", 5.99) is None
-    assert [seldom.passed_over(kind, 6.0) for kind in "ab"] == [2, 1]
+    limit = OncePerSecond()
+    assert [limit.suppressed(kind, 5.0) for kind in "abab"] == [0, 0, None, None]
+    assert limit.suppressed("a", 5.99) is None
+    assert [limit.suppressed(kind, 6.0) for kind in "ab"] == [2, 1]
 
 
 def test_the_first_line_is_logged_at_any_time() -> None:
     """Also when the clock has just begun."""
-    assert Seldom().passed_over("a", 0.0) == 0
-    assert Seldom().passed_over("a", -5.0) == 0
+    assert OncePerSecond().suppressed("a", 0.0) == 0
+    assert OncePerSecond().suppressed("a", -5.0) == 0
 
 
 def test_kinds_without_end_are_forgotten() -> None:
     """It keeps 64 of them; one more, and each may be logged once more."""
-    seldom = Seldom()
+    limit = OncePerSecond()
     for number in range(64):
-        assert seldom.passed_over(f"kind {number}", 1.0) == 0
-    assert seldom.passed_over("kind 0", 1.0) is None
-    assert seldom.passed_over("one more", 1.0) == 0
-    assert seldom.passed_over("kind 0", 1.0) == 0, "what was passed over before is forgotten"
-    assert len(seldom._last) <= 64
+        assert limit.suppressed(f"kind {number}", 1.0) == 0
+    assert limit.suppressed("kind 0", 1.0) is None
+    assert limit.suppressed("one more", 1.0) == 0
+    assert limit.suppressed("kind 0", 1.0) == 0, "what was passed over before is forgotten"
+    assert len(limit._last) <= 64
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.0, 0.7)), max_size=60))
 def test_every_line_is_logged_or_counted(events: list[tuple[str, float]]) -> None:
     """What was logged, what the lines say was passed over, and what no line has said yet, make all."""
-    seldom, now = Seldom(), 0.0
+    limit, now = OncePerSecond(), 0.0
     logged: dict[str, list[float]] = {}
     told = 0
     for kind, pause in events:
         now += pause
-        more = seldom.passed_over(kind, now)
+        more = limit.suppressed(kind, now)
         if more is not None:
             told += more + 1
             logged.setdefault(kind, []).append(now)
-    assert told + sum(seldom._passed_over.values()) == len(events)
+    assert told + sum(limit._suppressed.values()) == len(events)
     for times in logged.values():
         assert all(later - earlier >= 1.0 for earlier, later in itertools.pairwise(times))
 

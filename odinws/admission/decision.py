@@ -134,7 +134,7 @@ class Admission:
             exempt_loopback=settings.upgrade_exempt_loopback,
         )
         self._server_rate = _limit(settings.server_upgrade_rate, settings.server_upgrade_burst)
-        self._seldom = logs.Seldom()
+        self._logged = logs.OncePerSecond()
         self._refusals = 0  # for load, since the last look
         self._refusal_rate = 0.0  # per second of the whole server, smoothed
         self._looked = clock()
@@ -244,7 +244,7 @@ class Admission:
 
     def _say(self, kind: str, message: str, **facts: object) -> None:
         """Log a refusal, at most once a second of each kind, and how many were not logged since."""
-        more = self._seldom.passed_over(kind, self._clock())
+        more = self._logged.suppressed(kind, self._clock())
         if more is not None:
             log.warning(message, **facts, **({"not_logged": more} if more else {}))
 

@@ -177,7 +177,7 @@ def retry_after(pressure: float, spread: float) -> int:
     return round(low + (high - low) * spread)
 
 
-class _Watch:
+class _Hysteresis:
     """One resource through time: whether it is healthy, and how much it presses.
 
     Args:
@@ -281,7 +281,7 @@ class Guard:
         self._limits = limits
         cpu, memory, lag = limits.cpu_percent, limits.memory_percent, limits.hub_lag_ms
         room = limits.memory_hard_percent - memory
-        self._cpu = _Watch(
+        self._cpu = _Hysteresis(
             "cpu",
             "CPU {:.1f}% {} {:.1f}%",
             enter=cpu,
@@ -289,7 +289,7 @@ class Guard:
             full=cpu + 0.8 * (_OFF_PERCENT - cpu),
             is_on=cpu < _OFF_PERCENT,
         )
-        self._memory = _Watch(
+        self._memory = _Hysteresis(
             "memory",
             "memory {:.1f}% {} {:.1f}%",
             enter=memory,
@@ -297,14 +297,14 @@ class Guard:
             full=memory + room,
             hard=limits.memory_hard_percent,
         )
-        self._greenlets = _Watch(
+        self._greenlets = _Hysteresis(
             "greenlets",
             "greenlets {:.0f} {} {:.0f}",
             enter=0.9 * limits.max_greenlets,
             leave=0.8 * limits.max_greenlets,
             full=limits.max_greenlets,
         )
-        self._hub_lag = _Watch(
+        self._hub_lag = _Hysteresis(
             "hub_lag", "hub lag {:.1f}ms {} {:.1f}ms", enter=lag, leave=lag / 2, full=4 * lag
         )
         self._bucket = _Bucket()

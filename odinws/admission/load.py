@@ -21,7 +21,7 @@ SAMPLE_SECONDS = 1.0
 ALIVE_SECONDS = 3.0  # a worker whose last sample is older does not count as one that accepts
 _DESCRIPTORS = "/proc/self/fd"
 _LISTING_SECONDS = 15.0  # between two listings, where needed: one takes 5 ms for 10,000 descriptors
-_LAG_SAMPLES = 5  # the longest turn of these counts as the lag of now
+_LAG_SAMPLES = 5  # the longest iteration of these counts as the lag of now
 
 
 class Sensor:
@@ -117,22 +117,22 @@ class Sensor:
 class StallWatch:
     """Measures every iteration of the event loop: how long whoever became ready may have waited for it.
 
-    A turn is what lies between two looks at the sockets. No timer is needed, so an idle worker sleeps.
+    An iteration is what lies between two looks at the sockets. No timer is needed, so an idle worker sleeps.
     """
 
     def __init__(self, stats: WorkerStats) -> None:
         loop = gevent.get_hub().loop
         self._stats = stats
         self._longest = 0.0
-        self._turned = time.perf_counter()
+        self._began = time.perf_counter()
         self._before = loop.prepare(ref=False, priority=loop.MINPRI)  # after gevent has run the greenlets
         self._after = loop.check(ref=False, priority=loop.MAXPRI)
 
     def start(self) -> None:
         """Measure for the life of the worker."""
-        self._turned = time.perf_counter()
-        self._before.start(self._end_turn)
-        self._after.start(self._begin_turn)
+        self._began = time.perf_counter()
+        self._before.start(self._end_iteration)
+        self._after.start(self._begin_iteration)
 
     def stop(self) -> None:
         """Measure no longer."""
@@ -140,16 +140,16 @@ class StallWatch:
         self._after.stop()
 
     def longest(self) -> float:
-        """The longest turn since the last call, in seconds; also the one under way counts."""
-        longest = max(self._longest, time.perf_counter() - self._turned)
+        """The longest iteration since the last call, in seconds; also the one under way counts."""
+        longest = max(self._longest, time.perf_counter() - self._began)
         self._longest = 0.0
         return longest
 
-    def _begin_turn(self) -> None:
-        self._turned = time.perf_counter()
+    def _begin_iteration(self) -> None:
+        self._began = time.perf_counter()
 
-    def _end_turn(self) -> None:
-        seconds = time.perf_counter() - self._turned
+    def _end_iteration(self) -> None:
+        seconds = time.perf_counter() - self._began
         if seconds > self._longest:
             self._longest = seconds
         self._stats.observe_stall(seconds)

@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 
 from odinws.conformance.model import Arm, Conn, Model, Walk, Walker, populate, settle, walked
-from strategies import Options
+from strategies import Options, Strategy
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,15 @@ def promise(**cases: Sequence[Any]) -> Callable[[Callable[..., None]], Callable[
         return scenario
 
     return register
+
+
+def during_a_walk(
+    arm: Arm, *channels: str, count: int = 30, batch_size: int = 1
+) -> tuple[Strategy[Conn], list[Conn], Walker]:
+    """Connections that all have the channel `x` and these, and a walk of `x` with its first batch out."""
+    strategy = arm.make(batch_size)
+    conns = populate(strategy, count, "x", *channels)
+    return strategy, conns, Walker(strategy, "x")
 
 
 # Membership and subscriptions
@@ -190,9 +199,7 @@ def connections_meets_each_member_once(arm: Arm, count: int) -> None:
 @promise()
 def connections_holds_no_lock_and_waits_for_none(arm: Arm) -> None:
     """It can be walked during a fan-out, and others can write while it is walked."""
-    strategy = arm.make(batch_size=1)
-    conns = populate(strategy, 30, "x")
-    walker = Walker(strategy, "x")
+    strategy, conns, walker = during_a_walk(arm)
     everyone = strategy.connections()
     met = list(next(everyone))
     assert len(strategy.shards()) >= 1
@@ -271,8 +278,8 @@ def a_walk_meets_each_subscriber_once_in_batches(arm: Arm, count: int) -> None:
 
 
 @promise()
-def turns_change_who_comes_first_and_nothing_else(arm: Arm) -> None:
-    """Every turn meets each subscriber once, and over the turns many are first."""
+def rotations_change_who_comes_first_and_nothing_else(arm: Arm) -> None:
+    """Every rotation meets each subscriber once, and over the rotations many are first."""
     strategy = arm.make(batch_size=3)
     conns = populate(strategy, 60, "x")
     walks = [[conn for batch in strategy.batches("x", rotation) for conn in batch] for rotation in range(64)]
@@ -324,9 +331,7 @@ def a_consumer_that_raises_leaves_no_lock_behind(arm: Arm) -> None:
 @promise()
 def who_has_left_is_in_no_later_batch(arm: Arm) -> None:
     """As soon as `discard` or `unsubscribe` has returned, a walk under way does not meet the connection."""
-    strategy = arm.make(batch_size=2)
-    conns = populate(strategy, 40, "x")
-    walker = Walker(strategy, "x")
+    strategy, conns, walker = during_a_walk(arm, count=40, batch_size=2)
     gone: set[Conn] = set()
 
     def leave(conn: Conn, number: int) -> None:
@@ -345,9 +350,7 @@ def who_has_left_is_in_no_later_batch(arm: Arm) -> None:
 @promise()
 def who_stays_is_met_once_whatever_others_do(arm: Arm) -> None:
     """Joins and departures during a walk neither hide nor double those who stay."""
-    strategy = arm.make(batch_size=2)
-    conns = populate(strategy, 40, "x")
-    walker = Walker(strategy, "x")
+    strategy, conns, walker = during_a_walk(arm, count=40, batch_size=2)
     first = list(walker.batches[0])
     late = [Conn(f"late-{number}") for number in range(20)]
 
@@ -368,9 +371,7 @@ def who_stays_is_met_once_whatever_others_do(arm: Arm) -> None:
 @promise()
 def a_channel_that_empties_and_fills_during_a_walk(arm: Arm) -> None:
     """Those who leave during a walk and come back are met at most once, and stay subscribed."""
-    strategy = arm.make(batch_size=1)
-    conns = populate(strategy, 6, "x")
-    walker = Walker(strategy, "x")
+    strategy, conns, walker = during_a_walk(arm, count=6)
     first = list(walker.batches[0])
 
     def leave_and_return(conn: Conn) -> None:
@@ -389,9 +390,7 @@ def a_channel_that_empties_and_fills_during_a_walk(arm: Arm) -> None:
 @promise()
 def two_walks_of_one_channel(arm: Arm) -> None:
     """Walks that overlap, or wait for each other, each meet everybody."""
-    strategy = arm.make(batch_size=3)
-    conns = populate(strategy, 20, "x")
-    walker = Walker(strategy, "x")
+    strategy, conns, walker = during_a_walk(arm, count=20, batch_size=3)
     other = gevent.spawn(walked, strategy, "x")
     settle()
     first = list(walker.batches[0])
@@ -432,9 +431,7 @@ def a_writer_gets_in_between_two_walks(arm: Arm) -> None:
 @promise()
 def a_killed_walk_frees_the_registry(arm: Arm) -> None:
     """A walker killed between batches, or while it waits for a lock, stops nobody else."""
-    strategy = arm.make(batch_size=1)
-    conns = populate(strategy, 30, "x")
-    walker = Walker(strategy, "x")
+    strategy, conns, walker = during_a_walk(arm)
     other = gevent.spawn(walked, strategy, "x")
     settle()
     other.kill()
@@ -516,9 +513,7 @@ def a_discard_behind_a_subscribe_leaves_nothing_behind(arm: Arm) -> None:
 @promise()
 def of_two_discards_at_once_one_is_true(arm: Arm) -> None:
     """Several clean-ups of one connection count as one, and after each of them it has no subscriptions."""
-    strategy = arm.make(batch_size=1)
-    conns = populate(strategy, 30, "x", "y")
-    walker = Walker(strategy, "x")
+    strategy, conns, walker = during_a_walk(arm, "y")
 
     def discard() -> bool:
         answer = strategy.discard(conns[0])
@@ -535,9 +530,7 @@ def of_two_discards_at_once_one_is_true(arm: Arm) -> None:
 @promise()
 def a_discard_that_was_killed_can_be_repeated(arm: Arm) -> None:
     """A second call removes what the first, killed while it waited, left behind."""
-    strategy = arm.make(batch_size=1)
-    conns = populate(strategy, 30, "x")
-    walker = Walker(strategy, "x")
+    strategy, conns, walker = during_a_walk(arm)
     killed = gevent.spawn(strategy.discard, conns[5])
     settle()
     killed.kill()
@@ -554,9 +547,7 @@ def a_discard_that_was_killed_can_be_repeated(arm: Arm) -> None:
 @promise()
 def a_connection_cannot_come_back_before_it_is_gone(arm: Arm) -> None:
     """While a discard still has subscriptions to remove, the connection is not added again."""
-    strategy = arm.make(batch_size=1)
-    conns = populate(strategy, 30, "x")
-    walker = Walker(strategy, "x")
+    strategy, conns, walker = during_a_walk(arm)
     discard = gevent.spawn(strategy.discard, conns[5])
     settle()
     if not discard.ready():

@@ -186,7 +186,7 @@ export class PriceBoard {
   render(now) {
     const back = this.#back;
     if (back) {
-      const words = `Back after ${duration(back.away)}: ${story(back)}`;
+      const words = `Back after ${duration(back.away)}: ${outcome(back)}`;
       write(byId("resume"), words);
       mark(byId("resume"), "kind", back.missed || back.anew ? "warn" : "good");
       if (now - back.at > CATCH_UP_MS) {
@@ -209,7 +209,7 @@ export class PriceBoard {
   }
 }
 
-function story({ resumed, missed, anew }) {
+function outcome({ resumed, missed, anew }) {
   if (anew) return "the stream began anew, so what was missed can’t be known";
   const came = `${count(resumed)} missed ${resumed === 1 ? "message" : "messages"} resumed`;
   return missed ? `${came}, ${count(missed)} ${missed === 1 ? "gap" : "gaps"}` : `${came}, none lost`;

@@ -21,7 +21,7 @@ import structlog
 from gevent import socket
 from gevent.server import StreamServer
 
-from odinws.debug.errors import DebugError
+from odinws.debug.verbs import DebugError
 from odinws.debug.views import Views
 
 _PATIENCE_SECONDS = 15.0  # for the answer, beyond what was asked to be watched
@@ -63,7 +63,7 @@ class Agent:
     def __init__(self, name: str, views: Views) -> None:
         self._address = _address(name, os.getpid())
         self._views = views
-        self._busy = ""  # the dear view that is at work
+        self._busy = ""  # the expensive view that is at work
         self._server: Any = None
 
     def start(self) -> None:
@@ -99,14 +99,14 @@ class Agent:
             sock.sendall(msgspec.json.encode(answer))
 
     def _answer(self, question: Question) -> Any:
-        dear = question.verb in ("profile", "heap")  # whose asker may be gone, and its turn with it
-        if not dear:
-            return self._views.look(question.verb, question.options)
+        expensive = question.verb in ("profile", "heap")  # whose client may be gone, and its lock with it
+        if not expensive:
+            return self._views.run(question.verb, question.options)
         if self._busy:
             raise DebugError(409, "busy", f"a {self._busy} is under way in this worker")
         self._busy = question.verb
         try:
-            return self._views.look(question.verb, question.options)
+            return self._views.run(question.verb, question.options)
         finally:
             self._busy = ""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from odinws.debug.asking import AskError, Server
+from odinws.debug.http_client import RequestError, Server
 from odinws.debug.verbs import VERBS, Option, Verb
 
 # Which form a file has, by the end of its name.
@@ -41,8 +41,8 @@ def _common() -> list[click.Parameter]:
 def _entered(url: str, token_file: Path | None) -> Iterator[Server]:
     """The server; what goes wrong with it becomes one line."""
     try:
-        yield Server(url, token_file.read_text().strip() if token_file else "")
-    except AskError as error:
+        yield Server(url, token_file.read_text().strip() if token_file else "", "--token-file")
+    except RequestError as error:
         raise click.ClickException(str(error)) from None
 
 

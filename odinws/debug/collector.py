@@ -32,7 +32,7 @@ class Pause(NamedTuple):
 
 
 class CollectorWatch:
-    """Counts every collection of this process in a row of the shared state, and keeps the latest."""
+    """Counts every collection of this process in the shared state, and keeps the latest."""
 
     def __init__(self, stats: WorkerStats) -> None:
         self._stats = stats

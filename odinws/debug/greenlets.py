@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 from greenlet import greenlet
 
-from odinws.debug.places import stack
+from odinws.debug.locations import stack
 from odinws.scheduling import Slice
 
 _BATCH = 512

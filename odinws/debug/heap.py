@@ -13,7 +13,7 @@ from typing import Any
 
 import gevent
 
-from odinws.debug.places import place_at
+from odinws.debug.locations import place_at
 from odinws.scheduling import Slice
 
 _TRACER_BYTES = 256 << 20

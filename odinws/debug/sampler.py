@@ -18,7 +18,7 @@ from types import CodeType, FrameType
 import gevent
 from gevent.hub import Hub
 
-from odinws.debug.places import short
+from odinws.debug.locations import short
 from odinws.debug.profile import Frame, Profile
 
 _MAX_DEPTH = 128

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 _Answers = Sequence[dict[str, Any]]
@@ -22,108 +23,98 @@ def show(view: str, workers: _Answers) -> None:
             console.print(f"worker {worker['pid']}: {worker['error']}", style="red", highlight=False)
 
 
-def table(title: str, heads: str, rows: Iterable[Sequence[object]]) -> Table:
+def table(title: str, columns: str, rows: Iterable[Mapping[str, Any]]) -> Table:
     """A table.
 
     Args:
-        heads: of the columns, with `|` between them; one that begins with `>` is of figures.
+        columns: `head=key of a row`, with `|` between them. A head that begins with `>` is of numbers, one
+            that ends with ` ms` of seconds, `at` of Unix seconds.
     """
     made = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for head in heads.split("|"):
-        figures = head.startswith(">")
-        made.add_column(head.removeprefix(">"), justify="right" if figures else "left", overflow="fold")
+    pairs = [column.split("=") for column in columns.split("|")]
+    for head, _ in pairs:
+        justify: JustifyMethod = "right" if head.startswith(">") else "left"
+        made.add_column(head.removeprefix(">"), justify=justify, overflow="fold")
     for row in rows:
-        made.add_row(*(text(cell) for cell in row))
+        made.add_row(*(_cell(head, row[key]) for head, key in pairs))
     return made
 
 
-def text(value: object) -> str:
-    """A figure or a word for people."""
+def _cell(head: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if head.endswith(" ms"):
+        return f"{1000 * value:,.3f}"
+    if head == "at":
+        return time.strftime("%H:%M:%S", time.localtime(value))
     if isinstance(value, float):
         return f"{value:,.4g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def milliseconds(seconds: float | None) -> str:
-    """Seconds as milliseconds."""
-    return "" if seconds is None else f"{1000 * seconds:,.3f}"
+def _rows(workers: _Answers, select: Callable[[Any], Iterable[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """What is selected of each answer, each with the worker it is of."""
+    return [{**row, "pid": str(worker["pid"])} for worker in workers for row in select(worker["result"])]
 
 
 def _profile(console: Console, workers: _Answers) -> None:
     for worker in workers:
         result = worker["result"]
-        whole = result["cpu_seconds"] or 1.0
+        percent = 100 / (result["cpu_seconds"] or 1.0)
         share = 100 * result["sampler_seconds"] / max(1e-9, result["seconds"])
-        title = (
+        console.print(
             f"worker {worker['pid']}: {result['cpu_seconds']:.3f} s of CPU in {result['seconds']:.1f} s, "
-            f"{result['samples']} samples, which took {share:.3f} % of a core"
+            f"{result['samples']} samples, which took {share:.3f} % of a core",
+            highlight=False,
         )
         rows = [
-            (
-                f"{100 * place['self_seconds'] / whole:.1f}",
-                f"{100 * place['total_seconds'] / whole:.1f}",
-                place["place"],
-            )
-            for place in result["hottest"]
+            {
+                "place": found["place"],
+                "self": f"{percent * found['self_seconds']:.1f}",
+                "total": f"{percent * found['total_seconds']:.1f}",
+            }
+            for found in result["hottest"]
         ]
-        console.print(title, highlight=False)
-        console.print(table("", ">self %|>with callees %|function", rows))
+        console.print(table("", ">self %=self|>with callees %=total|function=place", rows))
 
 
 def _heap(console: Console, workers: _Answers) -> None:
     for worker in workers:
         result, cost = worker["result"], worker["result"]["cost"]
         early = ", ended early" if result["ended_early"] else ""
-        pause = milliseconds(cost["longest_pause_seconds"])
         console.print(
             f"worker {worker['pid']}: {result['traced_bytes']:,} bytes stay of {result['seconds']:.1f} s"
             f"{early}; it used {cost['cpu_cores']:.2f} cores, and the look {cost['tracer_bytes']:,} bytes "
-            f"and two stops of up to {pause} ms",
+            f"and two stops of up to {1000 * cost['longest_pause_seconds']:,.3f} ms",
             highlight=False,
         )
         for name, title in (("top", "what stays"), ("grown", "grown in the second half")):
-            rows = [(place["bytes"], place["blocks"], place["place"]) for place in result[name]]
-            console.print(table(title, ">bytes|>blocks|place", rows))
+            console.print(table(title, ">bytes=bytes|>blocks=blocks|place=place", result[name]))
 
 
 def _greenlets(console: Console, workers: _Answers) -> None:
     for worker in workers:
         result = worker["result"]
-        rows = [(found["count"], found["place"]) for found in result["places"]]
-        console.print(table(f"worker {worker['pid']}: {result['greenlets']} greenlets", ">count|where", rows))
+        title = f"worker {worker['pid']}: {result['greenlets']} greenlets"
+        console.print(table(title, ">count=count|where=place", result["places"]))
         for found in result["stacks"]:
             console.print(f"\n{found['count']} at", *reversed(found["stack"]), sep="\n  ", highlight=False)
 
 
 def _locks(console: Console, workers: _Answers) -> None:
+    def locks(result: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        for lock in result["shards"]:
+            yield lock | {name: _spread(result["bounds_seconds"], lock[name]) for name in ("holds", "waits")}
+
     # Who was waited for most, then who was held most: the first line is the answer.
-    found = sorted(
-        ((worker, lock) for worker in workers for lock in worker["result"]["shards"]),
-        key=lambda pair: (pair[1]["wait_seconds"], pair[1]["hold_seconds"]),
-        reverse=True,
+    rows = sorted(_rows(workers, locks), key=itemgetter("wait_seconds", "hold_seconds"), reverse=True)
+    columns = (
+        ">worker=pid|>shard=shard|>taken=acquisitions|>waited=contended|>wait ms=wait_seconds|"
+        ">longest ms=longest_wait_seconds|>held ms=hold_seconds|>longest ms=longest_hold_seconds|"
+        "holds=holds|waits=waits|longest holder=longest_holder"
     )
-    rows = [
-        (
-            str(worker["pid"]),
-            str(lock["shard"]),
-            lock["acquisitions"],
-            lock["contended"],
-            milliseconds(lock["wait_seconds"]),
-            milliseconds(lock["longest_wait_seconds"]),
-            milliseconds(lock["hold_seconds"]),
-            milliseconds(lock["longest_hold_seconds"]),
-            _spread(worker["result"]["bounds_seconds"], lock["holds"]),
-            _spread(worker["result"]["bounds_seconds"], lock["waits"]),
-            lock["longest_holder"],
-        )
-        for worker, lock in found
-    ]
-    heads = ">worker|>shard|>taken|>waited|>wait ms|>longest|>held ms|>longest|holds|waits|longest holder"
-    console.print(
-        table("locks, the most waited for first", heads, rows) if rows else "this strategy takes no locks"
-    )
+    title = "locks, the most waited for first"
+    console.print(table(title, columns, rows) if rows else "this strategy takes no locks")
 
 
 def _spread(bounds: Sequence[float], counts: Sequence[int]) -> str:
@@ -133,76 +124,39 @@ def _spread(bounds: Sequence[float], counts: Sequence[int]) -> str:
 
 
 def _gc(console: Console, workers: _Answers) -> None:
-    rows = [
-        (
-            str(worker["pid"]),
-            " ".join(map(str, result["runs"])),
-            " ".join(milliseconds(each) for each in result["seconds"]),
-            f"{100 * result['share']:.3f}",
-            milliseconds(result["pause_p99_seconds"]),
-            milliseconds(result["longest_seconds"]),
-            result["containers_per_second"],
-            result["blocks"],
-            result["frozen_objects"],
-        )
-        for worker in workers
-        for result in (worker["result"],)
-    ]
-    heads = (
-        ">worker|>runs of 0 1 2|>ms of 0 1 2|>% of time|>p99 ms|>longest ever ms|"
-        ">containers/s|>blocks|>frozen"
+    def collector(result: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        yield result | {
+            "runs": " ".join(map(str, result["runs"])),
+            "seconds": " ".join(f"{1000 * seconds:,.3f}" for seconds in result["seconds"]),
+            "percent": f"{100 * result['share']:.3f}",
+        }
+
+    columns = (
+        ">worker=pid|>runs of 0 1 2=runs|>ms of 0 1 2=seconds|>% of time=percent|>p99 ms=pause_p99_seconds|"
+        ">longest ever ms=longest_seconds|>containers/s=containers_per_second|>blocks=blocks|"
+        ">frozen=frozen_objects"
     )
-    console.print(table("garbage collector", heads, rows))
-    latest = [
-        (
-            str(worker["pid"]),
-            clock(pause["at"]),
-            pause["generation"],
-            milliseconds(pause["seconds"]),
-            pause["collected"],
-        )
-        for worker in workers
-        for pause in worker["result"]["latest"][-10:]
-    ]
-    console.print(table("latest", ">worker|at|>generation|>ms|>freed", latest))
+    console.print(table("garbage collector", columns, _rows(workers, collector)))
+    columns = ">worker=pid|at=at|>generation=generation|>took ms=seconds|>freed=collected"
+    console.print(table("latest", columns, _rows(workers, lambda result: result["latest"][-10:])))
 
 
 def _connections(console: Console, workers: _Answers) -> None:
-    rows = [
-        (
-            str(worker["pid"]),
-            conn["client"],
-            conn["peer"],
-            conn["state"],
-            f"{conn['age_seconds']:.0f}",
-            conn["channel_count"],
-            conn["outbox_frames"],
-            conn["outbox_bytes"],
-            conn["kernel_bytes"],
-            milliseconds(conn["lag_seconds"]),
-            milliseconds(conn["rtt_seconds"]),
-        )
-        for worker in workers
-        for conn in worker["result"]["connections"]
-    ]
-    heads = ">worker|client|peer|state|>age s|>channels|>frames wait|>bytes wait|>in kernel|>lag ms|>rtt ms"
+    rows = _rows(workers, itemgetter("connections"))
+    columns = (
+        ">worker=pid|client=client|peer=peer|state=state|>age s=age_seconds|>channels=channel_count|"
+        ">frames wait=outbox_frames|>bytes wait=outbox_bytes|>in kernel=kernel_bytes|>lag ms=lag_seconds|"
+        ">rtt ms=rtt_seconds"
+    )
     total = sum(worker["result"]["count"] for worker in workers)
-    console.print(table(f"{len(rows):,} of {total:,} connections", heads, rows))
+    console.print(table(f"{len(rows):,} of {total:,} connections", columns, rows))
 
 
 def _shards(console: Console, workers: _Answers) -> None:
-    rows = [
-        (
-            str(worker["pid"]),
-            str(shard["index"]),
-            shard["connections"],
-            shard["channels"],
-            shard["subscriptions"],
-        )
-        for worker in workers
-        for shard in worker["result"]
-    ]
-    console.print(table("shards", ">worker|>shard|>connections|>channels|>subscriptions", rows))
+    columns = (
+        ">worker=pid|>shard=index|>connections=connections|>channels=channels|>subscriptions=subscriptions"
+    )
+    console.print(table("shards", columns, _rows(workers, iter)))
     for worker in workers:
         counts = [shard["subscriptions"] for shard in worker["result"]]
         mean = sum(counts) / len(counts)
@@ -215,35 +169,17 @@ def _shards(console: Console, workers: _Answers) -> None:
 
 
 def _slow(console: Console, workers: _Answers) -> None:
-    passes = sorted(
-        ((worker, found) for worker in workers for found in worker["result"]),
-        key=lambda pair: float(pair[1]["seconds"]),
-        reverse=True,
+    def passes(result: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        for found in result:
+            yield found | {"channels": f"{found['channel_count']}: {' '.join(found['channels'][:3])}"}
+
+    rows = sorted(_rows(workers, passes), key=itemgetter("seconds"), reverse=True)
+    columns = (
+        ">worker=pid|at=at|>took ms=seconds|>given away ms=away_seconds|>gc ms=gc_seconds|>slices=slices|"
+        ">messages=messages|>sends=sends|>delivered=delivered|>bytes=size_bytes|>backlog=backlog|"
+        "channels=channels"
     )
-    rows = [
-        (
-            str(worker["pid"]),
-            clock(found["at"]),
-            milliseconds(found["seconds"]),
-            milliseconds(found["away_seconds"]),
-            milliseconds(found["gc_seconds"]),
-            found["slices"],
-            found["messages"],
-            found["sends"],
-            found["delivered"],
-            found["size_bytes"],
-            found["backlog"],
-            f"{found['channel_count']}: {' '.join(found['channels'][:3])}",
-        )
-        for worker, found in passes
-    ]
-    heads = ">worker|at|>ms|>given away|>gc|>slices|>messages|>sends|>delivered|>bytes|>backlog|channels"
-    console.print(table("the slowest passes of the last minutes", heads, rows))
-
-
-def clock(at: float) -> str:
-    """Unix seconds as a time of the day here."""
-    return time.strftime("%H:%M:%S", time.localtime(at))
+    console.print(table("the slowest passes of the last minutes", columns, rows))
 
 
 _VIEWS: dict[str, Callable[[Console, _Answers], None]] = {

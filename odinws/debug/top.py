@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from operator import itemgetter
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -10,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from odinws.debug.asking import AskError, Server
-from odinws.debug.tables import clock, milliseconds, table
+from odinws.debug.http_client import RequestError, Server
+from odinws.debug.tables import table
 
 _EVENTS = 5
 _SHARDS = 8
@@ -21,7 +22,7 @@ def run(server: Server, every_seconds: float, count: int | None) -> None:
     """Show figures until Ctrl-C, or so many times.
 
     Raises:
-        AskError: the server does not answer the first time; later, that is shown.
+        RequestError: the server does not answer the first time; later, that is shown.
     """
     console = Console()
     before, then = server.json("/stats"), time.monotonic()
@@ -32,7 +33,7 @@ def run(server: Server, every_seconds: float, count: int | None) -> None:
                 time.sleep(every_seconds)
                 try:
                     now = server.json("/stats")
-                except AskError as error:
+                except RequestError as error:
                     live.update(Text(str(error), style="red"), refresh=True)
                     continue
                 elapsed, then = time.monotonic() - then, time.monotonic()
@@ -62,16 +63,9 @@ def view(before: dict[str, Any], now: dict[str, Any], elapsed: float) -> Rendera
     shards = _shards(earlier, now["workers"])
     if shards is not None:
         parts.append(shards)
-    events = [
-        (
-            clock(event["at"]),
-            str(event["worker"] or "arbiter"),
-            event["text"],
-        )
-        for event in now.get("events", [])[:_EVENTS]
-    ]
-    parts.append(table("events", "at|>worker|what", events))
-    return Group(*parts)
+    events = now.get("events", [])[:_EVENTS]
+    named = [event | {"worker": str(event["worker"] or "arbiter")} for event in events]
+    return Group(*parts, table("events", "at=at|>worker=worker|what=text", named))
 
 
 def _refused(stats: dict[str, Any]) -> int:
@@ -82,29 +76,30 @@ def _workers(earlier: dict[int, dict[str, Any]], workers: list[dict[str, Any]], 
     rows = []
     for worker in workers:
         old = earlier.get(worker["pid"], worker)
-        fan, fan_before = worker["fan_out"], old["fan_out"]
+        rates = {
+            name: (worker["fan_out"][name] - old["fan_out"][name]) / elapsed
+            for name in ("delivered", "sends", "delivered_bytes")
+        }
         rows.append(
-            (
-                str(worker["pid"]),
-                worker["connections"],
-                worker["subscriptions"],
-                f"{(fan['delivered'] - fan_before['delivered']) / elapsed:,.0f}",
-                f"{(fan['sends'] - fan_before['sends']) / elapsed:,.0f}",
-                f"{(fan['delivered_bytes'] - fan_before['delivered_bytes']) / elapsed / 1e6:,.2f}",
-                f"{100 * worker['cpu_cores']:.1f}",
-                f"{worker['rss_bytes'] / (1 << 20):,.0f}",
-                worker["greenlets"],
-                milliseconds(_lag(old, worker)),
-                milliseconds(worker.get("hub_lag_seconds")),
-                milliseconds(worker["hub_stall_seconds"]),
-                worker["details"].get("backlog"),
-            )
+            worker
+            | {
+                "pid": str(worker["pid"]),
+                "delivered": f"{rates['delivered']:,.0f}",
+                "sends": f"{rates['sends']:,.0f}",
+                "megabytes": f"{rates['delivered_bytes'] / 1e6:,.2f}",
+                "cpu": f"{100 * worker['cpu_cores']:.1f}",
+                "memory": f"{worker['rss_bytes'] / (1 << 20):,.0f}",
+                "lag": _lag(old, worker),
+                "stall": worker.get("hub_lag_seconds"),
+                "backlog": worker["details"].get("backlog"),
+            }
         )
-    heads = (
-        ">worker|>connections|>subscriptions|>delivered/s|>sends/s|>MB/s|>CPU %|>MB|"
-        ">greenlets|>lag ms|>stall ms|>longest ms|>backlog"
+    columns = (
+        ">worker=pid|>connections=connections|>subscriptions=subscriptions|>delivered/s=delivered|>sends/s=sends|"
+        ">MB/s=megabytes|>CPU %=cpu|>MB=memory|>greenlets=greenlets|>lag ms=lag|>stall ms=stall|"
+        ">longest ms=hub_stall_seconds|>backlog=backlog"
     )
-    return table("workers", heads, rows)
+    return table("workers", columns, rows)
 
 
 def _lag(before: dict[str, Any], now: dict[str, Any]) -> float | None:
@@ -118,35 +113,22 @@ def _shards(earlier: dict[int, dict[str, Any]], workers: list[dict[str, Any]]) -
     """The shards whose locks were waited for most between the two, then those with most subscriptions."""
     rows = []
     for worker in workers:
-        old = {
-            shard["index"]: shard for shard in earlier.get(worker["pid"], worker)["details"].get("shards", [])
-        }
+        shards = earlier.get(worker["pid"], worker)["details"].get("shards", [])
+        old = {shard["index"]: shard["lock"] for shard in shards}
         for shard in worker["details"].get("shards", []):
             lock = shard["lock"]
-            before = old.get(shard["index"], shard)["lock"]
+            before = old.get(shard["index"], lock)
+            row = shard | {"pid": str(worker["pid"]), "taken": 0, "waited": 0.0, "longest": None}
             if lock and before:
-                waited = lock["wait_seconds"] - before["wait_seconds"]
-                taken = lock["acquisitions"] - before["acquisitions"]
-                longest = milliseconds(lock["longest_hold_seconds"])
-            else:
-                waited, taken, longest = 0.0, 0, ""
-            rows.append(
-                (
-                    waited,
-                    shard["subscriptions"],
-                    worker["pid"],
-                    shard["index"],
-                    shard["connections"],
-                    taken,
-                    longest,
-                )
-            )
+                row["taken"] = lock["acquisitions"] - before["acquisitions"]
+                row["waited"] = lock["wait_seconds"] - before["wait_seconds"]
+                row["longest"] = lock["longest_hold_seconds"]
+            rows.append(row)
     if len(rows) <= len(workers):
         return None
-    rows.sort(reverse=True, key=lambda row: row[:2])
-    shown = [
-        (str(pid), str(index), connections, subscriptions, taken, milliseconds(waited), longest)
-        for waited, subscriptions, pid, index, connections, taken, longest in rows[:_SHARDS]
-    ]
-    heads = ">worker|>shard|>connections|>subscriptions|>taken|>waited ms|>longest hold ms"
-    return table("shards", heads, shown)
+    rows.sort(reverse=True, key=itemgetter("waited", "subscriptions"))
+    columns = (
+        ">worker=pid|>shard=index|>connections=connections|>subscriptions=subscriptions|>taken=taken|"
+        ">waited ms=waited|>longest hold ms=longest"
+    )
+    return table("shards", columns, rows[:_SHARDS])

@@ -6,9 +6,27 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from odinws.debug.errors import DebugError
-
 ALL = "all"
+
+
+class DebugError(Exception):
+    """A request that can't be carried out.
+
+    Attributes:
+        status: of the HTTP answer.
+        code: one word for programs.
+        message: what is wrong, what is allowed, what to do.
+        retry_after_seconds: when to try again; None: never as it is.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Option(NamedTuple):

@@ -37,7 +37,7 @@ class Views:
         strategy: its registry.
         slowest: its slowest passes.
         collector: its watch over the garbage collector.
-        stats: its row in the shared state.
+        stats: its part of the shared state.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Views:
             "slow": self.slow,
         }
 
-    def look(self, verb: str, options: Mapping[str, Any]) -> Any:
+    def run(self, verb: str, options: Mapping[str, Any]) -> Any:
         """Carry out a verb; its options are those of `verbs`, and read already."""
         return self._verbs[verb](**options)
 

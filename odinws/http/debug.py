@@ -14,10 +14,10 @@ import msgspec
 import structlog
 from flask import Blueprint, Response, jsonify, request
 
-from odinws.debug import formats, pages, verbs
+from odinws.debug import pages, verbs
 from odinws.debug.agent import Answer, Question, ask
-from odinws.debug.errors import DebugError
-from odinws.debug.profile import Profile
+from odinws.debug.profile import Profile, collapsed, speedscope, tree
+from odinws.debug.verbs import DebugError
 from odinws.http.edge import current_services, error, may_look_inside
 from odinws.services import Services
 from odinws.shared.debug_lock import BusyError
@@ -67,9 +67,9 @@ def view(verb: str) -> Response:
     services = current_services()
     pids = _workers(services, requested.worker)
     seconds = float(requested.options.get("seconds", 0.0))
-    dear = verbs.VERBS[verb].exclusive
-    with services.shared.debug_lock.held(verb, seconds) if dear else _one_of_few():
-        if dear:
+    exclusive = verbs.VERBS[verb].exclusive
+    with services.shared.debug_lock.held(verb, seconds) if exclusive else _one_of_few():
+        if exclusive:
             whom = "all workers" if requested.worker is None else f"worker {requested.worker}"
             log.info("a look inside", view=verb, workers=requested.worker or "all", seconds=seconds)
             services.shared.event_log.add("debug", f"a {verb} of {whom} for {seconds:g} s")
@@ -127,10 +127,10 @@ def _profile(form: str, answers: dict[int, Answer], seconds: float) -> Response:
         )
     title = f"odinws, CPU of {len(profiles)} workers over {seconds:g} s"
     if form == "html":
-        return _html(pages.flame(formats.tree(profiles), title))
+        return _html(pages.flame(tree(profiles), title))
     if form == "collapsed":
-        return Response(formats.collapsed(profiles), content_type="text/plain; charset=utf-8")
-    return Response(msgspec.json.encode(formats.speedscope(profiles, title)), content_type="application/json")
+        return Response(collapsed(profiles), content_type="text/plain; charset=utf-8")
+    return Response(msgspec.json.encode(speedscope(profiles, title)), content_type="application/json")
 
 
 def _html(text: str) -> Response:

@@ -52,15 +52,13 @@ SETTING = Info(
 # `field` is an attribute of the settings.
 LIMITS = (
     Gauge("ws_connections_limit", "Connections that the whole server may hold.", field="max_connections"),
-    Gauge("ws_cpu_limit_cores", "Cores that the whole server may use.", unit="cores", field="cpu_limit"),
-    Gauge(
-        "ws_memory_limit_bytes", "Memory that the whole server may use.", unit="bytes", field="memory_limit"
-    ),
+    Gauge("ws_cpu_limit_cores", "Cores that the whole server may use.", field="cpu_limit"),
+    Gauge("ws_memory_limit_bytes", "Memory that the whole server may use.", field="memory_limit"),
     Gauge("ws_workers_configured", "Workers that should run.", field="workers"),
 )
 DESCRIPTORS_LIMIT = Gauge("ws_descriptors_limit", "Descriptors that each worker may open.")
 WORKERS = Gauge("ws_workers", "Workers that run.")
-UPTIME = Gauge("ws_uptime_seconds", "Time since the server started.", unit="seconds")
+UPTIME = Gauge("ws_uptime_seconds", "Time since the server started.")
 STARTS = Counter("ws_worker_starts", "Workers that were started, replacements included.")
 SERVER = (BUILD, SETTING, *LIMITS, DESCRIPTORS_LIMIT, WORKERS, UPTIME, STARTS)
 
@@ -81,24 +79,14 @@ READINGS = (
         field="value",
     ),
     Gauge("ws_admission_threshold", "Above it a resource is unhealthy.", ("resource",), field="threshold"),
-    Gauge(
-        "ws_admission_headroom_ratio",
-        "What is free below the threshold, 0 to 1.",
-        ("resource",),
-        unit="ratio",
-    ),
+    Gauge("ws_admission_headroom_ratio", "What is free below the threshold, 0 to 1.", ("resource",)),
 )
 ADMISSION = (ADMISSION_RATE, *READINGS)
 
 ROW = _declared(WorkerStats, WORKER_LABELS)
-WORKER_UPTIME = Gauge(
-    "ws_worker_uptime_seconds", "Time since the worker was started.", WORKER_LABELS, unit="seconds"
-)
+WORKER_UPTIME = Gauge("ws_worker_uptime_seconds", "Time since the worker was started.", WORKER_LABELS)
 WORKER_SILENCE = Gauge(
-    "ws_worker_silence_seconds",
-    "Time since the worker's last sample, taken each second.",
-    WORKER_LABELS,
-    unit="seconds",
+    "ws_worker_silence_seconds", "Time since the worker's last sample, taken each second.", WORKER_LABELS
 )
 JETSTREAM = Gauge(
     "ws_feed_jetstream", "1 if the feed comes of JetStream, so that clients can resume.", WORKER_LABELS

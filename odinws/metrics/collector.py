@@ -24,9 +24,10 @@ from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.metrics import catalogue
 from odinws.metrics.text import CONTENT_TYPE, number, text
 from odinws.settings import Settings, public
-from odinws.shared import SharedState, counter_offsets
+from odinws.shared import SharedState
 from odinws.shared.counters import Counters
 from odinws.shared.fields import Counter, Histogram, Info, Metric
+from odinws.shared.shards import lock_counts
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 Samples = Iterable[tuple[Sequence[str], float]]
@@ -116,7 +117,7 @@ class StatsCollector(Collector):
         shards: list[tuple[tuple[str, str], dict[str, Any], dict[str, float]]] = []
         for index, _ in self._shared.living():
             details = self._shared.details(index)
-            counts = counter_offsets.of(details)
+            counts = lock_counts(details)
             for at, shard in enumerate(_details(details).get("shards", [])):
                 shards.append(((str(index), str(at)), shard, counts[at]))
         locked = [(labels, shard["lock"], counts) for labels, shard, counts in shards if shard["lock"]]

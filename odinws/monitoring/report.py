@@ -224,10 +224,10 @@ def words(struct: ctypes.Structure) -> dict[str, Any]:
     """What is declared of a structure's fields, each at its path in `/stats`."""
     found: dict[str, Any] = {}
     for name, outer, last, field in _paths(type(struct)):
-        ordinal = found
+        inner = found
         for step in outer:
-            ordinal = ordinal.setdefault(step, {})
-        ordinal[last] = _value(struct, getattr(struct, name), field)
+            inner = inner.setdefault(step, {})
+        inner[last] = _value(struct, getattr(struct, name), field)
     return found
 
 

@@ -58,7 +58,7 @@ def status(path: str, urls: tuple[str, ...], token: str, as_json: bool) -> None:
     agree = True
     for url in urls:
         try:
-            [server] = Fleet([url], token).look()
+            [server] = Fleet([url], token).read()
         except FleetError as error:
             servers.append({"url": url, "problem": str(error)})
             lines.append(click.style(str(error), fg="red"))
@@ -84,7 +84,7 @@ def status(path: str, urls: tuple[str, ...], token: str, as_json: bool) -> None:
                 ],
             }
         )
-        lines.append(f"{url}: {words} of {server.places} workers{f'; {note}' if note else ''}")
+        lines.append(f"{url}: {words} of {server.worker_count} workers{f'; {note}' if note else ''}")
         if not fits:
             lines[-1] = click.style(f"{lines[-1]}; this is not what the file wants (yet)", fg="yellow")
         lines += [

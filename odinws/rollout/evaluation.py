@@ -1,4 +1,4 @@
-"""The flag by OpenFeature, with flagd's evaluator behind a provider of our own.
+"""What the flag says for a worker: by OpenFeature, with flagd's evaluator behind a provider of our own.
 
 flagd's provider would bring gRPC, which does not live with gevent. Its evaluator alone needs no network.
 """
@@ -7,21 +7,42 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
 
+import structlog
 from openfeature import api
 from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import OpenFeatureError
-from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Reason
+from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
 import strategies
-from odinws.choice import DEFAULT_STRATEGY, Choice
-from odinws.rollout.flags import Document, FlagsError
+from odinws.choice import DEFAULT_STRATEGY, Choice, Chooser
+from odinws.rollout.flags import Document, FlagsError, fallback, read
 from odinws.rollout.targeting import FLAG, targeting_key
 
+log = structlog.get_logger("odinws.rollout")
+
 _numbers = itertools.count()  # of providers in this process: each has a domain of its own
+
+
+def _resolver(kind: str) -> Any:
+    """The method of a provider that asks flagd's evaluator for a value of this kind."""
+
+    def resolve(
+        self: FileProvider,
+        flag_key: str,
+        default_value: Any,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[Any]:
+        ask: Callable[..., FlagResolutionDetails[Any]] = getattr(self._core, f"resolve_{kind}_value")
+        return ask(flag_key, default_value, evaluation_context)
+
+    return resolve
 
 
 class FileProvider(AbstractProvider):
@@ -40,36 +61,14 @@ class FileProvider(AbstractProvider):
         self._core.set_flags(json.dumps(document))  # as text: the evaluator changes what it is given
 
     def get_metadata(self) -> Metadata:
-        """See `AbstractProvider`, as all of these."""
+        """See `AbstractProvider`, as all below."""
         return Metadata("odinws-file")
 
-    def resolve_boolean_details(
-        self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[bool]:
-        return self._core.resolve_boolean_value(flag_key, default_value, evaluation_context)
-
-    def resolve_string_details(
-        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[str]:
-        return self._core.resolve_string_value(flag_key, default_value, evaluation_context)
-
-    def resolve_integer_details(
-        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[int]:
-        return self._core.resolve_integer_value(flag_key, default_value, evaluation_context)
-
-    def resolve_float_details(
-        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[float]:
-        return self._core.resolve_float_value(flag_key, default_value, evaluation_context)
-
-    def resolve_object_details(
-        self,
-        flag_key: str,
-        default_value: Sequence[FlagValueType] | Mapping[str, FlagValueType],
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[Sequence[FlagValueType] | Mapping[str, FlagValueType]]:
-        return self._core.resolve_object_value(flag_key, default_value, evaluation_context)
+    resolve_boolean_details = _resolver("boolean")
+    resolve_string_details = _resolver("string")
+    resolve_integer_details = _resolver("integer")
+    resolve_float_details = _resolver("float")
+    resolve_object_details = _resolver("object")
 
 
 class Evaluation:
@@ -77,20 +76,20 @@ class Evaluation:
 
     Args:
         deployment, host: of the server, as they stand in the targetingKey.
-        places: its workers.
+        workers: its workers.
     """
 
-    def __init__(self, deployment: str, host: str, places: int) -> None:
+    def __init__(self, deployment: str, host: str, workers: int) -> None:
         self._deployment = deployment
         self._host = host
-        self._places = places
+        self._workers = workers
         self._provider = FileProvider()
         domain = f"odinws-{next(_numbers)}"
         api.set_provider_and_wait(self._provider, domain)
         self._client = api.get_client(domain)
 
     def choose(self, path: str, document: Document, ordinal: int) -> Choice:
-        """The choice for a place.
+        """The choice for a worker.
 
         Args:
             path: of the document, for the error.
@@ -102,7 +101,7 @@ class Evaluation:
             self._provider.load(document)
         except OpenFeatureError as error:
             raise FlagsError(path, error.error_message or "flagd's evaluator does not take it") from None
-        key = targeting_key(self._deployment, self._host, ordinal, self._places)
+        key = targeting_key(self._deployment, self._host, ordinal, self._workers)
         context = EvaluationContext(
             key, {"deployment": self._deployment, "host": self._host, "place": ordinal}
         )
@@ -117,9 +116,59 @@ class Evaluation:
         return Choice(details.value, details.variant or details.value, reason)
 
     def choose_all(self, path: str, document: Document) -> list[Choice]:
-        """The choices for all places, in their order.
+        """The choices for all workers, in their order.
 
         Raises:
             FlagsError: see `choose`.
         """
-        return [self.choose(path, document, ordinal) for ordinal in range(self._places)]
+        return [self.choose(path, document, ordinal) for ordinal in range(self._workers)]
+
+
+class FlagChooser(Chooser):
+    """Chooses for one worker, and again whenever the file changes.
+
+    Args:
+        path: of the file.
+        deployment: name of the deployment.
+        ordinal, workers: of the worker, and how many there are.
+        host: name of the machine unless given.
+    """
+
+    def __init__(self, path: str, deployment: str, ordinal: int, workers: int, host: str = "") -> None:
+        self._path = path
+        self._ordinal = ordinal
+        self._evaluation = Evaluation(deployment, host or socket.gethostname(), workers)
+        self._mark = _mark(path)
+        self._why = ""
+        super().__init__(fallback(path))
+        self.choice = self._ask() or self.choice
+
+    def outdated(self) -> str:
+        """As `Chooser`. Looks only at a file that changed; one that can't be used replaces nobody."""
+        mark = _mark(self._path)
+        if mark != self._mark:
+            self._mark, self._why = mark, ""
+            wanted = self._ask()
+            if wanted is not None and wanted[:2] != self.choice[:2]:
+                self._why = f"flag says {wanted.variant}, it has {self.choice.variant}"
+        return self._why
+
+    def _ask(self) -> Choice | None:
+        """What the file says now; None if it can't be used, which is logged."""
+        try:
+            choice = self._evaluation.choose(self._path, read(self._path), self._ordinal)
+        except FlagsError as error:
+            self.problem = str(error)
+            log.error("flags can't be used", problem=self.problem)
+            return None
+        self.problem = ""
+        return choice
+
+
+def _mark(path: str) -> tuple[int, int, int] | None:
+    """What differs when a file was written or replaced."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+from odinws.debug import http_client
 from odinws.errors import OdinError
 from odinws.rollout.members import Server, Worker
 
@@ -39,9 +37,9 @@ class Fleet:
 
     def __init__(self, urls: Sequence[str], token: str = "") -> None:
         self._urls = [url.rstrip("/") for url in urls]
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._token = token
 
-    def look(self) -> list[Server]:
+    def read(self) -> list[Server]:
         """All servers as they are now.
 
         Raises:
@@ -50,27 +48,19 @@ class Fleet:
         return [self._ask(url) for url in self._urls]
 
     def _ask(self, url: str) -> Server:
-        if not url.startswith(("http://", "https://")):
-            raise FleetError(url, "expected a URL such as http://127.0.0.1:3004")
-        request = urllib.request.Request(f"{url}/stats", headers=self._headers)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as response:  # noqa: S310
-                stats = json.load(response)
+            stats = http_client.Server(url, self._token, "--token", _ANSWER_SECONDS).json("/stats")
             now = time.monotonic()
             chosen = stats["strategy"]
             return Server(
                 url=url,
-                places=chosen["places"],
+                worker_count=chosen["places"],
                 flags_file=chosen["flags_file"],
                 problem=chosen["problem"],
                 workers=tuple(_worker(url, now, worker) for worker in stats["workers"]),
             )
-        except urllib.error.HTTPError as error:
-            with error:
-                more = "; is --token its WS_ADMIN_TOKEN?" if error.code == 403 else ""
-                raise FleetError(url, f"/stats answers {error.code}{more}") from None
-        except OSError as error:  # URLError too
-            raise FleetError(url, f"no answer: {getattr(error, 'reason', error)}") from None
+        except http_client.RequestError as error:
+            raise FleetError(url, str(error)) from None
         except (ValueError, LookupError, TypeError):
             raise FleetError(url, "/stats is not that of odinws with flags") from None
 

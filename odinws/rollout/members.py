@@ -42,27 +42,27 @@ class Server:
     """A server at one moment.
 
     Attributes:
-        places: workers that it should have.
+        worker_count: workers that it should have.
         flags_file: where it reads flags; "": nowhere.
         problem: why it can't use them; "": it can.
     """
 
     url: str
-    places: int
+    worker_count: int
     flags_file: str
     problem: str
     workers: tuple[Worker, ...]
 
     def has(self, variant: str, count: int) -> bool:
-        """Whether every place has one steady worker and no other, and `count` of them have the variant."""
-        places = sorted(worker.ordinal for worker in self.workers)
+        """Whether every ordinal has one steady worker and no other, and `count` of them have the variant."""
+        ordinals = sorted(worker.ordinal for worker in self.workers)
         return (
-            places == list(range(self.places))
+            ordinals == list(range(self.worker_count))
             and all(worker.steady for worker in self.workers)
             and sum(worker.variant == variant for worker in self.workers) == count
         )
 
 
 def wanted(servers: Sequence[Server], percent: float) -> dict[str, int]:
-    """How many workers of each server a share means, as `places` makes it: the nearest, of two the fewer."""
-    return {server.url: -int((0.5 - percent * server.places / 100) // 1) for server in servers}
+    """How many workers of each server a share means: the nearest, of two the fewer. See `targeting`."""
+    return {server.url: -int((0.5 - percent * server.worker_count / 100) // 1) for server in servers}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from odinws.rollout.guards import GUARDS, Window, values
+from odinws.rollout.comparison import GUARDRAILS, Window, values
 
 
 @dataclass
@@ -98,7 +98,7 @@ class Record:
 
 
 def _table(step: Step) -> list[str]:
-    names = [guard.name for guard in GUARDS]
+    names = [guardrail.name for guardrail in GUARDRAILS]
     rows = [f"| window | {' | '.join(names)} | note |", "|---" * (len(names) + 2) + "|"]
     for number, window in enumerate(step.windows, 1):
         cells = [f"{_figure(window['variant'][name])} / {_figure(window['others'][name])}" for name in names]

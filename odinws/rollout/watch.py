@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from odinws.rollout import flags
+from odinws.rollout.comparison import GroupStats, Judge, Window, between, total
 from odinws.rollout.fleet import Fleet, FleetError
-from odinws.rollout.group_stats import GroupStats, between, total
-from odinws.rollout.guards import Judge, Window
 from odinws.rollout.members import Server, wanted
 from odinws.rollout.record import Record, Step
 
 STEPS = (5, 25, 50, 100)
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _SILENT_SECONDS = 30.0  # a fleet that does not answer for so long is in trouble
 
 
@@ -93,7 +92,7 @@ class Watch:
         """
         document = flags.read(self._path)
         percent = (flags.shares(document) or {}).get(self._variant, 0.0)
-        servers = self._fleet.look()
+        servers = self._fleet.read()
         check(servers)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         urls = [server.url for server in servers]
@@ -118,7 +117,7 @@ class Watch:
     # -- one step; each part says how the watch ends, None: it goes on ------------------------------
 
     def _step(self, percent: int) -> _End | None:
-        servers = self._look()
+        servers = self._read()
         counts = wanted(servers, percent)
         step = Step(percent, counts)
         self.record.steps.append(step)
@@ -126,7 +125,7 @@ class Watch:
             step.outcome, step.text = "skipped", "changes no worker"
             self._tell(f"{percent} %: skipped, it changes no worker", "")
             return None
-        if self._reference is None and sum(counts.values()) == sum(server.places for server in servers):
+        if self._reference is None and sum(counts.values()) == sum(server.worker_count for server in servers):
             self._measure_reference()
         return self._set(percent) or self._roll(step) or self._judge(step)
 
@@ -149,19 +148,19 @@ class Watch:
     def _roll(self, step: Step) -> _End | None:
         """Wait until the workers have what the flag says."""
         began = time.monotonic()
-        servers = self._look()
-        until = began + self._pace.roll_seconds * (max(server.places for server in servers) + 1)
-        self._tell(f"{step.percent} %: {sum(step.workers.values())} of {_places(servers)} workers", "")
+        servers = self._read()
+        until = began + self._pace.roll_seconds * (max(server.worker_count for server in servers) + 1)
+        self._tell(f"{step.percent} %: {sum(step.workers.values())} of {_worker_count(servers)} workers", "")
         while not all(server.has(self._variant, step.workers[server.url]) for server in servers):
             if problem := next((server.problem for server in servers if server.problem), ""):
                 return _End("set back", f"A server can't use the flags: {problem}", "failed", set_back=True)
             if time.monotonic() > until:
                 reason = f"The workers did not come up in {time.monotonic() - began:.0f} s."
                 return _End("set back", reason, "failed", set_back=True)
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
             if (end := self._check_share(flags.read(self._path))) is not None:
                 return end
-            servers = self._look()
+            servers = self._read()
         step.rolled_seconds = round(time.monotonic() - began, 1)
         self._tell(f"{step.percent} %: rolled in {step.rolled_seconds:g} s", "")
         self._changed(self.record)
@@ -169,7 +168,7 @@ class Watch:
 
     def _judge(self, step: Step) -> _End | None:
         judge = Judge(self._variant, self._pace.windows, self._reference)
-        before = self._look()
+        before = self._read()
         settled = time.monotonic() + self._pace.settle_seconds
         until = settled + self._pace.patience_seconds
         others: list[GroupStats] = []
@@ -178,7 +177,7 @@ class Watch:
             time.sleep(self._pace.window_seconds)
             if (end := self._check_share(flags.read(self._path))) is not None:
                 return end
-            after = self._look()
+            after = self._read()
             window = judge.add(*between(before, after, self._variant), few)
             before = after
             step.add(window)
@@ -200,9 +199,9 @@ class Watch:
     def _measure_reference(self) -> None:
         """What the others do, before there are none left."""
         self._tell("measuring the workers as they are", "")
-        before = self._look()
+        before = self._read()
         time.sleep(self._pace.window_seconds * self._pace.windows)
-        mine, others = between(before, self._look(), self._variant)
+        mine, others = between(before, self._read(), self._variant)
         self._reference = others if others.workers else mine
 
     # -- the end -----------------------------------------------------------------------------------
@@ -228,15 +227,15 @@ class Watch:
         self._changed(self.record)
         until = time.monotonic() + self._pace.roll_seconds
         try:
-            while not all(server.has(self._variant, 0) for server in self._fleet.look()):
+            while not all(server.has(self._variant, 0) for server in self._fleet.read()):
                 if time.monotonic() > until:
                     return self._tell("0 %: set; some workers are still to be replaced", "bad")
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
         except (FleetError, KeyboardInterrupt):
             return self._tell("0 %: set; whether the workers follow is not known", "bad")
         return self._tell("0 %: no worker has it any more", "good")
 
-    def _look(self) -> list[Server]:
+    def _read(self) -> list[Server]:
         """The fleet; a server may be silent for a moment.
 
         Raises:
@@ -245,11 +244,11 @@ class Watch:
         until = time.monotonic() + _SILENT_SECONDS
         while True:
             try:
-                return self._fleet.look()
+                return self._fleet.read()
             except FleetError:
                 if time.monotonic() > until:
                     raise
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
 
     def _tell_window(self, step: Step, window: Window) -> None:
         record = step.windows[-1]
@@ -277,5 +276,5 @@ def check(servers: Sequence[Server]) -> None:
             raise FleetError(server.url, f"it can't use its flags: {server.problem}")
 
 
-def _places(servers: Sequence[Server]) -> int:
-    return sum(server.places for server in servers)
+def _worker_count(servers: Sequence[Server]) -> int:
+    return sum(server.worker_count for server in servers)

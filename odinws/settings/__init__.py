@@ -1,13 +1,13 @@
 """The settings of a server.
 
-model     the fields, each with unit and bounds; how they are read, and how they depend on each other
-checks    values given as text: read, checked, shown
-words     settings in words, for documentation and errors
+model          the fields, each with unit and bounds; how they are read, and how they depend on each other
+checks         values given as text: read, checked, shown
+documentation  settings in words, for the docs and for errors
 """
 
 from odinws.settings.checks import without_credentials
+from odinws.settings.documentation import Description, describe, public
 from odinws.settings.model import MAX_SHARDS, Settings, usable_cores
-from odinws.settings.words import Description, describe, public
 
 __all__ = [
     "MAX_SHARDS",

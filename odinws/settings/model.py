@@ -21,12 +21,12 @@ from msgspec import Meta, field
 
 import strategies
 from odinws import cgroup
-from odinws.access.channel_filter import ChannelFilter
 from odinws.access.origin import Origins
+from odinws.access.permissions import ChannelFilter
 from odinws.access.proxies import Networks, parse_networks
 from odinws.errors import SettingsError
 from odinws.settings import checks
-from odinws.settings.words import expected
+from odinws.settings.documentation import expected
 
 MAX_SHARDS = 1024
 _OWN_PREFIX = "WS_"
@@ -49,299 +49,230 @@ def _memory_bytes() -> int:
     return min(cgroup.memory_bytes() or sys.maxsize, int(psutil.virtual_memory().total))
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: of cached properties
+# Variables whose names do not follow from those of their fields.
+_VARIABLES = {
+    "strategy": "WS_SHARD_STRATEGY",
+    "stream_max_age_seconds": "JS_STREAM_MAX_AGE",
+    "environment": "ENVIRONMENT",
+}
+_PREFIXES = {"nats": "", "stream": "JS_", "log": ""}  # of variables, by the first word of the field
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field, as `WS_NUM_SHARDS` of `num_shards`."""
+    prefix = _PREFIXES.get(field.partition("_")[0], _OWN_PREFIX)
+    return _VARIABLES.get(field, prefix + field.upper())
+
+
+def about(description: str, ge: float | None = None, le: float | None = None, **more: Any) -> Meta:
+    """What a field is, with its unit, and what it takes: from `ge` to `le`."""
+    return Meta(description=description, ge=ge, le=le, **more)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=variable):
     """All that a deployment can choose. See each field's description for unit and bounds.
 
-    The fields hold what was given; properties have lists parsed, once.
+    The fields hold what was given; cached properties, for which there is a `__dict__`, have lists parsed.
     """
 
-    addr: Annotated[str, Meta(description="host:port to listen at; `:port` means all interfaces")] = field(
-        name="WS_ADDR", default="127.0.0.1:3004"
-    )
+    addr: Annotated[str, about("host:port to listen at; `:port` means all interfaces")] = "127.0.0.1:3004"
     nats_url: Annotated[
-        str, Meta(description="NATS servers, comma-separated; unset: an embedded nats-server is started")
-    ] = field(name="NATS_URL", default="")
-    nats_token: Annotated[str, Meta(description="token for NATS")] = field(name="NATS_TOKEN", default="")
-    nats_creds_file: Annotated[str, Meta(description="credentials file (JWT and seed) for NATS")] = field(
-        name="NATS_CREDS_FILE", default=""
-    )
-    nats_nkey_file: Annotated[str, Meta(description="file with an NKey seed for NATS")] = field(
-        name="NATS_NKEY_FILE", default=""
-    )
+        str, about("NATS servers, comma-separated; unset: an embedded nats-server is started")
+    ] = ""
+    nats_token: Annotated[str, about("token for NATS")] = ""
+    nats_creds_file: Annotated[str, about("credentials file (JWT and seed) for NATS")] = ""
+    nats_nkey_file: Annotated[str, about("file with an NKey seed for NATS")] = ""
     nats_ca_file: Annotated[
-        str, Meta(description="certificates that NATS is checked with over TLS; unset: the system's")
-    ] = field(name="NATS_CA_FILE", default="")
-    nats_cert_file: Annotated[str, Meta(description="our certificate, for a NATS that asks for one")] = field(
-        name="NATS_CERT_FILE", default=""
+        str, about("certificates that NATS is checked with over TLS; unset: the system's")
+    ] = ""
+    nats_cert_file: Annotated[str, about("our certificate, for a NATS that asks for one")] = ""
+    nats_key_file: Annotated[str, about("its key, if it is not in the same file")] = ""
+    demo_feed: Annotated[bool | None, about("run the demo feed; unset: only if NATS is embedded")] = None
+    subject_prefix: Annotated[str, about("subject = prefix + channel", pattern=r"^([A-Za-z0-9_-]+\.)+$")] = (
+        "odin."
     )
-    nats_key_file: Annotated[str, Meta(description="its key, if it is not in the same file")] = field(
-        name="NATS_KEY_FILE", default=""
-    )
-    demo_feed: Annotated[
-        bool | None, Meta(description="run the demo feed; unset: only if NATS is embedded")
-    ] = field(name="WS_DEMO_FEED", default=None)
-    subject_prefix: Annotated[
-        str, Meta(pattern=r"^([A-Za-z0-9_-]+\.)+$", description="subject = prefix + channel")
-    ] = field(name="WS_SUBJECT_PREFIX", default="odin.")
 
     subjects: Annotated[
         str,
-        Meta(
-            max_length=8192,
-            description="channels that are carried, comma-separated, `token.*` too, with or without the "
+        about(
+            "channels that are carried, comma-separated, `token.*` too, with or without the "
             "prefix; unset: all",
+            max_length=8192,
         ),
-    ] = field(name="WS_SUBJECTS", default="")
+    ] = ""
 
     strategy: Annotated[
-        str,
-        Meta(
-            description="subscription registry, or package.module:Class; unset: by WS_FLAGS_FILE, "
-            "else sync-dict"
-        ),
-    ] = field(name="WS_SHARD_STRATEGY", default="")
-    flags_file: Annotated[
-        str, Meta(description="file of flags that chooses it for each worker, as conf/flags.json")
-    ] = field(name="WS_FLAGS_FILE", default="")
-    num_shards: Annotated[int, Meta(ge=1, le=MAX_SHARDS, description="shards of a sharded strategy")] = field(
-        name="WS_NUM_SHARDS", default=16
+        str, about("subscription registry, or package.module:Class; unset: by WS_FLAGS_FILE, else sync-dict")
+    ] = ""
+    flags_file: Annotated[str, about("file of flags that chooses it for each worker, as conf/flags.json")] = (
+        ""
     )
-    shard_key: Annotated[
-        Literal["channel", "connection"], Meta(description="what a sharded strategy partitions by")
-    ] = field(name="WS_SHARD_KEY", default="channel")
+    num_shards: Annotated[int, about("shards of a sharded strategy", 1, MAX_SHARDS)] = 16
+    shard_key: Annotated[Literal["channel", "connection"], about("what a sharded strategy partitions by")] = (
+        "channel"
+    )
 
-    workers: Annotated[int, Meta(ge=1, le=128, description="worker processes")] = field(
-        name="WS_WORKERS", default_factory=lambda: math.ceil(_cpu_cores())
+    workers: Annotated[int, about("worker processes", 1, 128)] = field(
+        default_factory=lambda: math.ceil(_cpu_cores())
     )
-    max_connections: Annotated[
-        int, Meta(ge=1, le=10_000_000, description="open WebSockets of the whole server")
-    ] = field(name="WS_MAX_CONNECTIONS", default=10_000)
-    cpu_limit: Annotated[float, Meta(gt=0, le=1024, description="cores the server may use")] = field(
-        name="WS_CPU_LIMIT", default_factory=_cpu_cores
+    max_connections: Annotated[int, about("open WebSockets of the whole server", 1, 10_000_000)] = 10_000
+    cpu_limit: Annotated[float, about("cores the server may use", gt=0, le=1024)] = field(
+        default_factory=_cpu_cores
     )
-    memory_limit: Annotated[int, Meta(ge=1 << 20, description="bytes the server may use")] = field(
-        name="WS_MEMORY_LIMIT", default_factory=_memory_bytes
+    memory_limit: Annotated[int, about("bytes the server may use", 1 << 20)] = field(
+        default_factory=_memory_bytes
     )
     cpu_reject_threshold: Annotated[
-        float,
-        Meta(gt=0, le=100, description="percent of WS_CPU_LIMIT above which admission falls; 100: off"),
-    ] = field(name="WS_CPU_REJECT_THRESHOLD", default=75.0)
+        float, about("percent of WS_CPU_LIMIT above which admission falls; 100: off", gt=0, le=100)
+    ] = 75.0
     memory_reject_threshold: Annotated[
-        float, Meta(gt=0, le=100, description="percent of WS_MEMORY_LIMIT above which admission falls")
-    ] = field(name="WS_MEMORY_REJECT_THRESHOLD", default=90.0)
+        float, about("percent of WS_MEMORY_LIMIT above which admission falls", gt=0, le=100)
+    ] = 90.0
     memory_hard_threshold: Annotated[
-        float, Meta(gt=0, le=200, description="percent of WS_MEMORY_LIMIT at which nobody enters any more")
-    ] = field(name="WS_MEMORY_HARD_THRESHOLD", default=95.0)
+        float, about("percent of WS_MEMORY_LIMIT at which nobody enters any more", gt=0, le=200)
+    ] = 95.0
     hub_lag_threshold_ms: Annotated[
-        float,
-        Meta(ge=10, le=60_000, description="longest iteration of an event loop above which admission falls"),
-    ] = field(name="WS_HUB_LAG_THRESHOLD_MS", default=250.0)
-    max_greenlets: Annotated[int, Meta(ge=100, description="greenlets of the whole server")] = field(
-        name="WS_MAX_GREENLETS", default=20_000
-    )
+        float, about("longest iteration of an event loop above which admission falls", 10, 60_000)
+    ] = 250.0
+    max_greenlets: Annotated[int, about("greenlets of the whole server", 100)] = 20_000
 
     admission_start_rate: Annotated[
-        float, Meta(gt=0, le=1e6, description="connections/s of the server when admission begins to fall")
-    ] = field(name="WS_ADMISSION_START_RATE", default=200.0)
+        float, about("connections/s of the server when admission begins to fall", gt=0, le=1e6)
+    ] = 200.0
     admission_floor_rate: Annotated[
-        float,
-        Meta(gt=0, le=1e6, description="connections/s of the server under full load; 1 per worker holds"),
-    ] = field(name="WS_ADMISSION_FLOOR_RATE", default=10.0)
+        float, about("connections/s of the server under full load; 1 per worker holds", gt=0, le=1e6)
+    ] = 10.0
     admission_dry_run: Annotated[
-        bool, Meta(description="refuse nobody for load: count and log whom it would have been")
-    ] = field(name="WS_ADMISSION_DRY_RUN", default=False)
+        bool, about("refuse nobody for load: count and log whom it would have been")
+    ] = False
     upgrade_rate: Annotated[
-        float, Meta(ge=0, le=1e6, description="upgrades per second of one client address; 0: no limit")
-    ] = field(name="WS_UPGRADE_RATE", default=100.0)
-    upgrade_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="upgrades of one address at once")] = (
-        field(name="WS_UPGRADE_BURST", default=500)
-    )
+        float, about("upgrades per second of one client address; 0: no limit", 0, 1e6)
+    ] = 100.0
+    upgrade_burst: Annotated[int, about("upgrades of one address at once", 1, 1_000_000)] = 500
     server_upgrade_rate: Annotated[
-        float, Meta(ge=0, le=1e6, description="upgrades per second of the whole server; 0: no limit")
-    ] = field(name="WS_SERVER_UPGRADE_RATE", default=0.0)
-    server_upgrade_burst: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="upgrades of the whole server at once")
-    ] = field(name="WS_SERVER_UPGRADE_BURST", default=100)
+        float, about("upgrades per second of the whole server; 0: no limit", 0, 1e6)
+    ] = 0.0
+    server_upgrade_burst: Annotated[int, about("upgrades of the whole server at once", 1, 1_000_000)] = 100
     upgrade_exempt_loopback: Annotated[
-        bool, Meta(description="upgrade rates do not hold for clients of this machine")
-    ] = field(name="WS_UPGRADE_EXEMPT_LOOPBACK", default=True)
-    trusted_proxies: Annotated[
-        str, Meta(description="networks whose X-Forwarded-For is believed, comma-separated")
-    ] = field(name="WS_TRUSTED_PROXIES", default="")
+        bool, about("upgrade rates do not hold for clients of this machine")
+    ] = True
+    trusted_proxies: Annotated[str, about("networks whose X-Forwarded-For is believed, comma-separated")] = ""
 
     origins: Annotated[
-        str,
-        Meta(description="origins that may connect, comma-separated, `https://*.example.com` too; *: all"),
-    ] = field(name="WS_ORIGINS", default="*")
-    origin_required: Annotated[
-        bool, Meta(description="refuse clients that name no origin, as programs do")
-    ] = field(name="WS_ORIGIN_REQUIRED", default=False)
+        str, about("origins that may connect, comma-separated, `https://*.example.com` too; *: all")
+    ] = "*"
+    origin_required: Annotated[bool, about("refuse clients that name no origin, as programs do")] = False
     jwt_secret: Annotated[
-        str, Meta(description="secret of HS256 tokens, at least 32 bytes; with a key, tokens are asked for")
-    ] = field(name="WS_JWT_SECRET", default="")
-    jwt_secret_file: Annotated[str, Meta(description="file with that secret; read again when it changes")] = (
-        field(name="WS_JWT_SECRET_FILE", default="")
-    )
+        str, about("secret of HS256 tokens, at least 32 bytes; with a key, tokens are asked for")
+    ] = ""
+    jwt_secret_file: Annotated[str, about("file with that secret; read again when it changes")] = ""
     jwks_file: Annotated[
-        str,
-        Meta(
-            description="file with public keys (JWKS) of RS256 and ES256 tokens; read again when it changes"
-        ),
-    ] = field(name="WS_JWKS_FILE", default="")
-    jwt_audience: Annotated[str, Meta(description="`aud` that a token must have; several with commas")] = (
-        field(name="WS_JWT_AUDIENCE", default="")
+        str, about("file with public keys (JWKS) of RS256 and ES256 tokens; read again when it changes")
+    ] = ""
+    jwt_audience: Annotated[str, about("`aud` that a token must have; several with commas")] = ""
+    jwt_issuer: Annotated[str, about("`iss` that a token must have; several with commas")] = ""
+    jwt_leeway_seconds: Annotated[float, about("how far the issuer's clock may differ, seconds", 0, 300)] = (
+        5.0
     )
-    jwt_issuer: Annotated[str, Meta(description="`iss` that a token must have; several with commas")] = field(
-        name="WS_JWT_ISSUER", default=""
-    )
-    jwt_leeway_seconds: Annotated[
-        float, Meta(ge=0, le=300, description="how far the issuer's clock may differ, seconds")
-    ] = field(name="WS_JWT_LEEWAY_SECONDS", default=5.0)
-    jwt_require_exp: Annotated[bool, Meta(description="refuse tokens that never expire")] = field(
-        name="WS_JWT_REQUIRE_EXP", default=True
-    )
+    jwt_require_exp: Annotated[bool, about("refuse tokens that never expire")] = True
     allow_anonymous: Annotated[
-        bool, Meta(description="without a token the public channels (token.*, global) may be had")
-    ] = field(name="WS_ALLOW_ANONYMOUS", default=False)
+        bool, about("without a token the public channels (token.*, global) may be had")
+    ] = False
     admin_token: Annotated[
-        str,
-        Meta(description="bearer token that opens /stats and /debug from elsewhere; unset: loopback only"),
-    ] = field(name="WS_ADMIN_TOKEN", default="")
+        str, about("bearer token that opens /stats and /debug from elsewhere; unset: loopback only")
+    ] = ""
 
-    max_subscriptions: Annotated[int, Meta(ge=1, le=100_000, description="channels of one connection")] = (
-        field(name="WS_MAX_SUBSCRIPTIONS", default=1_000)
-    )
-    max_message_bytes: Annotated[
-        int, Meta(ge=128, le=16 << 20, description="bytes of one message from a client")
-    ] = field(name="WS_MAX_MESSAGE_BYTES", default=64 << 10)
+    max_subscriptions: Annotated[int, about("channels of one connection", 1, 100_000)] = 1_000
+    max_message_bytes: Annotated[int, about("bytes of one message from a client", 128, 16 << 20)] = 64 << 10
     command_rate: Annotated[
-        float, Meta(gt=0, le=1e6, description="commands per second of one connection, sustained")
-    ] = field(name="WS_COMMAND_RATE", default=100.0)
-    command_burst: Annotated[
-        int, Meta(ge=1, le=100_000, description="commands at once of one connection")
-    ] = field(name="WS_COMMAND_BURST", default=500)
-    max_errors: Annotated[
-        int, Meta(ge=1, le=100_000, description="bad commands before a connection closes with 1008")
-    ] = field(name="WS_MAX_ERRORS", default=100)
+        float, about("commands per second of one connection, sustained", gt=0, le=1e6)
+    ] = 100.0
+    command_burst: Annotated[int, about("commands at once of one connection", 1, 100_000)] = 500
+    max_errors: Annotated[int, about("bad commands before a connection closes with 1008", 1, 100_000)] = 100
 
     outbox_bytes: Annotated[
-        int,
-        Meta(ge=1024, le=1 << 30, description="bytes that wait for a slow socket before the policy acts"),
-    ] = field(name="WS_OUTBOX_BYTES", default=1 << 20)
+        int, about("bytes that wait for a slow socket before the policy acts", 1024, 1 << 30)
+    ] = 1 << 20
     outbox_frames: Annotated[
-        int, Meta(ge=16, le=10_000_000, description="frames that wait for a socket before the policy acts")
-    ] = field(name="WS_OUTBOX_FRAMES", default=8192)
+        int, about("frames that wait for a socket before the policy acts", 16, 10_000_000)
+    ] = 8192
     slow_policy: Annotated[
         Literal["disconnect", "conflate", "drop-oldest"],
-        Meta(description="what becomes of a client whose outbox is full"),
-    ] = field(name="WS_SLOW_POLICY", default="disconnect")
+        about("what becomes of a client whose outbox is full"),
+    ] = "disconnect"
     write_delay_ms: Annotated[
-        float, Meta(ge=0, le=1000, description="milliseconds to wait for more messages before a pass")
-    ] = field(name="WS_WRITE_DELAY_MS", default=0.0)
-    compression: Annotated[bool, Meta(description="offer permessage-deflate")] = field(
-        name="WS_COMPRESSION", default=True
-    )
-    compression_min_bytes: Annotated[
-        int, Meta(ge=0, le=1 << 30, description="shorter messages are not compressed")
-    ] = field(name="WS_COMPRESSION_MIN_BYTES", default=256)
+        float, about("milliseconds to wait for more messages before a pass", 0, 1000)
+    ] = 0.0
+    compression: Annotated[bool, about("offer permessage-deflate")] = True
+    compression_min_bytes: Annotated[int, about("shorter messages are not compressed", 0, 1 << 30)] = 256
     outbox_seconds: Annotated[
-        float, Meta(gt=0, le=3600, description="seconds a socket may take nothing before it closes with 4008")
-    ] = field(name="WS_OUTBOX_SECONDS", default=10.0)
+        float, about("seconds a socket may take nothing before it closes with 4008", gt=0, le=3600)
+    ] = 10.0
     send_buffer_bytes: Annotated[
-        int, Meta(ge=4096, le=16 << 20, description="kernel send buffer of one connection (SO_SNDBUF)")
-    ] = field(name="WS_SEND_BUFFER_BYTES", default=64 << 10)
-    heartbeat_seconds: Annotated[float, Meta(ge=0.1, le=3600, description="seconds between pings")] = field(
-        name="WS_HEARTBEAT_SECONDS", default=25.0
-    )
+        int, about("kernel send buffer of one connection (SO_SNDBUF)", 4096, 16 << 20)
+    ] = 64 << 10
+    heartbeat_seconds: Annotated[float, about("seconds between pings", 0.1, 3600)] = 25.0
     idle_seconds: Annotated[
-        float,
-        Meta(ge=0.2, le=7200, description="seconds without any frame before a connection closes with 4009"),
-    ] = field(name="WS_IDLE_SECONDS", default=60.0)
+        float, about("seconds without any frame before a connection closes with 4009", 0.2, 7200)
+    ] = 60.0
     first_command_seconds: Annotated[
-        float,
-        Meta(ge=0, le=86400, description="seconds for a client's first command before 1008; 0: for ever"),
-    ] = field(name="WS_FIRST_COMMAND_SECONDS", default=300.0)
-    close_seconds: Annotated[
-        float, Meta(ge=0.1, le=60, description="seconds a closing connection may wait for its peer")
-    ] = field(name="WS_CLOSE_SECONDS", default=3.0)
+        float, about("seconds for a client's first command before 1008; 0: for ever", 0, 86400)
+    ] = 300.0
+    close_seconds: Annotated[float, about("seconds a closing connection may wait for its peer", 0.1, 60)] = (
+        3.0
+    )
     drain_seconds: Annotated[
-        float, Meta(ge=0, le=3600, description="seconds over which a leaving worker spreads its goodbyes")
-    ] = field(name="WS_DRAIN_SECONDS", default=3.0)
+        float, about("seconds over which a leaving worker spreads its goodbyes", 0, 3600)
+    ] = 3.0
     stop_seconds: Annotated[
-        float, Meta(ge=0.1, le=600, description="seconds a worker waits for clients behind its last goodbye")
-    ] = field(name="WS_STOP_SECONDS", default=1.0)
+        float, about("seconds a worker waits for clients behind its last goodbye", 0.1, 600)
+    ] = 1.0
     worker_max_age_seconds: Annotated[
-        float,
-        Meta(ge=0, le=1e9, description="age at which a worker is replaced, up to a tenth more; 0: never"),
-    ] = field(name="WS_WORKER_MAX_AGE_SECONDS", default=0.0)
+        float, about("age at which a worker is replaced, up to a tenth more; 0: never", 0, 1e9)
+    ] = 0.0
     worker_max_memory: Annotated[
         int,
-        Meta(
-            ge=0,
-            le=_INT64_MAX,
-            description="resident bytes at which a worker is replaced, after a minute; 0: never",
-        ),
-    ] = field(name="WS_WORKER_MAX_MEMORY", default=0)
+        about("resident bytes at which a worker is replaced, after a minute; 0: never", 0, _INT64_MAX),
+    ] = 0
     rebalance_rate: Annotated[
-        float,
-        Meta(ge=0, le=1e5, description="connections/s that a worker far above its share sends away; 0: none"),
-    ] = field(name="WS_REBALANCE_RATE", default=10.0)
-    reconcile_seconds: Annotated[
-        float, Meta(ge=1, le=3600, description="seconds between two comparisons of all counts")
-    ] = field(name="WS_RECONCILE_SECONDS", default=30.0)
-    feed_backlog: Annotated[
-        int, Meta(ge=100, le=10_000_000, description="messages that may wait between feed and hub")
-    ] = field(name="WS_FEED_BACKLOG", default=20_000)
+        float, about("connections/s that a worker far above its share sends away; 0: none", 0, 1e5)
+    ] = 10.0
+    reconcile_seconds: Annotated[float, about("seconds between two comparisons of all counts", 1, 3600)] = (
+        30.0
+    )
+    feed_backlog: Annotated[int, about("messages that may wait between feed and hub", 100, 10_000_000)] = (
+        20_000
+    )
 
     ring_messages: Annotated[
-        int, Meta(ge=1, le=10_000_000, description="latest messages that a worker keeps for resuming clients")
-    ] = field(name="WS_RING_MESSAGES", default=5_000)
-    ring_bytes: Annotated[
-        int, Meta(ge=1024, le=1 << 34, description="bytes that they may take in each worker")
-    ] = field(name="WS_RING_BYTES", default=8 << 20)
-    replay_messages: Annotated[
-        int, Meta(ge=1, le=10_000_000, description="messages that one replay sends at most")
-    ] = field(name="WS_REPLAY_MESSAGES", default=10_000)
-    replay_rate: Annotated[
-        float, Meta(gt=0, le=1e6, description="replays per second of one connection, sustained")
-    ] = field(name="WS_REPLAY_RATE", default=5.0)
-    replay_readers: Annotated[
-        int, Meta(ge=1, le=1000, description="reads of the stream that a worker makes at one time")
-    ] = field(name="WS_REPLAY_READERS", default=8)
-
-    test_echo: Annotated[
-        bool, Meta(description="add /echo, which echoes what it hears, for a conformance suite")
-    ] = field(name="WS_TEST_ECHO", default=False)
-
-    stream_name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="JetStream stream")] = (
-        field(name="JS_STREAM_NAME", default="ODIN_TOKENS")
+        int, about("latest messages that a worker keeps for resuming clients", 1, 10_000_000)
+    ] = 5_000
+    ring_bytes: Annotated[int, about("bytes that they may take in each worker", 1024, 1 << 34)] = 8 << 20
+    replay_messages: Annotated[int, about("messages that one replay sends at most", 1, 10_000_000)] = 10_000
+    replay_rate: Annotated[float, about("replays per second of one connection, sustained", gt=0, le=1e6)] = (
+        5.0
     )
-    stream_max_age_seconds: Annotated[
-        float, Meta(ge=1, le=1e9, description="age at which the stream forgets; `90`, `30s`, `5m` or `1h`")
-    ] = field(name="JS_STREAM_MAX_AGE", default=3600.0)
-    stream_max_msgs: Annotated[
-        int, Meta(ge=1, le=_INT64_MAX, description="messages that the stream keeps")
-    ] = field(name="JS_STREAM_MAX_MSGS", default=1_000_000)
-    stream_max_bytes: Annotated[
-        int, Meta(ge=1024, le=_INT64_MAX, description="bytes that the stream keeps")
-    ] = field(name="JS_STREAM_MAX_BYTES", default=512 << 20)
+    replay_readers: Annotated[int, about("reads of the stream that a worker makes at one time", 1, 1000)] = 8
 
-    stream_replicas: Annotated[
-        int, Meta(ge=1, le=5, description="nodes of a NATS cluster that keep the stream")
-    ] = field(name="JS_STREAM_REPLICAS", default=1)
+    test_echo: Annotated[bool, about("add /echo, which echoes what it hears, for a conformance suite")] = (
+        False
+    )
+
+    stream_name: Annotated[str, about("JetStream stream", pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "ODIN_TOKENS"
+    stream_max_age_seconds: Annotated[
+        float, about("age at which the stream forgets; `90`, `30s`, `5m` or `1h`", 1, 1e9)
+    ] = 3600.0
+    stream_max_msgs: Annotated[int, about("messages that the stream keeps", 1, _INT64_MAX)] = 1_000_000
+    stream_max_bytes: Annotated[int, about("bytes that the stream keeps", 1024, _INT64_MAX)] = 512 << 20
+
+    stream_replicas: Annotated[int, about("nodes of a NATS cluster that keep the stream", 1, 5)] = 1
 
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="least severity that is logged")
-    ] = field(name="LOG_LEVEL", default="info")
-    log_format: Annotated[
-        Literal["json", "text"], Meta(description="one JSON object or one line of text")
-    ] = field(name="LOG_FORMAT", default="text")
-    log_access: Annotated[
-        bool, Meta(description="write gunicorn's access log to stdout, a line per request")
-    ] = field(name="LOG_ACCESS", default=False)
-    environment: Annotated[str, Meta(max_length=64, description="name of the deployment")] = field(
-        name="ENVIRONMENT", default="development"
-    )
+        Literal["debug", "info", "warning", "error"], about("least severity that is logged")
+    ] = "info"
+    log_format: Annotated[Literal["json", "text"], about("one JSON object or one line of text")] = "text"
+    log_access: Annotated[bool, about("write gunicorn's access log to stdout, a line per request")] = False
+    environment: Annotated[str, about("name of the deployment", max_length=64)] = "development"
 
     @property
     def host(self) -> str:
@@ -449,15 +380,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: o
             except ValueError:
                 allowed = f"expected one of {', '.join(strategies.names())}, or package.module:Class"
                 raise SettingsError("WS_SHARD_STRATEGY", self.strategy, allowed) from None
-        checks.check_above(
-            "WS_IDLE_SECONDS", self.idle_seconds, "WS_HEARTBEAT_SECONDS", self.heartbeat_seconds
-        )
-        checks.check_above(
-            "WS_MEMORY_HARD_THRESHOLD",
-            self.memory_hard_threshold,
-            "WS_MEMORY_REJECT_THRESHOLD",
-            self.memory_reject_threshold,
-        )
+        for above, below in (
+            ("idle_seconds", "heartbeat_seconds"),
+            ("memory_hard_threshold", "memory_reject_threshold"),
+        ):
+            value, bound = getattr(self, above), getattr(self, below)
+            checks.check_above(variable(above), value, variable(below), bound)
         if self.admin_token and len(self.admin_token) < _MIN_SECRET_CHARACTERS:
             allowed = f"expected at least {_MIN_SECRET_CHARACTERS} characters"
             raise SettingsError("WS_ADMIN_TOKEN", "***", allowed)

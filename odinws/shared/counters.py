@@ -67,7 +67,6 @@ class ConnectionCounters:
         "From our ping to the client's pong: the network, the client and our own event loop.",
         bounds=PING_BOUNDS_SECONDS,
         sum_field="ping_seconds",
-        unit="seconds",
         stats="ping",
         quantiles=(0.5,),
     )
@@ -92,10 +91,7 @@ class MessageCounters:
         "ws_messages_delivered", "Data frames handed to a connection.", stats="fan_out.delivered"
     )
     delivered_bytes: int = counter(
-        "ws_bytes_delivered",
-        "Bytes of data frames handed to connections.",
-        unit="bytes",
-        stats="fan_out.delivered_bytes",
+        "ws_bytes_delivered", "Bytes of data frames handed to connections.", stats="fan_out.delivered_bytes"
     )
     undelivered: int = counter(
         "ws_messages_undelivered",
@@ -135,7 +131,6 @@ class MessageCounters:
         "From NATS to the kernel, by the oldest message of each pass: an upper bound for the others.",
         bounds=LAG_BOUNDS_SECONDS,
         sum_field="lag_seconds",
-        unit="seconds",
         stats="lag",
         quantiles=(0.5, 0.95, 0.99),
     )
@@ -145,7 +140,6 @@ class MessageCounters:
         "Fan-out passes, the time that others had the thread meanwhile included.",
         bounds=PASS_BOUNDS_SECONDS,
         sum_field="pass_seconds",
-        unit="seconds",
         stats="fan_out.times",
         quantiles=(0.99,),
     )
@@ -192,18 +186,13 @@ class ProcessCounters:
     """What the workers cost, and how long they stood still."""
 
     cpu_seconds: float = counter(
-        "ws_cpu_seconds",
-        "CPU time of all workers that ever ran.",
-        unit="seconds",
-        stats="cpu_seconds",
-        digits=3,
+        "ws_cpu_seconds", "CPU time of all workers that ever ran.", stats="cpu_seconds", digits=3
     )
     stalls: Counts = histogram(
         "ws_hub_stall_seconds",
         "Iterations of the event loop: how long whoever was ready may have waited.",
         bounds=STALL_BOUNDS_SECONDS,
         sum_field="stall_seconds",
-        unit="seconds",
         stats="stall",
         quantiles=(0.999,),
     )
@@ -220,7 +209,6 @@ class ProcessCounters:
         "Time that workers stood still for them.",
         ("generation",),
         values=GENERATIONS,
-        unit="seconds",
         stats="gc.seconds",
     )
     gc_collected: int = counter("ws_gc_collected_objects", "Objects that they freed.", stats="gc.collected")
@@ -232,7 +220,6 @@ class ProcessCounters:
         "Pauses of the garbage collector.",
         bounds=GC_BOUNDS_SECONDS,
         sum_field="gc_seconds",
-        unit="seconds",
         stats="gc.pauses",
         quantiles=(0.99,),
     )

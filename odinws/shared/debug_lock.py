@@ -1,4 +1,4 @@
-"""One dear look at a time in the whole server, by a lock that falls with the process that holds it."""
+"""One expensive look at a time in the whole server, by a lock that falls with the process that holds it."""
 
 from __future__ import annotations
 

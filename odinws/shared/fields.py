@@ -19,7 +19,6 @@ from typing import (
     Annotated,
     Any,
     ClassVar,
-    Literal,
     ParamSpec,
     TypeAlias,
     TypeVar,
@@ -30,7 +29,7 @@ from typing import (
 
 Counts: TypeAlias = ctypes.Array[ctypes.c_uint64]
 Times: TypeAlias = ctypes.Array[ctypes.c_double]
-Unit = Literal["", "seconds", "bytes", "cores", "ratio"]
+UNITS = ("seconds", "bytes", "cores", "ratio")
 _WORDS: dict[Any, Any] = {int: ctypes.c_uint64, float: ctypes.c_double}
 _P = ParamSpec("_P")
 _Struct = TypeVar("_Struct", bound=ctypes.Structure)
@@ -64,11 +63,16 @@ class Metric(Shown):
     text: str
     labels: tuple[str, ...] = ()
     _: KW_ONLY
-    unit: Unit = ""
     field: str = ""
 
     kind: ClassVar[str]
     end: ClassVar[str] = ""
+
+    @property
+    def unit(self) -> str:
+        """One of `UNITS`, with which the name ends; "": it has none."""
+        last = self.name.rpartition("_")[2]
+        return last if last in UNITS else ""
 
     @property
     def shown_name(self) -> str:

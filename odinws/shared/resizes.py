@@ -1,6 +1,6 @@
 """How many shards the server shall have, and which worker has them: shared memory, made before the fork.
 
-Anybody may ask for another number; each worker looks for itself, applies it and writes its own place.
+Anybody may ask for another number; each worker looks for itself, applies it and writes into its own slot.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Slot(ctypes.Structure):
 
 
 class Resizes:
-    """The number of shards that was asked for, and a place for each worker slot.
+    """The number of shards that was asked for, and what each worker made of it.
 
     Args:
         slots: of the shared state.

@@ -1,11 +1,11 @@
 """The shared state: facts about the whole server in one shared memory map, made before the fork.
 
 Stats for each worker slot, with one writer each: its worker while that lives, the arbiter before and after.
-Any worker reads all stats, so any of them answers for the whole server. A row of a dead worker is
+Any worker reads all stats, so any of them answers for the whole server. The stats of a dead worker are
 cleared by the arbiter, and its totals move to those of its choice of strategy, so that totals never fall.
 
-Row fields are aligned 8-byte words; a reader sees an old or a new value of each, never a torn one. Two
-fields of a row are not read at one instant.
+Fields are aligned 8-byte words; a reader sees an old or a new value of each, never a torn one. Two
+fields are not read at one instant.
 """
 
 from __future__ import annotations
@@ -14,25 +14,28 @@ import ctypes
 import fcntl
 import mmap
 import secrets
+import struct
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
+
 from odinws.access.rates import Limit, step
-from odinws.choice import Choice, retired_for
+from odinws.choice import Choice
 from odinws.shared.counters import Counters, add_counters
 from odinws.shared.debug_lock import DebugLock
-from odinws.shared.details import Details
-from odinws.shared.event_log import EventLog
 from odinws.shared.fields import shared_struct
+from odinws.shared.recent import EventLog, Timeline
 from odinws.shared.resizes import Resizes
-from odinws.shared.timeline import Timeline
 from odinws.shared.worker_stats import WorkerStats
 
 SLOTS = 256
-CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last place
-_SUM_BYTE, _LEAVING_BYTE = 0, 1  # of the file, where locks are: of sums over rows, of the one that leaves
+CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last
+_SUM_BYTE, _LEAVING_BYTE = 0, 1  # of the file, where locks are: of sums over workers, of the one that leaves
+_MARK = struct.Struct("<II")  # its size, and how often the writer has written
+_MARK_BYTES = _MARK.size
 
 
 @shared_struct
@@ -46,6 +49,52 @@ class _Header(ctypes.Structure):
     upgrades_due: float  # of the bucket of all upgrades, see access.rates
 
 
+class Details:
+    """What each worker tells of itself besides numbers: JSON, with one writer per worker.
+
+    Args:
+        shared: the map.
+        start: where in it they begin; each has `size` bytes.
+    """
+
+    def __init__(self, shared: mmap.mmap, start: int, size: int) -> None:
+        self._map = shared
+        self._start = start
+        self._size = size
+        self._writes = 0
+
+    def publish(self, index: int, details: object) -> None:
+        """Write for all to read. What does not fit is left out, and says so."""
+        encoded = msgspec.json.encode(details)
+        if len(encoded) > self._size - _MARK_BYTES:
+            encoded = msgspec.json.encode({"truncated": len(encoded)})
+        self.write(index, encoded)
+
+    def read(self, index: int) -> object:
+        """What was published last; {} if nothing can be read."""
+        start = self._start + index * self._size
+        for _ in range(3):  # a writer may be at work: its mark is 0 meanwhile, and another one afterwards
+            mark = self._map[start : start + _MARK_BYTES]
+            size, _ = _MARK.unpack(mark)
+            at = start + _MARK_BYTES
+            encoded = self._map[at : at + size]
+            if size and mark == self._map[start:at]:
+                try:
+                    return msgspec.json.decode(encoded)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue  # not every machine shows another's writes in their order
+        return {}
+
+    def write(self, index: int, encoded: bytes) -> None:
+        """Write bytes that are JSON, or none."""
+        start = self._start + index * self._size
+        at = start + _MARK_BYTES
+        self._writes = (self._writes + 1) & 0xFFFFFFFF
+        self._map[start:at] = bytes(_MARK_BYTES)
+        self._map[at : at + len(encoded)] = encoded
+        self._map[start:at] = _MARK.pack(len(encoded), self._writes)
+
+
 class SharedState:
     """The shared memory of a server.
 
@@ -53,11 +102,11 @@ class SharedState:
         details_bytes: room for the JSON details that each worker publishes for `/stats`.
 
     Attributes:
-        event log: the latest events of the server.
+        event_log: the latest events of the server.
         timeline: its latest figures, second by second.
         name: of the server, and of no other one of this machine.
-        turn: of whoever looks into the server at a price.
-        left: by slot, the details that its last worker left. The arbiter's own, as are those that a worker
+        debug_lock: of whoever looks into the server at a price.
+        last_details: by slot, what that its last worker left. The arbiter's own, as are those that a worker
             finds at its fork: so its counters go on where those of its predecessor ended.
     """
 
@@ -69,7 +118,7 @@ class SharedState:
         self.timeline = Timeline()
         self.name = f"odinws-{secrets.token_hex(8)}"
         self.debug_lock = DebugLock()
-        self.left: dict[int, object] = {}
+        self.last_details: dict[int, object] = {}
         workers = ctypes.sizeof(_Header)
         gone = workers + SLOTS * ctypes.sizeof(WorkerStats)
         details = gone + CHOICES * ctypes.sizeof(WorkerStats)
@@ -144,7 +193,7 @@ class SharedState:
         raise RuntimeError(f"no free worker slot in the shared state, it has {SLOTS}")
 
     def _free_ordinal(self) -> int:
-        """The first place that no worker has who is to stay."""
+        """The first ordinal that no worker has who is to stay."""
         workers = [stats for stats in self._used() if stats.started_at]
         taken = {stats.ordinal for stats in workers if not stats.recycling and not self.is_outdated(stats)}
         return next(ordinal for ordinal in range(SLOTS) if ordinal not in taken)
@@ -152,12 +201,21 @@ class SharedState:
     def retire(self, index: int) -> None:
         """Clear the stats of a worker that is gone and keep its totals. The arbiter's call."""
         stats = self.workers[index]
-        with self._exclusive():  # else `totals` would count the row twice, or not at all
-            add_counters(retired_for(stats.choice, self._gone, time.monotonic()).totals, stats.totals)
+        with self._exclusive():  # else `totals` would count the worker twice, or not at all
+            add_counters(self._retired(stats.choice).totals, stats.totals)
             ctypes.memset(ctypes.addressof(stats), 0, ctypes.sizeof(WorkerStats))
-        self.left[index] = self.details(index)
+        self.last_details[index] = self.details(index)
         self._details.write(index, b"")
         self.resizes.clear(index)
+
+    def _retired(self, choice: Choice) -> WorkerStats:
+        """The sums of retired workers with this choice; with too many choices the last ones share theirs."""
+        for stats in self._gone:
+            if not stats.started_at:
+                stats.started_at, stats.choice = time.monotonic(), choice
+            if stats.choice == choice:
+                break
+        return stats
 
     def living(self) -> list[tuple[int, WorkerStats]]:
         """The stats of workers that run, with their slots."""
@@ -179,7 +237,7 @@ class SharedState:
         totals: dict[Choice, Counters] = {}
         with self._exclusive():
             for stats in (*self._gone, *self._used()):
-                if stats.started_at or stats.pid:  # a free row has none
+                if stats.started_at or stats.pid:  # a free slot has none
                     add_counters(totals.setdefault(stats.choice, Counters()), stats.totals)
         return totals
 
@@ -237,7 +295,7 @@ class SharedState:
         return self._details.read(index)
 
     def _used(self) -> list[WorkerStats]:
-        """The rows that can hold anything: looking at all 256 would cost each upgrade 30 µs."""
+        """The stats that can hold anything: looking at all 256 would cost each upgrade 30 µs."""
         return self.workers[: self._header.high]
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""A row of the shared state: what one worker tells all others, and its counters. See `memory.py`."""
+"""What one worker tells all others, and its counters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class WorkerStats(Chosen):
     recycling: int  # 1: it leaves, and the arbiter has been asked for another
     ordinal: int = stat(stats="place")  # from 0: a successor inherits it, while slots drift
     flags_broken: int  # 1: the worker can't use the file of flags, its details say why
-    left: int  # 1: it has said goodbye to all and ends as it should
+    drained: int  # 1: it has said goodbye to all and ends as it should
     pending: int  # clients whose HTTP request is under way, or who may send another
     group_cpu_percent: float  # smoothed use of all in the control group, of its quota; 0: it has none
     group_memory_percent: float  # the same of memory, of this moment
@@ -52,37 +52,26 @@ class WorkerStats(Chosen):
     feed_ready: int = gauge("ws_feed_ready", "1 if the worker's feed is up.")
     backlog: int = gauge("ws_feed_backlog", "Messages that wait between feed and hub.")
     feed_pending: int = gauge("ws_feed_pending", "Messages of the stream that the feed has still to get.")
-    feed_lag_seconds: float = gauge(
-        "ws_feed_lag_seconds", "From NATS to the feed, of the latest message.", unit="seconds"
-    )
+    feed_lag_seconds: float = gauge("ws_feed_lag_seconds", "From NATS to the feed, of the latest message.")
     greenlets: int = gauge("ws_greenlets", "Greenlets at work.", stats="greenlets")
     descriptors: int = gauge(
         "ws_descriptors", "Open descriptors; before Linux 6.2 of up to 15 s ago.", stats="descriptors"
     )
-    rss_bytes: int = gauge("ws_memory_rss_bytes", "Resident memory.", unit="bytes", stats="rss_bytes")
+    rss_bytes: int = gauge("ws_memory_rss_bytes", "Resident memory.", stats="rss_bytes")
     cpu_cores: float = gauge(
-        "ws_cpu_cores", "CPU use in cores, smoothed over some 3 s.", unit="cores", stats="cpu_cores", digits=4
+        "ws_cpu_cores", "CPU use in cores, smoothed over some 3 s.", stats="cpu_cores", digits=4
     )
     hub_lag_seconds: float = gauge(
-        "ws_hub_lag_seconds",
-        "Longest iteration of the event loop in the last 5 s.",
-        unit="seconds",
-        stats="hub_lag_seconds",
+        "ws_hub_lag_seconds", "Longest iteration of the event loop in the last 5 s.", stats="hub_lag_seconds"
     )
     hub_stall_seconds: float = gauge(
-        "ws_hub_stall_longest_seconds",
-        "Longest iteration of the event loop.",
-        unit="seconds",
-        stats="hub_stall_seconds",
+        "ws_hub_stall_longest_seconds", "Longest iteration of the event loop.", stats="hub_stall_seconds"
     )
     pass_longest_seconds: float = gauge(
-        "ws_pass_longest_seconds", "Longest fan-out pass.", unit="seconds", stats="pass_longest_seconds"
+        "ws_pass_longest_seconds", "Longest fan-out pass.", stats="pass_longest_seconds"
     )
     gc_longest_seconds: float = gauge(
-        "ws_gc_longest_seconds",
-        "Longest pause of the garbage collector.",
-        unit="seconds",
-        stats="gc_longest_seconds",
+        "ws_gc_longest_seconds", "Longest pause of the garbage collector.", stats="gc_longest_seconds"
     )
     totals: Counters
 
@@ -146,7 +135,7 @@ class WorkerStats(Chosen):
             self.totals.lag_seconds += lag * count
 
     def observe_stall(self, seconds: float) -> None:
-        """Count a iteration of the event loop that took this long."""
+        """Count an iteration of the event loop that took this long."""
         self.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, seconds)] += 1
         self.totals.stall_seconds += seconds
         if seconds > self.hub_stall_seconds:

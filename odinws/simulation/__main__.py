@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from odinws.simulation import scenarios
-from odinws.simulation.model import LOOPING, Trace, reproduces, rhythm, run, swing
+from odinws.simulation.model import LOOPING, Predecessor, Trace, reproduces, rhythm, run, swing
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def _summary(name: str, trace: Trace) -> str:
 def _share(seeds: int) -> str:
     load = scenarios.ramp(LOOPING, seconds=71)
     failed = tuple(row.failed for row in scenarios.OBSERVED)
-    traces = [run(scenarios.predecessor(), load, seed) for seed in range(seeds)]
+    traces = [run(Predecessor(), load, seed) for seed in range(seeds)]
     good = sum(reproduces(trace, failed) for trace in traces)
     ends = Counter(trace.steps[-1].connections for trace in traces).most_common()
     counts = ", ".join(f"{count} at {connections}" for connections, count in ends)

@@ -39,16 +39,6 @@ OBSERVED: Final = (
 )
 
 
-def predecessor(hold_seconds: float = 15.0) -> Predecessor:
-    """As it was, but for how long a sample is held."""
-    return Predecessor(hold_seconds)
-
-
-def guarded() -> Guarded:
-    """Ours, with its defaults, in four workers."""
-    return Guarded(LIMITS)
-
-
 def ramp(costs: Costs, seconds: int, *, retries: bool = False, hog: Hog | None = None) -> Load:
     """7,000 clients, 100 a second."""
     return Load(costs, seconds, retries=retries, hog=hog)
@@ -58,12 +48,13 @@ def _run(make: Callable[[], Policy], load: Load, seed: int) -> Trace:
     return run(make(), load, seed)
 
 
+_guarded = partial(Guarded, LIMITS)
 SCENARIOS: Final[dict[str, Callable[[int], Trace]]] = {
-    "predecessor": partial(_run, predecessor, ramp(LOOPING, 250)),
-    "predecessor, held 5 s": partial(_run, partial(predecessor, 5.0), ramp(LOOPING, 250)),
-    "predecessor, clean feed": partial(_run, predecessor, ramp(CLEAN, 250)),
-    "predecessor, clean feed, hog": partial(_run, predecessor, ramp(CLEAN, 250, hog=HOG)),
-    "ours": partial(_run, guarded, ramp(CLEAN, 250, retries=True)),
-    "ours, looping feed": partial(_run, guarded, ramp(LOOPING, 600, retries=True)),
-    "ours, hog": partial(_run, guarded, ramp(CLEAN, 250, retries=True, hog=HOG)),
+    "predecessor": partial(_run, Predecessor, ramp(LOOPING, 250)),
+    "predecessor, held 5 s": partial(_run, partial(Predecessor, 5.0), ramp(LOOPING, 250)),
+    "predecessor, clean feed": partial(_run, Predecessor, ramp(CLEAN, 250)),
+    "predecessor, clean feed, hog": partial(_run, Predecessor, ramp(CLEAN, 250, hog=HOG)),
+    "ours": partial(_run, _guarded, ramp(CLEAN, 250, retries=True)),
+    "ours, looping feed": partial(_run, _guarded, ramp(LOOPING, 600, retries=True)),
+    "ours, hog": partial(_run, _guarded, ramp(CLEAN, 250, retries=True, hog=HOG)),
 }

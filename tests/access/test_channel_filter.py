@@ -1,4 +1,4 @@
-"""`odinws.access.channel_filter`: what a list of channels means, to clients and to NATS."""
+"""`odinws.access.permissions`: what a list of channels means, to clients and to NATS."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinws.access.channel_filter import ChannelFilter
+from odinws.access.permissions import ChannelFilter
 
 CHANNELS = ("global", "token.BTC", "token.ETH", "user.1", "user.2")
 

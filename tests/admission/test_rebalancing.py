@@ -1,4 +1,4 @@
-"""`odinws.admission.rebalancing`: who sends connections away, when, and how many."""
+"""`odinws.admission.balance`: who sends connections away, when, and how many."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinws.admission import rebalancing
+from odinws.admission import balance
+from odinws.admission.balance import PATIENCE_SECONDS, Rebalancing, excess
 from odinws.admission.load import ALIVE_SECONDS
-from odinws.admission.rebalancing import PATIENCE_SECONDS, Rebalancing, excess
 from odinws.connections.clients import Clients
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats
@@ -226,7 +226,7 @@ def test_a_worker_that_leaves_has_other_goodbyes() -> None:
 @in_greenlet
 def test_it_looks_each_second_by_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the life of the worker."""
-    monkeypatch.setattr(rebalancing, "_LOOK_SECONDS", 0.005)
+    monkeypatch.setattr(balance, "_REBALANCE_SECONDS", 0.005)
     world = World(10, 10)
     looks: list[float] = []
     monkeypatch.setattr(world.rebalancing, "look", looks.append)

@@ -22,7 +22,7 @@ class FakeViews:
     def __init__(self) -> None:
         self.let_go = Event()
 
-    def look(self, verb: str, options: Mapping[str, Any]) -> Any:
+    def run(self, verb: str, options: Mapping[str, Any]) -> Any:
         """As `Views.look`."""
         if verb == "gc":
             raise ZeroDivisionError("a defect")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from odinws.debug.errors import DebugError
-from odinws.debug.verbs import VERBS, read
+from odinws.debug.verbs import VERBS, DebugError, read
 
 
 @pytest.mark.parametrize("name", VERBS)

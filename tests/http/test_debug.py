@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from odinws.cli import cli
-from odinws.debug.formats import SPEEDSCOPE_SCHEMA
+from odinws.debug.profile import SPEEDSCOPE_SCHEMA
 from odinws.debug.verbs import VERBS
 from tests.browser import Browser
 from tests.sabotage.test_sabotage import COMMAND

@@ -24,7 +24,7 @@ def steps(plan: Plan, shares: tuple[int, ...] = (25, 100)) -> Proof:
         for share in shares:
             before, began = running.pids(), time.monotonic()
             running.give(share)
-            count = wanted(Fleet([running.server.http]).look(), share)[running.server.http]
+            count = wanted(Fleet([running.server.http]).read(), share)[running.server.http]
             running.await_workers(count)
             proof.fact(f"to {share} %", f"{count} workers in {time.monotonic() - began:.1f} s")
             replaced = len(before - running.pids())

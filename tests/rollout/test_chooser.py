@@ -1,4 +1,4 @@
-"""`odinws.services.chooser` and `odinws.rollout.flagged`: who wins, what stays, when a worker is outdated."""
+"""`services.chooser` and `odinws.rollout.evaluation`: who wins, what stays, when a worker is outdated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from odinws.choice import Choice
 from odinws.rollout import flags
-from odinws.rollout.flagged import FlagChooser
+from odinws.rollout.evaluation import FlagChooser
 from odinws.services import chooser
 from odinws.settings import Settings
 from tests.rollout.scene import flags_file

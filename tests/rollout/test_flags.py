@@ -26,9 +26,9 @@ def put(path: Path, **changes: object) -> str:
     return str(flags_file(path, 25, **changes))
 
 
-def choices(path: str, places: int = 4) -> list[Choice]:
+def choices(path: str, workers: int = 4) -> list[Choice]:
     """What four workers run by a file."""
-    return Evaluation("d", "h", places).choose_all(path, flags.read(path))
+    return Evaluation("d", "h", workers).choose_all(path, flags.read(path))
 
 
 def test_the_file_we_ship() -> None:

@@ -1,4 +1,4 @@
-"""`odinws.rollout.watch`, `guards`, `tally`, `record`: on, wait or back, in a time of their own."""
+"""`odinws.rollout.watch`, `comparison`, `record`: on, wait or back, in a time of their own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 
 from odinws.rollout import flags
 from odinws.rollout import watch as watch_module
+from odinws.rollout.comparison import GUARDRAILS, IN_A_ROW, GroupStats, Judge, between, total
 from odinws.rollout.fleet import Fleet, FleetError
-from odinws.rollout.group_stats import GroupStats, between, total
-from odinws.rollout.guards import GUARDS, IN_A_ROW, Judge
 from odinws.rollout.record import Record
 from odinws.rollout.watch import Pace, Watch
 from tests.rollout.scene import VARIANT, flags_file
@@ -97,7 +96,7 @@ def test_each_guard_sets_it_back(world: World, name: str, rate: float, words: st
     assert record.steps[-1].outcome == "worse"
     assert (record.percent, share(world)) == (0, 0)
     assert world.clock.now - began < 60
-    assert all(worker.variant != VARIANT for worker in world.look()[0].workers)
+    assert all(worker.variant != VARIANT for worker in world.read()[0].workers)
 
 
 def test_workers_that_die_set_it_back(world: World) -> None:
@@ -147,7 +146,7 @@ def test_the_last_step_has_a_reference(world: World) -> None:
 
 
 def _hurt_if_all(world: World) -> None:
-    if all(worker.variant == VARIANT for worker in world.look()[0].workers):
+    if all(worker.variant == VARIANT for worker in world.read()[0].workers):
         world.rates[VARIANT]["cpu_seconds"] = 0.2
 
 
@@ -217,12 +216,12 @@ def test_an_interrupt_leaves_the_share(world: World) -> None:
 def test_servers_that_can_not_follow(world: World, changes: dict[str, Any], words: str) -> None:
     """It says so before anything is changed."""
     with pytest.raises(FleetError, match=words):
-        watch_module.check([replace(server, **changes) for server in world.look()])
+        watch_module.check([replace(server, **changes) for server in world.read()])
 
 
 def test_an_explicit_strategy_is_in_the_way(world: World) -> None:
     """WS_SHARD_STRATEGY would win over whatever is set."""
-    [server] = world.look()
+    [server] = world.read()
     fixed = tuple(replace(worker, reason="explicit") for worker in server.workers)
     with pytest.raises(FleetError, match="WS_SHARD_STRATEGY wins"):
         watch_module.check([replace(server, workers=fixed)])
@@ -242,18 +241,18 @@ def test_the_report(world: World, tmp_path: Path) -> None:
     assert result["reason"] == record.reason
     windows = result["steps"][1]["windows"]
     assert [window["counts"] for window in windows] == [False, False, True, True, True]
-    assert all(set(window["variant"]) == {guard.name for guard in GUARDS} for window in windows)
+    assert all(set(window["variant"]) == {guardrail.name for guardrail in GUARDRAILS} for window in windows)
 
 
 def test_tallies_of_groups(world: World) -> None:
     """Each worker counts for its group; one that is gone is a death; sums of windows add up."""
     flags_file(Path(world.path).parent, 50)
     for _ in range(40):
-        world.look()
+        world.read()
         world.clock.sleep(0.5)
-    before = world.look()
+    before = world.read()
     world.clock.sleep(10)
-    mine, others = between(before, world.look(), VARIANT)
+    mine, others = between(before, world.read(), VARIANT)
     assert (mine.workers, others.workers) == (2, 2)
     assert mine.seconds == 20
     assert mine.connections == 200
@@ -263,7 +262,7 @@ def test_tallies_of_groups(world: World) -> None:
     assert (twice.delivered, twice.workers) == (2 * mine.delivered, 2)
     assert total([]) == GroupStats()
     world.kill(VARIANT)
-    mine, others = between(before, world.look(), VARIANT)
+    mine, others = between(before, world.read(), VARIANT)
     assert (mine.deaths, mine.workers, others.deaths) == (1, 1, 0)
 
 

@@ -84,7 +84,7 @@ class World:
                 self._workers[index] = self._new(worker["place"], variant)
                 return
 
-    def look(self) -> list[Server]:
+    def read(self) -> list[Server]:
         """As `Fleet`."""
         if self.silent:
             raise FleetError("http://world", "no answer: timed out")

@@ -1,4 +1,4 @@
-"""`odinws.shared.event_log`: the latest events of the whole server, also of processes that were killed."""
+"""`odinws.shared.recent`: the latest events of the whole server, also of processes that were killed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from odinws.shared.event_log import ENTRIES, KINDS, EventLog
+from odinws.shared.recent import EVENTS, KINDS, EventLog
 from tests.fakes import forked, join
 
 
@@ -29,11 +29,11 @@ def test_the_newest_comes_first() -> None:
 def test_it_is_bounded() -> None:
     """It keeps the latest, and cuts words that are too long, whatever their letters."""
     event_log = EventLog()
-    for number in range(ENTRIES + 10):
+    for number in range(EVENTS + 10):
         event_log.add("slow_closed", f'{number:03} "\\\x00\U0001f600' + "\U0001f600\x01" * 300)
     latest = event_log.latest()
-    assert len(latest) == ENTRIES
-    assert [event["text"][:3] for event in latest[:2]] == [f"{ENTRIES + 9}", f"{ENTRIES + 8}"]
+    assert len(latest) == EVENTS
+    assert [event["text"][:3] for event in latest[:2]] == [f"{EVENTS + 9}", f"{EVENTS + 8}"]
     assert {len(event["text"]) for event in latest} == {96}
 
 

@@ -47,11 +47,10 @@ class Waits:
         "How long they last.",
         bounds=(1.0, 5.0),
         sum_field="lasting_seconds",
-        unit="seconds",
         stats="cakes.lasting",
         quantiles=(0.5, 0.999),
     )
-    lasting_seconds: Times = counter("ws_wait_seconds", "Waits.", ("n",), values=("0", "1"), unit="seconds")
+    lasting_seconds: Times = counter("ws_wait_seconds", "Waits.", ("n",), values=("0", "1"))
 
 
 @shared_struct
@@ -60,7 +59,7 @@ class Kitchen(Cakes, Waits, ctypes.Structure):
 
     pid: int
     name: Annotated[bytes, ctypes.c_char * 8]
-    heat: float = gauge("ws_heat_ratio", "Heat.", unit="ratio", stats="heat", digits=2)
+    heat: float = gauge("ws_heat_ratio", "Heat.", stats="heat", digits=2)
 
 
 def test_the_layout_is_as_declared() -> None:

@@ -17,7 +17,7 @@ import pytest
 from odinws.access.rates import Limit
 from odinws.close_codes import LOAD_REFUSALS, REFUSALS, CloseReason
 from odinws.shared import SLOTS, SharedState
-from odinws.shared import details as details_module
+from odinws.shared import state as state_module
 from odinws.shared import worker_stats as worker_stats_module
 from odinws.shared.counters import CLOSES, DIFFERENCES, Counters, add_counters
 from odinws.shared.worker_stats import WorkerStats
@@ -70,7 +70,7 @@ def test_nothing_overlaps(shared: SharedState) -> None:
     departed = shared._gone[0].totals
     fill(departed, itertools.count(1))
     before, started = words(departed), shared.started
-    longest = "x" * (DETAILS_BYTES - details_module._MARK_BYTES - 2)
+    longest = "x" * (DETAILS_BYTES - state_module._MARK_BYTES - 2)
     for slot in range(SLOTS):
         shared.publish_details(slot, longest)
     assert all(bytes(stats) == b"\xa5" * ctypes.sizeof(WorkerStats) for stats in shared.workers)
@@ -225,7 +225,7 @@ def test_what_a_worker_leaves_is_kept_for_the_next(shared: SharedState) -> None:
     slot = shared.claim()
     shared.publish_details(slot, {"shards": [1]})
     shared.retire(slot)
-    assert shared.left == {slot: {"shards": [1]}}
+    assert shared.last_details == {slot: {"shards": [1]}}
     assert shared.details(slot) == {}
     assert shared.claim() == slot
     assert shared.starts == 2
@@ -528,7 +528,7 @@ def test_who_is_a_successor(shared: SharedState, field: str, value: float) -> No
     assert not shared.has_successor(old)
 
 
-def test_places_are_inherited(shared: SharedState) -> None:
+def test_ordinals_are_inherited(shared: SharedState) -> None:
     """A new worker has the first place that nobody has who is to stay, whatever slot it gets."""
     workers = [shared.workers[shared.claim()] for _ in range(4)]
     assert [stats.ordinal for stats in workers] == [0, 1, 2, 3]
@@ -586,7 +586,7 @@ def test_details_are_read_as_published(shared: SharedState) -> None:
 def test_details_that_do_not_fit(shared: SharedState) -> None:
     """The longest that fits is kept; a longer one is replaced by its size, and touches no neighbour."""
     shared.publish_details(1, "neighbour")
-    room = DETAILS_BYTES - details_module._MARK_BYTES
+    room = DETAILS_BYTES - state_module._MARK_BYTES
     longest = "x" * (room - 2)  # and two quotes
     shared.publish_details(0, longest)
     assert shared.details(0) == longest
@@ -651,7 +651,7 @@ def test_a_writer_that_died_at_work_leaves_none(shared: SharedState, monkeypatch
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(details_module, "_MARK", Dies())
+        patch.setattr(state_module, "_MARK", Dies())
         with pytest.raises(KeyboardInterrupt):
             shared.publish_details(0, {"new": 1})
     assert shared.details(0) == {}

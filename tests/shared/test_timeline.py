@@ -1,4 +1,4 @@
-"""`odinws.shared.timeline` and `odinws.monitoring.recorder`: what the charts show, whoever wrote it."""
+"""`shared.recent` and `monitoring.timeline_recorder`: what the charts show, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 
 from odinws.admission.load import ALIVE_SECONDS
 from odinws.choice import Choice
-from odinws.monitoring.recorder import Recorder
+from odinws.monitoring.timeline_recorder import TimelineRecorder
 from odinws.shared import SharedState
 from odinws.shared.counters import LAG_BOUNDS_SECONDS
-from odinws.shared.timeline import SAMPLES, Moment, Timeline
+from odinws.shared.recent import SAMPLES, Moment, Timeline
 from odinws.shared.worker_stats import WorkerStats
 
 MOMENT = Moment(10, 123456.78, 12.345, 123.456, 1.2345, 123.45, 12.34)
@@ -65,7 +65,7 @@ def test_rates_are_of_the_last_seconds() -> None:
     """By strategy, over all its workers; delays by what was delivered meanwhile."""
     shared = SharedState()
     first, second, other = worker(shared), worker(shared), worker(shared, "single-lock")
-    recorder = Recorder(shared, 0, "sync-dict")
+    recorder = TimelineRecorder(shared, 0, "sync-dict")
     now = time.monotonic()
     for second_number in range(4):
         for stats in (first, second, other):
@@ -78,7 +78,7 @@ def test_rates_are_of_the_last_seconds() -> None:
         first.connections, second.connections, other.connections = 3, 4, 5
         first.cpu_cores, second.cpu_cores = 0.25, 0.5
         first.hub_lag_seconds, second.hub_lag_seconds = 0.004, 0.0071
-        recorder.look(now + second_number)
+        recorder.record(now + second_number)
     before, *_, last = read(shared.timeline)
     assert before["arms"]["sync-dict"] == {
         **before["arms"]["sync-dict"],
@@ -110,7 +110,7 @@ def test_a_row_that_is_cleared_meanwhile_is_passed_over(monkeypatch: pytest.Monk
     living = shared.living()
     shared.retire(1)
     monkeypatch.setattr(shared, "living", lambda: living)
-    Recorder(shared, 0, "consistent-hash").look(now)
+    TimelineRecorder(shared, 0, "consistent-hash").record(now)
     assert [list(one["arms"]) for one in read(shared.timeline)] == [["sync-dict"]]
 
 
@@ -118,10 +118,10 @@ def test_a_sample_a_second() -> None:
     """However often it looks, as it does when somebody asks for the figures."""
     shared = SharedState()
     now = worker(shared).sampled_at
-    recorder = Recorder(shared, 0, "sync-dict")
+    recorder = TimelineRecorder(shared, 0, "sync-dict")
     for tenth in range(50):
         shared.workers[0].sampled_at = now + tenth / 10
-        recorder.look(now + tenth / 10)
+        recorder.record(now + tenth / 10)
     assert len(read(shared.timeline)) in (5, 6, 7)
 
 
@@ -131,12 +131,12 @@ def test_a_worker_that_dies_takes_nothing_back() -> None:
     worker(shared)
     dying = worker(shared)
     dying.totals.delivered = 1000
-    recorder = Recorder(shared, 0, "sync-dict")
+    recorder = TimelineRecorder(shared, 0, "sync-dict")
     now = time.monotonic()
-    recorder.look(now)
+    recorder.record(now)
     dying.totals.delivered += 50
     shared.retire(1)
-    recorder.look(now + 1)
+    recorder.record(now + 1)
     assert [one["arms"]["sync-dict"]["delivered"] for one in read(shared.timeline)] == [None, 50.0]
 
 
@@ -145,15 +145,15 @@ def test_one_worker_writes() -> None:
     shared = SharedState()
     first = worker(shared)
     worker(shared)
-    recorders = [Recorder(shared, slot, "sync-dict") for slot in (0, 1)]
+    recorders = [TimelineRecorder(shared, slot, "sync-dict") for slot in (0, 1)]
     now = first.sampled_at
     for second in range(3):
         for recorder in recorders:
-            recorder.look(now + second)
+            recorder.record(now + second)
     assert len(read(shared.timeline)) == 3
     shared.workers[1].sampled_at = now + ALIVE_SECONDS + 1
     for recorder in recorders:
-        recorder.look(now + ALIVE_SECONDS + 1)
+        recorder.record(now + ALIVE_SECONDS + 1)
     found = read(shared.timeline)
     assert len(found) == 4
     assert found[-1]["arms"]["sync-dict"]["delivered"] is None

@@ -19,8 +19,8 @@ from odinws.monitoring import report
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.fields import shown
+from odinws.shared.recent import SAMPLES
 from odinws.shared.shards import LockCounters, LockGauges, ShardGauges
-from odinws.shared.timeline import SAMPLES
 from odinws.shared.worker_stats import WorkerStats
 
 _EVENTS = 32

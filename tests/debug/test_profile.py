@@ -1,9 +1,8 @@
-"""`odinws.debug.formats`: the same profile for every tool."""
+"""`odinws.debug.profile`: the same profile for every tool."""
 
 from __future__ import annotations
 
-from odinws.debug import formats
-from odinws.debug.profile import Frame, Profile
+from odinws.debug.profile import SPEEDSCOPE_SCHEMA, Frame, Profile, collapsed, speedscope, tree
 
 
 def profile(pid: int = 7) -> Profile:
@@ -14,8 +13,8 @@ def profile(pid: int = 7) -> Profile:
 
 def test_speedscope() -> None:
     """Frames once for all workers; samples in their order, by the stack, with their weights."""
-    body = formats.speedscope([profile(7), profile(8)], "a title")
-    assert body["$schema"] == formats.SPEEDSCOPE_SCHEMA
+    body = speedscope([profile(7), profile(8)], "a title")
+    assert body["$schema"] == SPEEDSCOPE_SCHEMA
     assert body["shared"]["frames"] == [
         {"name": "greenlet Hub.run"},
         {"name": "run", "file": "a.py", "line": 3},
@@ -35,7 +34,7 @@ def test_speedscope() -> None:
 
 def test_collapsed() -> None:
     """One line per stack with microseconds; a semicolon in a name does not end it."""
-    assert formats.collapsed([profile()]).splitlines() == [
+    assert collapsed([profile()]).splitlines() == [
         "worker 7;greenlet Hub.run;run (a.py:3) 1000000",
         "worker 7;greenlet Hub.run;run (a.py:3);burn,er (b.py:9) 3000000",
     ]
@@ -45,9 +44,9 @@ def test_tree() -> None:
     """Times of callers include those of whom they call; what is too narrow to see is left out."""
     narrow = profile(8)
     narrow.weights = [0.0001, 0.0, 0.0]
-    tree = formats.tree([profile(), narrow])
-    assert (tree["n"], tree["v"]) == ("all workers", 4.0001)
-    (worker,) = tree["c"]
+    root = tree([profile(), narrow])
+    assert (root["n"], root["v"]) == ("all workers", 4.0001)
+    (worker,) = root["c"]
     assert (worker["n"], worker["v"]) == ("worker 7", 4.0)
     (kind,) = worker["c"]
     (run,) = kind["c"]
@@ -56,7 +55,7 @@ def test_tree() -> None:
         4.0,
         [{"n": "burn;er (b.py:9)", "v": 3.0, "c": []}],
     )
-    assert formats.tree([]) == {"n": "all workers", "v": 0.0, "c": []}
+    assert tree([]) == {"n": "all workers", "v": 0.0, "c": []}
 
 
 def test_hottest() -> None:

@@ -10,7 +10,7 @@ from odinws.admission.load import ALIVE_SECONDS
 from odinws.histogram import quantile
 from odinws.shared import SharedState
 from odinws.shared.counters import LAG_BOUNDS_SECONDS
-from odinws.shared.timeline import Moment
+from odinws.shared.recent import Moment
 from odinws.shared.worker_stats import WorkerStats
 
 _MEAN_SAMPLES = 5  # rates are means of so many seconds
@@ -20,7 +20,7 @@ _Counts = dict[str, list[int]]
 """By strategy: delivered, refused, and the histogram of delays."""
 
 
-class Recorder:
+class TimelineRecorder:
     """The part of one worker in that.
 
     Args:
@@ -34,7 +34,7 @@ class Recorder:
         self._strategy = strategy
         self._before: deque[tuple[float, _Counts]] = deque(maxlen=_MEAN_SAMPLES)
 
-    def look(self, now: float) -> None:
+    def record(self, now: float) -> None:
         """Write a sample, if that is this worker's business.
 
         Args:
@@ -50,7 +50,7 @@ class Recorder:
         workers: dict[str, list[WorkerStats]] = {}
         for _, stats in living:
             name = stats.choice.strategy or self._strategy
-            if stats.pid and name in counts:  # else the arbiter has cleared the row meanwhile
+            if stats.pid and name in counts:  # else the arbiter has cleared the slot meanwhile
                 workers.setdefault(name, []).append(stats)
         moments = {name: self._moment(name, found, counts, now) for name, found in sorted(workers.items())}
         self._before.append((now, counts))
@@ -60,9 +60,9 @@ class Recorder:
         counts: _Counts = {}
         for choice, totals in self._shared.counters_by_choice().items():
             name = choice.strategy or self._strategy
-            mine = [totals.delivered, sum(totals.refused), *totals.lag]
+            own = [totals.delivered, sum(totals.refused), *totals.lag]
             held = counts.get(name)
-            counts[name] = mine if held is None else [a + b for a, b in zip(held, mine, strict=True)]
+            counts[name] = own if held is None else [a + b for a, b in zip(held, own, strict=True)]
         return counts
 
     def _moment(self, name: str, workers: Iterable[WorkerStats], counts: _Counts, now: float) -> Moment:

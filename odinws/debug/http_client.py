@@ -1,4 +1,4 @@
-"""Asks a server over HTTP, for the command line."""
+"""Asks a server that runs over HTTP, for the command line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-_PATIENCE_SECONDS = 30.0
 
-
-class AskError(Exception):
+class RequestError(Exception):
     """The server gives no answer, or one that says what is wrong; the text is for people."""
 
 
@@ -23,15 +21,19 @@ class Server:
     Args:
         url: its base, `http://` or `https://`.
         token: its `WS_ADMIN_TOKEN`; "": ask without.
+        token_option: the option with which a user gives that token.
+        timeout_seconds: of an answer.
 
     Raises:
-        AskError: the URL is none.
+        RequestError: the URL is none.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, token_option: str, timeout_seconds: float = 30.0) -> None:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise AskError(f"--url is {url!r}, it must begin with http:// or https://")
+            raise RequestError(f"--url is {url!r}, expected a URL such as http://127.0.0.1:3004")
         self.url = url.rstrip("/")
+        self._token_option = token_option
+        self._timeout_seconds = timeout_seconds
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def get(self, path: str, options: Mapping[str, Any] | None = None) -> bytes:
@@ -41,42 +43,41 @@ class Server:
             options: become the query; `seconds` lengthens the wait.
 
         Raises:
-            AskError: there is none.
+            RequestError: there is none.
         """
         options = options or {}
         address = f"{self.url}{path}{'?' + urlencode(options) if options else ''}"
         request = urllib.request.Request(address, headers=self._headers)  # noqa: S310 - http or https, see above
-        patience = _PATIENCE_SECONDS + float(options.get("seconds", 0.0))
+        timeout = self._timeout_seconds + float(options.get("seconds", 0.0))
         try:
-            with urllib.request.urlopen(request, timeout=patience) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
                 body: bytes = answer.read()
                 return body
         except urllib.error.HTTPError as error:
             with error:
-                raise AskError(_reason(error)) from None
+                raise RequestError(self._reason(error)) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise AskError(f"no answer from {self.url}: {reason}; is the server there?") from None
+            raise RequestError(f"no answer from {self.url}: {reason}; is the server there?") from None
 
     def json(self, path: str, options: Mapping[str, Any] | None = None) -> Any:
         """The same, as JSON.
 
         Raises:
-            AskError: there is none, or it is no JSON.
+            RequestError: there is none, or it is no JSON.
         """
         body = self.get(path, options)
         try:
             return json.loads(body)
         except ValueError:
-            raise AskError(f"{self.url}{path} answers with no JSON: is this an odinws server?") from None
+            raise RequestError(f"{self.url}{path} answers with no JSON: is this an odinws server?") from None
 
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    text = error.read(64 << 10)
-    try:
-        message = str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
-        message = text.decode("utf-8", "replace")[:200]
-    if error.code == 403:
-        message += "; --token-file names a file with that token"
-    return f"{error.code} {error.reason}: {message}"
+    def _reason(self, error: urllib.error.HTTPError) -> str:
+        text = error.read(64 << 10)
+        try:
+            message = str(json.loads(text)["message"])
+        except (ValueError, KeyError, TypeError):
+            message = text.decode("utf-8", "replace")[:200]
+        if error.code == 403:
+            message += f"; give it with {self._token_option}"
+        return f"{error.code} {error.reason}: {message}"

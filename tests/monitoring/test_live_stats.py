@@ -1,4 +1,4 @@
-"""`odinws.monitoring.figures`: the shared state in few words, with every worker's strategy and shards."""
+"""`odinws.monitoring.live_stats`: the shared state in few words, with every worker's strategy and shards."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ import odinws
 from odinws.choice import Choice
 from odinws.close_codes import REFUSALS
 from odinws.feed.status import FeedStatus
-from odinws.monitoring import figures
+from odinws.monitoring import live_stats
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.counters import CLOSES
-from odinws.shared.event_log import KINDS
-from odinws.shared.timeline import Moment
+from odinws.shared.recent import KINDS, Moment
 from tests.seen import seen
 
 SETTINGS = Settings.from_environ({"WS_WORKERS": "2", "WS_SHARD_STRATEGY": "single-lock"})
@@ -61,7 +60,7 @@ def shared(*details: dict[str, Any]) -> SharedState:
 def collect(made: SharedState, settings: Settings = SETTINGS, *, whole: bool = False) -> dict[str, Any]:
     """The figures as a watcher reads them."""
     state = seen(made, settings)
-    told = figures.collect(made, settings, 0, FeedStatus(ready=True, mode="jetstream"), state, whole)
+    told = live_stats.collect(made, settings, 0, FeedStatus(ready=True, mode="jetstream"), state, whole)
     found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(told))
     return found
 
@@ -117,7 +116,7 @@ def test_many_shards_are_told_in_groups(count: int) -> None:
     shards = [shard(index, index, LOCK) for index in range(count)]
     [one] = collect(shared_of_many(shards))["strategies"]
     subscriptions = one["shards"]["subscriptions"]
-    assert len(subscriptions) == math.ceil(count / math.ceil(count / figures.MOST_SHARDS))
+    assert len(subscriptions) == math.ceil(count / math.ceil(count / live_stats.MOST_SHARDS))
     assert sum(subscriptions) == sum(range(count))
     assert sum(one["shards"]["waits"]) == 2 * count
 

@@ -1,4 +1,4 @@
-"""`odinws.debug.places`: code by short names."""
+"""`odinws.debug.locations`: code by short names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import json
 import sys
 
-from odinws.debug import places
+from odinws.debug import locations
 
 
 class Holder:
@@ -17,7 +17,7 @@ class Holder:
 
     @functools.cached_property
     def cached(self) -> list[str]:
-        return places.stack(sys._getframe())
+        return locations.stack(sys._getframe())
 
     @staticmethod
     def outer() -> int:
@@ -30,7 +30,7 @@ class Holder:
 def test_stacks() -> None:
     """The outermost first; files without the directory they are imported from."""
     stack = Holder().cached
-    assert stack[-1].startswith("tests/debug/test_places.py:")
+    assert stack[-1].startswith("tests/debug/test_locations.py:")
     assert stack[-1].endswith(" Holder.cached")
     assert stack[-2].endswith(" test_stacks") or "functools" in stack[-2]
     assert any(place.startswith("_pytest/") for place in stack)
@@ -48,7 +48,7 @@ proxy = Proxy()
 
 def test_functions_are_found_by_line() -> None:
     """Methods, and functions in functions; a line of no function has no name."""
-    assert places.place_at(__file__, Holder().plain()).endswith(" Holder.plain")
-    assert places.place_at(__file__, Holder.outer()).endswith(" Holder.outer.<locals>.inner")
-    assert places.place_at(json.__file__, 1) == "json/__init__.py:1"
-    assert places.place_at("/nowhere.py", 3) == "/nowhere.py:3"
+    assert locations.place_at(__file__, Holder().plain()).endswith(" Holder.plain")
+    assert locations.place_at(__file__, Holder.outer()).endswith(" Holder.outer.<locals>.inner")
+    assert locations.place_at(json.__file__, 1) == "json/__init__.py:1"
+    assert locations.place_at("/nowhere.py", 3) == "/nowhere.py:3"

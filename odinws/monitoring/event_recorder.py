@@ -7,16 +7,16 @@ import structlog
 from odinws.close_codes import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.shared.counters import CLOSES, DIFFERENCES
-from odinws.shared.event_log import EventLog
+from odinws.shared.recent import EventLog
 from odinws.shared.worker_stats import WorkerStats
 
 QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended
 _SLOW = CLOSES.index(CloseReason.SLOW)
 
-log = structlog.get_logger("odinws.monitoring.watch")
+log = structlog.get_logger("odinws.monitoring.event_recorder")
 
 
-class Watch:
+class EventRecorder:
     """Writes events of a worker into the event log, each kind at most once per look.
 
     Args:
@@ -38,14 +38,14 @@ class Watch:
         self._refusing_since = 0.0  # 0: nobody is being refused
         self._refused_at = 0.0
 
-    def look(self, now: float) -> None:
-        """Compare with the last look.
+    def record(self, now: float) -> None:
+        """Write what has changed since the last call.
 
         Args:
             now: monotonic seconds.
         """
-        self._look_at_feed()
-        self._look_at_refusals(now)
+        self._record_feed()
+        self._record_refusals(now)
         totals = self._stats.totals
         slow, self._slow = totals.closed[_SLOW] - self._slow, totals.closed[_SLOW]
         if slow:
@@ -62,7 +62,7 @@ class Watch:
             words = ", ".join(f"{kind} {count}" for kind, count in changes.items())
             self._event_log.add("differences", f"counts differed and were set right: {words}")
 
-    def _look_at_feed(self) -> None:
+    def _record_feed(self) -> None:
         sessions, up = self._stats.totals.feed_sessions, bool(self._stats.feed_ready)
         again = sessions > self._sessions
         if self._feed_up and (not up or again):
@@ -71,7 +71,7 @@ class Watch:
             self._event_log.add("feed_up", f"the feed is up ({self._feed.mode}, seq {self._feed.last_seq})")
         self._sessions, self._feed_up = sessions, up
 
-    def _look_at_refusals(self, now: float) -> None:
+    def _record_refusals(self, now: float) -> None:
         refused = list(self._stats.totals.refused)
         reasons = [
             reason

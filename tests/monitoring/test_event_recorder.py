@@ -1,4 +1,4 @@
-"""`odinws.monitoring.watch`: what changes in the figures of a worker becomes events."""
+"""`odinws.monitoring.event_recorder`: what changes in the figures of a worker becomes events."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 
 from odinws.close_codes import CloseReason
 from odinws.feed.status import FeedStatus
-from odinws.monitoring.watch import QUIET_SECONDS, Watch
+from odinws.monitoring.event_recorder import QUIET_SECONDS, EventRecorder
 from odinws.shared.counters import CLOSES, DIFFERENCES
-from odinws.shared.event_log import EventLog
+from odinws.shared.recent import EventLog
 from odinws.shared.worker_stats import WorkerStats
 
 
@@ -17,12 +17,12 @@ class World:
 
     def __init__(self) -> None:
         self.stats, self.feed, self.event_log = WorkerStats(), FeedStatus(), EventLog()
-        self.watch = Watch(self.stats, self.feed, self.event_log)
+        self.recorder = EventRecorder(self.stats, self.feed, self.event_log)
 
     def look(self, now: float = 1000.0) -> list[tuple[str, str]]:
         """The events of one look, oldest first."""
         before = len(self.event_log.latest())
-        self.watch.look(now)
+        self.recorder.record(now)
         events = self.event_log.latest()
         return [(event["kind"], event["text"]) for event in reversed(events[: len(events) - before])]
 
