@@ -23,7 +23,7 @@ class FlagChooser(Chooser):
     Args:
         path: of the file.
         deployment: name of the deployment.
-        place, places: of the worker, and how many there are.
+        ordinal, places: of the worker, and how many there are.
         host: name of the machine unless given.
     """
 
