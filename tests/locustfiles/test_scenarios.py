@@ -176,7 +176,7 @@ def test_slow_readers(tmp_path: Path) -> None:
         subprocess.Popen([*publish, nats.url], cwd=ROOT, stdout=subprocess.DEVNULL) as publisher,
     ):
         wait_for(lambda: server.json("/stats")["feed"]["received"] > 0, 10, "the feed")
-        options = ["--run-time", "4s", "--odin-connections", "20", "--odin-ramp", "0"]
+        options = ["--run-time", "8s", "--odin-connections", "20", "--odin-ramp", "0"]
         found = run("slow", server, tmp_path, *options)
         publisher.send_signal(signal.SIGINT)
     assert found.status in FINE, found.output
