@@ -23,6 +23,7 @@ import nats.js.errors
 import nkeys
 from nats.aio.client import Client
 
+import strategies
 from odinws.access.errors import KeysError
 from odinws.admission.authentication import sources
 from odinws.choice import DEFAULT_STRATEGY
@@ -165,8 +166,14 @@ def _keys(settings: Settings, now: float) -> Iterator[Finding]:
 def _strategy(settings: Settings) -> Iterator[Finding]:
     path = settings.flags_file
     if settings.strategy or not path:
+        name = settings.strategy or DEFAULT_STRATEGY
         overruled = f"; WS_SHARD_STRATEGY wins over {path}" if path else ""
-        yield _ok("flags", f"all workers run {settings.strategy or DEFAULT_STRATEGY}{overruled}")
+        try:
+            strategies.check(name)
+        except ValueError as error:
+            yield Finding(State.PROBLEM, "settings", f"WS_SHARD_STRATEGY: {error}; the server does not start")
+        else:
+            yield _ok("flags", f"all workers run {name}{overruled}")
     if not path:
         return
     try:

@@ -1,6 +1,6 @@
 """gunicorn's configuration of odinws: `odinws serve`, or `gunicorn -c python:odinws.gunicorn_conf`.
 
-What a deployment may choose are environment variables, read in `odinws/settings.py`.
+What a deployment may choose are environment variables, read in `odinws/settings/`.
 """
 
 import math

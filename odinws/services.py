@@ -90,7 +90,7 @@ class Services:
         self.choice = self.stats.choice = self.chooser.choice
         logs.always(self.choice.labels())
         self.stats.pid = pid
-        log.info("strategy chosen", ordinal=self.stats.ordinal)
+        log.info("strategy chosen", place=self.stats.ordinal)
         self._on_failure = on_failure
         self._is_observed = is_observed
         self._offsets = CounterOffsets(shared.last_details.get(slot))

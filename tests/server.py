@@ -54,6 +54,7 @@ class Server(server.Server):
         settings: environment variables besides WS_ADDR; 2 workers and a drain of half a second unless given.
         command: what is run instead, as leader of a session of its own.
         directory: where; this repository unless given.
+        port: a free one unless given.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class Server(server.Server):
         *,
         command: Sequence[str] = GUNICORN,
         directory: Path = ROOT,
+        port: int | None = None,
     ) -> None:
         given = {"WS_WORKERS": "2", "WS_DRAIN_SECONDS": "0.5", **(settings or {})}
         handle, log = tempfile.mkstemp(prefix="odinws-server-")
         os.close(handle)
-        super().__init__(given, Path(log), command=command, directory=directory)
+        super().__init__(given, Path(log), port=port, command=command, directory=directory)
 
     def launch(self) -> None:
         """Start it and wait for nothing."""

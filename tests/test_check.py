@@ -108,6 +108,22 @@ def test_flags(tmp_path: Path) -> None:
     ]
 
 
+def test_a_strategy_that_is_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is imported, as at a start."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "brought_to_check.py").write_text(
+        "from strategies.sync_dict import SyncDict\nclass Mine(SyncDict): name = 'mine'\nNotOne = 1\n"
+    )
+    good = {"WS_SHARD_STRATEGY": "brought_to_check:Mine"}
+    assert ("flags", "all workers run brought_to_check:Mine") in told(State.OK, good)
+    [(about, text)] = told(State.PROBLEM, {"WS_SHARD_STRATEGY": "brought_to_check:NotOne"})
+    assert about == "settings"
+    assert text.startswith(
+        "WS_SHARD_STRATEGY: strategy 'brought_to_check:NotOne' can't be used: it is no subclass of "
+    )
+    assert text.endswith("; the server does not start")
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A line each; the exit status says whether there is a problem."""
     monkeypatch.delenv("NATS_URL", raising=False)

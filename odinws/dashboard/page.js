@@ -45,7 +45,7 @@ const CHARTS = [
   { id: "cpu", title: "CPU, cores", lines: [{ key: "cpu", name: "" }], least: 0.1,
     format: fraction, tick: fraction, of: (data) => `of ${data.cpu_limit_cores} cores` },
   { id: "stall", title: "Hub stall", lines: [{ key: "stall", name: "" }], format: milliseconds, tick: duration, least: 10,
-    of: () => "longest iteration of the event loop in 5 s" },
+    of: () => "longest loop iteration, last 5 s" },
   { id: "refused", title: "Refusals", lines: [{ key: "refused", name: "" }], format: perSecond, tick: rate, least: 1,
     of: (data) => `${count(Object.values(data.refused).reduce((a, b) => a + b, 0))} in all`,
     empty: "Nobody was refused in this time." },

@@ -109,7 +109,7 @@ class Evaluation:
         if details.reason == Reason.ERROR:
             raise FlagsError(path, f"flag {FLAG}: {details.error_message or f'gives {details.value!r}'}")
         try:
-            strategies.find(details.value)
+            strategies.check(details.value)
         except ValueError as error:
             raise FlagsError(path, f"flag {FLAG}: {error}") from None
         reason = str(details.reason or Reason.UNKNOWN).lower()

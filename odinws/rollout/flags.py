@@ -88,7 +88,7 @@ def fallback(path: str) -> Choice:
     except (FlagsError, LookupError, TypeError):
         variant = strategy = DEFAULT_STRATEGY
     try:
-        strategies.find(strategy)
+        strategies.check(strategy)
     except (ValueError, AttributeError):
         variant = strategy = DEFAULT_STRATEGY
     return Choice(strategy, variant, "error")

@@ -170,9 +170,7 @@ def test_the_page_comes_back_after_a_restart(browser: Browser) -> None:
         assert end[1].startswith(f"{CloseReason.GOING_AWAY.text}; retry_after=")
         page.until("document.body.dataset.state === 'waiting'", SECONDS, "the page waits")
         assert first.wait() == 0
-        second = Server()
-        second.port = first.port
-        with second:
+        with Server(port=first.port):
             wait_for_new_prices(page)
             page.until("health.textContent === 'healthy'", SECONDS, "the new server's health")
             page.until("reconnects.textContent === '1'", SECONDS, "one reconnect")

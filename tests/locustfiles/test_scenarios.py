@@ -175,7 +175,8 @@ def test_slow_readers(tmp_path: Path) -> None:
         Server({"NATS_URL": nats.url, **settings}) as server,
         subprocess.Popen([*publish, nats.url], cwd=ROOT, stdout=subprocess.DEVNULL) as publisher,
     ):
-        options = ["--run-time", "4s", "--odin-connections", "20", "--odin-ramp", "0"]
+        wait_for(lambda: server.json("/stats")["feed"]["received"] > 0, 10, "the feed")
+        options = ["--run-time", "8s", "--odin-connections", "20", "--odin-ramp", "0"]
         found = run("slow", server, tmp_path, *options)
         publisher.send_signal(signal.SIGINT)
     assert found.status in FINE, found.output

@@ -29,7 +29,7 @@ START_SECONDS = 30.0
 STEP_SECONDS = 60.0
 INSTALL_SECONDS = 600.0
 _NO_SETTINGS: Mapping[str, str] = {}
-CLIENT_PACKAGES = {"click", "odinws", "pip", "websockets"}
+CLIENT_PACKAGES = {"click", "odinws", "websockets"}
 
 # What a user writes who has the client library alone.
 LISTEN = """
@@ -79,6 +79,7 @@ class Environment:
         self.work.mkdir(parents=True)
         self._bin = directory / "venv/bin"
         venv.create(directory / "venv", with_pip=True)
+        self._fresh = self._installed()  # pip, before Python 3.12 setuptools too
         words = (
             "install",
             "--quiet",
@@ -152,7 +153,10 @@ class Environment:
                 process.communicate()
 
     def packages(self) -> set[str]:
-        """The names of what is installed."""
+        """The names of what the wheel brought, itself included."""
+        return self._installed() - self._fresh
+
+    def _installed(self) -> set[str]:
         listed = json.loads(
             self.run("python", "-m", "pip", "list", "--format", "json", "--disable-pip-version-check")
         )

@@ -153,7 +153,7 @@ def test_a_right_run_has_no_faults() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"board": 1}, "at 10 s counts differ: clients 4, board 1, strategies 4, kernel 4, missing 0"),
+        ({"shared": 1}, "at 10 s counts differ: clients 4, board 1, strategies 4, kernel 4, missing 0"),
         ({"established": 5}, "kernel 5"),
         ({"open": 3}, "clients 3"),
         ({"missing": 2}, "missing 2"),

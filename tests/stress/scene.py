@@ -114,9 +114,10 @@ class Stayers:
 
         Args:
             survivors: numbers of those that had to stay; the others may have ended, and lost nothing before.
-            at_least: how many messages the feed must have had for that to mean anything.
+            at_least: how many messages the feed must have had for that to mean anything; waited for.
         """
         swarm = self.swarm
+        wait_for(lambda: self.publisher.published >= at_least, REACH_SECONDS, f"{at_least} messages")
         self.publisher.stop()
         taken = read(self._url)
         wait_for(lambda: taken.reached(swarm), REACH_SECONDS, "all messages at all who stayed")
