@@ -110,7 +110,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_deaf",
+        "_ignores_input",
         "_observer",
         "_outbox",
         "_owner",
@@ -158,7 +158,7 @@ class Connection:
         self._sock = sock
         self._observer: Observer | None = None
         self._outbox: Outbox | None = None
-        self._deaf = False  # what still comes in is thrown away
+        self._ignores_input = False  # what still comes in is thrown away
         self._reader: Reader | None = None
         self._read: Any = owner.event_hub.loop.io(sock.fileno(), _READ)
         self._write: Any = None
@@ -321,7 +321,7 @@ class Connection:
         outbox.stalled_since = self.last_seen = self._owner.now
         if not outbox.size_bytes:
             self._drop_outbox()
-            if self.state is State.CLOSING and self._deaf:
+            if self.state is State.CLOSING and self._ignores_input:
                 self._half_close()
 
     def _drop_outbox(self) -> None:
@@ -347,7 +347,7 @@ class Connection:
             size = 0
         if size:
             self.last_seen = self._owner.now
-            if not self._deaf:
+            if not self._ignores_input:
                 self._receive(bytes(memoryview(buffer)[:size]))
         else:
             self.close(CloseReason.GONE)
@@ -358,15 +358,15 @@ class Connection:
         try:
             for message in reader.feed(data):
                 self._handle(message)
-                if self._deaf:
+                if self._ignores_input:
                     return
         except FrameError as error:
-            self._deaf = True
+            self._ignores_input = True
             self.close(error.reason, error.message)
             return
         except Exception:  # a defect of ours costs this connection, not the worker
             log.exception("reader failed", client=self.id)
-            self._deaf = True
+            self._ignores_input = True
             self.close(CloseReason.INTERNAL)
             return
         self._reader = None if reader.at_rest else reader
@@ -383,7 +383,7 @@ class Connection:
         elif message.opcode is Opcode.PONG:
             self._owner.on_pong(message.payload)
         else:
-            self._deaf = True
+            self._ignores_input = True
             self.close(CloseReason.UNSUPPORTED)
 
     def _command(self, payload: bytes) -> None:
@@ -476,7 +476,7 @@ class Connection:
             self._release()
         else:
             self._owner.schedule(self, self._owner.limits.close_seconds)
-            if self._deaf and self._outbox is None:
+            if self._ignores_input and self._outbox is None:
                 self._half_close()
         return True
 
@@ -508,7 +508,7 @@ class Connection:
 
     def _closed_by_peer(self, payload: bytes) -> None:
         self.close(CloseReason.CLIENT, close_frame=self.wire_format.close_answer(payload))
-        self._deaf = True
+        self._ignores_input = True
         if self._outbox is None:  # else when it is empty, so that no frame is cut, or at the deadline
             self._release()
 
