@@ -147,7 +147,7 @@ class FakeConnection:
         self.wire_format = wire_format or FORMATS.default
         self.ready: Any = None  # the slow way, unless a test puts a socket here
         self.channels: dict[str, None] = {}
-        self.due: list[Bundle] | None = None
+        self.pending: list[Bundle] | None = None
         self.commands: deque[bytes] | None = None
         self.errors = 0
         self.allowance = 0.0
@@ -187,9 +187,9 @@ class FakeConnection:
     def reply(self, frame: bytes) -> bool:
         """As `Connection.reply`: behind the frames of the pass under way."""
         bundle = Bundle.control(frame)
-        if self.due is None:
+        if self.pending is None:
             return self.send(frame, (bundle,))
-        self.due.append(bundle)
+        self.pending.append(bundle)
         return not self.state
 
     def close(self, reason: CloseReason, text: str = "") -> bool:

@@ -103,7 +103,7 @@ class Connection:
         identity: who the client is, and what it may have.
         inspects: it may watch the server's figures.
         allowance: when its commands are within their rate again (see commands); 0.0: none came yet.
-        due: what the pass under way will send, see hub.
+        pending: what the pass under way will send, see hub.
         last_seen: when the peer showed life last, by `Owner.now`.
         ready: the socket, while what is in the default format can go straight to it, for the hub. None: use
             `send`.
@@ -121,7 +121,6 @@ class Connection:
         "allowance",
         "channels",
         "commands",
-        "due",
         "errors",
         "id",
         "identity",
@@ -129,6 +128,7 @@ class Connection:
         "last_seen",
         "opened",
         "peer",
+        "pending",
         "position",
         "ready",
         "reason",
@@ -150,7 +150,7 @@ class Connection:
         self.commands: deque[bytes] | None = None  # not None: a greenlet works on them
         self.errors = 0
         self.allowance = 0.0
-        self.due: list[Bundle] | None = None
+        self.pending: list[Bundle] | None = None
         self.ready: socket.socket | None = sock if wire_format is owner.default_format else None
         self.opened = self.last_seen = owner.now
         self.position = -1
@@ -273,9 +273,9 @@ class Connection:
         if not frame:  # the wire format has no words for it
             return not self.state
         bundle = Bundle.control(frame)
-        if self.due is None:
+        if self.pending is None:
             return self.send(frame, (bundle,))
-        self.due.append(bundle)  # the pass sends it
+        self.pending.append(bundle)  # the pass sends it
         return not self.state
 
     def _bound(self, outbox: Outbox) -> None:
@@ -452,18 +452,18 @@ class Connection:
         """
         if self.state:
             return False
-        due, self.due = self.due or [], None
+        pending, self.pending = self.pending or [], None
         if close_frame is None and reason is not CloseReason.GONE:
             close_frame = self.wire_format.close(reason, text or reason.text, retry_after_seconds)
         lost = 0
         if reason is CloseReason.GONE or reason is CloseReason.SLOW:
             rest, lost = self._outbox.cut() if self._outbox is not None else (b"", 0)
-            lost += sum(entry.messages for bundle in due for entry in bundle.entries)
+            lost += sum(entry.messages for bundle in pending for entry in bundle.entries)
             self._drop_outbox()
             close_frame = rest + (close_frame or b"")
         else:
-            close_frame = b"".join([*(bundle.data for bundle in due), close_frame or b""])
-            self._owner.on_flushed(sum(bundle.data_count for bundle in due))
+            close_frame = b"".join([*(bundle.data for bundle in pending), close_frame or b""])
+            self._owner.on_flushed(sum(bundle.data_count for bundle in pending))
         if reason is CloseReason.SLOW:
             self._widen(len(close_frame))
         if reason is not CloseReason.GONE:

@@ -301,28 +301,28 @@ class Hub:
         for conn in batch:
             wire_format = conn.wire_format
             bundle = plain if wire_format is default_format else packet.encoded(wire_format)
-            due = conn.due
-            if due is None:
-                conn.due = [bundle]
+            pending = conn.pending
+            if pending is None:
+                conn.pending = [bundle]
                 touched.append(conn)
             else:
-                due.append(bundle)
+                pending.append(bundle)
 
     def _flush(self, touched: Sequence[Connection], joins: _Joins) -> int:
         """Send what is due to these connections; returns how many messages were handed over."""
         delivered = failed = 0
         for conn in touched:
-            due = conn.due
-            if due is None:  # the connection is closing, and has counted it
+            pending = conn.pending
+            if pending is None:  # the connection is closing, and has counted it
                 continue
-            conn.due = None
-            key = tuple(due)
+            conn.pending = None
+            key = tuple(pending)
             joined = joins.get(key)
             if joined is None:
                 if len(joins) == _JOINS_KEPT:
                     self._count(joins)
-                joined = joins[key] = _Joined(due)
-            if conn.send(joined.data, due):
+                joined = joins[key] = _Joined(pending)
+            if conn.send(joined.data, pending):
                 joined.sends += 1
                 delivered += joined.count
             else:

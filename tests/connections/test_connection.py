@@ -235,9 +235,9 @@ def test_a_late_wake_up_without_an_outbox() -> None:
 def test_a_reply_goes_behind_what_is_due() -> None:
     """An answer in the middle of a pass waits behind what is gathered already, and the pass sends all."""
     link = Link()
-    link.conn.due = messages(frames.text(b"1"), frames.text(b"2"))
+    link.conn.pending = messages(frames.text(b"1"), frames.text(b"2"))
     assert link.conn.reply(TEXT)
-    due, link.conn.due = link.conn.due, None
+    due, link.conn.pending = link.conn.pending, None
     assert link.conn.send(b"".join([bundle.data for bundle in due]), due)
     assert link.conn.reply(frames.ping(b"sent"))
     assert link.peer.frames(4) == received(frames.text(b"1"), frames.text(b"2"), TEXT, frames.ping(b"sent"))
@@ -262,7 +262,7 @@ def test_a_peer_that_leaves_while_it_is_slow() -> None:
     link = Link()
     link.fill()
     assert link.send(TEXT)
-    link.conn.due = messages(TEXT, TEXT)
+    link.conn.pending = messages(TEXT, TEXT)
     link.conn._read.stop()
     link.peer.close()
     settle()
@@ -309,7 +309,7 @@ class SlowReader(RuleBasedStateMachine):
         self.link = Link(outbox_bytes=limit, outbox_frames=frames)
         self.conn, self.end = self.link.conn, end
 
-    @precondition(lambda self: self.conn.due is None)
+    @precondition(lambda self: self.conn.pending is None)
     @rule(wanted=sizes)
     def send(self, wanted: list[int]) -> None:
         """A pass of one channel."""
@@ -321,25 +321,25 @@ class SlowReader(RuleBasedStateMachine):
     @rule(wanted=sizes)
     def gather(self, wanted: list[int]) -> None:
         """A pass of several channels gathers first."""
-        self.conn.due = [*(self.conn.due or []), *messages(*self.made(wanted))]
+        self.conn.pending = [*(self.conn.pending or []), *messages(*self.made(wanted))]
 
     def due(self) -> list[tuple[bytes, int]]:
         """What has been gathered."""
-        return [(bundle.data, bundle.data_count) for bundle in self.conn.due or ()]
+        return [(bundle.data, bundle.data_count) for bundle in self.conn.pending or ()]
 
-    @precondition(lambda self: self.conn.due)
+    @precondition(lambda self: self.conn.pending)
     @rule()
     def flush(self) -> None:
         """And then sends."""
         due = self.due()
-        bundles, self.conn.due = self.conn.due or [], None
+        bundles, self.conn.pending = self.conn.pending or [], None
         if self.conn.send(b"".join([bundle.data for bundle in bundles]), bundles):
             self.accepted += due
 
     @rule(size=st.integers(0, 300))
     def reply(self, size: int) -> None:
         """An answer comes in between: now, or with what has been gathered."""
-        gathered = self.conn.due is not None
+        gathered = self.conn.pending is not None
         (answer,) = self.made([size])
         if self.conn.reply(answer) and not gathered:
             self.accepted.append((answer, 0))
@@ -347,7 +347,7 @@ class SlowReader(RuleBasedStateMachine):
     @rule(payload=st.binary(max_size=10))
     def ping(self, payload: bytes) -> None:
         """The peer pings."""
-        at_once = not self.conn.state and self.conn.due is None
+        at_once = not self.conn.state and self.conn.pending is None
         self.link.say(wire.frame(wire.PING, payload))
         if at_once:
             self.accepted.append((frames.pong(payload), 0))
@@ -854,10 +854,10 @@ def test_closing_twice_is_closing_once() -> None:
 def test_what_is_due_goes_out_before_the_goodbye() -> None:
     """Frames of a pass under way are not lost to an orderly close."""
     link = Link()
-    link.conn.due = messages(TEXT, frames.ping(b"sent"))
+    link.conn.pending = messages(TEXT, frames.ping(b"sent"))
     link.conn.close(CloseReason.GOING_AWAY)
     link.expect_goodbye(CloseReason.GOING_AWAY, received(TEXT, frames.ping(b"sent")))
-    assert link.conn.due is None
+    assert link.conn.pending is None
     assert link.owner.closing == [(CloseReason.GOING_AWAY, 0)]
 
 
@@ -867,7 +867,7 @@ def test_what_is_due_to_a_slow_client_is_given_up() -> None:
     link = Link()
     link.fill()
     assert link.send(TEXT)
-    link.conn.due = messages(TEXT, TEXT)
+    link.conn.pending = messages(TEXT, TEXT)
     link.conn.close(CloseReason.SLOW)
     assert link.owner.closing == [(CloseReason.SLOW, 3)]
     link.expect_goodbye(CloseReason.SLOW, received(BIG))
@@ -1109,10 +1109,10 @@ def test_another_identity_is_looked_at_soon() -> None:
 def test_a_ping_joins_the_pass_under_way() -> None:
     """It stands behind the frames that are due."""
     link = Link()
-    link.conn.due = messages(TEXT)
+    link.conn.pending = messages(TEXT)
     link.owner.now += 30
     link.conn.on_time()
-    due, link.conn.due = link.conn.due or [], None
+    due, link.conn.pending = link.conn.pending or [], None
     assert link.conn.send(b"".join([bundle.data for bundle in due]), due)
     assert link.peer.frames(2) == received(TEXT, frames.ping(b"sent"))
 
@@ -1197,7 +1197,7 @@ def test_a_new_connection() -> None:
     """What the other parts of a worker find: nothing subscribed, due, asked or wrong, and no place yet."""
     conn = Link(start=False).conn
     assert (conn.id, conn.peer, conn.state, conn.reason) == ("c-1", "peer", State.OPEN, None)
-    assert (conn.channels, conn.due, conn.commands, conn.wire_format) == ({}, None, None, FORMATS.default)
+    assert (conn.channels, conn.pending, conn.commands, conn.wire_format) == ({}, None, None, FORMATS.default)
     assert (conn.errors, conn.allowance, conn.position) == (0, 0.0, -1)
     assert conn.opened == conn.last_seen == 1000.0
 
@@ -1209,5 +1209,5 @@ def test_a_connection_at_rest_holds_nothing() -> None:
     link.say(wire.frame(wire.PING, b"x"))
     link.send(TEXT)
     conn = link.conn
-    assert (conn._reader, conn._outbox, conn._write, conn.commands, conn.due) == (None,) * 5
+    assert (conn._reader, conn._outbox, conn._write, conn.commands, conn.pending) == (None,) * 5
     assert not hasattr(conn, "__dict__")

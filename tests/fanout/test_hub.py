@@ -188,7 +188,7 @@ def test_one_send_per_connection_and_pass(channels: list[str]) -> None:
     }
     assert totals.sent_frames == totals.delivered == 10 * frames_each
     assert totals.delivered_bytes == sum(len(data) for conn in conns for data in conn.sent)
-    assert all(conn.due is None for conn in conns)
+    assert all(conn.pending is None for conn in conns)
 
 
 @in_greenlet
@@ -353,7 +353,7 @@ def test_what_a_closed_connection_misses_is_counted(channels: list[str]) -> None
     assert world.stats.totals.delivered == 2 * due
     assert world.stats.totals.undelivered == 2 * due
     assert sum(world.stats.totals.lag) == world.stats.totals.delivered
-    assert all(conn.due is None for conn in conns)
+    assert all(conn.pending is None for conn in conns)
 
 
 @in_greenlet
