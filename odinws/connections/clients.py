@@ -48,7 +48,7 @@ class Clients:
         limits: of a connection.
         strategy: where connections are registered while they are open.
         stats: the worker's stats.
-        default_format: the one that the hub sends without asking, see `Connection.ready`.
+        default_format: the one that the hub sends without asking, see `Connection.direct_socket`.
         run_commands: works off `conn.commands`; called in a greenlet made for it.
     """
 

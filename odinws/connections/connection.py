@@ -59,7 +59,7 @@ class Owner(Protocol):
     buffer: bytearray  # shared by all reads of the worker
     now: float  # monotonic seconds, to the last tick: one object shared by all
     limits: ConnectionLimits
-    default_format: WireFormat  # the hub sends it without asking, see `Connection.ready`
+    default_format: WireFormat  # the hub sends it without asking, see `Connection.direct_socket`
 
     def on_command(self, conn: Connection) -> None:
         """Commands wait in `conn.commands`."""
@@ -105,7 +105,7 @@ class Connection:
         allowance: when its commands are within their rate again (see commands); 0.0: none came yet.
         pending: what the pass under way will send, see hub.
         last_seen: when the peer showed life last, by `Owner.now`.
-        ready: the socket, while what is in the default format can go straight to it, for the hub. None: use
+        direct_socket: the socket, while what is in the default format can go straight to it, for the hub. None: use
             `send`.
     """
 
@@ -121,6 +121,7 @@ class Connection:
         "allowance",
         "channels",
         "commands",
+        "direct_socket",
         "errors",
         "id",
         "identity",
@@ -130,7 +131,6 @@ class Connection:
         "peer",
         "pending",
         "position",
-        "ready",
         "reason",
         "state",
         "wire_format",
@@ -151,7 +151,7 @@ class Connection:
         self.errors = 0
         self.allowance = 0.0
         self.pending: list[Bundle] | None = None
-        self.ready: socket.socket | None = sock if wire_format is owner.default_format else None
+        self.direct_socket: socket.socket | None = sock if wire_format is owner.default_format else None
         self.opened = self.last_seen = owner.now
         self.position = -1
         self._owner = owner
@@ -222,7 +222,7 @@ class Connection:
             False: nothing of it was taken, as the connection is not open, or its peer is gone. What was taken
             is sent, or counted by `on_shed` or `on_closing`: also if this filled the outbox and ended it.
         """
-        sock = self.ready
+        sock = self.direct_socket
         if sock is None:  # seldom, but for those with another than the default format
             if self.state:
                 return False
@@ -248,11 +248,11 @@ class Connection:
     def observe(self, observer: Observer | None) -> None:
         """Tell somebody of all that is about to be handed over from now on; None: nobody any more."""
         self._observer = observer
-        self._make_ready()
+        self._update_direct_socket()
 
-    def _make_ready(self) -> None:
+    def _update_direct_socket(self) -> None:
         special = self.state or self._outbox is not None or self._observer is not None
-        self.ready = None if special or self.wire_format is not self._owner.default_format else self._sock
+        self.direct_socket = None if special or self.wire_format is not self._owner.default_format else self._sock
 
     def keep(self, bundles: Sequence[Bundle], sent: int) -> None:
         """Take care of what the socket did not take of frames: it took the first `sent` bytes, not all."""
@@ -296,7 +296,7 @@ class Connection:
 
     def _hold(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self.ready = None
+        self.direct_socket = None
         outbox.stalled_since = self._owner.now
         self._drop_watcher()  # there is one only if the outbox was lost, see reconciliation
         self._write = self._owner.event_hub.loop.io(self._sock.fileno(), _WRITE)
@@ -326,7 +326,7 @@ class Connection:
 
     def _drop_outbox(self) -> None:
         self._outbox = None
-        self._make_ready()
+        self._update_direct_socket()
         self._drop_watcher()
 
     def _drop_watcher(self) -> None:
@@ -469,7 +469,7 @@ class Connection:
         if reason is not CloseReason.GONE:
             self._say(close_frame)
         self.state = State.CLOSING
-        self.ready = None
+        self.direct_socket = None
         self.reason = reason
         self._owner.on_closing(self, reason, lost)
         if reason is CloseReason.GONE:

@@ -237,7 +237,7 @@ def test_a_socket_that_is_ready_is_sent_to_directly() -> None:
     whole, part, full, gone = conns = [world.join("token.A") for _ in range(4)]
     taken: list[int | OSError] = [1 << 20, 7, BlockingIOError(), ConnectionResetError()]
     for conn, takes in zip(conns, taken, strict=True):
-        conn.ready = Socket(takes)
+        conn.direct_socket = Socket(takes)
     gone.close(CloseReason.GONE)
     made = world.publish("token.A")
     world.deliver()
