@@ -211,7 +211,7 @@ class Services:
         wire_format = self.formats.of(entry.subprotocol, deflate)
         conn = self.clients.open(descriptor, entry.address, wire_format, entry.identity)
         conn.inspects = entry.inspects
-        conn.say(self.welcome(conn))
+        conn.send_value(self.welcome(conn))
         conn.start(early)
 
     def open_echo(self, descriptor: int, early: bytes, entry: Admit, deflate: int) -> None:

@@ -180,12 +180,12 @@ class FakeConnection:
         """Note what a socket did not take."""
         self.kept.append((b"".join([bundle.data for bundle in bundles]), sent))
 
-    def say(self, value: Outgoing, tag: object = None) -> bool:
-        """As `Connection.say`."""
-        return self.reply(self.wire_format.say(value, tag))
+    def send_value(self, value: Outgoing, tag: object = None) -> bool:
+        """As `Connection.send_value`."""
+        return self.send_frame(self.wire_format.encode(value, tag))
 
-    def reply(self, frame: bytes) -> bool:
-        """As `Connection.reply`: behind the frames of the pass under way."""
+    def send_frame(self, frame: bytes) -> bool:
+        """As `Connection.send_frame`: behind the frames of the pass under way."""
         bundle = Bundle.control(frame)
         if self.pending is None:
             return self.send(frame, (bundle,))

@@ -128,7 +128,7 @@ class Commands:
         except (CommandError, AccessError) as error:
             answer = Error(error.code, error.message)
             self._count_error(conn)
-        if answer and conn.say(answer, request.tag) and conn.errors >= self._limits.max_errors:
+        if answer and conn.send_value(answer, request.tag) and conn.errors >= self._limits.max_errors:
             conn.close(CloseReason.POLICY, f"{conn.errors} bad commands")
 
     def _answer(self, conn: Connection, command: Command, tag: object) -> Outgoing | None:
@@ -190,7 +190,7 @@ class Commands:
         ack = SubscriptionAck(subscribed, len(conn.channels) + len(later), rejected)
         if not later:
             return ack
-        conn.say(ack, tag)
+        conn.send_value(ack, tag)
         for channel in later:
             if channel in since:
                 self._history.resume(conn, channel, since[channel], command.epoch)

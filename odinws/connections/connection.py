@@ -260,11 +260,11 @@ class Connection:
         self._hold(outbox)
         self._bound(outbox)
 
-    def say(self, value: Outgoing, tag: object = None) -> bool:
-        """Send what is no data, as `reply`; `tag` is that of the request which it answers."""
-        return self.reply(self.wire_format.say(value, tag))
+    def send_value(self, value: Outgoing, tag: object = None) -> bool:
+        """Send what is no data, as `send_frame`; `tag` is that of the request which it answers."""
+        return self.send_frame(self.wire_format.encode(value, tag))
 
-    def reply(self, frame: bytes) -> bool:
+    def send_frame(self, frame: bytes) -> bool:
         """Send what is no data, and encoded already, in its place behind the frames of the pass under way.
 
         Returns:
@@ -379,7 +379,7 @@ class Connection:
         elif message.opcode is self.wire_format.carrier:
             self._command(message.payload)
         elif message.opcode is Opcode.PING:
-            self.reply(self.wire_format.pong(message.payload))
+            self.send_frame(self.wire_format.pong(message.payload))
         elif message.opcode is Opcode.PONG:
             self._owner.on_pong(message.payload)
         else:
@@ -424,7 +424,7 @@ class Connection:
         if wait <= 0:
             wait = limits.heartbeat_seconds
             if outbox is None:
-                self.reply(self.wire_format.ping(owner.ping_payload()))
+                self.send_frame(self.wire_format.ping(owner.ping_payload()))
         if not self.state:
             if self._outbox is not None:
                 wait = min(1.0, limits.outbox_seconds)

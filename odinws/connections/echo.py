@@ -24,9 +24,9 @@ class Echo(Connection):
         payload = message.payload
         small = self._deflate(payload) if self.wire_format.window_bits else payload
         if len(small) < len(payload):
-            self.reply(frames.encode(message.opcode, small, deflated=True))
+            self.send_frame(frames.encode(message.opcode, small, deflated=True))
         else:
-            self.reply(frames.encode(message.opcode, payload))
+            self.send_frame(frames.encode(message.opcode, payload))
 
     def _deflate(self, payload: bytes) -> bytes:
         bits = self.wire_format.window_bits

@@ -356,13 +356,13 @@ class Hub:
         for batch in self._strategy.connections():
             for conn in batch:
                 if isinstance(event, NewEpoch):
-                    conn.say(self._welcome(conn))
+                    conn.send_value(self._welcome(conn))
                 elif conn.channels:
                     gaps = [
                         conn.wire_format.gap(channel, event.first, event.last, event.reason, channel)
                         for channel in sorted(conn.channels)
                     ]
-                    if conn.reply(b"".join(gaps)):
+                    if conn.send_frame(b"".join(gaps)):
                         self._observer.count_gaps((event.reason,), len(gaps))
             self._slice.give_way()
 

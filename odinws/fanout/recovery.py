@@ -279,7 +279,7 @@ class Recovery:
         self.latest(conn, channel)
 
     def _tell_gap(self, conn: Connection, channel: str, first: int, last: int, reason: str) -> None:
-        if conn.reply(conn.wire_format.gap(channel, first, last, reason, channel)):
+        if conn.send_frame(conn.wire_format.gap(channel, first, last, reason, channel)):
             self._stats.count_gaps((reason,), 1)
 
     def _say(self, conn: Connection, channel: str, messages: Sequence[Message]) -> bool:

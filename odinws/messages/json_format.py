@@ -58,7 +58,7 @@ class JsonFormat(WebSocketFormat):
         """As a message of its own type; too short to be compressed."""
         return frames.text(_encode(_Gap(channel, first, last, reason)))
 
-    def say(self, value: Outgoing, tag: object = None) -> bytes:
+    def encode(self, value: Outgoing, tag: object = None) -> bytes:
         """Never compressed: answers are short, and each is for one."""
         return frames.text(_encode(value))
 

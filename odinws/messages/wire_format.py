@@ -61,7 +61,7 @@ class WireFormat(ABC):
         """Says that `first` to `last` (inclusive) of a channel were not delivered; `via` as in `message`."""
 
     @abstractmethod
-    def say(self, value: Outgoing, tag: object = None) -> bytes:
+    def encode(self, value: Outgoing, tag: object = None) -> bytes:
         """Anything else; `tag` is that of the `Request` which it answers."""
 
     @abstractmethod

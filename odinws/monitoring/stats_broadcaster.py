@@ -82,6 +82,6 @@ class StatsBroadcaster:
             for conn in group:
                 wire_format = conn.wire_format
                 if wire_format not in made:
-                    made[wire_format] = wire_format.say(stats)
+                    made[wire_format] = wire_format.encode(stats)
                 self._watchers[conn] = True
-                conn.reply(made[wire_format])
+                conn.send_frame(made[wire_format])

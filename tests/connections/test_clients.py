@@ -106,7 +106,7 @@ def test_both_ends_of_a_connection_are_logged() -> None:
     world = World()
     with capture_logs() as lines:
         conn, peer = world.connect(tcp=True)
-        conn.reply(b"seven b")
+        conn.send_frame(b"seven b")
         world.strategy.subscribe(conn, "global")
         world.clients.now += 2.5
         assert peer.sock.recv(100) == b"seven b"
@@ -279,7 +279,7 @@ def test_messages_that_were_shed_are_counted(policy: str) -> None:
     world = World(WS_OUTBOX_BYTES="20000", WS_SEND_BUFFER_BYTES="4096", WS_SLOW_POLICY=policy)
     conn, peer = world.connect()
     assert pump(conn, 100) == 100
-    assert conn.reply(frames.ping())
+    assert conn.send_frame(frames.ping())
     heard = gaps = 0
     while (frame := peer.next()).opcode == wire.TEXT:
         heard += len(frame.payload) == 3000

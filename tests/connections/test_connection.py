@@ -166,7 +166,7 @@ def test_an_observer_is_told_what_is_handed_over(deflate: int) -> None:
     assert link.conn.direct_socket is None
     sent = [TEXT, BIG, frames.ping(b"")]
     assert all(link.send(each) for each in sent)
-    assert link.conn.reply(TEXT)
+    assert link.conn.send_frame(TEXT)
     assert link.peer.frames(4) == received(*sent, TEXT)
     settle()
     assert link.conn.direct_socket is None
@@ -236,10 +236,10 @@ def test_a_reply_goes_behind_what_is_due() -> None:
     """An answer in the middle of a pass waits behind what is gathered already, and the pass sends all."""
     link = Link()
     link.conn.pending = messages(frames.text(b"1"), frames.text(b"2"))
-    assert link.conn.reply(TEXT)
+    assert link.conn.send_frame(TEXT)
     due, link.conn.pending = link.conn.pending, None
     assert link.conn.send(b"".join([bundle.data for bundle in due]), due)
-    assert link.conn.reply(frames.ping(b"sent"))
+    assert link.conn.send_frame(frames.ping(b"sent"))
     assert link.peer.frames(4) == received(frames.text(b"1"), frames.text(b"2"), TEXT, frames.ping(b"sent"))
 
 
@@ -341,7 +341,7 @@ class SlowReader(RuleBasedStateMachine):
         """An answer comes in between: now, or with what has been gathered."""
         gathered = self.conn.pending is not None
         (answer,) = self.made([size])
-        if self.conn.reply(answer) and not gathered:
+        if self.conn.send_frame(answer) and not gathered:
             self.accepted.append((answer, 0))
 
     @rule(payload=st.binary(max_size=10))
@@ -500,7 +500,7 @@ def test_a_reader_that_stalls_and_reads_again(pair: Any, policy: SlowPolicy) -> 
         for _ in range(60):
             assert tape.send(link.conn, 5)
             assert link.conn._outbox is None or link.conn._outbox.fits(20_000, 200)
-        assert link.conn.reply(frames.text(b'{"type":%b}' % stall))
+        assert link.conn.send_frame(frames.text(b'{"type":%b}' % stall))
         while not said or f'"{said[-1]["type"]}"'.encode() != stall:
             said.append(link.peer.next().json)
         settle()
@@ -699,7 +699,7 @@ def test_a_peer_that_left_before_it_was_greeted() -> None:
     link = Link(tcp_pair, start=False)
     link.peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
     link.peer.close()
-    while link.conn.reply(TEXT):
+    while link.conn.send_frame(TEXT):
         settle()
     link.conn.start(wire.frame(wire.TEXT, b"early"))
     link.expect_closed(CloseReason.GONE)
@@ -815,7 +815,7 @@ def test_we_close(reason: CloseReason) -> None:
     assert link.conn.state is State.CLOSING
     assert link.owner.delays[-1] == link.owner.limits.close_seconds
     assert not link.send(TEXT)
-    assert not link.conn.reply(TEXT)
+    assert not link.conn.send_frame(TEXT)
     assert link.expect_goodbye(reason) == reason.text
     link.say(wire.frame(wire.TEXT, b"x") + wire.frame(wire.PING) + wire.frame(wire.BINARY))
     assert link.conn.state is State.CLOSING

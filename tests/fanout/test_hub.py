@@ -307,7 +307,7 @@ def test_an_answer_stands_behind_what_was_gathered_before_it() -> None:
         for batch in walk(channel, rotation):
             yield batch
             if channel == "token.A" and conn.real in batch:
-                conn.reply(answer)
+                conn.send_frame(answer)
 
     world.strategy.batches = batches  # type: ignore[method-assign]
     a, g = world.publish("token.A", "global")

@@ -77,7 +77,7 @@ class LineFormat(WireFormat):
         """What is missing."""
         return f"{channel} {first}-{last} missing ({reason})\n".encode()
 
-    def say(self, value: Outgoing, tag: object = None) -> bytes:
+    def encode(self, value: Outgoing, tag: object = None) -> bytes:
         """Only what this format has words for; an answer begins with the number of its command."""
         match value:
             case Welcome():
@@ -191,7 +191,7 @@ class World:
         self.stats.connections += 1
         conn = self.clients.open(ours.detach(), "peer", self.formats.of(subprotocol, 0))
         conn.inspects = True
-        conn.say(self.welcome(conn))
+        conn.send_value(self.welcome(conn))
         conn.start(b"")
         return conn, Peer(theirs)
 
