@@ -176,7 +176,7 @@ class FakeConnection:
         """Take it on."""
         self.identity = identity
 
-    def keep(self, bundles: Sequence[Bundle], sent: int) -> None:
+    def queue_rest(self, bundles: Sequence[Bundle], sent: int) -> None:
         """Note what a socket did not take."""
         self.kept.append((b"".join([bundle.data for bundle in bundles]), sent))
 

@@ -231,7 +231,7 @@ class Connection:
             if self._outbox is not None:
                 for bundle in bundles:
                     self._outbox.append(bundle)
-                self._bound(self._outbox)
+                self._apply_slow_policy(self._outbox)
                 return True
             sock = self._sock
         try:
@@ -242,7 +242,7 @@ class Connection:
             self.close(CloseReason.GONE)
             return False
         if sent != len(data):
-            self.keep(bundles, sent)
+            self.queue_rest(bundles, sent)
         return True
 
     def observe(self, observer: Observer | None) -> None:
@@ -254,11 +254,11 @@ class Connection:
         special = self.state or self._outbox is not None or self._observer is not None
         self.direct_socket = None if special or self.wire_format is not self._owner.default_format else self._sock
 
-    def keep(self, bundles: Sequence[Bundle], sent: int) -> None:
+    def queue_rest(self, bundles: Sequence[Bundle], sent: int) -> None:
         """Take care of what the socket did not take of frames: it took the first `sent` bytes, not all."""
         outbox = Outbox(bundles, sent)
-        self._hold(outbox)
-        self._bound(outbox)
+        self._start_outbox(outbox)
+        self._apply_slow_policy(outbox)
 
     def send_value(self, value: Outgoing, tag: object = None) -> bool:
         """Send what is no data, as `send_frame`; `tag` is that of the request which it answers."""
@@ -278,7 +278,7 @@ class Connection:
         self.pending.append(bundle)  # the pass sends it
         return not self.state
 
-    def _bound(self, outbox: Outbox) -> None:
+    def _apply_slow_policy(self, outbox: Outbox) -> None:
         """Make the outbox fit by the policy, or end the connection."""
         limits = self._owner.limits
         if outbox.fits(limits.outbox_bytes, limits.outbox_frames):
@@ -294,7 +294,7 @@ class Connection:
                 return
         self.close(CloseReason.SLOW)
 
-    def _hold(self, outbox: Outbox) -> None:
+    def _start_outbox(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self.direct_socket = None
         outbox.stalled_since = self._owner.now
@@ -465,9 +465,9 @@ class Connection:
             close_frame = b"".join([*(bundle.data for bundle in pending), close_frame or b""])
             self._owner.on_flushed(sum(bundle.data_count for bundle in pending))
         if reason is CloseReason.SLOW:
-            self._widen(len(close_frame))
+            self._grow_send_buffer(len(close_frame))
         if reason is not CloseReason.GONE:
-            self._say(close_frame)
+            self._send_last(close_frame)
         self.state = State.CLOSING
         self.direct_socket = None
         self.reason = reason
@@ -485,7 +485,7 @@ class Connection:
         self.close(CloseReason.GOING_AWAY)
         self._release()
 
-    def _say(self, close_frame: bytes) -> None:
+    def _send_last(self, close_frame: bytes) -> None:
         """Send the last bytes; a peer that is gone shows itself at the next read."""
         if not close_frame:
             return
@@ -499,9 +499,9 @@ class Connection:
         except OSError:
             return
         if sent != len(close_frame):
-            self._hold(Outbox((Bundle.control(close_frame),), sent))
+            self._start_outbox(Outbox((Bundle.control(close_frame),), sent))
 
-    def _widen(self, size: int) -> None:
+    def _grow_send_buffer(self, size: int) -> None:
         """Let the kernel take the close frame of a client that reads nothing, so that nobody waits for it."""
         room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room // 2 + size + _SLACK_BYTES)

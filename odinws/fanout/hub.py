@@ -226,7 +226,7 @@ class Hub:
                         if sent:
                             direct += 1
                             if sent != length:
-                                conn.keep(bundles, sent)
+                                conn.queue_rest(bundles, sent)
                             continue
                     bundle = packet.encoded(conn.wire_format)
                     if conn.send(bundle.data, (bundle,)):

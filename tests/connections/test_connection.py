@@ -142,7 +142,7 @@ def test_when_the_hub_may_send_directly(deflate: int) -> None:
     conn = link.conn
     ready = None if deflate else conn._sock
     assert conn.direct_socket is ready
-    conn.keep(messages(BIG), conn._sock.send(BIG))
+    conn.queue_rest(messages(BIG), conn._sock.send(BIG))
     assert conn.direct_socket is None
     assert link.send(TEXT)
     assert [len(frame.payload) for frame in (link.peer.next(), link.peer.next())] == [300_000, 5]
