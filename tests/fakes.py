@@ -222,7 +222,7 @@ class FakeOwner:
     """Owns connections; its clock stands still until the test moves it, and commands wait for the test.
 
     Attributes:
-        left: what `limit` answers.
+        left: what `deadline` answers.
         delays: what was asked of `schedule`, in order.
         closing: why connections left OPEN, and how many messages were given up.
         shed: how many messages were given up of connections that were to stay, each time.
@@ -274,12 +274,12 @@ class FakeOwner:
         """Note it."""
         self.closed.append(conn)
 
-    def limit(self, conn: Connection) -> tuple[float, CloseReason, str]:
+    def deadline(self, conn: Connection) -> tuple[float, CloseReason, str]:
         """As the test says."""
         return self.left
 
     def schedule(self, conn: Connection, delay_seconds: float) -> None:
-        """Note it; the test calls `on_time` itself."""
+        """Note it; the test calls `on_timer` itself."""
         self.delays.append(delay_seconds)
 
 

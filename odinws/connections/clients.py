@@ -193,7 +193,7 @@ class Clients:
         if not self._open:
             self._ended.set()
 
-    def limit(self, conn: Connection) -> tuple[float, CloseReason, str]:
+    def deadline(self, conn: Connection) -> tuple[float, CloseReason, str]:
         """Until when the first command must have come, or another token."""
         left, reason, text = math.inf, CloseReason.POLICY, "no command came"
         if not conn.allowance:
@@ -264,7 +264,7 @@ class Clients:
                 due_at = self.now  # after a long stall the wheel is late, not in a hurry
             for index, conn in enumerate(self._wheel.tick()):
                 if conn.position < 0:  # else it has a new time since
-                    conn.on_time()
+                    conn.on_timer()
                 if index % _REAP_BURST == _REAP_BURST - 1:
                     next_iteration()
 

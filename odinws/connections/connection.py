@@ -82,11 +82,11 @@ class Owner(Protocol):
     def on_closed(self, conn: Connection) -> None:
         """The descriptor is gone. Called once."""
 
-    def limit(self, conn: Connection) -> tuple[float, CloseReason, str]:
+    def deadline(self, conn: Connection) -> tuple[float, CloseReason, str]:
         """Seconds that the connection may still live, whatever its peer does, and why it ends then."""
 
     def schedule(self, conn: Connection, delay_seconds: float) -> None:
-        """Call `conn.on_time()` after about this delay, instead of when it was due before."""
+        """Call `conn.on_timer()` after about this delay, instead of when it was due before."""
 
 
 class Connection:
@@ -168,7 +168,7 @@ class Connection:
         if self.state is State.CLOSED:  # the peer left before it was greeted
             return
         self._read.start(self._readable)
-        self._owner.schedule(self, min(self._owner.limits.heartbeat_seconds, self._owner.limit(self)[0]))
+        self._owner.schedule(self, min(self._owner.limits.heartbeat_seconds, self._owner.deadline(self)[0]))
         if early:
             self._receive(early)
 
@@ -403,7 +403,7 @@ class Connection:
 
     # -- time --------------------------------------------------------------------------------------
 
-    def on_time(self) -> None:
+    def on_timer(self) -> None:
         """Look at what is due: a stalled outbox, silence, a ping, the end of closing."""
         owner, limits, outbox = self._owner, self._owner.limits, self._outbox
         if self.state:
@@ -416,7 +416,7 @@ class Connection:
         if silent >= limits.idle_seconds:
             self.close(CloseReason.IDLE)
             return
-        left, reason, text = owner.limit(self)
+        left, reason, text = owner.deadline(self)
         if left <= 0:
             self.close(reason, text)
             return

@@ -298,7 +298,7 @@ def test_round_trips_are_observed() -> None:
     world = World(WS_HEARTBEAT_SECONDS="0.1", WS_IDLE_SECONDS="9")
     conn, peer = world.connect()
     world.clients.now += 1
-    conn.on_time()
+    conn.on_timer()
     ping = peer.next()
     gevent.sleep(0.03)
     bad = (b"", b"1234567", struct.pack("!d", -99.0), struct.pack("!d", 1e9), struct.pack("!d", math.nan))
@@ -563,13 +563,13 @@ def test_the_first_command_must_come() -> None:
     """In `WS_FIRST_COMMAND_SECONDS` from the start; any command will do; then nothing limits it."""
     world = World(WS_FIRST_COMMAND_SECONDS="40")
     conn, _ = world.connect()
-    assert world.clients.limit(conn) == (40.0, CloseReason.POLICY, "no command came")
+    assert world.clients.deadline(conn) == (40.0, CloseReason.POLICY, "no command came")
     world.clients.now += 30
-    assert world.clients.limit(conn)[0] == pytest.approx(10.0)
+    assert world.clients.deadline(conn)[0] == pytest.approx(10.0)
     world.clients.now += 15
-    assert world.clients.limit(conn)[0] == pytest.approx(-5.0)
+    assert world.clients.deadline(conn)[0] == pytest.approx(-5.0)
     conn.allowance = 1.0
-    assert world.clients.limit(conn)[0] == math.inf
+    assert world.clients.deadline(conn)[0] == math.inf
     conn.abort()
 
 
@@ -579,7 +579,7 @@ def test_a_client_may_be_silent_for_ever() -> None:
     world = World(WS_FIRST_COMMAND_SECONDS="0")
     conn, _ = world.connect()
     world.clients.now += 1e9
-    assert world.clients.limit(conn)[0] == math.inf
+    assert world.clients.deadline(conn)[0] == math.inf
     conn.abort()
 
 
@@ -593,12 +593,12 @@ def test_a_token_limits_too(first: str, spoken: bool, lives: float) -> None:
     conn, _ = world.connect()
     conn.allowance = float(spoken)
     conn.identity = OPEN._replace(expires_at=time.time() + 90.0)
-    left, reason, text = world.clients.limit(conn)
+    left, reason, text = world.clients.deadline(conn)
     assert left == pytest.approx(lives, abs=1.0)
     expected = (CloseReason.UNAUTHORISED, "the token has expired") if lives == 90.0 else None
     assert (reason, text) == (expected or (CloseReason.POLICY, "no command came"))
     conn.identity = OPEN._replace(expires_at=time.time() - 1.0)
-    assert world.clients.limit(conn)[0] < 0
+    assert world.clients.deadline(conn)[0] < 0
     conn.abort()
 
 
@@ -683,12 +683,12 @@ def test_who_gets_a_new_time_during_a_tick_is_not_called_in_it(monkeypatch: pyte
     called: list[Any] = []
     reached = Event()
 
-    def on_time(conn: Connection) -> None:
+    def on_timer(conn: Connection) -> None:
         called.append(conn)
         if len(called) == clients._REAP_BURST:  # the last before the yield
             reached.set()
 
-    monkeypatch.setattr(Connection, "on_time", on_time)
+    monkeypatch.setattr(Connection, "on_timer", on_timer)
     with running(world.clients.clock):
         assert reached.wait(SECONDS)
         for other in conns:

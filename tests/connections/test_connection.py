@@ -845,7 +845,7 @@ def test_closing_twice_is_closing_once() -> None:
     assert not link.conn.close(CloseReason.GONE)
     link.conn.abort()
     link.conn.abort()
-    link.conn.on_time()
+    link.conn.on_timer()
     assert not link.conn.close(CloseReason.IDLE)
     link.expect_closed(CloseReason.IDLE)
 
@@ -931,7 +931,7 @@ def test_a_goodbye_that_nobody_hears() -> None:
     link.peer.close()
     assert link.conn.close(CloseReason.GOING_AWAY)
     assert link.conn.state is State.CLOSING
-    link.conn.on_time()
+    link.conn.on_timer()
     link.expect_closed(CloseReason.GOING_AWAY)
 
 
@@ -979,7 +979,7 @@ def test_a_silent_peer_is_pinged_and_then_let_go() -> None:
     pings = []
     for _ in range(3):
         owner.now += owner.delays[-1]
-        link.conn.on_time()
+        link.conn.on_timer()
         pings.append(owner.now)
     assert pings == [1025.0, 1050.0, 1060.0]
     pinged = received(*[frames.ping(b"sent")] * 2)
@@ -992,10 +992,10 @@ def test_a_ping_is_not_put_off_when_the_wheel_is_early() -> None:
     """A clock that comes some ms before the time comes again soon, not a whole heartbeat later."""
     link = Link(heartbeat_seconds=25.0)
     link.owner.now += 24.99
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == pytest.approx(0.01)
     link.owner.now += 0.25
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.peer.frames(1) == received(frames.ping(b"sent"))
 
 
@@ -1006,10 +1006,10 @@ def test_any_frame_is_a_sign_of_life() -> None:
     link.owner.now += 20
     link.say(wire.frame(wire.PONG))
     link.owner.now += 5
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == 20.0
     link.owner.now += 20
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.peer.frames(1) == received(frames.ping(b"sent"))
     assert link.owner.delays[-1] == 25.0
 
@@ -1021,7 +1021,7 @@ def test_a_ping_to_a_peer_that_is_gone() -> None:
     link.conn._read.stop()
     link.peer.close()
     link.owner.now += 30
-    link.conn.on_time()
+    link.conn.on_timer()
     link.expect_closed(CloseReason.GONE)
     assert link.owner.delays == [25.0]
 
@@ -1049,11 +1049,11 @@ def test_its_limit_ends_a_connection(left: float, reason: CloseReason, text: str
     """With the reason and the text that the owner gives, and not a moment before."""
     link = Link()
     link.owner.left = (0.01, reason, text)
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.conn.state is State.OPEN
     assert link.owner.delays[-1] == 0.01
     link.owner.left = (left, reason, text)
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.expect_goodbye(reason) == text
     assert link.owner.closing == [(reason, 0)]
     assert link.owner.delays[-1] == link.owner.limits.close_seconds
@@ -1065,14 +1065,14 @@ def test_a_limit_does_not_put_off_the_rest() -> None:
     link = Link(heartbeat_seconds=25.0, idle_seconds=60.0)
     link.owner.left = (1000.0, *EXPIRED)
     link.owner.now += 25
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.peer.frames(1) == received(frames.ping(b"sent"))
     assert link.owner.delays[-1] == 25.0
     link.owner.left = (10.0, *EXPIRED)
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == 10.0
     link.owner.now += 35
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.closing == [(CloseReason.IDLE, 0)]
 
 
@@ -1082,10 +1082,10 @@ def test_a_limit_ends_a_slow_client_too() -> None:
     link = Link()
     link.fill()
     link.owner.left = (0.5, *EXPIRED)
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == 0.5
     link.owner.left = (0.0, *EXPIRED)
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.conn.state is State.CLOSING
     assert link.expect_goodbye(CloseReason.UNAUTHORISED, received(BIG)) == "the token has expired"
 
@@ -1101,7 +1101,7 @@ def test_another_identity_is_looked_at_soon() -> None:
     assert link.conn.identity is identity
     assert link.owner.delays[-1] == 0.0
     link.owner.left = (12.0, *EXPIRED)
-    link.conn.on_time()
+    link.conn.on_timer()
     assert (link.owner.delays[-1], link.conn.state) == (12.0, State.OPEN)
 
 
@@ -1111,7 +1111,7 @@ def test_a_ping_joins_the_pass_under_way() -> None:
     link = Link()
     link.conn.pending = messages(TEXT)
     link.owner.now += 30
-    link.conn.on_time()
+    link.conn.on_timer()
     due, link.conn.pending = link.conn.pending or [], None
     assert link.conn.send(b"".join([bundle.data for bundle in due]), due)
     assert link.peer.frames(2) == received(TEXT, frames.ping(b"sent"))
@@ -1126,11 +1126,11 @@ def test_a_stalled_outbox_closes_with_4008(policy: SlowPolicy) -> None:
     assert link.owner.delays[-1] == 10.0
     assert link.send(TEXT)
     link.owner.now += 9.9
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.conn.state is State.OPEN
     assert link.owner.delays[-1] == 1.0
     link.owner.now += 0.1
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.closing == [(CloseReason.SLOW, 1)]
     link.expect_goodbye(CloseReason.SLOW, received(BIG))
 
@@ -1143,7 +1143,7 @@ def test_a_slow_client_that_reads_is_neither_stalled_nor_idle() -> None:
     stream = b""
     while link.conn._outbox is not None:
         link.owner.now += 9.0
-        link.conn.on_time()
+        link.conn.on_timer()
         assert link.conn.state is State.OPEN
         stream += link.peer.sock.recv(50_000)
         settle()
@@ -1161,7 +1161,7 @@ def test_the_heartbeat_is_taken_up_again_behind_a_drained_outbox() -> None:
     assert link.peer.frames(1) == received(BIG)
     settle()
     link.owner.now += 1
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == 24.0
 
 
@@ -1171,7 +1171,7 @@ def test_a_silent_client_with_a_full_outbox_is_not_pinged() -> None:
     link = Link(heartbeat_seconds=5.0, outbox_seconds=20.0)
     link.fill()
     link.owner.now += 6
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == 1.0
     assert link.conn._outbox is not None
     assert len(link.conn._outbox) == 0
@@ -1188,7 +1188,7 @@ def test_the_deadline_of_closing(slow: bool) -> None:
     link.conn.close(CloseReason.GOING_AWAY)
     assert link.owner.delays[-1] == link.owner.limits.close_seconds
     link.owner.now += link.owner.limits.close_seconds
-    link.conn.on_time()
+    link.conn.on_timer()
     link.expect_closed(CloseReason.GOING_AWAY)
 
 

@@ -316,7 +316,7 @@ def test_figures_pings_and_the_end() -> None:
     world.broadcaster.send()
     assert lines(peer, 1) == ["stats 42"]
     world.clients.now += 6
-    conn.on_time()
+    conn.on_timer()
     assert lines(peer, 1) == [""]
     leaver.send(b"bye\n")
     assert lines(leaver, 1) == ["bye"]
