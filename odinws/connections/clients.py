@@ -73,8 +73,8 @@ class Clients:
         self._anyone_leaving = Event()
         self.moving: set[Connection] = set()  # into the strategy or out of it, where locks may be
         self._names = secrets.token_hex(4)  # so that ids differ between workers and restarts
-        self._born = 0
-        self._began = time.perf_counter()
+        self._opened_count = 0
+        self._started = time.perf_counter()
         self.busy = 0  # connections whose commands are being worked off
         self._open: set[Connection] = set()
         self._ended = Event()
@@ -111,8 +111,8 @@ class Clients:
                 seconds = max(limits.idle_seconds, limits.outbox_seconds + limits.close_seconds)
                 limit_ms = int(1000 * seconds)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
-        self._born += 1
-        conn = kind(self, f"{self._names}-{self._born:x}", sock, peer, wire_format)
+        self._opened_count += 1
+        conn = kind(self, f"{self._names}-{self._opened_count:x}", sock, peer, wire_format)
         conn.identity = identity
         self._open.add(conn)
         self._ended.clear()
@@ -141,12 +141,12 @@ class Clients:
 
     def ping_payload(self) -> bytes:
         """The time, so that no connection has to remember it, by a clock that tells nothing of us."""
-        return _SENT.pack(time.perf_counter() - self._began)
+        return _SENT.pack(time.perf_counter() - self._started)
 
     def on_pong(self, payload: bytes) -> None:
         """Observe the round trip, if the pong is an answer to a ping of ours that can be."""
         if len(payload) == _SENT.size:
-            seconds = time.perf_counter() - self._began - _SENT.unpack(payload)[0]
+            seconds = time.perf_counter() - self._started - _SENT.unpack(payload)[0]
             if 0.0 <= seconds <= self.limits.idle_seconds:
                 self._stats.observe_ping(seconds)
 
@@ -224,21 +224,21 @@ class Clients:
                 gevent.sleep(wait_seconds)
             elif index % _REAP_BURST == 0:
                 next_iteration()
-            self.send_away(conn, reason)
+            self.close_with_retry_hint(conn, reason)
         for conn in list(self._open):  # who came in meanwhile
-            self.send_away(conn, reason)
+            self.close_with_retry_hint(conn, reason)
 
     @staticmethod
-    def send_away(conn: Connection, reason: CloseReason) -> bool:
+    def close_with_retry_hint(conn: Connection, reason: CloseReason) -> bool:
         """Close with a hint when to come back; False if it is closing already."""
         least = reason.retry_after_seconds or 0.0
         return conn.close(reason, retry_after_seconds=least * random.uniform(1.0, _RETRY_SPREAD))
 
-    def send_some_away(self, count: int) -> int:
+    def close_some(self, count: int) -> int:
         """Close some connections, drawn at random, so that they come back to another worker; how many."""
         candidates = [conn for conn in self._open if not conn.state]
         chosen = random.sample(candidates, min(count, len(candidates)))
-        return sum(self.send_away(conn, CloseReason.RESTART) for conn in chosen)
+        return sum(self.close_with_retry_hint(conn, CloseReason.RESTART) for conn in chosen)
 
     def members(self) -> list[Connection]:
         """All connections that still have a socket."""

@@ -403,13 +403,13 @@ def test_who_is_sent_away_hears_when_to_come_back(reason: CloseReason, least: fl
     waits = []
     for _ in range(60):
         conn, peer = world.connect()
-        assert Clients.send_away(conn, reason)
+        assert Clients.close_with_retry_hint(conn, reason)
         [frame] = peer.frames(1)
         assert frame.code == reason.code
         text = frame.payload[2:].decode()
         assert text.startswith(f"{reason.text}; retry_after=")
         waits.append(retry_after(text))
-        assert not Clients.send_away(conn, reason), "it is closing already"
+        assert not Clients.close_with_retry_hint(conn, reason), "it is closing already"
     assert least <= min(waits) < 1.5 * least
     assert 3.0 * least < max(waits) <= 4.0 * least
     world.clients.abort_all()
@@ -422,7 +422,7 @@ def test_goodbyes_fit_into_a_close_frame() -> None:
     for reason in CloseReason:
         if reason is not CloseReason.GONE:
             conn, peer = world.connect()
-            assert world.clients.send_away(conn, reason)
+            assert world.clients.close_with_retry_hint(conn, reason)
             assert len(peer.frames(1)[0].payload) <= 125
     world.clients.abort_all()
 
@@ -442,7 +442,7 @@ class Timeline:
         monkeypatch.setattr(clients, "time", self)
         monkeypatch.setattr("odinws.connections.clients.gevent.sleep", self._sleep)
         monkeypatch.setattr(clients, "next_iteration", self._turn)
-        monkeypatch.setattr(world.clients, "send_away", self._send_away)
+        monkeypatch.setattr(world.clients, "close_with_retry_hint", self._close_with_retry_hint)
 
     def monotonic(self) -> float:
         """Seconds."""
@@ -455,8 +455,8 @@ class Timeline:
     def _turn(self) -> None:
         self.turns += 1
 
-    def _send_away(self, conn: Connection, reason: CloseReason) -> bool:
-        gone = Clients.send_away(conn, reason)
+    def _close_with_retry_hint(self, conn: Connection, reason: CloseReason) -> bool:
+        gone = Clients.close_with_retry_hint(conn, reason)
         if gone:
             self.now += self._cost_seconds
             self.closed.append((self.now, conn))
@@ -532,7 +532,7 @@ def test_some_are_sent_away(count: int, gone: int) -> None:
     conns = [world.connect() for _ in range(20)]
     for conn, _ in conns[:4]:
         conn.close(CloseReason.CLIENT)
-    assert world.clients.send_some_away(count) == gone
+    assert world.clients.close_some(count) == gone
     closing = [(conn, peer) for conn, peer in conns[4:] if conn.state is State.CLOSING]
     assert len(closing) == gone
     for _, peer in closing:
@@ -549,7 +549,7 @@ def test_it_is_drawn_who_is_sent_away() -> None:
     for _ in range(12):
         world = World()
         conns = [world.connect()[0] for _ in range(10)]
-        assert world.clients.send_some_away(1) == 1
+        assert world.clients.close_some(1) == 1
         chosen.add(next(at for at, conn in enumerate(conns) if conn.state))
         world.clients.abort_all()
     assert len(chosen) > 1

@@ -322,7 +322,7 @@ def test_figures_pings_and_the_end() -> None:
     assert lines(leaver, 1) == ["bye"]
     settle()
     assert (other.state, other.reason) == (State.CLOSED, CloseReason.CLIENT)
-    assert world.clients.send_away(conn, CloseReason.RESTART)
+    assert world.clients.close_with_retry_hint(conn, CloseReason.RESTART)
     assert lines(peer, 1) == ["end 6012 server restarts come back"]
     world.clients.abort_all()
 
