@@ -232,7 +232,7 @@ class Services:
             shard_key=self.settings.shard_key,
             server=f"odinws/{self.slot}",
             heartbeat_seconds=self.limits.heartbeat_seconds,
-            limits=self.limits.told(),
+            limits=self.limits.for_welcome(),
         )
 
     def drain(self, reason: CloseReason) -> None:

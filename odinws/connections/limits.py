@@ -61,7 +61,7 @@ class ConnectionLimits:
             send_buffer_bytes=settings.send_buffer_bytes,
         )
 
-    def told(self) -> dict[str, float]:
+    def for_welcome(self) -> dict[str, float]:
         """What a client is told of them in its welcome."""
         first_command_seconds = self.first_command_seconds
         return {

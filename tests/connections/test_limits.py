@@ -15,7 +15,7 @@ def test_no_limit_for_the_first_command(setting: str, held: float, told: float) 
     """0 stands for none outside, also in the welcome; inside it is a time like any other."""
     limits = ConnectionLimits.of(Settings.from_environ({"WS_FIRST_COMMAND_SECONDS": setting}))
     assert limits.first_command_seconds == held
-    assert limits.told()["first_command_seconds"] == told
+    assert limits.for_welcome()["first_command_seconds"] == told
 
 
 def test_what_a_client_is_told() -> None:
@@ -26,7 +26,7 @@ def test_what_a_client_is_told() -> None:
         "WS_MAX_SUBSCRIPTIONS": "3",
         "WS_MAX_ERRORS": "4",
     }
-    told = ConnectionLimits.of(Settings.from_environ(environ)).told()
+    told = ConnectionLimits.of(Settings.from_environ(environ)).for_welcome()
     assert told == {
         "max_message_bytes": 65536,
         "max_subscriptions": 3,
