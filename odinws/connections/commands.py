@@ -18,7 +18,7 @@ from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
 from odinws.errors import CommandError, FeedError, FrameError
 from odinws.messages import outgoing
-from odinws.messages.channels import FIGURES
+from odinws.messages.channels import STATS_CHANNEL
 from odinws.messages.incoming import Authenticate, Command, Heartbeat, Replay, Request, Subscribe, Unsubscribe
 from odinws.messages.outgoing import (
     Authenticated,
@@ -54,7 +54,7 @@ class History(Protocol):
         """Send from `first` to `last`; the answer."""
 
 
-class Watching(Protocol):
+class StatsWatchers(Protocol):
     """Who gets the server's figures, see `StatsBroadcaster`."""
 
     def add(self, conn: Connection, admin_token: str | None) -> bool:
@@ -82,7 +82,7 @@ class Commands:
         stats: WorkerStats,
         refresh: Callable[[Identity, str], Identity],
         history: History,
-        watchers: Watching,
+        watchers: StatsWatchers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._strategy = strategy
@@ -163,11 +163,11 @@ class Commands:
         for index, channel in enumerate(dict.fromkeys(command.channels), 1):
             if index % _YIELD_EVERY == 0:
                 next_iteration()
-            if channel == FIGURES:
+            if channel == STATS_CHANNEL:
                 if self._watchers.add(conn, command.admin_token):
                     subscribed.append(channel)
                 else:
-                    rejected.append(outgoing.not_inspecting())
+                    rejected.append(outgoing.stats_not_allowed())
                 continue
             problem = outgoing.check_channel(channel)
             if problem is None and not conn.identity.permissions.allows(channel):
@@ -204,7 +204,7 @@ class Commands:
         return UnsubscriptionAck(gone, len(conn.channels))
 
     def _leave(self, conn: Connection, channel: str) -> bool:
-        if channel == FIGURES:
+        if channel == STATS_CHANNEL:
             return self._watchers.discard(conn)
         return self._strategy.unsubscribe(conn, channel)
 

@@ -6,7 +6,7 @@ import re
 
 CHANNEL = re.compile(r"(?:token|user)\.[A-Za-z0-9_-]{1,64}|global")
 WILDCARDS = ("token.*", "user.*")
-FIGURES = "server.stats"  # not of NATS: what the server says of itself, to those who may inspect it
+STATS_CHANNEL = "server.stats"  # not of NATS: what the server says of itself, to those who may inspect it
 MAX_CHANNEL_BYTES = len("token.") + 64
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from odinws.messages.channels import FIGURES, can_be_subscribed
+from odinws.messages.channels import STATS_CHANNEL, can_be_subscribed
 
 _ECHO_CHARACTERS = 80  # how much of a bad value an error repeats
 
@@ -193,10 +193,10 @@ def not_carried(channel: str) -> Rejected:
     return Rejected(channel, "NOT_CARRIED", "this server does not carry this channel")
 
 
-def not_inspecting() -> Rejected:
+def stats_not_allowed() -> Rejected:
     """The rejection of the figures."""
     return Rejected(
-        FIGURES, "FORBIDDEN", "only from this machine, or with WS_ADMIN_TOKEN as data.admin_token"
+        STATS_CHANNEL, "FORBIDDEN", "only from this machine, or with WS_ADMIN_TOKEN as data.admin_token"
     )
 
 

@@ -15,7 +15,7 @@ from gevent.event import Event
 
 from odinws.access.inspection import has_admin_token
 from odinws.connections.connection import Connection
-from odinws.messages.channels import FIGURES
+from odinws.messages.channels import STATS_CHANNEL
 from odinws.messages.outgoing import Stats
 from odinws.messages.wire_format import WireFormat
 
@@ -77,7 +77,7 @@ class StatsBroadcaster:
             group = [conn for conn in due if self._watchers[conn] is is_known]
             if not group:
                 continue
-            stats = Stats(FIGURES, int(time.time() * 1000), self._collect(not is_known))
+            stats = Stats(STATS_CHANNEL, int(time.time() * 1000), self._collect(not is_known))
             made: dict[WireFormat, bytes] = {}
             for conn in group:
                 wire_format = conn.wire_format
