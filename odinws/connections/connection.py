@@ -376,7 +376,7 @@ class Connection:
             self._closed_by_peer(message.payload)
         elif self.state:
             pass  # we have said goodbye: only the peer's close frame is of interest
-        elif message.opcode is self.wire_format.carrier:
+        elif message.opcode is self.wire_format.command_opcode:
             self._command(message.payload)
         elif message.opcode is Opcode.PING:
             self.send_frame(self.wire_format.pong(message.payload))

@@ -37,11 +37,11 @@ class WireFormat(ABC):
 
     Attributes:
         window_bits: of the compression, 9 to 15; 0: none.
-        carrier: the kind of frame that carries commands; the other of TEXT and BINARY closes the connection.
+        command_opcode: the kind of frame that carries commands; the other of TEXT and BINARY closes the connection.
     """
 
     window_bits: int = 0
-    carrier: ClassVar[Opcode] = Opcode.TEXT
+    command_opcode: ClassVar[Opcode] = Opcode.TEXT
 
     # -- out ---------------------------------------------------------------------------------------
 
@@ -114,12 +114,12 @@ class WebSocketFormat(WireFormat):
         self._deflater = Deflater(window_bits) if window_bits else None
 
     def data_frame(self, payload: bytes) -> bytes:
-        """A frame of the carrier; compressed, if that was agreed on and makes it shorter."""
+        """A frame of the command_opcode; compressed, if that was agreed on and makes it shorter."""
         if self._deflater is not None and len(payload) >= self._min_deflate_bytes:
             small = self._deflater.deflate(payload)
             if len(small) < len(payload):
-                return frames.encode(self.carrier, small, deflated=True)
-        return frames.encode(self.carrier, payload)
+                return frames.encode(self.command_opcode, small, deflated=True)
+        return frames.encode(self.command_opcode, payload)
 
     def ping(self, payload: bytes) -> bytes:
         """A ping frame."""

@@ -60,7 +60,7 @@ class LineReader:
 class LineFormat(WireFormat):
     """Lines of words, without WebSocket frames. Several commands in a line, each with a number of its own."""
 
-    carrier = Opcode.BINARY
+    command_opcode = Opcode.BINARY
 
     def __init__(self, window_bits: int = 0, min_deflate_bytes: int = 0) -> None:
         self.made: list[tuple[str, int]] = []
