@@ -369,7 +369,7 @@ class Connection:
             self._ignores_input = True
             self.close(CloseReason.INTERNAL)
             return
-        self._reader = None if reader.at_rest else reader
+        self._reader = None if reader.is_idle else reader
 
     def _handle(self, message: Message) -> None:
         if message.opcode is Opcode.CLOSE:

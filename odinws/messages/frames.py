@@ -152,7 +152,7 @@ class FrameReader:
         self._left = 0  # bytes of its payload that are still to come
 
     @property
-    def at_rest(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nothing is held: a new reader would do as well."""
         return not self._buffer and self._opcode is Opcode.CONTINUATION
 

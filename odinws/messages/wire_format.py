@@ -23,7 +23,7 @@ class Reader(Protocol):
     """Turns what comes in from one client into messages and control frames."""
 
     @property
-    def at_rest(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nothing is held: a new reader would do as well."""
 
     def feed(self, data: bytes) -> Iterator[frames.Message]:

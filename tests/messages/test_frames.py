@@ -170,7 +170,7 @@ def test_any_split_gives_the_same_messages(conversation: tuple[bytes, list[Messa
     reader = FrameReader(MAX_BYTES)
     heard = [message for piece in pieces(stream, at) for message in reader.feed(piece)]
     assert heard == said
-    assert reader.at_rest
+    assert reader.is_idle
 
 
 @given(conversation=conversations())
@@ -208,14 +208,14 @@ def test_a_header_in_two_pieces(size: int) -> None:
 def test_at_rest() -> None:
     """A reader is at rest only between messages, also when only a header byte or a fragment is held."""
     reader = FrameReader(100)
-    assert reader.at_rest
+    assert reader.is_idle
     first, second = wire.frame(wire.TEXT, b"a", final=False), wire.frame(wire.CONTINUATION, b"b")
     assert list(reader.feed(first[:1])) == []
-    assert not reader.at_rest
+    assert not reader.is_idle
     assert list(reader.feed(first[1:])) == []
-    assert not reader.at_rest
+    assert not reader.is_idle
     assert list(reader.feed(second)) == [Message(Opcode.TEXT, b"ab")]
-    assert reader.at_rest
+    assert reader.is_idle
 
 
 @given(conversation=conversations(), at=cuts, max_bytes=st.integers(0, 400))

@@ -44,7 +44,7 @@ class LineReader:
         self._rest = b""
 
     @property
-    def at_rest(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no line is under way."""
         return not self._rest
 
