@@ -36,7 +36,7 @@ class CollectorWatch:
 
     def __init__(self, stats: WorkerStats) -> None:
         self._stats = stats
-        self._started = 0.0
+        self._began = 0.0
         self._young: deque[Pause] = deque(maxlen=_KEPT)
         self._old: deque[Pause] = deque(maxlen=_KEPT)
 
@@ -54,9 +54,9 @@ class CollectorWatch:
 
     def _on_gc(self, phase: str, info: dict[str, int]) -> None:
         if phase == "start":
-            self._started = time.perf_counter()
+            self._began = time.perf_counter()
             return
-        seconds = time.perf_counter() - self._started
+        seconds = time.perf_counter() - self._began
         generation, collected = info["generation"], info["collected"]
         self._stats.observe_gc(generation, seconds, collected, info["uncollectable"])
         kept = self._old if generation == 2 else self._young

@@ -41,7 +41,7 @@ class Sampler:
 
     def start(self) -> None:
         """Begin."""
-        self._at, self._started = time.time(), time.perf_counter()
+        self._at, self._began = time.time(), time.perf_counter()
         self._cpu = self._cpu_began = time.process_time()
         signal.signal(signal.SIGPROF, self._sample)
         signal.setitimer(signal.ITIMER_PROF, 1 / self._hz, 1 / self._hz)
@@ -56,7 +56,7 @@ class Sampler:
         return Profile(
             pid=os.getpid(),
             at=self._at,
-            seconds=time.perf_counter() - self._started,
+            seconds=time.perf_counter() - self._began,
             cpu_seconds=time.process_time() - self._cpu_began,
             sampler_seconds=self._spent,
             hz=self._hz,

@@ -451,13 +451,13 @@ def test_commands_that_come_meanwhile_are_carried_out_too() -> None:
     world = World()
     conn = world.conn
 
-    def reply(frame: bytes, real: Any = conn.send_frame) -> bool:
+    def send_frame(frame: bytes, real: Any = conn.send_frame) -> bool:
         if len(conn.sent) < 3:
             assert conn.commands is not None
             conn.commands.append(HEARTBEAT)
         return bool(real(frame))
 
-    conn.send_frame = reply  # type: ignore[method-assign]
+    conn.send_frame = send_frame  # type: ignore[method-assign]
     assert len(world.run(HEARTBEAT)) == 4
     assert conn.done == 1
 
@@ -477,11 +477,11 @@ def test_it_stops_when_an_answer_ends_the_connection() -> None:
     """The peer may be gone, or too slow for the answer: what waits is dropped."""
     world = World()
 
-    def reply(_: bytes) -> bool:
+    def send_frame(_: bytes) -> bool:
         world.conn.state = State.CLOSED
         return False
 
-    world.conn.send_frame = reply  # type: ignore[method-assign,assignment]
+    world.conn.send_frame = send_frame  # type: ignore[method-assign,assignment]
     world.run(b"x", HEARTBEAT)
     assert world.stats.totals.commands == 1
     assert world.conn.closed is None

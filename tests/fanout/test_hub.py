@@ -241,7 +241,7 @@ def test_a_socket_that_is_ready_is_sent_to_directly() -> None:
     gone.close(CloseReason.GONE)
     made = world.publish("token.A")
     world.deliver()
-    (data,) = whole.ready.got
+    (data,) = whole.direct_socket.got
     assert [frame.json for frame in wire.split(data)[0]] == [expected(made[0])]
     assert (whole.sent, whole.kept) == ([], [])
     assert (part.sent, part.kept) == ([], [(data, 7)])

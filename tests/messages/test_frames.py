@@ -205,7 +205,7 @@ def test_a_header_in_two_pieces(size: int) -> None:
         assert read(whole, [cut]) == [Message(Opcode.BINARY, b"x" * size)]
 
 
-def test_at_rest() -> None:
+def test_is_idle() -> None:
     """A reader is at rest only between messages, also when only a header byte or a fragment is held."""
     reader = FrameReader(100)
     assert reader.is_idle
