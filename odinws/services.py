@@ -148,7 +148,7 @@ class Services:
             others=lambda: self.balance.descriptors,
             ports=lambda: ports,
         )
-        self.resizing = Resizing(shared, slot, self.strategy, self.hub.between_passes)
+        self.resizing = Resizing(shared, slot, self.strategy, self.hub.run_between_passes)
         views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.stats)
         self.agent = Agent(shared.name, views)
         self._watch = Watch(self.stats, self.feed.status, shared.event_log)

@@ -252,7 +252,9 @@ class Connection:
 
     def _update_direct_socket(self) -> None:
         special = self.state or self._outbox is not None or self._observer is not None
-        self.direct_socket = None if special or self.wire_format is not self._owner.default_format else self._sock
+        self.direct_socket = (
+            None if special or self.wire_format is not self._owner.default_format else self._sock
+        )
 
     def queue_rest(self, bundles: Sequence[Bundle], sent: int) -> None:
         """Take care of what the socket did not take of frames: it took the first `sent` bytes, not all."""

@@ -32,12 +32,12 @@ from strategies.base import Strategy
 
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
 _FLUSH_BATCH = 64  # sends between two looks at the clock
-_JOINS_KEPT = 512  # 5 of 10 tokens are 252 combinations
+_MAX_JOINED = 512  # 5 of 10 tokens are 252 combinations
 
 T = TypeVar("T")
 
 
-class _Joined:
+class _JoinedBundles:
     """Bundles in one piece, for all who are due the same; how many frames are data, to how many it went."""
 
     __slots__ = ("count", "data", "sends")
@@ -48,7 +48,7 @@ class _Joined:
         self.sends = 0
 
 
-_Joins = dict[tuple[Bundle, ...], _Joined]
+_JoinCache = dict[tuple[Bundle, ...], _JoinedBundles]
 
 
 class Hub:
@@ -92,8 +92,8 @@ class Hub:
         self._oldest_ms = 0  # of the messages of the pass under way
         self._invalid: set[int] = set()  # sequences of those in it that are not JSON
         self._has_gaps = False  # whether anything in it is a gap
-        self._handed = [0, 0, 0, 0]  # in it: sends, messages delivered and not delivered, bytes
-        self._asked: deque[tuple[Callable[[], object], AsyncResult]] = deque()
+        self._pass_totals = [0, 0, 0, 0]  # in it: sends, messages delivered and not delivered, bytes
+        self._tasks: deque[tuple[Callable[[], object], AsyncResult]] = deque()
         self.epoch = "none"
         self.has_epoch = Event()
         self.ring = ring
@@ -119,28 +119,28 @@ class Hub:
             if self._delay_seconds:
                 gevent.sleep(self._delay_seconds)
             while True:
-                self._answer()
+                self._run_tasks()
                 events = self._backlog.take(_EVENTS_PER_PASS)
                 if events:
                     self.deliver(events)
-                elif not self._asked:
+                elif not self._tasks:
                     break
                 next_iteration()
 
-    def between_passes(self, work: Callable[[], T]) -> T:
+    def run_between_passes(self, work: Callable[[], T]) -> T:
         """Have something done while no pass is under way; the calling greenlet waits for it.
 
         What waits is done in turn with passes, for a slice of time each, so neither starves the other.
         """
         done: AsyncResult = AsyncResult()
-        self._asked.append((work, done))
+        self._tasks.append((work, done))
         self._arrived.set()
         return cast("T", done.get())
 
-    def _answer(self) -> None:
+    def _run_tasks(self) -> None:
         until = time.perf_counter() + SLICE_SECONDS
-        while self._asked and time.perf_counter() < until:
-            work, done = self._asked.popleft()
+        while self._tasks and time.perf_counter() < until:
+            work, done = self._tasks.popleft()
             try:
                 done.set(work())
             except Exception as error:  # noqa: BLE001 - it is the asker's
@@ -154,7 +154,7 @@ class Hub:
         self._oldest_ms = 0
         self._invalid.clear()
         self._has_gaps = False
-        self._handed = [0, 0, 0, 0]
+        self._pass_totals = [0, 0, 0, 0]
         for event in events:
             if isinstance(event, NewEpoch):
                 self.ring.restart(event.seq)
@@ -173,11 +173,11 @@ class Hub:
             by_channel.setdefault(event.channel, []).append(event)
             if isinstance(event, Message):
                 self._oldest_ms = min(self._oldest_ms, event.ts_ms) if self._oldest_ms else event.ts_ms
-        wild = self._wild(by_channel)
-        if len(by_channel) == 1 and not wild:
+        wildcard_events = self._wildcard_events(by_channel)
+        if len(by_channel) == 1 and not wildcard_events:
             self._deliver_one(*next(iter(by_channel.items())))
         elif by_channel:
-            self._deliver_many(by_channel, wild)
+            self._deliver_many(by_channel, wildcard_events)
         if self._invalid:
             self._observer.count_invalid(len(self._invalid))
         self._rotation += 1
@@ -189,7 +189,7 @@ class Hub:
 
     def _record(self, seconds: float, channels: Sequence[str], messages: int) -> Pass:
         """What happened in a pass that has just ended."""
-        sends, delivered, undelivered, size_bytes = self._handed
+        sends, delivered, undelivered, size_bytes = self._pass_totals
         return Pass(
             seconds=seconds,
             at=time.time(),
@@ -248,7 +248,7 @@ class Hub:
             self._observer.count_gaps(packet.plain.gaps, direct)
 
     def _deliver_many(
-        self, by_channel: dict[str, list[Message | Lost]], wild: dict[str, list[Message | Lost]]
+        self, by_channel: dict[str, list[Message | Lost]], wildcard_events: dict[str, list[Message | Lost]]
     ) -> None:
         """Several channels: what is due to a connection is gathered first, then sent in one piece.
 
@@ -256,47 +256,49 @@ class Hub:
         its kind in the order of the stream, so that one sequence says how far it has heard.
 
         Args:
-            wild: the events of wildcards that have subscribers.
+            wildcard_events: the events of wildcards that have subscribers.
         """
-        touched: list[Connection] = []
-        for name, events in (*by_channel.items(), *wild.items()):
+        recipients: list[Connection] = []
+        for name, events in (*by_channel.items(), *wildcard_events.items()):
             packet: Packet | None = None
-            pattern = wildcard(name) if name not in wild and wild else ""
+            pattern = wildcard(name) if name not in wildcard_events and wildcard_events else ""
             with closing(self._strategy.batches(name, self._rotation)) as batches:
                 for batch in batches:
                     packet = packet or self._pack(events, name)
-                    if pattern in wild:
+                    if pattern in wildcard_events:
                         batch = [conn for conn in batch if pattern not in conn.channels]
-                    self._gather(batch, packet, touched)
+                    self._gather(batch, packet, recipients)
                     self._slice.give_way()
             if packet and packet.has_gaps:
                 self._has_gaps = True
-        joins: _Joins = {}
-        handed = 0
-        for start in range(0, len(touched), _FLUSH_BATCH):
-            handed += self._flush(touched[start : start + _FLUSH_BATCH], joins)
+        joined_by_key: _JoinCache = {}
+        unobserved = 0
+        for start in range(0, len(recipients), _FLUSH_BATCH):
+            unobserved += self._flush(recipients[start : start + _FLUSH_BATCH], joined_by_key)
             if self._slice.is_over:
-                self._observer.observe_lag(self._oldest_ms, handed)
-                handed = 0
+                self._observer.observe_lag(self._oldest_ms, unobserved)
+                unobserved = 0
                 self._slice.give_way()
-        self._observer.observe_lag(self._oldest_ms, handed)
-        self._count(joins)
+        self._observer.observe_lag(self._oldest_ms, unobserved)
+        self._count(joined_by_key)
 
-    def _wild(self, by_channel: dict[str, list[Message | Lost]]) -> dict[str, list[Message | Lost]]:
+    def _wildcard_events(
+        self, by_channel: dict[str, list[Message | Lost]]
+    ) -> dict[str, list[Message | Lost]]:
         """What is due to wildcards that have subscribers, in the order of the stream."""
         patterns = {wildcard(channel) for channel in by_channel} - {""}
-        wild: dict[str, list[Message | Lost]] = {
+        wildcard_events: dict[str, list[Message | Lost]] = {
             pattern: [] for pattern in sorted(patterns) if self._strategy.has_subscribers(pattern)
         }
-        if wild:
+        if wildcard_events:
             for channel, events in by_channel.items():
-                if (found := wild.get(wildcard(channel))) is not None:
+                if (found := wildcard_events.get(wildcard(channel))) is not None:
                     found += events
-            for found in wild.values():
+            for found in wildcard_events.values():
                 found.sort(key=_first_seq)
-        return wild
+        return wildcard_events
 
-    def _gather(self, batch: Sequence[Connection], packet: Packet, touched: list[Connection]) -> None:
+    def _gather(self, batch: Sequence[Connection], packet: Packet, recipients: list[Connection]) -> None:
         plain, default_format = packet.plain, self._default_format
         for conn in batch:
             wire_format = conn.wire_format
@@ -304,24 +306,24 @@ class Hub:
             pending = conn.pending
             if pending is None:
                 conn.pending = [bundle]
-                touched.append(conn)
+                recipients.append(conn)
             else:
                 pending.append(bundle)
 
-    def _flush(self, touched: Sequence[Connection], joins: _Joins) -> int:
+    def _flush(self, recipients: Sequence[Connection], joined_by_key: _JoinCache) -> int:
         """Send what is due to these connections; returns how many messages were handed over."""
         delivered = failed = 0
-        for conn in touched:
+        for conn in recipients:
             pending = conn.pending
             if pending is None:  # the connection is closing, and has counted it
                 continue
             conn.pending = None
             key = tuple(pending)
-            joined = joins.get(key)
+            joined = joined_by_key.get(key)
             if joined is None:
-                if len(joins) == _JOINS_KEPT:
-                    self._count(joins)
-                joined = joins[key] = _Joined(pending)
+                if len(joined_by_key) == _MAX_JOINED:
+                    self._count(joined_by_key)
+                joined = joined_by_key[key] = _JoinedBundles(pending)
             if conn.send(joined.data, pending):
                 joined.sends += 1
                 delivered += joined.count
@@ -330,23 +332,23 @@ class Hub:
         self._count_sends(0, delivered, failed, 0)
         return delivered
 
-    def _count(self, joins: _Joins) -> None:
+    def _count(self, joined_by_key: _JoinCache) -> None:
         """Count the sends of a pass by piece, not one by one, and forget the pieces."""
-        for bundles, joined in joins.items():
+        for bundles, joined in joined_by_key.items():
             self._count_sends(joined.sends, 0, 0, joined.sends * len(joined.data))
             self._observer.count_frames(joined.count, joined.sends)
             if self._has_gaps:
                 for bundle in bundles:
                     self._observer.count_gaps(bundle.gaps, joined.sends)
-        joins.clear()
+        joined_by_key.clear()
 
     def _count_sends(self, sends: int, delivered: int, undelivered: int, size: int) -> None:
         self._observer.count_sends(sends, delivered, undelivered, size)
-        handed = self._handed
-        handed[0] += sends
-        handed[1] += delivered
-        handed[2] += undelivered
-        handed[3] += size
+        totals = self._pass_totals
+        totals[0] += sends
+        totals[1] += delivered
+        totals[2] += undelivered
+        totals[3] += size
 
     def _announce(self, event: NewEpoch | Lost) -> None:
         """Tell every connection of something that concerns all its channels."""

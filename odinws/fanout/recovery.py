@@ -103,7 +103,7 @@ class Recovery:
             self._begin_anew(conn, channel)
             return
         while conn.state is State.OPEN:
-            missing = self._hub.between_passes(partial(self._join, conn, channel, since))
+            missing = self._hub.run_between_passes(partial(self._join, conn, channel, since))
             if missing is None:
                 self._stats.recovered(outcome)
                 return
@@ -158,7 +158,7 @@ class Recovery:
             if self._strategy.subscribe(conn, channel) and value is not None:
                 self._say(conn, channel, [value])
 
-        self._hub.between_passes(join)
+        self._hub.run_between_passes(join)
 
     def replay(
         self, conn: Connection, channel: str, first: int, last: int | None

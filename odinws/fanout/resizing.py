@@ -25,7 +25,7 @@ class Resizing:
         shared: has what was requested.
         slot: of the worker.
         strategy: what is resized.
-        between_passes: has a step taken while no walk is open, see `Hub`.
+        run_between_passes: has a step taken while no walk is open, see `Hub`.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class Resizing:
         shared: SharedState,
         slot: int,
         strategy: Strategy[Any],
-        between_passes: Callable[[Callable[[], Moves | None]], Moves | None],
+        run_between_passes: Callable[[Callable[[], Moves | None]], Moves | None],
     ) -> None:
         self._shared = shared
         self._slot = slot
         self._strategy = strategy
-        self._between_passes = between_passes
+        self._run_between_passes = run_between_passes
         shared.resizes.begin(slot, strategy.shard_count if strategy.can_resize else 0)
 
     def run(self) -> None:
@@ -55,7 +55,7 @@ class Resizing:
         began, before = time.monotonic(), self._strategy.shard_count
         steps = self._strategy.resize(shards)
         moves = Moves()
-        while (step := self._between_passes(lambda: next(steps, None))) is not None:
+        while (step := self._run_between_passes(lambda: next(steps, None))) is not None:
             moves = moves + step
         self._shared.resizes.took_effect(self._slot, shards, moves)
         log.info(

@@ -205,7 +205,7 @@ def test_a_channel_is_encoded_once_for_all() -> None:
 @in_greenlet
 def test_what_several_are_due_alike_is_joined_once(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     """Connections with the same channels are sent the same object; how many are kept changes no byte."""
-    monkeypatch.setattr(hub, "_JOINS_KEPT", kept)
+    monkeypatch.setattr(hub, "_MAX_JOINED", kept)
     world = World()
     pairs = [world.join(*CHANNELS[:2]) for _ in range(3)]
     others = [world.join(*CHANNELS[1:]), world.join(*CHANNELS[:2], deflate=15)]
@@ -918,13 +918,17 @@ def received(conn: FakeConnection) -> list[Any]:
 def test_a_wildcard_gets_all_of_its_kind_once() -> None:
     """Also who has a channel of its own besides; each channel in its order; `global` is of no kind."""
     world = World()
-    wild, both, plain = world.join("token.*"), world.join("token.A", "token.*"), world.join("token.A")
+    wildcard_events, both, plain = (
+        world.join("token.*"),
+        world.join("token.A", "token.*"),
+        world.join("token.A"),
+    )
     users = world.join("user.*")
     made = world.publish("token.A", "token.B", "global", "user.1", "token.A")
     world.hub.deliver(made)
     everything = [m.seq for m in made if m.channel.startswith("token.")]
     for conn, seqs in (
-        (wild, everything),
+        (wildcard_events, everything),
         (both, everything),
         (plain, [made[0].seq, made[4].seq]),
         (users, [made[3].seq]),
@@ -940,9 +944,9 @@ def test_a_wildcard_gets_all_of_its_kind_once() -> None:
 def test_a_wildcard_alone_in_a_pass_of_one_channel() -> None:
     """One channel, and nobody who has it itself."""
     world = World()
-    wild = world.join("token.*")
+    wildcard_events = world.join("token.*")
     world.hub.deliver(world.publish("token.A", "token.A"))
-    assert [text["seq"] for text in received(wild)] == [1, 2]
+    assert [text["seq"] for text in received(wildcard_events)] == [1, 2]
 
 
 @in_greenlet
@@ -971,7 +975,7 @@ def test_work_is_done_between_passes() -> None:
                 raise ValueError(number)
             return number
 
-        return world.hub.between_passes(work)
+        return world.hub.run_between_passes(work)
 
     with running(world.hub.run):
         asked = [gevent.spawn(ask, number) for number in range(6)]
