@@ -33,7 +33,7 @@ from odinws.debug.agent import Agent
 from odinws.debug.collector import CollectorWatch
 from odinws.debug.views import Views
 from odinws.fanout.hub import Hub
-from odinws.fanout.observer import DeliveryObserver, Nobody
+from odinws.fanout.observer import DeliveryObserver, NullObserver
 from odinws.fanout.recovery import Recovery
 from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
@@ -115,7 +115,7 @@ class Services:
             self.formats.default,
             lambda conn: self.commands.run(conn),
         )
-        observer: DeliveryObserver = self.stats if is_observed else Nobody()
+        observer: DeliveryObserver = self.stats if is_observed else NullObserver()
         self.hub = Hub(
             self.strategy,
             observer,

@@ -7,7 +7,7 @@ wait runs in a greenlet of its owner.
 States: OPEN -> CLOSING (a close frame is on its way, nothing else is said) -> CLOSED (the descriptor is
 gone). `close` makes the first step, `_release` the second; both may be called again at any time.
 
-What is sent goes straight into the kernel, or into an outbox while that is full. What it looks like, and what
+What is sent drop_flags straight into the kernel, or into an outbox while that is full. What it looks like, and what
 comes in, is the wire format's affair.
 """
 
@@ -288,10 +288,10 @@ class Connection:
         if limits.slow_policy is not SlowPolicy.DISCONNECT:
             before = outbox.gaps
             if limits.slow_policy is SlowPolicy.CONFLATE:
-                given_up = outbox.conflate(self.wire_format)
+                dropped = outbox.conflate(self.wire_format)
             else:
-                given_up = outbox.drop_oldest(limits.outbox_bytes, limits.outbox_frames, self.wire_format)
-            self._owner.on_shed(self, given_up, outbox.gaps - before)
+                dropped = outbox.drop_oldest(limits.outbox_bytes, limits.outbox_frames, self.wire_format)
+            self._owner.on_shed(self, dropped, outbox.gaps - before)
             if outbox.fits(limits.outbox_bytes, limits.outbox_frames):
                 return
         self.close(CloseReason.SLOW)
@@ -398,7 +398,7 @@ class Connection:
                 self._read.stop()
 
     def commands_done(self) -> None:
-        """The owner has worked off `commands`: reading goes on."""
+        """The owner has worked off `commands`: reading drop_flags on."""
         self.commands = None
         if self.state is not State.CLOSED and not self._read.active:
             self._read.start(self._readable)
@@ -459,7 +459,7 @@ class Connection:
             close_frame = self.wire_format.close(reason, text or reason.text, retry_after_seconds)
         lost = 0
         if reason is CloseReason.GONE or reason is CloseReason.SLOW:
-            rest, lost = self._outbox.cut() if self._outbox is not None else (b"", 0)
+            rest, lost = self._outbox.drop_all() if self._outbox is not None else (b"", 0)
             lost += sum(entry.messages for bundle in pending for entry in bundle.entries)
             self._drop_outbox()
             close_frame = rest + (close_frame or b"")

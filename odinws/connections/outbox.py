@@ -37,11 +37,11 @@ class Outbox:
         stalled_since: when the socket took something last, by the clock of who sets it.
     """
 
-    __slots__ = ("_entries", "_rest", "gaps", "size_bytes", "stalled_since")
+    __slots__ = ("_entries", "_partial", "gaps", "size_bytes", "stalled_since")
 
     def __init__(self, bundles: Iterable[Bundle], sent: int) -> None:
         self._entries: deque[Entry] = deque()
-        self._rest: bytes | memoryview = b""  # of the frame under way
+        self._partial: bytes | memoryview = b""  # of the frame under way
         self.gaps = 0
         self.size_bytes = 0
         self.stalled_since = 0.0
@@ -64,35 +64,35 @@ class Outbox:
 
     def waiting(self) -> list[bytes | memoryview]:
         """The next bytes for the socket, for one `sendmsg`."""
-        buffers: list[bytes | memoryview] = [self._rest] if self._rest else []
+        buffers: list[bytes | memoryview] = [self._partial] if self._partial else []
         buffers += [entry.frame for entry in islice(self._entries, _FRAMES_PER_SEND)]
         return buffers
 
     def advance(self, taken: int) -> None:
         """Forget `taken` bytes that the socket took of what is waiting."""
         self.size_bytes -= taken
-        if taken < len(self._rest):
-            self._rest = memoryview(self._rest)[taken:]
+        if taken < len(self._partial):
+            self._partial = memoryview(self._partial)[taken:]
             return
-        taken -= len(self._rest)
-        self._rest = b""
+        taken -= len(self._partial)
+        self._partial = b""
         while taken:
             frame = self._entries.popleft().frame
             if taken < len(frame):
-                self._rest = memoryview(frame)[taken:]
+                self._partial = memoryview(frame)[taken:]
                 return
             taken -= len(frame)
 
-    def cut(self) -> tuple[bytes, int]:
+    def drop_all(self) -> tuple[bytes, int]:
         """Give up all but the frame under way.
 
         Returns:
             The rest of that frame (empty if none is half sent), and how many messages were given up.
         """
-        rest = bytes(self._rest)
+        rest = bytes(self._partial)
         lost = sum(entry.messages for entry in self._entries)
         self._entries.clear()
-        self._rest = b""
+        self._partial = b""
         self.size_bytes = 0
         return rest, lost
 
@@ -106,8 +106,8 @@ class Outbox:
             How many messages were given up.
         """
         newest = {entry.channel: index for index, entry in enumerate(self._entries) if entry.messages}
-        goes = [index != newest.get(entry.channel) for index, entry in enumerate(self._entries)]
-        return self._thin(goes, wire_format)
+        drop_flags = [index != newest.get(entry.channel) for index, entry in enumerate(self._entries)]
+        return self._drop(drop_flags, wire_format)
 
     def drop_oldest(self, max_bytes: int, max_frames: int, wire_format: WireFormat) -> int:
         """Give up the oldest messages until half of the bounds is free, but for the gaps that name them.
@@ -116,15 +116,15 @@ class Outbox:
             How many messages were given up.
         """
         size, count = self.size_bytes, len(self._entries)
-        goes: list[bool] = []
+        drop_flags: list[bool] = []
         for entry in self._entries:
-            goes.append(size > max_bytes // 2 or count > max_frames // 2)
-            if goes[-1] and entry.channel is not None:
+            drop_flags.append(size > max_bytes // 2 or count > max_frames // 2)
+            if drop_flags[-1] and entry.channel is not None:
                 size -= len(entry.frame)
                 count -= 1
-        return self._thin(goes, wire_format)
+        return self._drop(drop_flags, wire_format)
 
-    def _thin(self, goes: Sequence[bool], wire_format: WireFormat) -> int:
+    def _drop(self, drop_flags: Sequence[bool], wire_format: WireFormat) -> int:
         """Give entries up, except those that are no data; returns how many messages that were.
 
         Neighbours of a channel give way to one gap, where the last of them stood. A gap does not reach over
@@ -134,17 +134,17 @@ class Outbox:
         kept: list[Entry] = []  # from the last to the first
         gaps: dict[str, int] = {}  # where in `kept` the gap of a channel stands that may still grow
         new: set[str] = set()  # channels where that gap has none in it that stood there before
-        given_up = 0
-        for entry, gone in zip(reversed(self._entries), reversed(goes), strict=True):
+        dropped = 0
+        for entry, drop in zip(reversed(self._entries), reversed(drop_flags), strict=True):
             channel = entry.channel
             if channel is None:
                 kept.append(entry)
                 continue
-            if not gone:
+            if not drop:
                 gaps.pop(channel, None)
                 kept.append(entry)
                 continue
-            given_up += entry.messages
+            dropped += entry.messages
             at = gaps.get(channel)
             if at is not None and entry.last < kept[at].first:
                 kept[at] = Entry(b"", channel, entry.first, kept[at].last)
@@ -158,8 +158,8 @@ class Outbox:
             kept.append(Entry(b"", channel, entry.first, entry.last) if entry.messages else entry)
         framed = (entry if entry.frame else _with_gap(entry, wire_format) for entry in reversed(kept))
         self._entries = deque([entry for entry in framed if entry.frame])
-        self.size_bytes = len(self._rest) + sum([len(entry.frame) for entry in self._entries])
-        return given_up
+        self.size_bytes = len(self._partial) + sum([len(entry.frame) for entry in self._entries])
+        return dropped
 
 
 def _with_gap(entry: Entry, wire_format: WireFormat) -> Entry:

@@ -29,14 +29,14 @@ class Backlog:
             first = event.seq if known is None else known.first
             self._dropped[event.channel] = Lost(event.channel, first, event.seq, "overflow")
             return False
-        self._tell()
+        self._flush_lost()
         self._waiting.append(event)
         return True
 
     def take(self, most: int) -> list[FeedEvent]:
         """The next events, at most `most`. An event that concerns all channels comes alone."""
         if not self._waiting:
-            self._tell()
+            self._flush_lost()
         taken: list[FeedEvent] = []
         while self._waiting and len(taken) < most:
             if self._waiting[0].channel is None:
@@ -44,6 +44,6 @@ class Backlog:
             taken.append(self._waiting.popleft())
         return taken
 
-    def _tell(self) -> None:
+    def _flush_lost(self) -> None:
         self._waiting.extend(self._dropped.values())
         self._dropped.clear()

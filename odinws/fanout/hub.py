@@ -161,12 +161,12 @@ class Hub:
                 self._announce(event)
                 continue
             if isinstance(event, Backfill):
-                self.ring.fill(event.first, event.last, event.messages)
+                self.ring.backfill(event.first, event.last, event.messages)
                 continue
             if isinstance(event, Message):
                 self.ring.add(event)
             else:
-                self.ring.lose(event.last)
+                self.ring.mark_lost(event.last)
             if event.channel is None:
                 self._announce(event)
                 continue

@@ -34,7 +34,7 @@ class DeliveryObserver(Protocol):
         """Messages had a payload that the default format can't carry."""
 
 
-class Nobody:
+class NullObserver:
     """Is told and forgets."""
 
     def count_pass(self, seconds: float) -> None:

@@ -12,8 +12,8 @@ import structlog
 from odinws.shared import SharedState
 from strategies.base import Moves, Strategy
 
-_LOOK_SECONDS = 0.25
-_WAIT_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.25
+_WAIT_POLL_SECONDS = 0.02
 
 log = structlog.get_logger("odinws.worker")
 
@@ -45,7 +45,7 @@ class Resizing:
         """Apply what is asked for. Runs for the life of the worker, also where there is nothing to do."""
         while True:
             self.apply()
-            gevent.sleep(_LOOK_SECONDS)
+            gevent.sleep(_POLL_SECONDS)
 
     def apply(self) -> None:
         """Resize, if another number is asked for; ends when it has taken effect."""
@@ -67,21 +67,21 @@ class Resizing:
             seconds=round(time.monotonic() - began, 3),
         )
 
-    def ask(self, shards: int, wait_seconds: float) -> bool:
+    def request(self, shards: int, wait_seconds: float) -> bool:
         """Have all workers resize that can; True when it has taken effect in each of them within the time."""
         self._shared.resizes.ask(shards)
         until = time.monotonic() + wait_seconds
         while not (done := self.is_done()) and time.monotonic() < until:
-            gevent.sleep(_WAIT_LOOK_SECONDS)
+            gevent.sleep(_WAIT_POLL_SECONDS)
         return done
 
     def is_done(self) -> bool:
         """Whether all workers that can have what was asked for."""
-        return self._held() <= {self._shared.resizes.requested}
+        return self._shard_counts() <= {self._shared.resizes.requested}
 
     def is_possible(self) -> bool:
         """Whether there is a worker that can."""
-        return bool(self._held())
+        return bool(self._shard_counts())
 
-    def _held(self) -> set[int]:
+    def _shard_counts(self) -> set[int]:
         return {self._shared.resizes.shards(slot) for slot, _ in self._shared.living()} - {0}

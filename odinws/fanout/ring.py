@@ -47,7 +47,7 @@ class Ring:
         while len(self._order) > self._max_messages or (self._bytes > self._max_bytes and len(self) > 1):
             self._forget()
 
-    def lose(self, seq: int) -> None:
+    def mark_lost(self, seq: int) -> None:
         """Messages up to `seq` may be missing: what is here is complete only behind it."""
         self.horizon = max(self.horizon, seq)
         self.last = max(self.last, seq)
@@ -59,7 +59,7 @@ class Ring:
         self._bytes = 0
         self.horizon = self.last = seq
 
-    def fill(self, horizon: int, last: int, messages: Iterable[Message]) -> None:
+    def backfill(self, horizon: int, last: int, messages: Iterable[Message]) -> None:
         """Hold just these: all there was behind `horizon` and up to `last`."""
         self.restart(horizon)
         for message in messages:

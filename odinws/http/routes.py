@@ -176,7 +176,7 @@ def resize() -> Response:
             f"{services.strategy.name} can't be resized while it runs, and no worker has another strategy: "
             "start with WS_SHARD_STRATEGY=consistent-hash, or anew with another WS_NUM_SHARDS",
         )
-    done = services.resizing.ask(int(given), _RESIZE_SECONDS)
+    done = services.resizing.request(int(given), _RESIZE_SECONDS)
     slots = [slot for slot, _ in services.shared.living()]
     body = {"shards": int(given), "done": done, "workers": services.shared.resizes.words(slots)}
     response = jsonify(body)

@@ -79,7 +79,7 @@ def short(said: Any) -> str:
 
 
 class Model(RuleBasedStateMachine):
-    """What goes in comes out, in order; a cut falls between frames."""
+    """What drop_flags in comes out, in order; a cut falls between frames."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Model(RuleBasedStateMachine):
         stream = b"".join(self.frames)
         ends = list(itertools.accumulate(map(len, self.frames), initial=0))
         end = min(e for e in ends if e >= len(self.taken))
-        rest, dropped = self.outbox.cut()
+        rest, dropped = self.outbox.drop_all()
         assert rest == stream[len(self.taken) : end]
         assert dropped == len(self.frames) - ends.index(end)
         self.frames = []
@@ -189,7 +189,7 @@ def test_a_stream_is_the_same_however_it_is_taken(
     assert heard == stream
     assert (outbox.size_bytes, len(outbox)) == (0, 0)
     assert outbox.waiting() == []
-    assert outbox.cut() == (b"", 0)
+    assert outbox.drop_all() == (b"", 0)
 
 
 def test_the_bounds_at_their_edges() -> None:
@@ -235,7 +235,7 @@ def test_a_cut_counts_messages_alone() -> None:
     """Gaps and answers are given up with the rest, but are no messages."""
     entries = [message("token.a", 1), gap("token.a", 2, 8), control("ack"), message("token.a", 9)]
     outbox = outbox_of(entries)
-    assert outbox.cut() == (b"", 2)
+    assert outbox.drop_all() == (b"", 2)
     assert (outbox.size_bytes, len(outbox), outbox.waiting()) == (0, 0, [])
 
 
@@ -357,7 +357,7 @@ class Shedding(RuleBasedStateMachine):
         self.seqs = itertools.count(1)  # as of a stream: shared by all channels
         self.offered: dict[str, list[tuple[int, int]]] = {}
         self.answers: list[str] = []
-        self.messages = self.offered_gaps = self.given_up = 0
+        self.messages = self.offered_gaps = self.dropped = 0
         self.taken = b""
 
     def made(self, plan: list[tuple[str | None, int, int]]) -> Bundle:
@@ -406,7 +406,7 @@ class Shedding(RuleBasedStateMachine):
     def conflate(self) -> None:
         """At most a gap, a message and a gap stay of each channel."""
         before = self.waiting()
-        self.given_up += self.outbox.conflate(FORMATS.default)
+        self.dropped += self.outbox.conflate(FORMATS.default)
         after = self.waiting()
         for channel in self.offered:
             mine = [text for text in after if text.get("channel") == channel]
@@ -425,11 +425,11 @@ class Shedding(RuleBasedStateMachine):
     def drop_oldest(self, max_bytes: int, max_frames: int) -> None:
         """Messages go from the front alone, and what stays is within half of the bounds but for the gaps."""
         before = [text for text in self.waiting() if text["type"] == "message"]
-        given_up = self.outbox.drop_oldest(max_bytes, max_frames, FORMATS.default)
-        self.given_up += given_up
+        dropped = self.outbox.drop_oldest(max_bytes, max_frames, FORMATS.default)
+        self.dropped += dropped
         after = self.waiting()
         left = [text for text in after if text["type"] == "message"]
-        assert left == before[given_up:]
+        assert left == before[dropped:]
         if left:
             named = [len(frames.text(json.dumps(t).encode())) for t in after if t["type"] == "gap"]
             assert self.outbox.size_bytes - sum(named) <= max_bytes // 2
@@ -458,10 +458,10 @@ class Shedding(RuleBasedStateMachine):
         assert rest == b""
         texts = [frame.json for frame in found]
         assert [text["type"] for text in texts if "channel" not in text] == self.answers
-        assert sum(text["type"] == "message" for text in texts) == self.messages - self.given_up
+        assert sum(text["type"] == "message" for text in texts) == self.messages - self.dropped
         named = sum(text["type"] == "gap" for text in texts)
         assert named <= self.offered_gaps + self.outbox.gaps
-        assert 0 <= self.outbox.gaps <= self.given_up
+        assert 0 <= self.outbox.gaps <= self.dropped
         for channel, offered in self.offered.items():
             at = 0
             for text in texts:

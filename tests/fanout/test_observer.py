@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from odinws.fanout.observer import DeliveryObserver, Nobody
+from odinws.fanout.observer import DeliveryObserver, NullObserver
 from odinws.feed.events import Lost
 from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import in_greenlet
@@ -14,7 +14,7 @@ from tests.fanout.test_hub import CHANNELS, World, expected, gap
 
 
 @pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
-@pytest.mark.parametrize("kind", [Nobody, WorkerStats])
+@pytest.mark.parametrize("kind", [NullObserver, WorkerStats])
 @in_greenlet
 def test_who_is_told_changes_nothing(channels: list[str], kind: Callable[[], DeliveryObserver]) -> None:
     """Messages, what is no JSON, what is lost and what has no room; slow passes are known all the same."""
