@@ -51,8 +51,8 @@ class Feed(Protocol):
 
     status: FeedStatus
 
-    def ask(self, question: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
-        """See `NatsFeed.ask`."""
+    def query(self, request: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
+        """See `NatsFeed.query`."""
 
 
 class _BeyondRing(NamedTuple):
@@ -267,8 +267,8 @@ class Recovery:
                 )
             )
 
-    def _query(self, question: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-        return self._feed.ask(question, _NATS_SECONDS)
+    def _query(self, request: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+        return self._feed.query(request, _NATS_SECONDS)
 
     def _restart_from_newest(self, conn: Connection, channel: str) -> None:
         """The client's numbers say nothing here: what was missed can't be known; begin with the newest."""

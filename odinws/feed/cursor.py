@@ -22,7 +22,7 @@ class Cursor:
         self.floor = 0
         self._latest: dict[str, int] = {}  # channel -> seq of its latest message
 
-    def goes_on(self, epoch: str, last_seq: int) -> bool:
+    def continues(self, epoch: str, last_seq: int) -> bool:
         """Whether a stream that is at `last_seq` has the sequence that is known here.
 
         One with less in it than was seen was restored from an older copy: its numbers come again.

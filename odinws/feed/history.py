@@ -98,7 +98,7 @@ async def latest(client: Client, stream: str, prefix: str, channel: str) -> Mess
     return Message(channel, _seq(msg), 0, _ts_ms(msg), msg.data)
 
 
-def only(subjects: Sequence[str]) -> dict[str, Any]:
+def subject_filter(subjects: Sequence[str]) -> dict[str, Any]:
     """The filter of a consumer; servers before 2.10 know only one subject."""
     return {"filter_subject": subjects[0]} if len(subjects) == 1 else {"filter_subjects": list(subjects)}
 
@@ -120,7 +120,7 @@ async def latest_of_all(
             ConsumerConfig(
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-                **only(subjects),
+                **subject_filter(subjects),
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
                 headers_only=True,

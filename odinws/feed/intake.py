@@ -110,12 +110,12 @@ class Intake:
         self._sink(self.cursor.begin(epoch, seq, latest))
         if backfill is not None:
             self._sink(backfill)
-        self._moved()
+        self._update_status()
 
     def rename(self, epoch: str) -> None:
         """Count on under another name."""
         self._sink(self.cursor.rename(epoch))
-        self._moved()
+        self._update_status()
 
     def expire(self, first_seq: int) -> int:
         """Nothing before `first_seq` comes any more: it may have been of any channel. How many are gone."""
@@ -125,7 +125,7 @@ class Intake:
         self._stats.totals.feed_gaps += 1
         log.warning("stream no longer has messages", first=lost.first, last=lost.last)
         self._sink(lost)
-        self._moved()
+        self._update_status()
         return lost.last - lost.first + 1
 
     def take(
@@ -146,21 +146,21 @@ class Intake:
         gone = self.expire(seq) if whole_stream else 0
         self._stats.count_received(1 + gone, deliveries)
         self._taken_ms, self._heard = ts_ms, time.monotonic()
-        self._hand_over(channel, seq, ts_ms, payload)
+        self._emit(channel, seq, ts_ms, payload)
 
     def take_uncounted(self, subject: str, payload: bytes) -> None:
         """Take a message that NATS did not number: it gets the next number here."""
         channel = self.channel(subject)
         if channel is not None:
-            self._hand_over(channel, self.cursor.seq + 1, int(time.time() * 1000), payload)
+            self._emit(channel, self.cursor.seq + 1, int(time.time() * 1000), payload)
 
-    def _hand_over(self, channel: str | None, seq: int, ts_ms: int, payload: bytes) -> None:
+    def _emit(self, channel: str | None, seq: int, ts_ms: int, payload: bytes) -> None:
         if channel is None:
             self.cursor.skip(seq)
         else:
             self._stats.totals.feed_messages += 1
             self._sink(self.cursor.take(channel, seq, ts_ms, payload))
-        self._moved()
+        self._update_status()
 
-    def _moved(self) -> None:
+    def _update_status(self) -> None:
         self.status.epoch, self.status.last_seq = self.cursor.epoch, self.cursor.seq

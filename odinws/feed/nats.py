@@ -38,7 +38,7 @@ from odinws.shared.worker_stats import WorkerStats
 
 _RETRY_SECONDS = 0.1
 _RETRY_CAP_SECONDS = 2.0
-_STEADY_SECONDS = 5.0  # a session that lived this long starts the waits anew
+_STABLE_SECONDS = 5.0  # a session that lived this long starts the waits anew
 _SPARE_SECONDS = 1.0  # for an event loop that is busy
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class NatsFeed:
         with asyncio.Runner(loop_factory=greenlet_event_loop) as runner:
             runner.run(self._sessions())
 
-    def ask(self, question: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
+    def query(self, request: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
         """Ask NATS something on the feed's own connection; the calling greenlet waits.
 
         Raises:
@@ -90,7 +90,7 @@ class NatsFeed:
         session, loop = self._session, self._loop
         if session is None or loop is None or not self.status.ready:
             raise FeedError("NATS is away")
-        return _ask(loop, question(session.client), timeout_seconds)
+        return _run_query(loop, request(session.client), timeout_seconds)
 
     async def _sessions(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -102,7 +102,7 @@ class NatsFeed:
                     await self._one_session()
 
     async def _one_session(self) -> None:
-        """Run one session to its end. Raises `_Brief` if it was too short to start the waits anew."""
+        """Run one session to its end. Raises `_ShortSession` if it was too short to start the waits anew."""
         started = time.monotonic()
         self._session = session = Session(self._settings, self._urls, self.intake)
         try:
@@ -115,15 +115,15 @@ class NatsFeed:
         finally:
             self._session = None
             await session.close()
-        if time.monotonic() - started < _STEADY_SECONDS:
-            raise _Brief
+        if time.monotonic() - started < _STABLE_SECONDS:
+            raise _ShortSession
 
 
-class _Brief(Exception):  # noqa: N818 - a signal to the retry loop, not an error
+class _ShortSession(Exception):  # noqa: N818 - a signal to the retry loop, not an error
     """The session ended soon after it began: wait longer before the next."""
 
 
-def _ask(loop: asyncio.AbstractEventLoop, question: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
+def _run_query(loop: asyncio.AbstractEventLoop, request: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
     """Run a coroutine in another greenlet's event loop and wait for what it gives.
 
     Raises:
@@ -134,7 +134,7 @@ def _ask(loop: asyncio.AbstractEventLoop, question: Coroutine[Any, Any, T], time
     async def run() -> None:
         try:
             async with asyncio.timeout(timeout_seconds):
-                answer.set(await question)
+                answer.set(await request)
         except Exception as error:  # noqa: BLE001 - the one who asked shall know
             answer.set_exception(error)
 

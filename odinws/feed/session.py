@@ -106,7 +106,7 @@ class Session:
             raise FeedError(f"stream {self._settings.stream_name}: {error.description}") from error
         self._report(stream.differences(info, self._settings))
         state, epoch = info.state, stream.epoch(info)
-        if intake.cursor.goes_on(epoch, state.last_seq):
+        if intake.cursor.continues(epoch, state.last_seq):
             intake.expire(state.first_seq)
         else:
             latest = await self._latest(js, state.last_seq)
@@ -140,7 +140,7 @@ class Session:
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=self._intake.cursor.seq + 1,
-                **history.only(self._settings.channel_filter.subjects),
+                **history.subject_filter(self._settings.channel_filter.subjects),
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
                 flow_control=True,

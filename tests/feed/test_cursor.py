@@ -25,7 +25,7 @@ def test_it_begins_with_nothing() -> None:
     """No stream goes on from here, not even an empty one."""
     cursor = Cursor()
     assert (cursor.epoch, cursor.seq, cursor.floor) == ("none", 0, 0)
-    assert not cursor.goes_on("S-1", 0)
+    assert not cursor.continues("S-1", 0)
 
 
 def test_prev_is_the_message_before_it_on_its_channel(cursor: Cursor) -> None:
@@ -58,10 +58,10 @@ def test_what_is_gone_is_told_once(cursor: Cursor) -> None:
 
 def test_which_stream_goes_on(cursor: Cursor) -> None:
     """The same life with nothing less in it; an older copy gives its numbers again."""
-    assert cursor.goes_on("S-1", 10)
-    assert cursor.goes_on("S-1", 99)
-    assert not cursor.goes_on("S-1", 9)
-    assert not cursor.goes_on("S-2", 10)
+    assert cursor.continues("S-1", 10)
+    assert cursor.continues("S-1", 99)
+    assert not cursor.continues("S-1", 9)
+    assert not cursor.continues("S-2", 10)
 
 
 def test_another_sequence_knows_nothing_of_the_last(cursor: Cursor) -> None:
