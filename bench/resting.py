@@ -25,7 +25,7 @@ from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection
 from odinws.connections.limits import ConnectionLimits
-from odinws.messages.formats import Formats
+from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.packet import Bundle, Entry
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
@@ -36,7 +36,7 @@ _CHANNELS = [f"token.{number}" for number in range(5)]
 _ASKED = json.dumps({"type": "subscribe", "data": {"channels": _CHANNELS}}).encode()
 _SUBSCRIBE = bytes((0x81, 0x80 | len(_ASKED), 0, 0, 0, 0)) + _ASKED  # masked with zeros
 _FRAME = Entry(b"\x81\x7e\x00\xc4" + b" " * 196, _CHANNELS[0], 1, 1, 1)
-_TICKS = 99  # joined_by_key are spread over a heartbeat (100 ticks of the wheel), as those of a server in use
+_TICKS = 99  # joins are spread over a heartbeat (100 ticks of the wheel), as those of a server in use
 _WARM = 64  # connections before the first look: what is loaded once belongs to none
 _SECONDS = 10.0  # nothing here waits longer
 _NOTHING = cast("Any", None)
@@ -49,7 +49,7 @@ class World:
     def __init__(self) -> None:
         settings, stats = Settings.from_environ({}), WorkerStats()
         limits = ConnectionLimits.of(settings)
-        self.formats = Formats(settings.compression_min_bytes)
+        self.formats = FormatRegistry(settings.compression_min_bytes)
         self.strategy: SyncDict[Connection] = SyncDict()
         self.commands = Commands(
             settings, limits, self.strategy, stats, lambda old, _: old, _NOTHING, _NOTHING

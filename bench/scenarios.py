@@ -35,7 +35,7 @@ class Scenario:
     """0: no pings within any window."""
     stall_permille: int = 0
     churn_per_second: int = 0
-    joined_by_key: int = 0
+    joins: int = 0
     """Connections that come in addition, from the beginning of the window on."""
     join_rate: int = 0
     """Of these begun per second, at most."""
@@ -51,11 +51,11 @@ class Scenario:
     @property
     def most_connections(self) -> int:
         """With those that join."""
-        return self.connections + self.joined_by_key
+        return self.connections + self.joins
 
     @property
     def due_per_second(self) -> float:
-        """Messages per second due to all connections together, when none is stalled and none joined_by_key."""
+        """Messages per second due to all connections together, when none is stalled and none joins."""
         return self.bursts_per_second * self.burst_size * self.connections * self.subscribed / self.channels
 
     def channel_names(self) -> list[str]:

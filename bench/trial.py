@@ -64,7 +64,7 @@ def _load(scenario: Scenario, seed: int) -> Load:
         stall_permille=scenario.stall_permille,
         churn_per_second=scenario.churn_per_second,
         rate=scenario.ramp_per_second,
-        joined_by_key=scenario.joined_by_key,
+        joins=scenario.joins,
         join_rate=scenario.join_rate,
         deflate=scenario.deflate,
     )

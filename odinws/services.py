@@ -39,7 +39,7 @@ from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
 from odinws.log_limit import report_suppressed
-from odinws.messages.formats import Formats
+from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.outgoing import Welcome
 from odinws.monitoring import figures
 from odinws.monitoring.audit import Audit
@@ -107,7 +107,7 @@ class Services:
             shard_key=settings.shard_key,
         )
         self.limits = ConnectionLimits.of(settings)
-        self.formats = Formats(settings.compression_min_bytes)
+        self.formats = FormatRegistry(settings.compression_min_bytes)
         self.clients = Clients(
             self.limits,
             self.strategy,
@@ -149,7 +149,7 @@ class Services:
             ports=lambda: ports,
         )
         self.resizing = Resizing(shared, slot, self.strategy, self.hub.run_between_passes)
-        views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.stats)
+        views = Views(self.clients, self.strategy, self.hub.slow_passes, self.collector, self.stats)
         self.agent = Agent(shared.name, views)
         self._watch = Watch(self.stats, self.feed.status, shared.event_log)
         self._recorder = Recorder(shared, slot, settings.strategy)

@@ -25,7 +25,7 @@ from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
-from odinws.messages.formats import Formats
+from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.outgoing import Outgoing
 from odinws.messages.packet import Bundle
 from odinws.messages.wire_format import WireFormat
@@ -129,7 +129,7 @@ def join(*pids: int) -> None:
 LIMITS = replace(
     ConnectionLimits.of(Settings.from_environ({})), max_message_bytes=1 << 20, outbox_bytes=1 << 20
 )
-FORMATS = Formats(0)
+FORMATS = FormatRegistry(0)
 
 
 class FakeConnection:

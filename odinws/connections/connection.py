@@ -7,7 +7,7 @@ wait runs in a greenlet of its owner.
 States: OPEN -> CLOSING (a close frame is on its way, nothing else is said) -> CLOSED (the descriptor is
 gone). `close` makes the first step, `_release` the second; both may be called again at any time.
 
-What is sent drop_flags straight into the kernel, or into an outbox while that is full. What it looks like, and what
+What is sent goes straight into the kernel, or into an outbox while that is full. What it looks like, and what
 comes in, is the wire format's affair.
 """
 
@@ -398,7 +398,7 @@ class Connection:
                 self._read.stop()
 
     def commands_done(self) -> None:
-        """The owner has worked off `commands`: reading drop_flags on."""
+        """The owner has worked off `commands`: reading goes on."""
         self.commands = None
         if self.state is not State.CLOSED and not self._read.active:
             self._read.start(self._readable)

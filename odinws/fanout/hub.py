@@ -21,7 +21,7 @@ from odinws.connections.connection import Connection
 from odinws.fanout.backlog import Backlog
 from odinws.fanout.observer import DeliveryObserver
 from odinws.fanout.ring import Ring
-from odinws.fanout.slowest import CHANNELS_NAMED, Pass, Slowest
+from odinws.fanout.slow_passes import CHANNELS_NAMED, Pass, SlowPasses
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
 from odinws.messages.channels import wildcard
 from odinws.messages.outgoing import Welcome
@@ -67,7 +67,7 @@ class Hub:
         epoch: the name of the life of the sequence; "none": not known yet.
         has_epoch: set when it is known.
         ring: has all of what passes have delivered.
-        slowest: the slowest passes.
+        slow_passes: the slowest passes.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Hub:
         self.epoch = "none"
         self.has_epoch = Event()
         self.ring = ring
-        self.slowest = Slowest()
+        self.slow_passes = SlowPasses()
 
     @property
     def backlog(self) -> int:
@@ -184,8 +184,8 @@ class Hub:
         ended = time.perf_counter()
         seconds = ended - started
         self._observer.count_pass(seconds)
-        if seconds > self.slowest.floor or ended > self.slowest.until:
-            self.slowest.add(self._record(seconds, list(by_channel), len(events)), ended)
+        if seconds > self.slow_passes.floor or ended > self.slow_passes.until:
+            self.slow_passes.add(self._record(seconds, list(by_channel), len(events)), ended)
 
     def _record(self, seconds: float, channels: Sequence[str], messages: int) -> Pass:
         """What happened in a pass that has just ended."""

@@ -30,8 +30,8 @@ from tenacity import AsyncRetrying, wait_random_exponential
 
 from odinws.errors import FeedError
 from odinws.feed.events import FeedEvent
+from odinws.feed.greenlet_loop import greenlet_event_loop
 from odinws.feed.intake import Intake
-from odinws.feed.selector import greenlet_event_loop
 from odinws.feed.session import Session
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats

@@ -17,7 +17,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from odinws.errors import FeedError
-from odinws.feed import history, identification, stream
+from odinws.feed import authentication, history, stream
 from odinws.feed.events import Backfill, Message
 from odinws.feed.intake import Intake
 from odinws.settings import Settings, without_credentials
@@ -76,7 +76,7 @@ class Session:
             max_outstanding_pings=2,
             error_cb=self._on_error,
             closed_cb=self._on_closed,
-            **identification.options(self._settings),
+            **authentication.options(self._settings),
         )
         if self.client._server_info.get("jetstream") and await self._on_jetstream():
             await self._watch_heartbeats()

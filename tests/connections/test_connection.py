@@ -125,7 +125,7 @@ def received(*chunks: bytes) -> list[wire.Frame]:
 
 @in_greenlet
 def test_what_the_socket_takes_needs_no_outbox() -> None:
-    """A send drop_flags straight to the kernel and leaves nothing behind."""
+    """A send goes straight to the kernel and leaves nothing behind."""
     link = Link()
     assert link.send(TEXT)
     assert link.send(TEXT, frames.ping(b"sent"))
@@ -158,7 +158,7 @@ def test_when_the_hub_may_send_directly(deflate: int) -> None:
 @pytest.mark.parametrize("deflate", [0, 15])
 @in_greenlet
 def test_an_observer_is_told_what_is_handed_over(deflate: int) -> None:
-    """Also what has to wait; while it looks nothing drop_flags past it, and afterwards all is as before."""
+    """Also what has to wait; while it looks nothing goes past it, and afterwards all is as before."""
     link = Link(deflate=deflate)
     before = link.conn.direct_socket
     told: list[int] = []
@@ -185,7 +185,7 @@ def test_an_observer_is_told_what_is_handed_over(deflate: int) -> None:
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
 @in_greenlet
 def test_a_half_sent_frame_is_finished_before_the_next(pair: Any) -> None:
-    """The rest waits in the outbox and drop_flags out when there is room; then the outbox is gone."""
+    """The rest waits in the outbox and goes out when there is room; then the outbox is gone."""
     link = Link(pair, outbox_bytes=1 << 20)
     link.fill()
     for number in range(10):
@@ -758,7 +758,7 @@ def test_a_slow_peer_that_breaks_a_rule_reads_all_and_the_end() -> None:
 
 @in_greenlet
 def test_a_defect_in_the_reader_costs_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the reader raises, the connection closes with 1011, and the event loop drop_flags on."""
+    """Whatever the reader raises, the connection closes with 1011, and the event loop goes on."""
 
     class Broken:
         """A reader with a defect."""

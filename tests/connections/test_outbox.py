@@ -79,7 +79,7 @@ def short(said: Any) -> str:
 
 
 class Model(RuleBasedStateMachine):
-    """What drop_flags in comes out, in order; a cut falls between frames."""
+    """What goes in comes out, in order; a cut falls between frames."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -445,9 +445,9 @@ class Shedding(RuleBasedStateMachine):
         if not hasattr(self, "outbox"):
             return
         whole = [entry.frame for entry in self.outbox._entries]
-        assert self.outbox.size_bytes == len(self.outbox._rest) + sum(map(len, whole))
+        assert self.outbox.size_bytes == len(self.outbox._partial) + sum(map(len, whole))
         assert len(self.outbox) == len(whole)
-        _, rest = wire.split(self.taken + bytes(self.outbox._rest))
+        _, rest = wire.split(self.taken + bytes(self.outbox._partial))
         assert rest == b""
 
     def teardown(self) -> None:

@@ -26,7 +26,7 @@ from odinws.fanout.ring import Ring
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
 from odinws.messages import frames, json_format
 from odinws.messages.deflate import Deflater
-from odinws.messages.formats import Formats
+from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.outgoing import Welcome
 from odinws.messages.packet import Bundle
@@ -60,7 +60,7 @@ class World:
                 arm, shard_key=shard_key, batch_size=batch_size
             )
         self.stats = WorkerStats()
-        self.formats = Formats(min_deflate_bytes)
+        self.formats = FormatRegistry(min_deflate_bytes)
         self.hub = Hub(
             self.strategy,
             self.stats,

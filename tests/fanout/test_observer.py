@@ -36,7 +36,7 @@ def test_who_is_told_changes_nothing(channels: list[str], kind: Callable[[], Del
     world.hub.receive(beyond)
     world.deliver()
     assert conn.messages == [*due, gap(channels[0], beyond.seq, beyond.seq, "overflow")]
-    assert sum(done.delivered for done in world.hub.slowest.all()) == len(due) + 1
+    assert sum(done.delivered for done in world.hub.slow_passes.all()) == len(due) + 1
     if isinstance(observer, WorkerStats):
         totals = observer.totals
         told = (totals.delivered, sum(totals.gaps), totals.feed_invalid, totals.feed_overflow)

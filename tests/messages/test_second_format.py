@@ -22,7 +22,7 @@ from odinws.fanout.ring import Ring
 from odinws.feed.events import Lost, Message, NewEpoch
 from odinws.feed.status import FeedStatus
 from odinws.messages import frames
-from odinws.messages.formats import Formats
+from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.frames import Opcode
 from odinws.messages.incoming import Heartbeat, Replay, Request, Subscribe, Unsubscribe
 from odinws.messages.outgoing import Error, Outgoing, Pong, Stats, SubscriptionAck, Welcome
@@ -148,7 +148,7 @@ class World:
         settings = Settings.from_environ(environ)
         limits = ConnectionLimits.of(settings)
         self.stats = WorkerStats()
-        self.formats = Formats(0, {"lines": LineFormat})
+        self.formats = FormatRegistry(0, {"lines": LineFormat})
         with cooperative_locks():
             self.strategy: Strategy[Connection] = strategies.create("sync-dict")
         self.clients = Clients(

@@ -135,7 +135,7 @@ def test_a_healthy_worker_has_no_difference(arm: str) -> None:
 
 @in_greenlet
 def test_no_difference_while_connections_come_and_go() -> None:
-    """Runs beside a storm of joined_by_key, commands, close frames and resets find nothing."""
+    """Runs beside a storm of joins, commands, close frames and resets find nothing."""
     world, rng = Reconciled(), random.Random(7)
     here: list[tuple[Connection, Peer]] = []
     many = 0

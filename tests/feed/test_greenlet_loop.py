@@ -1,4 +1,4 @@
-"""`odinws.feed.selector`: asyncio in one greenlet, with real sockets, beside other greenlets."""
+"""`odinws.feed.greenlet_loop`: asyncio in one greenlet, with real sockets, beside other greenlets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import gevent
 import pytest
 
-from odinws.feed.selector import GreenletSelector, greenlet_event_loop
+from odinws.feed.greenlet_loop import GreenletSelector, greenlet_event_loop
 from tests.fakes import in_greenlet, running, settle
 
 T = TypeVar("T")

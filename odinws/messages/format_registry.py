@@ -12,7 +12,7 @@ Factory = Callable[[int, int], WireFormat]  # of window bits and the least bytes
 _BY_SUBPROTOCOL: Mapping[str, Factory] = {}  # all others get the native one
 
 
-class Formats:
+class FormatRegistry:
     """The wire formats of a worker: one object for all connections that speak alike.
 
     Args:

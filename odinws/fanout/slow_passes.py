@@ -44,7 +44,7 @@ class Pass(NamedTuple):
     backlog: int
 
 
-class Slowest:
+class SlowPasses:
     """Keeps the 16 slowest of the period under way and of the one before: of the last 5 to 10 minutes.
 
     Attributes:
