@@ -24,16 +24,16 @@ def next_iteration() -> None:
 
 
 class Slice:
-    """How long a greenlet has had the thread: at most 2 ms between two calls of `give_way`, if it can."""
+    """How long a greenlet has had the thread: at most 2 ms between two calls of `yield_if_over`, if it can."""
 
-    __slots__ = ("_since", "away_seconds", "given")
+    __slots__ = ("_since", "away_seconds", "yields")
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
         """The greenlet has just got the thread, and counts anew."""
-        self.given = 0  # how often it gave the thread away, and for how long
+        self.yields = 0  # how often it gave the thread away, and for how long
         self.away_seconds = 0.0
         self._since = time.perf_counter()
 
@@ -42,13 +42,13 @@ class Slice:
         """Whether it is time to let others run."""
         return time.perf_counter() - self._since > SLICE_SECONDS
 
-    def give_way(self) -> None:
+    def yield_if_over(self) -> None:
         """Let others run if it is time."""
         if self.is_over:
             now = time.perf_counter()
             next_iteration()
             self._since = time.perf_counter()
-            self.given += 1
+            self.yields += 1
             self.away_seconds += self._since - now
 
 

@@ -154,7 +154,7 @@ class Views:
         found: list[tuple[float, str, Connection]] = []
         for start in range(0, len(members), _BATCH):
             found += [(_rank(conn, sort, now), conn.id, conn) for conn in members[start : start + _BATCH]]
-            breath.give_way()
+            breath.yield_if_over()
         found.sort(key=_first, reverse=True)
         return {
             "count": len(members),

@@ -194,7 +194,7 @@ class Hub:
             seconds=seconds,
             at=time.time(),
             away_seconds=self._slice.away_seconds,
-            slices=self._slice.given,
+            slices=self._slice.yields,
             channels=tuple(channels[:CHANNELS_NAMED]),
             channel_count=len(channels),
             messages=messages,
@@ -239,7 +239,7 @@ class Hub:
                 if self._slice.is_over:
                     self._observer.observe_lag(self._oldest_ms, (direct + other - observed) * len(events))
                     observed = direct + other
-                    self._slice.give_way()
+                    self._slice.yield_if_over()
         sends = direct + other
         self._observer.observe_lag(self._oldest_ms, (sends - observed) * len(events))
         self._count_sends(sends, sends * len(events), failed * len(events), size + direct * length)
@@ -268,7 +268,7 @@ class Hub:
                     if pattern in wildcard_events:
                         batch = [conn for conn in batch if pattern not in conn.channels]
                     self._gather(batch, packet, recipients)
-                    self._slice.give_way()
+                    self._slice.yield_if_over()
             if packet and packet.has_gaps:
                 self._has_gaps = True
         joined_by_key: _JoinCache = {}
@@ -278,7 +278,7 @@ class Hub:
             if self._slice.is_over:
                 self._observer.observe_lag(self._oldest_ms, unobserved)
                 unobserved = 0
-                self._slice.give_way()
+                self._slice.yield_if_over()
         self._observer.observe_lag(self._oldest_ms, unobserved)
         self._count(joined_by_key)
 
@@ -366,7 +366,7 @@ class Hub:
                     ]
                     if conn.send_frame(b"".join(gaps)):
                         self._observer.count_gaps((event.reason,), len(gaps))
-            self._slice.give_way()
+            self._slice.yield_if_over()
 
     def _pack(self, events: Sequence[Message | Lost], via: str) -> Packet:
         """Encode for all in the pass who get them by one subscription."""

@@ -67,7 +67,7 @@ class GreenletSelector(selectors.BaseSelector):
             self._any_ready.wait(timeout)
             self._slice.begin()
         else:
-            self._slice.give_way()
+            self._slice.yield_if_over()
         ready, self._ready = self._ready, {}
         return [(self._keys[fd], events & self._keys[fd].events) for fd, events in ready.items()]
 

@@ -190,7 +190,7 @@ def prometheus() -> Response:
     services = _services()
     services.sensor.sample()
     body, content_type = metrics.exposition(
-        services.shared, services.settings, services.admission.state, Slice().give_way
+        services.shared, services.settings, services.admission.state, Slice().yield_if_over
     )
     return Response(body, content_type=content_type)
 
