@@ -81,7 +81,7 @@ def check_name(name: str) -> None:
     """
     if len(name.encode()) > MAX_NAME_BYTES:
         raise BrokenStrategy(name, f"the name is longer than {MAX_NAME_BYTES} bytes")
-    if name not in NAMES and not _PLACE.fullmatch(name) and name not in names():
+    if name not in NAMES and not _TARGET.fullmatch(name) and name not in names():
         raise UnknownStrategy(name, names())
 
 
@@ -93,10 +93,10 @@ def find(name: str) -> type[Strategy[Any]]:
         BrokenStrategy: it can't be imported, or is no strategy, or does not take the arguments of one.
     """
     check_name(name)
-    place = _PLACES.get(name, name)
-    if ":" not in place:
-        place = next(point.value for point in entry_points(group=GROUP) if point.name == name)
-    module, _, attribute = place.partition(":")
+    target = _TARGETS.get(name, name)
+    if ":" not in target:
+        target = next(point.value for point in entry_points(group=GROUP) if point.name == name)
+    module, _, attribute = target.partition(":")
     try:
         made = getattr(import_module(module.strip()), attribute.strip())
     except Exception as error:
@@ -169,9 +169,9 @@ GROUP = "odinws.strategies"
 MAX_NAME_BYTES = 96
 """Of a name: it stands in shared memory, and is a label of metrics."""
 
-_PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
-_PLACES = {
+_TARGETS = {
     "single-lock": "strategies.single_lock:SingleLock",
     "fnv-sharded": "strategies.fnv_sharded:FnvSharded",
     "consistent-hash": "strategies.consistent_hash:ConsistentHash",
@@ -180,4 +180,4 @@ _PLACES = {
     "actor": "strategies.actor:Actor",
 }
 
-NAMES = tuple(_PLACES)
+NAMES = tuple(_TARGETS)

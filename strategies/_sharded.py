@@ -48,8 +48,8 @@ class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
         """A pure function from a key to the index of its shard among so many. Asked for once for a number."""
 
     @abstractmethod
-    def _exclusively(self, place: Callable[[], S], operation: Callable[[S], bool]) -> bool:
-        """Carry out an operation on the shard that `place` gives while nobody else is at work there."""
+    def _exclusively(self, locate: Callable[[], S], operation: Callable[[S], bool]) -> bool:
+        """Carry out an operation on the shard that `locate` gives while nobody else is at work there."""
 
     def _use(self, locate: Locator) -> None:
         self._locate = locate
@@ -62,10 +62,10 @@ class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
     def _shard_of(self, channel: str) -> S:
         return self._shards[self._locate_channel(channel)]
 
-    def _place(self, conn: C, channel: str) -> S:
+    def _shard_for(self, conn: C, channel: str) -> S:
         return self._home(conn) if self._by_connection else self._shard_of(channel)
 
-    def _way(self, channel: str, rotation: int) -> Sequence[S]:
+    def _shards_to_walk(self, channel: str, rotation: int) -> Sequence[S]:
         """The shards that a walk visits, in its order."""
         if not self._by_connection:
             return (self._shard_of(channel),)
@@ -95,9 +95,9 @@ class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
             home = shard if self._by_connection else self._home(conn)
             return conn in home.members and shard.subscribe(conn, channel)
 
-        return self._exclusively(lambda: self._place(conn, channel), join)
+        return self._exclusively(lambda: self._shard_for(conn, channel), join)
 
     def unsubscribe(self, conn: C, channel: str) -> bool:
         return self._exclusively(
-            lambda: self._place(conn, channel), lambda shard: shard.unsubscribe(conn, channel)
+            lambda: self._shard_for(conn, channel), lambda shard: shard.unsubscribe(conn, channel)
         )

@@ -47,14 +47,14 @@ class Actor(ShardedStrategy[C, ActorShard[C]]):
         return by_fnv(shards)
 
     def _exclusively(
-        self, place: Callable[[], ActorShard[C]], operation: Callable[[ActorShard[C]], bool]
+        self, locate: Callable[[], ActorShard[C]], operation: Callable[[ActorShard[C]], bool]
     ) -> bool:
-        shard = place()
-        return shard.mailbox.ask(lambda: operation(shard))
+        shard = locate()
+        return shard.mailbox.call(lambda: operation(shard))
 
     def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
-        for shard in self._way(channel, rotation):
-            yield from shard.mailbox.ask(partial(shard.walk, channel, self._batch_size, rotation))
+        for shard in self._shards_to_walk(channel, rotation):
+            yield from shard.mailbox.call(partial(shard.walk, channel, self._batch_size, rotation))
 
 
 def _close(mailboxes: Iterable[Mailbox]) -> None:

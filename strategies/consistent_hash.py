@@ -33,7 +33,7 @@ class ConsistentHash(LockedStrategy[C]):
     def __init__(self, **options: Unpack[Options]) -> None:
         # During a resize: where keys were before it, ids and channels, and what may still have to move.
         self._former: tuple[Locator, Locator] | None = None
-        self._left: Iterator[tuple[LockedShard[C], C | str]] = iter(())
+        self._keys_left: Iterator[tuple[LockedShard[C], C | str]] = iter(())
         self._resizes = 0
         self._open_walks = 0
         super().__init__(**options)
@@ -56,13 +56,13 @@ class ConsistentHash(LockedStrategy[C]):
         return super()._shard_of(channel)
 
     def _exclusively(
-        self, place: Callable[[], LockedShard[C]], operation: Callable[[LockedShard[C]], bool]
+        self, locate: Callable[[], LockedShard[C]], operation: Callable[[LockedShard[C]], bool]
     ) -> bool:
         while True:
             resizes = self._resizes
-            shard = place()
+            shard = locate()
             with shard.lock:
-                if (self._former is None and resizes == self._resizes) or shard is place():
+                if (self._former is None and resizes == self._resizes) or shard is locate():
                     return operation(shard)
 
     def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
@@ -86,12 +86,12 @@ class ConsistentHash(LockedStrategy[C]):
     def _resize(self, shards: int) -> Generator[Moves, None, None]:
         yield from self._move()  # what an earlier one, given up half-way, has left
         if shards != self._shard_count:
-            self._begin(shards)
+            self._start_resize(shards)
             yield from self._move()
 
-    def _begin(self, shards: int) -> None:
+    def _start_resize(self, shards: int) -> None:
         self._former = (self._locate, self._locate_channel)
-        self._left = self._keys(self._shards)
+        self._keys_left = self._keys(self._shards)
         more = [self._make_shard() for _ in range(shards - self._shard_count)]
         self._shards = (*self._shards, *more)
         self._shard_count = shards
@@ -105,7 +105,7 @@ class ConsistentHash(LockedStrategy[C]):
     def _step(self) -> Moves:
         """Look at some keys and move those that belong elsewhere now. Does not switch."""
         channels = connections = seen_channels = seen_connections = weight = 0
-        for shard, key in self._left:
+        for shard, key in self._keys_left:
             weight += 1
             if isinstance(key, str):
                 seen_channels += 1

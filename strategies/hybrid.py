@@ -20,7 +20,7 @@ class Hybrid(LockedStrategy[C]):
         return by_fnv(shards)
 
     def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
-        for shard in self._way(channel, rotation):
+        for shard in self._shards_to_walk(channel, rotation):
             with shard.lock:
                 batches = shard.walk(channel, self._batch_size, rotation)
             yield from batches

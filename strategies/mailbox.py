@@ -38,7 +38,7 @@ class Mailbox:
     """Commands for one owner. It lives from here until `close`; for senders of one OS thread."""
 
     __slots__ = (
-        "_bell",
+        "_wake_lock",
         "_commands",
         "_done",
         "_longest_hold",
@@ -51,15 +51,15 @@ class Mailbox:
         self._make_gate = threading.Lock
         self._commands: deque[_Command | None] = deque()
         # Closed while nothing has come since the owner's last look. Only the owner closes it.
-        self._bell = self._make_gate()
-        self._bell.acquire()
+        self._wake_lock = self._make_gate()
+        self._wake_lock.acquire()
         self._done = 0
         self._wait_seconds = 0.0
         self._longest_wait = 0.0
         self._longest_hold = 0.0
         threading.Thread(target=self._serve, name="shard owner", daemon=True).start()
 
-    def ask(self, operation: Callable[[], T]) -> T:
+    def call(self, operation: Callable[[], T]) -> T:
         """Have the owner carry out an operation, and wait for its answer.
 
         If the waiting greenlet is killed, the operation is not carried out at all, or completely. What it
@@ -93,29 +93,29 @@ class Mailbox:
 
     def _put(self, command: _Command | None) -> None:
         self._commands.append(command)
-        if self._bell.locked():
-            self._bell.release()
+        if self._wake_lock.locked():
+            self._wake_lock.release()
 
     def _serve(self) -> None:
         is_open = True
         while is_open:
-            self._bell.acquire()
-            is_open = self._work_off()
+            self._wake_lock.acquire()
+            is_open = self._drain()
 
-    def _work_off(self) -> bool:
+    def _drain(self) -> bool:
         """Carry out all that waits, which others may add to; False: the mailbox is closed."""
         done = 0
         while self._commands:
             command = self._commands.popleft()
             if command is None:
                 return False
-            self._carry_out(command)
+            self._execute(command)
             done += 1
             if done % _BURST == 0:
                 time.sleep(0)
         return True
 
-    def _carry_out(self, command: _Command) -> None:
+    def _execute(self, command: _Command) -> None:
         began = time.perf_counter()
         try:
             command.value = command.operation()
