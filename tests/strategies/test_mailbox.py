@@ -27,7 +27,7 @@ def test_commands_are_carried_out_in_the_order_of_arrival() -> None:
         done.append(number)
         return number * number
 
-    senders = [gevent.spawn(mailbox.ask, lambda n=number: command(n)) for number in range(600)]
+    senders = [gevent.spawn(mailbox.call, lambda n=number: command(n)) for number in range(600)]
     gevent.joinall(senders, raise_error=True)
     assert done == list(range(600))
     assert [sender.value for sender in senders] == [number * number for number in range(600)]
@@ -51,8 +51,8 @@ def test_a_killed_sender_takes_back_what_was_not_begun() -> None:
         go_on.wait()
         done.append("first")
 
-    senders = [gevent.spawn(mailbox.ask, hold)]
-    senders += [gevent.spawn(mailbox.ask, lambda n=name: done.append(n)) for name in ("killed", "behind")]
+    senders = [gevent.spawn(mailbox.call, hold)]
+    senders += [gevent.spawn(mailbox.call, lambda n=name: done.append(n)) for name in ("killed", "behind")]
     settle()
     senders[1].kill()
     go_on.set()
@@ -70,7 +70,7 @@ def test_a_sender_killed_while_its_command_is_carried_out_changes_nothing() -> N
         go_on.wait()
         done.append("first")
 
-    sender = gevent.spawn(mailbox.ask, hold)
+    sender = gevent.spawn(mailbox.call, hold)
     settle()
     sender.kill()
     go_on.set()
