@@ -1,9 +1,9 @@
-"""The hub: takes what the feed brought, walks the subscribers once, sends once per connection.
+"""The hub: delivers what the feed brought, with at most one `send` per connection and pass.
 
-One loop per worker. A pass takes what waits, so the busier the worker, the more messages share one
-`send`, and an idle worker adds no delay. Messages of a channel keep their order: there is one pass at a
-time, and one packet per channel. A pass yields to the event loop after each slice of time, between the
-batches of the strategy. Who is served first moves on by one batch with each pass.
+One loop per worker. A pass takes everything in the backlog, so the busier the worker, the more messages share
+one `send`, and an idle worker adds no delay. Messages of a channel keep their order, as there is one pass at
+a time and one packet per channel. Between batches of the strategy a pass yields to the event loop when its
+slice of time is over. Each pass begins one batch further on, so nobody is always served last.
 """
 
 from __future__ import annotations
@@ -31,14 +31,19 @@ from odinws.scheduling import SLICE_SECONDS, Slice, next_iteration
 from strategies.base import Strategy
 
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
-_FLUSH_BATCH = 64  # sends between two looks at the clock
-_MAX_JOINED = 512  # 5 of 10 tokens are 252 combinations
+_FLUSH_BATCH = 64  # sends between two checks of the clock
+_MAX_JOINED = 512  # combinations that are cached: 5 of 10 tokens are 252
 
 T = TypeVar("T")
 
 
 class _JoinedBundles:
-    """Bundles in one piece, for all who are due the same; how many frames are data, to how many it went."""
+    """The joined bytes of some bundles, for all connections with the same ones pending.
+
+    Attributes:
+        count: how many of the frames are messages or gaps.
+        sends: how many connections they were sent to.
+    """
 
     __slots__ = ("count", "data", "sends")
 
@@ -55,18 +60,18 @@ class Hub:
     """Fans out the feed of one worker.
 
     Args:
-        strategy: who is subscribed.
-        observer: is told what passes did.
-        backlog: how many messages may wait; beyond it they are dropped, counted and told as `gap`.
-        delay_seconds: how long a pass waits for more messages after the first.
-        default_format: the one that most connections have: those whose `direct_socket` is not None.
-        welcome: the welcome of a connection, for when the epoch changes.
-        ring: keeps the latest messages, for those who were away.
+        strategy: the registry of subscriptions.
+        observer: is told the counts of each pass.
+        backlog: how many messages may wait; further ones are dropped, counted, and named in a `gap`.
+        delay_seconds: how long a pass waits for more messages after the first; 0.0: not at all.
+        default_format: the format that is written directly, see `Connection.direct_socket`.
+        welcome: makes the welcome of a connection, which is sent again when the epoch changes.
+        ring: keeps the latest messages, for recovery.
 
     Attributes:
-        epoch: the name of the life of the sequence; "none": not known yet.
-        has_epoch: set when it is known.
-        ring: has all of what passes have delivered.
+        epoch: the epoch of sequences; "none": not known yet.
+        has_epoch: is set when the epoch is known.
+        ring: has the messages of all passes so far, as far back as it reaches.
         slow_passes: the slowest passes.
     """
 
@@ -89,10 +94,11 @@ class Hub:
         self._arrived = Event()
         self._slice = Slice()
         self._rotation = 0
-        self._oldest_ms = 0  # of the messages of the pass under way
-        self._invalid: set[int] = set()  # sequences of those in it that are not JSON
-        self._has_gaps = False  # whether anything in it is a gap
-        self._pass_totals = [0, 0, 0, 0]  # in it: sends, messages delivered and not delivered, bytes
+        # Of the current pass:
+        self._oldest_ms = 0  # the earliest `ts_ms` of its messages
+        self._invalid: set[int] = set()  # sequences of messages that are not valid JSON
+        self._has_gaps = False
+        self._pass_totals = [0, 0, 0, 0]  # sends, messages delivered, messages undelivered, bytes
         self._tasks: deque[tuple[Callable[[], object], AsyncResult]] = deque()
         self.epoch = "none"
         self.has_epoch = Event()
@@ -101,18 +107,18 @@ class Hub:
 
     @property
     def backlog(self) -> int:
-        """How many events wait."""
+        """How many events wait for a pass."""
         return len(self._backlog)
 
     def receive(self, event: FeedEvent) -> None:
-        """Take what the feed brings, in its order. Never blocks."""
+        """Queue an event of the feed for the next pass. Never blocks."""
         if not self._backlog.put(event):
             self._observer.count_overflow()
         if not self._arrived.is_set():
             self._arrived.set()
 
     def run(self) -> None:
-        """Deliver for ever."""
+        """Deliver forever."""
         while True:
             self._arrived.wait()
             self._arrived.clear()
@@ -128,9 +134,9 @@ class Hub:
                 next_iteration()
 
     def run_between_passes(self, work: Callable[[], T]) -> T:
-        """Have something done while no pass is under way; the calling greenlet waits for it.
+        """Run `work` while no pass is under way, and wait for its result.
 
-        What waits is done in turn with passes, for a slice of time each, so neither starves the other.
+        Passes and such tasks alternate, a slice of time for each, so neither starves the other.
         """
         done: AsyncResult = AsyncResult()
         self._tasks.append((work, done))
@@ -143,11 +149,11 @@ class Hub:
             work, done = self._tasks.popleft()
             try:
                 done.set(work())
-            except Exception as error:  # noqa: BLE001 - it is the asker's
+            except Exception as error:  # noqa: BLE001 - raised again in the waiting greenlet
                 done.set_exception(error)
 
     def deliver(self, events: Sequence[FeedEvent]) -> None:
-        """Make one pass. Events that concern all channels come alone, as the backlog gives them."""
+        """Run one pass. An event for all channels comes alone, as from the backlog."""
         started = time.perf_counter()
         self._slice.begin()
         by_channel: dict[str, list[Message | Lost]] = {}
@@ -188,7 +194,7 @@ class Hub:
             self.slow_passes.add(self._record(seconds, list(by_channel), len(events)), ended)
 
     def _record(self, seconds: float, channels: Sequence[str], messages: int) -> Pass:
-        """What happened in a pass that has just ended."""
+        """The figures of the pass that has just ended."""
         sends, delivered, undelivered, size_bytes = self._pass_totals
         return Pass(
             seconds=seconds,
@@ -206,7 +212,7 @@ class Hub:
         )
 
     def _deliver_one(self, channel: str, events: Sequence[Message | Lost]) -> None:
-        """One channel: each connection is sent to as it is met."""
+        """One channel: send to each connection during the walk."""
         packet: Packet | None = None
         direct = other = failed = size = length = 0
         observed = 0
@@ -222,7 +228,7 @@ class Hub:
                         try:
                             sent = sock.send(data)
                         except OSError:
-                            sent = 0  # `conn.send` meets it again, and knows what to do
+                            sent = 0  # `conn.send` gets the same error, and handles it
                         if sent:
                             direct += 1
                             if sent != length:
@@ -250,13 +256,14 @@ class Hub:
     def _deliver_many(
         self, by_channel: dict[str, list[Message | Lost]], wildcard_events: dict[str, list[Message | Lost]]
     ) -> None:
-        """Several channels: what is due to a connection is gathered first, then sent in one piece.
+        """Several channels: gather what each connection gets, then send it at once.
 
-        Connections that are due the same share the piece: it is joined once. Who has a wildcard gets all of
-        its kind in the order of the stream, so that one sequence says how far it has heard.
+        Bundles are joined once for all connections with the same ones. A wildcard's subscriber gets the
+        events of all its channels in the order of the stream, so that one sequence tells how far it has
+        received.
 
         Args:
-            wildcard_events: the events of wildcards that have subscribers.
+            wildcard_events: by wildcard, for those that have subscribers.
         """
         recipients: list[Connection] = []
         for name, events in (*by_channel.items(), *wildcard_events.items()):
@@ -285,7 +292,7 @@ class Hub:
     def _wildcard_events(
         self, by_channel: dict[str, list[Message | Lost]]
     ) -> dict[str, list[Message | Lost]]:
-        """What is due to wildcards that have subscribers, in the order of the stream."""
+        """The events of each wildcard that has subscribers, in the order of the stream."""
         patterns = {wildcard(channel) for channel in by_channel} - {""}
         wildcard_events: dict[str, list[Message | Lost]] = {
             pattern: [] for pattern in sorted(patterns) if self._strategy.has_subscribers(pattern)
@@ -311,11 +318,11 @@ class Hub:
                 pending.append(bundle)
 
     def _flush(self, recipients: Sequence[Connection], joined_by_key: _JoinCache) -> int:
-        """Send what is due to these connections; returns how many messages were handed over."""
+        """Send what is pending for these connections; returns how many messages were delivered."""
         delivered = failed = 0
         for conn in recipients:
             pending = conn.pending
-            if pending is None:  # the connection is closing, and has counted it
+            if pending is None:  # the connection is closing, and has sent or counted it
                 continue
             conn.pending = None
             key = tuple(pending)
@@ -333,7 +340,7 @@ class Hub:
         return delivered
 
     def _count(self, joined_by_key: _JoinCache) -> None:
-        """Count the sends of a pass by piece, not one by one, and forget the pieces."""
+        """Count the sends by joined bundle rather than one by one, and empty the cache."""
         for bundles, joined in joined_by_key.items():
             self._count_sends(joined.sends, 0, 0, joined.sends * len(joined.data))
             self._observer.count_frames(joined.count, joined.sends)
@@ -351,7 +358,7 @@ class Hub:
         totals[3] += size
 
     def _announce(self, event: NewEpoch | Lost) -> None:
-        """Tell every connection of something that concerns all its channels."""
+        """Tell every connection about an event for all channels."""
         if isinstance(event, NewEpoch):
             self.epoch = event.epoch
             self.has_epoch.set()
@@ -369,7 +376,7 @@ class Hub:
             self._slice.yield_if_over()
 
     def _pack(self, events: Sequence[Message | Lost], via: str) -> Packet:
-        """Encode for all in the pass who get them by one subscription."""
+        """Encode events for the subscribers of `via`, a channel or a wildcard."""
         packet = Packet(events, via, self._default_format)
         if INVALID in packet.plain.gaps:
             carried = {entry.first for entry in packet.plain.entries if entry.messages}

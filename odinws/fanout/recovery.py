@@ -1,14 +1,14 @@
-"""Who was away gets what it missed, joined to the live flow without a gap and without a message twice.
+"""Recovery: sends what a client missed, then the live messages, without gaps and without duplicates.
 
-A connection resumes on one channel like this:
+How a connection resumes a channel:
 
-1. What the worker's ring has is sent, and the connection subscribed, while no pass is under way: what follows
-   is live. The ring reaches back as far as it may; mostly that is enough.
-2. Where the ring does not reach, pages of the stream are sent until it does. Who reads slowly is waited for.
-3. What the stream has no longer is named in a `gap`. A sequence that is not of this life of the stream
-   can't be resumed: a gap says so, and the newest message follows.
+1. Between two passes, the missed messages in the worker's ring are sent and the connection is subscribed.
+   What follows is live. Mostly the ring reaches back far enough.
+2. If it does not, pages of the stream are sent until it does. For a client that reads slowly this waits.
+3. Messages that the stream has already deleted are named in a `gap`. A sequence of another epoch can't be
+   resumed: a gap says so, and the newest message follows.
 
-The same without a subscription is a replay.
+A replay is the same without a subscription.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from strategies.base import Strategy
 _CHUNK_MESSAGES = 256  # sent in one piece, while the socket takes all
 _CHUNK_BYTES = 128 << 10
 _NATS_SECONDS = 5.0  # for one answer
-_BEHIND_SECONDS = 5.0  # how long the worker may lag behind what a client has seen elsewhere
+_BEHIND_SECONDS = 5.0  # how long this worker may be behind what a client has received from another
 _POLL_SECONDS = 0.01
 _AWAY_POLL_SECONDS = 0.5
-_TRIES = 3  # at a NATS that does not answer
+_TRIES = 3  # while NATS does not answer
 
 T = TypeVar("T")
 
 
 class Feed(Protocol):
-    """What is needed of the feed."""
+    """The part of the feed that recovery uses."""
 
     status: FeedStatus
 
@@ -56,21 +56,21 @@ class Feed(Protocol):
 
 
 class _BeyondRing(NamedTuple):
-    """The ring can not serve: it has all behind `horizon` only, and knows of nothing behind `last`."""
+    """The ring is not enough: it is complete only after `horizon`, and knows nothing after `last`."""
 
     horizon: int
     last: int
 
 
 class Recovery:
-    """Serves the connections of one worker.
+    """Resumes and replays for the connections of one worker.
 
     Args:
         settings: bounds.
         strategy: where connections are subscribed.
-        hub: has the ring, and the moments between passes.
-        feed: answers what the stream has.
-        stats: where it counts.
+        hub: has the ring, and runs tasks between passes.
+        feed: its connection to NATS reads the stream.
+        stats: the worker's stats.
     """
 
     def __init__(
@@ -84,19 +84,19 @@ class Recovery:
         self._readers = BoundedSemaphore(settings.replay_readers)
 
     def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
-        """Subscribe a connection and send it all of the channel behind `since`.
+        """Subscribe a connection and send it all messages of the channel after `since`.
 
-        Waits for NATS, as long as that is away, and for the client. Whatever happens, the connection is
-        subscribed in the end, and what it does not get is named in a gap.
+        Waits for the client, and for NATS as long as that is unavailable. Unless the connection ends, it is
+        subscribed afterwards in any case, and what could not be sent is named in a gap.
 
         Args:
-            epoch: in which `since` was heard; None: in this one.
+            epoch: the epoch of `since`; None: the current one.
         """
         outcome = "ring"
         until = time.monotonic() + _BEHIND_SECONDS
         tries = 0
-        known = since  # the client has heard up to here, or knows what it missed
-        while not self._hub.has_epoch.wait(_AWAY_POLL_SECONDS):  # a new worker, and NATS is away
+        known = since  # up to here the client has received every message, or a gap
+        while not self._hub.has_epoch.wait(_AWAY_POLL_SECONDS):  # a new worker, while NATS is unavailable
             if conn.state is not State.OPEN:
                 return
         if epoch is not None and epoch != self._hub.epoch:
@@ -112,7 +112,7 @@ class Recovery:
             except FeedError:
                 status = self._feed.status
                 if status.mode == "jetstream" and not status.ready:
-                    gevent.sleep(_AWAY_POLL_SECONDS)  # nothing new comes meanwhile, so it misses nothing
+                    gevent.sleep(_AWAY_POLL_SECONDS)  # no message comes meanwhile, so the client misses none
                     until = time.monotonic() + _BEHIND_SECONDS
                     continue
                 tries += 1
@@ -163,10 +163,10 @@ class Recovery:
     def replay(
         self, conn: Connection, channel: str, first: int, last: int | None
     ) -> ReplayComplete | ReplayIncomplete:
-        """Send all of a channel from `first` to `last` (None: to the newest), and give the answer.
+        """Send the messages of a channel from `first` to `last` (None: to the newest); returns the answer.
 
         Raises:
-            FeedError: NATS is away, and the ring does not reach.
+            FeedError: NATS is unavailable, and the ring does not reach back far enough.
         """
         start, count, incomplete = first, 0, ""
         known = first - 1
@@ -201,7 +201,7 @@ class Recovery:
         return ReplayComplete(channel, start, first - 1, count)
 
     def send(self, conn: Connection, channel: str, messages: list[Message]) -> bool:
-        """Send messages of the past, in pieces, each when the one before has left; False: the client has."""
+        """Send past messages in chunks, each once the outbox is empty; False: the connection is closing."""
         for start in range(0, len(messages), _CHUNK_MESSAGES):
             while conn.has_waiting:
                 if conn.state is not State.OPEN:
@@ -214,7 +214,7 @@ class Recovery:
     # -- inside --------------------------------------------------------------------------------------
 
     def _subscribe_from_ring(self, conn: Connection, channel: str, since: int) -> _BeyondRing | None:
-        """Between two passes: subscribe, and send what the ring has. None: done."""
+        """Subscribe, and send what the ring has; to be run between passes. None: done."""
         ring = self._hub.ring
         if conn.state is not State.OPEN:
             return None
@@ -225,9 +225,9 @@ class Recovery:
         if channel in WILDCARDS:
             found = [message for message in found if message.channel not in conn.channels]
         elif pattern in conn.channels:
-            found = []  # it has heard them by its wildcard
+            found = []  # it has received them by its wildcard
         if len(found) > _CHUNK_MESSAGES or (conn.has_waiting and found):
-            # More than may be sent at one time: the rest comes as from the stream.
+            # Too many to send at once: pages first, as from the stream.
             return _BeyondRing(found[-1].seq if found else since, ring.last)
         if self._strategy.subscribe(conn, channel) and found:
             self._send_messages(conn, channel, found)
@@ -242,10 +242,10 @@ class Recovery:
         return found and [message for message in found if message.channel.startswith(kind)]
 
     def _page(self, channel: str, since: int, known: int) -> history.Page:
-        """The next messages behind `since`: of the ring, if it reaches, else of the stream.
+        """The next messages after `since`: from the ring if it reaches back far enough, else from the stream.
 
         Args:
-            known: what the first of them follows.
+            known: `prev` of the first of them.
         """
         ring, settings = self._hub.ring, self._settings
         found = self._from_ring(channel, since) if since <= ring.last else None
@@ -271,7 +271,7 @@ class Recovery:
         return self._feed.query(request, _NATS_SECONDS)
 
     def _restart_from_newest(self, conn: Connection, channel: str) -> None:
-        """The client's numbers say nothing here: what was missed can't be known; begin with the newest."""
+        """Subscribe with a gap and the newest message: sequences of another epoch can't be resumed."""
         self._stats.recovered("epoch")
         newest = self._hub.ring.newest(channel)
         last = newest.seq - 1 if newest else self._hub.ring.last

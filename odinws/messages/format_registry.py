@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.wire_format import WireFormat
 
-Factory = Callable[
-    [int, int], WireFormat
-]  # takes window bits and the shortest payload worth compressing, bytes
+Factory = Callable[[int, int], WireFormat]  # of window bits and the shortest payload to compress, in bytes
 
 _BY_SUBPROTOCOL: Mapping[str, Factory] = {}  # every other subprotocol, and none, gets the native format
 
