@@ -38,13 +38,13 @@ class Mailbox:
     """Commands for one owner. It lives from here until `close`; for senders of one OS thread."""
 
     __slots__ = (
-        "_wake_lock",
         "_commands",
         "_done",
         "_longest_hold",
         "_longest_wait",
         "_make_gate",
         "_wait_seconds",
+        "_wake_lock",
     )
 
     def __init__(self) -> None:

@@ -135,7 +135,7 @@ class Market:
         self._random = random.Random(seed)
 
     def price_update(self, token: str, timestamp_ms: int) -> bytes:
-        """Advance `token` by one step and return its message: a JSON object of about 209 bytes, without spaces.
+        """Advance `token` by one step and return its message, about 209 bytes of compact JSON.
 
         Raises:
             KeyError: The market has no such token.
