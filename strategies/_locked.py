@@ -1,4 +1,4 @@
-"""The arms with one lock per shard, which is held while the shard is walked."""
+"""The base of strategies with one lock per shard, held while the shard is walked."""
 
 from collections.abc import Callable, Generator, Sequence
 

@@ -159,7 +159,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         return descriptor, early
 
     def log_request(self) -> None:
-        """Log the access, unless there was no request, or it became a connection with log lines of its own."""
+        """Log the access, unless there was no request, or it became a connection, which has its own."""
         if self.environ is not None and not self.connection_upgraded:
             self._forget_tokens()
             super().log_request()

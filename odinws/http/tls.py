@@ -16,9 +16,7 @@ from gevent.ssl import SSLSocket, SSLWantReadError
 __all__ = ["SSLSocket", "SSLWantReadError", "bridge"]
 
 _CHUNK_BYTES = 16 << 10  # one TLS record
-_BUFFER_BYTES = (
-    32 << 10
-)  # send buffer of the plain pair; small, so that the backlog is in the connection's outbox
+_BUFFER_BYTES = 32 << 10  # of the plain pair; small, so that what waits is in the connection's outbox
 _SEND_SECONDS = 60.0  # for a peer that reads nothing, after its connection has been closed
 
 
