@@ -133,7 +133,7 @@ HEARTBEAT = command("heartbeat")
 
 
 def test_subscribe_and_unsubscribe() -> None:
-    """What was asked for is done, and told with the number of channels held."""
+    """The command is executed, and answered with the number of channels."""
     world = World()
     assert world.ask("subscribe", channels=["token.BTC", "global"]) == {
         "type": "subscription_ack",
@@ -188,7 +188,7 @@ def test_bad_channels_are_rejected_one_by_one() -> None:
 
 @pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
 def test_no_channels_at_all(kind: str) -> None:
-    """An empty list is a mistake, and is told as one."""
+    """An empty list is an error."""
     world = World()
     answer = world.ask(kind, channels=[])
     assert (answer["type"], answer["code"]) == ("error", "INVALID_FIELD")
@@ -437,7 +437,7 @@ def test_commands_are_carried_out_in_order(steps: list[tuple[str, str]]) -> None
 
 
 def test_it_ends_when_none_waits() -> None:
-    """The connection hears that its commands are done, also when there were none."""
+    """The connection is told that its commands are done, even if there were none."""
     world = World()
     world.run(HEARTBEAT)
     assert (world.conn.commands, world.conn.done) == (None, 1)
@@ -464,7 +464,7 @@ def test_commands_that_come_meanwhile_are_carried_out_too() -> None:
 
 @pytest.mark.parametrize("state", [State.CLOSING, State.CLOSED])
 def test_a_closing_connection_is_left_alone(state: State) -> None:
-    """Nothing is carried out for a connection that has said goodbye."""
+    """Nothing is executed for a closing connection."""
     world = World()
     world.conn.state = state
     assert world.run(command("subscribe", channels=["global"])) == []

@@ -90,7 +90,7 @@ class Link:
         raise AssertionError
 
     def say(self, data: bytes) -> None:
-        """The peer sends, and the connection hears it."""
+        """The peer sends, and the connection reads it."""
         self.peer.send(data)
         settle()
 
@@ -295,7 +295,7 @@ class SlowReader(RuleBasedStateMachine):
         self.lost_with_close = 0
 
     def made(self, wanted: list[int]) -> list[bytes]:
-        """Frames of these payload sizes, told apart by their letter."""
+        """Frames of these payload sizes, each with a letter of its own."""
         self.letter += 1
         return [frames.text(bytes((97 + self.letter % 26,)) * size) for size in wanted]
 
@@ -441,7 +441,7 @@ def test_one_slow_client_is_let_go_without_waiting_for_it() -> None:
 
 
 class Tape:
-    """Messages of some channels that share one count, as in a stream, and what a reader heard of them."""
+    """Messages of some channels with one sequence, as in a stream, and what a reader received of them."""
 
     def __init__(self, names: int = 3) -> None:
         self.seqs = itertools.count(1)
@@ -598,7 +598,7 @@ def test_compressed_nonsense_closes(payload: bytes, reason: CloseReason) -> None
 
 @in_greenlet
 def test_commands_wait_for_the_owner() -> None:
-    """Text is a command: the owner is told once, and again only after it has worked them off."""
+    """Text is a command: the owner is notified once, and again only after it has executed all."""
     link = Link()
     link.say(wire.frame(wire.TEXT, b"one") + wire.frame(wire.TEXT, b"two"))
     assert link.conn.commands == deque([b"one", b"two"])
@@ -642,7 +642,7 @@ def test_a_connection_that_closed_meanwhile_is_not_read_again() -> None:
 
 @in_greenlet
 def test_a_closing_connection_is_read_on_after_a_pause() -> None:
-    """The peer's close frame must be heard, also when reading had paused."""
+    """The peer's close frame must be read, even if reading was paused."""
     link = Link()
     link.say(wire.frame(wire.TEXT, b"x") * connection._MAX_COMMANDS_WAITING)
     link.conn.close(CloseReason.POLICY)
@@ -876,7 +876,7 @@ def test_what_is_due_to_a_slow_client_is_given_up() -> None:
 @pytest.mark.parametrize("first", ["peer", "server"])
 @in_greenlet
 def test_goodbyes_while_much_still_waits(first: str) -> None:
-    """Both say goodbye, whoever begins, before the peer has read what waits: it reads all, nothing is cut."""
+    """Both send close frames before the peer has read what waits, whoever begins: it reads all of it."""
     link = Link()
     link.fill()
     assert link.send(TEXT)
@@ -1120,7 +1120,7 @@ def test_a_ping_joins_the_pass_under_way() -> None:
 @pytest.mark.parametrize("policy", SlowPolicy)
 @in_greenlet
 def test_a_stalled_outbox_closes_with_4008(policy: SlowPolicy) -> None:
-    """A socket that takes nothing for `outbox_seconds` is given up by any policy; it is looked at in time."""
+    """A socket that accepts nothing for `outbox_seconds` is closed under any policy, and in time."""
     link = Link(outbox_seconds=10.0, slow_policy=policy)
     link.fill()
     assert link.owner.delays[-1] == 10.0

@@ -25,7 +25,7 @@ channels = st.sampled_from(["global", "token.a", "token.b"])
 
 
 def bundle_of(sizes: Iterable[int], letter: int) -> Bundle:
-    """Frames of these payload sizes, told apart by their letter; each stands for a message."""
+    """Frames of these payload sizes, each with a letter of its own; each is a message."""
     return Bundle.of(
         [Entry(frames.text(bytes((97 + letter % 26,)) * size), "global", letter, letter, 1) for size in sizes]
     )
@@ -232,7 +232,7 @@ def test_one_showing_is_one_sendmsg() -> None:
 
 
 def test_a_cut_counts_messages_alone() -> None:
-    """Gaps and answers are given up with the rest, but are no messages."""
+    """Gaps and answers are dropped with the rest, but do not count as messages."""
     entries = [message("token.a", 1), gap("token.a", 2, 8), control("ack"), message("token.a", 9)]
     outbox = outbox_of(entries)
     assert outbox.drop_all() == (b"", 2)
@@ -339,7 +339,7 @@ def test_dropping_by_bytes() -> None:
 
 
 def test_nothing_is_dropped_without_need() -> None:
-    """At half of the bounds nothing is given up, and one above it one message is."""
+    """At half of the bounds nothing is dropped; one message above it, one is."""
     entries = [message("token.a", seq) for seq in (1, 2, 3, 4)]
     size = sum(len(entry.frame) for entry in entries)
     outbox = outbox_of(entries)
@@ -441,7 +441,7 @@ class Shedding(RuleBasedStateMachine):
 
     @invariant()
     def sizes_are_exact(self) -> None:
-        """Bytes and frames are those that wait, and no frame is cut, whatever was given up."""
+        """Bytes and frames are those in the queue, and no frame is truncated, whatever was dropped."""
         if not hasattr(self, "outbox"):
             return
         whole = [entry.frame for entry in self.outbox._entries]

@@ -73,7 +73,7 @@ def test_a_gap_goes_before_what_has_room_again() -> None:
 
 
 def test_a_new_overflow_is_a_new_gap() -> None:
-    """What was told once is not told again with the next."""
+    """What one `Lost` has named is not named by the next."""
     backlog = Backlog(1)
     for seq in (1, 2):
         backlog.put(message("a", seq))
@@ -102,7 +102,7 @@ def test_what_concerns_all_comes_alone() -> None:
 
 
 def test_what_is_no_message_always_has_room() -> None:
-    """A gap that were lost would be a hole that nobody is told of."""
+    """A dropped gap would be a loss that no client learns of."""
     backlog = Backlog(1)
     for seq in (1, 2):
         backlog.put(message("a", seq))

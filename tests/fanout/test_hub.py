@@ -394,7 +394,7 @@ def test_lag_is_observed(monkeypatch: pytest.MonkeyPatch, channels: list[str]) -
 @pytest.mark.parametrize("channels", [["token.A"], CHANNELS, ["token.*"]])
 @in_greenlet
 def test_gaps_are_counted_by_reason(channels: list[str]) -> None:
-    """Each that a client is told of, also where several are due the same; those it can't be told, not."""
+    """Each gap that a client is sent counts, also in a shared bundle; one that can't be sent does not."""
     world = World(batch_size=2)
     conns = [world.join(*channels) for _ in range(5)]
     conns[3].state = State.CLOSED
@@ -760,7 +760,7 @@ def test_short_messages_are_not_compressed() -> None:
 
 @in_greenlet
 def test_a_new_epoch_is_told_to_everyone_between_the_messages() -> None:
-    """What came before goes out before the welcome, what came after behind it; all are told."""
+    """Earlier messages are sent before the welcome, later ones after it; every connection gets it."""
     world = World(batch_size=1)
     conns = [world.join("token.A"), world.join("token.A", "token.B"), world.join()]
     before = world.publish("token.A", "token.B")
@@ -780,7 +780,7 @@ def test_a_new_epoch_is_told_to_everyone_between_the_messages() -> None:
 
 @in_greenlet
 def test_a_loss_of_unknown_channels_is_told_for_each_subscription() -> None:
-    """One gap per channel held, in one piece; a connection without any is told nothing."""
+    """One gap per channel, in one send; a connection without channels gets nothing."""
     world = World()
     conn, other = world.join("token.B", "token.A"), world.join()
     world.hub.receive(Lost(None, 5, 9, "expired"))
@@ -792,7 +792,7 @@ def test_a_loss_of_unknown_channels_is_told_for_each_subscription() -> None:
 
 @in_greenlet
 def test_a_loss_of_a_channel_is_told_to_its_subscribers() -> None:
-    """Only those who have the channel hear of it."""
+    """Only subscribers of the channel get it."""
     world = World()
     conn, other = world.join("token.A"), world.join("token.B")
     world.hub.receive(Lost("token.A", 5, 9, "expired"))
@@ -916,7 +916,7 @@ def received(conn: FakeConnection) -> list[Any]:
 
 @in_greenlet
 def test_a_wildcard_gets_all_of_its_kind_once() -> None:
-    """Also who has a channel of its own besides; each channel in its order; `global` is of no kind."""
+    """Also if subscribed to single channels besides; each channel in order; no wildcard matches `global`."""
     world = World()
     wildcard_events, both, plain = (
         world.join("token.*"),

@@ -1,4 +1,4 @@
-"""`odinws.fanout.observer`: passes are the same whoever is told of them."""
+"""`odinws.fanout.observer`: passes do the same whichever observer counts them."""
 
 from __future__ import annotations
 

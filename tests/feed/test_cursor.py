@@ -1,4 +1,4 @@
-"""`odinws.feed.cursor`: what is told of a sequence is true, whatever NATS does to it."""
+"""`odinws.feed.cursor`: positions, gaps and epochs are right, whatever NATS does to the stream."""
 
 from __future__ import annotations
 

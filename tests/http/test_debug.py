@@ -201,7 +201,7 @@ def test_with_the_token(server: Server) -> None:
 
 
 def test_wrong_questions(server: Server) -> None:
-    """Bounds are told, and which workers there are."""
+    """Errors name the bounds, and the workers that exist."""
     status, _, body = server.get("/debug/profile?seconds=500")
     assert (status, json.loads(body)["message"]) == (
         400,
@@ -284,7 +284,7 @@ def test_errors_on_a_terminal(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies_costs_its_own_part() -> None:
-    """The other answers; the next look finds the successor; what happened is told."""
+    """The other one answers; the next view includes the successor; the error says what happened."""
     with Server() as server:
         victim, other = server.workers()
         answers: list[Any] = []

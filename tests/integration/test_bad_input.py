@@ -39,7 +39,7 @@ class Scene(NamedTuple):
 
 @pytest.fixture(scope="module")
 def scene(nats_module: NatsServer, serve_module: Serve) -> Iterator[Scene]:
-    """Small limits, so that they are soon met."""
+    """Small limits, so that they are soon reached."""
     server = serve_module(
         NATS_URL=nats_module.url,
         WS_MAX_MESSAGE_BYTES=str(MAX_BYTES),

@@ -60,7 +60,7 @@ def count(server: Server) -> int:
 
 
 def test_exactly_the_cap_gets_in(server: Server, swarm: Swarm) -> None:
-    """Two hundred at once: fifty are welcomed, the others are told when to come back."""
+    """Two hundred at once: fifty are admitted, the others are refused with Retry-After."""
     swarm.connect(range(200))
     swarm.settle()
     assert len(swarm.open()) == LIMIT

@@ -159,7 +159,7 @@ def test_prices_resume_after_a_restart(browser: Browser, tmp_path: Path) -> None
 
 
 def test_two_servers_stand_side_by_side(browser: Browser, server: Server, serve: Serve) -> None:
-    """Two strategies in the same charts, told apart by letter and colour; screenshots of all four looks."""
+    """Two strategies in the same charts, distinct by letter and colour; screenshots of all four themes."""
     other = serve(WS_SHARD_STRATEGY="single-lock", WS_WORKERS="1")
     with ExitStack() as clients, browser.page(f"{server.http}/?compare={other.ws}", width=1500) as page:
         for one, count in ((server, 3), (other, 2)):

@@ -159,7 +159,7 @@ def test_an_impatient_stop(server: Server, swarm: Swarm, home: Home) -> None:
 
 
 def test_new_clients_are_turned_away_while_it_stops(server: Server, swarm: Swarm) -> None:
-    """Nobody gets in behind the close frame: refused by the port or by 503, and none is left hanging."""
+    """No client gets in after the close frame: each is refused by the port or by 503, and none hangs."""
     stop = threading.Timer(0.05, server.signal, (signal.SIGTERM,))
     stop.start()
     outcomes = set()

@@ -38,7 +38,7 @@ def heard(bundle: Bundle) -> list[bytes]:
 
 @given(said=st.lists(events, max_size=5), min_bytes=st.integers(0, 300), bits=st.integers(9, 15))
 def test_all_forms_say_the_same(said: list[Message | Lost], min_bytes: int, bits: int) -> None:
-    """Plain or compressed, a packet has the same messages, and its entries tell of the same sequences."""
+    """Plain or compressed, a packet has the same messages, and its entries cover the same sequences."""
     formats = FormatRegistry(min_bytes)
     packet = Packet(said, "global", formats.default)
     plain, small = packet.plain, packet.encoded(formats.of(None, bits))
@@ -105,7 +105,7 @@ def test_what_does_not_shrink_stays_plain(payload: bytes) -> None:
 
 
 def test_what_a_format_has_no_words_for() -> None:
-    """It leaves no empty frame behind, and is no gap that anybody was told of."""
+    """It leaves no empty frame behind, and does not count as a gap."""
 
     class Silent(JsonFormat):
         def gap(self, channel: str, first: int, last: int, reason: str, via: str) -> bytes:

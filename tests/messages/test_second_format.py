@@ -78,7 +78,7 @@ class LineFormat(WireFormat):
         return f"{channel} {first}-{last} missing ({reason})\n".encode()
 
     def encode(self, value: Outgoing, tag: object = None) -> bytes:
-        """Only what this format has words for; an answer begins with the number of its command."""
+        """Only what this format can represent; an answer begins with the number of its command."""
         match value:
             case Welcome():
                 text = f"hello {value.client_id.partition('-')[2]} in {value.epoch}"

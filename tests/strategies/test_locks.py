@@ -33,7 +33,7 @@ def lock() -> InstrumentedLock:
 
 
 class Holder:
-    """A greenlet that takes the lock and keeps it until it is told to let go."""
+    """A greenlet that takes the lock and holds it until it is released."""
 
     def __init__(self, lock: InstrumentedLock, log: list[str], name: str = "") -> None:
         self.let_go = gevent.event.Event()

@@ -38,7 +38,7 @@ def capped(nats_module: NatsServer, serve_module: Serve) -> Capped:
 
 
 def refused(swarm: Swarm) -> int:
-    """How many were told that the server is full; nobody was told anything else."""
+    """How many were refused because the server is full; there was no other refusal."""
     told = [life for life in swarm.lives if life.refused]
     assert {life.refused for life in told} <= {503}
     assert all(b"\r\nRetry-After: " in life.http and b'"capacity"' in life.http for life in told)

@@ -1,4 +1,4 @@
-"""The arbiter is killed amid full load: its workers see it, say goodbye, and nothing is left."""
+"""The arbiter is killed under load: its workers notice it, drain, and nothing is left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ END_SECONDS = 5.0  # a second to notice, half of one to drain, one for clients t
 
 
 def test_a_killed_arbiter_takes_all_with_it(nats: NatsServer, serve: Serve) -> None:
-    """Everybody hears 1001 behind all messages up to then; no process, no port and no socket stays."""
+    """Every client gets all messages, then 1001; no process, port or socket is left."""
     server = serve(NATS_URL=nats.url, **CALM)
     processes = server.processes()
     assert len(processes) == 3

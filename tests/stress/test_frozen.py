@@ -22,7 +22,7 @@ BULK_BYTES = 6_000
 
 
 def payload(number: int) -> bytes:
-    """A long message for the bulk, a short one for what the others hear."""
+    """A long message for the bulk channel, a short one for the others."""
     filling = "x" * (BULK_BYTES if number % (len(CHANNELS) + 1) == len(CHANNELS) else 100)
     return json.dumps({"type": "price:update", "number": number, "filling": filling}).encode()
 

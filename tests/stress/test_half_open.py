@@ -26,7 +26,7 @@ LATE_SECONDS = 1.0  # what a busy machine may add
 
 
 def test_half_open_peers_are_ended(standing: RunningServer) -> None:
-    """Each is told 4009 within the time, neither earlier nor later; who is reachable hears all."""
+    """Each is closed with 4009 on time; reachable clients get every message."""
     server, url, _ = standing
     draw = seeded_random("half open")
     before = measure_baseline(server)

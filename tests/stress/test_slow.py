@@ -120,7 +120,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runn
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_slow_readers(servers: dict[str, RunningServer], policy: str) -> None:
-    """Kept ones are told of every message, by itself or in a gap; let go, they hear 4008 at the end."""
+    """Those that stay get every message or a gap for it; disconnected ones get 4008 at the end."""
     server, url, _ = servers[policy]
     before = measure_baseline(server)
     was = server.json("/stats")

@@ -79,7 +79,7 @@ def storm(port: int, draw: random.Random) -> None:
 
 
 def test_requests_cut_at_every_byte_are_no_errors(standing: RunningServer) -> None:
-    """Each ends with an answer or without one, costs nothing, and is not told as a defect of the server."""
+    """Each ends with or without a response, leaves nothing behind, and is not logged as a server error."""
     before = measure_baseline(standing.server)
     for size in range(len(TORN)):
         with socket.create_connection(("127.0.0.1", standing.server.port), timeout=5) as sock:
