@@ -76,7 +76,7 @@ class World:
 @pytest.mark.parametrize("tcp", [False, True])
 @in_greenlet
 def test_a_connection_comes_and_goes(tcp: bool) -> None:
-    """It is counted, registered and read from; after its end all of that is undone, and its descriptor closed."""
+    """It is counted, registered and read from; after its end all of that is undone, its descriptor closed."""
     world = World()
     with running(world.clients.reaper):
         conn, peer = world.connect(tcp=tcp)

@@ -9,6 +9,6 @@ slowloris   thousands of half-sent requests do not keep healthy clients out
 proof       what a proof found, and how it is shown
 crowd       clients that come back as they are told
 scene       a server, its NATS, a feed and a crowd
-burden      processes that take the CPU, and such that attack
+background_load  processes that use the CPU, and attackers
 windows     figures of points in time
 """
