@@ -348,7 +348,7 @@ def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("at_once", [False, True])
 @in_greenlet
-def test_many_goodbyes_let_others_run(at_once: bool) -> None:
+def test_closing_many_lets_others_run(at_once: bool) -> None:
     """Closing hundreds, and removing hundreds from the strategy, yields now and then."""
     world = World()
     conns = [world.connect()[0] for _ in range(4 * clients._REAP_BURST)]
@@ -416,7 +416,7 @@ def test_who_is_sent_away_hears_when_to_come_back(reason: CloseReason, least: fl
 
 
 @in_greenlet
-def test_goodbyes_fit_into_a_close_frame() -> None:
+def test_retry_hints_fit_into_a_close_frame() -> None:
     """Whatever the reason, with its hint the payload is at most 125 bytes of a control frame."""
     world = World()
     for reason in CloseReason:
@@ -465,7 +465,7 @@ class Timeline:
 
 @pytest.mark.parametrize(("count", "spread"), [(1, 2.0), (7, 7.0), (150, 20.0), (150, 3600.0)])
 @in_greenlet
-def test_goodbyes_are_spread_evenly(monkeypatch: pytest.MonkeyPatch, count: int, spread: float) -> None:
+def test_close_frames_are_spread_evenly(monkeypatch: pytest.MonkeyPatch, count: int, spread: float) -> None:
     """One in each slice of the time, in an order drawn at random; no more than two in any such stretch."""
     world = World()
     conns = [world.connect()[0] for _ in range(count)]

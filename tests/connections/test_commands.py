@@ -217,7 +217,7 @@ def test_subscribe_with_since() -> None:
 
 
 def test_subscribe_with_last() -> None:
-    """The newest of each, behind the acknowledgement; `since` is more."""
+    """The newest of each, after the acknowledgement; `since` takes precedence."""
     world = World()
     answer = world.ask("subscribe", channels=["token.A", "token.*"], since={"token.A": 7}, last=True)
     assert answer["count"] == 2
@@ -351,7 +351,7 @@ def test_a_burst_is_exactly_as_large_as_it_says(rate: float, burst: int, now: fl
 
 @given(gaps=st.lists(st.floats(0, 5), min_size=1, max_size=50))
 def test_the_rate_is_kept_over_any_stretch(gaps: list[float]) -> None:
-    """Between any two instants at most the burst and what the rate gives meanwhile is carried out."""
+    """Between any two instants, at most the burst plus the rate times the interval is executed."""
     rate, burst = 2.0, 3
     world = World(WS_COMMAND_RATE=str(rate), WS_COMMAND_BURST=str(burst), WS_MAX_ERRORS="1000")
     done: list[float] = []
@@ -390,7 +390,7 @@ def test_each_connection_has_its_own_rate() -> None:
 
 
 def test_the_error_budget_ends_with_1008() -> None:
-    """The last error is answered, then the connection closes, and what waits is not carried out."""
+    """The last error is answered, then the connection closes; commands that wait are not executed."""
     world = World(WS_MAX_ERRORS="3")
     answers = world.run(b"x", HEARTBEAT, b"x", command("subscribe", channels=["nope"]), HEARTBEAT)
     assert [answer["type"] for answer in answers] == ["error", "pong", "error", "subscription_ack"]

@@ -105,7 +105,7 @@ class Link:
         assert (self.conn._outbox, self.conn._write, self.conn._reader) == (None, None, None)
         assert self.conn.direct_socket is None
 
-    def expect_goodbye(self, reason: CloseReason, before: list[wire.Frame] | None = None) -> str:
+    def expect_close_frame(self, reason: CloseReason, before: list[wire.Frame] | None = None) -> str:
         """The peer reads what was before, then the close frame of this reason; returns its text."""
         *others, last = self.peer.frames(len(before or ()) + 1)
         assert others == (before or [])
@@ -211,13 +211,13 @@ def test_a_socket_that_takes_nothing_at_all() -> None:
 
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
 @in_greenlet
-def test_a_goodbye_that_the_socket_does_not_take(pair: Any) -> None:
+def test_a_close_frame_that_the_socket_does_not_take(pair: Any) -> None:
     """It waits for room as any other frame does."""
     link = Link(pair)
     before = link.stuff()
     link.conn.close(CloseReason.GOING_AWAY)
     assert link.conn._outbox is not None
-    link.expect_goodbye(CloseReason.GOING_AWAY, received(*[TEXT] * before))
+    link.expect_close_frame(CloseReason.GOING_AWAY, received(*[TEXT] * before))
     link.say(wire.close(1001))
     link.expect_closed(CloseReason.GOING_AWAY)
 
@@ -233,7 +233,7 @@ def test_a_late_wake_up_without_an_outbox() -> None:
 
 @in_greenlet
 def test_a_reply_goes_behind_what_is_due() -> None:
-    """An answer in the middle of a pass waits behind what is gathered already, and the pass sends all."""
+    """An answer in the middle of a pass is queued after what is gathered already, and the pass sends all."""
     link = Link()
     link.conn.pending = messages(frames.text(b"1"), frames.text(b"2"))
     assert link.conn.send_frame(TEXT)
@@ -412,7 +412,7 @@ TestSlowReader = SlowReader.TestCase
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
 @in_greenlet
 def test_a_client_that_is_too_slow_closes_with_4008(pair: Any) -> None:
-    """It gets the end of the frame under way and the close frame; all whole frames behind are counted."""
+    """It gets the rest of the half-sent frame, then the close frame; whole frames after it are counted."""
     link = Link(pair, outbox_bytes=len(BIG))
     link.fill()
     sent = 0
@@ -421,7 +421,7 @@ def test_a_client_that_is_too_slow_closes_with_4008(pair: Any) -> None:
     assert sent > 0
     assert link.conn.state is State.CLOSING
     assert link.owner.closing == [(CloseReason.SLOW, sent)]
-    assert link.expect_goodbye(CloseReason.SLOW, received(BIG)) == "slow consumer"
+    assert link.expect_close_frame(CloseReason.SLOW, received(BIG)) == "slow consumer"
     link.say(wire.close(4008))
     link.expect_closed(CloseReason.SLOW, lost=sent)
 
@@ -517,7 +517,7 @@ def test_a_reader_that_stalls_and_reads_again(pair: Any, policy: SlowPolicy) -> 
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
 @in_greenlet
 def test_a_reader_that_stalls_is_disconnected(pair: Any) -> None:
-    """Without a policy that gives up messages it reads an unbroken beginning; all others are counted."""
+    """Without a policy that drops messages it reads an unbroken beginning; all others are counted."""
     link = Link(pair, outbox_bytes=20_000)
     tape = Tape()
     while tape.send(link.conn, 5):
@@ -545,7 +545,7 @@ def test_the_bound_of_frames(policy: SlowPolicy) -> None:
     assert link.conn.send(TEXT, [Bundle.of([Entry(TEXT, "token.a", 17, 17, 1)])])
     if policy is SlowPolicy.DISCONNECT:
         assert link.owner.closing == [(CloseReason.SLOW, 17)]
-        link.expect_goodbye(CloseReason.SLOW, received(BIG))
+        link.expect_close_frame(CloseReason.SLOW, received(BIG))
         return
     kept = 1 if policy is SlowPolicy.CONFLATE else 8
     assert link.owner.shed == [17 - kept]
@@ -561,7 +561,7 @@ def test_what_no_policy_makes_fit() -> None:
     assert Tape(17).send(link.conn, 2)
     assert sum(link.owner.shed) == 17
     assert link.owner.closing == [(CloseReason.SLOW, 17)]
-    link.expect_goodbye(CloseReason.SLOW, received(BIG))
+    link.expect_close_frame(CloseReason.SLOW, received(BIG))
 
 
 # -- in --------------------------------------------------------------------------------------------
@@ -592,7 +592,7 @@ def test_compressed_nonsense_closes(payload: bytes, reason: CloseReason) -> None
     """What is no deflate stream, no text or too much closes as if it had come plain."""
     link = Link(deflate=15, max_message_bytes=150)
     link.say(wire.frame(wire.TEXT, payload, reserved=4))
-    link.expect_goodbye(reason)
+    link.expect_close_frame(reason)
     assert link.conn.commands is None
 
 
@@ -730,7 +730,7 @@ def test_what_breaks_a_rule_closes(stream: bytes, reason: CloseReason, text: str
     link = Link(max_message_bytes=150)
     link.say(wire.frame(wire.TEXT, b"good") + stream + wire.frame(wire.TEXT, b"never"))
     assert link.conn.commands == deque([b"good"])
-    assert link.expect_goodbye(reason) == text
+    assert link.expect_close_frame(reason) == text
     assert link.peer.to_end() == []
     assert link.conn.state is State.CLOSING
     link.say(b"more nonsense" * 1000)
@@ -742,7 +742,7 @@ def test_what_breaks_a_rule_closes(stream: bytes, reason: CloseReason, text: str
 
 @in_greenlet
 def test_a_slow_peer_that_breaks_a_rule_reads_all_and_the_end() -> None:
-    """The close frame stands behind what waits, and the end of the stream behind it."""
+    """The close frame follows what waits, and the end of the stream follows it."""
     link = Link()
     link.fill()
     assert link.send(TEXT)
@@ -773,7 +773,7 @@ def test_a_defect_in_the_reader_costs_one_connection(monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(wire_format, "FrameReader", Broken)
         link.say(wire.frame(wire.TEXT, b"x"))
-    assert link.expect_goodbye(CloseReason.INTERNAL) == "internal error"
+    assert link.expect_close_frame(CloseReason.INTERNAL) == "internal error"
     assert link.peer.to_end() == []
     link.peer.close()
     settle()
@@ -794,7 +794,7 @@ def test_a_defect_in_the_reader_costs_one_connection(monkeypatch: pytest.MonkeyP
 )
 @in_greenlet
 def test_the_peer_closes(frame: bytes, echo: int) -> None:
-    """Its code comes back, then the end of the stream; frames behind its close frame mean nothing."""
+    """Its code comes back, then the end of the stream; frames after its close frame are ignored."""
     link = Link()
     link.say(frame + wire.frame(wire.TEXT, b"x"))
     (answer,) = link.peer.to_end()
@@ -816,7 +816,7 @@ def test_we_close(reason: CloseReason) -> None:
     assert link.owner.delays[-1] == link.owner.limits.close_seconds
     assert not link.send(TEXT)
     assert not link.conn.send_frame(TEXT)
-    assert link.expect_goodbye(reason) == reason.text
+    assert link.expect_close_frame(reason) == reason.text
     link.say(wire.frame(wire.TEXT, b"x") + wire.frame(wire.PING) + wire.frame(wire.BINARY))
     assert link.conn.state is State.CLOSING
     assert link.conn.commands is None
@@ -830,10 +830,10 @@ def test_a_close_frame_of_our_own_making() -> None:
     """A text of one's own, or a whole frame of one's own, stands in for the reason's."""
     link = Link()
     link.conn.close(CloseReason.POLICY, "because")
-    assert link.expect_goodbye(CloseReason.POLICY) == "because"
+    assert link.expect_close_frame(CloseReason.POLICY) == "because"
     link = Link()
     link.conn.close(CloseReason.RESTART, close_frame=frames.close(1012, "soon"))
-    assert link.expect_goodbye(CloseReason.RESTART) == "soon"
+    assert link.expect_close_frame(CloseReason.RESTART) == "soon"
 
 
 @in_greenlet
@@ -851,12 +851,12 @@ def test_closing_twice_is_closing_once() -> None:
 
 
 @in_greenlet
-def test_what_is_due_goes_out_before_the_goodbye() -> None:
+def test_pending_frames_go_out_before_the_close_frame() -> None:
     """Frames of a pass under way are not lost to an orderly close."""
     link = Link()
     link.conn.pending = messages(TEXT, frames.ping(b"sent"))
     link.conn.close(CloseReason.GOING_AWAY)
-    link.expect_goodbye(CloseReason.GOING_AWAY, received(TEXT, frames.ping(b"sent")))
+    link.expect_close_frame(CloseReason.GOING_AWAY, received(TEXT, frames.ping(b"sent")))
     assert link.conn.pending is None
     assert link.owner.closing == [(CloseReason.GOING_AWAY, 0)]
 
@@ -870,12 +870,12 @@ def test_what_is_due_to_a_slow_client_is_given_up() -> None:
     link.conn.pending = messages(TEXT, TEXT)
     link.conn.close(CloseReason.SLOW)
     assert link.owner.closing == [(CloseReason.SLOW, 3)]
-    link.expect_goodbye(CloseReason.SLOW, received(BIG))
+    link.expect_close_frame(CloseReason.SLOW, received(BIG))
 
 
 @pytest.mark.parametrize("first", ["peer", "server"])
 @in_greenlet
-def test_goodbyes_while_much_still_waits(first: str) -> None:
+def test_close_frames_while_much_still_waits(first: str) -> None:
     """Both send close frames before the peer has read what waits, whoever begins: it reads all of it."""
     link = Link()
     link.fill()
@@ -894,7 +894,7 @@ def test_goodbyes_while_much_still_waits(first: str) -> None:
 
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
 @in_greenlet
-def test_the_end_of_the_stream_without_a_goodbye(pair: Any) -> None:
+def test_the_end_of_the_stream_without_a_close_frame(pair: Any) -> None:
     """A peer that just leaves, or only stops sending, is gone: nothing is said to it."""
     link = Link(pair)
     link.peer.sock.shutdown(socket.SHUT_WR)
@@ -924,7 +924,7 @@ def test_a_peer_that_leaves_instead_of_answering() -> None:
 
 
 @in_greenlet
-def test_a_goodbye_that_nobody_hears() -> None:
+def test_a_close_frame_that_is_never_answered() -> None:
     """Closing towards a peer that is gone is no error; the next read or the deadline ends it."""
     link = Link()
     link.conn._read.stop()
@@ -983,7 +983,7 @@ def test_a_silent_peer_is_pinged_and_then_let_go() -> None:
         pings.append(owner.now)
     assert pings == [1025.0, 1050.0, 1060.0]
     pinged = received(*[frames.ping(b"sent")] * 2)
-    assert link.expect_goodbye(CloseReason.IDLE, pinged) == "no sign of life"
+    assert link.expect_close_frame(CloseReason.IDLE, pinged) == "no sign of life"
     assert owner.delays == [25.0, 25.0, 10.0, owner.limits.close_seconds]
 
 
@@ -1054,7 +1054,7 @@ def test_its_limit_ends_a_connection(left: float, reason: CloseReason, text: str
     assert link.owner.delays[-1] == 0.01
     link.owner.left = (left, reason, text)
     link.conn.on_timer()
-    assert link.expect_goodbye(reason) == text
+    assert link.expect_close_frame(reason) == text
     assert link.owner.closing == [(reason, 0)]
     assert link.owner.delays[-1] == link.owner.limits.close_seconds
 
@@ -1087,7 +1087,7 @@ def test_a_limit_ends_a_slow_client_too() -> None:
     link.owner.left = (0.0, *EXPIRED)
     link.conn.on_timer()
     assert link.conn.state is State.CLOSING
-    assert link.expect_goodbye(CloseReason.UNAUTHORISED, received(BIG)) == "the token has expired"
+    assert link.expect_close_frame(CloseReason.UNAUTHORISED, received(BIG)) == "the token has expired"
 
 
 @in_greenlet
@@ -1107,7 +1107,7 @@ def test_another_identity_is_looked_at_soon() -> None:
 
 @in_greenlet
 def test_a_ping_joins_the_pass_under_way() -> None:
-    """It stands behind the frames that are due."""
+    """It follows the pending frames."""
     link = Link()
     link.conn.pending = messages(TEXT)
     link.owner.now += 30
@@ -1132,7 +1132,7 @@ def test_a_stalled_outbox_closes_with_4008(policy: SlowPolicy) -> None:
     link.owner.now += 0.1
     link.conn.on_timer()
     assert link.owner.closing == [(CloseReason.SLOW, 1)]
-    link.expect_goodbye(CloseReason.SLOW, received(BIG))
+    link.expect_close_frame(CloseReason.SLOW, received(BIG))
 
 
 @in_greenlet

@@ -62,8 +62,8 @@ def drain(outbox: Outbox) -> bytes:
     return data
 
 
-def told(outbox: Outbox) -> list[str]:
-    """What waits, in a short form: `a7`, `a3-6 slow`, `ack`."""
+def drained(outbox: Outbox) -> list[str]:
+    """Drain it; what waited, in a short form: `a7`, `a3-6 slow`, `ack`."""
     found, rest = wire.split(drain(outbox))
     assert rest == b""
     return [short(frame.json) for frame in found]
@@ -129,7 +129,7 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.frames)
     @rule()
     def cut(self) -> None:
-        """Only the frame under way is finished; all frames behind it are counted, and it is empty."""
+        """Only the half-sent frame is completed; all frames after it are counted, and the outbox is empty."""
         stream = b"".join(self.frames)
         ends = list(itertools.accumulate(map(len, self.frames), initial=0))
         end = min(e for e in ends if e >= len(self.taken))
@@ -256,7 +256,7 @@ def test_conflation_keeps_the_newest_of_each_channel() -> None:
         ]
     )
     assert outbox.conflate(FORMATS.default) == 2
-    assert told(outbox) == ["b7", "a1-2 slow", "ack", "a3", "c1", "pong"]
+    assert drained(outbox) == ["b7", "a1-2 slow", "ack", "a3", "c1", "pong"]
 
 
 def test_conflating_again_lets_the_gap_grow() -> None:
@@ -266,7 +266,7 @@ def test_conflating_again_lets_the_gap_grow() -> None:
     outbox.append(Bundle.of([message("token.a", 4), message("token.a", 5)]))
     assert outbox.conflate(FORMATS.default) == 2
     assert outbox.conflate(FORMATS.default) == 0
-    assert told(outbox) == ["a1-4 slow", "a5"]
+    assert drained(outbox) == ["a1-4 slow", "a5"]
     assert outbox.gaps == 1
 
 
@@ -274,7 +274,7 @@ def test_a_gap_is_no_newest_message() -> None:
     """A price stays behind which the feed itself has a gap; a gap that stands alone keeps its reason."""
     outbox = outbox_of([message("token.a", 1), message("token.a", 2), gap("token.a", 3, 4)])
     assert outbox.conflate(FORMATS.default) == 1
-    assert told(outbox) == ["a1-1 slow", "a2", "a3-4 overflow"]
+    assert drained(outbox) == ["a1-1 slow", "a2", "a3-4 overflow"]
     assert outbox.gaps == 1
 
 
@@ -282,7 +282,7 @@ def test_only_gaps_are_one_gap() -> None:
     """Where no message is left to keep, neighbours still join."""
     outbox = outbox_of([gap("token.a", 1, 2), gap("token.a", 3, 4), gap("token.b", 1, 1)])
     assert outbox.conflate(FORMATS.default) == 0
-    assert told(outbox) == ["a1-4 slow", "b1-1 overflow"]
+    assert drained(outbox) == ["a1-4 slow", "b1-1 overflow"]
     assert outbox.gaps == 0
 
 
@@ -290,12 +290,12 @@ def test_a_message_given_up_between_gaps_makes_none() -> None:
     """It is named by one that is there."""
     outbox = outbox_of([gap("token.a", 1, 2), message("token.a", 3), message("token.a", 4)])
     assert outbox.conflate(FORMATS.default) == 1
-    assert told(outbox) == ["a1-3 slow", "a4"]
+    assert drained(outbox) == ["a1-3 slow", "a4"]
     assert outbox.gaps == 0
 
 
 def epochs() -> list[Entry]:
-    """Messages around a welcome behind which the sequences start anew."""
+    """Messages around a welcome, after which sequences start over."""
     old = [message("token.a", 100), message("token.a", 101), message("token.b", 102)]
     new = [message("token.a", 1), message("token.a", 2), message("token.a", 3)]
     return [*old, control("welcome"), *new]
@@ -305,21 +305,21 @@ def test_conflation_over_epochs() -> None:
     """A gap belongs to one epoch: those of the old one stand before the welcome."""
     outbox = outbox_of(epochs())
     assert outbox.conflate(FORMATS.default) == 4
-    assert told(outbox) == ["a100-101 slow", "b102", "welcome", "a1-2 slow", "a3"]
+    assert drained(outbox) == ["a100-101 slow", "b102", "welcome", "a1-2 slow", "a3"]
 
 
 def test_dropping_over_epochs() -> None:
     """So it is when the oldest are dropped."""
     outbox = outbox_of(epochs())
     assert outbox.drop_oldest(1 << 20, 4, FORMATS.default) == 5
-    assert told(outbox) == ["a100-101 slow", "b102-102 slow", "welcome", "a1-2 slow", "a3"]
+    assert drained(outbox) == ["a100-101 slow", "b102-102 slow", "welcome", "a1-2 slow", "a3"]
 
 
 def test_dropping_the_oldest() -> None:
     """Just as many go as it takes to halve the frames; the newest stay."""
     outbox = outbox_of([message("token.a" if seq % 2 == 0 else "token.b", seq) for seq in range(1, 9)])
     assert outbox.drop_oldest(1 << 20, 8, FORMATS.default) == 4
-    assert told(outbox)[-4:] == ["b5", "a6", "b7", "a8"]
+    assert drained(outbox)[-4:] == ["b5", "a6", "b7", "a8"]
 
 
 def test_dropping_by_bytes() -> None:
@@ -344,7 +344,7 @@ def test_nothing_is_dropped_without_need() -> None:
     size = sum(len(entry.frame) for entry in entries)
     outbox = outbox_of(entries)
     assert outbox.drop_oldest(2 * size, 8, FORMATS.default) == 0
-    assert told(outbox) == ["a1", "a2", "a3", "a4"]
+    assert drained(outbox) == ["a1", "a2", "a3", "a4"]
     assert outbox_of(entries).drop_oldest(2 * size - 2, 8, FORMATS.default) == 1
     assert outbox_of(entries).drop_oldest(2 * size, 7, FORMATS.default) == 1
 

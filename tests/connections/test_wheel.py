@@ -78,7 +78,7 @@ class Model(RuleBasedStateMachine):
         self.check()
 
     def check(self) -> None:
-        """Whoever is due has a place, whoever is not has none."""
+        """Scheduled items have a position, others have none."""
         assert len(self.wheel) == len(self.due)
         for index, item in enumerate(self.items):
             assert (item.position >= 0) is (index in self.due)

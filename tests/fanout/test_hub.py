@@ -89,8 +89,8 @@ class World:
             limits={},
         )
 
-    def told(self, conn: FakeConnection) -> Any:
-        """What a welcome says now."""
+    def welcome_json(self, conn: FakeConnection) -> Any:
+        """The current welcome of a connection."""
         return json.loads(json_format._encode(self.welcome(conn.real)))
 
     def join(self, *channels: str, deflate: int = 0) -> FakeConnection:
@@ -295,7 +295,7 @@ def test_the_hub_waits_and_wakes() -> None:
 
 @in_greenlet
 def test_an_answer_stands_behind_what_was_gathered_before_it() -> None:
-    """A reply in the middle of a pass waits behind what is due: nothing is out of order or doubled."""
+    """A reply in the middle of a pass follows what is pending: nothing is out of order or duplicated."""
     world = World(batch_size=1)
     conn = world.join("token.A", "global")
     late = world.join("token.A")
@@ -452,7 +452,7 @@ def test_a_payloads_own_type_is_the_frames() -> None:
 
 @in_greenlet
 def test_overflow_is_told_exactly() -> None:
-    """What had no room is named from the first to the last, channel by channel, behind what had room."""
+    """What was dropped is named from the first to the last, by channel, after what was queued before."""
     world = World(backlog=3)
     conn = world.join("token.A", "token.B")
     made = world.publish("token.A", "token.B", "token.A", "token.B", "token.A", "token.B", "token.B")
@@ -467,7 +467,7 @@ def test_overflow_is_told_exactly() -> None:
 
 @in_greenlet
 def test_overflow_goes_before_what_follows_it() -> None:
-    """Messages that have room again come behind the gap, also when they are of another channel."""
+    """Messages that fit again come after the gap, even if they are of another channel."""
     world = World(backlog=2)
     conn = world.join("token.A", "token.B")
     first = world.publish("token.A", "token.A", "token.A", "token.A")
@@ -501,7 +501,7 @@ def test_a_full_backlog_takes_what_must_not_be_lost() -> None:
         expected(made[0]),
         gap("token.A", 2, 2, "overflow"),
         gap("token.A", 3, 9, "expired"),
-        world.told(conn),
+        world.welcome_json(conn),
         gap("token.A", 20, 30, "expired"),
     ]
 
@@ -770,7 +770,7 @@ def test_a_new_epoch_is_told_to_everyone_between_the_messages() -> None:
     world.deliver()
     assert world.hub.epoch == "two"
     for conn in conns:
-        told = world.told(conn)
+        told = world.welcome_json(conn)
         at = conn.messages.index(told)
         assert [m["channel"] for m in conn.messages[:at]] == [
             m.channel for m in before if m.channel in conn.channels
@@ -942,7 +942,7 @@ def test_a_wildcard_gets_all_of_its_kind_once() -> None:
 
 @in_greenlet
 def test_a_wildcard_alone_in_a_pass_of_one_channel() -> None:
-    """One channel, and nobody who has it itself."""
+    """One channel, with subscribers of its wildcard only."""
     world = World()
     wildcard_events = world.join("token.*")
     world.hub.deliver(world.publish("token.A", "token.A"))

@@ -1,4 +1,4 @@
-"""A worker's part in a resize, with a real strategy and a shared state."""
+"""`odinws.fanout.resizing`, with a real strategy and a shared state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`odinws.fanout.ring`: what it says is complete, or it says that it is not."""
+"""`odinws.fanout.ring`: its answers are complete, or it says that they are not."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_what_is_skipped_is_had(cursor: Cursor) -> None:
 
 
 def test_what_is_gone_is_told_once(cursor: Cursor) -> None:
-    """From behind the last message on; what comes next on any channel follows it."""
+    """After the last message; what comes next on any channel follows it."""
     assert cursor.expire(11) is None
     assert cursor.expire(15) == Lost(None, 11, 14, "expired")
     assert (cursor.seq, cursor.floor) == (14, 14)
@@ -56,7 +56,7 @@ def test_what_is_gone_is_told_once(cursor: Cursor) -> None:
     assert cursor.take("global", 18, 0, b"").prev == 16
 
 
-def test_which_stream_goes_on(cursor: Cursor) -> None:
+def test_which_stream_continues(cursor: Cursor) -> None:
     """The same life with nothing less in it; an older copy gives its numbers again."""
     assert cursor.continues("S-1", 10)
     assert cursor.continues("S-1", 99)
@@ -88,7 +88,7 @@ def test_under_another_name_it_counts_on(cursor: Cursor) -> None:
 def test_a_client_that_compares_prev_misses_nothing(
     published: list[str | None], forgotten: list[int], there: int
 ) -> None:
-    """Each number is taken, skipped or told as gone, once; `prev` shows a hole exactly if none was told.
+    """Each sequence is taken, skipped or reported lost, once; `prev` shows a hole only if none was reported.
 
     Args:
         published: the channel of each sequence, from 1 on.

@@ -1,4 +1,4 @@
-"""The nats-server child."""
+"""`odinws.feed.embedded`: the nats-server child process."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_server_that_always_dies_is_not_restarted_in_a_tight_loop(tmp_path: Pa
 
 
 def test_stop_during_restart(tmp_path: Path) -> None:
-    """Stopped while it is starting again, it leaves no process behind."""
+    """Stopped during a restart, it leaves no process."""
 
     async def run() -> int | None:
         server = EmbeddedNats(tmp_path)

@@ -1,4 +1,4 @@
-"""`/debug` of a real server with faults put in on purpose: each view of all workers names its fault."""
+"""`/debug` of a real server with injected faults: each view names the fault that belongs to it."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_greenlets_are_shown_where_they_wait(server: Server) -> None:
 
 
 def test_connections_are_sorted_over_all_workers(server: Server) -> None:
-    """Who has most channels comes first, whichever worker it is at."""
+    """The client with most channels comes first, whichever worker it is at."""
     with contextlib.ExitStack() as stack:
         for count in (1, 3, 2):
             peer = stack.enter_context(Peer(server.port))

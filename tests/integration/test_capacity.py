@@ -186,7 +186,7 @@ def test_the_usual_limit_of_descriptors_is_no_limit(nats: NatsServer, serve: Ser
     assert "too few" not in server.log()
 
 
-def test_too_few_descriptors_are_told_at_the_start(nats: NatsServer, serve: Serve) -> None:
+def test_too_few_descriptors_are_reported_at_the_start(nats: NatsServer, serve: Serve) -> None:
     """Where the limit can't be raised far enough, one line says by how much."""
     command = ["sh", "-c", f"ulimit -n 128; exec {shlex.join(GUNICORN)}"]
     server = serve(command=command, NATS_URL=nats.url, WS_MAX_CONNECTIONS="400")

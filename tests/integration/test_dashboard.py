@@ -241,7 +241,7 @@ def test_samples_are_taken_once(browser: Browser, server: Server) -> None:
     ]
 
 
-def test_events_of_the_server_are_told_once_and_in_order(browser: Browser, server: Server) -> None:
+def test_events_of_the_server_appear_once_and_in_order(browser: Browser, server: Server) -> None:
     """A server that tells events itself tells all it has each time, the newest first."""
     with browser.page(server.http + "/") as page:
         told = page.evaluate(

@@ -217,7 +217,7 @@ def test_a_nats_that_lost_its_memory_begins_a_new_epoch(
     nothing_is_lost(swarm, nats, new)
 
 
-def test_a_deleted_stream_is_made_anew(nats: NatsServer, server: Server, swarm: Swarm) -> None:
+def test_a_deleted_stream_is_recreated(nats: NatsServer, server: Server, swarm: Swarm) -> None:
     """Under the server's feet: a new stream, a new epoch, and the feed goes on."""
     with Publisher(nats.url, CHANNELS, RATE):
         goes_on(swarm)
@@ -249,7 +249,7 @@ def test_a_deleted_consumer_costs_nobody_anything(nats: NatsServer, server: Serv
     assert {stretch.epoch for stretch in swarm.stretches()} == {swarm.lives[0].epoch}
 
 
-def test_what_the_stream_no_longer_has_is_told_as_a_gap(serve: Serve, tmp_path: Path) -> None:
+def test_what_the_stream_has_deleted_becomes_a_gap(serve: Serve, tmp_path: Path) -> None:
     """While the server is disconnected the stream deletes messages: all clients get the exact gap."""
     store, port = tmp_path / "nats", free_port()
     with NatsServer(store, port=port) as seen:
@@ -318,7 +318,7 @@ def test_a_stream_that_is_in_the_way_is_named(nats: NatsServer, serve: Serve) ->
 
 
 def test_without_jetstream_the_epoch_says_so(serve: Serve, tmp_path: Path) -> None:
-    """Core mode: a warning, numbers of the worker's own, and a new epoch behind each outage."""
+    """Core mode: a warning, sequences of the worker's own, and a new epoch after each outage."""
     with NatsServer(tmp_path / "nats", jetstream=False) as nats:
         server = serve(NATS_URL=nats.url)
         health = server.json("/health")

@@ -26,7 +26,7 @@ CHANNELS = [f"token.T{n}" for n in range(10)]
 
 
 class Reader:
-    """One client through all its connections: it resumes behind what it has, and keeps all that it got.
+    """One client through all its connections: it resumes after what it has, and keeps everything it got.
 
     Attributes:
         got: sequences by channel, in the order they came.

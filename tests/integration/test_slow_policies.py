@@ -117,17 +117,17 @@ def test_what_a_slow_client_misses_is_named(scene: Scene) -> None:
     named = 0
     for channel in CHANNELS:
         seqs = taken.seqs[channel]
-        story: list[int] = []
+        received: list[int] = []
         for message in [m for m in messages if m.get("channel") == channel]:
             if message["type"] == "gap":
                 assert message["reason"] == "slow"
                 stretch = seqs[bisect_left(seqs, message["from"]) : bisect_right(seqs, message["to"])]
                 assert (stretch[0], stretch[-1]) == (message["from"], message["to"])
-                story += stretch
+                received += stretch
                 named += len(stretch)
             else:
-                story.append(message["seq"])
-        assert story == seqs
+                received.append(message["seq"])
+        assert received == seqs
     assert named > 0
     assert scene.stalled.ask("heartbeat")["type"] == "pong"
 
@@ -152,7 +152,7 @@ def test_by_default_a_slow_client_is_let_go(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("scene", ["conflate"], indirect=True)
-def test_lag_and_stalls_are_told(scene: Scene) -> None:
+def test_lag_and_stalls_are_reported(scene: Scene) -> None:
     """`/stats` and `/metrics` count what was handed over by its age, and the ticks of the event loop."""
     publish_all(scene)
     stats = scene.server.json("/stats")

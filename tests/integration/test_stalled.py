@@ -1,4 +1,4 @@
-"""One client that reads nothing costs the others nothing, and is let go completely."""
+"""A client that reads nothing costs the others nothing, and is disconnected without a leak."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_stalled_client_costs_the_others_nothing(scene: Scene) -> None:
 
 
 def test_a_client_that_stalls_and_reads_on_is_kept(scene: Scene) -> None:
-    """A pause within the bounds costs nothing: every message comes, in order, behind it."""
+    """A pause within the bounds costs nothing: every message comes, in order, after it."""
     server = scene.server
     with Peer(server.port, receive_buffer_bytes=2048) as peer:
         peer.upgrade()

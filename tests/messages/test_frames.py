@@ -480,7 +480,7 @@ def test_the_bit_stands_on_the_first_fragment_alone(final: bool) -> None:
 
 
 def test_the_bit_is_forgotten_with_its_message() -> None:
-    """A plain message behind a compressed one is plain, in fragments too, and the other way round."""
+    """A plain message after a compressed one is plain, in fragments too, and vice versa."""
     small = wire.frame(wire.TEXT, SMALL, reserved=4)
     plain = wire.frame(wire.TEXT, b"a", final=False) + wire.frame(wire.CONTINUATION, b"b")
     expected = [Message(Opcode.TEXT, b"hello" * 40), Message(Opcode.TEXT, b"ab")]

@@ -1,4 +1,4 @@
-"""`odinws.messages.json_format`: commands wrong in every way, envelopes of exactly the documented shape."""
+"""`odinws.messages.json_format`: commands invalid in every way, envelopes of exactly the documented form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`odinws.messages.packet`: frames that are made once for each wire format."""
+"""`odinws.messages.packet`: frames are encoded once for each wire format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A second wire format, unlike the native one in all, served by the same hub, recovery and connections."""
+"""A second wire format, entirely different, served by the same hub, recovery and connections."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_each_command_of_a_line_counts_against_the_rate() -> None:
 @pytest.mark.parametrize("channels", [["token.A"], ["token.A", "token.B"]])
 @in_greenlet
 def test_both_formats_in_one_pass(channels: list[str]) -> None:
-    """Each is made once for all who have it; what one can't carry the other may."""
+    """Each is encoded once for all its connections; one may represent what the other can't."""
     world = World()
     (_, one), (_, other), (native, browser) = world.join(), world.join(), world.join(None)
     for channel in channels:
@@ -329,7 +329,7 @@ def test_figures_pings_and_the_end() -> None:
 
 @in_greenlet
 def test_a_slow_client_is_told_in_its_format() -> None:
-    """What an outbox gives up, it names as the format does."""
+    """What an outbox drops is named by a gap in the connection's format."""
     world = World(WS_SLOW_POLICY="conflate", WS_OUTBOX_FRAMES="16")
     conn, peer = world.join()
     world.strategy.subscribe(conn, "token.A")

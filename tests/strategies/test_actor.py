@@ -1,4 +1,4 @@
-"""What is special of `actor`: its owners, and that nobody waits for a walk."""
+"""`actor`: its owners, and that nothing waits for a walk."""
 
 import gc
 import subprocess

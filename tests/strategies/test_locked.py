@@ -1,4 +1,4 @@
-"""Where the locked strategies put things, and which locks each operation takes."""
+"""Locked strategies: what is in which shard, and which locks each operation takes."""
 
 from collections import Counter
 from collections.abc import Callable

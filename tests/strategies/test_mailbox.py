@@ -44,7 +44,7 @@ def test_an_error_is_the_askers_and_the_owner_serves_on() -> None:
 
 
 def test_a_killed_sender_takes_back_what_was_not_begun() -> None:
-    """The command is not carried out; the one under way and those behind it are."""
+    """The command is not executed; the current one and those after it are."""
     mailbox, done, go_on = make(), [], gevent.event.Event()
 
     def hold() -> None:
@@ -63,7 +63,7 @@ def test_a_killed_sender_takes_back_what_was_not_begun() -> None:
 
 
 def test_a_sender_killed_while_its_command_is_carried_out_changes_nothing() -> None:
-    """It is carried out completely, and the owner serves on."""
+    """It is executed completely, and the owner continues."""
     mailbox, done, go_on = make(), [], gevent.event.Event()
 
     def hold() -> None:

@@ -1,4 +1,4 @@
-"""The arm without locks: nothing waits, and a walk sees the past minus those who left."""
+"""`sync-dict`: nothing waits, and a walk sees its snapshot without those that left."""
 
 from contextlib import closing
 

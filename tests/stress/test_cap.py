@@ -89,7 +89,7 @@ def test_the_cap_is_exact_whoever_comes_and_goes(capped: Capped) -> None:
 
 
 def test_a_worker_killed_at_full_load_frees_exactly_its_share(capped: Capped) -> None:
-    """At once; who was elsewhere loses nothing; as many as went get in again; a successor serves."""
+    """At once; clients of other workers miss nothing; as many as left get in again; a successor serves."""
     server, url = capped.server, capped.url
     before = measure_baseline(server)
     draw = seeded_random("killed worker")

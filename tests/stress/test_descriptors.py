@@ -1,4 +1,4 @@
-"""No descriptors left: who is in is served, who comes waits, and the worker does not run hot."""
+"""No descriptors left: clients are served, new ones wait, and the worker does not spin."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 
 def test_a_server_without_descriptors_serves_on(nats: NatsServer, serve: Serve) -> None:
-    """Nobody who is in is closed or loses a message; those outside get in when the others leave."""
+    """No connected client is closed or misses a message; waiting ones get in when others leave."""
     command = ["sh", "-c", f"ulimit -n {DESCRIPTORS}; exec {shlex.join(GUNICORN)}"]
     server = serve(command=command, NATS_URL=nats.url, WS_MAX_CONNECTIONS="1000", **CALM)
     before = warm_up(server, nats.url, clients=100)

@@ -39,7 +39,7 @@ def leave(guests: Swarm, number: int, way: str) -> None:
 
 
 def tear(port: int, size: int, draw: random.Random) -> None:
-    """Send a part of a request, or one with a part of a frame behind it, and go."""
+    """Send a part of a request, or one followed by a part of a frame, and disconnect."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(TORN[:size])
         match draw.choice(("reset", "half", "vanish")):
