@@ -418,7 +418,7 @@ def test_gaps_are_counted_by_reason(channels: list[str]) -> None:
 
 @pytest.mark.parametrize("payload", [b"not json", b'{"a":NaN}', b"\xff", b"[" * 100_000])
 @in_greenlet
-def test_an_invalid_payload_is_told_as_a_gap(payload: bytes) -> None:
+def test_an_invalid_payload_becomes_a_gap(payload: bytes) -> None:
     """What no frame can carry is named in its place, between the messages around it, and counted once."""
     world = World()
     conns = [world.join("token.A") for _ in range(3)]
@@ -451,7 +451,7 @@ def test_a_payloads_own_type_is_the_frames() -> None:
 
 
 @in_greenlet
-def test_overflow_is_told_exactly() -> None:
+def test_overflow_is_reported_exactly() -> None:
     """What was dropped is named from the first to the last, by channel, after what was queued before."""
     world = World(backlog=3)
     conn = world.join("token.A", "token.B")
@@ -554,7 +554,7 @@ def test_delivered_and_named_in_gaps_is_all_that_was_offered(
     assert world.hub.backlog == 0
     for conn, channels in zip(conns, wanted, strict=True):
         for channel in channels:
-            assert story(conn.messages, channel, offered) == truth(offered, channel)
+            assert received_events(conn.messages, channel, offered) == truth(offered, channel)
         assert {message.get("channel") for message in conn.messages} <= {None, *channels}
 
 
@@ -571,8 +571,8 @@ def truth(offered: list[FeedEvent], channel: str) -> list[tuple[str, Any]]:
     return found
 
 
-def story(messages: list[Any], channel: str, offered: list[FeedEvent]) -> list[tuple[str, Any]]:
-    """What a connection was told of a channel, in the same form: told as a gap is told.
+def received_events(messages: list[Any], channel: str, offered: list[FeedEvent]) -> list[tuple[str, Any]]:
+    """What a connection received of a channel, in the same form.
 
     An overflow names a stretch of the channel by its first and last message.
     """
@@ -692,7 +692,7 @@ def read(sent: bytes) -> list[tuple[bool, Any]]:
     """The messages of a piece that was sent, and whether each was compressed."""
     found, rest = wire.split(sent)
     assert rest == b""
-    told = []
+    sent_payloads = []
     for frame in found:
         small = frame.head == 0xC1
         assert small or frame.head == 0x81
@@ -701,8 +701,8 @@ def read(sent: bytes) -> list[tuple[bool, Any]]:
             if small
             else frame.payload
         )
-        told.append((small, json.loads(payload)))
-    return told
+        sent_payloads.append((small, json.loads(payload)))
+    return sent_payloads
 
 
 @pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
@@ -759,7 +759,7 @@ def test_short_messages_are_not_compressed() -> None:
 
 
 @in_greenlet
-def test_a_new_epoch_is_told_to_everyone_between_the_messages() -> None:
+def test_a_new_epoch_is_announced_to_everyone_between_the_messages() -> None:
     """Earlier messages are sent before the welcome, later ones after it; every connection gets it."""
     world = World(batch_size=1)
     conns = [world.join("token.A"), world.join("token.A", "token.B"), world.join()]
@@ -770,8 +770,8 @@ def test_a_new_epoch_is_told_to_everyone_between_the_messages() -> None:
     world.deliver()
     assert world.hub.epoch == "two"
     for conn in conns:
-        told = world.welcome_json(conn)
-        at = conn.messages.index(told)
+        welcome = world.welcome_json(conn)
+        at = conn.messages.index(welcome)
         assert [m["channel"] for m in conn.messages[:at]] == [
             m.channel for m in before if m.channel in conn.channels
         ]
@@ -779,7 +779,7 @@ def test_a_new_epoch_is_told_to_everyone_between_the_messages() -> None:
 
 
 @in_greenlet
-def test_a_loss_of_unknown_channels_is_told_for_each_subscription() -> None:
+def test_a_loss_of_unknown_channels_is_announced_for_each_subscription() -> None:
     """One gap per channel, in one send; a connection without channels gets nothing."""
     world = World()
     conn, other = world.join("token.B", "token.A"), world.join()
@@ -791,7 +791,7 @@ def test_a_loss_of_unknown_channels_is_told_for_each_subscription() -> None:
 
 
 @in_greenlet
-def test_a_loss_of_a_channel_is_told_to_its_subscribers() -> None:
+def test_a_loss_of_a_channel_is_announced_to_its_subscribers() -> None:
     """Only subscribers of the channel get it."""
     world = World()
     conn, other = world.join("token.A"), world.join("token.B")
