@@ -142,8 +142,8 @@ class EmbeddedNats:
         self._directory = directory
         self._binary = binary or find_nats_server()
         self._port = FREE_PORT
-        self._life: _Life | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._current: _ServerProcess | None = None
+        self._supervisor: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -153,7 +153,7 @@ class EmbeddedNats:
     @property
     def pid(self) -> int | None:
         """The process id of the current or the last server process; None before the first start."""
-        return self._life.process.pid if self._life is not None else None
+        return self._current.process.pid if self._current is not None else None
 
     async def start(self) -> None:
         """Start the server, and wait at most `READY_SECONDS` until it accepts connections.
@@ -161,16 +161,16 @@ class EmbeddedNats:
         Raises:
             EmbeddedNatsError: It exited, or was not ready in time. No process is left running.
         """
-        self._keeper = asyncio.create_task(self._keep(await self._launch(READY_SECONDS)))
+        self._supervisor = asyncio.create_task(self._supervise(await self._launch(READY_SECONDS)))
 
     async def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
         """Stop the server: SIGTERM, and SIGKILL after `timeout_seconds`. Idempotent."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
-        if self._life is not None:
-            await self._life.end(timeout_seconds)
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+            self._supervisor = None
+        if self._current is not None:
+            await self._current.end(timeout_seconds)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -181,7 +181,7 @@ class EmbeddedNats:
     ) -> None:
         await self.stop()
 
-    async def _keep(self, life: _Life) -> None:
+    async def _supervise(self, server: _ServerProcess) -> None:
         """Restart the server whenever it ends, retrying forever."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(EmbeddedNatsError),
@@ -189,15 +189,15 @@ class EmbeddedNats:
             before_sleep=_log_failed_start,
         )
         while True:
-            code = await life.process.wait()
+            code = await server.process.wait()
             _log.warning("nats-server ended with code %s, starting it again at %s", code, self.url)
             # The port may be in use for a while, even by a client that connects to itself: keep trying.
             async for attempt in retrying:
                 with attempt:
-                    life = await self._launch(READY_AGAIN_SECONDS)
-                    await life.settle()
+                    server = await self._launch(READY_AGAIN_SECONDS)
+                    await server.settle()
 
-    async def _launch(self, timeout_seconds: float) -> _Life:
+    async def _launch(self, timeout_seconds: float) -> _ServerProcess:
         command = server_command(self._binary, self._directory, self._port)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -210,26 +210,26 @@ class EmbeddedNats:
             )
         except OSError as error:
             raise EmbeddedNatsError(f"cannot run {self._binary}: {error.strerror}") from error
-        self._life = life = _Life(process)
+        self._current = server = _ServerProcess(process)
         try:
-            self._port = await self._ready(life, timeout_seconds)
+            self._port = await self._ready(server, timeout_seconds)
         except BaseException:
-            await life.end(0.0)
+            await server.end(0.0)
             raise
-        return life
+        return server
 
-    async def _ready(self, life: _Life, timeout_seconds: float) -> int:
+    async def _ready(self, server: _ServerProcess, timeout_seconds: float) -> int:
         deadline = time.monotonic() + timeout_seconds
-        while life.process.returncode is None:
-            if (port := read_port(self._binary, self._directory, life.process.pid)) is not None:
+        while server.process.returncode is None:
+            if (port := read_port(self._binary, self._directory, server.process.pid)) is not None:
                 return port
             if time.monotonic() > deadline:
-                raise EmbeddedNatsError(f"nats-server not ready in {timeout_seconds:g} s", life.log_tail)
+                raise EmbeddedNatsError(f"nats-server not ready in {timeout_seconds:g} s", server.log_tail)
             await asyncio.sleep(_POLL_SECONDS)
-        raise await life.error("before it was ready")
+        raise await server.error("before it was ready")
 
 
-class _Life:
+class _ServerProcess:
     """One process of the server."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:

@@ -154,10 +154,10 @@ class Publisher:
         self._progress_seconds = progress_seconds
         seed = random.getrandbits(64) if options.seed is None else options.seed
         self._market = Market(options.tokens, seed=seed)
-        self._link = _Link(options.nats_url)
+        self._connection = _NatsConnection(options.nats_url)
         self._prices = self._statistics = 0
         self._late = self._longest_late = 0.0
-        self._awaited: float | None = None  # due time of the message that is being sent
+        self._sending_due_seconds: float | None = None  # due time of the message that is being sent
         self._started: float | None = None
         self._ended: float | None = None
         self._confirmed = False
@@ -173,13 +173,13 @@ class Publisher:
         """
         reporting = asyncio.create_task(self._report())
         try:
-            await self._link.client()
+            await self._connection.client()
             self._started = time.monotonic()
             await self._follow_schedule(self._started)
         finally:
             self._ended = time.monotonic()
             reporting.cancel()
-            self._confirmed = await self._link.close(close_seconds)
+            self._confirmed = await self._connection.close(close_seconds)
         return self.result()
 
     def result(self) -> PublishResult:
@@ -187,8 +187,8 @@ class Publisher:
         seconds, late = 0.0, self._late
         if self._started is not None:
             seconds = (time.monotonic() if self._ended is None else self._ended) - self._started
-            if self._awaited is not None:
-                late = max(late, seconds - self._awaited)
+            if self._sending_due_seconds is not None:
+                late = max(late, seconds - self._sending_due_seconds)
         # A message stands for the time until the next one is due: a run that ends right after a burst is not
         # credited with a rate above the one it kept.
         span = max(seconds, self._prices / self._options.rate + self._late)
@@ -198,28 +198,28 @@ class Publisher:
             rate=self._prices / span if self._prices else 0.0,
             late_seconds=late,
             longest_late_seconds=max(late, self._longest_late),
-            reconnects=self._link.reconnects,
-            connected=self._link.connected,
-            error=self._link.error,
+            reconnects=self._connection.reconnects,
+            connected=self._connection.connected,
+            error=self._connection.error,
             confirmed=self._confirmed,
         )
 
     async def _follow_schedule(self, started: float) -> None:
-        unslept = 0
+        sent_without_sleep = 0
         for due in self._due():
             delay = started + due.due_seconds - time.monotonic()
             if delay > 0:
                 await asyncio.sleep(delay)
-                unslept = 0
-            elif (unslept := unslept + 1) % _MESSAGES_PER_YIELD == 0:
+                sent_without_sleep = 0
+            elif (sent_without_sleep := sent_without_sleep + 1) % _MESSAGES_PER_YIELD == 0:
                 await asyncio.sleep(0)
-            self._awaited = due.due_seconds
-            client = await self._link.client()
+            self._sending_due_seconds = due.due_seconds
+            client = await self._connection.client()
             # Encoded only now, so that a message that waited for NATS has the time at which it is sent.
             await client.publish(due.subject, self._payload(due))
             self._late = max(time.monotonic() - started - due.due_seconds, 0.0)
             self._longest_late = max(self._longest_late, self._late)
-            self._awaited = None
+            self._sending_due_seconds = None
         if self._options.duration_seconds is not None and self._options.count is None:
             await asyncio.sleep(max(started + self._options.duration_seconds - time.monotonic(), 0.0))
 
@@ -252,7 +252,7 @@ class Publisher:
             self._progress(self.result())
 
 
-class _Link:
+class _NatsConnection:
     """A connection to NATS that is replaced whenever it is lost.
 
     nats-py's own reconnecting is off: its delay is fixed where many clients need jitter, and its first
