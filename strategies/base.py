@@ -1,10 +1,8 @@
 """The subscription registry of one worker: the interface of strategies, and their guarantees.
 
 A strategy stores subscriptions, partitions them, and locks. It does not send, log or count messages. It is
-for
-the greenlets of one OS thread: between two waits for a lock nothing switches, so what happens there is
-atomic. It is
-not thread-safe.
+for the greenlets of one OS thread: between two waits for a lock nothing switches, so what happens there is
+atomic. It is not thread-safe.
 
 Guarantees
     A walk is one `batches()` iterator. It starts with the first `next()`, and ends when it is exhausted or

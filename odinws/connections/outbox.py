@@ -130,9 +130,8 @@ class Outbox:
         """Drop the flagged entries, except control frames; returns how many messages were dropped.
 
         Adjacent dropped entries of a channel become one gap, at the position of the last. A gap does not
-        extend
-        across a message that stays, nor into an older epoch: its sequences are higher, so the gap would end
-        before it begins.
+        extend across a message that stays, nor into an older epoch: its sequences are higher, so the gap
+        would end before it begins.
         """
         kept: list[Entry] = []  # from the last to the first
         gaps: dict[str, int] = {}  # channel -> index in `kept` of its gap that may still be extended

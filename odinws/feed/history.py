@@ -1,8 +1,7 @@
 """Reads past messages of a channel from the stream, in pages, by direct gets (NATS ADR-31).
 
 A direct get is one request without a consumer, so there is nothing to clean up. Servers before 2.11 answer
-with
-one message instead of a batch: then there is one request for each message.
+with one message instead of a batch: then there is one request for each message.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """Publishes the simulated market to NATS.
 
 The schedule is absolute: a late message does not delay those after it. If NATS becomes unavailable, the
-publisher
-waits for it, however long, then sends what has become due meanwhile, with current timestamps, and reports how
-late it was.
+publisher waits for it, however long, then sends what has become due meanwhile, with current timestamps, and
+reports how late it was.
 
 It uses core publishing, so delivery is at most once: what the server had not read when it died is lost, but
-counts
-as published. Nothing is sent twice.
+counts as published. Nothing is sent twice.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """A simulated market, and the schedule of its messages. Pure.
 
 Time is an argument, and randomness comes from a seed: the same seed, the same order of calls and the same
-timestamps
-give the same bytes.
+timestamps give the same bytes.
 
 The defaults resemble the feed that the server was first measured with: ten tokens, about 209 bytes of JSON
-each,
-all at one instant, so that 19.2 messages/s are a burst of ten every 0.52 s.
+each, all at one instant, so that 19.2 messages/s are a burst of ten every 0.52 s.
 """
 
 from __future__ import annotations
