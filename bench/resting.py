@@ -31,7 +31,7 @@ from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection
 from odinws.connections.limits import ConnectionLimits
-from odinws.messages.formats import Formats
+from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.packet import Bundle, Entry
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
@@ -107,7 +107,7 @@ class World:
     def __init__(self) -> None:
         settings, stats = Settings.from_environ({}), WorkerStats()
         limits = ConnectionLimits.of(settings)
-        self.formats = Formats(settings.compression_min_bytes)
+        self.formats = FormatRegistry(settings.compression_min_bytes)
         self.strategy: SyncDict[Connection] = SyncDict()
         self.commands = Commands(
             settings, limits, self.strategy, stats, lambda old, _: old, _NOTHING, _NOTHING

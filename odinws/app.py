@@ -12,7 +12,7 @@ EXTENSION = "odinws"
 
 
 def create_app(services: Services) -> Flask:
-    """Make the application around the services of a worker."""
+    """Create the application for the services of a worker."""
     app = Flask("odinws", static_folder=None)
     app.extensions[EXTENSION] = services
     app.register_blueprint(routes)

@@ -1,4 +1,4 @@
-"""What the control group of this process may use, and what it uses: version 2, version 1, or no limit."""
+"""Limits and usage of this process's control group, for cgroup version 2 and version 1."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
-_UNLIMITED_BYTES = 1 << 60  # version 1 says "no limit" with a number near 2^63
+_UNLIMITED_BYTES = 1 << 60  # version 1 represents "no limit" by a number near 2^63
 
 
 def cpu_cores(root: Path = _ROOT, own: Path = _OWN) -> float | None:
-    """The CPU quota in cores, the smallest of this group and those above it; None without one."""
+    """The CPU quota in cores, the smallest of this group and its ancestors; None without one."""
     return min((cores for cores, _ in _quotas(root, own)), default=None)
 
 
 def cpu_used_seconds(root: Path = _ROOT, own: Path = _OWN) -> float | None:
-    """CPU time used by all in the group whose quota is the smallest; None without a quota."""
+    """CPU time used by the group with the smallest quota, all processes together; None without a quota."""
     _, folder = min(_quotas(root, own), default=(0.0, None))
     if folder is None:
         return None
@@ -29,14 +29,14 @@ def cpu_used_seconds(root: Path = _ROOT, own: Path = _OWN) -> float | None:
 
 
 def memory_bytes(root: Path = _ROOT, own: Path = _OWN) -> int | None:
-    """The memory limit in bytes, the smallest of this group and those above it; None without one."""
+    """The memory limit in bytes, the smallest of this group and its ancestors; None without one."""
     return min((limit for limit, _ in _limits(root, own)), default=None)
 
 
 def memory_used_bytes(root: Path = _ROOT, own: Path = _OWN) -> int | None:
-    """Memory used by all in the group whose limit is the smallest; None without a limit.
+    """Memory used by the group with the smallest limit, all processes together; None without a limit.
 
-    Without the pages of files that were not used lately: the kernel drops those before it kills anybody.
+    Inactive file pages are not counted: the kernel reclaims those before it kills a process.
     """
     _, folder = min(_limits(root, own), default=(0, None))
     if folder is None:
@@ -44,12 +44,12 @@ def memory_used_bytes(root: Path = _ROOT, own: Path = _OWN) -> int | None:
     text = (_read(folder / "memory.current") or _read(folder / "memory.usage_in_bytes")).strip()
     if not text.isdecimal():
         return None
-    droppable = 0
+    reclaimable = 0
     for line in _read(folder / "memory.stat").splitlines():
         name, _, value = line.partition(" ")
         if name in ("inactive_file", "total_inactive_file") and value.isdecimal():
-            droppable = int(value)  # version 1 has both, and the last one is that of the whole group
-    return max(0, int(text) - droppable)
+            reclaimable = int(value)  # version 1 has both names; the last one is for the whole group
+    return max(0, int(text) - reclaimable)
 
 
 def _quotas(root: Path, own: Path) -> Iterator[tuple[float, Path]]:
@@ -70,7 +70,7 @@ def _limits(root: Path, own: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _folders(controller: str, root: Path, own: Path) -> Iterator[Path]:
-    """The folders of this process's group and of all above it, of both versions."""
+    """The folders of this process's group and of its ancestors, in both versions."""
     for line in _read(own).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):

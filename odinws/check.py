@@ -28,7 +28,7 @@ from odinws.access.errors import KeysError
 from odinws.admission.authentication import sources
 from odinws.choice import DEFAULT_STRATEGY
 from odinws.errors import FeedError, SettingsError
-from odinws.feed import history, identification, stream
+from odinws.feed import authentication, history, stream
 from odinws.feed.embedded import EmbeddedNatsError, find_nats_server
 from odinws.rollout import flags
 from odinws.rollout.evaluation import Evaluation
@@ -252,7 +252,7 @@ async def _connect(client: Client, url: str, settings: Settings, denials: asynci
             text = api.sub(lambda found: f"$JS.{found[1].upper()}.{settings.stream_name}", _words(error))
             denials.put_nowait(text)
 
-    options: dict[str, Any] = identification.options(settings)
+    options: dict[str, Any] = authentication.options(settings)
     try:
         await client.connect(
             servers=[url],

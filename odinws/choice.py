@@ -1,4 +1,4 @@
-"""Which strategy a worker runs, and why. Pure."""
+"""The choice of a worker's strategy, and its reason. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Choice(NamedTuple):
 
     Attributes:
         strategy: its name, see `strategies.check_name`.
-        variant: the flag's variant that stands for it; the same name where no flag was asked.
-        reason: one of `REASONS`: explicit (WS_SHARD_STRATEGY), default (nobody chose, or the flag's targeting
-            gave nothing), static, targeting_match, disabled (all three by the flag), error (the flag can't
-            be used).
+        variant: the flag's variant that selects it; without a flag, the name of the strategy.
+        reason: one of `REASONS`: explicit (WS_SHARD_STRATEGY), default (nothing is configured, or the flag's
+            targeting has no match), static, targeting_match, disabled (all three by the flag), error (the
+            flag is unusable).
     """
 
     strategy: str = ""
@@ -25,7 +25,7 @@ class Choice(NamedTuple):
     reason: str = ""
 
     def labels(self) -> dict[str, str]:
-        """For metrics and logs, where `reason` may be another's; without what is not known."""
+        """Labels for metrics and fields for logs; empty values are left out."""
         named = {"strategy": self.strategy, "variant": self.variant, "strategy_reason": self.reason}
         return {name: value for name, value in named.items() if value}
 
@@ -48,7 +48,7 @@ class Chooser:
 
 
 class Chosen(ctypes.Structure):
-    """A structure with a choice: in the shared state, written once by the worker, before its pid."""
+    """A structure with a choice, for the shared state. The worker writes it once, before its pid."""
 
     strategy: Annotated[bytes, ctypes.c_char * 96]
     variant: Annotated[bytes, ctypes.c_char * 64]
@@ -56,8 +56,8 @@ class Chosen(ctypes.Structure):
 
     @property
     def choice(self) -> Choice:
-        """Which strategy runs, and why."""
-        # Cut off at its bound a text may end within a character.
+        """The choice; texts are truncated to the size of their fields."""
+        # A truncated text may end within a character.
         return Choice(*(text.decode(errors="replace") for text in (self.strategy, self.variant, self.reason)))
 
     @choice.setter

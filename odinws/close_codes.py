@@ -1,6 +1,6 @@
-"""Why a connection ends or is refused: labels, close codes, and who should come back after how long.
+"""Why connections are closed or refused: labels, close codes, and when a client should reconnect.
 
-Codes below 4000 are those of RFC 6455 section 7.4.1 and the IANA registry; 4000 and above are ours.
+Codes below 4000 are those of RFC 6455 section 7.4.1 and the IANA registry; 4000 and above are private.
 """
 
 from __future__ import annotations
@@ -8,20 +8,21 @@ from __future__ import annotations
 from enum import Enum, unique
 from typing import Final
 
-# Why an upgrade is refused; labels of counters. The first are for load, and what a dry run would refuse.
+# Why an upgrade is refused, as labels of counters. The first five are for load, and can be a dry run.
 LOAD_REFUSALS: Final = ("capacity", "cpu", "memory", "greenlets", "hub_lag")
 REFUSALS: Final = (*LOAD_REFUSALS, "draining", "rate", "origin", "unauthorised", "forbidden", "handshake")
 
 
 @unique
 class CloseReason(Enum):
-    """A reason to end a connection.
+    """Why a connection is closed.
 
     Attributes:
         label: the name in metrics and logs.
-        code: the WebSocket close code. 1006 is never sent: it stands for a peer that left without one.
-        text: the reason text in the close frame, at most 123 bytes of UTF-8.
-        retry_after_seconds: how long a client should wait before it returns; None: it should not return.
+        code: the WebSocket close code. 1006 is never sent: it stands for a peer that left without a close
+            frame.
+        text: the default reason in the close frame, at most 123 bytes of UTF-8.
+        retry_after_seconds: how long a client should wait before it reconnects; None: it should not.
     """
 
     label: str

@@ -1,24 +1,24 @@
-"""Every exception that odinws raises on purpose, as a tree.
+"""The exceptions that odinws raises, as a tree.
 
 OdinError
-├── SettingsError          the environment does not describe a server: the start stops with one line
-├── HandshakeError         an upgrade request that RFC 6455 section 4.2.1 does not allow
-├── FrameError             bytes from a client that RFC 6455 does not allow: the connection closes
-├── CommandError           a well-framed message that is no valid command: an error frame answers it
-├── FeedError              NATS answered, but not with what the feed can use
-├── BusyError              (odinws.shared.debug_lock) somebody else takes an expensive look into the server
-├── CompanionError         (odinws.companion) the embedded NATS or the demo feed did not come up
-├── PlanError              (odinws.experiment.plan) a plan can't be carried out
+├── SettingsError          a setting is invalid: the start stops with one line
+├── HandshakeError         an upgrade request violates RFC 6455 section 4.2.1
+├── FrameError             bytes of a client violate RFC 6455: the connection closes
+├── CommandError           a command of a client is invalid: it is answered with an error
+├── FeedError              NATS is reachable, but the feed can't use it
+├── BusyError              (odinws.shared.debug_lock) another expensive debug view is running
+├── CompanionError         (odinws.companion) the embedded NATS or the demo feed did not start
+├── PlanError              (odinws.experiment.plan) an experiment's plan can't be run
 ├── RecordError            (odinws.experiment.record) the records of a run can't be read or written
-├── ArmError               (odinws.experiment.arms) a server of an experiment does not start, or ends
-├── SwarmError             (odinws.experiment.load) the swarm of an experiment does not start, or ends
+├── ArmError               (odinws.experiment.arms) a server of an experiment did not start, or exited
+├── SwarmError             (odinws.experiment.load) the swarm of an experiment did not start, or exited
 ├── ScrapeError            (odinws.experiment.scrape) a server of an experiment does not answer
-├── FeedLostError          (odinws.experiment.feed) NATS went away during an experiment
-├── FlagsError             (odinws.rollout.flags) the file of flags can't be used: the default variant runs
-├── FleetError             (odinws.rollout.fleet) a running server does not tell of its workers
-├── ProcessError           (odinws.harness.process) a process that we run does not start, or ends
-├── EmbeddedNatsError      (odinws.feed.embedded) a nats-server that we run is missing or fails
-└── OptionError            (odinws.feed.publisher) an option of the publisher is wrong
+├── FeedLostError          (odinws.experiment.feed) NATS became unavailable during an experiment
+├── FlagsError             (odinws.rollout.flags) the flags file is unusable: the default variant runs
+├── FleetError             (odinws.rollout.fleet) a running server does not report its workers
+├── ProcessError           (odinws.harness.process) a child process did not start, or exited
+├── EmbeddedNatsError      (odinws.feed.embedded) the embedded nats-server is missing, or failed
+└── OptionError            (odinws.feed.publisher) an option of the publisher is invalid
 
 Expected outcomes (a full outbox, a refused upgrade, a closed peer) are values, not exceptions.
 """
@@ -31,15 +31,15 @@ from odinws.close_codes import CloseReason
 
 
 class OdinError(Exception):
-    """The root of the tree; never raised itself."""
+    """The base of all exceptions; never raised itself."""
 
 
 class SettingsError(OdinError):
-    """A setting is wrong.
+    """A setting is invalid.
 
     Attributes:
         name: the environment variable.
-        value: what it holds; never a secret (URLs are given without their credentials).
+        value: its value; never a secret (URLs come without credentials).
         allowed: what would be accepted.
     """
 
@@ -54,8 +54,8 @@ class HandshakeError(OdinError):
     """An upgrade request is malformed.
 
     Attributes:
-        status: the HTTP status of the answer, 400 or 426.
-        headers: headers that the answer must carry.
+        status: the HTTP status of the response, 400 or 426.
+        headers: headers that the response must have.
     """
 
     def __init__(self, status: int, message: str, headers: Sequence[tuple[str, str]] = ()) -> None:
@@ -66,7 +66,7 @@ class HandshakeError(OdinError):
 
 
 class FrameError(OdinError):
-    """A client broke the framing rules. The connection closes with `reason`."""
+    """A client violated the protocol. The connection closes with `reason`."""
 
     def __init__(self, reason: CloseReason, message: str) -> None:
         super().__init__(message)
@@ -75,7 +75,7 @@ class FrameError(OdinError):
 
 
 class CommandError(OdinError):
-    """A client sent a command that can't be carried out. The connection stays.
+    """A command of a client failed. The connection stays open.
 
     Attributes:
         code: the machine-readable code of the error frame.
@@ -88,4 +88,4 @@ class CommandError(OdinError):
 
 
 class FeedError(OdinError):
-    """NATS is there, but the feed can't run on what it offers. The feed tries again."""
+    """NATS is reachable, but the feed can't use it, or a request failed. The feed retries."""

@@ -1,4 +1,4 @@
-"""Estimates from the counts of buckets. Pure."""
+"""Quantiles of histograms, estimated from bucket counts. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from itertools import accumulate
 def quantile(
     bounds: Sequence[float], counts: Sequence[float], share: float, *, logarithmic: bool = False
 ) -> float | None:
-    """Estimate what `share` of the observations does not exceed, as Prometheus does.
+    """Estimate a quantile, as Prometheus' `histogram_quantile` does.
 
-    Within a bucket they are taken to be spread evenly, so the error is at most the width of a bucket. Above
-    the last bound nothing is known: such an estimate is that bound, and the truth is more.
+    Observations are assumed to be spread evenly within a bucket, so the error is at most the width of a
+    bucket. A quantile above the last bound is estimated as that bound, and is really higher.
 
     Args:
-        bounds: upper bounds of the buckets but the last, rising.
-        counts: of each bucket; the last one is what is above all bounds.
-        share: above 0, at most 1.
-        logarithmic: for bounds at equal ratios: the observations are spread evenly over the logarithm, and
-            what is in the first bucket counts as its bound.
+        bounds: upper bounds of all buckets but the last, increasing.
+        counts: of each bucket; the last bucket is above all bounds.
+        share: which quantile; above 0, at most 1.
+        logarithmic: assume that observations are spread evenly over the logarithm, for bounds at equal
+            ratios. Those in the first bucket count as its bound.
 
     Returns:
-        In the unit of the bounds; None without observations.
+        The estimate, in the unit of the bounds; None without observations.
     """
     reached = list(accumulate(counts))
     if not reached[-1]:
@@ -41,6 +41,6 @@ def quantile(
 
 
 def longest(bounds: Sequence[float], counts: Sequence[float]) -> float | None:
-    """The bound of the highest bucket that has any, at most the last one; None without observations."""
+    """The upper bound of the highest non-empty bucket, at most the last bound; None without observations."""
     used = [index for index, count in enumerate(counts) if count]
     return bounds[min(used[-1], len(bounds) - 1)] if used else None

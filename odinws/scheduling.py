@@ -1,4 +1,4 @@
-"""How a greenlet with much to do lets the others run."""
+"""Cooperative scheduling: how a busy greenlet lets others run."""
 
 from __future__ import annotations
 
@@ -8,56 +8,61 @@ from typing import Any
 import gevent
 
 SLICE_SECONDS = 0.002
-# Of an iteration, for newcomers: the hub's slices are longer, so live messages go first.
-_SHARE_SECONDS = 0.0007
-# Any timer will do that has run out when the event loop looks at it: then it does not wait for it.
-_NOTHING_SECONDS = 1e-9
+# Of each iteration, for new requests. Shorter than the hub's slice, so live messages have priority.
+_BUDGET_SECONDS = 0.0007
+# Any timer that has expired when the event loop checks it, so that the loop does not wait for it.
+_NEXT_SECONDS = 1e-9
 
 
 def next_iteration() -> None:
-    """Go on in the next iteration of the event loop: after all who are ready, and a look at the sockets.
+    """Continue in the next iteration of the event loop: after all ready greenlets, and a poll of the sockets.
 
-    `gevent.sleep(0)` waits for the greenlets that are ready, but the loop runs 50 of their slices before it
-    looks at the clock and the sockets again: with slices of 2 ms, 100 ms.
+    `gevent.sleep(0)` waits only for the ready greenlets, and the loop runs 50 rounds of them before it polls
+    the sockets and timers: with slices of 2 ms, that is 100 ms.
     """
-    gevent.sleep(_NOTHING_SECONDS)
+    gevent.sleep(_NEXT_SECONDS)
 
 
 class Slice:
-    """How long a greenlet has had the thread: at most 2 ms between two calls of `give_way`, if it can."""
+    """The time slice of a greenlet, 2 ms. A busy greenlet calls `yield_if_over` often enough to keep to it.
 
-    __slots__ = ("_since", "away_seconds", "given")
+    Attributes:
+        yields: how often the greenlet has yielded since `begin`.
+        away_seconds: how long others ran meanwhile, in total.
+    """
+
+    __slots__ = ("_since", "away_seconds", "yields")
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """The greenlet has just got the thread, and counts anew."""
-        self.given = 0  # how often it gave the thread away, and for how long
+        """Start a slice, and reset the counts: the greenlet has just been switched to."""
+        self.yields = 0
         self.away_seconds = 0.0
         self._since = time.perf_counter()
 
     @property
     def is_over(self) -> bool:
-        """Whether it is time to let others run."""
+        """Whether the slice is used up."""
         return time.perf_counter() - self._since > SLICE_SECONDS
 
-    def give_way(self) -> None:
-        """Let others run if it is time."""
+    def yield_if_over(self) -> None:
+        """Let others run if the slice is used up."""
         if self.is_over:
             now = time.perf_counter()
             next_iteration()
             self._since = time.perf_counter()
-            self.given += 1
+            self.yields += 1
             self.away_seconds += self._since - now
 
 
 class IterationBudget:
-    """Shares an iteration of the event loop among greenlets that became ready in it, each with little to do.
+    """Bounds the time that new requests take in one iteration of the event loop.
 
-    When many clients connect at once the loop finds hundreds of sockets ready, and would serve all of them
-    before it looks at anything else. So those who come when the iteration is a millisecond old wait for
-    the next.
+    When many clients connect at once, the loop finds hundreds of sockets ready, and would serve all of them
+    before anything else. With the budget, requests wait for the next iteration once 0.7 ms of this one are
+    used up.
     """
 
     __slots__ = ("_is_new", "_since", "_watcher")
@@ -68,14 +73,14 @@ class IterationBudget:
         self._watcher: Any = None
 
     def wait(self) -> None:
-        """Go on when the iteration has room: at once, mostly. Who waited longest goes first."""
+        """Wait until an iteration has time left; mostly that is now. First come, first served."""
         if self._watcher is None:
             self._watcher = gevent.get_hub().loop.prepare(ref=False)
             self._watcher.start(self._iteration_ends)
         while True:
             if self._is_new:
                 self._is_new, self._since = False, time.perf_counter()
-            if time.perf_counter() - self._since <= _SHARE_SECONDS:
+            if time.perf_counter() - self._since <= _BUDGET_SECONDS:
                 return
             next_iteration()
 

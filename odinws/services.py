@@ -32,12 +32,12 @@ from odinws.debug.agent import Agent
 from odinws.debug.collector import CollectorWatch
 from odinws.debug.views import Views
 from odinws.fanout.hub import Hub
-from odinws.fanout.observer import DeliveryObserver, Nobody
+from odinws.fanout.observer import DeliveryObserver, NullObserver
 from odinws.fanout.recovery import Recovery
 from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
-from odinws.messages.formats import Formats
+from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.outgoing import Welcome
 from odinws.monitoring import live_stats
 from odinws.monitoring.audit import Audit
@@ -105,7 +105,7 @@ class Services:
             shard_key=settings.shard_key,
         )
         self.limits = ConnectionLimits.of(settings)
-        self.formats = Formats(settings.compression_min_bytes)
+        self.formats = FormatRegistry(settings.compression_min_bytes)
         self.clients = Clients(
             self.limits,
             self.strategy,
@@ -113,7 +113,7 @@ class Services:
             self.formats.default,
             lambda conn: self.commands.run(conn),
         )
-        observer: DeliveryObserver = self.stats if is_observed else Nobody()
+        observer: DeliveryObserver = self.stats if is_observed else NullObserver()
         self.hub = Hub(
             self.strategy,
             observer,
@@ -146,8 +146,8 @@ class Services:
             others=lambda: self.balance.descriptors,
             ports=lambda: ports,
         )
-        self.resizing = Resizing(shared, slot, self.strategy, self.hub.between_passes)
-        views = Views(self.clients, self.strategy, self.hub.slowest, self.collector, self.stats)
+        self.resizing = Resizing(shared, slot, self.strategy, self.hub.run_between_passes)
+        views = Views(self.clients, self.strategy, self.hub.slow_passes, self.collector, self.stats)
         self.agent = Agent(shared.name, views)
         self._event_recorder = EventRecorder(self.stats, self.feed.status, shared.event_log)
         self._timeline_recorder = TimelineRecorder(shared, slot, settings.strategy)
@@ -209,7 +209,7 @@ class Services:
         wire_format = self.formats.of(entry.subprotocol, deflate)
         conn = self.clients.open(descriptor, entry.address, wire_format, entry.identity)
         conn.inspects = entry.inspects
-        conn.say(self.welcome(conn))
+        conn.send_value(self.welcome(conn))
         conn.start(early)
 
     def open_echo(self, descriptor: int, early: bytes, entry: Admit, deflate: int) -> None:
@@ -230,7 +230,7 @@ class Services:
             shard_key=self.settings.shard_key,
             server=f"odinws/{self.slot}",
             heartbeat_seconds=self.limits.heartbeat_seconds,
-            limits=self.limits.told(),
+            limits=self.limits.for_welcome(),
         )
 
     def drain(self, reason: CloseReason) -> None:

@@ -1,4 +1,4 @@
-"""Subscription registries to choose among by name. `strategies.base` says what each of them promises."""
+"""Subscription registries by name. `strategies.base` has their interface and guarantees."""
 
 import re
 from importlib import import_module
@@ -37,8 +37,8 @@ class UnknownStrategy(ValueError):  # noqa: N818 -- the name says it; an ending 
     """No strategy has this name.
 
     Attributes:
-        name: the name that was asked for.
-        known: the names there are.
+        name: the requested name.
+        known: the names that exist.
     """
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
@@ -50,10 +50,10 @@ class UnknownStrategy(ValueError):  # noqa: N818 -- the name says it; an ending 
 
 
 class BrokenStrategy(ValueError):  # noqa: N818 -- as UnknownStrategy
-    """What a name stands for can't be used.
+    """A name does not refer to a usable strategy.
 
     Attributes:
-        name: as it was given.
+        name: the requested name.
         problem: what is wrong, in one line.
     """
 
@@ -68,35 +68,35 @@ class BrokenStrategy(ValueError):  # noqa: N818 -- as UnknownStrategy
 
 
 def names() -> tuple[str, ...]:
-    """All names: ours, and those of entry points, whose code is not imported."""
+    """All names: built-in ones, and those of entry points, whose code is not imported."""
     return (*NAMES, *sorted({point.name for point in entry_points(group=GROUP)} - set(NAMES)))
 
 
 def check_name(name: str) -> None:
-    """Look at a name alone; nothing is imported.
+    """Check the form of a name; nothing is imported.
 
     Raises:
-        UnknownStrategy: it is neither a name that there is nor of the form `package.module:Class`.
+        UnknownStrategy: it is not a known name, and does not have the form `package.module:Class`.
         BrokenStrategy: it is too long.
     """
     if len(name.encode()) > MAX_NAME_BYTES:
         raise BrokenStrategy(name, f"the name is longer than {MAX_NAME_BYTES} bytes")
-    if name not in NAMES and not _PLACE.fullmatch(name) and name not in names():
+    if name not in NAMES and not _TARGET.fullmatch(name) and name not in names():
         raise UnknownStrategy(name, names())
 
 
 def find(name: str) -> type[Strategy[Any]]:
-    """The class that a name stands for; its module is imported only now.
+    """Import the class that a name refers to.
 
     Raises:
-        UnknownStrategy: there is no strategy of this name.
-        BrokenStrategy: it can't be imported, or is no strategy, or does not take the arguments of one.
+        UnknownStrategy: no strategy has this name.
+        BrokenStrategy: it can't be imported, is not a strategy, or has other signatures than a strategy.
     """
     check_name(name)
-    place = _PLACES.get(name, name)
-    if ":" not in place:
-        place = next(point.value for point in entry_points(group=GROUP) if point.name == name)
-    module, _, attribute = place.partition(":")
+    target = _TARGETS.get(name, name)
+    if ":" not in target:
+        target = next(point.value for point in entry_points(group=GROUP) if point.name == name)
+    module, _, attribute = target.partition(":")
     try:
         made = getattr(import_module(module.strip()), attribute.strip())
     except Exception as error:
@@ -108,27 +108,27 @@ def find(name: str) -> type[Strategy[Any]]:
 
 
 def create(name: str, **options: Unpack[Options]) -> Strategy[Any]:
-    """Make an empty registry; its module is imported only now.
+    """Create an empty registry.
 
     Args:
         name: one of `names()`, or `package.module:Class`.
-        options: `shards` (16), `shard_key` ("channel") and `batch_size` (256), see `Strategy`. A strategy
-            without partitions takes them all the same, so that the caller need not know which it is.
+        options: `shards` (16), `shard_key` ("channel") and `batch_size` (256), see `Strategy`. Strategies
+            without partitions accept them too.
 
     Raises:
-        UnknownStrategy: there is no strategy of this name.
-        BrokenStrategy: what it stands for can't be used.
+        UnknownStrategy: no strategy has this name.
+        BrokenStrategy: the name does not refer to a usable strategy.
         ValueError: an option is out of bounds.
     """
     return find(name)(**options)
 
 
 def check(name: str) -> None:
-    """Import what a name stands for and make one; not if it is ours. It runs foreign code.
+    """Check that a strategy can be imported and created; ours can. Foreign code runs: use a separate process.
 
     Raises:
-        UnknownStrategy: there is no strategy of this name.
-        BrokenStrategy: what it stands for can't be used.
+        UnknownStrategy: no strategy has this name.
+        BrokenStrategy: the name does not refer to a usable strategy.
     """
     if name in NAMES:
         return
@@ -140,7 +140,7 @@ def check(name: str) -> None:
 
 
 def _problem(made: object) -> str:
-    """Why this is no strategy; "" if it is one."""
+    """Why an object is not a strategy class; "" if it is one."""
     if not isinstance(made, type) or not issubclass(made, Strategy):
         return "it is no subclass of strategies.Strategy"
     if missing := sorted(made.__abstractmethods__):
@@ -167,13 +167,13 @@ def _problem(made: object) -> str:
 
 
 GROUP = "odinws.strategies"
-"""Entry points of this group name further strategies."""
+"""The entry-point group for further strategies."""
 MAX_NAME_BYTES = 96
-"""Of a name: it stands in shared memory, and is a label of metrics."""
+"""Bound of a name, as it is stored in shared memory, and is a label of metrics."""
 
-_PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
-_PLACES = {
+_TARGETS = {
     "single-lock": "strategies.single_lock:SingleLock",
     "fnv-sharded": "strategies.fnv_sharded:FnvSharded",
     "consistent-hash": "strategies.consistent_hash:ConsistentHash",
@@ -182,4 +182,4 @@ _PLACES = {
     "actor": "strategies.actor:Actor",
 }
 
-NAMES = tuple(_PLACES)
+NAMES = tuple(_TARGETS)

@@ -1,4 +1,4 @@
-"""The arms with one lock per shard, which is held while the shard is walked."""
+"""The base of strategies with one lock per shard, held while the shard is walked."""
 
 from collections.abc import Callable, Generator, Sequence
 
@@ -31,13 +31,13 @@ class LockedStrategy(ShardedStrategy[C, LockedShard[C]]):
         return LockedShard()
 
     def _exclusively(
-        self, place: Callable[[], LockedShard[C]], operation: Callable[[LockedShard[C]], bool]
+        self, locate: Callable[[], LockedShard[C]], operation: Callable[[LockedShard[C]], bool]
     ) -> bool:
-        shard = place()
+        shard = locate()
         with shard.lock:
             return operation(shard)
 
     def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
-        for shard in self._way(channel, rotation):
+        for shard in self._shards_to_walk(channel, rotation):
             with shard.lock:
                 yield from shard.walk(channel, self._batch_size, rotation)

@@ -1,4 +1,4 @@
-"""What a partition stores, and how it is read. Nothing here takes a lock or switches greenlets."""
+"""The data of one shard. Nothing here takes a lock or switches greenlets."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic
@@ -8,7 +8,7 @@ from strategies.locks import LockProfile, LockStats
 
 
 class Channel(Generic[C]):
-    """The subscribers of one channel in one shard. Never empty while the shard knows it."""
+    """The subscribers of one channel in one shard. Never empty while it is in the shard."""
 
     __slots__ = ("_snapshot", "name", "subscribers")
 
@@ -18,25 +18,25 @@ class Channel(Generic[C]):
         self._snapshot: tuple[C, ...] | None = None
 
     def add(self, conn: C) -> None:
-        """Subscribe a connection that is not subscribed. O(1): the next reader builds the snapshot again."""
+        """Add a connection that is not subscribed. O(1): the next walk rebuilds the snapshot."""
         self.subscribers[conn] = None
         self._snapshot = None
 
     def remove(self, conn: C) -> None:
-        """Remove a subscribed connection. O(1), as `add`."""
+        """Remove a subscriber. O(1), as `add`."""
         del self.subscribers[conn]
         self._snapshot = None
 
     def snapshot(self) -> tuple[C, ...]:
-        """The subscribers now, oldest subscription first. At most one build per walk, however many joined."""
+        """The current subscribers, oldest subscription first. Built at most once per walk."""
         if self._snapshot is None:
             self._snapshot = tuple(self.subscribers)
         return self._snapshot
 
     def walk(self, snapshot: tuple[C, ...], size: int, rotation: int = 0) -> Iterator[Sequence[C]]:
-        """Yield a snapshot of this channel in batches of at most `size`, without those who left since.
+        """Yield a snapshot of this channel in batches of at most `size`, without those removed since.
 
-        The batch to begin with moves on by one with each `rotation`, so that nobody is always last.
+        The walk begins with batch number `rotation`, modulo their number, so that nobody is always last.
         """
         count = -(-len(snapshot) // size)
         for index in range(rotation, rotation + count):
@@ -49,7 +49,7 @@ class Channel(Generic[C]):
 
 
 class Shard(Generic[C]):
-    """Members and subscriptions of one partition. To write, hold the shard's lock, if it has one."""
+    """The members and subscriptions of one shard. To write, hold the shard's lock, if it has one."""
 
     __slots__ = ("channels", "members")
 
@@ -58,28 +58,28 @@ class Shard(Generic[C]):
         self.channels: dict[str, Channel[C]] = {}
 
     def add(self, conn: C) -> bool:
-        """Make a connection a member; False if it is one, or still has subscriptions."""
+        """Make a connection a member; False if it is one already, or still has subscriptions."""
         if conn in self.members or conn.channels:
             return False
         self.members[conn] = None
         return True
 
     def remove(self, conn: C) -> bool:
-        """End a membership; False if there was none. Subscriptions stay."""
+        """End a membership; False if there was none. Subscriptions remain."""
         if conn not in self.members:
             return False
         del self.members[conn]
         return True
 
     def subscribe(self, conn: C, channel: str) -> bool:
-        """Add a subscription; False if it is there. Membership is the caller's business."""
+        """Add a subscription; False if it exists. The caller has checked the membership."""
         entry = self.channels.get(channel)
         if entry is None:
             entry = self.channels[channel] = Channel(channel)
         elif conn in entry.subscribers:
             return False
         entry.add(conn)
-        # The channel's own string: otherwise a parsed copy would stay for each client and subscription.
+        # Keep the channel's string rather than the parsed copy, so that all subscriptions share it.
         conn.channels[entry.name] = None
         return True
 
@@ -100,31 +100,31 @@ class Shard(Generic[C]):
             self.unsubscribe(conn, channel)
 
     def walk(self, channel: str, size: int, rotation: int) -> Iterable[Sequence[C]]:
-        """The batches of a channel's subscribers: those of this moment, without those who leave meanwhile."""
+        """The channel's current subscribers in batches, without those removed meanwhile."""
         entry = self.channels.get(channel)
         return () if entry is None else entry.walk(entry.snapshot(), size, rotation)
 
     def lock_stats(self) -> LockStats | None:
-        """The figures of the shard's lock; None if it has none."""
+        """The stats of the shard's lock; None if it has none."""
         return None
 
     def lock_profile(self) -> LockProfile | None:
-        """All that is known of the shard's lock; None if it has none."""
+        """The profile of the shard's lock; None if it has none."""
         return None
 
     def stats(self, index: int) -> ShardStats:
-        """The shard now, under the index that its strategy knows it by."""
+        """The current state of the shard; `index` is its index in the strategy."""
         subscriptions = sum(len(entry.subscribers) for entry in self.channels.values())
         return ShardStats(index, len(self.members), len(self.channels), subscriptions, self.lock_stats())
 
 
 class ShardStrategy(Strategy[C]):
-    """A strategy whose state is a row of shards; one shard is a row too."""
+    """The base of strategies that consist of one or more shards."""
 
     _shards: Sequence[Shard[C]]
 
     def connections(self) -> Iterator[Sequence[C]]:
-        # All shards are copied before the first switch: one instant, so no lock is needed.
+        # All shards are copied before the first switch, so this needs no lock.
         for shard, members in [(shard, tuple(shard.members)) for shard in self._shards]:
             for start in range(0, len(members), self._batch_size):
                 batch = members[start : start + self._batch_size]

@@ -1,6 +1,6 @@
-"""The arms that spread a registry over shards: what is where, and what each operation does in its shard.
+"""The base of strategies that spread the registry over shards.
 
-They differ in how a key finds its shard, and in how an operation gets a shard to itself.
+Subclasses decide how a key maps to a shard, and how an operation gets exclusive access to it.
 """
 
 from abc import abstractmethod
@@ -12,7 +12,7 @@ from strategies._shard import Shard, ShardStrategy
 from strategies.base import C, Options
 from strategies.hashing import fnv1a_64, octets
 
-# Channels whose shard is remembered. A miss costs one hash (1 to 2 µs).
+# Channels whose shard is cached. A miss costs one hash (1 to 2 µs).
 _CACHED_CHANNELS = 4096
 
 S = TypeVar("S", bound=Shard[Any])
@@ -20,16 +20,16 @@ Locator = Callable[[str], int]
 
 
 def by_fnv(shards: int) -> Locator:
-    """A key belongs to shard FNV-1a-64(key) modulo the number of shards."""
+    """Maps a key to shard FNV-1a-64(key) modulo the number of shards."""
     return lambda key: fnv1a_64(octets(key)) % shards
 
 
 class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
-    """Never two shards at once.
+    """An operation never holds two shards at once.
 
-    Membership lives in the shard of the connection's id, its home. With shard key "channel" a subscription
-    lives in the shard of its channel; with "connection" in the home, and a walk visits all shards one after
-    another. There is nothing beside the shards: a map of everything would be one lock again.
+    The membership is in the shard of the connection's id, its home. With the shard key "channel", a
+    subscription is in the shard of its channel; with "connection" it is in the home, and a walk visits all
+    shards one after another. There is no data beside the shards, as a global map would need a global lock.
     """
 
     _shards: Sequence[S]
@@ -45,15 +45,15 @@ class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
 
     @abstractmethod
     def _locator(self, shards: int) -> Locator:
-        """A pure function from a key to the index of its shard among so many. Asked for once for a number."""
+        """A pure function from a key to the index of its shard. Called once for each number of shards."""
 
     @abstractmethod
-    def _exclusively(self, place: Callable[[], S], operation: Callable[[S], bool]) -> bool:
-        """Carry out an operation on the shard that `place` gives while nobody else is at work there."""
+    def _exclusively(self, locate: Callable[[], S], operation: Callable[[S], bool]) -> bool:
+        """Run an operation on the shard that `locate` returns, with exclusive access to that shard."""
 
     def _use(self, locate: Locator) -> None:
         self._locate = locate
-        # Channels are few and asked for on each message; ids are many and asked for on joining and leaving.
+        # Channels are few and located for each message; ids are many and located only on joining and leaving.
         self._locate_channel = lru_cache(maxsize=_CACHED_CHANNELS)(locate)
 
     def _home(self, conn: C) -> S:
@@ -62,11 +62,11 @@ class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
     def _shard_of(self, channel: str) -> S:
         return self._shards[self._locate_channel(channel)]
 
-    def _place(self, conn: C, channel: str) -> S:
+    def _shard_for(self, conn: C, channel: str) -> S:
         return self._home(conn) if self._by_connection else self._shard_of(channel)
 
-    def _way(self, channel: str, rotation: int) -> Sequence[S]:
-        """The shards that a walk visits, in its order."""
+    def _shards_to_walk(self, channel: str, rotation: int) -> Sequence[S]:
+        """The shards that a walk visits, in order."""
         if not self._by_connection:
             return (self._shard_of(channel),)
         first = rotation % len(self._shards)
@@ -90,14 +90,14 @@ class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
 
     def subscribe(self, conn: C, channel: str) -> bool:
         def join(shard: S) -> bool:
-            # Looked up only now: the connection may have been discarded while this greenlet waited. Another
-            # shard's members are read from outside, which is enough for one lookup among greenlets.
+            # Checked here because the connection may have been discarded while this greenlet waited. Reading
+            # another shard's members without its lock is safe, as nothing switches during the lookup.
             home = shard if self._by_connection else self._home(conn)
             return conn in home.members and shard.subscribe(conn, channel)
 
-        return self._exclusively(lambda: self._place(conn, channel), join)
+        return self._exclusively(lambda: self._shard_for(conn, channel), join)
 
     def unsubscribe(self, conn: C, channel: str) -> bool:
         return self._exclusively(
-            lambda: self._place(conn, channel), lambda shard: shard.unsubscribe(conn, channel)
+            lambda: self._shard_for(conn, channel), lambda shard: shard.unsubscribe(conn, channel)
         )

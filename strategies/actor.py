@@ -1,4 +1,4 @@
-"""`actor`: no lock; each shard has an owner, who alone changes it and takes commands from a mailbox."""
+"""`actor`: no locks; each shard has an owner greenlet, which takes commands from a mailbox."""
 
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -26,11 +26,11 @@ class ActorShard(Shard[C]):
 
 
 class Actor(ShardedStrategy[C, ActorShard[C]]):
-    """Shards as `fnv-sharded`; an operation is a command, and a walk asks each owner for a snapshot.
+    """Sharded as `fnv-sharded`; an operation is a command, and a walk asks each owner for a snapshot.
 
-    Nobody ever waits for a walk. But each command costs two switches, also where nothing is contended.
+    No operation waits for a walk. But each command costs two switches, even without contention.
 
-    Its owners live as long as the registry: what ends with it are `shards` greenlets.
+    The owners, one greenlet per shard, live as long as the registry.
     """
 
     name = "actor"
@@ -38,7 +38,7 @@ class Actor(ShardedStrategy[C, ActorShard[C]]):
     def __init__(self, **options: Unpack[Options]) -> None:
         super().__init__(**options)
         end = weakref.finalize(self, _close, [shard.mailbox for shard in self._shards])
-        end.atexit = False  # daemons end with the process by themselves
+        end.atexit = False  # daemon threads end with the process by themselves
 
     def _make_shard(self) -> ActorShard[C]:
         return ActorShard()
@@ -47,14 +47,14 @@ class Actor(ShardedStrategy[C, ActorShard[C]]):
         return by_fnv(shards)
 
     def _exclusively(
-        self, place: Callable[[], ActorShard[C]], operation: Callable[[ActorShard[C]], bool]
+        self, locate: Callable[[], ActorShard[C]], operation: Callable[[ActorShard[C]], bool]
     ) -> bool:
-        shard = place()
-        return shard.mailbox.ask(lambda: operation(shard))
+        shard = locate()
+        return shard.mailbox.call(lambda: operation(shard))
 
     def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
-        for shard in self._way(channel, rotation):
-            yield from shard.mailbox.ask(partial(shard.walk, channel, self._batch_size, rotation))
+        for shard in self._shards_to_walk(channel, rotation):
+            yield from shard.mailbox.call(partial(shard.walk, channel, self._batch_size, rotation))
 
 
 def _close(mailboxes: Iterable[Mailbox]) -> None:

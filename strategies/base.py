@@ -1,25 +1,27 @@
-"""The subscription registry of one worker: its interface, and its guarantees, written here once.
+"""The subscription registry of one worker: the interface of strategies, and their guarantees.
 
-A strategy stores, partitions and locks. It does not send, log or count messages. It serves the greenlets of
-one OS thread: what it does between two waits for a lock is atomic because nothing there switches. It does not
-serve several threads.
+A strategy stores subscriptions, partitions them, and locks. It does not send, log or count messages. It is
+for the greenlets of one OS thread: between two waits for a lock nothing switches, so what happens there is
+atomic. It is not thread-safe.
 
 Guarantees
-    A walk is one `batches()` iterator. It starts with the first `next()` and ends exhausted or closed.
+    A walk is one `batches()` iterator. It starts with the first `next()`, and ends when it is exhausted or
+    closed.
 
-    - A connection subscribed before the walk started and not removed meanwhile appears in it exactly once.
-    - No connection appears in one walk twice, whatever happens meanwhile.
-    - A connection whose `unsubscribe` or `discard` has returned is in no later batch of a walk under way.
-    - Whether a connection that subscribes during a walk appears in it is not promised.
-    - Closing a walk early (`close()`) frees every lock it holds. Hold it in `contextlib.closing`: the
-      traceback of a killed greenlet keeps an iterator that is merely dropped, and its lock, alive.
-    - A channel without subscribers leaves nothing behind. An unknown channel is not an error.
+    - A connection that was subscribed before the walk started and is not removed meanwhile appears exactly
+      once.
+    - No connection appears twice in one walk, whatever happens meanwhile.
+    - A connection whose `unsubscribe` or `discard` has returned is in no later batch of an open walk.
+    - Whether a connection that subscribes during a walk appears in it is unspecified.
+    - Closing a walk early (`close()`) releases every lock it holds. Use `contextlib.closing`: the traceback
+      of a killed greenlet keeps an iterator that is merely dropped, and its lock, alive.
+    - A channel without subscribers takes no memory. An unknown channel is not an error.
 
-What the caller owes
-    The walking greenlet may switch between batches. It must not call `add`, `discard`, `subscribe` or
-    `unsubscribe`, nor start another walk, before its walk has ended, nor wait for a greenlet that does: in an
-    arm with locks it would wait for itself. So whoever finds a dead connection in a batch discards it after
-    the walk, or in another greenlet. `connections()` and `shards()` take no lock; use them at any time.
+Obligations of the caller
+    The walking greenlet may switch between batches. Before its walk has ended it must not call `add`,
+    `discard`, `subscribe` or `unsubscribe`, nor start another walk, nor wait for a greenlet that does: with
+    locks, that would be a deadlock. So discard a dead connection after the walk, or in another greenlet.
+    `connections()` and `shards()` take no lock, and may be called at any time.
 """
 
 from abc import ABC, abstractmethod
@@ -34,14 +36,14 @@ SHARD_KEYS = ("channel", "connection")
 
 
 class Subscriber(Protocol):
-    """A connection, as far as a strategy knows it. Hashed and compared by identity."""
+    """What a strategy needs of a connection. Hashed and compared by identity."""
 
     id: str
-    """Unique among the members of a worker, and constant. It decides the shard of the membership."""
+    """Unique among the members of a worker, and constant. Determines the shard of the membership."""
     channels: dict[str, None]
-    """Its subscriptions. Created empty by the owner, written only by the strategy.
+    """Its subscriptions. Created empty by the owner, and written only by the strategy.
 
-    A dict, because a set of five takes 728 bytes in CPython, and a dict of five 184 (`sys.getsizeof`).
+    A dict, because in CPython a set of five takes 728 bytes, and a dict of five 184 (`sys.getsizeof`).
     """
 
 
@@ -50,16 +52,16 @@ C = TypeVar("C", bound=Subscriber)
 
 @dataclass(frozen=True, slots=True)
 class ShardStats:
-    """One shard at one instant."""
+    """The state of one shard."""
 
     index: int
     connections: int
-    """Members whose id belongs to this shard."""
+    """Members whose id maps to this shard."""
     channels: int
-    """Channels with subscribers here. With shard key "connection" one channel counts in several shards."""
+    """Channels with subscribers here. With shard key "connection", a channel counts in several shards."""
     subscriptions: int
     lock: LockStats | None
-    """None where the strategy takes no lock."""
+    """None if the strategy has no locks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,13 @@ class Moves:
     """What one step of a resize did."""
 
     channels: int = 0
-    """Channels that have another shard now; with shard key "connection" they have none of their own."""
+    """Channels that moved to another shard; with shard key "connection" always 0."""
     connections: int = 0
-    """Connections whose membership has another shard now."""
+    """Connections whose membership moved to another shard."""
     seen_channels: int = 0
-    """Channels that were looked at, those that moved included."""
+    """Channels that were checked, including those that moved."""
     seen_connections: int = 0
+    """Connections that were checked, including those that moved."""
 
     def __add__(self, more: Self) -> Self:
         return type(self)(
@@ -84,7 +87,7 @@ class Moves:
 
 
 class CannotResize(TypeError):  # noqa: N818 -- as UnknownStrategy
-    """This strategy has no live resize.
+    """This strategy can't be resized while it runs.
 
     Attributes:
         name: of the strategy.
@@ -98,7 +101,7 @@ class CannotResize(TypeError):  # noqa: N818 -- as UnknownStrategy
 
 
 class Options(TypedDict, total=False):
-    """The keyword arguments of every strategy. Those that mean nothing to one are checked and ignored."""
+    """The keyword arguments of every strategy. Those that a strategy does not use are validated too."""
 
     shards: int
     shard_key: str
@@ -106,23 +109,26 @@ class Options(TypedDict, total=False):
 
 
 class Strategy(ABC, Generic[C]):
-    """A subscription registry. Booleans mean "really changed". The head of this module has the promises."""
+    """A subscription registry. A method that returns a bool tells whether it changed anything.
+
+    The docstring of this module has the guarantees.
+    """
 
     name: ClassVar[str]
-    """What it is called in settings, metrics and reports."""
+    """The name in settings, metrics and reports."""
     can_resize: ClassVar[bool] = False
-    """Whether `resize` is more than a refusal."""
+    """Whether `resize` is supported."""
 
     def __init__(self, *, shards: int = 16, shard_key: str = "channel", batch_size: int = 256) -> None:
-        """Make an empty registry.
+        """Create an empty registry.
 
         Args:
             shards: number of partitions, at least 1.
             shard_key: what is hashed to find the shard of a subscription, one of `SHARD_KEYS`.
-            batch_size: longest batch, in connections, at least 1.
+            batch_size: the maximum number of connections in a batch, at least 1.
 
         Raises:
-            ValueError: an argument is out of these bounds.
+            ValueError: an argument is out of bounds.
         """
         self._check_shards(shards)
         if shard_key not in SHARD_KEYS:
@@ -140,27 +146,28 @@ class Strategy(ABC, Generic[C]):
 
     @property
     def shard_count(self) -> int:
-        """The number of shards that was asked for last, by the constructor or by `resize`."""
+        """The number of shards requested last, by the constructor or by `resize`."""
         return self._shard_count
 
     @abstractmethod
     def add(self, conn: C) -> bool:
-        """Make a connection a member. One that was discarded may be added again once that call has returned.
+        """Make a connection a member. It may be added again after `discard` has returned.
 
         Returns:
-            False if it is one already, or still has subscriptions because a `discard` of it has not ended.
+            False if it is a member already, or still has subscriptions because a `discard` has not returned.
         """
 
     @abstractmethod
     def discard(self, conn: C) -> bool:
         """End a connection's membership and all its subscriptions, in time proportional to their number.
 
-        It goes by identity: a late or second call cannot touch a successor with the same id. Where it waits
-        for locks, membership ends first. If its greenlet is killed while it waits, a second call removes what
-        is left.
+        Connections are compared by identity: a late or repeated call does not affect another one with the
+            same
+        id. If it waits for locks, the membership ends first. If its greenlet is killed while waiting, a
+        second call removes what is left.
 
         Returns:
-            False if the connection was not a member. Even then it has no subscriptions when the call returns.
+            False if the connection was not a member. It has no subscriptions in any case when this returns.
         """
 
     @abstractmethod
@@ -168,8 +175,7 @@ class Strategy(ABC, Generic[C]):
         """Subscribe a connection to a channel.
 
         Returns:
-            False if it is subscribed already, or is not a member, or was discarded while this call waited for
-            a lock.
+            False if it is subscribed already, is not a member, or was discarded while this waited for a lock.
         """
 
     @abstractmethod
@@ -182,54 +188,55 @@ class Strategy(ABC, Generic[C]):
 
     @abstractmethod
     def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
-        """Walk the subscribers of a channel in batches, never empty and never longer than `batch_size`.
+        """Walk the subscribers of a channel in batches of 1 to `batch_size` connections.
 
         Args:
-            rotation: which batch comes first, 0 or more, counted round and round: who adds one with each walk
-                serves nobody last each time.
+            rotation: which batch comes first, at least 0, modulo their number. If it increases by one with
+                each walk, nobody is always last.
 
-        A generator. It may hold a lock as long as it lives, and may wait for one in any `next()`.
+        A generator. It may hold a lock until it ends, and may wait for one in any `next()`.
         """
 
     def has_subscribers(self, channel: str) -> bool:
-        """Whether a walk of this channel would find anybody. May wait for a lock, as the walk would."""
+        """Whether a channel has subscribers. May wait for a lock, as a walk may."""
         with closing(self.batches(channel)) as batches:
             return next(batches, None) is not None
 
     @abstractmethod
     def connections(self) -> Iterator[Sequence[C]]:
-        """Walk all members, in batches as in `batches()`, for drains and announcements. Holds no lock.
+        """Walk all members, in batches as in `batches()`, for drains and announcements. Takes no lock.
 
         Each connection that is a member at the first `next()` and is not discarded meanwhile appears exactly
-        once. None appears in a batch after its membership has ended.
+        once. None appears after its membership has ended.
         """
 
     @abstractmethod
     def shards(self) -> list[ShardStats]:
-        """The state of each shard, by index, all of one instant. Takes no lock and does not switch.
+        """The state of each shard, by index: a consistent snapshot. Takes no lock and does not switch.
 
         Takes time proportional to the number of channels.
         """
 
     def resize(self, shards: int) -> Generator[Moves, None, None]:
-        """Change the number of shards while the registry is in use; all promises hold meanwhile.
+        """Change the number of shards while the registry is in use; all guarantees hold meanwhile.
 
-        A generator: each `next()` is a step, of about a quarter of a millisecond, that does not switch; its
-        end is the end of the resize. The caller lets others run between the steps. While a walk is open,
-        also one of `connections()`, a step does nothing: so close walks, and take steps between them.
+        A generator: each `next()` is a step of about 0.25 ms that does not switch, and the resize is
+            complete when
+        it is exhausted. The caller lets others run between steps. A step does nothing while a walk is open,
+        including one of `connections()`: so take steps between walks.
 
-        Given up half-way, the registry works on, and the next resize first finishes what is left. Of two at
-        a time each helps the other; the one that began last has its way.
+        An unfinished resize leaves the registry usable, and the next resize completes it first. Two resizes
+        at the same time help each other, and the one that was started last determines the number.
 
         Args:
-            shards: how many there are to be, at least 1.
+            shards: the new number, at least 1.
 
         Raises:
-            CannotResize: at once, if this strategy can't.
-            ValueError: at once, if the number is out of bounds.
+            CannotResize: immediately, if this strategy does not support it.
+            ValueError: immediately, if the number is out of bounds.
         """
         raise CannotResize(self.name)
 
     def locks(self) -> list[LockProfile | None]:
-        """All that is known of the lock of each shard, by index; None where there is none. Takes no lock."""
+        """The lock profile of each shard, by index; None for a shard without a lock. Takes no lock."""
         return []

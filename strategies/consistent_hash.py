@@ -1,11 +1,11 @@
-"""`consistent-hash`: one lock per shard, the shard found on a ring with virtual nodes; resized live.
+"""`consistent-hash`: one lock per shard; keys map to shards by a hash ring with virtual nodes; live resize.
 
-How a resize keeps the promises
-    - Keys (channels, or connections) move only while no walk is open, in steps that do not switch. So no walk
+How a resize keeps the guarantees
+    - Keys (channels or connections) move only while no walk is open, in steps that do not switch. So no walk
       sees a move.
-    - While a resize is under way a key that its former shard still has is there; every other key, also one
-      that is new, is where the present ring puts it. So a key has one place at any time.
-    - Who has waited for a lock looks again whether the shard is still the place of its key.
+    - During a resize, a key that its former shard still has is there; every other key, including a new one,
+      is where the new ring puts it. So a key is in exactly one shard at any time.
+    - After waiting for a lock, an operation checks again that its key still belongs to that shard.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,24 +16,24 @@ from strategies._sharded import Locator
 from strategies.base import C, Moves, Options
 from strategies.hashing import Ring
 
-# What a step looks at, in keys and in subscriptions that move along with them: 1 to 2 µs each.
+# The size of a step, in keys checked and subscriptions moved with them: 1 to 2 µs each.
 _STEP = 256
 
 
 class ConsistentHash(LockedStrategy[C]):
-    """A key belongs to the shard of the first ring point behind it.
+    """A key belongs to the shard of the next point on the ring.
 
-    Shares differ more than by FNV (about 8 % standard deviation), but one shard more moves only its own share
-    of keys.
+    Shards are less balanced than by FNV (about 8 % standard deviation), but one more shard moves only its own
+    share of the keys.
     """
 
     name = "consistent-hash"
     can_resize = True
 
     def __init__(self, **options: Unpack[Options]) -> None:
-        # During a resize: where keys were before it, ids and channels, and what may still have to move.
+        # During a resize: the former locators of ids and channels, and the keys that are still to be checked.
         self._former: tuple[Locator, Locator] | None = None
-        self._left: Iterator[tuple[LockedShard[C], C | str]] = iter(())
+        self._keys_left: Iterator[tuple[LockedShard[C], C | str]] = iter(())
         self._resizes = 0
         self._open_walks = 0
         super().__init__(**options)
@@ -56,13 +56,13 @@ class ConsistentHash(LockedStrategy[C]):
         return super()._shard_of(channel)
 
     def _exclusively(
-        self, place: Callable[[], LockedShard[C]], operation: Callable[[LockedShard[C]], bool]
+        self, locate: Callable[[], LockedShard[C]], operation: Callable[[LockedShard[C]], bool]
     ) -> bool:
         while True:
             resizes = self._resizes
-            shard = place()
+            shard = locate()
             with shard.lock:
-                if (self._former is None and resizes == self._resizes) or shard is place():
+                if (self._former is None and resizes == self._resizes) or shard is locate():
                     return operation(shard)
 
     def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
@@ -84,14 +84,14 @@ class ConsistentHash(LockedStrategy[C]):
         return self._resize(shards)
 
     def _resize(self, shards: int) -> Generator[Moves, None, None]:
-        yield from self._move()  # what an earlier one, given up half-way, has left
+        yield from self._move()  # completes an earlier, unfinished resize
         if shards != self._shard_count:
-            self._begin(shards)
+            self._start_resize(shards)
             yield from self._move()
 
-    def _begin(self, shards: int) -> None:
+    def _start_resize(self, shards: int) -> None:
         self._former = (self._locate, self._locate_channel)
-        self._left = self._keys(self._shards)
+        self._keys_left = self._keys(self._shards)
         more = [self._make_shard() for _ in range(shards - self._shard_count)]
         self._shards = (*self._shards, *more)
         self._shard_count = shards
@@ -103,9 +103,9 @@ class ConsistentHash(LockedStrategy[C]):
             yield Moves() if self._open_walks else self._step()
 
     def _step(self) -> Moves:
-        """Look at some keys and move those that belong elsewhere now. Does not switch."""
+        """Check some keys, and move those that belong to another shard now. Does not switch."""
         channels = connections = seen_channels = seen_connections = weight = 0
-        for shard, key in self._left:
+        for shard, key in self._keys_left:
             weight += 1
             if isinstance(key, str):
                 seen_channels += 1
@@ -123,7 +123,7 @@ class ConsistentHash(LockedStrategy[C]):
         return Moves(channels, connections, seen_channels, seen_connections)
 
     def _keys(self, shards: Sequence[LockedShard[C]]) -> Iterator[tuple[LockedShard[C], C | str]]:
-        """What is in these shards, each as it is when it is reached. What comes later is in its place."""
+        """The keys in these shards, read shard by shard. Keys added later are in the right shard already."""
         for shard in shards:
             if not self._by_connection:
                 for channel in tuple(shard.channels):

@@ -1,4 +1,4 @@
-"""`fnv-sharded`: one lock per shard, the shard found by FNV-1a."""
+"""`fnv-sharded`: one lock per shard; keys map to shards by FNV-1a."""
 
 from strategies._locked import LockedStrategy
 from strategies._sharded import Locator, by_fnv
@@ -8,9 +8,9 @@ from strategies.base import C
 class FnvSharded(LockedStrategy[C]):
     """A key belongs to shard FNV-1a-64(key) modulo the number of shards.
 
-    Cheap, and balanced for ids and names as they occur: 10,000 random or counted ids over 16 shards stay
-    within 7 % of the mean. But few channels fill few shards: 10 of them over 16 shards use 7.6 on average.
-    And another number of shards moves nearly every key.
+    Cheap, and balanced for realistic ids: 10,000 random or sequential ids over 16 shards stay within 7 % of
+    the mean. But few channels use few shards: 10 of them over 16 shards use 7.6 on average. And another
+    number of shards moves nearly every key.
     """
 
     name = "fnv-sharded"

@@ -1,6 +1,6 @@
-"""Pure functions from a key to a partition: the same answer in every process and on every run.
+"""Hash functions that map keys to shards, with the same result in every process. Pure.
 
-None of them resists an attacker who chooses the keys: they balance, they do not protect.
+None of them resists an attacker who chooses the keys.
 """
 
 from bisect import bisect_right
@@ -10,7 +10,7 @@ from typing import Self
 
 
 def octets(key: str) -> bytes:
-    """UTF-8 of any string, lone surrogates included, so that no channel name can make a lookup raise."""
+    """UTF-8 of any string, including lone surrogates, so that no channel name makes a lookup raise."""
     return key.encode("utf-8", "surrogatepass")
 
 
@@ -23,22 +23,22 @@ def fnv1a_64(data: bytes) -> int:
 
 
 def ring_position(key: str) -> int:
-    """Where a key stands on the ring, 128 bits. MD5 mixes well and fast; nothing secret depends on it."""
+    """A key's position on the ring, 128 bits. MD5 is fast and uniform; nothing secret depends on it."""
     return int.from_bytes(md5(octets(key), usedforsecurity=False).digest(), "big")
 
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """Consistent hashing: a key belongs to the shard of the first point behind it. An immutable value.
+    """A consistent-hash ring: a key belongs to the shard of the next point. Immutable.
 
     A ring of N+1 shards has all points of the ring of N, so a key either stays or moves to the new shard;
-    about 1/(N+1) of them move.
+    about 1/(N+1) of the keys move.
     """
 
     points: tuple[int, ...]
     """Ascending."""
     owners: tuple[int, ...]
-    """The shard of each point, and again that of the first, which is next behind the last point."""
+    """The shard of each point, and again that of the first, which follows the last point."""
 
     @classmethod
     def of(cls, shards: int, vnodes: int = 160) -> Self:

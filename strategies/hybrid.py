@@ -1,4 +1,4 @@
-"""`hybrid`: one lock per shard, held only until the snapshot is taken that is then walked."""
+"""`hybrid`: one lock per shard, held only while a walk takes its snapshot."""
 
 from collections.abc import Generator, Sequence
 
@@ -8,10 +8,10 @@ from strategies.base import C
 
 
 class Hybrid(LockedStrategy[C]):
-    """Shards as `fnv-sharded`; a walk takes a shard's lock for a moment and keeps nobody waiting.
+    """Sharded as `fnv-sharded`; a walk holds a shard's lock only briefly.
 
-    Whoever leaves during a walk is looked up and left out, as in `sync-dict`. Since no holder of a lock ever
-    switches, greenlets never wait for one: what the locks cost is all that is left of them.
+    Connections that leave during a walk are looked up and left out, as in `sync-dict`. As no holder of a lock
+    ever switches, greenlets never wait for one: only the overhead of the locks remains.
     """
 
     name = "hybrid"
@@ -20,7 +20,7 @@ class Hybrid(LockedStrategy[C]):
         return by_fnv(shards)
 
     def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
-        for shard in self._way(channel, rotation):
+        for shard in self._shards_to_walk(channel, rotation):
             with shard.lock:
                 batches = shard.walk(channel, self._batch_size, rotation)
             yield from batches

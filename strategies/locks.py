@@ -1,15 +1,15 @@
-"""A lock that counts who waited for it, and hands itself over in the order of arrival.
+"""A fair lock with statistics about waits and holds.
 
-Why not a bare `threading.Lock`: under gevent its `release` only marks the lock free and lets a waiter run
-later. A greenlet that takes it again before its next switch wins, every time. The hub walks one channel after
-another and switches only while it holds the lock, so a waiting `subscribe` would sit out the whole pass. And
-to try it without blocking is no way to see whether it is free: a try that fails switches to other greenlets.
+Why not a bare `threading.Lock`: under gevent its `release` only marks the lock as free and lets a waiter run
+later. A greenlet that acquires it again before its next switch always wins. The hub walks one channel after
+another, and switches only while it holds the lock, so a waiting `subscribe` would wait for the whole pass.
+And acquiring without blocking can't tell whether the lock is free, as a failing attempt switches greenlets.
 
-So the state is a flag, and only who must wait does so in a lock from `threading.Lock()`, one of its own. That
-excludes greenlets of one OS thread, because they switch only where they wait. It does not exclude threads.
+So the state is a flag, and each waiter waits at a `threading.Lock()` of its own. That is enough for the
+greenlets of one OS thread, which switch only where they wait. It is not thread-safe.
 
-What is counted of a hold costs two comparisons and a sum; its place in the histogram is looked for only
-above 0.1 ms, and who held is asked only for a new longest hold above 1 ms.
+Statistics cost two comparisons and an addition per hold. The histogram is updated only for holds above 0.1
+ms, and the caller is determined only for a new longest hold above 1 ms.
 
 Cost of one uncontended `with lock: pass`, CPython 3.11: about 330 ns; of a bare gevent lock about 390 ns::
 
@@ -28,7 +28,7 @@ from time import perf_counter
 from types import FrameType, TracebackType
 
 BOUNDS_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-"""Upper bounds of the histograms of waits and holds; a last bucket has the rest."""
+"""Upper bounds of the histograms of waits and holds; one more bucket is above them."""
 
 _WORTH_A_NAME_SECONDS = 0.001
 _NAMED_CALLERS = 3
@@ -36,42 +36,43 @@ _NAMED_CALLERS = 3
 
 @dataclass(frozen=True, slots=True)
 class LockStats:
-    """What a lock has seen since it was made, less a hold that still lasts and waits broken off."""
+    """Totals since the lock was created, without the current hold and without aborted waits."""
 
     acquisitions: int
-    """Times it was taken."""
+    """How often it was acquired."""
     waits: int
     """How many of these had to wait."""
     wait_seconds: float
-    """Time waited, all waits together, in seconds."""
+    """Total time waited, in seconds."""
     longest_wait_seconds: float
     longest_hold_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class LockProfile:
-    """All that is known of a lock: its figures, how they are spread, and who it was."""
+    """A lock's totals, histograms, and the callers with the longest wait and hold."""
 
     stats: LockStats
     hold_seconds: float
-    """Time held, all holds together, in seconds."""
+    """Total time held, in seconds."""
     waits: tuple[int, ...]
-    """Waits by length: one bucket for each of `BOUNDS_SECONDS` and one for the rest."""
+    """Histogram of waits: a bucket for each of `BOUNDS_SECONDS`, and one above them."""
     holds: tuple[int, ...]
-    """Holds by length, likewise."""
+    """Histogram of holds, likewise."""
     longest_waiter: str
-    """Who waited longest, the innermost caller first; "" if nobody waited for 1 ms."""
+    """The callers of the longest wait, the innermost first; "" if no wait exceeded 1 ms."""
     longest_holder: str
+    """The callers of the longest hold, likewise."""
     waiting: int
-    """How many wait now."""
+    """How many greenlets wait now."""
     holding_seconds: float
-    """How long it has been held now; 0.0 if it is free."""
+    """How long the current hold has lasted; 0.0 if the lock is free."""
 
 
 class InstrumentedLock:
-    """A context manager. First come, first served; not reentrant; for greenlets of one OS thread.
+    """A lock as a context manager: first come, first served; not reentrant; for greenlets of one OS thread.
 
-    A waiter owns the lock as soon as the holder hands it over. The time until it runs still counts as wait.
+    The holder hands the lock to the next waiter. The time until that greenlet runs still counts as waiting.
     """
 
     __slots__ = (
@@ -93,7 +94,7 @@ class InstrumentedLock:
 
     def __init__(self) -> None:
         self._make_gate = threading.Lock
-        # One closed gate per waiter. While there are any, the lock stays held and goes from hand to hand.
+        # One closed gate per waiter. While there are waiters the lock stays held, and is passed on.
         self._gates: deque[threading.Lock] = deque()
         self._held = False
         self._acquisitions = 0
@@ -101,9 +102,9 @@ class InstrumentedLock:
         self._wait_seconds = 0.0
         self._longest_wait = 0.0
         self._longest_hold = 0.0
-        self._taken_at = 0.0  # 0.0: nobody is inside, though it may be on its way to a waiter
+        self._taken_at = 0.0  # 0.0: not held, or just passed on to a waiter that does not run yet
         self._hold_seconds = 0.0
-        self._long_holds = [0] * (len(BOUNDS_SECONDS) + 1)  # within the first bound: not counted
+        self._long_holds = [0] * (len(BOUNDS_SECONDS) + 1)  # without those within the first bound
         self._waited = [0] * (len(BOUNDS_SECONDS) + 1)
         self._holder = self._waiter = ""
 
@@ -129,13 +130,13 @@ class InstrumentedLock:
         self._release()
 
     def stats(self) -> LockStats:
-        """The figures so far. Does not wait, so it can be asked while the lock is held."""
+        """The totals so far. Does not wait, even if the lock is held."""
         return LockStats(
             self._acquisitions, self._waits, self._wait_seconds, self._longest_wait, self._longest_hold
         )
 
     def profile(self) -> LockProfile:
-        """All that is known so far. Does not wait."""
+        """The profile so far. Does not wait."""
         long = sum(self._long_holds)
         taken_at = self._taken_at
         done = self._acquisitions - (taken_at > 0.0)
@@ -151,7 +152,7 @@ class InstrumentedLock:
         )
 
     def _release(self) -> None:
-        # Never switches: it may run in a generator that is closed anywhere, even in the event loop itself.
+        # Must not switch: it may run in a generator that is closed anywhere, even in the event loop itself.
         if self._gates:
             self._gates.popleft().release()
         else:
@@ -165,7 +166,7 @@ class InstrumentedLock:
         try:
             gate.acquire()
         except BaseException:
-            # This greenlet was killed. If the lock was handed to it just before, the next one gets it.
+            # This greenlet was killed. If it has just been given the lock, it passes the lock on.
             if gate in self._gates:
                 self._gates.remove(gate)
             else:
@@ -182,10 +183,10 @@ class InstrumentedLock:
 
 
 def _callers(depth: int = 2) -> str:
-    """Who called, the innermost first.
+    """The callers of the lock, the innermost first.
 
     Args:
-        depth: how many frames of the lock's own are passed over.
+        depth: how many frames belong to the lock itself.
     """
     names: list[str] = []
     frame: FrameType | None = sys._getframe(depth)

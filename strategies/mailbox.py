@@ -1,10 +1,9 @@
-"""A mailbox and its owner: the one who carries out what others ask for, in the order of arrival.
+"""A mailbox whose owner executes commands in order of arrival.
 
-The owner is a thread of `threading.Thread`: under gevent a greenlet, and a thread that takes turns with its
-callers elsewhere. Names are looked up when a mailbox is made, after the server has patched `threading`.
+The owner is a `threading.Thread`: a greenlet under gevent, elsewhere a thread. `threading` is looked up when
+a mailbox is created, after the server has patched it.
 
-Nothing bounds a mailbox but its use: whoever has put a command in waits for the answer, so it holds at most
-one command of each greenlet.
+A mailbox is bounded by its use: a sender waits for its result, so there is at most one command per greenlet.
 """
 
 import threading
@@ -15,14 +14,14 @@ from typing import TypeVar, cast
 
 from strategies.locks import LockStats
 
-# Commands in a row before others may run: at 1 to 2 µs each, half a millisecond.
+# Commands that are executed before others may run: at 1 to 2 µs each, half a millisecond.
 _BURST = 256
 
 T = TypeVar("T")
 
 
 class _Command:
-    """Something to do, and the gate at which its sender waits."""
+    """An operation, and the gate at which its sender waits."""
 
     __slots__ = ("error", "gate", "held_seconds", "operation", "value")
 
@@ -35,35 +34,34 @@ class _Command:
 
 
 class Mailbox:
-    """Commands for one owner. It lives from here until `close`; for senders of one OS thread."""
+    """A queue of commands and its owner, which runs until `close`. For senders of one OS thread."""
 
     __slots__ = (
-        "_bell",
         "_commands",
         "_done",
         "_longest_hold",
         "_longest_wait",
         "_make_gate",
         "_wait_seconds",
+        "_wake_lock",
     )
 
     def __init__(self) -> None:
         self._make_gate = threading.Lock
         self._commands: deque[_Command | None] = deque()
-        # Closed while nothing has come since the owner's last look. Only the owner closes it.
-        self._bell = self._make_gate()
-        self._bell.acquire()
+        # Held while there is nothing new for the owner. Only the owner acquires it.
+        self._wake_lock = self._make_gate()
+        self._wake_lock.acquire()
         self._done = 0
         self._wait_seconds = 0.0
         self._longest_wait = 0.0
         self._longest_hold = 0.0
         threading.Thread(target=self._serve, name="shard owner", daemon=True).start()
 
-    def ask(self, operation: Callable[[], T]) -> T:
-        """Have the owner carry out an operation, and wait for its answer.
+    def call(self, operation: Callable[[], T]) -> T:
+        """Have the owner run an operation, and wait for the result. What it raises is raised here.
 
-        If the waiting greenlet is killed, the operation is not carried out at all, or completely. What it
-        raises is raised here.
+        If the waiting greenlet is killed, the operation runs completely or not at all.
         """
         gate = self._make_gate()
         gate.acquire()
@@ -84,42 +82,42 @@ class Mailbox:
         return cast("T", command.value)
 
     def close(self) -> None:
-        """End the owner behind what waits. Never switches, so a garbage collection may call it."""
+        """Stop the owner after the queued commands. Never switches, so the garbage collector may call it."""
         self._put(None)
 
     def stats(self) -> LockStats:
-        """The figures in the form of a lock's: every command waits, for its owner to run and to answer."""
+        """Statistics in the form of a lock's; every command counts as a wait, for the owner to run it."""
         return LockStats(self._done, self._done, self._wait_seconds, self._longest_wait, self._longest_hold)
 
     def _put(self, command: _Command | None) -> None:
         self._commands.append(command)
-        if self._bell.locked():
-            self._bell.release()
+        if self._wake_lock.locked():
+            self._wake_lock.release()
 
     def _serve(self) -> None:
         is_open = True
         while is_open:
-            self._bell.acquire()
-            is_open = self._work_off()
+            self._wake_lock.acquire()
+            is_open = self._drain()
 
-    def _work_off(self) -> bool:
-        """Carry out all that waits, which others may add to; False: the mailbox is closed."""
+    def _drain(self) -> bool:
+        """Execute all queued commands, including those added meanwhile; False: the mailbox is closed."""
         done = 0
         while self._commands:
             command = self._commands.popleft()
             if command is None:
                 return False
-            self._carry_out(command)
+            self._execute(command)
             done += 1
             if done % _BURST == 0:
                 time.sleep(0)
         return True
 
-    def _carry_out(self, command: _Command) -> None:
+    def _execute(self, command: _Command) -> None:
         began = time.perf_counter()
         try:
             command.value = command.operation()
-        except Exception as error:  # noqa: BLE001 - it is the asker's; the owner serves on
+        except Exception as error:  # noqa: BLE001 - raised again in the sender; the owner must go on
             command.error = error
         held_seconds = command.held_seconds = time.perf_counter() - began
         self._longest_hold = max(self._longest_hold, held_seconds)

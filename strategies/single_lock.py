@@ -1,4 +1,4 @@
-"""`single-lock`, the control arm: one partition, its lock held for the whole of a walk, switches included."""
+"""`single-lock`, the baseline: one shard, whose lock is held for the whole walk, switches included."""
 
 from typing import Unpack
 
@@ -8,10 +8,10 @@ from strategies.base import C, Options
 
 
 class SingleLock(LockedStrategy[C]):
-    """The locked registry with one shard, whatever `shards` and `shard_key` say.
+    """One shard with a lock, whatever `shards` and `shard_key` are.
 
-    Whoever joins, leaves or subscribes during a fan-out waits for its end. That is what the other arms are
-    measured against.
+    Joining, leaving and subscribing wait until the fan-out has ended. The other strategies are compared with
+    that.
     """
 
     name = "single-lock"
@@ -19,7 +19,7 @@ class SingleLock(LockedStrategy[C]):
     def __init__(self, **options: Unpack[Options]) -> None:
         super().__init__(**options)
         self._shards = self._shards[:1]
-        # All that a connection has is in the one shard, so a discard takes the lock once.
+        # With this, a discard takes the lock only once.
         self._by_connection = True
 
     def _locator(self, shards: int) -> Locator:

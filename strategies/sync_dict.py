@@ -1,4 +1,4 @@
-"""`sync-dict`: no partitions and no lock. A walk reads an immutable snapshot; a write drops it."""
+"""`sync-dict`: no partitions and no lock. A walk reads an immutable snapshot; a write invalidates it."""
 
 from collections.abc import Generator, Sequence
 from typing import Unpack
@@ -8,10 +8,10 @@ from strategies.base import C, Options
 
 
 class SyncDict(ShardStrategy[C]):
-    """One shard without a lock, whatever `shards` and `shard_key` say. No operation ever waits.
+    """One shard without a lock, whatever `shards` and `shard_key` are. No operation ever waits.
 
-    A storm of joins costs O(1) each and one rebuild of the snapshot per walk, 8 bytes and a few ns per
-    subscriber. A walk during which the channel changed looks each later subscriber up once more.
+    Each of many joins costs O(1), and each walk rebuilds the snapshot at most once: 8 bytes and a few ns per
+    subscriber. If the channel changes during a walk, each remaining subscriber costs one more lookup.
     """
 
     name = "sync-dict"

@@ -25,7 +25,7 @@ from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
-from odinws.messages.formats import Formats
+from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.outgoing import Outgoing
 from odinws.messages.packet import Bundle
 from odinws.messages.wire_format import WireFormat
@@ -129,7 +129,7 @@ def join(*pids: int) -> None:
 LIMITS = replace(
     ConnectionLimits.of(Settings.from_environ({})), max_message_bytes=1 << 20, outbox_bytes=1 << 20
 )
-FORMATS = Formats(0)
+FORMATS = FormatRegistry(0)
 
 
 class FakeConnection:
@@ -145,9 +145,9 @@ class FakeConnection:
     def __init__(self, name: str, wire_format: WireFormat | None = None) -> None:
         self.id = name
         self.wire_format = wire_format or FORMATS.default
-        self.ready: Any = None  # the slow way, unless a test puts a socket here
+        self.direct_socket: Any = None  # the slow way, unless a test puts a socket here
         self.channels: dict[str, None] = {}
-        self.due: list[Bundle] | None = None
+        self.pending: list[Bundle] | None = None
         self.commands: deque[bytes] | None = None
         self.errors = 0
         self.allowance = 0.0
@@ -176,20 +176,20 @@ class FakeConnection:
         """Take it on."""
         self.identity = identity
 
-    def keep(self, bundles: Sequence[Bundle], sent: int) -> None:
+    def queue_rest(self, bundles: Sequence[Bundle], sent: int) -> None:
         """Note what a socket did not take."""
         self.kept.append((b"".join([bundle.data for bundle in bundles]), sent))
 
-    def say(self, value: Outgoing, tag: object = None) -> bool:
-        """As `Connection.say`."""
-        return self.reply(self.wire_format.say(value, tag))
+    def send_value(self, value: Outgoing, tag: object = None) -> bool:
+        """As `Connection.send_value`."""
+        return self.send_frame(self.wire_format.encode(value, tag))
 
-    def reply(self, frame: bytes) -> bool:
-        """As `Connection.reply`: behind the frames of the pass under way."""
+    def send_frame(self, frame: bytes) -> bool:
+        """As `Connection.send_frame`: behind the frames of the pass under way."""
         bundle = Bundle.control(frame)
-        if self.due is None:
+        if self.pending is None:
             return self.send(frame, (bundle,))
-        self.due.append(bundle)
+        self.pending.append(bundle)
         return not self.state
 
     def close(self, reason: CloseReason, text: str = "") -> bool:
@@ -222,7 +222,7 @@ class FakeOwner:
     """Owns connections; its clock stands still until the test moves it, and commands wait for the test.
 
     Attributes:
-        left: what `limit` answers.
+        left: what `deadline` answers.
         delays: what was asked of `schedule`, in order.
         closing: why connections left OPEN, and how many messages were given up.
         shed: how many messages were given up of connections that were to stay, each time.
@@ -274,12 +274,12 @@ class FakeOwner:
         """Note it."""
         self.closed.append(conn)
 
-    def limit(self, conn: Connection) -> tuple[float, CloseReason, str]:
+    def deadline(self, conn: Connection) -> tuple[float, CloseReason, str]:
         """As the test says."""
         return self.left
 
     def schedule(self, conn: Connection, delay_seconds: float) -> None:
-        """Note it; the test calls `on_time` itself."""
+        """Note it; the test calls `on_timer` itself."""
         self.delays.append(delay_seconds)
 
 

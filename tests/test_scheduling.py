@@ -45,10 +45,10 @@ def test_a_slice_is_used_up_before_others_run() -> None:
 
     with running(other):
         mine = Slice()
-        mine.give_way()
+        mine.yield_if_over()
         assert ran == []
         time.sleep(0.005)
-        mine.give_way()
+        mine.yield_if_over()
         assert ran == [1]
 
 

@@ -17,7 +17,7 @@ import psutil
 from websockets.asyncio.client import ClientConnection, connect
 
 from odinws.feed.simulator import TOKENS
-from odinws.messages.channels import FIGURES
+from odinws.messages.channels import STATS_CHANNEL
 from tests.server import Server
 
 PRICES = [*(f"token.{token}" for token in TOKENS), "global"]
@@ -70,7 +70,7 @@ def main() -> None:
     with Server({"WS_SHARD_STRATEGY": chosen.strategy, "LOG_LEVEL": "WARNING"}) as server:
         for number in range(1, chosen.rounds + 1):
             without = asyncio.run(cores(server, chosen.viewers, PRICES, chosen.seconds))
-            watched = asyncio.run(cores(server, chosen.viewers, [*PRICES, FIGURES], chosen.seconds))
+            watched = asyncio.run(cores(server, chosen.viewers, [*PRICES, STATS_CHANNEL], chosen.seconds))
             differences.append(100 * (watched - without))
             say(f"round {number}: {100 * without:.2f} % of a core, with the figures {100 * watched:.2f} %")
     spread = stdev(differences) if len(differences) > 1 else 0.0

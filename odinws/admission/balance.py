@@ -134,7 +134,7 @@ class Rebalancing:
             self._uneven_since = now
         if now - self._uneven_since < PATIENCE_SECONDS:
             return 0
-        gone = self._clients.send_some_away(min(above, max(1, round(self._rate * _REBALANCE_SECONDS))))
+        gone = self._clients.close_some(min(above, max(1, round(self._rate * _REBALANCE_SECONDS))))
         self._stats.totals.rebalanced += gone
         return gone
 

@@ -1,7 +1,7 @@
-"""The connections of one worker: who owns them, what time it is for them, and how they leave.
+"""The registry of a worker's connections: opening, timers, closing.
 
-A connection is counted here once, when its slot is taken, and once more when its descriptor is gone.
-Leaving the strategy may wait for a lock that a pass holds, so one reaper greenlet does that for all.
+Removing a connection from the strategy may wait for a lock that a pass holds, so one reaper greenlet does
+that for all of them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
 _TICK_SECONDS = 0.25
-_POSITIONS = 1024  # 256 s; a longer delay comes in several rounds
-_RECEIVE_BYTES = 8 << 10  # per wake-up of one client: 1,300 pings or so, 6 ms
+_POSITIONS = 1024  # 256 s; a longer delay takes several rounds
+_RECEIVE_BYTES = 8 << 10  # read at once from one client: about 1,300 pings, 6 ms of work
 _REAP_BURST = 64
-_NO_WAIT_SECONDS = 0.001  # closer in time than this, close frames go out together
+_NO_WAIT_SECONDS = 0.001  # close frames that are due within this time are sent together
 _SENT = struct.Struct("!d")
-_RETRY_SPREAD = 4.0  # the latest return, as a multiple of the earliest
+_RETRY_SPREAD = 4.0  # the longest hint when to come back, as a multiple of the shortest
 
 log = structlog.get_logger("odinws.connections.clients")
 
@@ -45,11 +45,11 @@ class Clients:
     """Owns every connection of a worker.
 
     Args:
-        limits: of a connection.
+        limits: of each connection.
         strategy: where connections are registered while they are open.
         stats: the worker's stats.
-        default_format: the one that the hub sends without asking, see `Connection.ready`.
-        run_commands: works off `conn.commands`; called in a greenlet made for it.
+        default_format: the format that the hub writes directly, see `Connection.direct_socket`.
+        run_commands: executes `conn.commands`; called in a greenlet of its own.
     """
 
     def __init__(
@@ -71,11 +71,13 @@ class Clients:
         self._wheel: TimingWheel[Connection] = TimingWheel(_TICK_SECONDS, _POSITIONS)
         self._leaving: deque[Connection] = deque()
         self._anyone_leaving = Event()
-        self.moving: set[Connection] = set()  # into the strategy or out of it, where locks may be
+        self.moving: set[Connection] = (
+            set()
+        )  # being added to the strategy or removed, which may wait for locks
         self._names = secrets.token_hex(4)  # so that ids differ between workers and restarts
-        self._born = 0
-        self._began = time.perf_counter()
-        self.busy = 0  # connections whose commands are being worked off
+        self._opened_count = 0
+        self._started = time.perf_counter()
+        self.busy = 0  # connections whose commands are being executed
         self._open: set[Connection] = set()
         self._ended = Event()
         self._ended.set()
@@ -91,14 +93,14 @@ class Clients:
         identity: Identity = OPEN,
         kind: type[Connection] = Connection,
     ) -> Connection:
-        """Make a connection of an upgraded socket whose slot is already taken in the shared state.
+        """Create a connection for an upgraded socket. It is already counted in the shared state.
 
         Args:
-            descriptor: of a TCP or Unix socket; the connection owns it from here on.
+            descriptor: of a TCP or Unix socket; the connection owns it from now on.
             peer: the client's address, for logs.
-            wire_format: how it is spoken to.
+            wire_format: the client's format.
             identity: who the client is.
-            kind: what the connection does with what it hears.
+            kind: the class, which decides what the connection does with its input.
         """
         sock = socket._socket.socket(fileno=descriptor)  # type: ignore[attr-defined]
         sock.setblocking(False)
@@ -106,13 +108,13 @@ class Clients:
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
-                # The kernel gives a silent peer up, also after we have closed.
+                # So the kernel drops a silent peer, also after we have closed.
                 limits = self.limits
                 seconds = max(limits.idle_seconds, limits.outbox_seconds + limits.close_seconds)
                 limit_ms = int(1000 * seconds)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
-        self._born += 1
-        conn = kind(self, f"{self._names}-{self._born:x}", sock, peer, wire_format)
+        self._opened_count += 1
+        conn = kind(self, f"{self._names}-{self._opened_count:x}", sock, peer, wire_format)
         conn.identity = identity
         self._open.add(conn)
         self._ended.clear()
@@ -126,41 +128,41 @@ class Clients:
     # -- what a connection calls -------------------------------------------------------------------
 
     def on_command(self, conn: Connection) -> None:
-        """Work off the commands of a connection in a greenlet made for it."""
+        """Execute the commands of a connection in a greenlet of its own."""
         self.busy += 1
         gevent.spawn(self._work, conn)
 
     def _work(self, conn: Connection) -> None:
         try:
             self._run_commands(conn)
-        except Exception:  # a defect of ours costs this connection, not the worker
+        except Exception:  # a bug must cost this connection, not the worker
             log.exception("command failed", client=conn.id)
             conn.close(CloseReason.INTERNAL)
         finally:
             self.busy -= 1
 
     def ping_payload(self) -> bytes:
-        """The time, so that no connection has to remember it, by a clock that tells nothing of us."""
-        return _SENT.pack(time.perf_counter() - self._began)
+        """The time, so that no connection has to store it, by a clock that reveals nothing about the host."""
+        return _SENT.pack(time.perf_counter() - self._started)
 
     def on_pong(self, payload: bytes) -> None:
-        """Observe the round trip, if the pong is an answer to a ping of ours that can be."""
+        """Observe the round-trip time, if the pong can be the answer to one of our pings."""
         if len(payload) == _SENT.size:
-            seconds = time.perf_counter() - self._began - _SENT.unpack(payload)[0]
+            seconds = time.perf_counter() - self._started - _SENT.unpack(payload)[0]
             if 0.0 <= seconds <= self.limits.idle_seconds:
                 self._stats.observe_ping(seconds)
 
     def on_shed(self, conn: Connection, messages: int, gaps: int) -> None:
-        """Count what a slow client was not sent but told of."""
+        """Count messages that were dropped for a slow client, and the gaps that name them."""
         self._stats.totals.shed += messages
         self._stats.count_gaps(("slow",), gaps)
 
     def on_flushed(self, messages: int) -> None:
-        """Count what a closing connection took along out of the pass under way."""
+        """Count messages of the current pass that were sent before a close frame."""
         self._stats.totals.delivered += messages
 
     def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
-        """Count the end and take the connection out of the strategy soon."""
+        """Count the end, and have the connection removed from the strategy soon."""
         self._stats.closed_by(reason)
         self._stats.totals.undelivered += messages_lost
         self._log_end(conn, reason, messages_lost)
@@ -169,7 +171,7 @@ class Clients:
         self._anyone_leaving.set()
 
     def _log_end(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
-        """The second line of a connection; what went through it the kernel has counted."""
+        """The second log line of a connection; the kernel has counted its bytes."""
         tcp_info = conn.tcp_info()
         log.info(
             "connection closed",
@@ -186,15 +188,15 @@ class Clients:
         )
 
     def on_closed(self, conn: Connection) -> None:
-        """Give the slot back: the descriptor is gone."""
+        """The descriptor is closed: one connection less."""
         self._wheel.cancel(conn)
         self._open.discard(conn)
         SharedState.release(self._stats)
         if not self._open:
             self._ended.set()
 
-    def limit(self, conn: Connection) -> tuple[float, CloseReason, str]:
-        """Until when the first command must have come, or another token."""
+    def deadline(self, conn: Connection) -> tuple[float, CloseReason, str]:
+        """Seconds until the first command or a new token must have come, and why the connection ends then."""
         left, reason, text = math.inf, CloseReason.POLICY, "no command came"
         if not conn.allowance:
             left = self.limits.first_command_seconds - (self.now - conn.opened)
@@ -207,13 +209,13 @@ class Clients:
         """See `connection.Owner`."""
         self._wheel.schedule(conn, delay_seconds)
 
-    # -- the worker's ------------------------------------------------------------------------------
+    # -- what the worker calls ---------------------------------------------------------------------
 
     def close_all(self, reason: CloseReason, spread_seconds: float = 0.0) -> None:
-        """Say goodbye to every connection, evenly over a time, in an order drawn at random.
+        """Close every connection, spread evenly over a time, in random order.
 
-        Each close frame says when its client should come back: drawn at random too, so that those who leave
-        at one time do not return at one time.
+        Each close frame says when the client should come back. That is random too, so that clients that leave
+        together do not return together.
         """
         started, conns = time.monotonic(), list(self._open)
         random.shuffle(conns)
@@ -224,52 +226,54 @@ class Clients:
                 gevent.sleep(wait_seconds)
             elif index % _REAP_BURST == 0:
                 next_iteration()
-            self.send_away(conn, reason)
-        for conn in list(self._open):  # who came in meanwhile
-            self.send_away(conn, reason)
+            self.close_with_retry_hint(conn, reason)
+        for conn in list(self._open):  # opened meanwhile
+            self.close_with_retry_hint(conn, reason)
 
     @staticmethod
-    def send_away(conn: Connection, reason: CloseReason) -> bool:
-        """Close with a hint when to come back; False if it is closing already."""
+    def close_with_retry_hint(conn: Connection, reason: CloseReason) -> bool:
+        """Close with a hint when to come back; False if the connection is closing already."""
         least = reason.retry_after_seconds or 0.0
         return conn.close(reason, retry_after_seconds=least * random.uniform(1.0, _RETRY_SPREAD))
 
-    def send_some_away(self, count: int) -> int:
-        """Close some connections, drawn at random, so that they come back to another worker; how many."""
+    def close_some(self, count: int) -> int:
+        """Close random connections, so that their clients come back to another worker; returns how many."""
         candidates = [conn for conn in self._open if not conn.state]
         chosen = random.sample(candidates, min(count, len(candidates)))
-        return sum(self.send_away(conn, CloseReason.RESTART) for conn in chosen)
+        return sum(self.close_with_retry_hint(conn, CloseReason.RESTART) for conn in chosen)
 
     def members(self) -> list[Connection]:
         """All connections that still have a socket."""
         return list(self._open)
 
     def wait_closed(self, timeout_seconds: float) -> bool:
-        """Wait until no connection is left; False on time-out."""
+        """Wait until no connection is left; False on timeout."""
         return bool(self._ended.wait(timeout_seconds))
 
     def abort_all(self) -> None:
-        """Drop what is still there."""
+        """Close all remaining connections at once."""
         for conn in list(self._open):
             conn.abort()
 
     def clock(self) -> None:
-        """Keep `now`, and call what is due. Runs for the life of the worker."""
+        """Update `now` and fire the timers of connections. Runs for the life of the worker."""
         due_at = time.monotonic()
         while True:
             due_at += _TICK_SECONDS
             gevent.sleep(max(0.0, due_at - time.monotonic()))
             self.now = time.monotonic()
             if self.now - due_at > 4 * _TICK_SECONDS:
-                due_at = self.now  # after a long stall the wheel is late, not in a hurry
+                due_at = (
+                    self.now
+                )  # after a long stall the wheel stays late: it does not catch up tick by tick
             for index, conn in enumerate(self._wheel.tick()):
-                if conn.position < 0:  # else it has a new time since
-                    conn.on_time()
+                if conn.position < 0:  # else it has been rescheduled meanwhile
+                    conn.on_timer()
                 if index % _REAP_BURST == _REAP_BURST - 1:
                     next_iteration()
 
     def reaper(self) -> None:
-        """Take connections that end out of the strategy. Runs for the life of the worker."""
+        """Remove closing connections from the strategy. Runs for the life of the worker."""
         while True:
             self._anyone_leaving.wait()
             self._anyone_leaving.clear()

@@ -1,7 +1,7 @@
-"""What a client asks for, carried out: rate, validity, strategy, answer.
+"""Executes clients' commands: rate limit, validation, subscription, answer.
 
-Commands of one connection are carried out in order, in a greenlet that lives as long as some wait.
-A strategy may make it wait for a lock; nobody else waits with it.
+The commands of one connection run in order, in a greenlet that ends when none is left. It may wait for a lock
+of the strategy; no other connection waits with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
 from odinws.errors import CommandError, FeedError, FrameError
 from odinws.messages import outgoing
-from odinws.messages.channels import FIGURES
+from odinws.messages.channels import STATS_CHANNEL
 from odinws.messages.incoming import Authenticate, Command, Heartbeat, Replay, Request, Subscribe, Unsubscribe
 from odinws.messages.outgoing import (
     Authenticated,
@@ -40,10 +40,10 @@ _YIELD_EVERY = 32
 
 
 class History(Protocol):
-    """What was published before, see `Recovery`."""
+    """Past messages, see `Recovery`."""
 
     def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
-        """Subscribe, and send all behind `since`."""
+        """Subscribe, and send everything after `since`."""
 
     def latest(self, conn: Connection, channel: str) -> None:
         """Subscribe, and send the newest message."""
@@ -51,27 +51,27 @@ class History(Protocol):
     def replay(
         self, conn: Connection, channel: str, first: int, last: int | None
     ) -> ReplayComplete | ReplayIncomplete:
-        """Send from `first` to `last`; the answer."""
+        """Send `first` to `last`; returns the answer to the command."""
 
 
-class Watching(Protocol):
-    """Who gets the server's figures, see `StatsBroadcaster`."""
+class StatsWatchers(Protocol):
+    """The subscribers of the server's stats, see `StatsBroadcaster`."""
 
     def add(self, conn: Connection, admin_token: str | None) -> bool:
-        """Send them to a connection from now on; False if it may not have them."""
+        """Subscribe a connection; False if it may not see the stats."""
 
     def discard(self, conn: Connection) -> bool:
-        """Send them no longer; False if it did not get them."""
+        """End its subscription; False if there was none."""
 
 
 class Commands:
-    """Carries out the commands of a worker's connections.
+    """Executes the commands of a worker's connections.
 
     Args:
-        limits: of a connection.
-        refresh: the identity of a connection that brings another token; raises AccessError.
-        past: sends what was missed.
-        watchers: who gets the figures.
+        limits: of each connection.
+        refresh: returns the identity by a connection's new token; raises AccessError.
+        history: sends past messages.
+        watchers: the subscribers of the server's stats.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Commands:
         stats: WorkerStats,
         refresh: Callable[[Identity, str], Identity],
         history: History,
-        watchers: Watching,
+        watchers: StatsWatchers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._strategy = strategy
@@ -90,14 +90,13 @@ class Commands:
         self._refresh = refresh
         self._history = history
         self._watchers = watchers
-        # A replay counts as so many commands.
-        self._replay_seconds = 1.0 / settings.replay_rate
+        self._replay_seconds = 1.0 / settings.replay_rate  # what a replay costs of the command rate
         self._clock = clock
         self._channels = settings.channel_filter
         self._limits = limits
 
     def run(self, conn: Connection) -> None:
-        """Work off `conn.commands`. Ends when none waits or the connection is not open any more."""
+        """Execute `conn.commands` until none is left or the connection is not open any more."""
         done = 0
         while conn.commands and conn.state is State.OPEN:
             self._read(conn, conn.commands.popleft())
@@ -107,7 +106,7 @@ class Commands:
         conn.commands_done()
 
     def _read(self, conn: Connection, payload: bytes) -> None:
-        """Carry out all that a message of the client's asks for."""
+        """Execute all commands in one message of the client."""
         try:
             for count, request in enumerate(conn.wire_format.decode(payload)):
                 if count and count % _YIELD_EVERY == 0:
@@ -128,11 +127,11 @@ class Commands:
         except (CommandError, AccessError) as error:
             answer = Error(error.code, error.message)
             self._count_error(conn)
-        if answer and conn.say(answer, request.tag) and conn.errors >= self._limits.max_errors:
+        if answer and conn.send_value(answer, request.tag) and conn.errors >= self._limits.max_errors:
             conn.close(CloseReason.POLICY, f"{conn.errors} bad commands")
 
     def _answer(self, conn: Connection, command: Command, tag: object) -> Outgoing | None:
-        """Carry a command out; None: it is answered already."""
+        """Execute a command; returns the answer, or None if it was sent already."""
         if isinstance(command, Subscribe):
             return self._subscribe(conn, command, tag)
         if isinstance(command, Unsubscribe):
@@ -157,17 +156,17 @@ class Commands:
         self._check_count(command.channels)
         since = command.since or {}
         self._stats.totals.returned += bool(since)
-        later: list[str] = []  # joined to the live flow behind the acknowledgement
+        later: list[str] = []  # subscribed after the acknowledgement, together with their past messages
         subscribed: list[str] = []
         rejected: list[Rejected] = []
         for index, channel in enumerate(dict.fromkeys(command.channels), 1):
             if index % _YIELD_EVERY == 0:
                 next_iteration()
-            if channel == FIGURES:
+            if channel == STATS_CHANNEL:
                 if self._watchers.add(conn, command.admin_token):
                     subscribed.append(channel)
                 else:
-                    rejected.append(outgoing.not_inspecting())
+                    rejected.append(outgoing.stats_not_allowed())
                 continue
             problem = outgoing.check_channel(channel)
             if problem is None and not conn.identity.permissions.allows(channel):
@@ -190,7 +189,7 @@ class Commands:
         ack = SubscriptionAck(subscribed, len(conn.channels) + len(later), rejected)
         if not later:
             return ack
-        conn.say(ack, tag)
+        conn.send_value(ack, tag)
         for channel in later:
             if channel in since:
                 self._history.resume(conn, channel, since[channel], command.epoch)
@@ -204,7 +203,7 @@ class Commands:
         return UnsubscriptionAck(gone, len(conn.channels))
 
     def _leave(self, conn: Connection, channel: str) -> bool:
-        if channel == FIGURES:
+        if channel == STATS_CHANNEL:
             return self._watchers.discard(conn)
         return self._strategy.unsubscribe(conn, channel)
 
@@ -219,7 +218,7 @@ class Commands:
         return Authenticated(identity.subject, expires_at_ms, lost)
 
     def _check_count(self, channels: list[str]) -> None:
-        """An answer names each channel: it must not become much larger than the command."""
+        """Bound the channels: an answer names each, and must not be much larger than the command."""
         if not channels:
             raise CommandError("INVALID_FIELD", "expected at least one channel at data.channels")
         most = 2 * self._limits.max_subscriptions

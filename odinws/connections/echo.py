@@ -1,4 +1,4 @@
-"""A connection that says what it hears, for a conformance suite; all else of it is as of any other."""
+"""A connection that echoes messages, for a WebSocket conformance suite."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from odinws.messages.frames import Message, Opcode
 
 
 class Echo(Connection):
-    """One WebSocket of the route `/echo`: text and binary come back, compressed if that was agreed on."""
+    """A WebSocket on the route `/echo`: text and binary come back, compressed if that was negotiated."""
 
     __slots__ = ()
 
-    _deflaters: ClassVar[dict[int, Deflater]] = {}  # by window; shared by all, as those of a wire format are
+    _deflaters: ClassVar[dict[int, Deflater]] = {}  # by window bits; shared by all connections
 
     def _handle(self, message: Message) -> None:
         if self.state or message.opcode not in (Opcode.TEXT, Opcode.BINARY):
@@ -24,9 +24,9 @@ class Echo(Connection):
         payload = message.payload
         small = self._deflate(payload) if self.wire_format.window_bits else payload
         if len(small) < len(payload):
-            self.reply(frames.encode(message.opcode, small, deflated=True))
+            self.send_frame(frames.encode(message.opcode, small, deflated=True))
         else:
-            self.reply(frames.encode(message.opcode, payload))
+            self.send_frame(frames.encode(message.opcode, payload))
 
     def _deflate(self, payload: bytes) -> bytes:
         bits = self.wire_format.window_bits

@@ -1,4 +1,4 @@
-"""What one connection may use, and for how long."""
+"""The limits of a connection."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class ConnectionLimits:
 
     Attributes:
         max_message_bytes: of a client's message, also when inflated.
-        commands: how many a client may send.
-        max_errors: bad commands; then the connection ends.
-        outbox_bytes, outbox_frames: what may wait for a socket.
-        outbox_seconds: how long a socket may take nothing while something waits.
+        commands: the rate limit of commands.
+        max_errors: the number of bad commands that closes the connection.
+        outbox_bytes, outbox_frames: bounds of the outbox.
+        outbox_seconds: how long a socket may accept nothing of its outbox before the connection is closed.
         heartbeat_seconds: silence after which a ping is sent.
-        idle_seconds: silence after which the connection ends.
-        first_command_seconds: how long a client may take for its first command; inf: as long as it likes.
-        close_seconds: how long the answer to a close frame may take.
-        send_buffer_bytes: of the kernel's buffer, as asked for.
+        idle_seconds: silence after which the connection is closed.
+        first_command_seconds: time until the first command; inf: unlimited.
+        close_seconds: time for the answer to a close frame.
+        send_buffer_bytes: the kernel's send buffer, as requested by SO_SNDBUF.
     """
 
     max_message_bytes: int
@@ -44,7 +44,7 @@ class ConnectionLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> ConnectionLimits:
-        """As the settings say."""
+        """The limits in the settings."""
         return cls(
             max_message_bytes=settings.max_message_bytes,
             max_subscriptions=settings.max_subscriptions,
@@ -61,8 +61,8 @@ class ConnectionLimits:
             send_buffer_bytes=settings.send_buffer_bytes,
         )
 
-    def told(self) -> dict[str, float]:
-        """What a client is told of them in its welcome."""
+    def for_welcome(self) -> dict[str, float]:
+        """The limits that a welcome names; 0.0 for a time that is unlimited."""
         first_command_seconds = self.first_command_seconds
         return {
             "max_message_bytes": self.max_message_bytes,

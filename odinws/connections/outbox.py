@@ -1,7 +1,8 @@
-"""What a socket did not take yet: a queue bounded in bytes and frames. Pure.
+"""The outbox of a connection: frames that its socket has not accepted yet, bounded in bytes and frames. Pure.
 
-A connection has an outbox only while its socket is full. It knows its frames one by one, so it can give
-some up and put a `gap` in their place; the frame under way is always finished, so none is ever cut.
+A connection has an outbox only while its socket is full. The outbox knows each frame, so it can drop
+messages and put a `gap` in their place. A frame that is half sent is always completed, so no frame is ever
+truncated.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _FRAMES_PER_SEND = 256  # well below IOV_MAX (1024)
 
 
 class SlowPolicy(Enum):
-    """What becomes of a client that does not keep up, when its outbox is full."""
+    """What happens to a client whose outbox is full."""
 
     DISCONNECT = "disconnect"
     CONFLATE = "conflate"
@@ -26,22 +27,23 @@ class SlowPolicy(Enum):
 
 
 class Outbox:
-    """Frames that wait for their socket.
+    """A queue of frames for one socket.
 
     Args:
         bundles: what was to be sent.
-        sent: how many of their bytes the socket took, less than all.
+        sent: how many bytes of them the socket has accepted; fewer than all.
 
     Attributes:
-        gaps: how many gaps were made; one that reaches further later on is still one.
-        stalled_since: when the socket took something last, by the clock of who sets it.
+        gaps: how many gaps were created; extending one does not count.
+        size_bytes: what is queued, the rest of a half-sent frame included.
+        stalled_since: when the socket last accepted something, by the clock of the connection's owner.
     """
 
-    __slots__ = ("_entries", "_rest", "gaps", "size_bytes", "stalled_since")
+    __slots__ = ("_entries", "_partial", "gaps", "size_bytes", "stalled_since")
 
     def __init__(self, bundles: Iterable[Bundle], sent: int) -> None:
         self._entries: deque[Entry] = deque()
-        self._rest: bytes | memoryview = b""  # of the frame under way
+        self._partial: bytes | memoryview = b""  # the rest of the half-sent frame
         self.gaps = 0
         self.size_bytes = 0
         self.stalled_since = 0.0
@@ -50,7 +52,7 @@ class Outbox:
         self.advance(sent)
 
     def __len__(self) -> int:
-        """Whole frames that wait."""
+        """The number of whole frames in the queue."""
         return len(self._entries)
 
     def append(self, bundle: Bundle) -> None:
@@ -59,92 +61,92 @@ class Outbox:
         self.size_bytes += len(bundle.data)
 
     def fits(self, max_bytes: int, max_frames: int) -> bool:
-        """Whether what waits is within bounds. One frame alone always is, however long."""
+        """Whether the queue is within bounds. A single frame always is, however long."""
         return len(self._entries) <= max_frames and (self.size_bytes <= max_bytes or len(self._entries) <= 1)
 
     def waiting(self) -> list[bytes | memoryview]:
         """The next bytes for the socket, for one `sendmsg`."""
-        buffers: list[bytes | memoryview] = [self._rest] if self._rest else []
+        buffers: list[bytes | memoryview] = [self._partial] if self._partial else []
         buffers += [entry.frame for entry in islice(self._entries, _FRAMES_PER_SEND)]
         return buffers
 
     def advance(self, taken: int) -> None:
-        """Forget `taken` bytes that the socket took of what is waiting."""
+        """Remove the first `taken` bytes, which the socket has accepted."""
         self.size_bytes -= taken
-        if taken < len(self._rest):
-            self._rest = memoryview(self._rest)[taken:]
+        if taken < len(self._partial):
+            self._partial = memoryview(self._partial)[taken:]
             return
-        taken -= len(self._rest)
-        self._rest = b""
+        taken -= len(self._partial)
+        self._partial = b""
         while taken:
             frame = self._entries.popleft().frame
             if taken < len(frame):
-                self._rest = memoryview(frame)[taken:]
+                self._partial = memoryview(frame)[taken:]
                 return
             taken -= len(frame)
 
-    def cut(self) -> tuple[bytes, int]:
-        """Give up all but the frame under way.
+    def drop_all(self) -> tuple[bytes, int]:
+        """Drop all but the half-sent frame.
 
         Returns:
-            The rest of that frame (empty if none is half sent), and how many messages were given up.
+            The rest of that frame, or b"", and how many messages were dropped.
         """
-        rest = bytes(self._rest)
+        rest = bytes(self._partial)
         lost = sum(entry.messages for entry in self._entries)
         self._entries.clear()
-        self._rest = b""
+        self._partial = b""
         self.size_bytes = 0
         return rest, lost
 
     def conflate(self, wire_format: WireFormat) -> int:
-        """Keep the newest message of each channel, and name the others in gaps.
+        """Keep the newest message of each channel, and replace the others by gaps.
 
         Args:
-            wire_format: that of the client.
+            wire_format: the client's.
 
         Returns:
-            How many messages were given up.
+            How many messages were dropped.
         """
         newest = {entry.channel: index for index, entry in enumerate(self._entries) if entry.messages}
-        goes = [index != newest.get(entry.channel) for index, entry in enumerate(self._entries)]
-        return self._thin(goes, wire_format)
+        drop_flags = [index != newest.get(entry.channel) for index, entry in enumerate(self._entries)]
+        return self._drop(drop_flags, wire_format)
 
     def drop_oldest(self, max_bytes: int, max_frames: int, wire_format: WireFormat) -> int:
-        """Give up the oldest messages until half of the bounds is free, but for the gaps that name them.
+        """Drop the oldest messages until half of each bound is free, not counting the gaps that replace them.
 
         Returns:
-            How many messages were given up.
+            How many messages were dropped.
         """
         size, count = self.size_bytes, len(self._entries)
-        goes: list[bool] = []
+        drop_flags: list[bool] = []
         for entry in self._entries:
-            goes.append(size > max_bytes // 2 or count > max_frames // 2)
-            if goes[-1] and entry.channel is not None:
+            drop_flags.append(size > max_bytes // 2 or count > max_frames // 2)
+            if drop_flags[-1] and entry.channel is not None:
                 size -= len(entry.frame)
                 count -= 1
-        return self._thin(goes, wire_format)
+        return self._drop(drop_flags, wire_format)
 
-    def _thin(self, goes: Sequence[bool], wire_format: WireFormat) -> int:
-        """Give entries up, except those that are no data; returns how many messages that were.
+    def _drop(self, drop_flags: Sequence[bool], wire_format: WireFormat) -> int:
+        """Drop the flagged entries, except control frames; returns how many messages were dropped.
 
-        Neighbours of a channel give way to one gap, where the last of them stood. A gap does not reach over
-        a message that stays, nor into an older epoch, whose sequences are higher: it would end before it
-        begins.
+        Adjacent dropped entries of a channel become one gap, at the position of the last. A gap does not
+        extend across a message that stays, nor into an older epoch: its sequences are higher, so the gap
+        would end before it begins.
         """
         kept: list[Entry] = []  # from the last to the first
-        gaps: dict[str, int] = {}  # where in `kept` the gap of a channel stands that may still grow
-        new: set[str] = set()  # channels where that gap has none in it that stood there before
-        given_up = 0
-        for entry, gone in zip(reversed(self._entries), reversed(goes), strict=True):
+        gaps: dict[str, int] = {}  # channel -> index in `kept` of its gap that may still be extended
+        new: set[str] = set()  # channels whose such gap contains no gap that was queued before
+        dropped = 0
+        for entry, drop in zip(reversed(self._entries), reversed(drop_flags), strict=True):
             channel = entry.channel
             if channel is None:
                 kept.append(entry)
                 continue
-            if not gone:
+            if not drop:
                 gaps.pop(channel, None)
                 kept.append(entry)
                 continue
-            given_up += entry.messages
+            dropped += entry.messages
             at = gaps.get(channel)
             if at is not None and entry.last < kept[at].first:
                 kept[at] = Entry(b"", channel, entry.first, kept[at].last)
@@ -158,11 +160,11 @@ class Outbox:
             kept.append(Entry(b"", channel, entry.first, entry.last) if entry.messages else entry)
         framed = (entry if entry.frame else _with_gap(entry, wire_format) for entry in reversed(kept))
         self._entries = deque([entry for entry in framed if entry.frame])
-        self.size_bytes = len(self._rest) + sum([len(entry.frame) for entry in self._entries])
-        return given_up
+        self.size_bytes = len(self._partial) + sum([len(entry.frame) for entry in self._entries])
+        return dropped
 
 
 def _with_gap(entry: Entry, wire_format: WireFormat) -> Entry:
-    """The entry with its frame."""
+    """The gap with its frame."""
     channel = entry.channel or ""
     return entry._replace(frame=wire_format.gap(channel, entry.first, entry.last, "slow", channel))

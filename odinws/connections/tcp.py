@@ -1,4 +1,4 @@
-"""What the kernel knows of a TCP connection: it counts anyway, so nobody else need."""
+"""TCP_INFO: what the kernel knows about a connection, so that nothing has to be counted here."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SIZE = _BYTES_OFFSET + _BYTES.size
 
 
 class TcpInfo(NamedTuple):
-    """Figures of a connection.
+    """The kernel's figures for one connection.
 
     Attributes:
-        rtt_seconds: smoothed round trip time.
-        bytes_taken: sent and acknowledged by the peer's kernel.
+        rtt_seconds: smoothed round-trip time.
+        bytes_taken: acknowledged by the peer's kernel.
         bytes_received: from the peer.
         bytes_waiting: in the send buffer, not acknowledged yet.
     """
@@ -32,7 +32,7 @@ class TcpInfo(NamedTuple):
 
 
 def look(sock: socket.socket) -> TcpInfo | None:
-    """The figures now; None: it is no TCP socket of Linux, or it is closed."""
+    """The current figures; None if the socket is closed, is not TCP, or the system is not Linux."""
     if not hasattr(socket, "TCP_INFO"):
         return None
     try:

@@ -1,7 +1,7 @@
-"""A timing wheel: one timer for all connections of a worker instead of one each. Pure.
+"""A timing wheel: one timer for all connections of a worker. Pure.
 
-Every item has one position on the wheel, so scheduling it again moves it. Scheduling and cancelling cost
-O(1) (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987, scheme 4).
+An item is on the wheel once, so scheduling it again moves it. Scheduling and cancelling take O(1) (Varghese
+and Lauck, "Hashed and hierarchical timing wheels", 1987, scheme 4).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class Timed(Protocol):
     """Something that can be scheduled; compared by identity.
 
     Attributes:
-        place: the item's position on the wheel, written only by the wheel; -1: none.
+        position: where the item is on the wheel; written only by the wheel; -1: not on it.
     """
 
     position: int
@@ -24,12 +24,12 @@ T = TypeVar("T", bound=Timed)
 
 
 class TimingWheel(Generic[T]):
-    """Items and when they are due, to the next tick.
+    """Items and when they are due, rounded up to ticks.
 
     Args:
         tick_seconds: the resolution.
-        places: how many ticks the wheel has; a longer delay is cut to the whole round, so an item may
-            come early and must look for itself whether it is time.
+        positions: how many ticks a round has. A longer delay is reduced to one round: such an item comes
+            early, and must check for itself whether it is time.
     """
 
     def __init__(self, tick_seconds: float, positions: int) -> None:
@@ -48,13 +48,13 @@ class TimingWheel(Generic[T]):
         self._positions[item.position].add(item)
 
     def cancel(self, item: T) -> None:
-        """Forget an item; it may be on no position."""
+        """Remove an item, if it is on the wheel."""
         if item.position >= 0:
             self._positions[item.position].discard(item)
             item.position = -1
 
     def tick(self) -> list[T]:
-        """Go on by one tick and take what is due."""
+        """Advance by one tick; returns the items that are due and removes them."""
         self._now = (self._now + 1) % len(self._positions)
         due = list(self._positions[self._now])
         for item in due:

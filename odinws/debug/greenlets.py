@@ -71,5 +71,5 @@ def _all() -> list[Any]:
         for one in objects[start : start + _BATCH]:
             if issubclass(type(one), greenlet):
                 found[id(one)] = one
-        breath.give_way()
+        breath.yield_if_over()
     return list(found.values())

@@ -93,7 +93,7 @@ def _sites(snapshot: tracemalloc.Snapshot) -> _Sites:
         sizes[0] += found.size
         sizes[1] += 1
         if index % 64 == 0:
-            breath.give_way()
+            breath.yield_if_over()
     return sites
 
 

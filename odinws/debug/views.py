@@ -17,7 +17,7 @@ from odinws.connections.connection import Connection
 from odinws.debug import greenlets, heap
 from odinws.debug.collector import CollectorWatch
 from odinws.debug.sampler import Sampler
-from odinws.fanout.slowest import Slowest
+from odinws.fanout.slow_passes import SlowPasses
 from odinws.histogram import quantile
 from odinws.scheduling import Slice
 from odinws.shared.counters import GC_BOUNDS_SECONDS
@@ -35,7 +35,7 @@ class Views:
     Args:
         clients: its connections.
         strategy: its registry.
-        slowest: its slowest passes.
+        slow_passes: its slowest passes.
         collector: its watch over the garbage collector.
         stats: its part of the shared state.
     """
@@ -44,13 +44,13 @@ class Views:
         self,
         clients: Clients,
         strategy: Strategy[Connection],
-        slowest: Slowest,
+        slow_passes: SlowPasses,
         collector: CollectorWatch,
         stats: WorkerStats,
     ) -> None:
         self._clients = clients
         self._strategy = strategy
-        self._slowest = slowest
+        self._slow_passes = slow_passes
         self._collector = collector
         self._stats = stats
         self._verbs: Mapping[str, Callable[..., Any]] = {
@@ -154,7 +154,7 @@ class Views:
         found: list[tuple[float, str, Connection]] = []
         for start in range(0, len(members), _BATCH):
             found += [(_rank(conn, sort, now), conn.id, conn) for conn in members[start : start + _BATCH]]
-            breath.give_way()
+            breath.yield_if_over()
         found.sort(key=_first, reverse=True)
         return {
             "count": len(members),
@@ -175,7 +175,7 @@ class Views:
                     pause.seconds for pause in pauses if found.at - found.seconds <= pause.at <= found.at
                 ),
             }
-            for found in self._slowest.all()[:limit]
+            for found in self._slow_passes.all()[:limit]
         ]
 
 

@@ -1,4 +1,4 @@
-"""What waits between the feed and the hub: bounded, in order, and what had no room is told. Pure."""
+"""The queue between feed and hub: bounded and in order; what is dropped becomes a `Lost`. Pure."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ class Backlog:
     """Events of the feed that no pass has taken yet.
 
     Args:
-        limit: how many may wait. A message beyond it is dropped; a `Lost` takes its place behind what waits.
+        limit: the number of events up to which messages are accepted. Further messages are dropped, and named
+            by a `Lost` at the end of the queue.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._waiting: deque[FeedEvent] = deque()
-        self._dropped: dict[str, Lost] = {}  # channel -> what had no room since the last event that had
+        self._dropped: dict[str, Lost] = {}  # channel -> what was dropped since the last event was queued
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._dropped)
 
     def put(self, event: FeedEvent) -> bool:
-        """Queue an event. False: there was no room, and it will be told as lost."""
+        """Queue an event. False: it was dropped for lack of room, and a `Lost` will name it."""
         if isinstance(event, Message) and len(self._waiting) >= self._limit:
             known = self._dropped.get(event.channel)
             first = event.seq if known is None else known.first
             self._dropped[event.channel] = Lost(event.channel, first, event.seq, "overflow")
             return False
-        self._tell()
+        self._flush_lost()
         self._waiting.append(event)
         return True
 
     def take(self, most: int) -> list[FeedEvent]:
-        """The next events, at most `most`. An event that concerns all channels comes alone."""
+        """Remove and return the next events, at most `most`. An event for all channels comes alone."""
         if not self._waiting:
-            self._tell()
+            self._flush_lost()
         taken: list[FeedEvent] = []
         while self._waiting and len(taken) < most:
             if self._waiting[0].channel is None:
@@ -44,6 +45,6 @@ class Backlog:
             taken.append(self._waiting.popleft())
         return taken
 
-    def _tell(self) -> None:
+    def _flush_lost(self) -> None:
         self._waiting.extend(self._dropped.values())
         self._dropped.clear()

@@ -1,9 +1,9 @@
-"""The hub: takes what the feed brought, walks the subscribers once, sends once per connection.
+"""The hub: delivers what the feed brought, with at most one `send` per connection and pass.
 
-One loop per worker. A pass takes what waits, so the busier the worker, the more messages share one
-`send`, and an idle worker adds no delay. Messages of a channel keep their order: there is one pass at a
-time, and one packet per channel. A pass yields to the event loop after each slice of time, between the
-batches of the strategy. Who is served first moves on by one batch with each pass.
+One loop per worker. A pass takes everything in the backlog, so the busier the worker, the more messages share
+one `send`, and an idle worker adds no delay. Messages of a channel keep their order, as there is one pass at
+a time and one packet per channel. Between batches of the strategy a pass yields to the event loop when its
+slice of time is over. Each pass begins one batch further on, so nobody is always served last.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from odinws.connections.connection import Connection
 from odinws.fanout.backlog import Backlog
 from odinws.fanout.observer import DeliveryObserver
 from odinws.fanout.ring import Ring
-from odinws.fanout.slowest import CHANNELS_NAMED, Pass, Slowest
+from odinws.fanout.slow_passes import CHANNELS_NAMED, Pass, SlowPasses
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
 from odinws.messages.channels import wildcard
 from odinws.messages.outgoing import Welcome
@@ -31,14 +31,19 @@ from odinws.scheduling import SLICE_SECONDS, Slice, next_iteration
 from strategies.base import Strategy
 
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
-_FLUSH_BATCH = 64  # sends between two looks at the clock
-_JOINS_KEPT = 512  # 5 of 10 tokens are 252 combinations
+_FLUSH_BATCH = 64  # sends between two checks of the clock
+_MAX_JOINED = 512  # combinations that are cached: 5 of 10 tokens are 252
 
 T = TypeVar("T")
 
 
-class _Joined:
-    """Bundles in one piece, for all who are due the same; how many frames are data, to how many it went."""
+class _JoinedBundles:
+    """The joined bytes of some bundles, for all connections with the same ones pending.
+
+    Attributes:
+        count: how many of the frames are messages or gaps.
+        sends: how many connections they were sent to.
+    """
 
     __slots__ = ("count", "data", "sends")
 
@@ -48,26 +53,26 @@ class _Joined:
         self.sends = 0
 
 
-_Joins = dict[tuple[Bundle, ...], _Joined]
+_JoinCache = dict[tuple[Bundle, ...], _JoinedBundles]
 
 
 class Hub:
     """Fans out the feed of one worker.
 
     Args:
-        strategy: who is subscribed.
-        observer: is told what passes did.
-        backlog: how many messages may wait; beyond it they are dropped, counted and told as `gap`.
-        delay_seconds: how long a pass waits for more messages after the first.
-        default_format: the one that most connections have: those whose `ready` is not None.
-        welcome: the welcome of a connection, for when the epoch changes.
-        ring: keeps the latest messages, for those who were away.
+        strategy: the registry of subscriptions.
+        observer: is told the counts of each pass.
+        backlog: how many messages may wait; further ones are dropped, counted, and named in a `gap`.
+        delay_seconds: how long a pass waits for more messages after the first; 0.0: not at all.
+        default_format: the format that is written directly, see `Connection.direct_socket`.
+        welcome: makes the welcome of a connection, which is sent again when the epoch changes.
+        ring: keeps the latest messages, for recovery.
 
     Attributes:
-        epoch: the name of the life of the sequence; "none": not known yet.
-        has_epoch: set when it is known.
-        ring: has all of what passes have delivered.
-        slowest: the slowest passes.
+        epoch: the epoch of sequences; "none": not known yet.
+        has_epoch: is set when the epoch is known.
+        ring: has the messages of all passes so far, as far back as it reaches.
+        slow_passes: the slowest passes.
     """
 
     def __init__(
@@ -89,112 +94,113 @@ class Hub:
         self._arrived = Event()
         self._slice = Slice()
         self._rotation = 0
-        self._oldest_ms = 0  # of the messages of the pass under way
-        self._invalid: set[int] = set()  # sequences of those in it that are not JSON
-        self._has_gaps = False  # whether anything in it is a gap
-        self._handed = [0, 0, 0, 0]  # in it: sends, messages delivered and not delivered, bytes
-        self._asked: deque[tuple[Callable[[], object], AsyncResult]] = deque()
+        # Of the current pass:
+        self._oldest_ms = 0  # the earliest `ts_ms` of its messages
+        self._invalid: set[int] = set()  # sequences of messages that are not valid JSON
+        self._has_gaps = False
+        self._pass_totals = [0, 0, 0, 0]  # sends, messages delivered, messages undelivered, bytes
+        self._tasks: deque[tuple[Callable[[], object], AsyncResult]] = deque()
         self.epoch = "none"
         self.has_epoch = Event()
         self.ring = ring
-        self.slowest = Slowest()
+        self.slow_passes = SlowPasses()
 
     @property
     def backlog(self) -> int:
-        """How many events wait."""
+        """How many events wait for a pass."""
         return len(self._backlog)
 
     def receive(self, event: FeedEvent) -> None:
-        """Take what the feed brings, in its order. Never blocks."""
+        """Queue an event of the feed for the next pass. Never blocks."""
         if not self._backlog.put(event):
             self._observer.count_overflow()
         if not self._arrived.is_set():
             self._arrived.set()
 
     def run(self) -> None:
-        """Deliver for ever."""
+        """Deliver forever."""
         while True:
             self._arrived.wait()
             self._arrived.clear()
             if self._delay_seconds:
                 gevent.sleep(self._delay_seconds)
             while True:
-                self._answer()
+                self._run_tasks()
                 events = self._backlog.take(_EVENTS_PER_PASS)
                 if events:
                     self.deliver(events)
-                elif not self._asked:
+                elif not self._tasks:
                     break
                 next_iteration()
 
-    def between_passes(self, work: Callable[[], T]) -> T:
-        """Have something done while no pass is under way; the calling greenlet waits for it.
+    def run_between_passes(self, work: Callable[[], T]) -> T:
+        """Run `work` while no pass is under way, and wait for its result.
 
-        What waits is done in turn with passes, for a slice of time each, so neither starves the other.
+        Passes and such tasks alternate, a slice of time for each, so neither starves the other.
         """
         done: AsyncResult = AsyncResult()
-        self._asked.append((work, done))
+        self._tasks.append((work, done))
         self._arrived.set()
         return cast("T", done.get())
 
-    def _answer(self) -> None:
+    def _run_tasks(self) -> None:
         until = time.perf_counter() + SLICE_SECONDS
-        while self._asked and time.perf_counter() < until:
-            work, done = self._asked.popleft()
+        while self._tasks and time.perf_counter() < until:
+            work, done = self._tasks.popleft()
             try:
                 done.set(work())
-            except Exception as error:  # noqa: BLE001 - it is the asker's
+            except Exception as error:  # noqa: BLE001 - raised again in the waiting greenlet
                 done.set_exception(error)
 
     def deliver(self, events: Sequence[FeedEvent]) -> None:
-        """Make one pass. Events that concern all channels come alone, as the backlog gives them."""
+        """Run one pass. An event for all channels comes alone, as from the backlog."""
         started = time.perf_counter()
         self._slice.begin()
         by_channel: dict[str, list[Message | Lost]] = {}
         self._oldest_ms = 0
         self._invalid.clear()
         self._has_gaps = False
-        self._handed = [0, 0, 0, 0]
+        self._pass_totals = [0, 0, 0, 0]
         for event in events:
             if isinstance(event, NewEpoch):
                 self.ring.restart(event.seq)
                 self._announce(event)
                 continue
             if isinstance(event, Backfill):
-                self.ring.fill(event.first, event.last, event.messages)
+                self.ring.backfill(event.first, event.last, event.messages)
                 continue
             if isinstance(event, Message):
                 self.ring.add(event)
             else:
-                self.ring.lose(event.last)
+                self.ring.mark_lost(event.last)
             if event.channel is None:
                 self._announce(event)
                 continue
             by_channel.setdefault(event.channel, []).append(event)
             if isinstance(event, Message):
                 self._oldest_ms = min(self._oldest_ms, event.ts_ms) if self._oldest_ms else event.ts_ms
-        wild = self._wild(by_channel)
-        if len(by_channel) == 1 and not wild:
+        wildcard_events = self._wildcard_events(by_channel)
+        if len(by_channel) == 1 and not wildcard_events:
             self._deliver_one(*next(iter(by_channel.items())))
         elif by_channel:
-            self._deliver_many(by_channel, wild)
+            self._deliver_many(by_channel, wildcard_events)
         if self._invalid:
             self._observer.count_invalid(len(self._invalid))
         self._rotation += 1
         ended = time.perf_counter()
         seconds = ended - started
         self._observer.count_pass(seconds)
-        if seconds > self.slowest.floor or ended > self.slowest.until:
-            self.slowest.add(self._record(seconds, list(by_channel), len(events)), ended)
+        if seconds > self.slow_passes.floor or ended > self.slow_passes.until:
+            self.slow_passes.add(self._record(seconds, list(by_channel), len(events)), ended)
 
     def _record(self, seconds: float, channels: Sequence[str], messages: int) -> Pass:
-        """What happened in a pass that has just ended."""
-        sends, delivered, undelivered, size_bytes = self._handed
+        """The figures of the pass that has just ended."""
+        sends, delivered, undelivered, size_bytes = self._pass_totals
         return Pass(
             seconds=seconds,
             at=time.time(),
             away_seconds=self._slice.away_seconds,
-            slices=self._slice.given,
+            slices=self._slice.yields,
             channels=tuple(channels[:CHANNELS_NAMED]),
             channel_count=len(channels),
             messages=messages,
@@ -206,7 +212,7 @@ class Hub:
         )
 
     def _deliver_one(self, channel: str, events: Sequence[Message | Lost]) -> None:
-        """One channel: each connection is sent to as it is met."""
+        """One channel: send to each connection during the walk."""
         packet: Packet | None = None
         direct = other = failed = size = length = 0
         observed = 0
@@ -217,16 +223,16 @@ class Hub:
                 data, bundles = plain.data, (plain,)
                 length = len(data)
                 for conn in batch:
-                    ready = conn.ready
-                    if ready is not None:  # as `conn.send`, without the call: 0.1 µs less
+                    sock = conn.direct_socket
+                    if sock is not None:  # as `conn.send`, without the call: 0.1 µs less
                         try:
-                            sent = ready.send(data)
+                            sent = sock.send(data)
                         except OSError:
-                            sent = 0  # `conn.send` meets it again, and knows what to do
+                            sent = 0  # `conn.send` gets the same error, and handles it
                         if sent:
                             direct += 1
                             if sent != length:
-                                conn.keep(bundles, sent)
+                                conn.queue_rest(bundles, sent)
                             continue
                     bundle = packet.encoded(conn.wire_format)
                     if conn.send(bundle.data, (bundle,)):
@@ -239,7 +245,7 @@ class Hub:
                 if self._slice.is_over:
                     self._observer.observe_lag(self._oldest_ms, (direct + other - observed) * len(events))
                     observed = direct + other
-                    self._slice.give_way()
+                    self._slice.yield_if_over()
         sends = direct + other
         self._observer.observe_lag(self._oldest_ms, (sends - observed) * len(events))
         self._count_sends(sends, sends * len(events), failed * len(events), size + direct * length)
@@ -248,81 +254,84 @@ class Hub:
             self._observer.count_gaps(packet.plain.gaps, direct)
 
     def _deliver_many(
-        self, by_channel: dict[str, list[Message | Lost]], wild: dict[str, list[Message | Lost]]
+        self, by_channel: dict[str, list[Message | Lost]], wildcard_events: dict[str, list[Message | Lost]]
     ) -> None:
-        """Several channels: what is due to a connection is gathered first, then sent in one piece.
+        """Several channels: gather what each connection gets, then send it at once.
 
-        Connections that are due the same share the piece: it is joined once. Who has a wildcard gets all of
-        its kind in the order of the stream, so that one sequence says how far it has heard.
+        Bundles are joined once for all connections with the same ones. A wildcard's subscriber gets the
+        events of all its channels in the order of the stream, so that one sequence tells how far it has
+        received.
 
         Args:
-            wild: the events of wildcards that have subscribers.
+            wildcard_events: by wildcard, for those that have subscribers.
         """
-        touched: list[Connection] = []
-        for name, events in (*by_channel.items(), *wild.items()):
+        recipients: list[Connection] = []
+        for name, events in (*by_channel.items(), *wildcard_events.items()):
             packet: Packet | None = None
-            pattern = wildcard(name) if name not in wild and wild else ""
+            pattern = wildcard(name) if name not in wildcard_events and wildcard_events else ""
             with closing(self._strategy.batches(name, self._rotation)) as batches:
                 for batch in batches:
                     packet = packet or self._pack(events, name)
-                    if pattern in wild:
+                    if pattern in wildcard_events:
                         batch = [conn for conn in batch if pattern not in conn.channels]
-                    self._gather(batch, packet, touched)
-                    self._slice.give_way()
+                    self._gather(batch, packet, recipients)
+                    self._slice.yield_if_over()
             if packet and packet.has_gaps:
                 self._has_gaps = True
-        joins: _Joins = {}
-        handed = 0
-        for start in range(0, len(touched), _FLUSH_BATCH):
-            handed += self._flush(touched[start : start + _FLUSH_BATCH], joins)
+        joined_by_key: _JoinCache = {}
+        unobserved = 0
+        for start in range(0, len(recipients), _FLUSH_BATCH):
+            unobserved += self._flush(recipients[start : start + _FLUSH_BATCH], joined_by_key)
             if self._slice.is_over:
-                self._observer.observe_lag(self._oldest_ms, handed)
-                handed = 0
-                self._slice.give_way()
-        self._observer.observe_lag(self._oldest_ms, handed)
-        self._count(joins)
+                self._observer.observe_lag(self._oldest_ms, unobserved)
+                unobserved = 0
+                self._slice.yield_if_over()
+        self._observer.observe_lag(self._oldest_ms, unobserved)
+        self._count(joined_by_key)
 
-    def _wild(self, by_channel: dict[str, list[Message | Lost]]) -> dict[str, list[Message | Lost]]:
-        """What is due to wildcards that have subscribers, in the order of the stream."""
+    def _wildcard_events(
+        self, by_channel: dict[str, list[Message | Lost]]
+    ) -> dict[str, list[Message | Lost]]:
+        """The events of each wildcard that has subscribers, in the order of the stream."""
         patterns = {wildcard(channel) for channel in by_channel} - {""}
-        wild: dict[str, list[Message | Lost]] = {
+        wildcard_events: dict[str, list[Message | Lost]] = {
             pattern: [] for pattern in sorted(patterns) if self._strategy.has_subscribers(pattern)
         }
-        if wild:
+        if wildcard_events:
             for channel, events in by_channel.items():
-                if (found := wild.get(wildcard(channel))) is not None:
+                if (found := wildcard_events.get(wildcard(channel))) is not None:
                     found += events
-            for found in wild.values():
+            for found in wildcard_events.values():
                 found.sort(key=_first_seq)
-        return wild
+        return wildcard_events
 
-    def _gather(self, batch: Sequence[Connection], packet: Packet, touched: list[Connection]) -> None:
+    def _gather(self, batch: Sequence[Connection], packet: Packet, recipients: list[Connection]) -> None:
         plain, default_format = packet.plain, self._default_format
         for conn in batch:
             wire_format = conn.wire_format
             bundle = plain if wire_format is default_format else packet.encoded(wire_format)
-            due = conn.due
-            if due is None:
-                conn.due = [bundle]
-                touched.append(conn)
+            pending = conn.pending
+            if pending is None:
+                conn.pending = [bundle]
+                recipients.append(conn)
             else:
-                due.append(bundle)
+                pending.append(bundle)
 
-    def _flush(self, touched: Sequence[Connection], joins: _Joins) -> int:
-        """Send what is due to these connections; returns how many messages were handed over."""
+    def _flush(self, recipients: Sequence[Connection], joined_by_key: _JoinCache) -> int:
+        """Send what is pending for these connections; returns how many messages were delivered."""
         delivered = failed = 0
-        for conn in touched:
-            due = conn.due
-            if due is None:  # the connection is closing, and has counted it
+        for conn in recipients:
+            pending = conn.pending
+            if pending is None:  # the connection is closing, and has sent or counted it
                 continue
-            conn.due = None
-            key = tuple(due)
-            joined = joins.get(key)
+            conn.pending = None
+            key = tuple(pending)
+            joined = joined_by_key.get(key)
             if joined is None:
-                if len(joins) == _JOINS_KEPT:
-                    self._count(joins)
-                joined = joins[key] = _Joined(due)
-            if conn.send(joined.data, due):
+                if len(joined_by_key) == _MAX_JOINED:
+                    self._count(joined_by_key)
+                joined = joined_by_key[key] = _JoinedBundles(pending)
+            if conn.send(joined.data, pending):
                 joined.sends += 1
                 delivered += joined.count
             else:
@@ -330,44 +339,44 @@ class Hub:
         self._count_sends(0, delivered, failed, 0)
         return delivered
 
-    def _count(self, joins: _Joins) -> None:
-        """Count the sends of a pass by piece, not one by one, and forget the pieces."""
-        for bundles, joined in joins.items():
+    def _count(self, joined_by_key: _JoinCache) -> None:
+        """Count the sends by joined bundle rather than one by one, and empty the cache."""
+        for bundles, joined in joined_by_key.items():
             self._count_sends(joined.sends, 0, 0, joined.sends * len(joined.data))
             self._observer.count_frames(joined.count, joined.sends)
             if self._has_gaps:
                 for bundle in bundles:
                     self._observer.count_gaps(bundle.gaps, joined.sends)
-        joins.clear()
+        joined_by_key.clear()
 
     def _count_sends(self, sends: int, delivered: int, undelivered: int, size: int) -> None:
         self._observer.count_sends(sends, delivered, undelivered, size)
-        handed = self._handed
-        handed[0] += sends
-        handed[1] += delivered
-        handed[2] += undelivered
-        handed[3] += size
+        totals = self._pass_totals
+        totals[0] += sends
+        totals[1] += delivered
+        totals[2] += undelivered
+        totals[3] += size
 
     def _announce(self, event: NewEpoch | Lost) -> None:
-        """Tell every connection of something that concerns all its channels."""
+        """Tell every connection about an event for all channels."""
         if isinstance(event, NewEpoch):
             self.epoch = event.epoch
             self.has_epoch.set()
         for batch in self._strategy.connections():
             for conn in batch:
                 if isinstance(event, NewEpoch):
-                    conn.say(self._welcome(conn))
+                    conn.send_value(self._welcome(conn))
                 elif conn.channels:
                     gaps = [
                         conn.wire_format.gap(channel, event.first, event.last, event.reason, channel)
                         for channel in sorted(conn.channels)
                     ]
-                    if conn.reply(b"".join(gaps)):
+                    if conn.send_frame(b"".join(gaps)):
                         self._observer.count_gaps((event.reason,), len(gaps))
-            self._slice.give_way()
+            self._slice.yield_if_over()
 
     def _pack(self, events: Sequence[Message | Lost], via: str) -> Packet:
-        """Encode for all in the pass who get them by one subscription."""
+        """Encode events for the subscribers of `via`, a channel or a wildcard."""
         packet = Packet(events, via, self._default_format)
         if INVALID in packet.plain.gaps:
             carried = {entry.first for entry in packet.plain.entries if entry.messages}

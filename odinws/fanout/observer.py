@@ -1,4 +1,4 @@
-"""Who is told what passes did. Pure."""
+"""The interface by which passes report their counts. Pure."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from typing import Protocol
 
 
 class DeliveryObserver(Protocol):
-    """Is told per pass, or per slice of one, never per message; of gaps also per connection.
+    """Counts what passes do. Called once per pass or slice, never per message; for gaps, also per connection.
 
-    `Row` is one: it counts for all to see.
+    `WorkerStats` implements it.
     """
 
     def count_pass(self, seconds: float) -> None:
-        """A pass has ended, after this time."""
+        """A pass has ended, and took this long."""
 
     def count_sends(self, sends: int, delivered: int, undelivered: int, size: int) -> None:
-        """What was handed to connections; `size` in bytes."""
+        """Sends to connections, messages delivered and undelivered, and bytes sent."""
 
     def count_frames(self, frames: int, sends: int) -> None:
-        """So many sends had so many frames each."""
+        """`sends` sends had `frames` frames each."""
 
     def count_gaps(self, reasons: Iterable[str], clients: int) -> None:
-        """So many clients were told of gaps, for these reasons."""
+        """`clients` clients were sent a gap for each of these reasons."""
 
     def observe_lag(self, taken_ms: int, count: int) -> None:
-        """So many messages were delivered, of which the oldest was taken by NATS then (ms since 1970)."""
+        """`count` messages were delivered; NATS stored the oldest at `taken_ms`, Unix milliseconds."""
 
     def count_overflow(self) -> None:
-        """A message had no room between feed and hub."""
+        """A message was dropped because the backlog was full."""
 
     def count_invalid(self, messages: int) -> None:
-        """Messages had a payload that the default format can't carry."""
+        """Messages had a payload that the default format can't represent."""
 
 
-class Nobody:
-    """Is told and forgets."""
+class NullObserver:
+    """Counts nothing."""
 
     def count_pass(self, seconds: float) -> None:
         """Nothing."""

@@ -1,14 +1,14 @@
-"""Who was away gets what it missed, joined to the live flow without a gap and without a message twice.
+"""Recovery: sends what a client missed, then the live messages, without gaps and without duplicates.
 
-A connection resumes on one channel like this:
+How a connection resumes a channel:
 
-1. What the worker's ring has is sent, and the connection subscribed, while no pass is under way: what follows
-   is live. The ring reaches back as far as it may; mostly that is enough.
-2. Where the ring does not reach, pages of the stream are sent until it does. Who reads slowly is waited for.
-3. What the stream has no longer is named in a `gap`. A sequence that is not of this life of the stream
-   can't be resumed: a gap says so, and the newest message follows.
+1. Between two passes, the missed messages in the worker's ring are sent and the connection is subscribed.
+   What follows is live. Mostly the ring reaches back far enough.
+2. If it does not, pages of the stream are sent until it does. For a client that reads slowly this waits.
+3. Messages that the stream has already deleted are named in a `gap`. A sequence of another epoch can't be
+   resumed: a gap says so, and the newest message follows.
 
-The same without a subscription is a replay.
+A replay is the same without a subscription.
 """
 
 from __future__ import annotations
@@ -38,39 +38,39 @@ from strategies.base import Strategy
 _CHUNK_MESSAGES = 256  # sent in one piece, while the socket takes all
 _CHUNK_BYTES = 128 << 10
 _NATS_SECONDS = 5.0  # for one answer
-_BEHIND_SECONDS = 5.0  # how long the worker may lag behind what a client has seen elsewhere
-_LOOK_SECONDS = 0.01
-_AWAY_LOOK_SECONDS = 0.5
-_TRIES = 3  # at a NATS that does not answer
+_BEHIND_SECONDS = 5.0  # how long this worker may be behind what a client has received from another
+_POLL_SECONDS = 0.01
+_AWAY_POLL_SECONDS = 0.5
+_TRIES = 3  # while NATS does not answer
 
 T = TypeVar("T")
 
 
 class Feed(Protocol):
-    """What is needed of the feed."""
+    """The part of the feed that recovery uses."""
 
     status: FeedStatus
 
-    def ask(self, question: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
-        """See `NatsFeed.ask`."""
+    def query(self, request: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
+        """See `NatsFeed.query`."""
 
 
-class _Missing(NamedTuple):
-    """The ring can not serve: it has all behind `horizon` only, and knows of nothing behind `last`."""
+class _BeyondRing(NamedTuple):
+    """The ring is not enough: it is complete only after `horizon`, and knows nothing after `last`."""
 
     horizon: int
     last: int
 
 
 class Recovery:
-    """Serves the connections of one worker.
+    """Resumes and replays for the connections of one worker.
 
     Args:
         settings: bounds.
         strategy: where connections are subscribed.
-        hub: has the ring, and the moments between passes.
-        feed: answers what the stream has.
-        stats: where it counts.
+        hub: has the ring, and runs tasks between passes.
+        feed: its connection to NATS reads the stream.
+        stats: the worker's stats.
     """
 
     def __init__(
@@ -84,35 +84,35 @@ class Recovery:
         self._readers = BoundedSemaphore(settings.replay_readers)
 
     def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
-        """Subscribe a connection and send it all of the channel behind `since`.
+        """Subscribe a connection and send it all messages of the channel after `since`.
 
-        Waits for NATS, as long as that is away, and for the client. Whatever happens, the connection is
-        subscribed in the end, and what it does not get is named in a gap.
+        Waits for the client, and for NATS as long as that is unavailable. Unless the connection ends, it is
+        subscribed afterwards in any case, and what could not be sent is named in a gap.
 
         Args:
-            epoch: in which `since` was heard; None: in this one.
+            epoch: the epoch of `since`; None: the current one.
         """
         outcome = "ring"
         until = time.monotonic() + _BEHIND_SECONDS
         tries = 0
-        told = since  # the client has heard up to here, or knows what it missed
-        while not self._hub.has_epoch.wait(_AWAY_LOOK_SECONDS):  # a new worker, and NATS is away
+        known = since  # up to here the client has received every message, or a gap
+        while not self._hub.has_epoch.wait(_AWAY_POLL_SECONDS):  # a new worker, while NATS is unavailable
             if conn.state is not State.OPEN:
                 return
         if epoch is not None and epoch != self._hub.epoch:
-            self._begin_anew(conn, channel)
+            self._restart_from_newest(conn, channel)
             return
         while conn.state is State.OPEN:
-            missing = self._hub.between_passes(partial(self._join, conn, channel, since))
+            missing = self._hub.run_between_passes(partial(self._subscribe_from_ring, conn, channel, since))
             if missing is None:
                 self._stats.recovered(outcome)
                 return
             try:
-                page = self._page(channel, since, told)
+                page = self._page(channel, since, known)
             except FeedError:
                 status = self._feed.status
                 if status.mode == "jetstream" and not status.ready:
-                    gevent.sleep(_AWAY_LOOK_SECONDS)  # nothing new comes meanwhile, so it misses nothing
+                    gevent.sleep(_AWAY_POLL_SECONDS)  # no message comes meanwhile, so the client misses none
                     until = time.monotonic() + _BEHIND_SECONDS
                     continue
                 tries += 1
@@ -122,20 +122,20 @@ class Recovery:
                 page = history.Page([], missing.horizon + 1, missing.horizon, missing.last)
             if since > missing.last:  # another worker was faster, or these are numbers of another life
                 if since > page.last_seq or time.monotonic() > until:
-                    self._begin_anew(conn, channel)
+                    self._restart_from_newest(conn, channel)
                     return
-                gevent.sleep(_LOOK_SECONDS)
+                gevent.sleep(_POLL_SECONDS)
                 continue
             if missing.horizon > since:
                 outcome = "stream" if outcome == "ring" else outcome
             if page.first_seq > since + 1:
                 outcome = "expired"
-                told = page.first_seq - 1
-                self._tell_gap(conn, channel, since + 1, told, "expired")
+                known = page.first_seq - 1
+                self._send_gap(conn, channel, since + 1, known, "expired")
             if not self.send(conn, channel, page.messages):
                 return
             if page.messages:
-                told = page.messages[-1].seq
+                known = page.messages[-1].seq
             since = max(since, page.upto, page.first_seq - 1)
 
     def latest(self, conn: Connection, channel: str) -> None:
@@ -144,7 +144,7 @@ class Recovery:
         if channel not in WILDCARDS and self._hub.ring.newest(channel) is None:
             settings = self._settings
             try:
-                found = self._ask(
+                found = self._query(
                     lambda client: history.latest(
                         client, settings.stream_name, settings.subject_prefix, channel
                     )
@@ -152,34 +152,34 @@ class Recovery:
             except FeedError:
                 found = None
 
-        def join() -> None:
+        def subscribe() -> None:
             newest = self._hub.ring.newest(channel)
             value = newest or found
             if self._strategy.subscribe(conn, channel) and value is not None:
-                self._say(conn, channel, [value])
+                self._send_messages(conn, channel, [value])
 
-        self._hub.between_passes(join)
+        self._hub.run_between_passes(subscribe)
 
     def replay(
         self, conn: Connection, channel: str, first: int, last: int | None
     ) -> ReplayComplete | ReplayIncomplete:
-        """Send all of a channel from `first` to `last` (None: to the newest), and give the answer.
+        """Send the messages of a channel from `first` to `last` (None: to the newest); returns the answer.
 
         Raises:
-            FeedError: NATS is away, and the ring does not reach.
+            FeedError: NATS is unavailable, and the ring does not reach back far enough.
         """
         start, count, incomplete = first, 0, ""
-        told = first - 1
+        known = first - 1
         most = self._settings.replay_messages
         while conn.state is State.OPEN:
             end = self._hub.ring.last if last is None else last
-            found = self._after(channel, first - 1)
+            found = self._from_ring(channel, first - 1)
             if found is None:
-                page = self._page(channel, first - 1, told)
+                page = self._page(channel, first - 1, known)
                 if page.first_seq > first:
                     incomplete = "expired"
                     gone = min(page.first_seq - 1, end)
-                    self._tell_gap(conn, channel, first, gone, "expired")
+                    self._send_gap(conn, channel, first, gone, "expired")
                 found, upto = page.messages, max(page.upto, page.first_seq - 1)
             else:
                 upto = end
@@ -192,7 +192,7 @@ class Recovery:
                 break
             count += len(due)
             if due:
-                told = due[-1].seq
+                known = due[-1].seq
             first = min(upto, end) + 1
             if first > end:
                 break
@@ -201,39 +201,39 @@ class Recovery:
         return ReplayComplete(channel, start, first - 1, count)
 
     def send(self, conn: Connection, channel: str, messages: list[Message]) -> bool:
-        """Send messages of the past, in pieces, each when the one before has left; False: the client has."""
+        """Send past messages in chunks, each once the outbox is empty; False: the connection is closing."""
         for start in range(0, len(messages), _CHUNK_MESSAGES):
             while conn.has_waiting:
                 if conn.state is not State.OPEN:
                     return False
-                gevent.sleep(_LOOK_SECONDS)
-            if not self._say(conn, channel, messages[start : start + _CHUNK_MESSAGES]):
+                gevent.sleep(_POLL_SECONDS)
+            if not self._send_messages(conn, channel, messages[start : start + _CHUNK_MESSAGES]):
                 return False
         return conn.state is State.OPEN
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _join(self, conn: Connection, channel: str, since: int) -> _Missing | None:
-        """Between two passes: subscribe, and send what the ring has. None: done."""
+    def _subscribe_from_ring(self, conn: Connection, channel: str, since: int) -> _BeyondRing | None:
+        """Subscribe, and send what the ring has; to be run between passes. None: done."""
         ring = self._hub.ring
         if conn.state is not State.OPEN:
             return None
-        found = self._after(channel, since) if since <= ring.last else None
+        found = self._from_ring(channel, since) if since <= ring.last else None
         if found is None:
-            return _Missing(ring.horizon, ring.last)
+            return _BeyondRing(ring.horizon, ring.last)
         pattern = wildcard(channel)
         if channel in WILDCARDS:
             found = [message for message in found if message.channel not in conn.channels]
         elif pattern in conn.channels:
-            found = []  # it has heard them by its wildcard
+            found = []  # it has received them by its wildcard
         if len(found) > _CHUNK_MESSAGES or (conn.has_waiting and found):
-            # More than may be sent at one time: the rest comes as from the stream.
-            return _Missing(found[-1].seq if found else since, ring.last)
+            # Too many to send at once: pages first, as from the stream.
+            return _BeyondRing(found[-1].seq if found else since, ring.last)
         if self._strategy.subscribe(conn, channel) and found:
-            self._say(conn, channel, found)
+            self._send_messages(conn, channel, found)
         return None
 
-    def _after(self, channel: str, since: int) -> list[Message] | None:
+    def _from_ring(self, channel: str, since: int) -> list[Message] | None:
         ring = self._hub.ring
         if channel not in WILDCARDS:
             return ring.after(channel, since)
@@ -241,20 +241,20 @@ class Recovery:
         kind = channel[:-1]
         return found and [message for message in found if message.channel.startswith(kind)]
 
-    def _page(self, channel: str, since: int, told: int) -> history.Page:
-        """The next messages behind `since`: of the ring, if it reaches, else of the stream.
+    def _page(self, channel: str, since: int, known: int) -> history.Page:
+        """The next messages after `since`: from the ring if it reaches back far enough, else from the stream.
 
         Args:
-            told: what the first of them follows.
+            known: `prev` of the first of them.
         """
         ring, settings = self._hub.ring, self._settings
-        found = self._after(channel, since) if since <= ring.last else None
+        found = self._from_ring(channel, since) if since <= ring.last else None
         if found is not None:
             part = found[:_CHUNK_MESSAGES]
             upto = part[-1].seq if len(part) < len(found) else ring.last
             return history.Page(part, 0, upto, ring.last)
         with self._readers:
-            return self._ask(
+            return self._query(
                 lambda client: history.page(
                     client,
                     settings.stream_name,
@@ -263,26 +263,26 @@ class Recovery:
                     since,
                     _CHUNK_MESSAGES,
                     _CHUNK_BYTES,
-                    told,
+                    known,
                 )
             )
 
-    def _ask(self, question: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-        return self._feed.ask(question, _NATS_SECONDS)
+    def _query(self, request: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+        return self._feed.query(request, _NATS_SECONDS)
 
-    def _begin_anew(self, conn: Connection, channel: str) -> None:
-        """The client's numbers say nothing here: what was missed can't be known; begin with the newest."""
+    def _restart_from_newest(self, conn: Connection, channel: str) -> None:
+        """Subscribe with a gap and the newest message: sequences of another epoch can't be resumed."""
         self._stats.recovered("epoch")
         newest = self._hub.ring.newest(channel)
         last = newest.seq - 1 if newest else self._hub.ring.last
-        self._tell_gap(conn, channel, 1, max(1, last), "epoch")
+        self._send_gap(conn, channel, 1, max(1, last), "epoch")
         self.latest(conn, channel)
 
-    def _tell_gap(self, conn: Connection, channel: str, first: int, last: int, reason: str) -> None:
-        if conn.reply(conn.wire_format.gap(channel, first, last, reason, channel)):
+    def _send_gap(self, conn: Connection, channel: str, first: int, last: int, reason: str) -> None:
+        if conn.send_frame(conn.wire_format.gap(channel, first, last, reason, channel)):
             self._stats.count_gaps((reason,), 1)
 
-    def _say(self, conn: Connection, channel: str, messages: Sequence[Message]) -> bool:
+    def _send_messages(self, conn: Connection, channel: str, messages: Sequence[Message]) -> bool:
         bundle = encode(messages, channel, conn.wire_format)
         sent = conn.send(bundle.data, (bundle,))
         if sent:

@@ -1,4 +1,4 @@
-"""A worker's part in a live resize: it looks what was asked for, and moves keys between two passes."""
+"""A worker's part in a live resize: polls for requests, and moves keys between passes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import structlog
 from odinws.shared import SharedState
 from strategies.base import Moves, Strategy
 
-_LOOK_SECONDS = 0.25
-_WAIT_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.25
+_WAIT_POLL_SECONDS = 0.02
 
 log = structlog.get_logger("odinws.worker")
 
 
 class Resizing:
-    """Resizes the strategy of one worker, if it can be.
+    """Resizes the strategy of one worker, if that supports it.
 
     Args:
-        shared: has what was requested.
-        slot: of the worker.
-        strategy: what is resized.
-        between_passes: has a step taken while no walk is open, see `Hub`.
+        shared: holds the requested number of shards.
+        slot: the worker's.
+        strategy: the worker's.
+        run_between_passes: runs a step while no walk is open, see `Hub`.
     """
 
     def __init__(
@@ -33,29 +33,29 @@ class Resizing:
         shared: SharedState,
         slot: int,
         strategy: Strategy[Any],
-        between_passes: Callable[[Callable[[], Moves | None]], Moves | None],
+        run_between_passes: Callable[[Callable[[], Moves | None]], Moves | None],
     ) -> None:
         self._shared = shared
         self._slot = slot
         self._strategy = strategy
-        self._between_passes = between_passes
+        self._run_between_passes = run_between_passes
         shared.resizes.begin(slot, strategy.shard_count if strategy.can_resize else 0)
 
     def run(self) -> None:
-        """Apply what is asked for. Runs for the life of the worker, also where there is nothing to do."""
+        """Apply each request. Runs for the life of the worker, even if its strategy can't be resized."""
         while True:
             self.apply()
-            gevent.sleep(_LOOK_SECONDS)
+            gevent.sleep(_POLL_SECONDS)
 
     def apply(self) -> None:
-        """Resize, if another number is asked for; ends when it has taken effect."""
+        """Resize if another number of shards is requested; returns when that has taken effect."""
         shards = self._shared.resizes.requested
         if not shards or not self._strategy.can_resize or shards == self._strategy.shard_count:
             return
         began, before = time.monotonic(), self._strategy.shard_count
         steps = self._strategy.resize(shards)
         moves = Moves()
-        while (step := self._between_passes(lambda: next(steps, None))) is not None:
+        while (step := self._run_between_passes(lambda: next(steps, None))) is not None:
             moves = moves + step
         self._shared.resizes.took_effect(self._slot, shards, moves)
         log.info(
@@ -67,21 +67,21 @@ class Resizing:
             seconds=round(time.monotonic() - began, 3),
         )
 
-    def ask(self, shards: int, wait_seconds: float) -> bool:
-        """Have all workers resize that can; True when it has taken effect in each of them within the time."""
+    def request(self, shards: int, wait_seconds: float) -> bool:
+        """Request a resize of all workers that can; True if all of them have applied it within the time."""
         self._shared.resizes.ask(shards)
         until = time.monotonic() + wait_seconds
         while not (done := self.is_done()) and time.monotonic() < until:
-            gevent.sleep(_WAIT_LOOK_SECONDS)
+            gevent.sleep(_WAIT_POLL_SECONDS)
         return done
 
     def is_done(self) -> bool:
-        """Whether all workers that can have what was asked for."""
-        return self._held() <= {self._shared.resizes.requested}
+        """Whether all workers that can be resized have the requested number of shards."""
+        return self._shard_counts() <= {self._shared.resizes.requested}
 
     def is_possible(self) -> bool:
-        """Whether there is a worker that can."""
-        return bool(self._held())
+        """Whether any worker can be resized."""
+        return bool(self._shard_counts())
 
-    def _held(self) -> set[int]:
+    def _shard_counts(self) -> set[int]:
         return {self._shared.resizes.shards(slot) for slot, _ in self._shared.living()} - {0}

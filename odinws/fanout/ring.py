@@ -1,4 +1,4 @@
-"""The latest messages of a worker: what a client that was away gets without asking NATS. Pure."""
+"""The ring buffer of a worker's latest messages, from which clients recover without asking NATS. Pure."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from operator import attrgetter
 
 from odinws.feed.events import Message
 
-_OVERHEAD_BYTES = 400  # of one message beside its payload: the tuple, its numbers, its places here
+_OVERHEAD_BYTES = 400  # memory of a message besides its payload
 _seq = attrgetter("seq")
 
 
 class Ring:
-    """Messages of all channels in the order of the feed, the oldest forgotten first.
+    """Messages of all channels in the order of the feed; the oldest are evicted first.
 
     Args:
-        max_messages: that are kept, at least 1.
-        max_bytes: that they may take; the newest message is kept in any case.
+        max_messages: how many are kept; at least 1.
+        max_bytes: how much memory they may take; the newest message is kept in any case.
 
     Attributes:
-        horizon: everything behind this sequence is here, of every channel.
-        last: the latest sequence that the worker knows of.
+        horizon: all messages after this sequence are here, of every channel.
+        last: the latest sequence that the worker knows.
     """
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
@@ -39,7 +39,7 @@ class Ring:
         return len(self._order)
 
     def add(self, message: Message) -> None:
-        """Keep a message; its `seq` is above that of all before it."""
+        """Append a message; its `seq` is higher than any before."""
         self._order.append(message)
         self._newest[message.channel] = message
         self._bytes += _OVERHEAD_BYTES + len(message.payload)
@@ -47,41 +47,41 @@ class Ring:
         while len(self._order) > self._max_messages or (self._bytes > self._max_bytes and len(self) > 1):
             self._forget()
 
-    def lose(self, seq: int) -> None:
-        """Messages up to `seq` may be missing: what is here is complete only behind it."""
+    def mark_lost(self, seq: int) -> None:
+        """Messages up to `seq` may be missing: the ring is complete only after it."""
         self.horizon = max(self.horizon, seq)
         self.last = max(self.last, seq)
 
     def restart(self, seq: int) -> None:
-        """The numbers begin anew, behind `seq`: forget all."""
+        """Begin a new epoch after `seq`: remove all messages."""
         self._order.clear()
         self._newest.clear()
         self._bytes = 0
         self.horizon = self.last = seq
 
-    def fill(self, horizon: int, last: int, messages: Iterable[Message]) -> None:
-        """Hold just these: all there was behind `horizon` and up to `last`."""
+    def backfill(self, horizon: int, last: int, messages: Iterable[Message]) -> None:
+        """Replace the contents by these: all messages after `horizon` and up to `last`."""
         self.restart(horizon)
         for message in messages:
             self.add(message)
         self.last = last
 
     def after(self, channel: str, seq: int) -> list[Message] | None:
-        """All messages of a channel behind `seq`, in order; None: some may be missing here.
+        """All messages of a channel after `seq`, in order; None if some of them may be missing.
 
-        Takes time proportional to the messages of all channels behind `seq`.
+        Takes time proportional to the messages of all channels after `seq`.
         """
         found = self.all_after(seq)
         return found and [message for message in found if message.channel == channel]
 
     def all_after(self, seq: int) -> list[Message] | None:
-        """The same of all channels."""
+        """As `after`, of all channels."""
         if seq < self.horizon:
             return None
         return list(islice(self._order, bisect_right(self._order, seq, key=_seq), None))
 
     def newest(self, channel: str) -> Message | None:
-        """The latest message of a channel; None: it is not here."""
+        """The latest message of a channel, if it is here."""
         return self._newest.get(channel)
 
     def _forget(self) -> None:

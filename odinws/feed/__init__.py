@@ -1,9 +1,9 @@
-"""Messages come in: from NATS to values that the hub takes.
+"""The feed: receives messages from NATS and hands them to the hub.
 
-nats       the bridge, for the life of a worker      session    one connection to NATS, until it goes wrong
-intake     what outlives sessions: counts, status    cursor     the place in the sequence. Pure.
-events     what the hub is told. Pure.               status     how the feed is
-stream     the JetStream stream                      history    what it still has, in pages
-selector   asyncio in a greenlet                     identification  who we are to NATS
-embedded   a nats-server of our own                  publisher, simulator    the demo feed
+nats            the feed of a worker: sessions, retries    session  one connection to NATS, until it fails
+intake          what outlives sessions: counts, status     cursor   the position in the stream
+events          what the hub receives                      status   the state of the feed
+stream          finds or creates the JetStream stream      history  reads past messages of the stream
+authentication  credentials and TLS for NATS               greenlet_loop  asyncio in a greenlet
+embedded        the embedded nats-server                   publisher, simulator  the demo feed
 """

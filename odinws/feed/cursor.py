@@ -1,4 +1,4 @@
-"""Where a feed stands in the sequence of NATS, and what came before on each channel. Pure."""
+"""The position of a feed in the stream, and the latest sequence of each channel. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from odinws.feed.events import Lost, Message, NewEpoch
 
 
 class Cursor:
-    """The position of a feed. It outlives connections to NATS: the next one goes on from here.
+    """The position of a feed. It outlives connections to NATS: the next one continues from here.
 
     Attributes:
-        epoch: the name under which `seq` counts; "none" before the first.
-        seq: all up to here was taken, passed over, or is gone. Rises within an epoch.
-        floor: all up to here that was not taken is gone, and that was told: `prev` is never below it.
+        epoch: the epoch of `seq`; "none" before the first.
+        seq: every message up to here was taken or skipped, or is lost. Increases within an epoch.
+        floor: messages up to here that were not taken are lost, and were reported so: `prev` is never lower.
     """
 
     def __init__(self) -> None:
@@ -22,31 +22,31 @@ class Cursor:
         self.floor = 0
         self._latest: dict[str, int] = {}  # channel -> seq of its latest message
 
-    def goes_on(self, epoch: str, last_seq: int) -> bool:
-        """Whether a stream that is at `last_seq` has the sequence that is known here.
+    def continues(self, epoch: str, last_seq: int) -> bool:
+        """Whether a stream whose latest sequence is `last_seq` continues the one known here.
 
-        One with less in it than was seen was restored from an older copy: its numbers come again.
+        One that ends before `seq` was restored from an older copy: it will use these sequences again.
         """
         return epoch == self.epoch and self.seq <= last_seq
 
     def begin(self, epoch: str, seq: int, latest: Mapping[str, int]) -> NewEpoch:
-        """Begin in another sequence: nothing known of the last one holds.
+        """Start over with another stream: nothing known about the previous one is valid.
 
         Args:
-            seq: its latest sequence that is there already; what follows it comes.
-            latest: of channels that have a message already, the sequence of the latest.
+            seq: the latest sequence of the new stream; messages after it will come.
+            latest: by channel, the sequence of its latest message in the new stream.
         """
         self.epoch, self.seq, self.floor = epoch, seq, 0
         self._latest = dict(latest)
         return NewEpoch(epoch, seq)
 
     def rename(self, epoch: str) -> NewEpoch:
-        """Count on under another name: what was published meanwhile is not known."""
+        """Continue the sequence in a new epoch: what was published meanwhile is unknown."""
         self.epoch = epoch
         return NewEpoch(epoch, self.seq)
 
     def expire(self, first_seq: int) -> Lost | None:
-        """Nothing before `first_seq` comes any more. What is gone of it; None: all of that was had."""
+        """The stream begins at `first_seq` now. Returns what is lost by that, if anything."""
         if first_seq <= self.seq + 1:
             return None
         lost = Lost(None, self.seq + 1, first_seq - 1, "expired")
@@ -54,11 +54,11 @@ class Cursor:
         return lost
 
     def take(self, channel: str, seq: int, ts_ms: int, payload: bytes) -> Message:
-        """The next message, of a channel that is carried; `seq` is above that of the cursor."""
+        """Advance to a message of a channel that is carried; `seq` is higher than the cursor's."""
         prev = max(self.floor, self._latest.get(channel, 0))
         self._latest[channel] = self.seq = seq
         return Message(channel, seq, prev, ts_ms, payload)
 
     def skip(self, seq: int) -> None:
-        """The next message is of no channel that is carried."""
+        """Advance past a message of a channel that is not carried."""
         self.seq = seq

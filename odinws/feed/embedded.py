@@ -1,8 +1,8 @@
-"""A `nats-server` of our own, for when no other is given.
+"""The embedded `nats-server`, used when no NATS URL is configured.
 
-The server is a child process with JetStream on, bound to 127.0.0.1 on a port that was free. Its address
-lasts: when the server dies it is started again on the same port with the same data. When the process that
-started it dies, however it dies, the server dies too (Linux; elsewhere only an orderly end is covered).
+The server is a child process with JetStream, bound to a free port of 127.0.0.1. If it dies, it is restarted
+on the same port with the same data. If the process that started it dies, in whatever way, the server dies
+too (on Linux; elsewhere only after an orderly exit).
 
 Plain asyncio: no greenlets here.
 """
@@ -31,13 +31,13 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from odinws.errors import OdinError
 
 HOST = "127.0.0.1"
-FREE_PORT = -1  # nats-server's own word for "choose one"
+FREE_PORT = -1  # tells nats-server to choose one
 
-READY_SECONDS = 8.0  # the first start is on an empty directory and takes milliseconds
-READY_AGAIN_SECONDS = 60.0  # a later one may have streams to recover
+READY_SECONDS = 8.0  # the first start, in an empty directory, takes milliseconds
+READY_AGAIN_SECONDS = 60.0  # a restart may have streams to recover
 STOP_SECONDS = 2.0
 _SETTLED_SECONDS = 5.0  # a restarted server that dies sooner counts as one that failed to start
-_POLL_SECONDS = 0.01  # nats-server gives no event when it is ready: it writes a file
+_POLL_SECONDS = 0.01  # nats-server signals that it is ready by writing a file
 _TAIL_BYTES = 4096
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -45,11 +45,11 @@ _log = logging.getLogger(__name__)
 
 
 class EmbeddedNatsError(OdinError):
-    """The server could not be started, or ended on its own.
+    """The server could not be started, or exited by itself.
 
     Attributes:
         reason: What happened, in one line.
-        log_tail: The last of what the server wrote; may be empty.
+        log_tail: The end of the server's log; may be empty.
     """
 
     def __init__(self, reason: str, log_tail: str = "") -> None:
@@ -59,7 +59,7 @@ class EmbeddedNatsError(OdinError):
 
 
 class NatsServerNotFoundError(EmbeddedNatsError):
-    """There is no `nats-server` to run."""
+    """No `nats-server` executable was found."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -69,10 +69,10 @@ class NatsServerNotFoundError(EmbeddedNatsError):
 
 
 def find_nats_server() -> str:
-    """Return the path of `nats-server`: the one beside this interpreter, else the one on PATH.
+    """Return the path of `nats-server`: beside this interpreter, or else on PATH.
 
     Raises:
-        NatsServerNotFoundError: Neither is there.
+        NatsServerNotFoundError: It is in neither.
     """
     for directory in (str(Path(sys.executable).parent), sysconfig.get_path("scripts"), None):
         if found := shutil.which("nats-server", path=directory):
@@ -83,9 +83,9 @@ def find_nats_server() -> str:
 def server_command(
     binary: str, directory: Path, port: int = FREE_PORT, *, jetstream: bool = True
 ) -> list[str]:
-    """Return the argument list of a server that keeps its data, and writes its ports file, in `directory`.
+    """Return the command line of a server with its data and its ports file in `directory`.
 
-    The ports file of a killed predecessor is removed: its process id may come round.
+    Removes the ports file of a killed predecessor, as process ids are reused.
     """
     for stale in directory.glob("*.ports"):
         stale.unlink()
@@ -94,7 +94,7 @@ def server_command(
 
 
 def read_port(binary: str, directory: Path, pid: int) -> int | None:
-    """Return the client port of the server `pid`, once it accepts connections; None before that."""
+    """Return the client port of the server `pid`; None until it accepts connections."""
     path = directory / f"{Path(binary).name}_{pid}.ports"
     try:
         url: str = json.loads(path.read_bytes())["nats"][0]
@@ -104,13 +104,13 @@ def read_port(binary: str, directory: Path, pid: int) -> int | None:
 
 
 def death_signal() -> Callable[[], None] | None:
-    """Return a `preexec_fn` with which the kernel kills the child when its parent ends; None outside Linux.
+    """Return a `preexec_fn` that has the kernel kill the child when its parent ends; None outside Linux.
 
-    No other means survives a `kill -9` of the parent: no handler runs then, and the server is in a session of
-    its own. The bond is to the *thread* that starts the child: it must live as long as the process.
+    Nothing else survives a `kill -9` of the parent: no handler runs then, and the server is in a session of
+    its own. The kernel watches the *thread* that starts the child: it must live as long as the process.
 
-    A `preexec_fn` runs between fork and exec, where another thread's lock may be held for ever. So the C
-    function is looked up here, before the fork, and the child makes two system calls and no more.
+    A `preexec_fn` runs between fork and exec, where locks of other threads may stay held forever. So the C
+    function is looked up before the fork, and the child makes only two system calls.
     """
     if sys.platform != "linux":
         return None
@@ -119,58 +119,58 @@ def death_signal() -> Callable[[], None] | None:
 
     def bind() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the bond was made
+        if os.getppid() != parent:  # it ended before the call above
             os.kill(os.getpid(), signal.SIGKILL)
 
     return bind
 
 
 class EmbeddedNats:
-    """One `nats-server` child, started again whenever it dies.
+    """One `nats-server` child process, restarted whenever it dies.
 
     Args:
-        directory: Where it keeps its data; must exist, and is left in place.
-        binary: The program; None finds it (see `find_nats_server`).
+        directory: Its data directory; must exist, and is not removed.
+        binary: The executable; None: see `find_nats_server`.
 
     Use it as an async context manager, or with `start` and `stop`.
 
     Raises:
-        NatsServerNotFoundError: There is no such program.
+        NatsServerNotFoundError: There is no executable.
     """
 
     def __init__(self, directory: Path, *, binary: str | None = None) -> None:
         self._directory = directory
         self._binary = binary or find_nats_server()
         self._port = FREE_PORT
-        self._life: _Life | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._current: _ServerProcess | None = None
+        self._supervisor: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
-        """The address clients use. It stays the same from the first start on."""
+        """The URL for clients. It never changes after the first start."""
         return f"nats://{HOST}:{self._port}"
 
     @property
     def pid(self) -> int | None:
-        """The process id of the server that runs now, or of the last one; None before the first start."""
-        return self._life.process.pid if self._life is not None else None
+        """The process id of the current or the last server process; None before the first start."""
+        return self._current.process.pid if self._current is not None else None
 
     async def start(self) -> None:
-        """Start the server and return when it accepts connections, at most `READY_SECONDS` later.
+        """Start the server, and wait at most `READY_SECONDS` until it accepts connections.
 
         Raises:
-            EmbeddedNatsError: It ended, or was not ready in time. Nothing is left running.
+            EmbeddedNatsError: It exited, or was not ready in time. No process is left running.
         """
-        self._keeper = asyncio.create_task(self._keep(await self._launch(READY_SECONDS)))
+        self._supervisor = asyncio.create_task(self._supervise(await self._launch(READY_SECONDS)))
 
     async def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
-        """Stop the server: SIGTERM, and SIGKILL after `timeout_seconds`. Does nothing when it is stopped."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
-        if self._life is not None:
-            await self._life.end(timeout_seconds)
+        """Stop the server: SIGTERM, and SIGKILL after `timeout_seconds`. Idempotent."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+            self._supervisor = None
+        if self._current is not None:
+            await self._current.end(timeout_seconds)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -181,23 +181,23 @@ class EmbeddedNats:
     ) -> None:
         await self.stop()
 
-    async def _keep(self, life: _Life) -> None:
-        """Start the server again, for as long as it takes, whenever it ends."""
+    async def _supervise(self, server: _ServerProcess) -> None:
+        """Restart the server whenever it ends, retrying forever."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(EmbeddedNatsError),
             wait=wait_random_exponential(multiplier=0.05, max=2.0),
             before_sleep=_log_failed_start,
         )
         while True:
-            code = await life.process.wait()
+            code = await server.process.wait()
             _log.warning("nats-server ended with code %s, starting it again at %s", code, self.url)
-            # The port may be taken for a while, even by a client that dials it and meets itself: keep trying.
+            # The port may be in use for a while, even by a client that connects to itself: keep trying.
             async for attempt in retrying:
                 with attempt:
-                    life = await self._launch(READY_AGAIN_SECONDS)
-                    await life.settle()
+                    server = await self._launch(READY_AGAIN_SECONDS)
+                    await server.settle()
 
-    async def _launch(self, timeout_seconds: float) -> _Life:
+    async def _launch(self, timeout_seconds: float) -> _ServerProcess:
         command = server_command(self._binary, self._directory, self._port)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -210,32 +210,32 @@ class EmbeddedNats:
             )
         except OSError as error:
             raise EmbeddedNatsError(f"cannot run {self._binary}: {error.strerror}") from error
-        self._life = life = _Life(process)
+        self._current = server = _ServerProcess(process)
         try:
-            self._port = await self._ready(life, timeout_seconds)
+            self._port = await self._ready(server, timeout_seconds)
         except BaseException:
-            await life.end(0.0)
+            await server.end(0.0)
             raise
-        return life
+        return server
 
-    async def _ready(self, life: _Life, timeout_seconds: float) -> int:
+    async def _ready(self, server: _ServerProcess, timeout_seconds: float) -> int:
         deadline = time.monotonic() + timeout_seconds
-        while life.process.returncode is None:
-            if (port := read_port(self._binary, self._directory, life.process.pid)) is not None:
+        while server.process.returncode is None:
+            if (port := read_port(self._binary, self._directory, server.process.pid)) is not None:
                 return port
             if time.monotonic() > deadline:
-                raise EmbeddedNatsError(f"nats-server not ready in {timeout_seconds:g} s", life.log_tail)
+                raise EmbeddedNatsError(f"nats-server not ready in {timeout_seconds:g} s", server.log_tail)
             await asyncio.sleep(_POLL_SECONDS)
-        raise await life.error("before it was ready")
+        raise await server.error("before it was ready")
 
 
-class _Life:
-    """One process of the server, from its start to its end."""
+class _ServerProcess:
+    """One process of the server."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self._log = b""
-        # PIPE was asked for.
+        # Not None, as stderr is a pipe.
         self._reader = asyncio.create_task(self._read_log(cast(asyncio.StreamReader, process.stderr)))
 
     @property
@@ -243,20 +243,20 @@ class _Life:
         return self._log.decode("utf-8", "replace").strip()
 
     async def settle(self) -> None:
-        """Watch the first seconds: a server that dies at once must not be restarted in a tight loop."""
+        """Wait for the first seconds: a server that dies at once must not be restarted in a tight loop."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.process.wait(), _SETTLED_SECONDS)
             raise await self.error("soon after its start")
 
     async def error(self, when: str) -> EmbeddedNatsError:
-        """Return what is to be said of a process that has ended by itself."""
-        await self._reader  # to the end: the last line says why
+        """Return the error for a process that has ended by itself."""
+        await self._reader  # the last line of the log says why
         return EmbeddedNatsError(
             f"nats-server ended with code {self.process.returncode} {when}", self.log_tail
         )
 
     async def end(self, timeout_seconds: float) -> None:
-        """End the process if it still runs: SIGTERM, and SIGKILL after `timeout_seconds`."""
+        """Stop the process if it still runs: SIGTERM, and SIGKILL after `timeout_seconds`."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.terminate()
@@ -269,7 +269,7 @@ class _Life:
         await self._reader  # ends with the pipe, and the pipe with the process
 
     async def _read_log(self, stream: asyncio.StreamReader) -> None:
-        """Keep the last of the log, and pass on what is more than information."""
+        """Keep the end of the log, and pass warnings and errors on."""
         rest = b""
         while chunk := await stream.read(8192):
             self._log = (self._log + chunk)[-_TAIL_BYTES:]

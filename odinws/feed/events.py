@@ -1,4 +1,4 @@
-"""What a feed brings to the hub, as values. Pure."""
+"""What the feed hands to the hub: messages, losses, new epochs, backfills. Pure."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ __all__ = ["Backfill", "FeedEvent", "Lost", "Message", "NewEpoch"]
 
 
 class NewEpoch(NamedTuple):
-    """From here on `seq` counts anew, under this name.
+    """Sequences start over in this epoch.
 
     Attributes:
-        seq: the latest sequence that is there already; what follows it comes.
+        seq: the latest sequence that exists already; messages after it will come.
     """
 
     epoch: str
     seq: int = 0
-    channel: None = None  # it concerns all of them
+    channel: None = None  # all channels
 
 
 class Backfill(NamedTuple):
-    """What was published before the feed came up: for those who were away, not to be delivered to all.
+    """Messages that were published before the feed came up: for the ring only, not to be delivered.
 
     Attributes:
-        messages: all behind `first` up to `last`, in order.
+        messages: all messages after `first` and up to `last`, in order.
     """
 
     first: int
     last: int
     messages: list[Message]
-    channel: None = None  # it concerns all of them
+    channel: None = None  # all channels
 
 
 FeedEvent = Message | Lost | NewEpoch | Backfill

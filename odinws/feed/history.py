@@ -1,7 +1,7 @@
-"""What the stream still has of a channel: read by direct gets, a page at a time (NATS ADR-31).
+"""Reads past messages of a channel from the stream, in pages, by direct gets (NATS ADR-31).
 
-A direct get is one request without a consumer, so nothing is left behind when a client goes. Servers
-before 2.11 answer with one message instead of a batch: then each is asked for by itself.
+A direct get is one request without a consumer, so there is nothing to clean up. Servers before 2.11 answer
+with one message instead of a batch: then there is one request for each message.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _MESSAGE_SECONDS = 5.0
 
 
 class Page(NamedTuple):
-    """Some of the past.
+    """A page of past messages.
 
     Attributes:
-        messages: of the channels asked for, in order; `prev` is that of this page. For the first of a channel
-            it is what was asked for, or the last sequence that is gone: nothing of the channel lies between.
-        first_seq: messages from `after` to the one before this may be gone; `after` + 1: none is.
-        upto: everything of the channels up to here is in `messages`, or is gone.
+        messages: of the requested channels, in order. `prev` refers to this page; that of the first message
+            of a channel is the `prev` of the request, or the last sequence that is lost.
+        first_seq: messages between `after` and this sequence may be lost; `after` + 1: none is.
+        upto: every message of the channels up to here is in `messages`, or is lost.
         last_seq: the latest sequence of the stream, of any channel.
     """
 
@@ -44,18 +44,20 @@ class Page(NamedTuple):
 async def page(
     client: Client, stream: str, prefix: str, channel: str, after: int, most: int, max_bytes: int, prev: int
 ) -> Page:
-    """Read the messages of a channel behind a sequence.
+    """Read the messages of a channel after a sequence.
 
-    A stream forgets while it is read. So its end is asked for before its messages, and its beginning after.
+    A stream may delete messages while it is read. So its last sequence is read before the messages, and its
+    first one afterwards.
 
     Args:
-        channel: a channel, or `token.*`.
-        after: sequence.
-        most: messages at most; max_bytes: of their payloads, about.
+        channel: a channel, or a wildcard.
+        after: the sequence after which the page begins.
+        most: the maximum number of messages.
+        max_bytes: of their payloads, approximately.
         prev: of the first message of each channel.
 
     Raises:
-        FeedError: the stream allows no direct gets, or is not there.
+        FeedError: the stream does not exist, or allows no direct gets.
         nats.errors.Error, TimeoutError: NATS is lost.
     """
     js = client.jetstream()
@@ -72,7 +74,7 @@ async def page(
         next_seq = _seq(found[0]) if found else last_seq + 1
         if kept > upto + 1 and next_seq > upto + 1:
             if messages:
-                break  # the next page begins with this hole
+                break  # the next page begins with this gap
             first_seq = min(kept, next_seq)
             prev = upto = first_seq - 1
         if not found:
@@ -89,7 +91,7 @@ async def page(
 
 
 async def latest(client: Client, stream: str, prefix: str, channel: str) -> Message | None:
-    """The newest message of a channel that the stream has; None: it has none."""
+    """The newest message of a channel in the stream, if there is one."""
     request = json.dumps({"last_by_subj": prefix + channel})
     msg = await client.request(f"$JS.API.DIRECT.GET.{stream}", request.encode(), timeout=_MESSAGE_SECONDS)
     if _status(msg) == _NO_MESSAGE:
@@ -98,8 +100,8 @@ async def latest(client: Client, stream: str, prefix: str, channel: str) -> Mess
     return Message(channel, _seq(msg), 0, _ts_ms(msg), msg.data)
 
 
-def only(subjects: Sequence[str]) -> dict[str, Any]:
-    """The filter of a consumer; servers before 2.10 know only one subject."""
+def subject_filter(subjects: Sequence[str]) -> dict[str, Any]:
+    """A consumer's filter; servers before 2.10 know only the form for one subject."""
     return {"filter_subject": subjects[0]} if len(subjects) == 1 else {"filter_subjects": list(subjects)}
 
 
@@ -120,7 +122,7 @@ async def latest_of_all(
             ConsumerConfig(
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-                **only(subjects),
+                **subject_filter(subjects),
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
                 headers_only=True,
@@ -143,7 +145,7 @@ async def latest_of_all(
 async def _batch(
     client: Client, stream: str, subject: str, start: int, most: int, max_bytes: int
 ) -> list[Msg]:
-    """Messages from `start` on; empty: there are none."""
+    """Messages from `start` on, as many as one request gives; empty if there are none."""
     inbox = client.new_inbox()
     answers = await client.subscribe(inbox)
     request = {"seq": start, "next_by_subj": subject, "batch": most, "max_bytes": max(1, max_bytes)}
@@ -157,7 +159,7 @@ async def _batch(
                 break
             _check(msg)
             found.append(msg)
-            if "Nats-Num-Pending" not in (msg.headers or {}):  # a server that knows no batches
+            if "Nats-Num-Pending" not in (msg.headers or {}):  # a server without batches
                 break
     finally:
         await answers.unsubscribe()

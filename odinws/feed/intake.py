@@ -1,4 +1,4 @@
-"""What outlives the sessions of a feed: the hub that it feeds, its place in the sequence, and how it is."""
+"""The part of a feed that outlives its sessions: the position in the stream, the status, the counts."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ log = structlog.get_logger("odinws.feed")
 
 
 class Intake:
-    """Takes what sessions hear, counts it, and hands it to the hub.
+    """Takes the messages that sessions receive, counts them, and hands them to the hub.
 
     Args:
-        settings: which channels are carried, and how much may wait.
-        stats: where it counts.
-        sink: takes the events, in order; must not block.
-        backlog: how many events the sink still holds.
+        settings: which channels are carried, and the size of the backlog.
+        stats: the worker's stats.
+        sink: receives the events, in order; must not block.
+        backlog: returns how many events the sink has not processed yet.
 
     Attributes:
-        status: how the feed is.
-        pending: messages of the stream that are still to come, by the latest one.
+        status: the state of the feed.
+        pending: how many messages the stream still has for us, as the latest message says.
     """
 
     def __init__(
@@ -47,28 +47,28 @@ class Intake:
         self._high_water = settings.feed_backlog // 2
         self._channels = settings.channel_filter
         self._prefix_length = len(settings.subject_prefix)
-        self._taken_ms = 0  # when NATS took the latest message, milliseconds since 1970
-        self._heard = 0.0  # and when it came here, monotonic seconds
+        self._taken_ms = 0  # when NATS stored the latest message, Unix milliseconds
+        self._heard = 0.0  # when it was received, monotonic seconds
         self._was_up = False
 
     @property
     def is_full(self) -> bool:
-        """Whether the sink holds more than half of what it may: JetStream is held back then."""
+        """Whether the backlog is more than half full: then JetStream is throttled."""
         return self._backlog() > self._high_water
 
     def lag_seconds(self) -> float:
-        """How long the latest message was on its way from NATS to here; 0.0: none came yet."""
+        """How long the latest message took from NATS to here; 0.0: none came yet."""
         if not self._taken_ms:
             return 0.0
         came_at = time.time() - (time.monotonic() - self._heard)
         return max(0.0, came_at - self._taken_ms / 1000)
 
     def carries(self, channel: str) -> bool:
-        """Whether clients can have what comes under this name."""
+        """Whether this is a channel that clients can subscribe to here."""
         return CHANNEL.fullmatch(channel) is not None and self._channels.has(channel)
 
     def channel(self, subject: str) -> str | None:
-        """The channel of a subject; None: it is none that is carried, which is counted."""
+        """The channel of a subject; None if it is not carried, which is counted."""
         channel = subject[self._prefix_length :]
         if self.carries(channel):
             return channel
@@ -78,7 +78,7 @@ class Intake:
     # -- the state of the feed ---------------------------------------------------------------------
 
     def up(self, mode: str, server: str) -> None:
-        """Messages flow from now on."""
+        """A session is established: messages flow from now on."""
         self.status.mode = mode
         self.status.server = server
         self.status.problem = ""
@@ -91,7 +91,7 @@ class Intake:
         log.info("feed is up", mode=mode, nats=server, epoch=self.cursor.epoch, last_seq=self.cursor.seq)
 
     def down(self, problem: str) -> None:
-        """A session ended, or did not come up."""
+        """A session has ended, or could not be established."""
         if self.status.ready:
             self.status.since = time.time()
             log.warning("feed is down", problem=problem)
@@ -106,26 +106,26 @@ class Intake:
     def begin(
         self, epoch: str, seq: int, latest: Mapping[str, int], backfill: Backfill | None = None
     ) -> None:
-        """Begin in another sequence, see `Cursor.begin`; `past`: what of it is there already."""
+        """Start over with another stream, see `Cursor.begin`; `backfill` has its latest messages."""
         self._sink(self.cursor.begin(epoch, seq, latest))
         if backfill is not None:
             self._sink(backfill)
-        self._moved()
+        self._update_status()
 
     def rename(self, epoch: str) -> None:
-        """Count on under another name."""
+        """Continue in a new epoch, see `Cursor.rename`."""
         self._sink(self.cursor.rename(epoch))
-        self._moved()
+        self._update_status()
 
     def expire(self, first_seq: int) -> int:
-        """Nothing before `first_seq` comes any more: it may have been of any channel. How many are gone."""
+        """The stream begins at `first_seq` now; returns how many messages are lost by that."""
         lost = self.cursor.expire(first_seq)
         if lost is None:
             return 0
         self._stats.totals.feed_gaps += 1
         log.warning("stream no longer has messages", first=lost.first, last=lost.last)
         self._sink(lost)
-        self._moved()
+        self._update_status()
         return lost.last - lost.first + 1
 
     def take(
@@ -134,9 +134,10 @@ class Intake:
         """Take a message of the stream.
 
         Args:
-            ts_ms: when NATS took it, milliseconds since 1970.
-            deliveries: how often NATS delivered it.
-            whole_stream: every message of it comes here, so those between the last one and this are gone.
+            ts_ms: when NATS stored it, Unix milliseconds.
+            deliveries: how often NATS has delivered it.
+            whole_stream: whether we receive every message of the stream: then those between the last one and
+                this are lost.
         """
         channel = self.channel(subject)
         if seq <= self.cursor.seq:
@@ -146,21 +147,21 @@ class Intake:
         gone = self.expire(seq) if whole_stream else 0
         self._stats.count_received(1 + gone, deliveries)
         self._taken_ms, self._heard = ts_ms, time.monotonic()
-        self._hand_over(channel, seq, ts_ms, payload)
+        self._emit(channel, seq, ts_ms, payload)
 
     def take_uncounted(self, subject: str, payload: bytes) -> None:
-        """Take a message that NATS did not number: it gets the next number here."""
+        """Take a message of core NATS: it has no sequence, so it gets the next one here."""
         channel = self.channel(subject)
         if channel is not None:
-            self._hand_over(channel, self.cursor.seq + 1, int(time.time() * 1000), payload)
+            self._emit(channel, self.cursor.seq + 1, int(time.time() * 1000), payload)
 
-    def _hand_over(self, channel: str | None, seq: int, ts_ms: int, payload: bytes) -> None:
+    def _emit(self, channel: str | None, seq: int, ts_ms: int, payload: bytes) -> None:
         if channel is None:
             self.cursor.skip(seq)
         else:
             self._stats.totals.feed_messages += 1
             self._sink(self.cursor.take(channel, seq, ts_ms, payload))
-        self._moved()
+        self._update_status()
 
-    def _moved(self) -> None:
+    def _update_status(self) -> None:
         self.status.epoch, self.status.last_seq = self.cursor.epoch, self.cursor.seq

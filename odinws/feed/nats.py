@@ -1,15 +1,13 @@
-"""The bridge from NATS to the hub: one per worker, nats-py's event loop inside a greenlet.
+"""The NATS feed of a worker: runs one session after another, with nats-py's event loop in a greenlet.
 
-A session is: connect, look at the stream, consume from where the last session ended, until anything
-goes wrong. Then wait (exponential, with full jitter, for ever) and start the next one. There is one way
-to come up, so a lost connection, a lost consumer, a leader change and a replaced stream are all the
-same to it.
+A session connects, checks the stream, and consumes from where the last session ended, until anything fails.
+The next one follows after a delay (exponential, with full jitter, forever). So a lost connection, a lost
+consumer, a leader change and a replaced stream are all handled in the same way.
 
-With JetStream the consumer is ordered and without acknowledgements: push, ack none, memory, flow
-control and idle heartbeats (NATS ADR-17). The server cannot redeliver what nobody acknowledges, so no
-NAK or AckWait amplifies. A hole in the consumer's own sequence ends the session; the next one starts
-behind the last message that was taken. Without JetStream the feed takes plain subjects and counts for
-itself; `epoch` says so.
+With JetStream the consumer is ordered: push, without acknowledgements, in memory, with flow control and idle
+heartbeats (NATS ADR-17). Without acknowledgements NATS never redelivers, so there are no redelivery storms.
+A gap in the consumer sequence ends the session; the next one starts after the last message that was taken.
+Without JetStream the feed subscribes to core NATS and numbers messages itself; the epoch tells.
 """
 
 from __future__ import annotations
@@ -30,16 +28,16 @@ from tenacity import AsyncRetrying, wait_random_exponential
 
 from odinws.errors import FeedError
 from odinws.feed.events import FeedEvent
+from odinws.feed.greenlet_loop import greenlet_event_loop
 from odinws.feed.intake import Intake
-from odinws.feed.selector import greenlet_event_loop
 from odinws.feed.session import Session
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 
 _RETRY_SECONDS = 0.1
 _RETRY_CAP_SECONDS = 2.0
-_STEADY_SECONDS = 5.0  # a session that lived this long starts the waits anew
-_SPARE_SECONDS = 1.0  # for an event loop that is busy
+_STABLE_SECONDS = 5.0  # a session that lasted this long resets the backoff
+_SPARE_SECONDS = 1.0  # extra time for a query while the event loop is busy
 
 T = TypeVar("T")
 
@@ -47,18 +45,19 @@ log = structlog.get_logger("odinws.feed")
 
 
 class NatsFeed:
-    """Feeds one hub for the life of a worker.
+    """Feeds the hub for the life of a worker.
 
     Args:
-        settings: where NATS is and what the stream should be.
-        urls: the servers to use; with an embedded one the settings name none.
-        stats: where it counts.
-        sink: takes the events, in order; must not block.
-        backlog: how many events the sink still holds: above half its bound JetStream is held back.
+        settings: credentials for NATS, and the configuration of the stream.
+        urls: the servers; with an embedded one the settings name none.
+        stats: the worker's stats.
+        sink: receives the events, in order; must not block.
+        backlog: returns how many events the sink has not processed yet. JetStream is throttled while they
+            are more than half of the bound.
 
     Attributes:
-        status: how it is.
-        intake: what it has taken, and how far it is behind.
+        status: the state of the feed.
+        intake: the position in the stream, and the lag.
     """
 
     def __init__(
@@ -77,20 +76,20 @@ class NatsFeed:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self) -> None:
-        """Run for ever, in the calling greenlet, which must have an event loop to itself."""
+        """Run forever in the calling greenlet, with an asyncio event loop of its own."""
         with asyncio.Runner(loop_factory=greenlet_event_loop) as runner:
             runner.run(self._sessions())
 
-    def ask(self, question: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
-        """Ask NATS something on the feed's own connection; the calling greenlet waits.
+    def query(self, request: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
+        """Send a request over the feed's connection to NATS, and wait for the result.
 
         Raises:
-            FeedError: there is no session, NATS does not answer in time, or not with what is asked for.
+            FeedError: there is no session, or NATS does not answer in time, or it reports an error.
         """
         session, loop = self._session, self._loop
         if session is None or loop is None or not self.status.ready:
             raise FeedError("NATS is away")
-        return _ask(loop, question(session.client), timeout_seconds)
+        return _run_query(loop, request(session.client), timeout_seconds)
 
     async def _sessions(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -102,40 +101,40 @@ class NatsFeed:
                     await self._one_session()
 
     async def _one_session(self) -> None:
-        """Run one session to its end. Raises `_Brief` if it was too short to start the waits anew."""
+        """Run one session to its end. Raises `_ShortSession` if it was too short to reset the backoff."""
         started = time.monotonic()
         self._session = session = Session(self._settings, self._urls, self.intake)
         try:
             await session.run()
         except (nats.errors.Error, FeedError, OSError, TimeoutError) as error:
             self.intake.down(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-        except Exception as error:  # a defect must not end the feed of a whole worker
+        except Exception as error:  # a bug must not end the feed of a whole worker
             log.exception("feed session failed")
             self.intake.down(repr(error))
         finally:
             self._session = None
             await session.close()
-        if time.monotonic() - started < _STEADY_SECONDS:
-            raise _Brief
+        if time.monotonic() - started < _STABLE_SECONDS:
+            raise _ShortSession
 
 
-class _Brief(Exception):  # noqa: N818 - a signal to the retry loop, not an error
-    """The session ended soon after it began: wait longer before the next."""
+class _ShortSession(Exception):  # noqa: N818 - a signal to the retry loop, not an error
+    """The session ended soon: wait longer before the next."""
 
 
-def _ask(loop: asyncio.AbstractEventLoop, question: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
-    """Run a coroutine in another greenlet's event loop and wait for what it gives.
+def _run_query(loop: asyncio.AbstractEventLoop, request: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
+    """Run a coroutine in another greenlet's event loop, and wait for its result.
 
     Raises:
-        FeedError: NATS does not answer in time, or not with what is asked for.
+        FeedError: NATS does not answer in time, or reports an error.
     """
     answer: AsyncResult = AsyncResult()
 
     async def run() -> None:
         try:
             async with asyncio.timeout(timeout_seconds):
-                answer.set(await question)
-        except Exception as error:  # noqa: BLE001 - the one who asked shall know
+                answer.set(await request)
+        except Exception as error:  # noqa: BLE001 - raised again in the calling greenlet
             answer.set_exception(error)
 
     loop.call_soon_threadsafe(loop.create_task, run())

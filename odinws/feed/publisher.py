@@ -1,10 +1,10 @@
-"""Publishes the simulated market to a NATS server, for as long as it is asked to.
+"""Publishes the simulated market to NATS.
 
-The schedule is absolute: a message that is late does not delay those after it. NATS may go away at any time;
-the publisher waits for it, however long, then sends what has come due meanwhile, with fresh timestamps, and
-says how late it was.
+The schedule is absolute: a late message does not delay those after it. If NATS becomes unavailable, the
+publisher waits for it, however long, then sends what has become due meanwhile, with current timestamps, and
+reports how late it was.
 
-It is plain core publishing, so at most once: what the server had not yet read when it died is lost, and
+It uses core publishing, so delivery is at most once: what the server had not read when it died is lost, but
 counts as published. Nothing is sent twice.
 """
 
@@ -31,8 +31,8 @@ from odinws.feed.simulator import Due, Kind, Market, Spacing
 
 CLOSE_SECONDS = 2.0
 _CONNECT_SECONDS = 2
-_PING_SECONDS = 5  # a peer that vanished without a word is noticed after about three of them
-_BACKOFF_SECONDS = 2.0  # full jitter: between no time and this
+_PING_SECONDS = 5  # a peer that vanished silently is noticed after about three of them
+_BACKOFF_SECONDS = 2.0  # the maximum; with full jitter
 _MESSAGES_PER_YIELD = 64  # while late: the connection's own tasks must run between them
 _SCHEMES = ("nats", "tls", "ws", "wss")
 _PREFIX_PATTERN = re.compile(r"([A-Za-z0-9_-]+\.)*")
@@ -56,7 +56,7 @@ class OptionError(OdinError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishOptions:
-    """What to publish, where, how fast and how long. Without `count` and `duration_seconds` there is no end.
+    """What to publish, where, how fast and how long. Without `count` and `duration_seconds`: forever.
 
     Raises:
         OptionError: A value is out of bounds.
@@ -82,7 +82,7 @@ class PublishOptions:
     def __post_init__(self) -> None:
         for url in self.nats_url.split(","):
             if not _is_nats_url(url):
-                # Not repeated: it may hold a password.
+                # The value is not quoted: it may contain a password.
                 raise OptionError("nats-url", "…", "nats://host:port, or several with commas between them")
         for option, number in (
             ("rate", self.rate),
@@ -113,23 +113,23 @@ def _is_nats_url(url: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PublishResult:
-    """How far a publisher has come, or had come when it ended."""
+    """The progress of a publisher, or its result."""
 
     published: int
     """Messages handed to a live connection."""
     seconds: float
     """Since the first connection, up to now or to the end; 0 before it."""
     rate: float
-    """Achieved price messages per second, to be held against the rate asked for."""
+    """Achieved price messages per second, to be compared with the requested rate."""
     late_seconds: float
     """How long after its due time the last message went out, or how long the next one is overdue by now."""
     longest_late_seconds: float
     reconnects: int
     connected: bool
     error: str
-    """The last trouble with NATS; empty if there was none."""
+    """The last error of NATS or of the connection to it; empty if there was none."""
     confirmed: bool
-    """The server answered after the last message: it has read them all (all of this connection's)."""
+    """Whether the server answered after the last message: then it has read all those of this connection."""
 
 
 class Publisher:
@@ -152,32 +152,32 @@ class Publisher:
         self._progress_seconds = progress_seconds
         seed = random.getrandbits(64) if options.seed is None else options.seed
         self._market = Market(options.tokens, seed=seed)
-        self._link = _Link(options.nats_url)
+        self._connection = _NatsConnection(options.nats_url)
         self._prices = self._statistics = 0
         self._late = self._longest_late = 0.0
-        self._awaited: float | None = None  # due time of the message that is being sent
+        self._sending_due_seconds: float | None = None  # due time of the message that is being sent
         self._started: float | None = None
         self._ended: float | None = None
         self._confirmed = False
 
     async def run(self, *, close_seconds: float = CLOSE_SECONDS) -> PublishResult:
-        """Publish until the end of the schedule, then have the server confirm and close the connection.
+        """Publish until the end of the schedule, then have the server confirm, and close the connection.
 
-        Cancelling ends it early, in the same orderly way: `result` then tells how far it came. Closing takes
-        at most `close_seconds`. Trouble with the connection is never an error here, only a reason to wait.
+        Cancelling ends it early, but as orderly: `result` then tells how far it came. Closing takes at most
+        `close_seconds`. A connection error is never raised: the publisher waits and reconnects.
 
         Raises:
-            nats.errors.MaxPayloadError: The server takes no message of this size.
+            nats.errors.MaxPayloadError: The server does not accept messages of this size.
         """
         reporting = asyncio.create_task(self._report())
         try:
-            await self._link.client()
+            await self._connection.client()
             self._started = time.monotonic()
             await self._follow_schedule(self._started)
         finally:
             self._ended = time.monotonic()
             reporting.cancel()
-            self._confirmed = await self._link.close(close_seconds)
+            self._confirmed = await self._connection.close(close_seconds)
         return self.result()
 
     def result(self) -> PublishResult:
@@ -185,8 +185,8 @@ class Publisher:
         seconds, late = 0.0, self._late
         if self._started is not None:
             seconds = (time.monotonic() if self._ended is None else self._ended) - self._started
-            if self._awaited is not None:
-                late = max(late, seconds - self._awaited)
+            if self._sending_due_seconds is not None:
+                late = max(late, seconds - self._sending_due_seconds)
         # A message stands for the time until the next one is due: a run that ends right after a burst is not
         # credited with a rate above the one it kept.
         span = max(seconds, self._prices / self._options.rate + self._late)
@@ -196,28 +196,28 @@ class Publisher:
             rate=self._prices / span if self._prices else 0.0,
             late_seconds=late,
             longest_late_seconds=max(late, self._longest_late),
-            reconnects=self._link.reconnects,
-            connected=self._link.connected,
-            error=self._link.error,
+            reconnects=self._connection.reconnects,
+            connected=self._connection.connected,
+            error=self._connection.error,
             confirmed=self._confirmed,
         )
 
     async def _follow_schedule(self, started: float) -> None:
-        unslept = 0
+        sent_without_sleep = 0
         for due in self._due():
             delay = started + due.due_seconds - time.monotonic()
             if delay > 0:
                 await asyncio.sleep(delay)
-                unslept = 0
-            elif (unslept := unslept + 1) % _MESSAGES_PER_YIELD == 0:
+                sent_without_sleep = 0
+            elif (sent_without_sleep := sent_without_sleep + 1) % _MESSAGES_PER_YIELD == 0:
                 await asyncio.sleep(0)
-            self._awaited = due.due_seconds
-            client = await self._link.client()
-            # Only now, so that a message that waited for NATS has the time it is sent at.
+            self._sending_due_seconds = due.due_seconds
+            client = await self._connection.client()
+            # Encoded only now, so that a message that waited for NATS has the time at which it is sent.
             await client.publish(due.subject, self._payload(due))
             self._late = max(time.monotonic() - started - due.due_seconds, 0.0)
             self._longest_late = max(self._longest_late, self._late)
-            self._awaited = None
+            self._sending_due_seconds = None
         if self._options.duration_seconds is not None and self._options.count is None:
             await asyncio.sleep(max(started + self._options.duration_seconds - time.monotonic(), 0.0))
 
@@ -250,11 +250,11 @@ class Publisher:
             self._progress(self.result())
 
 
-class _Link:
-    """One NATS connection after another: a new one is made whenever the last was lost.
+class _NatsConnection:
+    """A connection to NATS that is replaced whenever it is lost.
 
-    nats-py's own reconnecting is left off. It waits a fixed time where many clients need a jittered one, and
-    its first connection follows other rules than the later ones.
+    nats-py's own reconnecting is off: its delay is fixed where many clients need jitter, and its first
+    connection follows other rules than the later ones.
     """
 
     def __init__(self, url: str) -> None:

@@ -1,4 +1,4 @@
-"""One life of the feed's connection to NATS: connect, look at the stream, consume until it goes wrong."""
+"""One session of the feed: connect to NATS, check the stream, consume until anything fails."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from odinws.errors import FeedError
-from odinws.feed import history, identification, stream
+from odinws.feed import authentication, history, stream
 from odinws.feed.events import Backfill, Message
 from odinws.feed.intake import Intake
 from odinws.settings import Settings, without_credentials
 
 _CONNECT_SECONDS = 2
 _HEARTBEAT_SECONDS = 1.0
-_SILENCE_SECONDS = 3.0  # this long without a heartbeat the consumer counts as lost
+_SILENCE_SECONDS = 3.0  # without a heartbeat for this long the consumer counts as lost
 _PING_SECONDS = 2
 _BACKPRESSURE_SECONDS = 0.002
 _MESSAGES_PER_ITERATION = 32  # about a millisecond of work
-_BACKFILL_MESSAGES = 2000  # that a new worker reads before it accepts: a third of a second
+_BACKFILL_MESSAGES = 2000  # read by a new worker before it accepts connections: a third of a second
 _PENDING_MESSAGES = 1_000_000
 _PENDING_BYTES = 256 << 20
 
@@ -36,12 +36,12 @@ log = structlog.get_logger("odinws.feed")
 
 
 class Session:
-    """One life of a connection to NATS.
+    """One connection to NATS, from connect to failure.
 
     Args:
-        settings: who the server is to NATS, and what the stream should be.
-        urls: the servers to use.
-        intake: takes what comes; knows where the last session ended.
+        settings: credentials for NATS, and the configuration of the stream.
+        urls: the servers.
+        intake: receives the messages; knows where the last session ended.
 
     Attributes:
         client: the connection.
@@ -53,19 +53,19 @@ class Session:
         self._intake = intake
         self.client = Client()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # A session that fails on its way up never reads it, and asyncio would complain.
+        # A session that fails before it is up never awaits it, and asyncio would complain.
         self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         self._heard = time.monotonic()
         self._consumer_seq = 0
         self._taken = 0
-        self._whole_stream = False  # every message of the stream comes to us
+        self._whole_stream = False  # whether we receive every message of the stream
 
     async def run(self) -> None:
-        """Consume until something goes wrong.
+        """Consume until anything fails. Always raises.
 
         Raises:
             nats.errors.Error, OSError, TimeoutError: NATS can't be reached, or is lost.
-            FeedError: the consumer is lost or skipped.
+            FeedError: the consumer is lost, or skipped messages.
         """
         await self.client.connect(
             servers=self._urls,
@@ -76,7 +76,7 @@ class Session:
             max_outstanding_pings=2,
             error_cb=self._on_error,
             closed_cb=self._on_closed,
-            **identification.options(self._settings),
+            **authentication.options(self._settings),
         )
         if self.client._server_info.get("jetstream") and await self._on_jetstream():
             await self._watch_heartbeats()
@@ -85,17 +85,17 @@ class Session:
         await self._ended
 
     async def close(self) -> None:
-        """Close the connection, whatever its state. Never raises what NATS may say to it."""
+        """Close the connection, whatever its state. Errors of NATS are ignored."""
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await self.client.close()
         except (nats.errors.Error, OSError, TimeoutError):
-            pass  # it is gone already, which is what we wanted
+            pass  # the connection is gone already
 
     # -- JetStream ---------------------------------------------------------------------------------
 
     async def _on_jetstream(self) -> bool:
-        """Consume the stream. False: this account has no JetStream."""
+        """Start consuming the stream. False: this account has no JetStream."""
         intake = self._intake
         js = self.client.jetstream(timeout=_CONNECT_SECONDS)
         try:
@@ -106,14 +106,14 @@ class Session:
             raise FeedError(f"stream {self._settings.stream_name}: {error.description}") from error
         self._report(stream.differences(info, self._settings))
         state, epoch = info.state, stream.epoch(info)
-        if intake.cursor.goes_on(epoch, state.last_seq):
+        if intake.cursor.continues(epoch, state.last_seq):
             intake.expire(state.first_seq)
         else:
             latest = await self._latest(js, state.last_seq)
             backfill = await self._backfill(state.last_seq)
             if backfill is not None:
                 latest.update((message.channel, message.seq) for message in backfill.messages)
-            # Clients are promised all that comes behind it, even if this session ends before it is ready.
+            # Clients are promised everything after it, even if this session ends before it is ready.
             intake.begin(epoch, state.last_seq, latest, backfill)
         self._whole_stream = info.config.subjects == list(self._settings.channel_filter.subjects)
         inbox = self.client.new_inbox()
@@ -140,7 +140,7 @@ class Session:
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=self._intake.cursor.seq + 1,
-                **history.only(self._settings.channel_filter.subjects),
+                **history.subject_filter(self._settings.channel_filter.subjects),
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
                 flow_control=True,
@@ -153,7 +153,7 @@ class Session:
         self._ready("jetstream")
 
     async def _latest(self, js: JetStreamContext, last_seq: int) -> dict[str, int]:
-        """The sequence of the latest message of each channel, of those up to `last_seq`."""
+        """By channel, the sequence of its latest message; those after `last_seq` are left out."""
         subjects = self._settings.channel_filter.subjects
         found = await history.latest_of_all(self.client, js, self._settings.stream_name, subjects)
         return {
@@ -163,7 +163,7 @@ class Session:
         }
 
     async def _backfill(self, last_seq: int) -> Backfill | None:
-        """The latest messages up to `last_seq`, so that clients of a worker that is gone find them here."""
+        """The latest messages up to `last_seq`, so that clients of a worker that ended can resume here."""
         settings = self._settings
         most = min(_BACKFILL_MESSAGES, settings.ring_messages)
         first = upto = max(0, last_seq - most)
@@ -182,7 +182,7 @@ class Session:
                     upto,
                 )
             except FeedError:
-                return None  # a stream without direct gets; who resumes is told
+                return None  # a stream without direct gets; clients that resume get a gap
             if page.first_seq > upto + 1:
                 first = page.first_seq - 1
                 messages.clear()
@@ -248,14 +248,14 @@ class Session:
             await asyncio.wait((self._ended,), timeout=_HEARTBEAT_SECONDS)
             now = time.monotonic()
             if now - asked > 2 * _HEARTBEAT_SECONDS:
-                self._heard = now  # it was this loop that stood still: what came in is not read yet
+                self._heard = now  # this loop was stalled itself: heartbeats may wait to be read
             elif now - self._heard > _SILENCE_SECONDS:
                 self._end(FeedError(f"no heartbeat of the consumer for {_SILENCE_SECONDS:g} s"))
 
     # -- core NATS ---------------------------------------------------------------------------------
 
     async def _on_core(self) -> None:
-        # Nobody knows what was published since the last session, so the name changes; the count goes on.
+        # What was published since the last session is unknown, so the epoch changes; the sequence continues.
         epoch = f"core-{secrets.token_hex(4)}"
         if self._intake.status.mode == "core":
             self._intake.rename(epoch)

@@ -1,10 +1,10 @@
-"""A made-up market and the rhythm in which it is published.
+"""A simulated market, and the schedule of its messages. Pure.
 
-Everything here is pure: no socket, no clock, no environment, no logger. Time comes in as an argument, chance
-comes from a seed. The same seed, the same order of calls and the same timestamps give the same bytes.
+Time is an argument, and randomness comes from a seed: the same seed, the same order of calls and the same
+timestamps give the same bytes.
 
-The shape is that of the feed the server was first measured with: ten tokens, about 209 bytes of JSON each,
-and all tokens at one instant, so that a rate of 19.2 messages/s is a burst of ten every 0.52 s.
+The defaults resemble the feed that the server was first measured with: ten tokens, about 209 bytes of JSON
+each, all at one instant, so that 19.2 messages/s are a burst of ten every 0.52 s.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-DEFAULT_RATE = 19.2  # messages/s in all, as the original feed
+DEFAULT_RATE = 19.2  # messages/s over all tokens, as in the original feed
 DEFAULT_PREFIX = "odin."
 DEFAULT_STATISTICS_SECONDS = 30.0
 
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _DAY_MS = 86_400_000
-_RANGE = 10.0  # a price stays within a tenth and ten times its first value, however long the walk
+_RANGE = 10.0  # a price stays between a tenth and ten times its first value
 
-# token: (first price, coins in circulation, widest relative move of the price in one message)
+# token: (first price, coins in circulation, largest relative change of the price in one message)
 _LISTED: dict[str, tuple[float, float, float]] = {
     "BTC": (67_000.0, 19_700_000.0, 0.001),
     "ETH": (3_500.0, 120_000_000.0, 0.0015),
@@ -43,7 +43,7 @@ TOKENS: tuple[str, ...] = tuple(_LISTED)
 
 
 class Spacing(enum.StrEnum):
-    """How the messages of one round (one message of each token) lie in time."""
+    """How the messages of one round (one message of each token) are spread over time."""
 
     BURST = "burst"
     """All at one instant, then silence until the next round."""
@@ -70,7 +70,7 @@ class Due(NamedTuple):
 
 
 class _Coin:
-    """One token's walk. It has its own source of chance, so other tokens do not change its prices."""
+    """One token's random walk. It has its own random source, so other tokens do not affect its prices."""
 
     __slots__ = (
         "_day",
@@ -103,17 +103,17 @@ class _Coin:
         return (self.price / self.reference - 1.0) * 100.0
 
     def step(self, timestamp_ms: int) -> str:
-        """Walk one step and return a nonce that belongs to it."""
+        """Advance the price by one step, and return a nonce."""
         day = timestamp_ms // _DAY_MS
         if day != self._day:
-            # The reference follows once a day: a feed that runs for months shows a change over 24 hours, not
-            # over its whole life. The first day keeps the reference it was born with.
+            # The reference price is updated once a day, so that the change shown is over 24 hours even after
+            # months. The first day keeps the initial reference.
             if self._day >= 0:
                 self.reference = self.price
             self._day = day
         moved = self.price * (1.0 + self._random.uniform(-self._step, self._step))
         self.price = min(max(moved, self._low), self._high)
-        # Towards 3 % of the capitalisation, so that volume neither dies nor explodes.
+        # The volume reverts to 3 % of the capitalisation, so it neither vanishes nor explodes.
         self.volume += (self.price * self.supply * 0.03 - self.volume) * 0.01 * self._random.random()
         return f"{self._random.getrandbits(64):016x}"
 
@@ -133,14 +133,14 @@ class Market:
         self._random = random.Random(seed)
 
     def price_update(self, token: str, timestamp_ms: int) -> bytes:
-        """Walk `token` one step and return the message: one JSON object of about 209 bytes, without spaces.
+        """Advance `token` by one step and return its message, about 209 bytes of compact JSON.
 
         Raises:
             KeyError: The market has no such token.
         """
         coin = self._coins[token]
         nonce = coin.step(timestamp_ms)
-        # Written by hand, because json.dumps has no say over the precision of a price. Names need no escapes.
+        # Formatted by hand, as json.dumps can't set the precision of a price. Names need no escaping.
         return (
             f'{{"type":"price:update","tokenId":"{token}","price":{coin.price:.8g},'
             f'"volume24h":{coin.volume:.0f},"marketCap":{coin.price * coin.supply:.0f},'
@@ -177,7 +177,7 @@ def schedule(
     prefix: str = DEFAULT_PREFIX,
     statistics_seconds: float | None = None,
 ) -> Iterator[Due]:
-    """Yield, without end and in order of time, what is due when.
+    """Yield messages and their due times, in order, forever.
 
     Args:
         rate: Price messages per second over all tokens together; above 0. Statistics come on top.
@@ -186,7 +186,7 @@ def schedule(
         prefix: Of every subject: `<prefix>token.<token>` and `<prefix>global`.
         statistics_seconds: Distance of the statistics, the first after one distance; None for none.
 
-    Each due time is computed from the start, not from the one before, so rounding does not add up.
+    Each due time is computed from the start, so rounding errors do not accumulate.
     """
     prices = _prices(rate, tokens, spacing, prefix)
     if statistics_seconds is None:

@@ -1,4 +1,4 @@
-"""How a feed is, as values."""
+"""The status of the feed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class FeedStatus:
-    """How the feed is, for health and statistics. Written by the feed alone.
+    """The status of the feed, for health checks and stats. Written only by the feed.
 
     Attributes:
-        ready: messages flow: connected, consuming, and up to date with the stream's subjects.
+        ready: whether a session is established and messages flow.
         mode: "jetstream", "core", or "none" before the first session.
-        problem: why it is not ready, or what differs from the settings; "" if nothing.
-        stream_differs: how an existing stream differs from the settings; it is left as it is.
-        since: when `ready` last changed, seconds since 1970.
+        problem: why the feed is not ready; "" if it is.
+        stream_differs: how the existing stream differs from the settings; it is left unchanged.
+        since: when `ready` last changed, Unix seconds.
     """
 
     ready: bool = False

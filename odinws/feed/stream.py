@@ -1,4 +1,4 @@
-"""The JetStream stream behind the feed: made when missing, looked at when there, never altered."""
+"""The JetStream stream of the feed: created if it is missing, never altered."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ log = structlog.get_logger("odinws.feed")
 
 
 def subjects(settings: Settings) -> str:
-    """What the feed takes: all that begins with the prefix."""
+    """The subjects of the stream: all that begin with the prefix."""
     return settings.subject_prefix + ">"
 
 
 async def find_or_create(js: JetStreamContext, settings: Settings) -> StreamInfo:
-    """The stream of the settings.
+    """The stream that the settings name, created if there is none.
 
     Raises:
-        nats.js.errors.APIError: JetStream refuses, as when other streams have its subjects.
+        nats.js.errors.APIError: JetStream refuses, for example because another stream has these subjects.
     """
     try:
         return await js.stream_info(settings.stream_name)
@@ -48,7 +48,7 @@ async def find_or_create(js: JetStreamContext, settings: Settings) -> StreamInfo
 
 
 def differences(info: StreamInfo, settings: Settings) -> str:
-    """How a stream differs from the settings, in words; "" if it does not."""
+    """How a stream differs from the settings, for humans; "" if it does not."""
     wanted = {
         "subjects": [subjects(settings)],
         "max_age": settings.stream_max_age_seconds,
@@ -61,6 +61,6 @@ def differences(info: StreamInfo, settings: Settings) -> str:
 
 
 def epoch(info: StreamInfo) -> str:
-    """The name of a stream's life: its creation tells it from one that replaced it."""
+    """The epoch of a stream. It contains the time of creation, so a recreated stream has another one."""
     created = info.created.timestamp() if isinstance(info.created, datetime) else 0.0
     return f"{info.config.name}-{int(created * 1000):x}"

@@ -1,7 +1,8 @@
-"""`/debug`: what one asks of the server, carried out by all workers or one.
+"""The paths of `/debug`: views into all workers, or one.
 
-For this machine, or with `WS_ADMIN_TOKEN`. A profile and a heap look are had one at a time in the whole
-server (409), of the others a worker passes on at most four at a time (429); each has bounds (400).
+For requests from this machine, or with `WS_ADMIN_TOKEN`. Profiles and heap views run one at a time in the
+whole server (409); of the others, a worker forwards at most four at a time (429). Arguments are bounded
+(400).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _under_way = 0
 
 @debug.before_request
 def only_for_some() -> Response | None:
-    """Turn away who may not look inside."""
+    """Refuse requests that may not inspect the server."""
     if may_look_inside(current_services()):
         return None
     return error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN as a bearer token")
@@ -41,7 +42,7 @@ def only_for_some() -> Response | None:
 
 @debug.errorhandler(DebugError)
 def failed(problem: DebugError) -> Response:
-    """Say why it is not answered."""
+    """An error as JSON."""
     response = error(problem.status, problem.code, problem.message)
     if problem.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(max(1, round(problem.retry_after_seconds)))
@@ -50,7 +51,7 @@ def failed(problem: DebugError) -> Response:
 
 @debug.get("")
 def index() -> Response:
-    """What there is."""
+    """The list of views."""
     return _html(pages.index())
 
 
@@ -60,7 +61,7 @@ def events() -> Response:
     return jsonify({"events": current_services().shared.event_log.latest()})
 
 
-@debug.get(f"/<any({', '.join(verbs.VERBS)}):verb>")  # other paths are others' business
+@debug.get(f"/<any({', '.join(verbs.VERBS)}):verb>")  # other paths belong to other routes
 def view(verb: str) -> Response:
     """One view of all workers, or of one."""
     requested = verbs.read(verb, request.args)
@@ -68,7 +69,7 @@ def view(verb: str) -> Response:
     pids = _workers(services, requested.worker)
     seconds = float(requested.options.get("seconds", 0.0))
     exclusive = verbs.VERBS[verb].exclusive
-    with services.shared.debug_lock.held(verb, seconds) if exclusive else _one_of_few():
+    with services.shared.debug_lock.held(verb, seconds) if exclusive else _limited():
         if exclusive:
             whom = "all workers" if requested.worker is None else f"worker {requested.worker}"
             log.info("a look inside", view=verb, workers=requested.worker or "all", seconds=seconds)
@@ -76,7 +77,7 @@ def view(verb: str) -> Response:
         answers = ask(services.shared.name, pids, Question(verb, requested.options), seconds)
     if verb == "profile" and requested.form != "json":
         return _profile(requested.form, answers, seconds)
-    workers = [_said(pid, answer, verb) for pid, answer in answers.items()]
+    workers = [_worker_result(pid, answer, verb) for pid, answer in answers.items()]
     if requested.form == "html":
         return _html(pages.tables(f"odinws {verb}", workers))
     return jsonify({"view": verb, "options": requested.options, "workers": workers})
@@ -84,7 +85,7 @@ def view(verb: str) -> Response:
 
 @debug.errorhandler(BusyError)
 def busy(problem: BusyError) -> Response:
-    """Say who looks now, and when to come again."""
+    """Say which view is running, and when to retry."""
     return failed(DebugError(409, "busy", problem.message, problem.retry_after_seconds))
 
 
@@ -98,7 +99,7 @@ def _workers(services: Services, wanted: int | None) -> list[int]:
     return [wanted]
 
 
-def _said(pid: int, answer: Answer, verb: str) -> dict[str, Any]:
+def _worker_result(pid: int, answer: Answer, verb: str) -> dict[str, Any]:
     if answer.error:
         return {"pid": pid, "error": answer.error}
     if verb == "profile":
@@ -119,7 +120,7 @@ def _said(pid: int, answer: Answer, verb: str) -> dict[str, Any]:
 
 
 def _profile(form: str, answers: dict[int, Answer], seconds: float) -> Response:
-    """The profiles of the workers that gave one."""
+    """The profiles of all workers that answered, merged."""
     profiles = [msgspec.convert(answer.result, Profile) for answer in answers.values() if not answer.error]
     if not profiles:
         raise DebugError(
@@ -140,8 +141,8 @@ def _html(text: str) -> Response:
 
 
 @contextmanager
-def _one_of_few() -> Iterator[None]:
-    """At most so many at a time in this worker.
+def _limited() -> Iterator[None]:
+    """Bound how many views this worker forwards at a time.
 
     Raises:
         DebugError: 429, there are too many.

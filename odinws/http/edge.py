@@ -1,4 +1,4 @@
-"""What all routes share: the services behind them, who may look inside, and how an error is said."""
+"""What all routes share: the worker's services, the check of who may inspect the server, and errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def current_services() -> Services:
 
 
 def may_look_inside(services: Services) -> bool:
-    """Whether the request under way may see what is not for everybody."""
+    """Whether the current request may inspect the server."""
     headers = request.headers
     return may_inspect(
         request.remote_addr or "",
@@ -28,7 +28,7 @@ def may_look_inside(services: Services) -> bool:
 
 
 def error(status: int, code: str, message: str) -> Response:
-    """An answer that says what is wrong, as JSON."""
+    """An error response, as JSON."""
     response = jsonify({"error": code, "message": message})
     response.status_code = status
     return response

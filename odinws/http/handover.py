@@ -1,12 +1,12 @@
-"""The WSGI handler, and how a socket leaves it to become a WebSocket.
+"""The WSGI handler, and how it hands a socket over to become a WebSocket.
 
-A route that lets a client in answers 101 and names in its environ who takes the socket (`Upgrade`). The
-handler completes that answer by gevent-websocket's handshake, sends it, and hands the descriptor over.
+A route that admits a client answers 101, and puts an `Upgrade` into the environ, which takes the socket. The
+handler completes the response by gevent-websocket's handshake, sends it, and hands the descriptor over.
 
-pywsgi's handler would read from a socket that it still has, close it when the request ends, and
-gevent-websocket would send a close frame. So all three are prevented: the descriptor is detached, the
-handler's `socket` is None, and the WebSocket object counts as closed. Bytes that the client sent behind
-its handshake are in the handler's read buffer and go along.
+Otherwise pywsgi's handler would read from the socket and close it at the end of the request, and
+gevent-websocket would send a close frame. To prevent that, the descriptor is detached, the handler's
+`socket` is None, and the WebSocket object is marked as closed. Bytes that the client sent after its
+handshake are in the handler's read buffer, and are handed over too.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from gunicorn.workers.ggevent import PyWSGIHandler
 from odinws.access.credentials import redact
 from odinws.http import tls
 
-UPGRADE = "odinws.upgrade"  # environ key: the `Upgrade` that belongs to an answer with status 101
+UPGRADE = "odinws.upgrade"  # environ key: the `Upgrade` of a response with status 101
 
 _HEAD_SECONDS = 10.0  # for a client to send the head of its request
-_KEEP_ALIVE_SECONDS = 75.0  # between two requests: more than balancers keep idle connections for
-_SEND_SECONDS = 30.0  # for a client to take an answer
+_KEEP_ALIVE_SECONDS = 75.0  # between two requests: longer than balancers keep idle connections
+_SEND_SECONDS = 30.0  # for a client to read a response
 
 
 class Upgrade(NamedTuple):
-    """What becomes of a socket. Exactly one of the two is called.
+    """The callbacks of an upgrade. Exactly one of the two is called.
 
     Attributes:
-        take: with the descriptor, which it must close, and what the client sent behind its handshake.
-        abandon: there is no socket to take, as the client is gone or its request was ended.
+        take: with the descriptor, which it must close, and what the client sent after its handshake.
+        abandon: there is no socket, as the client is gone or the request was aborted.
     """
 
     take: Callable[[int, bytes], None]
@@ -45,14 +45,14 @@ class Upgrade(NamedTuple):
 
 
 class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
-    """pywsgi's handler whose application decides on the upgrade.
+    """pywsgi's handler, where the application decides on upgrades.
 
-    pywsgi waits for ever for the head of a request, for its body, and for a client to take the answer.
-    Enough such clients would fill the pool and stop the server, so each wait has an end, and no body is
-    read: nothing here takes one.
+    pywsgi has no timeouts for the head of a request, for its body, or for a client to read the response.
+    Enough such clients would fill the pool and block the server. So each wait has a timeout, and no body is
+    read, as no route needs one.
 
     Attributes:
-        is_detached: the socket belongs to somebody else.
+        is_detached: whether the socket has been handed over.
     """
 
     is_detached = False
@@ -60,7 +60,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     _served = False
 
     def read_requestline(self) -> str:
-        """As pywsgi's, for a limited time; then in turn with all else that the worker does."""
+        """As pywsgi's, with a timeout; then wait for the iteration budget of new requests."""
         self.socket.settimeout(None)
         with gevent.Timeout(_KEEP_ALIVE_SECONDS if self._served else _HEAD_SECONDS, TimeoutError()):
             line: str = super().read_requestline()
@@ -69,7 +69,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         return line
 
     def read_request(self, raw_requestline: str) -> bool:
-        """As pywsgi's, for a limited time; odd headers are the client's fault, not worth a traceback."""
+        """As pywsgi's, with a timeout; malformed headers are the client's fault, so no traceback."""
         try:
             with gevent.Timeout(_HEAD_SECONDS, TimeoutError()):
                 return bool(super().read_request(raw_requestline))
@@ -77,7 +77,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
             raise ValueError(f"malformed headers: {error}") from None
 
     def get_environ(self) -> dict[str, Any]:
-        """As pywsgi's; a body stays unread, and the connection ends behind the answer."""
+        """As pywsgi's; a body is not read, and the connection is closed after the response."""
         environ: dict[str, Any] = super().get_environ()
         if self.content_length or self.headers.get("Transfer-Encoding"):
             self.close_connection = True
@@ -86,7 +86,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         return environ
 
     def handle(self) -> None:
-        """As pywsgi's; a client that is gone before its answer is not worth a traceback."""
+        """As pywsgi's; no traceback for a client that leaves before its response."""
         balance, descriptor = self.server.balance, self.socket.fileno()
         balance.entered(descriptor)
         try:
@@ -103,27 +103,27 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
             super().handle_error(kind, error, trace)
 
     def _handle_client_error(self, error: Exception) -> Any:
-        """As pywsgi's, unless the client is gone or too slow: then nothing answers."""
+        """As pywsgi's, unless the client is gone or too slow: then there is no response."""
         return None if isinstance(error, OSError) else super()._handle_client_error(error)
 
     def _send_error_response_if_possible(self, error_code: int) -> None:
-        """As pywsgi's, unless another answer has begun."""
+        """As pywsgi's, unless a response has begun already."""
         if self.headers_sent:
             self.close_connection = True
         else:
             super()._send_error_response_if_possible(error_code)
 
     def run_application(self) -> None:
-        """As pywsgi's: gevent-websocket's would make the handshake first. No upgrade is left half made."""
+        """As pywsgi's, without gevent-websocket's early handshake; abandons an unfinished upgrade."""
         try:
             WSGIHandler.run_application(self)
-        finally:  # whatever ended the request, also a kill
+        finally:  # however the request ended, also by a kill
             upgrade: Upgrade | None = self.environ.get(UPGRADE)
             if upgrade is not None and not self.is_detached:
                 upgrade.abandon()
 
     def process_result(self) -> None:
-        """As pywsgi's; with the answer 101 the socket changes hands."""
+        """As pywsgi's; after a response with status 101 the socket is handed over."""
         if self.code != HTTPStatus.SWITCHING_PROTOCOLS:
             super().process_result()
             return
@@ -131,23 +131,23 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         self.environ[UPGRADE].take(*self._detach())
 
     def _send_handshake(self) -> None:
-        """Send the application's answer with gevent-websocket's headers."""
+        """Send the application's response with gevent-websocket's headers."""
         headers = self.response_headers
         self.upgrade_websocket()  # calls `start_response`
         websocket = self.environ.pop("wsgi.websocket")
         websocket.closed = True
-        websocket.handler = None  # else its __del__ looks for an application to tell, which takes 50 µs
+        websocket.handler = None  # else its __del__ notifies the application, which takes 50 µs
         self.websocket = None
         self.response_headers += headers
         self.write(b"")
 
     def _detach(self) -> tuple[int, bytes]:
-        """Take the socket away from the handler: its descriptor, and what was read of it already."""
+        """Detach the socket from the handler: returns its descriptor, and what was already read from it."""
         sock = self.socket
-        sock.settimeout(0.0)  # so that peek returns what is there and does not wait
+        sock.settimeout(0.0)  # so that peek does not wait
         try:
             early = self.rfile.peek()
-        except tls.SSLWantReadError:  # the same as none, in TLS
+        except tls.SSLWantReadError:  # nothing was read, over TLS
             early = b""
         owned = self.server.balance.descriptors
         if isinstance(sock, tls.SSLSocket):
@@ -159,13 +159,13 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         return descriptor, early
 
     def log_request(self) -> None:
-        """One access line, unless it was no request, or became a connection, which has lines of its own."""
+        """Log the access, unless there was no request, or it became a connection, which has its own."""
         if self.environ is not None and not self.connection_upgraded:
             self._forget_tokens()
             super().log_request()
 
     def _forget_tokens(self) -> None:
-        """Whatever the format of the access line asks for, it finds no token."""
+        """Remove tokens, so that no format of the access log can contain one."""
         for name in ("RAW_URI", "QUERY_STRING", "HTTP_REFERER"):
             if name in self.environ:
                 self.environ[name] = redact(self.environ[name])

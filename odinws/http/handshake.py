@@ -1,6 +1,6 @@
-"""Is a request the opening handshake of RFC 6455 section 4.2.1? Pure.
+"""Validates the opening handshake of a client (RFC 6455 section 4.2.1). Pure.
 
-Said by the route, so that the client gets an answer like any other: gevent-websocket, which makes the
+The route does this, so that errors look like those of other routes. gevent-websocket, which completes the
 handshake afterwards, then finds nothing to refuse.
 """
 
@@ -17,13 +17,13 @@ _KEY_BYTES = 16
 
 
 def check(environ: Mapping[str, Any]) -> None:
-    """Look at all but `Upgrade` and `Connection`, by which the route was found.
+    """Check all but `Upgrade` and `Connection`, by which the route was selected.
 
     Args:
-        environ: of WSGI.
+        environ: the WSGI environ.
 
     Raises:
-        HandshakeError: it is not one; with the status, message and headers of the answer.
+        HandshakeError: the request is not valid; with the status, message and headers of the response.
     """
     version = environ.get("HTTP_SEC_WEBSOCKET_VERSION", "")
     if version != _VERSION:

@@ -1,4 +1,4 @@
-"""The edge: HTTP paths of `docs/protocol.md`, and the way into `/ws`."""
+"""The HTTP paths of `docs/protocol.md`, and the upgrade on `/ws`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ routes = Blueprint("odinws", __name__)
 
 _RESIZE_SECONDS = 5.0  # how long the answer waits for all workers
 _PAGE = Path(__file__).parents[1] / "dashboard"
-# Not by the machine's table of types, which may know others or none.
+# Fixed here, as the machine's table of MIME types may lack some or have others.
 _PAGE_TYPES = {
     ".html": "text/html",
     ".css": "text/css",
@@ -41,19 +41,19 @@ _PAGE_TYPES = {
 
 @routes.route("/ws", websocket=True)
 def websocket() -> Response:
-    """The way in."""
+    """The WebSocket endpoint."""
     services = _services()
-    return _enter(services, services.open)
+    return _upgrade(services, services.open)
 
 
 def echo() -> Response:
-    """The way into `/echo`, a route only of a server under test (WS_TEST_ECHO)."""
+    """The WebSocket endpoint `/echo`, only with WS_TEST_ECHO."""
     services = _services()
-    return _enter(services, services.open_echo)
+    return _upgrade(services, services.open_echo)
 
 
-def _enter(services: Services, open_connection: Callable[[int, bytes, Admit, int], None]) -> Response:
-    """Admit a client: a refusal, or 101, upon which the handler gives the socket to `open_connection`."""
+def _upgrade(services: Services, open_connection: Callable[[int, bytes, Admit, int], None]) -> Response:
+    """Refuse a client, or answer 101: then the handler passes the socket to `open_connection`."""
     headers = request.headers
     verdict = services.admit(
         UpgradeRequest(
@@ -96,7 +96,7 @@ def _enter(services: Services, open_connection: Callable[[int, bytes, Admit, int
 
 @routes.get("/ws")
 def websocket_expected() -> Response:
-    """A plain GET: say what is spoken here."""
+    """A GET without an upgrade: 426."""
     response = _error(426, "upgrade_required", "this is a WebSocket endpoint: send an upgrade request")
     response.headers["Upgrade"] = "websocket"
     response.headers["Connection"] = "Upgrade"
@@ -106,7 +106,7 @@ def websocket_expected() -> Response:
 @routes.get("/")
 @routes.get("/dashboard/<name>")
 def dashboard(name: str = "index.html") -> Response:
-    """The live page and what it is made of."""
+    """The dashboard and its assets."""
     response = send_from_directory(_PAGE, name, mimetype=_PAGE_TYPES.get(Path(name).suffix))
     response.headers.update(security_headers(page=True))
     return response
@@ -115,7 +115,7 @@ def dashboard(name: str = "index.html") -> Response:
 @routes.get("/client.js")
 @routes.get("/client.d.ts")
 def client_library() -> Response:
-    """The client for browsers, for pages of any origin."""
+    """The browser's client library, for pages of any origin."""
     name = request.path.rpartition("/")[2]
     response = dashboard(name)
     response.headers["Access-Control-Allow-Origin"] = "*"
@@ -124,7 +124,7 @@ def client_library() -> Response:
 
 @routes.get("/health")
 def health() -> Response:
-    """How the whole server is. 200 unless unhealthy."""
+    """The health of the whole server. 200 unless unhealthy."""
     services = _services()
     services.sensor.sample()
     body = report.health(services.shared, services.settings, services.feed.status, services.admission.state)
@@ -135,13 +135,13 @@ def health() -> Response:
 
 @routes.get("/livez")
 def live() -> Response:
-    """Liveness: this worker answers. Never fails for load."""
+    """Liveness: this worker answers. Does not fail under load."""
     return jsonify({"status": "alive"})
 
 
 @routes.get("/readyz")
 def ready() -> Response:
-    """Readiness: send clients here, or not."""
+    """Readiness: whether to send clients here."""
     services = _services()
     reasons = report.not_ready(services.shared, services.settings, services.feed.status)
     response = jsonify({"status": "not ready" if reasons else "ready", "reasons": reasons})
@@ -151,7 +151,7 @@ def ready() -> Response:
 
 @routes.get("/stats")
 def stats() -> Response:
-    """The whole server and each worker, in detail. For this machine, or with `WS_ADMIN_TOKEN`."""
+    """The whole server and each worker in detail, for this machine or with `WS_ADMIN_TOKEN`."""
     services = _services()
     if not _may_inspect(services):
         return _error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN as a bearer token")
@@ -161,9 +161,9 @@ def stats() -> Response:
 
 @routes.post("/debug/resize")
 def resize() -> Response:
-    """Give all workers that can another number of shards. For the same as `/stats`, but for no page."""
+    """Change the number of shards in all workers that can. Access as for `/stats`, but not from a page."""
     services = _services()
-    if not _may_inspect(services) or "Origin" in request.headers:  # any page in a browser here could ask
+    if not _may_inspect(services) or "Origin" in request.headers:  # any page in a local browser could do this
         return _error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN; not from a page")
     given = request.args.get("shards", "")
     if not (given.isascii() and given.isdigit() and len(given) < 9 and 1 <= int(given) <= MAX_SHARDS):
@@ -176,7 +176,7 @@ def resize() -> Response:
             f"{services.strategy.name} can't be resized while it runs, and no worker has another strategy: "
             "start with WS_SHARD_STRATEGY=consistent-hash, or anew with another WS_NUM_SHARDS",
         )
-    done = services.resizing.ask(int(given), _RESIZE_SECONDS)
+    done = services.resizing.request(int(given), _RESIZE_SECONDS)
     slots = [slot for slot, _ in services.shared.living()]
     body = {"shards": int(given), "done": done, "workers": services.shared.resizes.words(slots)}
     response = jsonify(body)
@@ -186,18 +186,18 @@ def resize() -> Response:
 
 @routes.get("/metrics")
 def prometheus() -> Response:
-    """The whole server, for Prometheus."""
+    """The metrics of the whole server, for Prometheus."""
     services = _services()
     services.sensor.sample()
     body, content_type = metrics.exposition(
-        services.shared, services.settings, services.admission.state, Slice().give_way
+        services.shared, services.settings, services.admission.state, Slice().yield_if_over
     )
     return Response(body, content_type=content_type)
 
 
 @routes.after_app_request
 def secure(response: Response) -> Response:
-    """Say to browsers what they may do with an answer, unless that is said already."""
+    """Add the security headers that a response does not have yet."""
     if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
         return response
     for name, value in security_headers(page=False).items():
@@ -207,14 +207,14 @@ def secure(response: Response) -> Response:
 
 @routes.app_errorhandler(404)
 def unknown_path(_: Any) -> Response:
-    """Say what there is."""
+    """404, with the paths that exist."""
     paths = sorted(str(rule) for rule in current_app.url_map.iter_rules())
     return _error(404, "not_found", f"no such path; there are {', '.join(dict.fromkeys(paths))}")
 
 
 @routes.app_errorhandler(405)
 def wrong_method(error: MethodNotAllowed) -> Response:
-    """Say what is allowed."""
+    """405, with the methods that are allowed."""
     allowed = ", ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
     response = _error(405, "method_not_allowed", f"{request.method} is not allowed here, {allowed} is")
     response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))

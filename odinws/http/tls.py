@@ -1,7 +1,7 @@
-"""A WebSocket over TLS: two greenlets carry its bytes between the encrypted socket and a pair of plain ones.
+"""WebSocket over TLS: two greenlets copy bytes between the encrypted socket and a pair of plain ones.
 
-The connection has one plain end and is like any other. That costs two greenlets, about 20 KB, and a copy of
-each message, so many thousands of clients are better served behind a proxy that ends TLS.
+The connection gets a plain socket and is like any other. That costs two greenlets, about 20 KB, and a copy of
+each message. For many thousands of clients, terminate TLS in a proxy.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from gevent.ssl import SSLSocket, SSLWantReadError
 
 __all__ = ["SSLSocket", "SSLWantReadError", "bridge"]
 
-_CHUNK_BYTES = 16 << 10  # of one TLS record
-_BUFFER_BYTES = 32 << 10  # of the plain pair: what TLS does not take soon waits in the connection's outbox
-_SEND_SECONDS = 60.0  # for a peer that takes nothing, after its connection is gone
+_CHUNK_BYTES = 16 << 10  # one TLS record
+_BUFFER_BYTES = 32 << 10  # of the plain pair; small, so that what waits is in the connection's outbox
+_SEND_SECONDS = 60.0  # for a peer that reads nothing, after its connection has been closed
 
 
 def bridge(encrypted: Any, owned: set[int]) -> int:
-    """Begin to carry bytes.
+    """Start copying.
 
     Args:
-        encrypted: a `SSLSocket` behind its handshake; it is closed when the plain end is.
-        owned: has its descriptor for as long as that is open.
+        encrypted: an `SSLSocket` after its TLS handshake; it is closed when the plain end is.
+        owned: contains its descriptor while that is open.
 
     Returns:
-        The descriptor of the plain end. Who takes it must close it.
+        The descriptor of the plain end. The caller must close it.
     """
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
     encrypted.settimeout(None)
-    # gevent closes the socket when the request is done; a file of it keeps it open until that is closed too.
+    # gevent closes the socket at the end of the request; a file object of it keeps it open.
     keeper = encrypted.makefile("rb", buffering=0)
     owned.add(encrypted.fileno())
     gevent.spawn(_carry_in, encrypted, ours)
@@ -43,7 +43,7 @@ def bridge(encrypted: Any, owned: set[int]) -> int:
 
 
 def _carry_in(encrypted: Any, plain: Any) -> None:
-    """From the peer to the connection; its end is told by an end of the stream."""
+    """Copy from the peer to the connection; the end of the stream is passed on."""
     with contextlib.suppress(OSError):
         while data := encrypted.recv(_CHUNK_BYTES):
             plain.sendall(data)
@@ -52,7 +52,7 @@ def _carry_in(encrypted: Any, plain: Any) -> None:
 
 
 def _carry_out(plain: Any, encrypted: Any, keeper: Any, owned: set[int]) -> None:
-    """From the connection to the peer; when the connection is gone, so is the socket."""
+    """Copy from the connection to the peer; the socket is closed when the connection is."""
     with contextlib.suppress(OSError):
         while data := plain.recv(_CHUNK_BYTES):
             with gevent.Timeout(_SEND_SECONDS, TimeoutError()):

@@ -1,7 +1,7 @@
-"""permessage-deflate (RFC 7692) without context takeover: each message stands for itself. Pure.
+"""permessage-deflate (RFC 7692) without context takeover: each message is compressed by itself. Pure.
 
-So a message is compressed once and shared by all connections with the same window, and a connection
-holds no compressor. What clients send is inflated within a bound.
+So a message is compressed once for all connections with the same window size, and a connection holds no
+compressor. What clients send is inflated up to a bound.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import NamedTuple
 from odinws.close_codes import CloseReason
 from odinws.errors import FrameError
 
-_TAIL = b"\x00\x00\xff\xff"  # taken from the end of each message, and put back (7.2.1, 7.2.2)
-_LAST_BLOCK = b"\x01\x00\x00\xff\xff"  # stored, empty (RFC 1951 section 3.2.4)
+_TAIL = b"\x00\x00\xff\xff"  # removed from the end of each message, and appended again (7.2.1, 7.2.2)
+_LAST_BLOCK = b"\x01\x00\x00\xff\xff"  # an empty stored block, marked as the last (RFC 1951 section 3.2.4)
 _NAME = "permessage-deflate"
 _MAX_BITS = 15
 _MIN_BITS = 9  # zlib has no window of 8 bits
 _LEVEL = 6
 _WINDOW_BYTES = 1 << _MAX_BITS
-_MAX_STREAMS = 32  # of one message, each to its last block; clients send one and do not end it
+_MAX_STREAMS = 32  # in one message; real clients send one, and do not terminate it
 _BITS = {str(bits): bits for bits in range(8, _MAX_BITS + 1)}  # no leading zeroes (7.1.2)
 
 
 class Agreement(NamedTuple):
-    """What was agreed in the handshake.
+    """The negotiated compression.
 
     Attributes:
-        bits: size of the server's window, 9 to 15; 0: no compression.
-        header: the `Sec-WebSocket-Extensions` of the answer; "" without compression.
+        bits: log2 of the server's window in bytes, 9 to 15; 0: no compression.
+        header: `Sec-WebSocket-Extensions` of the response; "" without compression.
     """
 
     bits: int
@@ -39,10 +39,10 @@ NONE = Agreement(0, "")
 
 
 def negotiate(offers: str) -> Agreement:
-    """Take the first offer that can be had (7.1); none is an answer too.
+    """Accept the first offer that the server supports (7.1); `NONE` if there is no such offer.
 
     Args:
-        offers: the client's `Sec-WebSocket-Extensions`, "" without one.
+        offers: `Sec-WebSocket-Extensions` of the request; "" if it has none.
     """
     for offer in offers.split(","):
         name, *parameters = (part.strip() for part in offer.split(";"))
@@ -66,7 +66,7 @@ def _take(parameters: list[str]) -> Agreement | None:
             case "server_no_context_takeover" | "client_no_context_takeover":
                 if has_value:
                     return None
-            case "client_max_window_bits":  # any window of the client's can be inflated
+            case "client_max_window_bits":  # we can inflate whatever window the client uses
                 if has_value and value not in _BITS:
                     return None
             case "server_max_window_bits":
@@ -82,10 +82,10 @@ def _take(parameters: list[str]) -> Agreement | None:
 
 
 class Deflater:
-    """Compresses messages, each without regard to those before it.
+    """Compresses messages, each independently of those before it.
 
     Args:
-        bits: size of the window, 9 to 15.
+        bits: log2 of the window in bytes, 9 to 15.
     """
 
     def __init__(self, bits: int) -> None:
@@ -93,19 +93,19 @@ class Deflater:
 
     def deflate(self, payload: bytes) -> bytes:
         """The payload of a frame whose first reserved bit is set."""
-        # A full flush forgets what was before: cheaper than a new compressor, which clears 256 KB.
+        # A full flush drops the window. That is cheaper than a new compressor, which clears 256 KB.
         compressor = self._compressor
         return (compressor.compress(payload) + compressor.flush(zlib.Z_FULL_FLUSH))[: -len(_TAIL)]
 
 
 def inflate(payload: bytes, max_bytes: int) -> bytes:
-    """What a client's compressed message says.
+    """Decompress a client's message.
 
-    Blocks may follow one that is marked as the last, and refer to what was before it (7.2.1).
+    Blocks may follow one that is marked as the last, and refer to data before it (7.2.1).
 
     Raises:
-        FrameError: it is more than `max_bytes` (nothing beyond that is inflated), no deflate stream, cut off,
-            or more than `_MAX_STREAMS` of them.
+        FrameError: the message is longer than `max_bytes` (no more than that is inflated), is not a deflate
+            stream, is truncated, or consists of more than `_MAX_STREAMS` streams.
     """
     message, rest, streams = b"", payload, 0
     try:
@@ -120,8 +120,8 @@ def inflate(payload: bytes, max_bytes: int) -> bytes:
             if len(message) > max_bytes:
                 raise FrameError(CloseReason.TOO_BIG, f"message above {max_bytes} bytes")
             if not inflater.eof:
-                # What is whole comes to its end here and says nothing more. What was cut off in a stored
-                # block takes this for its data, in a code for the rest of it.
+                # A complete message ends here and yields nothing more. A truncated one takes these bytes for
+                # the data or the codes that it lacks.
                 more = inflater.decompress(_TAIL + _LAST_BLOCK, 1)
                 if more or inflater.unused_data or not inflater.eof:
                     raise FrameError(CloseReason.BAD_TEXT, "compressed message is cut off")

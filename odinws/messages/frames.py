@@ -1,16 +1,17 @@
-"""WebSocket frames (RFC 6455 section 5): encode once for all, decode piece by piece. Pure.
+"""WebSocket frames (RFC 6455 section 5): encoding, and incremental decoding. Pure.
 
-Rules of what is accepted from a client:
-- every frame is masked (5.1), no reserved bit or opcode is used (5.2), lengths are minimal (5.2); the
-  first reserved bit is allowed on the first piece of a message if compression was agreed (RFC 7692);
-- control frames are whole and at most 125 bytes (5.5); they may stand between the pieces of a message;
-- a message has at most `max_bytes`, and at most one piece per `BYTES_PER_FRAGMENT` of these or
-  `MIN_FRAGMENTS`, known from the header of the piece that breaks the bound, before its payload is read;
-  it is inflated to no more than that;
-- text is UTF-8 (8.1): a bad byte is refused when it comes, in compressed text when the message is whole;
-- close codes are those of 7.4.
+What is accepted from a client:
+- Every frame is masked (5.1), uses no reserved bit or opcode (5.2), and its length is minimal (5.2). With
+  compression, the first reserved bit is allowed on the first fragment of a message (RFC 7692).
+- Control frames are not fragmented and carry at most 125 bytes (5.5). They may come between fragments.
+- A message has at most `max_bytes`, also when inflated, and at most `max_bytes` / `BYTES_PER_FRAGMENT`
+  fragments, or `MIN_FRAGMENTS` if that is more. A frame that exceeds a bound is refused by its header, before
+  its payload is read.
+- Text is UTF-8 (8.1). An invalid byte is refused as soon as it arrives; in compressed text, when the message
+  is complete.
+- Close codes are those of 7.4.
 
-A reader that is at rest holds nothing worth keeping, so a connection keeps none while it is idle.
+An idle reader has no state worth keeping, so an idle connection has no reader.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from odinws.close_codes import CloseReason
 from odinws.errors import FrameError
 from odinws.messages.deflate import inflate
 
-MIN_FRAGMENTS = 1024  # of any message; above that the bound grows with the one in bytes
+MIN_FRAGMENTS = 1024  # allowed in any message; large messages may have more, by their bound in bytes
 BYTES_PER_FRAGMENT = 64
 MAX_CONTROL_BYTES = 125
 
@@ -50,7 +51,7 @@ class Opcode(IntEnum):
 
 
 class Message(NamedTuple):
-    """A whole message or control frame from a client."""
+    """A complete message or control frame from a client, unmasked and inflated."""
 
     opcode: Opcode
     payload: bytes
@@ -61,7 +62,7 @@ _CONTROL = 8  # opcodes from here on are control frames
 
 
 def encode(opcode: int, payload: bytes, *, deflated: bool = False) -> bytes:
-    """A final, unmasked frame, as a server sends it; `deflated` says that the payload is compressed."""
+    """A server's frame: final and unmasked. `deflated` marks the payload as compressed."""
     first = _FIN | opcode | (_DEFLATED if deflated else 0)
     size = len(payload)
     if size < 126:
@@ -87,20 +88,17 @@ def pong(payload: bytes) -> bytes:
 
 
 def close(code: int, reason: str = "") -> bytes:
-    """A close frame that browsers really see: the code is in the payload (5.5.1).
-
-    A reason that is too long is cut between two characters: half of one would not be UTF-8.
-    """
+    """A close frame (5.5.1). A reason that is too long is cut between two characters, so it stays UTF-8."""
     room = MAX_CONTROL_BYTES - 2
     whole = reason.encode()[:room].decode(errors="ignore").encode()
     return encode(Opcode.CLOSE, _LENGTH_16.pack(code) + whole)
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
-    """Code and reason of a close frame; 1005 when it has none (7.1.5).
+    """Code and reason of a close frame; code 1005 if its payload is empty (7.1.5).
 
     Raises:
-        FrameError: the code may not be sent, or the reason is not UTF-8.
+        FrameError: the code must not be sent, or the reason is not UTF-8.
     """
     if not payload:
         return 1005, ""
@@ -113,11 +111,11 @@ def parse_close(payload: bytes) -> tuple[int, str]:
 
 
 class FrameReader:
-    """Turns bytes of a client into messages.
+    """Decodes the bytes of one client, as they arrive, into messages.
 
     Args:
-        max_bytes: bound of one message, also when inflated.
-        deflate: whether compressed messages were agreed on.
+        max_bytes: the longest message, also when inflated.
+        deflate: whether compression was negotiated.
     """
 
     __slots__ = (
@@ -140,29 +138,29 @@ class FrameReader:
         self._max_fragments = max(MIN_FRAGMENTS, max_bytes // BYTES_PER_FRAGMENT)
         self._deflate = deflate
         self._buffer = bytearray()
-        # The message under way, if it did not come in one piece:
-        self._opcode = Opcode.CONTINUATION  # that stands for none under way
+        # The incomplete message, unless it came in one piece:
+        self._opcode = Opcode.CONTINUATION  # stands for "no message"
         self._deflated = False
-        self._decoder: IncrementalDecoder | None = None  # of text that is not compressed
+        self._decoder: IncrementalDecoder | None = None  # for text that is not compressed
         self._message = bytearray()
         self._fragments = 0
-        # The frame under way in it:
+        # Its incomplete frame:
         self._final = False
         self._key = b""
-        self._left = 0  # bytes of its payload that are still to come
+        self._left = 0  # bytes of its payload that have not arrived
 
     @property
-    def at_rest(self) -> bool:
-        """Whether nothing is held: a new reader would do as well."""
+    def is_idle(self) -> bool:
+        """Whether there is no state: a new reader would do as well."""
         return not self._buffer and self._opcode is Opcode.CONTINUATION
 
     def feed(self, data: bytes) -> Iterator[Message]:
         """Yield the messages that `data` completes, in order.
 
-        What is not whole is held: at most `max_bytes` of a message and one control frame.
+        An incomplete message is kept: at most `max_bytes`, and one control frame.
 
         Raises:
-            FrameError: the bytes break a rule; the reader is of no use afterwards.
+            FrameError: the bytes break a rule. The reader must not be used afterwards.
         """
         buffer = self._buffer
         buffer += data
@@ -184,9 +182,12 @@ class FrameReader:
             del buffer[:position]
 
     def _frame(self, buffer: bytearray, start: int) -> tuple[Message | None, int] | None:
-        """What the frame at `start` completes and where reading goes on, or None without a whole header.
+        """Decode the frame at `start`; None if its header has not arrived, or not all of a control frame.
 
-        A control frame is taken when it is whole; of a data frame what is there.
+        The payload of a data frame is consumed as far as it has arrived.
+
+        Returns:
+            The message that the frame completes, if any, and where reading continues.
         """
         available = len(buffer) - start
         if available < 2:
@@ -251,11 +252,11 @@ class FrameReader:
             raise FrameError(CloseReason.TOO_BIG, f"message of more than {self._max_fragments} fragments")
 
     def _take(self, part: bytearray) -> Message | None:
-        """Take a piece of the payload of the frame under way; the message, if it is whole now."""
+        """Consume a part of the current frame's payload; returns the message if this completes it."""
         self._left -= len(part)
         payload = _unmask(part, self._key)
-        turn = len(part) % 4
-        self._key = self._key[turn:] + self._key[:turn]
+        offset = len(part) % 4
+        self._key = self._key[offset:] + self._key[:offset]
         self._message += payload
         whole = self._final and not self._left
         if self._decoder is not None:

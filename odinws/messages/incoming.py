@@ -1,4 +1,7 @@
-"""What clients ask for, as values, whatever their wire format. Pure."""
+"""Commands of clients as values, independent of the wire format. Pure.
+
+`connections.commands` executes them. Messages that come in from NATS are `feed.events`.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,17 @@ import msgspec
 
 from odinws.errors import CommandError
 
-_Seq = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]  # NATS counts from 1; 0: before all
+_Seq = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]  # NATS counts from 1; 0 is before all messages
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """Ask for channels.
+    """Subscribe to channels.
 
     Attributes:
-        since: the last sequence that was heard, of channels to resume.
-        epoch: in which `since` was heard; None: in the present one.
-        last: send the newest message of channels that are not resumed.
+        since: for channels to resume, the last sequence that the client received.
+        epoch: the epoch of these sequences; None: the current one.
+        last: send the newest message of each channel that is not resumed.
+        admin_token: for the channel of the server's stats.
     """
 
     channels: list[str]
@@ -32,13 +36,13 @@ class Subscribe(msgspec.Struct, frozen=True):
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
-    """Give channels back."""
+    """End subscriptions."""
 
     channels: list[str]
 
 
 class Replay(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
-    """Ask for messages of the past: behind `since`, or from `start` on; up to `end`, or the newest."""
+    """Request past messages: after `since`, or from `start` on; up to `end` inclusive, or the newest."""
 
     channel: str
     since: _Seq | None = None
@@ -47,11 +51,11 @@ class Replay(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"})
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """Ask for a pong."""
+    """Request a pong."""
 
 
 class Authenticate(msgspec.Struct, frozen=True):
-    """Bring another token."""
+    """Replace the connection's token."""
 
     token: str
 
@@ -64,11 +68,11 @@ Command = Subscribe | Unsubscribe | Replay | Heartbeat | Authenticate
 
 
 class Request(NamedTuple):
-    """One command of a client.
+    """One command as it was received.
 
     Attributes:
-        command: what is asked for; a CommandError: it can't be read, and the error is the answer.
-        tag: belongs to the wire format, which gets it back with the answer: an id, for instance.
+        command: the command, or the error to answer with if it can't be decoded.
+        tag: anything that the wire format needs to encode the answer, such as a request id.
     """
 
     command: Command | CommandError

@@ -1,4 +1,4 @@
-"""The native wire format: JSON text in WebSocket frames, as `docs/protocol.md` has it. Pure."""
+"""The native wire format: JSON in WebSocket text frames, as specified in `docs/protocol.md`. Pure."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ _encode = msgspec.json.Encoder().encode
 
 
 class JsonFormat(WebSocketFormat):
-    """One JSON object per text frame, both ways. Answers have no tags: they come in order."""
+    """One JSON object per text frame, both ways. Answers carry no tag, as they come in order."""
 
     def message(self, message: Message, via: str) -> bytes:
-        """The payload is carried byte for byte."""
+        """The payload is embedded byte for byte."""
         return self.data_frame(envelope(message))
 
     def gap(self, channel: str, first: int, last: int, reason: str, via: str) -> bytes:
-        """As a message of its own type; too short to be compressed."""
+        """A message of the type `gap`; too short to be compressed."""
         return frames.text(_encode(_Gap(channel, first, last, reason)))
 
-    def say(self, value: Outgoing, tag: object = None) -> bytes:
-        """Never compressed: answers are short, and each is for one."""
+    def encode(self, value: Outgoing, tag: object = None) -> bytes:
+        """Never compressed: answers are short, and each is for one client."""
         return frames.text(_encode(value))
 
     def decode(self, payload: bytes) -> Iterator[Request]:
-        """One command."""
+        """Always one command."""
         try:
             yield Request(decode_command(payload))
         except CommandError as error:
@@ -71,10 +71,10 @@ class JsonFormat(WebSocketFormat):
 
 
 def envelope(message: Message) -> bytes:
-    """A message as JSON. Its `type` is the payload's own if it has one that is text, else `message`.
+    """A message as JSON. Its `type` is that of the payload if it has one that is a string, else `message`.
 
     Raises:
-        ValueError: the payload is not valid JSON, so no frame can carry it byte for byte.
+        ValueError: the payload is not valid JSON, so it can't be embedded.
     """
     channel, seq, prev, ts_ms, payload = message
     try:
@@ -93,10 +93,10 @@ def envelope(message: Message) -> bytes:
 
 
 def decode_command(text: bytes) -> Command:
-    """Read one command.
+    """Decode one command.
 
     Args:
-        text: a text message, valid UTF-8, of a size the caller has bounded.
+        text: valid UTF-8, of a length that the caller has bounded.
 
     Raises:
         CommandError: with the code `INVALID_JSON`, `UNKNOWN_TYPE` or `INVALID_FIELD`.
@@ -104,7 +104,7 @@ def decode_command(text: bytes) -> Command:
     try:
         envelope = _envelope.decode(text)
     except msgspec.ValidationError as error:
-        _check_json(text)  # msgspec stops at what it does not expect, and what follows may be anything
+        _check_json(text)  # msgspec stops at the first wrong field; what follows may not even be JSON
         raise CommandError(
             "INVALID_FIELD", f'{_plain(error, "")}; expected {{"type": ..., "data": ...}}'
         ) from None
@@ -132,7 +132,7 @@ def _check_json(text: bytes) -> None:
 
 
 def _plain(error: msgspec.ValidationError, root: str) -> str:
-    """msgspec's message without its marks, as in "Expected array, got str at data.channels"."""
+    """msgspec's message without its markup, as in "Expected array, got str at data.channels"."""
     text, _, path = str(error).partition(" - at `$")
     where = f"{root}{path.rstrip('`')}".lstrip(".")
     return short(json.dumps(text.replace("`", ""))[1:-1]) + (f" at {where}" if where else "")

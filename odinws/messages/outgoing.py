@@ -1,6 +1,6 @@
-"""What the server says, as values, whatever the wire format of the client. Pure.
+"""What the server sends, as values, independent of the wire format. Pure.
 
-Fields and tags have the names of `docs/protocol.md`, so the native format needs no table of them.
+Fields and tags are named as in `docs/protocol.md`, so the native format needs no table of names.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from odinws.messages.channels import FIGURES, can_be_subscribed
+from odinws.messages.channels import STATS_CHANNEL, can_be_subscribed
 
-_ECHO_CHARACTERS = 80  # how much of a bad value an error repeats
+_ECHO_CHARACTERS = 80  # how much of an invalid value an error quotes
 
 
 class Message(NamedTuple):
-    """One message of a channel.
+    """A published message.
 
     Attributes:
-        seq: its sequence; rises on every channel.
-        prev: the sequence before it on this channel, 0 if none is known.
-        ts_ms: when NATS took it (JetStream) or when it came in (core), milliseconds since 1970.
+        seq: its sequence; strictly increasing on every channel.
+        prev: the sequence of the message before it on this channel; 0 if none is known.
+        ts_ms: when NATS stored it (JetStream), or when it was received here (core NATS), Unix milliseconds.
         payload: the bytes as published.
     """
 
@@ -33,11 +33,11 @@ class Message(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Messages that will not come: `first` to `last`, inclusive.
+    """Messages that will not be delivered: sequences `first` to `last`, inclusive.
 
     Attributes:
-        channel: which channel; None: any channel may have had some.
-        reason: as in a `gap` frame.
+        channel: their channel; None: they may be of any channel.
+        reason: as in a `gap`.
     """
 
     channel: str | None
@@ -47,7 +47,7 @@ class Lost(NamedTuple):
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """One channel that a `Subscribe` did not get, and why."""
+    """A channel that could not be subscribed to, and why."""
 
     channel: str
     code: str
@@ -55,10 +55,10 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome", kw_only=True):
-    """The first message of a connection, sent again when `epoch` changes: then `seq` starts anew.
+    """The first message on a connection. Sent again when the epoch changes, as sequences start over then.
 
     Attributes:
-        variant, reason: of the choice of the strategy, see `choice`.
+        variant, reason: how the strategy was chosen, see `choice.Choice`.
     """
 
     client_id: str
@@ -74,7 +74,7 @@ class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome", kw_o
 
 
 class SubscriptionAck(msgspec.Struct, frozen=True, tag_field="type", tag="subscription_ack"):
-    """The answer to `Subscribe`: `count` is how many channels the connection now holds."""
+    """The answer to `Subscribe`; `count` is the number of channels that the connection has now."""
 
     subscribed: Sequence[str]
     count: int
@@ -82,7 +82,7 @@ class SubscriptionAck(msgspec.Struct, frozen=True, tag_field="type", tag="subscr
 
 
 class UnsubscriptionAck(msgspec.Struct, frozen=True, tag_field="type", tag="unsubscription_ack"):
-    """The answer to `Unsubscribe`: `count` is how many channels the connection still holds."""
+    """The answer to `Unsubscribe`; `count` is the number of channels that the connection has left."""
 
     unsubscribed: Sequence[str]
     count: int
@@ -93,7 +93,8 @@ class Authenticated(msgspec.Struct, frozen=True, tag_field="type", tag="authenti
 
     Attributes:
         subject: the token's `sub`.
-        expires_at: when the connection ends unless another token comes, ms since 1970; None: never.
+        expires_at: when the token expires, Unix milliseconds; None: never. The connection is closed then
+            unless the client has sent another token.
         unsubscribed: channels that the new token does not allow.
     """
 
@@ -103,7 +104,7 @@ class Authenticated(msgspec.Struct, frozen=True, tag_field="type", tag="authenti
 
 
 class Pong(msgspec.Struct, frozen=True, tag_field="type", tag="pong"):
-    """The answer to `Heartbeat`; `ts` in ms since 1970."""
+    """The answer to `Heartbeat`; `ts` in Unix milliseconds."""
 
     ts: int
 
@@ -115,7 +116,7 @@ class ReplayComplete(
     tag="replay_complete",
     rename={"first": "from", "last": "to"},
 ):
-    """All messages of a channel from `first` to `last`, as many as `count`, have been sent."""
+    """All messages of a channel from `first` to `last` have been sent; `count` of them."""
 
     channel: str
     first: int
@@ -130,7 +131,7 @@ class ReplayIncomplete(
     tag="replay_incomplete",
     rename={"first": "from", "last": "to"},
 ):
-    """As `ReplayComplete`, but some are missing, as gaps have said, or what lies behind `last`."""
+    """As `ReplayComplete`, but some messages are missing: gaps name them, or they lie after `last`."""
 
     channel: str
     first: int
@@ -140,18 +141,18 @@ class ReplayIncomplete(
 
 
 class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
-    """The answer to a command that can't be carried out."""
+    """The answer to a command that failed."""
 
     code: str
     message: str
 
 
 class Stats(msgspec.Struct, frozen=True, tag_field="type", tag="server:stats"):
-    """What the server says of itself. It has no sequence: only the newest counts, and none is missed.
+    """The server's stats. Without a sequence: only the newest matters.
 
     Attributes:
-        ts: when it was collected, ms since 1970.
-        data: plain values, as for JSON.
+        ts: when they were collected, Unix milliseconds.
+        data: values that JSON can represent.
     """
 
     channel: str
@@ -173,7 +174,7 @@ Outgoing = (
 
 
 def check_channel(channel: str) -> Rejected | None:
-    """None if the channel can be subscribed, else why not."""
+    """None if the channel can be subscribed to, else the rejection."""
     if can_be_subscribed(channel):
         return None
     return Rejected(
@@ -184,19 +185,19 @@ def check_channel(channel: str) -> Rejected | None:
 
 
 def not_allowed(channel: str) -> Rejected:
-    """The rejection of a channel that the client's token does not give."""
+    """The rejection of a channel that the client's token does not allow."""
     return Rejected(channel, "FORBIDDEN", "your token does not allow this channel")
 
 
 def not_carried(channel: str) -> Rejected:
-    """The rejection of a channel that this server does not get from NATS."""
+    """The rejection of a channel that this server does not receive from NATS."""
     return Rejected(channel, "NOT_CARRIED", "this server does not carry this channel")
 
 
-def not_inspecting() -> Rejected:
-    """The rejection of the figures."""
+def stats_not_allowed() -> Rejected:
+    """The rejection of the channel of the server's stats."""
     return Rejected(
-        FIGURES, "FORBIDDEN", "only from this machine, or with WS_ADMIN_TOKEN as data.admin_token"
+        STATS_CHANNEL, "FORBIDDEN", "only from this machine, or with WS_ADMIN_TOKEN as data.admin_token"
     )
 
 
@@ -206,5 +207,5 @@ def too_many(channel: str, limit: int) -> Rejected:
 
 
 def short(text: str) -> str:
-    """The head of a text of the client's, to be repeated in an answer."""
+    """The head of a client's text, to be quoted in an answer."""
     return text if len(text) <= _ECHO_CHARACTERS else text[:_ECHO_CHARACTERS] + "…"

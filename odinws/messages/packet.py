@@ -1,7 +1,7 @@
-"""What a pass sends: frames that are made once and shared by all who get them. Pure.
+"""What a pass sends: frames that are encoded once and shared by all recipients. Pure.
 
-A connection whose socket takes everything needs only the joined bytes. One whose socket does not needs
-to know which frames are in them, to give some up and tell the client which: so the frames go along.
+A connection whose socket accepts everything needs only the joined bytes. One whose socket does not must know
+the frames in them, so that it can drop some and tell the client which. So a bundle has both.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import NamedTuple
 from odinws.messages.outgoing import Lost, Message
 from odinws.messages.wire_format import WireFormat
 
-INVALID = "invalid_payload"  # why there is a gap for a message that the format can't carry
+INVALID = "invalid_payload"  # the reason of a gap for a message that the format can't represent
 
 
 class Entry(NamedTuple):
     """One frame.
 
     Attributes:
-        channel: what it belongs to; None: it is no data, and is never given up.
-        first, last: the sequences it tells of: one message, or a gap.
+        channel: its channel; None: a control frame or an answer, which is never dropped.
+        first, last: the sequences that it covers, inclusive: those of one message, or of a gap.
         messages: 1 for a message, 0 for a gap.
     """
 
@@ -34,13 +34,13 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """Frames that go out together. Compared by identity, which makes it a cheap key.
+    """Frames that are sent together. Compared by identity, which makes it a cheap key.
 
     Attributes:
         data: all frames, joined.
-        entries: the same, one by one.
-        data_count: how many of them are data: messages and gaps.
-        gaps: the reasons of those that are gaps.
+        entries: the same frames, one by one.
+        data_count: how many of them are messages or gaps.
+        gaps: the reasons of the gaps among them.
     """
 
     data: bytes
@@ -50,17 +50,17 @@ class Bundle:
 
     @classmethod
     def of(cls, entries: Sequence[Entry], gaps: Sequence[str] = ()) -> Bundle:
-        """A bundle of data frames that are made already."""
+        """A bundle of messages and gaps."""
         return cls(b"".join([entry.frame for entry in entries]), entries, len(entries), gaps)
 
     @classmethod
     def control(cls, frame: bytes) -> Bundle:
-        """A bundle of one frame that is no data."""
+        """A bundle of one control frame or answer."""
         return cls(frame, (Entry(frame),), 0)
 
 
 def encode(events: Sequence[Message | Lost], via: str, wire_format: WireFormat) -> Bundle:
-    """Messages and gaps in a wire format, for all who get them by the subscription `via`."""
+    """Encode messages and gaps for the subscribers of `via`, a channel or a wildcard."""
     entries: list[Entry] = []
     gaps: list[str] = []
     for event in events:
@@ -82,14 +82,14 @@ def encode(events: Sequence[Message | Lost], via: str, wire_format: WireFormat) 
 
 
 class Packet:
-    """What all with one subscription are due in one pass, made once for each wire format that is wanted.
+    """What the subscribers of one channel or wildcard get in one pass, encoded once per wire format in use.
 
     Args:
-        via: the subscription, a channel or a wildcard.
-        default: the format that most of them have.
+        via: the channel or the wildcard.
+        default: the format that most subscribers have.
 
     Attributes:
-        plain: the events in that format.
+        plain: the events in the default format.
     """
 
     __slots__ = ("_events", "_made", "_via", "plain")
@@ -102,11 +102,11 @@ class Packet:
 
     @property
     def has_gaps(self) -> bool:
-        """Whether anything that was made is a gap."""
+        """Whether there is a gap in any format encoded so far."""
         return any(bundle.gaps for bundle in self._made.values())
 
     def encoded(self, wire_format: WireFormat) -> Bundle:
-        """The events in a format."""
+        """The events in another format."""
         bundle = self._made.get(wire_format)
         if bundle is None:
             bundle = self._made[wire_format] = encode(self._events, self._via, wire_format)

@@ -1,8 +1,8 @@
-"""How a kind of client is spoken to: the one seam between values and the bytes of a socket. Pure.
+"""Wire formats: the one interface between values and the bytes of a socket. Pure.
 
-A connection gets its wire format when it is made and keeps it. There is one object for all connections that
-speak alike, compressed alike: formats are compared by identity, and what is made for one of these connections
-is made for all of them.
+A connection gets its wire format when it is created, and keeps it. All connections with the same format and
+the same compression share one object. Formats are compared by identity, and what is encoded for one of these
+connections is encoded for all of them.
 """
 
 from __future__ import annotations
@@ -20,92 +20,93 @@ from odinws.messages.outgoing import Message, Outgoing
 
 
 class Reader(Protocol):
-    """Turns what comes in from one client into messages and control frames."""
+    """Decodes the bytes of one client into messages and control frames."""
 
     @property
-    def at_rest(self) -> bool:
-        """Whether nothing is held: a new reader would do as well."""
+    def is_idle(self) -> bool:
+        """Whether there is no state: a new reader would do as well."""
 
     def feed(self, data: bytes) -> Iterator[frames.Message]:
-        """Those that `data` completes. Raises FrameError: the connection closes."""
+        """Yield those that `data` completes. Raises FrameError if the connection must close."""
 
 
 class WireFormat(ABC):
-    """Turns values into bytes that are ready for the socket, frames included, and commands into values.
+    """Encodes values into bytes ready for the socket, framing included, and decodes commands.
 
-    Each method may answer `b""`: then nothing is sent.
+    A method that encodes may return `b""`: then nothing is sent.
 
     Attributes:
         window_bits: of the compression, 9 to 15; 0: none.
-        carrier: the kind of frame that carries commands; the other of TEXT and BINARY closes the connection.
+        command_opcode: of the frames that carry commands, TEXT or BINARY. A frame of the other kind closes
+            the connection.
     """
 
     window_bits: int = 0
-    carrier: ClassVar[Opcode] = Opcode.TEXT
+    command_opcode: ClassVar[Opcode] = Opcode.TEXT
 
     # -- out ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def message(self, message: Message, via: str) -> bytes:
-        """A message, for all who get it by one subscription.
+        """Encode a message.
 
         Args:
-            via: the channel or the wildcard that they are subscribed to.
+            via: the channel or the wildcard that the recipients are subscribed to.
 
         Raises:
-            ValueError: the payload can't be carried; a gap takes its place.
+            ValueError: this format can't represent the payload; a gap takes its place.
         """
 
     @abstractmethod
     def gap(self, channel: str, first: int, last: int, reason: str, via: str) -> bytes:
-        """Says that `first` to `last` (inclusive) of a channel were not delivered; `via` as in `message`."""
+        """Encode that `first` to `last`, inclusive, of a channel are missing; `via` as in `message`."""
 
     @abstractmethod
-    def say(self, value: Outgoing, tag: object = None) -> bytes:
-        """Anything else; `tag` is that of the `Request` which it answers."""
+    def encode(self, value: Outgoing, tag: object = None) -> bytes:
+        """Encode anything else; `tag` is that of the `Request` that this answers."""
 
     @abstractmethod
     def ping(self, payload: bytes) -> bytes:
-        """Asks for a sign of life; `payload`, at most 125 bytes, should come back with it."""
+        """Encode a ping. The client should return `payload`, at most 125 bytes, with its pong."""
 
     @abstractmethod
     def pong(self, payload: bytes) -> bytes:
-        """The answer to a ping frame of the client's."""
+        """Encode the answer to a client's ping."""
 
     @abstractmethod
     def close(self, reason: CloseReason, text: str, retry_after_seconds: float | None = None) -> bytes:
-        """The last bytes of a connection.
+        """Encode the last bytes of a connection.
 
         Args:
-            text: for people.
-            retry_after_seconds: when the client should come back; None: the reason says all.
+            text: for humans.
+            retry_after_seconds: how long the client should wait before it reconnects; None: not said.
         """
 
     @abstractmethod
     def close_answer(self, payload: bytes) -> bytes:
-        """The answer to a close frame of the client's. Raises FrameError if that is malformed."""
+        """Encode the answer to a client's close frame. Raises FrameError if that is malformed."""
 
     # -- in ----------------------------------------------------------------------------------------
 
     @abstractmethod
     def reader(self, max_bytes: int) -> Reader:
-        """Reads what comes in; `max_bytes` is the bound of one message."""
+        """A reader for one connection; `max_bytes` bounds a message."""
 
     @abstractmethod
     def decode(self, payload: bytes) -> Iterable[Request]:
-        """The commands in one message of the client's, in order.
+        """The commands in one message of a client, in order.
 
         Raises:
-            FrameError: the connection closes.
+            FrameError: the connection must close.
         """
 
 
 class WebSocketFormat(WireFormat):
-    """What all formats in frames of RFC 6455 have in common.
+    """The base of formats that use WebSocket frames (RFC 6455).
 
     Args:
-        window_bits: of the compression agreed on, 9 to 15; 0: none.
-        min_deflate_bytes: shorter payloads are not compressed: they would hardly shrink.
+        window_bits: of the negotiated compression, 9 to 15; 0: none.
+        min_deflate_bytes: shorter payloads are not compressed, as they would hardly shrink.
     """
 
     def __init__(self, window_bits: int = 0, min_deflate_bytes: int = 0) -> None:
@@ -114,12 +115,12 @@ class WebSocketFormat(WireFormat):
         self._deflater = Deflater(window_bits) if window_bits else None
 
     def data_frame(self, payload: bytes) -> bytes:
-        """A frame of the carrier; compressed, if that was agreed on and makes it shorter."""
+        """A frame of the kind `command_opcode`, compressed if that was negotiated and makes it shorter."""
         if self._deflater is not None and len(payload) >= self._min_deflate_bytes:
             small = self._deflater.deflate(payload)
             if len(small) < len(payload):
-                return frames.encode(self.carrier, small, deflated=True)
-        return frames.encode(self.carrier, payload)
+                return frames.encode(self.command_opcode, small, deflated=True)
+        return frames.encode(self.command_opcode, payload)
 
     def ping(self, payload: bytes) -> bytes:
         """A ping frame."""
@@ -136,10 +137,10 @@ class WebSocketFormat(WireFormat):
         return frames.close(reason.code, text)
 
     def close_answer(self, payload: bytes) -> bytes:
-        """The same code comes back (5.5.1); 1005 stands for none and is never sent."""
+        """Echo the code (5.5.1); 1005 stands for no code and is never sent."""
         code, _ = frames.parse_close(payload)
         return frames.encode(Opcode.CLOSE, b"" if code == 1005 else payload[:2])
 
     def reader(self, max_bytes: int) -> Reader:
-        """Of frames."""
+        """A reader of WebSocket frames."""
         return FrameReader(max_bytes, deflate=self.window_bits > 0)

@@ -60,11 +60,11 @@ class Audit:
 
     def run(self) -> int:
         """Watch once; returns how many messages were due, not given and not told. Takes some seconds."""
-        subjects, start = self._hub.between_passes(self._begin)
+        subjects, start = self._hub.run_between_passes(self._begin)
         until = time.monotonic() + _WATCH_SECONDS
         while time.monotonic() < until and self._hub.ring.last - start < _ENOUGH_MESSAGES and subjects:
             gevent.sleep(_LOOK_SECONDS)
-        return self._hub.between_passes(lambda: self._end(subjects, start))
+        return self._hub.run_between_passes(lambda: self._end(subjects, start))
 
     def _begin(self) -> tuple[list[_Subject], int]:
         """Who is watched, and behind which sequence."""

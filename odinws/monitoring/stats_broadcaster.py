@@ -15,7 +15,7 @@ from gevent.event import Event
 
 from odinws.access.inspection import has_admin_token
 from odinws.connections.connection import Connection
-from odinws.messages.channels import FIGURES
+from odinws.messages.channels import STATS_CHANNEL
 from odinws.messages.outgoing import Stats
 from odinws.messages.wire_format import WireFormat
 
@@ -77,11 +77,11 @@ class StatsBroadcaster:
             group = [conn for conn in due if self._watchers[conn] is is_known]
             if not group:
                 continue
-            stats = Stats(FIGURES, int(time.time() * 1000), self._collect(not is_known))
+            stats = Stats(STATS_CHANNEL, int(time.time() * 1000), self._collect(not is_known))
             made: dict[WireFormat, bytes] = {}
             for conn in group:
                 wire_format = conn.wire_format
                 if wire_format not in made:
-                    made[wire_format] = wire_format.say(stats)
+                    made[wire_format] = wire_format.encode(stats)
                 self._watchers[conn] = True
-                conn.reply(made[wire_format])
+                conn.send_frame(made[wire_format])

@@ -99,7 +99,7 @@ class FakeClients:
     busy: int = 0
     asked: list[int] = field(default_factory=list)
 
-    def send_some_away(self, count: int) -> int:
+    def close_some(self, count: int) -> int:
         """As `Clients`."""
         self.asked.append(count)
         gone = max(0, count - self.busy)

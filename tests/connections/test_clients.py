@@ -1,4 +1,4 @@
-"""`odinws.connections.clients`: every connection is counted once in and once out, and leaves the strategy."""
+"""`odinws.connections.clients`: opening, timers and closing; each connection is counted once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TEXT = frames.text(b"hello")
 
 
 class World:
-    """The connections of a worker, whose commands are kept for the test."""
+    """A registry of connections that records commands instead of executing them."""
 
     def __init__(self, arm: str = "sync-dict", **environ: str) -> None:
         with cooperative_locks():
@@ -49,13 +49,13 @@ class World:
         self.clients = Clients(limits, self.strategy, self.stats, FORMATS.default, self.run_commands)
 
     def run_commands(self, conn: Connection) -> None:
-        """Carry commands out: keep them."""
+        """Record the commands."""
         while conn.commands:
             self.asked.append(conn.commands.popleft())
         conn.commands_done()
 
     def connect(self, *, tcp: bool = False, deflate: int = 0) -> tuple[Connection, Peer]:
-        """A new connection in a slot of its own, as after a handshake."""
+        """A new connection, counted in the shared state as after a handshake."""
         if tcp:
             with socket.create_server(("127.0.0.1", 0)) as server:
                 theirs = socket.create_connection(server.getsockname())
@@ -69,14 +69,14 @@ class World:
         return conn, self.peers[-1]
 
     def members(self) -> list[Connection]:
-        """Who is in the strategy."""
+        """The members of the strategy."""
         return [conn for batch in self.strategy.connections() for conn in batch]
 
 
 @pytest.mark.parametrize("tcp", [False, True])
 @in_greenlet
 def test_a_connection_comes_and_goes(tcp: bool) -> None:
-    """It is counted, registered and heard; its slot, its descriptor and its place are free when it left."""
+    """It is counted, registered and read from; after its end all of that is undone, its descriptor closed."""
     world = World()
     with running(world.clients.reaper):
         conn, peer = world.connect(tcp=tcp)
@@ -102,11 +102,11 @@ def test_a_connection_comes_and_goes(tcp: bool) -> None:
 
 @in_greenlet
 def test_both_ends_of_a_connection_are_logged() -> None:
-    """Two lines per connection: who came; why it left, after how long, and what went through it."""
+    """Two lines per connection: when it opens; and when it closes, with reason, duration and bytes."""
     world = World()
     with capture_logs() as lines:
         conn, peer = world.connect(tcp=True)
-        conn.reply(b"seven b")
+        conn.send_frame(b"seven b")
         world.strategy.subscribe(conn, "global")
         world.clients.now += 2.5
         assert peer.sock.recv(100) == b"seven b"
@@ -138,7 +138,7 @@ def test_both_ends_of_a_connection_are_logged() -> None:
 @pytest.mark.parametrize(("idle", "outbox", "patience_ms"), [("40", "9", 40_000), ("40", "50", 53_000)])
 @in_greenlet
 def test_sockets_are_set_up(idle: str, outbox: str, patience_ms: int) -> None:
-    """Non-blocking, without Nagle's delay, with a bounded buffer and a bounded patience of the kernel."""
+    """Non-blocking, without Nagle's delay, with a bounded send buffer and TCP_USER_TIMEOUT."""
     world = World(WS_SEND_BUFFER_BYTES="10000", WS_IDLE_SECONDS=idle, WS_OUTBOX_SECONDS=outbox)
     conn, _ = world.connect(tcp=True)
     sock = conn._sock
@@ -171,7 +171,7 @@ def test_ids_are_unique_over_workers() -> None:
 
 @in_greenlet
 def test_a_failing_command_costs_one_connection() -> None:
-    """A defect in a command closes its connection with 1011; the next connection is served."""
+    """A bug in a command closes its connection with 1011; the next connection is served."""
     world = World()
     good = world.run_commands
 
@@ -192,7 +192,7 @@ def test_a_failing_command_costs_one_connection() -> None:
 
 @in_greenlet
 def test_leaving_waits_for_a_lock_without_holding_anyone_up() -> None:
-    """While a pass holds the lock a connection can end; it leaves the strategy when the lock is free."""
+    """A connection can close while a pass holds the lock; it leaves the strategy once the lock is free."""
     world = World("single-lock")
     with running(world.clients.reaper):
         conn, peer = world.connect()
@@ -213,7 +213,7 @@ def test_leaving_waits_for_a_lock_without_holding_anyone_up() -> None:
 
 @in_greenlet
 def test_close_all_and_wait() -> None:
-    """All hear the close frame and leave the strategy; the wait ends as soon as the last has answered."""
+    """All receive the close frame and leave the strategy; the wait ends as soon as the last has answered."""
     world = World()
     assert world.clients.wait_closed(0.0)
     peers = [world.connect()[1] for _ in range(100)]
@@ -235,7 +235,7 @@ def test_close_all_and_wait() -> None:
 
 @in_greenlet
 def test_abort_all() -> None:
-    """Whoever did not answer is dropped."""
+    """Those that did not answer are closed at once."""
     world = World()
     peers = [world.connect()[1] for _ in range(5)]
     world.clients.close_all(CloseReason.RESTART)
@@ -257,7 +257,7 @@ def pump(conn: Connection, count: int) -> int:
 
 @in_greenlet
 def test_undelivered_messages_are_counted() -> None:
-    """What a slow client loses stands in the totals: all it took that its peer never reads."""
+    """What a slow client misses is counted: everything accepted that its peer never reads."""
     world = World(WS_OUTBOX_BYTES="20000", WS_SEND_BUFFER_BYTES="4096")
     conn, peer = world.connect()
     taken = pump(conn, 1000)
@@ -275,11 +275,11 @@ def test_undelivered_messages_are_counted() -> None:
 @pytest.mark.parametrize("policy", ["conflate", "Drop-Oldest"])
 @in_greenlet
 def test_messages_that_were_shed_are_counted(policy: str) -> None:
-    """A client that may stay loses messages, which stand in the totals on their own, and hears of them."""
+    """A client that may stay misses messages, which are counted separately, and gets gaps for them."""
     world = World(WS_OUTBOX_BYTES="20000", WS_SEND_BUFFER_BYTES="4096", WS_SLOW_POLICY=policy)
     conn, peer = world.connect()
     assert pump(conn, 100) == 100
-    assert conn.reply(frames.ping())
+    assert conn.send_frame(frames.ping())
     heard = gaps = 0
     while (frame := peer.next()).opcode == wire.TEXT:
         heard += len(frame.payload) == 3000
@@ -294,11 +294,11 @@ def test_messages_that_were_shed_are_counted(policy: str) -> None:
 
 @in_greenlet
 def test_round_trips_are_observed() -> None:
-    """From a ping of ours to its pong; what nobody asked for, or can't be, does not count."""
+    """From our ping to its pong; unsolicited or impossible pongs do not count."""
     world = World(WS_HEARTBEAT_SECONDS="0.1", WS_IDLE_SECONDS="9")
     conn, peer = world.connect()
     world.clients.now += 1
-    conn.on_time()
+    conn.on_timer()
     ping = peer.next()
     gevent.sleep(0.03)
     bad = (b"", b"1234567", struct.pack("!d", -99.0), struct.pack("!d", 1e9), struct.pack("!d", math.nan))
@@ -314,7 +314,7 @@ def test_round_trips_are_observed() -> None:
 
 @in_greenlet
 def test_what_an_owner_tells_its_connections() -> None:
-    """Bounds and policy come from the settings, the agreed window from the handshake."""
+    """Bounds and policy come from the settings, the window from the handshake."""
     world = World(WS_OUTBOX_BYTES="20000", WS_OUTBOX_FRAMES="77", WS_SLOW_POLICY="conflate")
     limits = world.clients.limits
     assert (limits.outbox_bytes, limits.outbox_frames, limits.slow_policy) == (
@@ -329,7 +329,7 @@ def test_what_an_owner_tells_its_connections() -> None:
 
 @in_greenlet
 def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It keeps the time for all and calls who is due."""
+    """It updates the time for all connections and fires their timers."""
     monkeypatch.setattr(clients, "_TICK_SECONDS", 0.002)
     world = World(WS_HEARTBEAT_SECONDS="0.1", WS_IDLE_SECONDS="0.25")
     before = world.clients.now
@@ -348,8 +348,8 @@ def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("at_once", [False, True])
 @in_greenlet
-def test_many_goodbyes_let_others_run(at_once: bool) -> None:
-    """Closing hundreds, and taking hundreds that left at once out of the strategy, yields now and then."""
+def test_closing_many_lets_others_run(at_once: bool) -> None:
+    """Closing hundreds, and removing hundreds from the strategy, yields now and then."""
     world = World()
     conns = [world.connect()[0] for _ in range(4 * clients._REAP_BURST)]
     turns: list[tuple[int, int]] = []
@@ -375,7 +375,7 @@ def test_many_goodbyes_let_others_run(at_once: bool) -> None:
 
 @in_greenlet
 def test_what_a_closing_connection_took_along_is_delivered() -> None:
-    """Messages of the pass under way that went out with a close frame stand in the totals."""
+    """Messages of the current pass that were sent with a close frame are counted."""
     world = World()
     world.clients.on_flushed(3)
     world.clients.on_flushed(4)
@@ -403,26 +403,26 @@ def test_who_is_sent_away_hears_when_to_come_back(reason: CloseReason, least: fl
     waits = []
     for _ in range(60):
         conn, peer = world.connect()
-        assert Clients.send_away(conn, reason)
+        assert Clients.close_with_retry_hint(conn, reason)
         [frame] = peer.frames(1)
         assert frame.code == reason.code
         text = frame.payload[2:].decode()
         assert text.startswith(f"{reason.text}; retry_after=")
         waits.append(retry_after(text))
-        assert not Clients.send_away(conn, reason), "it is closing already"
+        assert not Clients.close_with_retry_hint(conn, reason), "it is closing already"
     assert least <= min(waits) < 1.5 * least
     assert 3.0 * least < max(waits) <= 4.0 * least
     world.clients.abort_all()
 
 
 @in_greenlet
-def test_goodbyes_fit_into_a_close_frame() -> None:
+def test_retry_hints_fit_into_a_close_frame() -> None:
     """Whatever the reason, with its hint the payload is at most 125 bytes of a control frame."""
     world = World()
     for reason in CloseReason:
         if reason is not CloseReason.GONE:
             conn, peer = world.connect()
-            assert world.clients.send_away(conn, reason)
+            assert world.clients.close_with_retry_hint(conn, reason)
             assert len(peer.frames(1)[0].payload) <= 125
     world.clients.abort_all()
 
@@ -442,7 +442,7 @@ class Timeline:
         monkeypatch.setattr(clients, "time", self)
         monkeypatch.setattr("odinws.connections.clients.gevent.sleep", self._sleep)
         monkeypatch.setattr(clients, "next_iteration", self._turn)
-        monkeypatch.setattr(world.clients, "send_away", self._send_away)
+        monkeypatch.setattr(world.clients, "close_with_retry_hint", self._close_with_retry_hint)
 
     def monotonic(self) -> float:
         """Seconds."""
@@ -455,8 +455,8 @@ class Timeline:
     def _turn(self) -> None:
         self.turns += 1
 
-    def _send_away(self, conn: Connection, reason: CloseReason) -> bool:
-        gone = Clients.send_away(conn, reason)
+    def _close_with_retry_hint(self, conn: Connection, reason: CloseReason) -> bool:
+        gone = Clients.close_with_retry_hint(conn, reason)
         if gone:
             self.now += self._cost_seconds
             self.closed.append((self.now, conn))
@@ -465,7 +465,7 @@ class Timeline:
 
 @pytest.mark.parametrize(("count", "spread"), [(1, 2.0), (7, 7.0), (150, 20.0), (150, 3600.0)])
 @in_greenlet
-def test_goodbyes_are_spread_evenly(monkeypatch: pytest.MonkeyPatch, count: int, spread: float) -> None:
+def test_close_frames_are_spread_evenly(monkeypatch: pytest.MonkeyPatch, count: int, spread: float) -> None:
     """One in each slice of the time, in an order drawn at random; no more than two in any such stretch."""
     world = World()
     conns = [world.connect()[0] for _ in range(count)]
@@ -499,7 +499,7 @@ def test_a_drain_that_is_behind_hurries(monkeypatch: pytest.MonkeyPatch) -> None
 
 @in_greenlet
 def test_who_comes_or_goes_during_a_drain() -> None:
-    """A newcomer is sent away at the end; who left by itself is not told anything any more."""
+    """Connections that open meanwhile are closed at the end; those that ended by themselves get nothing."""
     world = World()
     peers = [world.connect()[1] for _ in range(10)]
     draining = gevent.spawn(world.clients.close_all, CloseReason.GOING_AWAY, 0.3)
@@ -527,12 +527,12 @@ def test_a_drain_of_nobody_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(("count", "gone"), [(0, 0), (1, 1), (7, 7), (16, 16), (17, 16), (1000, 16)])
 @in_greenlet
 def test_some_are_sent_away(count: int, gone: int) -> None:
-    """As many as asked for, of those that are open; the others hear nothing. They hear 1012 and a time."""
+    """The requested number of open ones, with 1012 and a hint when to come back; the others get nothing."""
     world = World()
     conns = [world.connect() for _ in range(20)]
     for conn, _ in conns[:4]:
         conn.close(CloseReason.CLIENT)
-    assert world.clients.send_some_away(count) == gone
+    assert world.clients.close_some(count) == gone
     closing = [(conn, peer) for conn, peer in conns[4:] if conn.state is State.CLOSING]
     assert len(closing) == gone
     for _, peer in closing:
@@ -549,7 +549,7 @@ def test_it_is_drawn_who_is_sent_away() -> None:
     for _ in range(12):
         world = World()
         conns = [world.connect()[0] for _ in range(10)]
-        assert world.clients.send_some_away(1) == 1
+        assert world.clients.close_some(1) == 1
         chosen.add(next(at for at, conn in enumerate(conns) if conn.state))
         world.clients.abort_all()
     assert len(chosen) > 1
@@ -563,13 +563,13 @@ def test_the_first_command_must_come() -> None:
     """In `WS_FIRST_COMMAND_SECONDS` from the start; any command will do; then nothing limits it."""
     world = World(WS_FIRST_COMMAND_SECONDS="40")
     conn, _ = world.connect()
-    assert world.clients.limit(conn) == (40.0, CloseReason.POLICY, "no command came")
+    assert world.clients.deadline(conn) == (40.0, CloseReason.POLICY, "no command came")
     world.clients.now += 30
-    assert world.clients.limit(conn)[0] == pytest.approx(10.0)
+    assert world.clients.deadline(conn)[0] == pytest.approx(10.0)
     world.clients.now += 15
-    assert world.clients.limit(conn)[0] == pytest.approx(-5.0)
+    assert world.clients.deadline(conn)[0] == pytest.approx(-5.0)
     conn.allowance = 1.0
-    assert world.clients.limit(conn)[0] == math.inf
+    assert world.clients.deadline(conn)[0] == math.inf
     conn.abort()
 
 
@@ -579,7 +579,7 @@ def test_a_client_may_be_silent_for_ever() -> None:
     world = World(WS_FIRST_COMMAND_SECONDS="0")
     conn, _ = world.connect()
     world.clients.now += 1e9
-    assert world.clients.limit(conn)[0] == math.inf
+    assert world.clients.deadline(conn)[0] == math.inf
     conn.abort()
 
 
@@ -588,24 +588,24 @@ def test_a_client_may_be_silent_for_ever() -> None:
 )
 @in_greenlet
 def test_a_token_limits_too(first: str, spoken: bool, lives: float) -> None:
-    """Whichever ends first says why: the time for a command, or the token, by the clock of the world."""
+    """The earlier deadline gives the reason: that of the first command, or the token's, by the wall clock."""
     world = World(WS_FIRST_COMMAND_SECONDS=first)
     conn, _ = world.connect()
     conn.allowance = float(spoken)
     conn.identity = OPEN._replace(expires_at=time.time() + 90.0)
-    left, reason, text = world.clients.limit(conn)
+    left, reason, text = world.clients.deadline(conn)
     assert left == pytest.approx(lives, abs=1.0)
     expected = (CloseReason.UNAUTHORISED, "the token has expired") if lives == 90.0 else None
     assert (reason, text) == (expected or (CloseReason.POLICY, "no command came"))
     conn.identity = OPEN._replace(expires_at=time.time() - 1.0)
-    assert world.clients.limit(conn)[0] < 0
+    assert world.clients.deadline(conn)[0] < 0
     conn.abort()
 
 
 @pytest.mark.parametrize("why", ["command", "token"])
 @in_greenlet
 def test_a_connection_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
-    """By the worker's clock, and is told why; a client that has done what is wanted lives on."""
+    """By the worker's clock, with the reason; a client that has met the deadline stays."""
     monkeypatch.setattr(clients, "_TICK_SECONDS", 0.002)
     world = World(WS_FIRST_COMMAND_SECONDS="0.1" if why == "command" else "0")
     with running(world.clients.clock), running(world.clients.reaper):
@@ -622,7 +622,7 @@ def test_a_connection_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch, why: st
 
 @in_greenlet
 def test_members() -> None:
-    """All that have a socket, also those that say goodbye; a copy, which may be walked while they go."""
+    """All with a socket, including closing ones; a copy, which may be iterated while they close."""
     world = World()
     conns = [world.connect()[0] for _ in range(3)]
     conns[0].close(CloseReason.GOING_AWAY)
@@ -662,7 +662,7 @@ class Scripted:
 )
 @in_greenlet
 def test_a_late_tick(monkeypatch: pytest.MonkeyPatch, late: float, sleeps: list[float]) -> None:
-    """Ticks keep their rhythm; but after a stall the wheel is late, not in a hurry."""
+    """Ticks are regular; but after a stall the wheel stays late and does not catch up."""
     world = World()
     slept: list[float] = []
     monkeypatch.setattr("odinws.connections.clients.gevent.sleep", slept.append)
@@ -683,12 +683,12 @@ def test_who_gets_a_new_time_during_a_tick_is_not_called_in_it(monkeypatch: pyte
     called: list[Any] = []
     reached = Event()
 
-    def on_time(conn: Connection) -> None:
+    def on_timer(conn: Connection) -> None:
         called.append(conn)
         if len(called) == clients._REAP_BURST:  # the last before the yield
             reached.set()
 
-    monkeypatch.setattr(Connection, "on_time", on_time)
+    monkeypatch.setattr(Connection, "on_timer", on_timer)
     with running(world.clients.clock):
         assert reached.wait(SECONDS)
         for other in conns:

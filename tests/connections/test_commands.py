@@ -133,7 +133,7 @@ HEARTBEAT = command("heartbeat")
 
 
 def test_subscribe_and_unsubscribe() -> None:
-    """What was asked for is done, and told with the number of channels held."""
+    """The command is executed, and answered with the number of channels."""
     world = World()
     assert world.ask("subscribe", channels=["token.BTC", "global"]) == {
         "type": "subscription_ack",
@@ -188,7 +188,7 @@ def test_bad_channels_are_rejected_one_by_one() -> None:
 
 @pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
 def test_no_channels_at_all(kind: str) -> None:
-    """An empty list is a mistake, and is told as one."""
+    """An empty list is an error."""
     world = World()
     answer = world.ask(kind, channels=[])
     assert (answer["type"], answer["code"]) == ("error", "INVALID_FIELD")
@@ -217,7 +217,7 @@ def test_subscribe_with_since() -> None:
 
 
 def test_subscribe_with_last() -> None:
-    """The newest of each, behind the acknowledgement; `since` is more."""
+    """The newest of each, after the acknowledgement; `since` takes precedence."""
     world = World()
     answer = world.ask("subscribe", channels=["token.A", "token.*"], since={"token.A": 7}, last=True)
     assert answer["count"] == 2
@@ -351,7 +351,7 @@ def test_a_burst_is_exactly_as_large_as_it_says(rate: float, burst: int, now: fl
 
 @given(gaps=st.lists(st.floats(0, 5), min_size=1, max_size=50))
 def test_the_rate_is_kept_over_any_stretch(gaps: list[float]) -> None:
-    """Between any two instants at most the burst and what the rate gives meanwhile is carried out."""
+    """Between any two instants, at most the burst plus the rate times the interval is executed."""
     rate, burst = 2.0, 3
     world = World(WS_COMMAND_RATE=str(rate), WS_COMMAND_BURST=str(burst), WS_MAX_ERRORS="1000")
     done: list[float] = []
@@ -390,7 +390,7 @@ def test_each_connection_has_its_own_rate() -> None:
 
 
 def test_the_error_budget_ends_with_1008() -> None:
-    """The last error is answered, then the connection closes, and what waits is not carried out."""
+    """The last error is answered, then the connection closes; commands that wait are not executed."""
     world = World(WS_MAX_ERRORS="3")
     answers = world.run(b"x", HEARTBEAT, b"x", command("subscribe", channels=["nope"]), HEARTBEAT)
     assert [answer["type"] for answer in answers] == ["error", "pong", "error", "subscription_ack"]
@@ -437,7 +437,7 @@ def test_commands_are_carried_out_in_order(steps: list[tuple[str, str]]) -> None
 
 
 def test_it_ends_when_none_waits() -> None:
-    """The connection hears that its commands are done, also when there were none."""
+    """The connection is told that its commands are done, even if there were none."""
     world = World()
     world.run(HEARTBEAT)
     assert (world.conn.commands, world.conn.done) == (None, 1)
@@ -451,20 +451,20 @@ def test_commands_that_come_meanwhile_are_carried_out_too() -> None:
     world = World()
     conn = world.conn
 
-    def reply(frame: bytes, real: Any = conn.reply) -> bool:
+    def send_frame(frame: bytes, real: Any = conn.send_frame) -> bool:
         if len(conn.sent) < 3:
             assert conn.commands is not None
             conn.commands.append(HEARTBEAT)
         return bool(real(frame))
 
-    conn.reply = reply  # type: ignore[method-assign]
+    conn.send_frame = send_frame  # type: ignore[method-assign]
     assert len(world.run(HEARTBEAT)) == 4
     assert conn.done == 1
 
 
 @pytest.mark.parametrize("state", [State.CLOSING, State.CLOSED])
 def test_a_closing_connection_is_left_alone(state: State) -> None:
-    """Nothing is carried out for a connection that has said goodbye."""
+    """Nothing is executed for a closing connection."""
     world = World()
     world.conn.state = state
     assert world.run(command("subscribe", channels=["global"])) == []
@@ -477,11 +477,11 @@ def test_it_stops_when_an_answer_ends_the_connection() -> None:
     """The peer may be gone, or too slow for the answer: what waits is dropped."""
     world = World()
 
-    def reply(_: bytes) -> bool:
+    def send_frame(_: bytes) -> bool:
         world.conn.state = State.CLOSED
         return False
 
-    world.conn.reply = reply  # type: ignore[method-assign,assignment]
+    world.conn.send_frame = send_frame  # type: ignore[method-assign,assignment]
     world.run(b"x", HEARTBEAT)
     assert world.stats.totals.commands == 1
     assert world.conn.closed is None

@@ -90,7 +90,7 @@ class Link:
         raise AssertionError
 
     def say(self, data: bytes) -> None:
-        """The peer sends, and the connection hears it."""
+        """The peer sends, and the connection reads it."""
         self.peer.send(data)
         settle()
 
@@ -103,9 +103,9 @@ class Link:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(self.descriptor)
         assert (self.conn._outbox, self.conn._write, self.conn._reader) == (None, None, None)
-        assert self.conn.ready is None
+        assert self.conn.direct_socket is None
 
-    def expect_goodbye(self, reason: CloseReason, before: list[wire.Frame] | None = None) -> str:
+    def expect_close_frame(self, reason: CloseReason, before: list[wire.Frame] | None = None) -> str:
         """The peer reads what was before, then the close frame of this reason; returns its text."""
         *others, last = self.peer.frames(len(before or ()) + 1)
         assert others == (before or [])
@@ -141,15 +141,15 @@ def test_when_the_hub_may_send_directly(deflate: int) -> None:
     link = Link(deflate=deflate)
     conn = link.conn
     ready = None if deflate else conn._sock
-    assert conn.ready is ready
-    conn.keep(messages(BIG), conn._sock.send(BIG))
-    assert conn.ready is None
+    assert conn.direct_socket is ready
+    conn.queue_rest(messages(BIG), conn._sock.send(BIG))
+    assert conn.direct_socket is None
     assert link.send(TEXT)
     assert [len(frame.payload) for frame in (link.peer.next(), link.peer.next())] == [300_000, 5]
     settle()
-    assert conn.ready is ready
+    assert conn.direct_socket is ready
     conn.close(CloseReason.GOING_AWAY)
-    assert conn.ready is None
+    assert conn.direct_socket is None
     assert conn.state is State.CLOSING
     conn.abort()
     link.expect_closed(CloseReason.GOING_AWAY)
@@ -160,25 +160,25 @@ def test_when_the_hub_may_send_directly(deflate: int) -> None:
 def test_an_observer_is_told_what_is_handed_over(deflate: int) -> None:
     """Also what has to wait; while it looks nothing goes past it, and afterwards all is as before."""
     link = Link(deflate=deflate)
-    before = link.conn.ready
+    before = link.conn.direct_socket
     told: list[int] = []
     link.conn.observe(lambda bundles: told.extend(len(bundle.data) for bundle in bundles))
-    assert link.conn.ready is None
+    assert link.conn.direct_socket is None
     sent = [TEXT, BIG, frames.ping(b"")]
     assert all(link.send(each) for each in sent)
-    assert link.conn.reply(TEXT)
+    assert link.conn.send_frame(TEXT)
     assert link.peer.frames(4) == received(*sent, TEXT)
     settle()
-    assert link.conn.ready is None
+    assert link.conn.direct_socket is None
     link.conn.observe(None)
-    assert link.conn.ready is before
+    assert link.conn.direct_socket is before
     assert link.send(TEXT)
     assert told == [len(each) for each in (*sent, TEXT)]
     link.conn.observe(lambda _: told.append(0))
     link.conn.abort()
     assert not link.send(TEXT)
     link.conn.observe(None)
-    assert link.conn.ready is None
+    assert link.conn.direct_socket is None
     assert 0 not in told
 
 
@@ -211,13 +211,13 @@ def test_a_socket_that_takes_nothing_at_all() -> None:
 
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
 @in_greenlet
-def test_a_goodbye_that_the_socket_does_not_take(pair: Any) -> None:
+def test_a_close_frame_that_the_socket_does_not_take(pair: Any) -> None:
     """It waits for room as any other frame does."""
     link = Link(pair)
     before = link.stuff()
     link.conn.close(CloseReason.GOING_AWAY)
     assert link.conn._outbox is not None
-    link.expect_goodbye(CloseReason.GOING_AWAY, received(*[TEXT] * before))
+    link.expect_close_frame(CloseReason.GOING_AWAY, received(*[TEXT] * before))
     link.say(wire.close(1001))
     link.expect_closed(CloseReason.GOING_AWAY)
 
@@ -233,13 +233,13 @@ def test_a_late_wake_up_without_an_outbox() -> None:
 
 @in_greenlet
 def test_a_reply_goes_behind_what_is_due() -> None:
-    """An answer in the middle of a pass waits behind what is gathered already, and the pass sends all."""
+    """An answer in the middle of a pass is queued after what is gathered already, and the pass sends all."""
     link = Link()
-    link.conn.due = messages(frames.text(b"1"), frames.text(b"2"))
-    assert link.conn.reply(TEXT)
-    due, link.conn.due = link.conn.due, None
+    link.conn.pending = messages(frames.text(b"1"), frames.text(b"2"))
+    assert link.conn.send_frame(TEXT)
+    due, link.conn.pending = link.conn.pending, None
     assert link.conn.send(b"".join([bundle.data for bundle in due]), due)
-    assert link.conn.reply(frames.ping(b"sent"))
+    assert link.conn.send_frame(frames.ping(b"sent"))
     assert link.peer.frames(4) == received(frames.text(b"1"), frames.text(b"2"), TEXT, frames.ping(b"sent"))
 
 
@@ -262,7 +262,7 @@ def test_a_peer_that_leaves_while_it_is_slow() -> None:
     link = Link()
     link.fill()
     assert link.send(TEXT)
-    link.conn.due = messages(TEXT, TEXT)
+    link.conn.pending = messages(TEXT, TEXT)
     link.conn._read.stop()
     link.peer.close()
     settle()
@@ -295,7 +295,7 @@ class SlowReader(RuleBasedStateMachine):
         self.lost_with_close = 0
 
     def made(self, wanted: list[int]) -> list[bytes]:
-        """Frames of these payload sizes, told apart by their letter."""
+        """Frames of these payload sizes, each with a letter of its own."""
         self.letter += 1
         return [frames.text(bytes((97 + self.letter % 26,)) * size) for size in wanted]
 
@@ -309,7 +309,7 @@ class SlowReader(RuleBasedStateMachine):
         self.link = Link(outbox_bytes=limit, outbox_frames=frames)
         self.conn, self.end = self.link.conn, end
 
-    @precondition(lambda self: self.conn.due is None)
+    @precondition(lambda self: self.conn.pending is None)
     @rule(wanted=sizes)
     def send(self, wanted: list[int]) -> None:
         """A pass of one channel."""
@@ -321,33 +321,33 @@ class SlowReader(RuleBasedStateMachine):
     @rule(wanted=sizes)
     def gather(self, wanted: list[int]) -> None:
         """A pass of several channels gathers first."""
-        self.conn.due = [*(self.conn.due or []), *messages(*self.made(wanted))]
+        self.conn.pending = [*(self.conn.pending or []), *messages(*self.made(wanted))]
 
     def due(self) -> list[tuple[bytes, int]]:
         """What has been gathered."""
-        return [(bundle.data, bundle.data_count) for bundle in self.conn.due or ()]
+        return [(bundle.data, bundle.data_count) for bundle in self.conn.pending or ()]
 
-    @precondition(lambda self: self.conn.due)
+    @precondition(lambda self: self.conn.pending)
     @rule()
     def flush(self) -> None:
         """And then sends."""
         due = self.due()
-        bundles, self.conn.due = self.conn.due or [], None
+        bundles, self.conn.pending = self.conn.pending or [], None
         if self.conn.send(b"".join([bundle.data for bundle in bundles]), bundles):
             self.accepted += due
 
     @rule(size=st.integers(0, 300))
     def reply(self, size: int) -> None:
         """An answer comes in between: now, or with what has been gathered."""
-        gathered = self.conn.due is not None
+        gathered = self.conn.pending is not None
         (answer,) = self.made([size])
-        if self.conn.reply(answer) and not gathered:
+        if self.conn.send_frame(answer) and not gathered:
             self.accepted.append((answer, 0))
 
     @rule(payload=st.binary(max_size=10))
     def ping(self, payload: bytes) -> None:
         """The peer pings."""
-        at_once = not self.conn.state and self.conn.due is None
+        at_once = not self.conn.state and self.conn.pending is None
         self.link.say(wire.frame(wire.PING, payload))
         if at_once:
             self.accepted.append((frames.pong(payload), 0))
@@ -412,7 +412,7 @@ TestSlowReader = SlowReader.TestCase
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
 @in_greenlet
 def test_a_client_that_is_too_slow_closes_with_4008(pair: Any) -> None:
-    """It gets the end of the frame under way and the close frame; all whole frames behind are counted."""
+    """It gets the rest of the half-sent frame, then the close frame; whole frames after it are counted."""
     link = Link(pair, outbox_bytes=len(BIG))
     link.fill()
     sent = 0
@@ -421,7 +421,7 @@ def test_a_client_that_is_too_slow_closes_with_4008(pair: Any) -> None:
     assert sent > 0
     assert link.conn.state is State.CLOSING
     assert link.owner.closing == [(CloseReason.SLOW, sent)]
-    assert link.expect_goodbye(CloseReason.SLOW, received(BIG)) == "slow consumer"
+    assert link.expect_close_frame(CloseReason.SLOW, received(BIG)) == "slow consumer"
     link.say(wire.close(4008))
     link.expect_closed(CloseReason.SLOW, lost=sent)
 
@@ -441,7 +441,7 @@ def test_one_slow_client_is_let_go_without_waiting_for_it() -> None:
 
 
 class Tape:
-    """Messages of some channels that share one count, as in a stream, and what a reader heard of them."""
+    """Messages of some channels with one sequence, as in a stream, and what a reader received of them."""
 
     def __init__(self, names: int = 3) -> None:
         self.seqs = itertools.count(1)
@@ -500,7 +500,7 @@ def test_a_reader_that_stalls_and_reads_again(pair: Any, policy: SlowPolicy) -> 
         for _ in range(60):
             assert tape.send(link.conn, 5)
             assert link.conn._outbox is None or link.conn._outbox.fits(20_000, 200)
-        assert link.conn.reply(frames.text(b'{"type":%b}' % stall))
+        assert link.conn.send_frame(frames.text(b'{"type":%b}' % stall))
         while not said or f'"{said[-1]["type"]}"'.encode() != stall:
             said.append(link.peer.next().json)
         settle()
@@ -517,7 +517,7 @@ def test_a_reader_that_stalls_and_reads_again(pair: Any, policy: SlowPolicy) -> 
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
 @in_greenlet
 def test_a_reader_that_stalls_is_disconnected(pair: Any) -> None:
-    """Without a policy that gives up messages it reads an unbroken beginning; all others are counted."""
+    """Without a policy that drops messages it reads an unbroken beginning; all others are counted."""
     link = Link(pair, outbox_bytes=20_000)
     tape = Tape()
     while tape.send(link.conn, 5):
@@ -545,7 +545,7 @@ def test_the_bound_of_frames(policy: SlowPolicy) -> None:
     assert link.conn.send(TEXT, [Bundle.of([Entry(TEXT, "token.a", 17, 17, 1)])])
     if policy is SlowPolicy.DISCONNECT:
         assert link.owner.closing == [(CloseReason.SLOW, 17)]
-        link.expect_goodbye(CloseReason.SLOW, received(BIG))
+        link.expect_close_frame(CloseReason.SLOW, received(BIG))
         return
     kept = 1 if policy is SlowPolicy.CONFLATE else 8
     assert link.owner.shed == [17 - kept]
@@ -561,7 +561,7 @@ def test_what_no_policy_makes_fit() -> None:
     assert Tape(17).send(link.conn, 2)
     assert sum(link.owner.shed) == 17
     assert link.owner.closing == [(CloseReason.SLOW, 17)]
-    link.expect_goodbye(CloseReason.SLOW, received(BIG))
+    link.expect_close_frame(CloseReason.SLOW, received(BIG))
 
 
 # -- in --------------------------------------------------------------------------------------------
@@ -592,13 +592,13 @@ def test_compressed_nonsense_closes(payload: bytes, reason: CloseReason) -> None
     """What is no deflate stream, no text or too much closes as if it had come plain."""
     link = Link(deflate=15, max_message_bytes=150)
     link.say(wire.frame(wire.TEXT, payload, reserved=4))
-    link.expect_goodbye(reason)
+    link.expect_close_frame(reason)
     assert link.conn.commands is None
 
 
 @in_greenlet
 def test_commands_wait_for_the_owner() -> None:
-    """Text is a command: the owner is told once, and again only after it has worked them off."""
+    """Text is a command: the owner is notified once, and again only after it has executed all."""
     link = Link()
     link.say(wire.frame(wire.TEXT, b"one") + wire.frame(wire.TEXT, b"two"))
     assert link.conn.commands == deque([b"one", b"two"])
@@ -642,7 +642,7 @@ def test_a_connection_that_closed_meanwhile_is_not_read_again() -> None:
 
 @in_greenlet
 def test_a_closing_connection_is_read_on_after_a_pause() -> None:
-    """The peer's close frame must be heard, also when reading had paused."""
+    """The peer's close frame must be read, even if reading was paused."""
     link = Link()
     link.say(wire.frame(wire.TEXT, b"x") * connection._MAX_COMMANDS_WAITING)
     link.conn.close(CloseReason.POLICY)
@@ -699,7 +699,7 @@ def test_a_peer_that_left_before_it_was_greeted() -> None:
     link = Link(tcp_pair, start=False)
     link.peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
     link.peer.close()
-    while link.conn.reply(TEXT):
+    while link.conn.send_frame(TEXT):
         settle()
     link.conn.start(wire.frame(wire.TEXT, b"early"))
     link.expect_closed(CloseReason.GONE)
@@ -730,7 +730,7 @@ def test_what_breaks_a_rule_closes(stream: bytes, reason: CloseReason, text: str
     link = Link(max_message_bytes=150)
     link.say(wire.frame(wire.TEXT, b"good") + stream + wire.frame(wire.TEXT, b"never"))
     assert link.conn.commands == deque([b"good"])
-    assert link.expect_goodbye(reason) == text
+    assert link.expect_close_frame(reason) == text
     assert link.peer.to_end() == []
     assert link.conn.state is State.CLOSING
     link.say(b"more nonsense" * 1000)
@@ -742,7 +742,7 @@ def test_what_breaks_a_rule_closes(stream: bytes, reason: CloseReason, text: str
 
 @in_greenlet
 def test_a_slow_peer_that_breaks_a_rule_reads_all_and_the_end() -> None:
-    """The close frame stands behind what waits, and the end of the stream behind it."""
+    """The close frame follows what waits, and the end of the stream follows it."""
     link = Link()
     link.fill()
     assert link.send(TEXT)
@@ -773,7 +773,7 @@ def test_a_defect_in_the_reader_costs_one_connection(monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(wire_format, "FrameReader", Broken)
         link.say(wire.frame(wire.TEXT, b"x"))
-    assert link.expect_goodbye(CloseReason.INTERNAL) == "internal error"
+    assert link.expect_close_frame(CloseReason.INTERNAL) == "internal error"
     assert link.peer.to_end() == []
     link.peer.close()
     settle()
@@ -794,7 +794,7 @@ def test_a_defect_in_the_reader_costs_one_connection(monkeypatch: pytest.MonkeyP
 )
 @in_greenlet
 def test_the_peer_closes(frame: bytes, echo: int) -> None:
-    """Its code comes back, then the end of the stream; frames behind its close frame mean nothing."""
+    """Its code comes back, then the end of the stream; frames after its close frame are ignored."""
     link = Link()
     link.say(frame + wire.frame(wire.TEXT, b"x"))
     (answer,) = link.peer.to_end()
@@ -815,8 +815,8 @@ def test_we_close(reason: CloseReason) -> None:
     assert link.conn.state is State.CLOSING
     assert link.owner.delays[-1] == link.owner.limits.close_seconds
     assert not link.send(TEXT)
-    assert not link.conn.reply(TEXT)
-    assert link.expect_goodbye(reason) == reason.text
+    assert not link.conn.send_frame(TEXT)
+    assert link.expect_close_frame(reason) == reason.text
     link.say(wire.frame(wire.TEXT, b"x") + wire.frame(wire.PING) + wire.frame(wire.BINARY))
     assert link.conn.state is State.CLOSING
     assert link.conn.commands is None
@@ -830,10 +830,10 @@ def test_a_close_frame_of_our_own_making() -> None:
     """A text of one's own, or a whole frame of one's own, stands in for the reason's."""
     link = Link()
     link.conn.close(CloseReason.POLICY, "because")
-    assert link.expect_goodbye(CloseReason.POLICY) == "because"
+    assert link.expect_close_frame(CloseReason.POLICY) == "because"
     link = Link()
     link.conn.close(CloseReason.RESTART, close_frame=frames.close(1012, "soon"))
-    assert link.expect_goodbye(CloseReason.RESTART) == "soon"
+    assert link.expect_close_frame(CloseReason.RESTART) == "soon"
 
 
 @in_greenlet
@@ -845,19 +845,19 @@ def test_closing_twice_is_closing_once() -> None:
     assert not link.conn.close(CloseReason.GONE)
     link.conn.abort()
     link.conn.abort()
-    link.conn.on_time()
+    link.conn.on_timer()
     assert not link.conn.close(CloseReason.IDLE)
     link.expect_closed(CloseReason.IDLE)
 
 
 @in_greenlet
-def test_what_is_due_goes_out_before_the_goodbye() -> None:
+def test_pending_frames_go_out_before_the_close_frame() -> None:
     """Frames of a pass under way are not lost to an orderly close."""
     link = Link()
-    link.conn.due = messages(TEXT, frames.ping(b"sent"))
+    link.conn.pending = messages(TEXT, frames.ping(b"sent"))
     link.conn.close(CloseReason.GOING_AWAY)
-    link.expect_goodbye(CloseReason.GOING_AWAY, received(TEXT, frames.ping(b"sent")))
-    assert link.conn.due is None
+    link.expect_close_frame(CloseReason.GOING_AWAY, received(TEXT, frames.ping(b"sent")))
+    assert link.conn.pending is None
     assert link.owner.closing == [(CloseReason.GOING_AWAY, 0)]
 
 
@@ -867,16 +867,16 @@ def test_what_is_due_to_a_slow_client_is_given_up() -> None:
     link = Link()
     link.fill()
     assert link.send(TEXT)
-    link.conn.due = messages(TEXT, TEXT)
+    link.conn.pending = messages(TEXT, TEXT)
     link.conn.close(CloseReason.SLOW)
     assert link.owner.closing == [(CloseReason.SLOW, 3)]
-    link.expect_goodbye(CloseReason.SLOW, received(BIG))
+    link.expect_close_frame(CloseReason.SLOW, received(BIG))
 
 
 @pytest.mark.parametrize("first", ["peer", "server"])
 @in_greenlet
-def test_goodbyes_while_much_still_waits(first: str) -> None:
-    """Both say goodbye, whoever begins, before the peer has read what waits: it reads all, nothing is cut."""
+def test_close_frames_while_much_still_waits(first: str) -> None:
+    """Both send close frames before the peer has read what waits, whoever begins: it reads all of it."""
     link = Link()
     link.fill()
     assert link.send(TEXT)
@@ -894,7 +894,7 @@ def test_goodbyes_while_much_still_waits(first: str) -> None:
 
 @pytest.mark.parametrize("pair", [socket_pair, tcp_pair])
 @in_greenlet
-def test_the_end_of_the_stream_without_a_goodbye(pair: Any) -> None:
+def test_the_end_of_the_stream_without_a_close_frame(pair: Any) -> None:
     """A peer that just leaves, or only stops sending, is gone: nothing is said to it."""
     link = Link(pair)
     link.peer.sock.shutdown(socket.SHUT_WR)
@@ -924,14 +924,14 @@ def test_a_peer_that_leaves_instead_of_answering() -> None:
 
 
 @in_greenlet
-def test_a_goodbye_that_nobody_hears() -> None:
+def test_a_close_frame_that_is_never_answered() -> None:
     """Closing towards a peer that is gone is no error; the next read or the deadline ends it."""
     link = Link()
     link.conn._read.stop()
     link.peer.close()
     assert link.conn.close(CloseReason.GOING_AWAY)
     assert link.conn.state is State.CLOSING
-    link.conn.on_time()
+    link.conn.on_timer()
     link.expect_closed(CloseReason.GOING_AWAY)
 
 
@@ -979,11 +979,11 @@ def test_a_silent_peer_is_pinged_and_then_let_go() -> None:
     pings = []
     for _ in range(3):
         owner.now += owner.delays[-1]
-        link.conn.on_time()
+        link.conn.on_timer()
         pings.append(owner.now)
     assert pings == [1025.0, 1050.0, 1060.0]
     pinged = received(*[frames.ping(b"sent")] * 2)
-    assert link.expect_goodbye(CloseReason.IDLE, pinged) == "no sign of life"
+    assert link.expect_close_frame(CloseReason.IDLE, pinged) == "no sign of life"
     assert owner.delays == [25.0, 25.0, 10.0, owner.limits.close_seconds]
 
 
@@ -992,10 +992,10 @@ def test_a_ping_is_not_put_off_when_the_wheel_is_early() -> None:
     """A clock that comes some ms before the time comes again soon, not a whole heartbeat later."""
     link = Link(heartbeat_seconds=25.0)
     link.owner.now += 24.99
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == pytest.approx(0.01)
     link.owner.now += 0.25
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.peer.frames(1) == received(frames.ping(b"sent"))
 
 
@@ -1006,10 +1006,10 @@ def test_any_frame_is_a_sign_of_life() -> None:
     link.owner.now += 20
     link.say(wire.frame(wire.PONG))
     link.owner.now += 5
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == 20.0
     link.owner.now += 20
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.peer.frames(1) == received(frames.ping(b"sent"))
     assert link.owner.delays[-1] == 25.0
 
@@ -1021,7 +1021,7 @@ def test_a_ping_to_a_peer_that_is_gone() -> None:
     link.conn._read.stop()
     link.peer.close()
     link.owner.now += 30
-    link.conn.on_time()
+    link.conn.on_timer()
     link.expect_closed(CloseReason.GONE)
     assert link.owner.delays == [25.0]
 
@@ -1049,12 +1049,12 @@ def test_its_limit_ends_a_connection(left: float, reason: CloseReason, text: str
     """With the reason and the text that the owner gives, and not a moment before."""
     link = Link()
     link.owner.left = (0.01, reason, text)
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.conn.state is State.OPEN
     assert link.owner.delays[-1] == 0.01
     link.owner.left = (left, reason, text)
-    link.conn.on_time()
-    assert link.expect_goodbye(reason) == text
+    link.conn.on_timer()
+    assert link.expect_close_frame(reason) == text
     assert link.owner.closing == [(reason, 0)]
     assert link.owner.delays[-1] == link.owner.limits.close_seconds
 
@@ -1065,14 +1065,14 @@ def test_a_limit_does_not_put_off_the_rest() -> None:
     link = Link(heartbeat_seconds=25.0, idle_seconds=60.0)
     link.owner.left = (1000.0, *EXPIRED)
     link.owner.now += 25
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.peer.frames(1) == received(frames.ping(b"sent"))
     assert link.owner.delays[-1] == 25.0
     link.owner.left = (10.0, *EXPIRED)
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == 10.0
     link.owner.now += 35
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.closing == [(CloseReason.IDLE, 0)]
 
 
@@ -1082,12 +1082,12 @@ def test_a_limit_ends_a_slow_client_too() -> None:
     link = Link()
     link.fill()
     link.owner.left = (0.5, *EXPIRED)
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == 0.5
     link.owner.left = (0.0, *EXPIRED)
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.conn.state is State.CLOSING
-    assert link.expect_goodbye(CloseReason.UNAUTHORISED, received(BIG)) == "the token has expired"
+    assert link.expect_close_frame(CloseReason.UNAUTHORISED, received(BIG)) == "the token has expired"
 
 
 @in_greenlet
@@ -1101,18 +1101,18 @@ def test_another_identity_is_looked_at_soon() -> None:
     assert link.conn.identity is identity
     assert link.owner.delays[-1] == 0.0
     link.owner.left = (12.0, *EXPIRED)
-    link.conn.on_time()
+    link.conn.on_timer()
     assert (link.owner.delays[-1], link.conn.state) == (12.0, State.OPEN)
 
 
 @in_greenlet
 def test_a_ping_joins_the_pass_under_way() -> None:
-    """It stands behind the frames that are due."""
+    """It follows the pending frames."""
     link = Link()
-    link.conn.due = messages(TEXT)
+    link.conn.pending = messages(TEXT)
     link.owner.now += 30
-    link.conn.on_time()
-    due, link.conn.due = link.conn.due or [], None
+    link.conn.on_timer()
+    due, link.conn.pending = link.conn.pending or [], None
     assert link.conn.send(b"".join([bundle.data for bundle in due]), due)
     assert link.peer.frames(2) == received(TEXT, frames.ping(b"sent"))
 
@@ -1120,19 +1120,19 @@ def test_a_ping_joins_the_pass_under_way() -> None:
 @pytest.mark.parametrize("policy", SlowPolicy)
 @in_greenlet
 def test_a_stalled_outbox_closes_with_4008(policy: SlowPolicy) -> None:
-    """A socket that takes nothing for `outbox_seconds` is given up by any policy; it is looked at in time."""
+    """A socket that accepts nothing for `outbox_seconds` is closed under any policy, and in time."""
     link = Link(outbox_seconds=10.0, slow_policy=policy)
     link.fill()
     assert link.owner.delays[-1] == 10.0
     assert link.send(TEXT)
     link.owner.now += 9.9
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.conn.state is State.OPEN
     assert link.owner.delays[-1] == 1.0
     link.owner.now += 0.1
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.closing == [(CloseReason.SLOW, 1)]
-    link.expect_goodbye(CloseReason.SLOW, received(BIG))
+    link.expect_close_frame(CloseReason.SLOW, received(BIG))
 
 
 @in_greenlet
@@ -1143,7 +1143,7 @@ def test_a_slow_client_that_reads_is_neither_stalled_nor_idle() -> None:
     stream = b""
     while link.conn._outbox is not None:
         link.owner.now += 9.0
-        link.conn.on_time()
+        link.conn.on_timer()
         assert link.conn.state is State.OPEN
         stream += link.peer.sock.recv(50_000)
         settle()
@@ -1161,7 +1161,7 @@ def test_the_heartbeat_is_taken_up_again_behind_a_drained_outbox() -> None:
     assert link.peer.frames(1) == received(BIG)
     settle()
     link.owner.now += 1
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == 24.0
 
 
@@ -1171,11 +1171,11 @@ def test_a_silent_client_with_a_full_outbox_is_not_pinged() -> None:
     link = Link(heartbeat_seconds=5.0, outbox_seconds=20.0)
     link.fill()
     link.owner.now += 6
-    link.conn.on_time()
+    link.conn.on_timer()
     assert link.owner.delays[-1] == 1.0
     assert link.conn._outbox is not None
     assert len(link.conn._outbox) == 0
-    assert link.conn._outbox.cut()[1] == 0
+    assert link.conn._outbox.drop_all()[1] == 0
 
 
 @pytest.mark.parametrize("slow", [False, True])
@@ -1188,7 +1188,7 @@ def test_the_deadline_of_closing(slow: bool) -> None:
     link.conn.close(CloseReason.GOING_AWAY)
     assert link.owner.delays[-1] == link.owner.limits.close_seconds
     link.owner.now += link.owner.limits.close_seconds
-    link.conn.on_time()
+    link.conn.on_timer()
     link.expect_closed(CloseReason.GOING_AWAY)
 
 
@@ -1197,7 +1197,7 @@ def test_a_new_connection() -> None:
     """What the other parts of a worker find: nothing subscribed, due, asked or wrong, and no place yet."""
     conn = Link(start=False).conn
     assert (conn.id, conn.peer, conn.state, conn.reason) == ("c-1", "peer", State.OPEN, None)
-    assert (conn.channels, conn.due, conn.commands, conn.wire_format) == ({}, None, None, FORMATS.default)
+    assert (conn.channels, conn.pending, conn.commands, conn.wire_format) == ({}, None, None, FORMATS.default)
     assert (conn.errors, conn.allowance, conn.position) == (0, 0.0, -1)
     assert conn.opened == conn.last_seen == 1000.0
 
@@ -1209,5 +1209,5 @@ def test_a_connection_at_rest_holds_nothing() -> None:
     link.say(wire.frame(wire.PING, b"x"))
     link.send(TEXT)
     conn = link.conn
-    assert (conn._reader, conn._outbox, conn._write, conn.commands, conn.due) == (None,) * 5
+    assert (conn._reader, conn._outbox, conn._write, conn.commands, conn.pending) == (None,) * 5
     assert not hasattr(conn, "__dict__")

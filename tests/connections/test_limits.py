@@ -10,12 +10,12 @@ from odinws.connections.limits import ConnectionLimits
 from odinws.settings import Settings
 
 
-@pytest.mark.parametrize(("setting", "held", "told"), [("0", math.inf, 0.0), ("7", 7.0, 7.0)])
-def test_no_limit_for_the_first_command(setting: str, held: float, told: float) -> None:
+@pytest.mark.parametrize(("setting", "held", "in_welcome"), [("0", math.inf, 0.0), ("7", 7.0, 7.0)])
+def test_no_limit_for_the_first_command(setting: str, held: float, in_welcome: float) -> None:
     """0 stands for none outside, also in the welcome; inside it is a time like any other."""
     limits = ConnectionLimits.of(Settings.from_environ({"WS_FIRST_COMMAND_SECONDS": setting}))
     assert limits.first_command_seconds == held
-    assert limits.told()["first_command_seconds"] == told
+    assert limits.for_welcome()["first_command_seconds"] == in_welcome
 
 
 def test_what_a_client_is_told() -> None:
@@ -26,8 +26,8 @@ def test_what_a_client_is_told() -> None:
         "WS_MAX_SUBSCRIPTIONS": "3",
         "WS_MAX_ERRORS": "4",
     }
-    told = ConnectionLimits.of(Settings.from_environ(environ)).told()
-    assert told == {
+    in_welcome = ConnectionLimits.of(Settings.from_environ(environ)).for_welcome()
+    assert in_welcome == {
         "max_message_bytes": 65536,
         "max_subscriptions": 3,
         "max_channel_bytes": 70,

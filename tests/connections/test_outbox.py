@@ -25,7 +25,7 @@ channels = st.sampled_from(["global", "token.a", "token.b"])
 
 
 def bundle_of(sizes: Iterable[int], letter: int) -> Bundle:
-    """Frames of these payload sizes, told apart by their letter; each stands for a message."""
+    """Frames of these payload sizes, each with a letter of its own; each is a message."""
     return Bundle.of(
         [Entry(frames.text(bytes((97 + letter % 26,)) * size), "global", letter, letter, 1) for size in sizes]
     )
@@ -62,8 +62,8 @@ def drain(outbox: Outbox) -> bytes:
     return data
 
 
-def told(outbox: Outbox) -> list[str]:
-    """What waits, in a short form: `a7`, `a3-6 slow`, `ack`."""
+def drained(outbox: Outbox) -> list[str]:
+    """Drain it; what waited, in a short form: `a7`, `a3-6 slow`, `ack`."""
     found, rest = wire.split(drain(outbox))
     assert rest == b""
     return [short(frame.json) for frame in found]
@@ -129,11 +129,11 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.frames)
     @rule()
     def cut(self) -> None:
-        """Only the frame under way is finished; all frames behind it are counted, and it is empty."""
+        """Only the half-sent frame is completed; all frames after it are counted, and the outbox is empty."""
         stream = b"".join(self.frames)
         ends = list(itertools.accumulate(map(len, self.frames), initial=0))
         end = min(e for e in ends if e >= len(self.taken))
-        rest, dropped = self.outbox.cut()
+        rest, dropped = self.outbox.drop_all()
         assert rest == stream[len(self.taken) : end]
         assert dropped == len(self.frames) - ends.index(end)
         self.frames = []
@@ -189,7 +189,7 @@ def test_a_stream_is_the_same_however_it_is_taken(
     assert heard == stream
     assert (outbox.size_bytes, len(outbox)) == (0, 0)
     assert outbox.waiting() == []
-    assert outbox.cut() == (b"", 0)
+    assert outbox.drop_all() == (b"", 0)
 
 
 def test_the_bounds_at_their_edges() -> None:
@@ -232,10 +232,10 @@ def test_one_showing_is_one_sendmsg() -> None:
 
 
 def test_a_cut_counts_messages_alone() -> None:
-    """Gaps and answers are given up with the rest, but are no messages."""
+    """Gaps and answers are dropped with the rest, but do not count as messages."""
     entries = [message("token.a", 1), gap("token.a", 2, 8), control("ack"), message("token.a", 9)]
     outbox = outbox_of(entries)
-    assert outbox.cut() == (b"", 2)
+    assert outbox.drop_all() == (b"", 2)
     assert (outbox.size_bytes, len(outbox), outbox.waiting()) == (0, 0, [])
 
 
@@ -256,7 +256,7 @@ def test_conflation_keeps_the_newest_of_each_channel() -> None:
         ]
     )
     assert outbox.conflate(FORMATS.default) == 2
-    assert told(outbox) == ["b7", "a1-2 slow", "ack", "a3", "c1", "pong"]
+    assert drained(outbox) == ["b7", "a1-2 slow", "ack", "a3", "c1", "pong"]
 
 
 def test_conflating_again_lets_the_gap_grow() -> None:
@@ -266,7 +266,7 @@ def test_conflating_again_lets_the_gap_grow() -> None:
     outbox.append(Bundle.of([message("token.a", 4), message("token.a", 5)]))
     assert outbox.conflate(FORMATS.default) == 2
     assert outbox.conflate(FORMATS.default) == 0
-    assert told(outbox) == ["a1-4 slow", "a5"]
+    assert drained(outbox) == ["a1-4 slow", "a5"]
     assert outbox.gaps == 1
 
 
@@ -274,7 +274,7 @@ def test_a_gap_is_no_newest_message() -> None:
     """A price stays behind which the feed itself has a gap; a gap that stands alone keeps its reason."""
     outbox = outbox_of([message("token.a", 1), message("token.a", 2), gap("token.a", 3, 4)])
     assert outbox.conflate(FORMATS.default) == 1
-    assert told(outbox) == ["a1-1 slow", "a2", "a3-4 overflow"]
+    assert drained(outbox) == ["a1-1 slow", "a2", "a3-4 overflow"]
     assert outbox.gaps == 1
 
 
@@ -282,7 +282,7 @@ def test_only_gaps_are_one_gap() -> None:
     """Where no message is left to keep, neighbours still join."""
     outbox = outbox_of([gap("token.a", 1, 2), gap("token.a", 3, 4), gap("token.b", 1, 1)])
     assert outbox.conflate(FORMATS.default) == 0
-    assert told(outbox) == ["a1-4 slow", "b1-1 overflow"]
+    assert drained(outbox) == ["a1-4 slow", "b1-1 overflow"]
     assert outbox.gaps == 0
 
 
@@ -290,12 +290,12 @@ def test_a_message_given_up_between_gaps_makes_none() -> None:
     """It is named by one that is there."""
     outbox = outbox_of([gap("token.a", 1, 2), message("token.a", 3), message("token.a", 4)])
     assert outbox.conflate(FORMATS.default) == 1
-    assert told(outbox) == ["a1-3 slow", "a4"]
+    assert drained(outbox) == ["a1-3 slow", "a4"]
     assert outbox.gaps == 0
 
 
 def epochs() -> list[Entry]:
-    """Messages around a welcome behind which the sequences start anew."""
+    """Messages around a welcome, after which sequences start over."""
     old = [message("token.a", 100), message("token.a", 101), message("token.b", 102)]
     new = [message("token.a", 1), message("token.a", 2), message("token.a", 3)]
     return [*old, control("welcome"), *new]
@@ -305,21 +305,21 @@ def test_conflation_over_epochs() -> None:
     """A gap belongs to one epoch: those of the old one stand before the welcome."""
     outbox = outbox_of(epochs())
     assert outbox.conflate(FORMATS.default) == 4
-    assert told(outbox) == ["a100-101 slow", "b102", "welcome", "a1-2 slow", "a3"]
+    assert drained(outbox) == ["a100-101 slow", "b102", "welcome", "a1-2 slow", "a3"]
 
 
 def test_dropping_over_epochs() -> None:
     """So it is when the oldest are dropped."""
     outbox = outbox_of(epochs())
     assert outbox.drop_oldest(1 << 20, 4, FORMATS.default) == 5
-    assert told(outbox) == ["a100-101 slow", "b102-102 slow", "welcome", "a1-2 slow", "a3"]
+    assert drained(outbox) == ["a100-101 slow", "b102-102 slow", "welcome", "a1-2 slow", "a3"]
 
 
 def test_dropping_the_oldest() -> None:
     """Just as many go as it takes to halve the frames; the newest stay."""
     outbox = outbox_of([message("token.a" if seq % 2 == 0 else "token.b", seq) for seq in range(1, 9)])
     assert outbox.drop_oldest(1 << 20, 8, FORMATS.default) == 4
-    assert told(outbox)[-4:] == ["b5", "a6", "b7", "a8"]
+    assert drained(outbox)[-4:] == ["b5", "a6", "b7", "a8"]
 
 
 def test_dropping_by_bytes() -> None:
@@ -339,12 +339,12 @@ def test_dropping_by_bytes() -> None:
 
 
 def test_nothing_is_dropped_without_need() -> None:
-    """At half of the bounds nothing is given up, and one above it one message is."""
+    """At half of the bounds nothing is dropped; one message above it, one is."""
     entries = [message("token.a", seq) for seq in (1, 2, 3, 4)]
     size = sum(len(entry.frame) for entry in entries)
     outbox = outbox_of(entries)
     assert outbox.drop_oldest(2 * size, 8, FORMATS.default) == 0
-    assert told(outbox) == ["a1", "a2", "a3", "a4"]
+    assert drained(outbox) == ["a1", "a2", "a3", "a4"]
     assert outbox_of(entries).drop_oldest(2 * size - 2, 8, FORMATS.default) == 1
     assert outbox_of(entries).drop_oldest(2 * size, 7, FORMATS.default) == 1
 
@@ -357,7 +357,7 @@ class Shedding(RuleBasedStateMachine):
         self.seqs = itertools.count(1)  # as of a stream: shared by all channels
         self.offered: dict[str, list[tuple[int, int]]] = {}
         self.answers: list[str] = []
-        self.messages = self.offered_gaps = self.given_up = 0
+        self.messages = self.offered_gaps = self.dropped = 0
         self.taken = b""
 
     def made(self, plan: list[tuple[str | None, int, int]]) -> Bundle:
@@ -406,7 +406,7 @@ class Shedding(RuleBasedStateMachine):
     def conflate(self) -> None:
         """At most a gap, a message and a gap stay of each channel."""
         before = self.waiting()
-        self.given_up += self.outbox.conflate(FORMATS.default)
+        self.dropped += self.outbox.conflate(FORMATS.default)
         after = self.waiting()
         for channel in self.offered:
             mine = [text for text in after if text.get("channel") == channel]
@@ -425,11 +425,11 @@ class Shedding(RuleBasedStateMachine):
     def drop_oldest(self, max_bytes: int, max_frames: int) -> None:
         """Messages go from the front alone, and what stays is within half of the bounds but for the gaps."""
         before = [text for text in self.waiting() if text["type"] == "message"]
-        given_up = self.outbox.drop_oldest(max_bytes, max_frames, FORMATS.default)
-        self.given_up += given_up
+        dropped = self.outbox.drop_oldest(max_bytes, max_frames, FORMATS.default)
+        self.dropped += dropped
         after = self.waiting()
         left = [text for text in after if text["type"] == "message"]
-        assert left == before[given_up:]
+        assert left == before[dropped:]
         if left:
             named = [len(frames.text(json.dumps(t).encode())) for t in after if t["type"] == "gap"]
             assert self.outbox.size_bytes - sum(named) <= max_bytes // 2
@@ -441,13 +441,13 @@ class Shedding(RuleBasedStateMachine):
 
     @invariant()
     def sizes_are_exact(self) -> None:
-        """Bytes and frames are those that wait, and no frame is cut, whatever was given up."""
+        """Bytes and frames are those in the queue, and no frame is truncated, whatever was dropped."""
         if not hasattr(self, "outbox"):
             return
         whole = [entry.frame for entry in self.outbox._entries]
-        assert self.outbox.size_bytes == len(self.outbox._rest) + sum(map(len, whole))
+        assert self.outbox.size_bytes == len(self.outbox._partial) + sum(map(len, whole))
         assert len(self.outbox) == len(whole)
-        _, rest = wire.split(self.taken + bytes(self.outbox._rest))
+        _, rest = wire.split(self.taken + bytes(self.outbox._partial))
         assert rest == b""
 
     def teardown(self) -> None:
@@ -458,10 +458,10 @@ class Shedding(RuleBasedStateMachine):
         assert rest == b""
         texts = [frame.json for frame in found]
         assert [text["type"] for text in texts if "channel" not in text] == self.answers
-        assert sum(text["type"] == "message" for text in texts) == self.messages - self.given_up
+        assert sum(text["type"] == "message" for text in texts) == self.messages - self.dropped
         named = sum(text["type"] == "gap" for text in texts)
         assert named <= self.offered_gaps + self.outbox.gaps
-        assert 0 <= self.outbox.gaps <= self.given_up
+        assert 0 <= self.outbox.gaps <= self.dropped
         for channel, offered in self.offered.items():
             at = 0
             for text in texts:

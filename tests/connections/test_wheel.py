@@ -78,7 +78,7 @@ class Model(RuleBasedStateMachine):
         self.check()
 
     def check(self) -> None:
-        """Whoever is due has a place, whoever is not has none."""
+        """Scheduled items have a position, others have none."""
         assert len(self.wheel) == len(self.due)
         for index, item in enumerate(self.items):
             assert (item.position >= 0) is (index in self.due)
@@ -112,7 +112,7 @@ def test_a_longer_delay_is_cut_to_a_round(delay_seconds: float) -> None:
 
 @given(order=st.lists(st.integers(0, 50), min_size=1, max_size=30))
 def test_an_item_may_be_scheduled_while_its_tick_is_worked_off(order: list[int]) -> None:
-    """What a tick brought is off the wheel: an item that asks again comes on a later tick."""
+    """A due item is off the wheel: if it is scheduled again it comes on a later tick."""
     wheel: TimingWheel[Item] = TimingWheel(TICK_SECONDS, PLACES)
     item = Item()
     wheel.schedule(item, 0.0)

@@ -19,8 +19,8 @@ def message(channel: str, seq: int) -> Message:
     return Message(channel, seq, 0, 1000 + seq, b"{}")
 
 
-def told(events: list[FeedEvent], channel: str, seqs: list[int]) -> list[Any]:
-    """What events say of a channel: each sequence with whether it came, other events as they are.
+def events_of(events: list[FeedEvent], channel: str, seqs: list[int]) -> list[Any]:
+    """The events of a channel: each sequence with whether it came, other events as they are.
 
     Args:
         seqs: of all messages of the channel, in order: what an overflow names is a stretch of them.
@@ -73,7 +73,7 @@ def test_a_gap_goes_before_what_has_room_again() -> None:
 
 
 def test_a_new_overflow_is_a_new_gap() -> None:
-    """What was told once is not told again with the next."""
+    """What one `Lost` has named is not named by the next."""
     backlog = Backlog(1)
     for seq in (1, 2):
         backlog.put(message("a", seq))
@@ -85,7 +85,7 @@ def test_a_new_overflow_is_a_new_gap() -> None:
 
 
 def test_what_concerns_all_comes_alone() -> None:
-    """An epoch or a loss of unknown channels is behind what came before it and before what came after."""
+    """A new epoch, or a loss of unknown channels, keeps its position among the events."""
     backlog = Backlog(10)
     events: list[FeedEvent] = [
         NewEpoch("one"),
@@ -102,7 +102,7 @@ def test_what_concerns_all_comes_alone() -> None:
 
 
 def test_what_is_no_message_always_has_room() -> None:
-    """A gap that were lost would be a hole that nobody is told of."""
+    """A dropped gap would be a loss that no client learns of."""
     backlog = Backlog(1)
     for seq in (1, 2):
         backlog.put(message("a", seq))
@@ -166,6 +166,6 @@ def test_delivered_and_named_is_all_that_was_offered(plan: list[str | int], limi
     assert len(backlog) == 0
     for channel in CHANNELS:
         seqs = [event.seq for event in offered if isinstance(event, Message) and event.channel == channel]
-        assert told(taken, channel, seqs) == told(offered, channel, seqs)
+        assert events_of(taken, channel, seqs) == events_of(offered, channel, seqs)
     came = sum(isinstance(event, Message) for event in taken)
     assert came + refused == sum(isinstance(event, Message) for event in offered)

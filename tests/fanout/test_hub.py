@@ -26,7 +26,7 @@ from odinws.fanout.ring import Ring
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
 from odinws.messages import frames, json_format
 from odinws.messages.deflate import Deflater
-from odinws.messages.formats import Formats
+from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.outgoing import Welcome
 from odinws.messages.packet import Bundle
@@ -60,7 +60,7 @@ class World:
                 arm, shard_key=shard_key, batch_size=batch_size
             )
         self.stats = WorkerStats()
-        self.formats = Formats(min_deflate_bytes)
+        self.formats = FormatRegistry(min_deflate_bytes)
         self.hub = Hub(
             self.strategy,
             self.stats,
@@ -89,8 +89,8 @@ class World:
             limits={},
         )
 
-    def told(self, conn: FakeConnection) -> Any:
-        """What a welcome says now."""
+    def welcome_json(self, conn: FakeConnection) -> Any:
+        """The current welcome of a connection."""
         return json.loads(json_format._encode(self.welcome(conn.real)))
 
     def join(self, *channels: str, deflate: int = 0) -> FakeConnection:
@@ -188,7 +188,7 @@ def test_one_send_per_connection_and_pass(channels: list[str]) -> None:
     }
     assert totals.sent_frames == totals.delivered == 10 * frames_each
     assert totals.delivered_bytes == sum(len(data) for conn in conns for data in conn.sent)
-    assert all(conn.due is None for conn in conns)
+    assert all(conn.pending is None for conn in conns)
 
 
 @in_greenlet
@@ -205,7 +205,7 @@ def test_a_channel_is_encoded_once_for_all() -> None:
 @in_greenlet
 def test_what_several_are_due_alike_is_joined_once(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     """Connections with the same channels are sent the same object; how many are kept changes no byte."""
-    monkeypatch.setattr(hub, "_JOINS_KEPT", kept)
+    monkeypatch.setattr(hub, "_MAX_JOINED", kept)
     world = World()
     pairs = [world.join(*CHANNELS[:2]) for _ in range(3)]
     others = [world.join(*CHANNELS[1:]), world.join(*CHANNELS[:2], deflate=15)]
@@ -237,11 +237,11 @@ def test_a_socket_that_is_ready_is_sent_to_directly() -> None:
     whole, part, full, gone = conns = [world.join("token.A") for _ in range(4)]
     taken: list[int | OSError] = [1 << 20, 7, BlockingIOError(), ConnectionResetError()]
     for conn, takes in zip(conns, taken, strict=True):
-        conn.ready = Socket(takes)
+        conn.direct_socket = Socket(takes)
     gone.close(CloseReason.GONE)
     made = world.publish("token.A")
     world.deliver()
-    (data,) = whole.ready.got
+    (data,) = whole.direct_socket.got
     assert [frame.json for frame in wire.split(data)[0]] == [expected(made[0])]
     assert (whole.sent, whole.kept) == ([], [])
     assert (part.sent, part.kept) == ([], [(data, 7)])
@@ -295,7 +295,7 @@ def test_the_hub_waits_and_wakes() -> None:
 
 @in_greenlet
 def test_an_answer_stands_behind_what_was_gathered_before_it() -> None:
-    """A reply in the middle of a pass waits behind what is due: nothing is out of order or doubled."""
+    """A reply in the middle of a pass follows what is pending: nothing is out of order or duplicated."""
     world = World(batch_size=1)
     conn = world.join("token.A", "global")
     late = world.join("token.A")
@@ -307,7 +307,7 @@ def test_an_answer_stands_behind_what_was_gathered_before_it() -> None:
         for batch in walk(channel, rotation):
             yield batch
             if channel == "token.A" and conn.real in batch:
-                conn.reply(answer)
+                conn.send_frame(answer)
 
     world.strategy.batches = batches  # type: ignore[method-assign]
     a, g = world.publish("token.A", "global")
@@ -353,7 +353,7 @@ def test_what_a_closed_connection_misses_is_counted(channels: list[str]) -> None
     assert world.stats.totals.delivered == 2 * due
     assert world.stats.totals.undelivered == 2 * due
     assert sum(world.stats.totals.lag) == world.stats.totals.delivered
-    assert all(conn.due is None for conn in conns)
+    assert all(conn.pending is None for conn in conns)
 
 
 @in_greenlet
@@ -394,7 +394,7 @@ def test_lag_is_observed(monkeypatch: pytest.MonkeyPatch, channels: list[str]) -
 @pytest.mark.parametrize("channels", [["token.A"], CHANNELS, ["token.*"]])
 @in_greenlet
 def test_gaps_are_counted_by_reason(channels: list[str]) -> None:
-    """Each that a client is told of, also where several are due the same; those it can't be told, not."""
+    """Each gap that a client is sent counts, also in a shared bundle; one that can't be sent does not."""
     world = World(batch_size=2)
     conns = [world.join(*channels) for _ in range(5)]
     conns[3].state = State.CLOSED
@@ -418,7 +418,7 @@ def test_gaps_are_counted_by_reason(channels: list[str]) -> None:
 
 @pytest.mark.parametrize("payload", [b"not json", b'{"a":NaN}', b"\xff", b"[" * 100_000])
 @in_greenlet
-def test_an_invalid_payload_is_told_as_a_gap(payload: bytes) -> None:
+def test_an_invalid_payload_becomes_a_gap(payload: bytes) -> None:
     """What no frame can carry is named in its place, between the messages around it, and counted once."""
     world = World()
     conns = [world.join("token.A") for _ in range(3)]
@@ -451,8 +451,8 @@ def test_a_payloads_own_type_is_the_frames() -> None:
 
 
 @in_greenlet
-def test_overflow_is_told_exactly() -> None:
-    """What had no room is named from the first to the last, channel by channel, behind what had room."""
+def test_overflow_is_reported_exactly() -> None:
+    """What was dropped is named from the first to the last, by channel, after what was queued before."""
     world = World(backlog=3)
     conn = world.join("token.A", "token.B")
     made = world.publish("token.A", "token.B", "token.A", "token.B", "token.A", "token.B", "token.B")
@@ -467,7 +467,7 @@ def test_overflow_is_told_exactly() -> None:
 
 @in_greenlet
 def test_overflow_goes_before_what_follows_it() -> None:
-    """Messages that have room again come behind the gap, also when they are of another channel."""
+    """Messages that fit again come after the gap, even if they are of another channel."""
     world = World(backlog=2)
     conn = world.join("token.A", "token.B")
     first = world.publish("token.A", "token.A", "token.A", "token.A")
@@ -501,7 +501,7 @@ def test_a_full_backlog_takes_what_must_not_be_lost() -> None:
         expected(made[0]),
         gap("token.A", 2, 2, "overflow"),
         gap("token.A", 3, 9, "expired"),
-        world.told(conn),
+        world.welcome_json(conn),
         gap("token.A", 20, 30, "expired"),
     ]
 
@@ -554,7 +554,7 @@ def test_delivered_and_named_in_gaps_is_all_that_was_offered(
     assert world.hub.backlog == 0
     for conn, channels in zip(conns, wanted, strict=True):
         for channel in channels:
-            assert story(conn.messages, channel, offered) == truth(offered, channel)
+            assert received_events(conn.messages, channel, offered) == truth(offered, channel)
         assert {message.get("channel") for message in conn.messages} <= {None, *channels}
 
 
@@ -571,8 +571,8 @@ def truth(offered: list[FeedEvent], channel: str) -> list[tuple[str, Any]]:
     return found
 
 
-def story(messages: list[Any], channel: str, offered: list[FeedEvent]) -> list[tuple[str, Any]]:
-    """What a connection was told of a channel, in the same form: told as a gap is told.
+def received_events(messages: list[Any], channel: str, offered: list[FeedEvent]) -> list[tuple[str, Any]]:
+    """What a connection received of a channel, in the same form.
 
     An overflow names a stretch of the channel by its first and last message.
     """
@@ -692,7 +692,7 @@ def read(sent: bytes) -> list[tuple[bool, Any]]:
     """The messages of a piece that was sent, and whether each was compressed."""
     found, rest = wire.split(sent)
     assert rest == b""
-    told = []
+    sent_payloads = []
     for frame in found:
         small = frame.head == 0xC1
         assert small or frame.head == 0x81
@@ -701,8 +701,8 @@ def read(sent: bytes) -> list[tuple[bool, Any]]:
             if small
             else frame.payload
         )
-        told.append((small, json.loads(payload)))
-    return told
+        sent_payloads.append((small, json.loads(payload)))
+    return sent_payloads
 
 
 @pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
@@ -759,8 +759,8 @@ def test_short_messages_are_not_compressed() -> None:
 
 
 @in_greenlet
-def test_a_new_epoch_is_told_to_everyone_between_the_messages() -> None:
-    """What came before goes out before the welcome, what came after behind it; all are told."""
+def test_a_new_epoch_is_announced_to_everyone_between_the_messages() -> None:
+    """Earlier messages are sent before the welcome, later ones after it; every connection gets it."""
     world = World(batch_size=1)
     conns = [world.join("token.A"), world.join("token.A", "token.B"), world.join()]
     before = world.publish("token.A", "token.B")
@@ -770,8 +770,8 @@ def test_a_new_epoch_is_told_to_everyone_between_the_messages() -> None:
     world.deliver()
     assert world.hub.epoch == "two"
     for conn in conns:
-        told = world.told(conn)
-        at = conn.messages.index(told)
+        welcome = world.welcome_json(conn)
+        at = conn.messages.index(welcome)
         assert [m["channel"] for m in conn.messages[:at]] == [
             m.channel for m in before if m.channel in conn.channels
         ]
@@ -779,8 +779,8 @@ def test_a_new_epoch_is_told_to_everyone_between_the_messages() -> None:
 
 
 @in_greenlet
-def test_a_loss_of_unknown_channels_is_told_for_each_subscription() -> None:
-    """One gap per channel held, in one piece; a connection without any is told nothing."""
+def test_a_loss_of_unknown_channels_is_announced_for_each_subscription() -> None:
+    """One gap per channel, in one send; a connection without channels gets nothing."""
     world = World()
     conn, other = world.join("token.B", "token.A"), world.join()
     world.hub.receive(Lost(None, 5, 9, "expired"))
@@ -791,8 +791,8 @@ def test_a_loss_of_unknown_channels_is_told_for_each_subscription() -> None:
 
 
 @in_greenlet
-def test_a_loss_of_a_channel_is_told_to_its_subscribers() -> None:
-    """Only those who have the channel hear of it."""
+def test_a_loss_of_a_channel_is_announced_to_its_subscribers() -> None:
+    """Only subscribers of the channel get it."""
     world = World()
     conn, other = world.join("token.A"), world.join("token.B")
     world.hub.receive(Lost("token.A", 5, 9, "expired"))
@@ -916,15 +916,19 @@ def received(conn: FakeConnection) -> list[Any]:
 
 @in_greenlet
 def test_a_wildcard_gets_all_of_its_kind_once() -> None:
-    """Also who has a channel of its own besides; each channel in its order; `global` is of no kind."""
+    """Also if subscribed to single channels besides; each channel in order; no wildcard matches `global`."""
     world = World()
-    wild, both, plain = world.join("token.*"), world.join("token.A", "token.*"), world.join("token.A")
+    wildcard_events, both, plain = (
+        world.join("token.*"),
+        world.join("token.A", "token.*"),
+        world.join("token.A"),
+    )
     users = world.join("user.*")
     made = world.publish("token.A", "token.B", "global", "user.1", "token.A")
     world.hub.deliver(made)
     everything = [m.seq for m in made if m.channel.startswith("token.")]
     for conn, seqs in (
-        (wild, everything),
+        (wildcard_events, everything),
         (both, everything),
         (plain, [made[0].seq, made[4].seq]),
         (users, [made[3].seq]),
@@ -938,11 +942,11 @@ def test_a_wildcard_gets_all_of_its_kind_once() -> None:
 
 @in_greenlet
 def test_a_wildcard_alone_in_a_pass_of_one_channel() -> None:
-    """One channel, and nobody who has it itself."""
+    """One channel, with subscribers of its wildcard only."""
     world = World()
-    wild = world.join("token.*")
+    wildcard_events = world.join("token.*")
     world.hub.deliver(world.publish("token.A", "token.A"))
-    assert [text["seq"] for text in received(wild)] == [1, 2]
+    assert [text["seq"] for text in received(wildcard_events)] == [1, 2]
 
 
 @in_greenlet
@@ -971,7 +975,7 @@ def test_work_is_done_between_passes() -> None:
                 raise ValueError(number)
             return number
 
-        return world.hub.between_passes(work)
+        return world.hub.run_between_passes(work)
 
     with running(world.hub.run):
         asked = [gevent.spawn(ask, number) for number in range(6)]

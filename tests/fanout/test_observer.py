@@ -1,4 +1,4 @@
-"""`odinws.fanout.observer`: passes are the same whoever is told of them."""
+"""`odinws.fanout.observer`: passes do the same whichever observer counts them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from odinws.fanout.observer import DeliveryObserver, Nobody
+from odinws.fanout.observer import DeliveryObserver, NullObserver
 from odinws.feed.events import Lost
 from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import in_greenlet
@@ -14,7 +14,7 @@ from tests.fanout.test_hub import CHANNELS, World, expected, gap
 
 
 @pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
-@pytest.mark.parametrize("kind", [Nobody, WorkerStats])
+@pytest.mark.parametrize("kind", [NullObserver, WorkerStats])
 @in_greenlet
 def test_who_is_told_changes_nothing(channels: list[str], kind: Callable[[], DeliveryObserver]) -> None:
     """Messages, what is no JSON, what is lost and what has no room; slow passes are known all the same."""
@@ -36,7 +36,7 @@ def test_who_is_told_changes_nothing(channels: list[str], kind: Callable[[], Del
     world.hub.receive(beyond)
     world.deliver()
     assert conn.messages == [*due, gap(channels[0], beyond.seq, beyond.seq, "overflow")]
-    assert sum(done.delivered for done in world.hub.slowest.all()) == len(due) + 1
+    assert sum(done.delivered for done in world.hub.slow_passes.all()) == len(due) + 1
     if isinstance(observer, WorkerStats):
         totals = observer.totals
         told = (totals.delivered, sum(totals.gaps), totals.feed_invalid, totals.feed_overflow)

@@ -1,4 +1,4 @@
-"""A worker's part in a resize, with a real strategy and a shared state."""
+"""`odinws.fanout.resizing`, with a real strategy and a shared state."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_who_asks_waits_for_all_workers_or_for_the_time(runs: bool) -> None:
     asker, _, _ = worker("sync-dict", shared)
     other, _, _ = worker("consistent-hash", shared)
     part = gevent.spawn(other.run) if runs else None
-    assert asker.ask(8, wait_seconds=10 if runs else 0.05) is runs
+    assert asker.request(8, wait_seconds=10 if runs else 0.05) is runs
     assert shared.resizes.requested == 8
     if part is not None:
         part.kill()

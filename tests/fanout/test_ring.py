@@ -1,4 +1,4 @@
-"""`odinws.fanout.ring`: what it says is complete, or it says that it is not."""
+"""`odinws.fanout.ring`: its answers are complete, or it says that they are not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_complete_or_unknown(
     messages = [m for m in feed(channels) if m.seq > start]
     for message in messages:
         if message.seq in lost:
-            ring.lose(message.seq)
+            ring.mark_lost(message.seq)
         else:
             ring.add(message)
     assert len(ring) <= most
@@ -93,7 +93,7 @@ def test_filled(channels: list[str], horizon: int, more: int) -> None:
     ring = Ring(100, 1 << 20)
     ring.restart(0)
     ring.add(Message("token.A", 1, 0, 0, b"of another life"))
-    ring.fill(horizon, last, [m for m in messages if m.seq > horizon])
+    ring.backfill(horizon, last, [m for m in messages if m.seq > horizon])
     assert (ring.horizon, ring.last) == (horizon, last)
     assert ring.all_after(horizon) == [m for m in messages if m.seq > horizon]
     if horizon:

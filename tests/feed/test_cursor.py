@@ -1,4 +1,4 @@
-"""`odinws.feed.cursor`: what is told of a sequence is true, whatever NATS does to it."""
+"""`odinws.feed.cursor`: positions, gaps and epochs are right, whatever NATS does to the stream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_it_begins_with_nothing() -> None:
     """No stream goes on from here, not even an empty one."""
     cursor = Cursor()
     assert (cursor.epoch, cursor.seq, cursor.floor) == ("none", 0, 0)
-    assert not cursor.goes_on("S-1", 0)
+    assert not cursor.continues("S-1", 0)
 
 
 def test_prev_is_the_message_before_it_on_its_channel(cursor: Cursor) -> None:
@@ -44,7 +44,7 @@ def test_what_is_skipped_is_had(cursor: Cursor) -> None:
 
 
 def test_what_is_gone_is_told_once(cursor: Cursor) -> None:
-    """From behind the last message on; what comes next on any channel follows it."""
+    """After the last message; what comes next on any channel follows it."""
     assert cursor.expire(11) is None
     assert cursor.expire(15) == Lost(None, 11, 14, "expired")
     assert (cursor.seq, cursor.floor) == (14, 14)
@@ -56,12 +56,12 @@ def test_what_is_gone_is_told_once(cursor: Cursor) -> None:
     assert cursor.take("global", 18, 0, b"").prev == 16
 
 
-def test_which_stream_goes_on(cursor: Cursor) -> None:
+def test_which_stream_continues(cursor: Cursor) -> None:
     """The same life with nothing less in it; an older copy gives its numbers again."""
-    assert cursor.goes_on("S-1", 10)
-    assert cursor.goes_on("S-1", 99)
-    assert not cursor.goes_on("S-1", 9)
-    assert not cursor.goes_on("S-2", 10)
+    assert cursor.continues("S-1", 10)
+    assert cursor.continues("S-1", 99)
+    assert not cursor.continues("S-1", 9)
+    assert not cursor.continues("S-2", 10)
 
 
 def test_another_sequence_knows_nothing_of_the_last(cursor: Cursor) -> None:
@@ -88,7 +88,7 @@ def test_under_another_name_it_counts_on(cursor: Cursor) -> None:
 def test_a_client_that_compares_prev_misses_nothing(
     published: list[str | None], forgotten: list[int], there: int
 ) -> None:
-    """Each number is taken, skipped or told as gone, once; `prev` shows a hole exactly if none was told.
+    """Each sequence is taken, skipped or reported lost, once; `prev` shows a hole only if none was reported.
 
     Args:
         published: the channel of each sequence, from 1 on.

@@ -1,4 +1,4 @@
-"""The nats-server child."""
+"""`odinws.feed.embedded`: the nats-server child process."""
 
 from __future__ import annotations
 
@@ -137,14 +137,14 @@ def test_keeps_trying_while_the_port_is_taken(tmp_path: Path, caplog: pytest.Log
 
 
 @pytest.mark.parametrize(
-    "life",
+    "server",
     [
         "exit 1",
         """echo '{"nats":["nats://127.0.0.1:1"]}' > "$directory/nats-server_$$.ports"; sleep 0.03; exit 1""",
     ],
     ids=["before it is ready", "soon after"],
 )
-def test_a_server_that_always_dies_is_not_restarted_in_a_tight_loop(tmp_path: Path, life: str) -> None:
+def test_a_server_that_always_dies_is_not_restarted_in_a_tight_loop(tmp_path: Path, server: str) -> None:
     """A restarted server that dies at once is retried with growing waits, and `stop` still works."""
     starts = tmp_path / "starts"
     binary = script(
@@ -153,7 +153,7 @@ def test_a_server_that_always_dies_is_not_restarted_in_a_tight_loop(tmp_path: Pa
         echo >> {starts}
         [ "$(wc -l < {starts})" = 1 ] && exec {find_nats_server()} "$@"
         directory={tmp_path}
-        {life}
+        {server}
         """,
     )
 
@@ -170,7 +170,7 @@ def test_a_server_that_always_dies_is_not_restarted_in_a_tight_loop(tmp_path: Pa
 
 
 def test_stop_during_restart(tmp_path: Path) -> None:
-    """Stopped while it is starting again, it leaves no process behind."""
+    """Stopped during a restart, it leaves no process."""
 
     async def run() -> int | None:
         server = EmbeddedNats(tmp_path)

@@ -1,4 +1,4 @@
-"""`odinws.feed.intake`: what sessions hear is counted, handed over, and stays when they end."""
+"""`odinws.feed.intake`: counts messages, hands them to the hub, and outlives sessions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from odinws.shared.worker_stats import WorkerStats
 
 
 class World:
-    """An intake, its row, and all that it handed over."""
+    """An intake, its worker stats, and all events that it emitted."""
 
     def __init__(self, **environ: str) -> None:
         self.stats = WorkerStats()
@@ -87,7 +87,7 @@ def test_a_hole_is_told_where_every_message_comes(world: World) -> None:
 
 
 def test_what_the_stream_forgot_between_two_sessions(world: World) -> None:
-    """Is told once, and its number said."""
+    """Emits one event, and returns how many messages are lost."""
     assert world.intake.expire(6) == 0
     assert world.intake.expire(9) == 3
     assert world.intake.expire(9) == 0

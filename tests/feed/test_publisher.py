@@ -1,4 +1,4 @@
-"""Publishing to a real server."""
+"""`odinws.feed.publisher`, with a real nats-server."""
 
 from __future__ import annotations
 

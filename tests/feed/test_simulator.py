@@ -1,4 +1,4 @@
-"""The made-up market and its rhythm."""
+"""`odinws.feed.simulator`: the simulated market and its schedule."""
 
 from __future__ import annotations
 

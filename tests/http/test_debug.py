@@ -1,4 +1,4 @@
-"""`/debug` of a real server with faults put in on purpose: each view of all workers names its fault."""
+"""`/debug` of a real server with injected faults: each view names the fault that belongs to it."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_greenlets_are_shown_where_they_wait(server: Server) -> None:
 
 
 def test_connections_are_sorted_over_all_workers(server: Server) -> None:
-    """Who has most channels comes first, whichever worker it is at."""
+    """The client with most channels comes first, whichever worker it is at."""
     with contextlib.ExitStack() as stack:
         for count in (1, 3, 2):
             peer = stack.enter_context(Peer(server.port))
@@ -201,7 +201,7 @@ def test_with_the_token(server: Server) -> None:
 
 
 def test_wrong_questions(server: Server) -> None:
-    """Bounds are told, and which workers there are."""
+    """Errors name the bounds, and the workers that exist."""
     status, _, body = server.get("/debug/profile?seconds=500")
     assert (status, json.loads(body)["message"]) == (
         400,
@@ -284,7 +284,7 @@ def test_errors_on_a_terminal(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies_costs_its_own_part() -> None:
-    """The other answers; the next look finds the successor; what happened is told."""
+    """The other one answers; the next view includes the successor; the error says what happened."""
     with Server() as server:
         victim, other = server.workers()
         answers: list[Any] = []

@@ -1,4 +1,4 @@
-"""`odinws.http.handover` in a real server of gevent: a socket changes hands, or the upgrade is abandoned."""
+"""`odinws.http.handover` in a real gevent server: a socket is handed over, or the upgrade is abandoned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`odinws.http.handshake`: what is refused and how; gevent-websocket takes all the rest."""
+"""`odinws.http.handshake`: what is refused and how; gevent-websocket accepts everything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets in, and what they get: real requests to a real server with keys, origins and rates."""
+"""Access control of a real server: keys, tokens, origins, permissions and rates."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def subscribed(peer: Peer, *channels: str) -> list[str]:
 
 
 def entered(server: Server, path: str = "/ws", **headers: str) -> tuple[Peer, dict[str, str]]:
-    """A connection behind its welcome, and the headers of the handshake."""
+    """A connection after its welcome, and the headers of the handshake."""
     peer = Peer(server.port)
     answer = peer.send(request(path=path, **headers)).http()
     assert answer.status == 101, answer

@@ -39,7 +39,7 @@ class Scene(NamedTuple):
 
 @pytest.fixture(scope="module")
 def scene(nats_module: NatsServer, serve_module: Serve) -> Iterator[Scene]:
-    """Small limits, so that they are soon met."""
+    """Small limits, so that they are soon reached."""
     server = serve_module(
         NATS_URL=nats_module.url,
         WS_MAX_MESSAGE_BYTES=str(MAX_BYTES),
@@ -58,7 +58,7 @@ def scene(nats_module: NatsServer, serve_module: Serve) -> Iterator[Scene]:
 
 @pytest.fixture
 def peer(scene: Scene) -> Iterator[Peer]:
-    """A client behind its handshake."""
+    """A client after its handshake."""
     with Peer(scene.server.port) as peer:
         peer.upgrade()
         yield peer
@@ -269,7 +269,7 @@ WHOLE = frame(TEXT, b'{"type":"heartbeat"}')
     ],
 )
 def test_a_broken_frame_closes_with_its_code(peer: Peer, data: bytes, code: int) -> None:
-    """The code is on the wire, what came behind is not looked at, and the stream ends."""
+    """The code is on the wire, what came after is ignored, and the stream ends."""
     peer.send(data + WHOLE)
     close_frame = peer.next()
     assert close_frame.opcode == CLOSE

@@ -153,7 +153,7 @@ def test_the_button_pauses_and_resumes(browser: Browser, server: Server) -> None
 
 
 def test_the_page_comes_back_after_a_restart(browser: Browser) -> None:
-    """The server goes away with 1001 and starts anew on its port: prices move again."""
+    """The server closes with 1001 and is restarted on its port: prices move again."""
     first = Server()
     with first, browser.page(first.http + "/") as page:
         wait_for_new_prices(page)
@@ -355,7 +355,7 @@ NOISE = b'"' + random.Random(1).randbytes(100_000).hex().encode() + b'"'
 
 
 def test_a_browser_that_does_not_keep_up_sees_4008(browser: Browser, server: Server) -> None:
-    """A page that blocks its main thread stalls its socket; it is told so when it comes to itself."""
+    """A page that blocks its main thread stalls its socket; afterwards it learns of it."""
     with browser.page(server.http + "/") as page:
         page.evaluate(
             f"""await new Promise((resolve) => {{

@@ -60,7 +60,7 @@ def count(server: Server) -> int:
 
 
 def test_exactly_the_cap_gets_in(server: Server, swarm: Swarm) -> None:
-    """Two hundred at once: fifty are welcomed, the others are told when to come back."""
+    """Two hundred at once: fifty are admitted, the others are refused with Retry-After."""
     swarm.connect(range(200))
     swarm.settle()
     assert len(swarm.open()) == LIMIT
@@ -186,7 +186,7 @@ def test_the_usual_limit_of_descriptors_is_no_limit(nats: NatsServer, serve: Ser
     assert "too few" not in server.log()
 
 
-def test_too_few_descriptors_are_told_at_the_start(nats: NatsServer, serve: Serve) -> None:
+def test_too_few_descriptors_are_reported_at_the_start(nats: NatsServer, serve: Serve) -> None:
     """Where the limit can't be raised far enough, one line says by how much."""
     command = ["sh", "-c", f"ulimit -n 128; exec {shlex.join(GUNICORN)}"]
     server = serve(command=command, NATS_URL=nats.url, WS_MAX_CONNECTIONS="400")

@@ -140,7 +140,7 @@ def test_fewer_bytes_go_over_the_wire(nats: NatsServer, server: Server) -> None:
 
 
 def test_it_can_be_switched_off(nats: NatsServer, serve: Serve) -> None:
-    """Then nothing is agreed, whatever is offered, and all is plain."""
+    """Then no compression is negotiated, whatever is offered."""
     server = serve(NATS_URL=nats.url, WS_COMPRESSION="0")
     by_hand = Wire(server.port, "permessage-deflate; client_max_window_bits")
     with by_hand.peer, connect(server.ws) as client:

@@ -158,7 +158,7 @@ def test_prices_resume_after_a_restart(browser: Browser, tmp_path: Path) -> None
 
 
 def test_two_servers_stand_side_by_side(browser: Browser, server: Server, serve: Serve) -> None:
-    """Two strategies in the same charts, told apart by letter and colour; screenshots of all four looks."""
+    """Two strategies in the same charts, distinct by letter and colour; screenshots of all four themes."""
     other = serve(WS_SHARD_STRATEGY="single-lock", WS_WORKERS="1")
     with ExitStack() as clients, browser.page(f"{server.http}/?compare={other.ws}", width=1500) as page:
         for one, count in ((server, 3), (other, 2)):
@@ -241,7 +241,7 @@ def test_samples_are_taken_once(browser: Browser, server: Server) -> None:
     ]
 
 
-def test_events_of_the_server_are_told_once_and_in_order(browser: Browser, server: Server) -> None:
+def test_events_of_the_server_appear_once_and_in_order(browser: Browser, server: Server) -> None:
     """A server that tells events itself tells all it has each time, the newest first."""
     with browser.page(server.http + "/") as page:
         told = page.evaluate(

@@ -49,7 +49,7 @@ def nats(tmp_path: Path) -> Iterator[NatsServer]:
 def test_every_message_reaches_every_subscriber_once_and_in_order(
     nats: NatsServer, strategy: str, shard_key: str, messages: int
 ) -> None:
-    """Zero lost, zero doubled, zero out of order, zero left behind, under churn, over two workers."""
+    """No message lost, duplicated or out of order, and nothing leaked, under churn, over two workers."""
     seed = int(os.environ.get("ODINWS_TEST_SEED", "20251025"))
     dice = random.Random(seed)
     settings = {

@@ -71,7 +71,7 @@ def test_health_has_its_shape(server: Server) -> None:
 
 
 def test_all_workers_tell_the_same(server: Server) -> None:
-    """Connections, subscriptions and totals, in `/stats` and in `/metrics`, whoever is asked."""
+    """Connections, subscriptions and totals, in `/stats` and in `/metrics`, whichever worker answers."""
     with Swarm(server.port) as swarm:
         swarm.connect(range(CLIENTS))
         swarm.subscribe(range(CLIENTS), ["token.BTC", "global"])
@@ -146,7 +146,7 @@ def test_a_connection_is_kept_alive(http_connection: http.client.HTTPConnection)
 
 
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
-    """Three requests in one packet, the last of them an upgrade, with a command behind it."""
+    """Three requests in one packet, the last of them an upgrade, followed by a command."""
     plain = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
     with Peer(server.port) as peer:
         peer.send(plain + plain.replace(b"livez", b"nowhere") + request())

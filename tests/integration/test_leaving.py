@@ -72,7 +72,7 @@ def test_a_drain_is_spread(serve: Serve) -> None:
 
 
 def test_a_drain_refuses(serve: Serve) -> None:
-    """Nobody new gets in; who is in hears until its goodbye; nobody is waited for when all are gone."""
+    """New clients are refused, others get messages until their close frame; it ends when all are gone."""
     server = serve(WS_DRAIN_SECONDS="5")
     peers = [Peer(server.port) for _ in range(10)]
     for peer in peers:
@@ -95,7 +95,7 @@ def test_a_drain_refuses(serve: Serve) -> None:
 
 
 class Resuming:
-    """A client that comes back each time as it is told, and counts who refuses it."""
+    """A client that reconnects each time when the server says, and counts refusals."""
 
     def __init__(self, server: Server) -> None:
         self.codes: list[int] = []
@@ -164,7 +164,7 @@ def test_a_reload_under_load(serve: Serve) -> None:
 
 
 def test_workers_are_replaced(serve: Serve) -> None:
-    """By age, one at a time, by a successor that serves first; clients hear 1012 and return."""
+    """By age, one at a time, once a successor serves; clients get 1012 and reconnect."""
     server = serve(WS_DRAIN_SECONDS="0.5", WS_WORKER_MAX_AGE_SECONDS="4")
     before = set(server.workers())
     with Resuming(server) as client:
@@ -190,7 +190,7 @@ def test_the_number_of_workers_stays(serve: Serve) -> None:
 
 
 def test_a_worker_told_to_stop_is_replaced(serve: Serve) -> None:
-    """SIGTERM to one worker: its clients hear 1012, the others nothing."""
+    """SIGTERM to one worker: its clients get 1012, the others nothing."""
     server = serve(WS_DEMO_FEED="false")
     with Swarm(server.port) as swarm:
         swarm.connect(range(40))

@@ -1,4 +1,4 @@
-"""However a server ends, it ends soon, tells its clients, and leaves nothing behind."""
+"""However a server is stopped, it ends soon, closes its connections properly, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def swarm(server: Server) -> Iterator[Swarm]:
         yield swarm
 
 
-def told(swarm: Swarm, code: int, count: int = CLIENTS) -> None:
+def all_closed_with(swarm: Swarm, code: int, count: int = CLIENTS) -> None:
     """All connections ended with this close code, and nothing was wrong before."""
     with contextlib.suppress(AssertionError):
         wait_for(lambda: not swarm.open(), END_SECONDS, "the clients' end")
@@ -129,7 +129,7 @@ def test_an_orderly_stop(server: Server, swarm: Swarm, home: Home, number: signa
     server.signal(number)
     assert server.wait(END_SECONDS) == 0
     nothing_is_left(processes, server.port, home, seconds=0.5)
-    told(swarm, 1001)
+    all_closed_with(swarm, 1001)
     assert "Traceback" not in server.log()
     assert "[error" not in server.log()
 
@@ -155,11 +155,11 @@ def test_an_impatient_stop(server: Server, swarm: Swarm, home: Home) -> None:
         time.sleep(0.05)
     server.wait(END_SECONDS)
     nothing_is_left(processes, server.port, home, seconds=0.5)
-    told(swarm, 1001)
+    all_closed_with(swarm, 1001)
 
 
 def test_new_clients_are_turned_away_while_it_stops(server: Server, swarm: Swarm) -> None:
-    """Nobody gets in behind the close frame: refused by the port or by 503, and none is left hanging."""
+    """No client gets in after the close frame: each is refused by the port or by 503, and none hangs."""
     stop = threading.Timer(0.05, server.signal, (signal.SIGTERM,))
     stop.start()
     outcomes = set()
@@ -182,7 +182,7 @@ def test_a_killed_arbiter_takes_all_with_it(server: Server, swarm: Swarm, home: 
     server.signal(signal.SIGKILL)
     assert server.wait() == -signal.SIGKILL
     nothing_is_left(processes, server.port, home, seconds=END_SECONDS)
-    told(swarm, 1001)
+    all_closed_with(swarm, 1001)
 
 
 def test_all_killed_but_the_companion(server: Server, home: Home) -> None:
@@ -224,7 +224,7 @@ def test_a_stop_while_nats_is_away(
         server.signal(signal.SIGTERM)
         assert server.wait(END_SECONDS) == 0
         nothing_is_left(processes, server.port, home, seconds=0.5)
-        told(swarm, 1001)
+        all_closed_with(swarm, 1001)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -268,7 +268,7 @@ def test_a_reload_replaces_the_workers(server: Server, swarm: Swarm, home: Home)
     nats = [process for process in started if process.pid not in old]
     server.signal(signal.SIGHUP)
     wait_for(lambda: len(pids := set(server.workers())) == 2 and not pids & old, 15, "new workers")
-    told(swarm, 1012)
+    all_closed_with(swarm, 1012)
     assert len(alive(nats)) == len(nats) == 3
     wait_for(lambda: server.get("/readyz")[0] == 200, 5, "readiness")
     swarm.connect(range(1000, 1010))
@@ -318,7 +318,7 @@ def test_the_embedded_nats_comes_back(server: Server, swarm: Swarm, home: Home) 
     nothing_is_left(processes, server.port, home, seconds=0.5)
 
 
-def test_a_killed_companion_is_told_and_leaves_nothing(server: Server, swarm: Swarm, home: Home) -> None:
+def test_a_killed_companion_is_reported_and_leaves_nothing(server: Server, swarm: Swarm, home: Home) -> None:
     """Its nats-server dies with it: health says so, clients stay, and a stop cleans up what it could not."""
     processes = server.processes()
     companion = next(process for process in processes if "odinws.companion" in process.cmdline())
@@ -365,7 +365,7 @@ def test_make_run_stops_with_make(make: Server, home: Home, how: str) -> None:
             make.signal(signal.SIGTERM)
         make.wait(END_SECONDS)
         nothing_is_left(processes, make.port, home, seconds=0.5)
-        told(swarm, 1001)
+        all_closed_with(swarm, 1001)
 
 
 # -- the start ----------------------------------------------------------------------------------------------

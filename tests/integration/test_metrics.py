@@ -1,4 +1,4 @@
-"""`/metrics` of three workers while one is killed: none goes back, none doubles, none stays behind."""
+"""`/metrics` of three workers while one is killed: no counter falls, no series is duplicated or stale."""
 
 from __future__ import annotations
 

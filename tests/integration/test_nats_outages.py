@@ -180,7 +180,7 @@ def test_a_stream_that_has_forgotten_everything_is_ready(nats: NatsServer, serve
 
 
 def test_a_nats_that_stands_still(nats: NatsServer, server: Server, swarm: Swarm) -> None:
-    """Stopped for six seconds: noticed, told, and made up for."""
+    """Stopped for six seconds: noticed, reported, and nothing is lost."""
     with Publisher(nats.url, CHANNELS, RATE):
         goes_on(swarm)
         resume = threading.Timer(6.0, nats.resume)
@@ -199,7 +199,7 @@ def test_a_nats_that_stands_still(nats: NatsServer, server: Server, swarm: Swarm
 def test_a_nats_that_lost_its_memory_begins_a_new_epoch(
     nats: NatsServer, server: Server, swarm: Swarm, tmp_path: Path
 ) -> None:
-    """Everyone is told by a second welcome, and the feed goes on with numbers from 1."""
+    """Every client gets a second welcome, and the sequence starts over from 1."""
     with Publisher(nats.url, CHANNELS, RATE):
         goes_on(swarm)
         nats.kill()
@@ -217,7 +217,7 @@ def test_a_nats_that_lost_its_memory_begins_a_new_epoch(
     nothing_is_lost(swarm, nats, new)
 
 
-def test_a_deleted_stream_is_made_anew(nats: NatsServer, server: Server, swarm: Swarm) -> None:
+def test_a_deleted_stream_is_recreated(nats: NatsServer, server: Server, swarm: Swarm) -> None:
     """Under the server's feet: a new stream, a new epoch, and the feed goes on."""
     with Publisher(nats.url, CHANNELS, RATE):
         goes_on(swarm)
@@ -249,8 +249,8 @@ def test_a_deleted_consumer_costs_nobody_anything(nats: NatsServer, server: Serv
     assert {stretch.epoch for stretch in swarm.stretches()} == {swarm.lives[0].epoch}
 
 
-def test_what_the_stream_no_longer_has_is_told_as_a_gap(serve: Serve, tmp_path: Path) -> None:
-    """Unseen by the server, the stream moves on beyond its bound: all are told from where to where."""
+def test_what_the_stream_has_deleted_becomes_a_gap(serve: Serve, tmp_path: Path) -> None:
+    """While the server is disconnected the stream deletes messages: all clients get the exact gap."""
     store, port = tmp_path / "nats", free_port()
     with NatsServer(store, port=port) as seen:
         server = serve(NATS_URL=seen.url, JS_STREAM_MAX_MSGS="100")
@@ -280,7 +280,7 @@ def test_what_the_stream_no_longer_has_is_told_as_a_gap(serve: Serve, tmp_path: 
 
 
 def test_a_foreign_stream_is_taken_as_it_is(nats: NatsServer, serve: Serve) -> None:
-    """Its differences are told in health, and it is not altered."""
+    """`/health` lists the differences, and the stream is not altered."""
     config = StreamConfig(
         name=STREAM, subjects=["odin.>", "other.>"], max_age=7.0, max_msgs=777, storage=StorageType.MEMORY
     )
@@ -318,7 +318,7 @@ def test_a_stream_that_is_in_the_way_is_named(nats: NatsServer, serve: Serve) ->
 
 
 def test_without_jetstream_the_epoch_says_so(serve: Serve, tmp_path: Path) -> None:
-    """Core mode: a warning, numbers of the worker's own, and a new epoch behind each outage."""
+    """Core mode: a warning, sequences of the worker's own, and a new epoch after each outage."""
     with NatsServer(tmp_path / "nats", jetstream=False) as nats:
         server = serve(NATS_URL=nats.url)
         health = server.json("/health")
@@ -375,7 +375,7 @@ ODD = [
 
 
 def test_rubbish_from_nats_hurts_nobody(nats: NatsServer, server: Server) -> None:
-    """What is no JSON is told as a gap, what is odd JSON arrives byte for byte, and no worker dies of it."""
+    """Invalid JSON becomes a gap, unusual JSON arrives byte for byte, and no worker fails."""
     workers = server.workers()
     with Swarm(server.port, keep=True) as swarm:
         swarm.connect(range(10))

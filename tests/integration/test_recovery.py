@@ -26,7 +26,7 @@ CHANNELS = [f"token.T{n}" for n in range(10)]
 
 
 class Reader:
-    """One client through all its connections: it resumes behind what it has, and keeps all that it got.
+    """One client through all its connections: it resumes after what it has, and keeps everything it got.
 
     Attributes:
         got: sequences by channel, in the order they came.
@@ -76,7 +76,7 @@ class Reader:
             self._last[channel] = seq
 
     def missing(self, truth: Ledger, upto: int) -> list[str]:
-        """What came wrong, held against all that NATS took up to a sequence; gaps count as told."""
+        """The differences from all that NATS stored up to a sequence, gaps included."""
         found = list(self.faults)
         for channel in self.channels:
             got = self.got[channel]
@@ -108,7 +108,7 @@ class Over:
 
 
 def fed(server: Server, seq: int) -> None:
-    """Wait until all workers have heard up to a sequence."""
+    """Wait until all workers have received up to a sequence."""
 
     def heard() -> bool:
         return all(
@@ -189,7 +189,7 @@ def test_over_a_restart_of_nats(serve: Serve, nats: NatsServer) -> None:
 
 
 def test_a_new_worker_while_nats_is_away(serve: Serve, nats: NatsServer) -> None:
-    """Who resumes there waits for NATS, and then misses nothing: neither is it told that all began anew."""
+    """A client that resumes there waits for NATS, then misses nothing, and sees no new epoch."""
     server = serve(NATS_URL=nats.url, WS_WORKERS="1")
     reader = Reader(CHANNELS)
     with Publisher(nats.url, CHANNELS, 200):

@@ -1,4 +1,4 @@
-"""What becomes of a client that does not keep up: it is told exactly what it missed, or let go."""
+"""Slow clients: gaps name exactly what they missed, or they are disconnected."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def publish_all(scene: Scene) -> Ledger:
 
 
 def others_are_well(scene: Scene, taken: Ledger) -> None:
-    """Each of the others got each message, once and in order, and was told of no gap."""
+    """Each of the others got each message, once and in order, and no gap."""
     assert scene.swarm.problems() == []
     assert taken.faults(scene.swarm.stretches()) == []
     assert [stretch.gaps for stretch in scene.swarm.stretches()] == [[]] * (OTHERS * len(SHARED))
@@ -117,17 +117,17 @@ def test_what_a_slow_client_misses_is_named(scene: Scene) -> None:
     named = 0
     for channel in CHANNELS:
         seqs = taken.seqs[channel]
-        story: list[int] = []
+        received: list[int] = []
         for message in [m for m in messages if m.get("channel") == channel]:
             if message["type"] == "gap":
                 assert message["reason"] == "slow"
                 stretch = seqs[bisect_left(seqs, message["from"]) : bisect_right(seqs, message["to"])]
                 assert (stretch[0], stretch[-1]) == (message["from"], message["to"])
-                story += stretch
+                received += stretch
                 named += len(stretch)
             else:
-                story.append(message["seq"])
-        assert story == seqs
+                received.append(message["seq"])
+        assert received == seqs
     assert named > 0
     assert scene.stalled.ask("heartbeat")["type"] == "pong"
 
@@ -141,7 +141,7 @@ def test_what_a_slow_client_misses_is_named(scene: Scene) -> None:
 
 @pytest.mark.parametrize("scene", ["disconnect"], indirect=True)
 def test_by_default_a_slow_client_is_let_go(scene: Scene) -> None:
-    """It is told 4008, nothing is shed, and what it had not got is counted."""
+    """It is closed with 4008, nothing is shed, and what it missed is counted."""
     taken = publish_all(scene)
     assert scene.stalled.closing().code == 4008
     others_are_well(scene, taken)
@@ -152,7 +152,7 @@ def test_by_default_a_slow_client_is_let_go(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("scene", ["conflate"], indirect=True)
-def test_lag_and_stalls_are_told(scene: Scene) -> None:
+def test_lag_and_stalls_are_reported(scene: Scene) -> None:
     """`/stats` and `/metrics` count what was handed over by its age, and the ticks of the event loop."""
     publish_all(scene)
     stats = scene.server.json("/stats")

@@ -1,4 +1,4 @@
-"""Connections spread evenly over the workers, though the kernel does not care whose turn it is."""
+"""Connections spread evenly over the workers, although the kernel does not balance them."""
 
 from __future__ import annotations
 

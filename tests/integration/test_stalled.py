@@ -1,4 +1,4 @@
-"""One client that reads nothing costs the others nothing, and is let go completely."""
+"""A client that reads nothing costs the others nothing, and is disconnected without a leak."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def payload(number: int) -> bytes:
 
 @pytest.fixture(params=["bytes", "seconds"])
 def scene(request: pytest.FixtureRequest, nats: NatsServer, serve: Serve) -> Iterator[Scene]:
-    """The stalled client will be met either by the bound of its outbox in bytes, or by that in seconds."""
+    """The stalled client exceeds a bound of its outbox, either in bytes or in seconds."""
     server = serve(
         NATS_URL=nats.url,
         WS_SEND_BUFFER_BYTES="4096",
@@ -134,7 +134,7 @@ def test_a_stalled_client_costs_the_others_nothing(scene: Scene) -> None:
 
 
 def test_a_client_that_stalls_and_reads_on_is_kept(scene: Scene) -> None:
-    """A pause within the bounds costs nothing: every message comes, in order, behind it."""
+    """A pause within the bounds costs nothing: every message comes, in order, after it."""
     server = scene.server
     with Peer(server.port, receive_buffer_bytes=2048) as peer:
         peer.upgrade()
@@ -168,7 +168,7 @@ def test_many_stalled_clients_are_all_let_go(scene: Scene) -> None:
 
 
 def test_silent_clients_are_let_go_and_answering_ones_are_not(nats: NatsServer, serve: Serve) -> None:
-    """Who answers pings is kept; who does not is told 4009, but never without a ping before."""
+    """Clients that answer pings stay; the others are closed with 4009, but never without a ping before."""
     server = serve(NATS_URL=nats.url, WS_HEARTBEAT_SECONDS="1", WS_IDLE_SECONDS="1.8", WS_CLOSE_SECONDS="0.5")
     started = time.monotonic()
     with Swarm(server.port) as swarm, Peer(server.port) as silent, Peer(server.port) as vanished:

@@ -1,4 +1,4 @@
-"""`odinws.messages.channels`, and what is said of those that are none."""
+"""`odinws.messages.channels`, and the rejections of invalid names."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def oracle(bits: int, payload: bytes) -> bytes:
 
 @given(messages=st.lists(payloads, max_size=5), bits=st.integers(9, 15))
 def test_each_message_stands_for_itself(messages: list[bytes], bits: int) -> None:
-    """Whichever message a client hears first, its own window is enough, and so it is for us."""
+    """Each message can be inflated by itself, whichever message a client receives first; so can ours."""
     deflater = Deflater(bits)
     for payload in messages:
         small = deflater.deflate(payload)

@@ -170,7 +170,7 @@ def test_any_split_gives_the_same_messages(conversation: tuple[bytes, list[Messa
     reader = FrameReader(MAX_BYTES)
     heard = [message for piece in pieces(stream, at) for message in reader.feed(piece)]
     assert heard == said
-    assert reader.at_rest
+    assert reader.is_idle
 
 
 @given(conversation=conversations())
@@ -205,17 +205,17 @@ def test_a_header_in_two_pieces(size: int) -> None:
         assert read(whole, [cut]) == [Message(Opcode.BINARY, b"x" * size)]
 
 
-def test_at_rest() -> None:
+def test_is_idle() -> None:
     """A reader is at rest only between messages, also when only a header byte or a fragment is held."""
     reader = FrameReader(100)
-    assert reader.at_rest
+    assert reader.is_idle
     first, second = wire.frame(wire.TEXT, b"a", final=False), wire.frame(wire.CONTINUATION, b"b")
     assert list(reader.feed(first[:1])) == []
-    assert not reader.at_rest
+    assert not reader.is_idle
     assert list(reader.feed(first[1:])) == []
-    assert not reader.at_rest
+    assert not reader.is_idle
     assert list(reader.feed(second)) == [Message(Opcode.TEXT, b"ab")]
-    assert reader.at_rest
+    assert reader.is_idle
 
 
 @given(conversation=conversations(), at=cuts, max_bytes=st.integers(0, 400))
@@ -373,7 +373,7 @@ def test_message_bound_counts_all_fragments(first: int, second: int, limit: int)
 
 @pytest.mark.parametrize("opcode", [wire.CLOSE, wire.PING, wire.PONG])
 def test_control_frames_stand_between_fragments(opcode: int) -> None:
-    """One within a message is heard at once, is no part of it, and does not count for its bound."""
+    """One between fragments is delivered at once, and does not count for the bound of the message."""
     between = b"y" * 125
     first, last = wire.frame(wire.TEXT, b"x", final=False), wire.frame(wire.CONTINUATION, b"x")
     assert read(first + wire.frame(opcode, between) + last, max_bytes=2) == [
@@ -480,7 +480,7 @@ def test_the_bit_stands_on_the_first_fragment_alone(final: bool) -> None:
 
 
 def test_the_bit_is_forgotten_with_its_message() -> None:
-    """A plain message behind a compressed one is plain, in fragments too, and the other way round."""
+    """A plain message after a compressed one is plain, in fragments too, and vice versa."""
     small = wire.frame(wire.TEXT, SMALL, reserved=4)
     plain = wire.frame(wire.TEXT, b"a", final=False) + wire.frame(wire.CONTINUATION, b"b")
     expected = [Message(Opcode.TEXT, b"hello" * 40), Message(Opcode.TEXT, b"ab")]
@@ -584,7 +584,7 @@ class Oracle:
 
 
 def oracle(stream: bytes) -> tuple[list[Message], Verdict, Oracle]:
-    """What wsproto makes of a stream, one byte at a time, so that all before a bad one is heard."""
+    """What wsproto reads from a stream, byte by byte, so that all before an invalid one is included."""
     side = Oracle()
     heard: list[Message] = []
     try:
@@ -639,7 +639,7 @@ def dubious_frames(draw: st.DrawFn) -> bytes:
 
 
 def agree(stream: bytes) -> None:
-    """Both hear the same and refuse for the same reason, but for what the head of this file lists."""
+    """Both read the same and refuse for the same reason, except for what the docstring of this file lists."""
     theirs, their_verdict, side = oracle(stream)
     heard, verdict = ours(stream)
     if verdict == CloseReason.TOO_BIG.code:  # stricter: they wait for the payload
@@ -661,7 +661,7 @@ def agree(stream: bytes) -> None:
 @example(stream=wire.frame(wire.TEXT, b"\xff", final=False) + wire.frame(wire.TEXT, b""), keep=400)
 @example(stream=wire.frame(wire.TEXT, b"x" * 126, masked=False), keep=2)
 def test_wsproto_and_we_agree_on_dubious_frames(stream: bytes, keep: int) -> None:
-    """Good or bad, whole or cut off: wsproto hears the same messages and refuses the same streams."""
+    """Valid or not, complete or truncated: wsproto reads the same messages and refuses the same streams."""
     agree(stream[:keep])
 
 

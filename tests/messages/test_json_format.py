@@ -1,4 +1,4 @@
-"""`odinws.messages.json_format`: commands wrong in every way, envelopes of exactly the documented shape."""
+"""`odinws.messages.json_format`: commands invalid in every way, envelopes of exactly the documented form."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def command(kind: Any, *data: Any) -> bytes:
 
 def said(value: Outgoing) -> Any:
     """What a client reads of a value."""
-    return read(JsonFormat().say(value))
+    return read(JsonFormat().encode(value))
 
 
 def read(data: bytes) -> Any:
@@ -465,7 +465,7 @@ def test_messages_are_compressed_for_those_who_agreed() -> None:
         ((head, payload),), _ = wire.split(JsonFormat(bits, len(text)).message(message, "global"))
         assert (head, inflate(payload, 1000)) == (0xC1, text)
         assert len(payload) < 150
-        assert JsonFormat(bits).say(Pong(1)) == JsonFormat().say(Pong(1))
+        assert JsonFormat(bits).encode(Pong(1)) == JsonFormat().encode(Pong(1))
         assert JsonFormat(bits).gap("global", 1, 2, "slow", "global")[0] == 0x81
 
 

@@ -1,4 +1,4 @@
-"""A second wire format, unlike the native one in all, served by the same hub, recovery and connections."""
+"""A second wire format, entirely different, served by the same hub, recovery and connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from odinws.fanout.ring import Ring
 from odinws.feed.events import Lost, Message, NewEpoch
 from odinws.feed.status import FeedStatus
 from odinws.messages import frames
-from odinws.messages.formats import Formats
+from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.frames import Opcode
 from odinws.messages.incoming import Heartbeat, Replay, Request, Subscribe, Unsubscribe
 from odinws.messages.outgoing import Error, Outgoing, Pong, Stats, SubscriptionAck, Welcome
@@ -44,7 +44,7 @@ class LineReader:
         self._rest = b""
 
     @property
-    def at_rest(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no line is under way."""
         return not self._rest
 
@@ -60,7 +60,7 @@ class LineReader:
 class LineFormat(WireFormat):
     """Lines of words, without WebSocket frames. Several commands in a line, each with a number of its own."""
 
-    carrier = Opcode.BINARY
+    command_opcode = Opcode.BINARY
 
     def __init__(self, window_bits: int = 0, min_deflate_bytes: int = 0) -> None:
         self.made: list[tuple[str, int]] = []
@@ -77,8 +77,8 @@ class LineFormat(WireFormat):
         """What is missing."""
         return f"{channel} {first}-{last} missing ({reason})\n".encode()
 
-    def say(self, value: Outgoing, tag: object = None) -> bytes:
-        """Only what this format has words for; an answer begins with the number of its command."""
+    def encode(self, value: Outgoing, tag: object = None) -> bytes:
+        """Only what this format can represent; an answer begins with the number of its command."""
         match value:
             case Welcome():
                 text = f"hello {value.client_id.partition('-')[2]} in {value.epoch}"
@@ -148,7 +148,7 @@ class World:
         settings = Settings.from_environ(environ)
         limits = ConnectionLimits.of(settings)
         self.stats = WorkerStats()
-        self.formats = Formats(0, {"lines": LineFormat})
+        self.formats = FormatRegistry(0, {"lines": LineFormat})
         with cooperative_locks():
             self.strategy: Strategy[Connection] = strategies.create("sync-dict")
         self.clients = Clients(
@@ -191,7 +191,7 @@ class World:
         self.stats.connections += 1
         conn = self.clients.open(ours.detach(), "peer", self.formats.of(subprotocol, 0))
         conn.inspects = True
-        conn.say(self.welcome(conn))
+        conn.send_value(self.welcome(conn))
         conn.start(b"")
         return conn, Peer(theirs)
 
@@ -248,7 +248,7 @@ def test_each_command_of_a_line_counts_against_the_rate() -> None:
 @pytest.mark.parametrize("channels", [["token.A"], ["token.A", "token.B"]])
 @in_greenlet
 def test_both_formats_in_one_pass(channels: list[str]) -> None:
-    """Each is made once for all who have it; what one can't carry the other may."""
+    """Each is encoded once for all its connections; one may represent what the other can't."""
     world = World()
     (_, one), (_, other), (native, browser) = world.join(), world.join(), world.join(None)
     for channel in channels:
@@ -316,20 +316,20 @@ def test_figures_pings_and_the_end() -> None:
     world.broadcaster.send()
     assert lines(peer, 1) == ["stats 42"]
     world.clients.now += 6
-    conn.on_time()
+    conn.on_timer()
     assert lines(peer, 1) == [""]
     leaver.send(b"bye\n")
     assert lines(leaver, 1) == ["bye"]
     settle()
     assert (other.state, other.reason) == (State.CLOSED, CloseReason.CLIENT)
-    assert world.clients.send_away(conn, CloseReason.RESTART)
+    assert world.clients.close_with_retry_hint(conn, CloseReason.RESTART)
     assert lines(peer, 1) == ["end 6012 server restarts come back"]
     world.clients.abort_all()
 
 
 @in_greenlet
 def test_a_slow_client_is_told_in_its_format() -> None:
-    """What an outbox gives up, it names as the format does."""
+    """What an outbox drops is named by a gap in the connection's format."""
     world = World(WS_SLOW_POLICY="conflate", WS_OUTBOX_FRAMES="16")
     conn, peer = world.join()
     world.strategy.subscribe(conn, "token.A")

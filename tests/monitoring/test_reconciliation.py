@@ -286,7 +286,7 @@ def test_a_connection_that_nobody_looks_at(closing: bool) -> None:
         world.expect_healed(wheel=1)
         assert conn.position >= 0
         assert world.clients._wheel.tick() == [conn]
-        conn.on_time()
+        conn.on_timer()
         assert conn.state is (State.CLOSED if closing else State.OPEN)
         assert (conn.position >= 0) is not closing
     world.clients.abort_all()

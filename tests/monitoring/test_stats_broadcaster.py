@@ -84,13 +84,13 @@ def test_the_figures_are_no_data() -> None:
     """They stand behind what a pass is about to send, and count as no delivery."""
     world, conn = World(), local("a")
     due = Bundle.control(b"before")
-    conn.due = [due]
+    conn.pending = [due]
     world.broadcaster.add(conn.real, None)
     world.broadcaster.send()
     assert conn.sent == []
-    assert conn.due[0] is due
-    assert conn.due[1].data_count == 0
-    assert all(entry.channel is None for entry in conn.due[1].entries)
+    assert conn.pending[0] is due
+    assert conn.pending[1].data_count == 0
+    assert all(entry.channel is None for entry in conn.pending[1].entries)
 
 
 def test_who_is_behind_is_left_out() -> None:

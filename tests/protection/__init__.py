@@ -6,9 +6,9 @@ drain       the server stops: close frames are spread evenly, with a time to com
 reload      all workers are replaced under load: nobody is refused, nothing is lost within a connection
 slowloris   thousands of half-sent requests do not keep healthy clients out
 
-proof       what a proof found, and how it is shown
-crowd       clients that come back as they are told
-scene       a server, its NATS, a feed and a crowd
-burden      processes that take the CPU, and such that attack
-windows     figures of points in time
+proof            what a proof found, and how it is shown
+crowd            clients that reconnect as the server says
+scene            a server, its NATS, a feed and a crowd
+background_load  processes that use the CPU, and attackers
+windows          figures of points in time
 """

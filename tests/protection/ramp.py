@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 
-from tests.protection.burden import burden
+from tests.protection.background_load import background_load
 from tests.protection.proof import Plan, Proof
 from tests.protection.scene import Scene, scene
 from tests.protection.windows import longest_refusal, share
@@ -45,11 +45,11 @@ def run(plan: Plan) -> Proof:
     settings = GENTLE if plan.seconds < _SHORT_SECONDS else TIGHT
     with scene(plan, {"WS_MAX_CONNECTIONS": str(plan.connections + 1), **settings}) as play:
         began = time.time()
-        with contextlib.ExitStack() as burdens:
+        with contextlib.ExitStack() as loads:
             for _ in range(os.cpu_count() or 1):
-                burdens.enter_context(burden("busy", plan.seconds))
+                loads.enter_context(background_load("busy", plan.seconds))
             for _ in range(ASKING):
-                burdens.enter_context(burden("asking", play.server.port, plan.seconds))
+                loads.enter_context(background_load("asking", play.server.port, plan.seconds))
             play.crowd.enter(range(plan.connections), RATE)
             time.sleep(plan.seconds)
         freed = time.time()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.protection.burden import burden, told
+from tests.protection.background_load import background_load, read_result
 from tests.protection.proof import Plan, Proof
 from tests.protection.scene import Scene, scene
 from tests.protection.windows import share
@@ -32,12 +32,12 @@ def run(plan: Plan) -> Proof:
         quiet, _ = _healthy(play, 1.0)
         port, seconds = play.server.port, plan.seconds
         with (
-            burden("half", port, plan.connections, plan.connections / 4, seconds) as half,
-            burden("slow", port, plan.connections, SLOW_RATE, seconds) as slow,
+            background_load("half", port, plan.connections, plan.connections / 4, seconds) as half,
+            background_load("slow", port, plan.connections, SLOW_RATE, seconds) as slow,
         ):
             under_way: list[int] = []
             took, failures = _healthy(play, seconds, under_way)
-            halves, slows = told(half, 30.0), told(slow, 30.0)
+            halves, slows = read_result(half, 30.0), read_result(slow, 30.0)
         proof.fact(
             "half-sent requests at once, given up by the server", f"{halves['most']} · {halves['ended']}"
         )

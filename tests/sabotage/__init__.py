@@ -91,15 +91,15 @@ def leak_in_open(size: int) -> None:
 
 
 def _slow_passes(hub: Any, seconds: float) -> None:
-    wild = hub._wild  # once in each pass, and within what is measured of it
+    wildcard_events = hub._wildcard_events  # once in each pass, and within what is measured of it
 
-    @wraps(wild)
+    @wraps(wildcard_events)
     def slow(by_channel: Any) -> Any:
         if _active():
             burn_in_pass(seconds)
-        return wild(by_channel)
+        return wildcard_events(by_channel)
 
-    hub._wild = slow
+    hub._wildcard_events = slow
 
 
 def _drop(strategy: Any, every: int) -> None:

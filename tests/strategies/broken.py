@@ -1,4 +1,4 @@
-"""Strategies that break one promise each, and what it is."""
+"""Strategies that break one guarantee each, by the guarantee."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Holds(SingleLock[Conn]):
 
 
 class Strangers(SyncDict[Conn]):
-    """Subscribes who is no member."""
+    """Subscribes a connection that is not a member."""
 
     def subscribe(self, conn: Conn, channel: str) -> bool:
         return self._shard.subscribe(conn, channel)

@@ -1,4 +1,4 @@
-"""What is special of `actor`: its owners, and that nobody waits for a walk."""
+"""`actor`: its owners, and that nothing waits for a walk."""
 
 import gc
 import subprocess
@@ -18,7 +18,7 @@ from tests.strategies.support import Arm, Conn, populate, settle, walked
 
 @pytest.mark.parametrize("shard_key", SHARD_KEYS)
 def test_a_walk_keeps_nobody_waiting(shard_key: str) -> None:
-    """Everybody can leave under an open walk, and is not met later."""
+    """Every connection can leave during an open walk, and is not in later batches."""
     strategy = Arm("actor", 4, shard_key).make(batch_size=1)
     conns = populate(strategy, 20, "x")
     with closing(strategy.batches("x")) as walk:

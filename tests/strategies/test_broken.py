@@ -1,4 +1,4 @@
-"""Each broken strategy is found, and the broken promise is named, with a short history."""
+"""The conformance suite finds each broken strategy, and names the broken guarantee with a short history."""
 
 from __future__ import annotations
 

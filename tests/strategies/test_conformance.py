@@ -1,4 +1,4 @@
-"""Every strategy keeps every promise, in every configuration."""
+"""Every strategy keeps every guarantee, in every configuration."""
 
 from __future__ import annotations
 

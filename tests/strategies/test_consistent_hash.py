@@ -125,7 +125,7 @@ def test_a_step_is_bounded_whatever_moves_along(shard_key: str) -> None:
 
 
 def test_who_waited_for_a_lock_while_the_channel_moved_follows_it() -> None:
-    """A subscribe that queued behind a walk finds the channel gone to another shard."""
+    """A subscribe that waited for a walk finds that the channel has moved to another shard."""
     strategy = Arm("consistent-hash", 16, "channel").make(batch_size=1)
     old, new = Ring.of(16).locate, Ring.of(24).locate
     moving = next(name for name in map(str, range(99)) if old(name) != new(name))

@@ -1,4 +1,4 @@
-"""The strategy in docs/strategies.md is one."""
+"""The example in docs/strategies.md is a valid strategy."""
 
 from __future__ import annotations
 

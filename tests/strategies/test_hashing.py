@@ -95,7 +95,7 @@ RING, ORACLE = Ring.of(5), HashRing(node_names(5), vnodes=160)
 
 
 def test_ring_begins_again_behind_its_last_point() -> None:
-    """A key behind the last point belongs to the shard of the first."""
+    """A key after the last point belongs to the shard of the first."""
     ring = Ring.of(16, 1)
     wrapped = [key for key in map(str, range(1000)) if ORACLE.hashi(key) >= ring.points[-1]]
     assert wrapped

@@ -1,4 +1,4 @@
-"""What `hybrid` adds to its locks: nobody waits for a walk."""
+"""`hybrid`: as other locked strategies, but nothing waits for a walk."""
 
 from contextlib import closing
 

@@ -1,4 +1,4 @@
-"""Where the locked strategies put things, and which locks each operation takes."""
+"""Locked strategies: what is in which shard, and which locks each operation takes."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def test_by_channel_a_walk_keeps_only_its_own_shard_waiting() -> None:
 
 
 def test_by_connection_a_walk_keeps_one_shard_waiting_at_a_time() -> None:
-    """A shard behind the walk, or not yet reached, can be written; who joins ahead of it is met."""
+    """Shards that the walk has left, or not reached, can be written; one that joins ahead is included."""
     strategy = make("connection")
     conns = [member(strategy, f"conn-{number}", "x") for number in (0, 1, 2)]
     met = []

@@ -33,7 +33,7 @@ def lock() -> InstrumentedLock:
 
 
 class Holder:
-    """A greenlet that takes the lock and keeps it until it is told to let go."""
+    """A greenlet that takes the lock and holds it until it is released."""
 
     def __init__(self, lock: InstrumentedLock, log: list[str], name: str = "") -> None:
         self.let_go = gevent.event.Event()
@@ -53,7 +53,7 @@ class Holder:
 
 @pytest.fixture
 def log() -> list[str]:
-    """Who has held the lock, in order."""
+    """The holders of the lock, in order."""
     return []
 
 
@@ -173,7 +173,7 @@ def test_first_come_first_served(lock: InstrumentedLock, log: list[str]) -> None
 
 
 def test_a_holder_cannot_overtake_who_waits(lock: InstrumentedLock, log: list[str]) -> None:
-    """A greenlet that lets go and takes it again without a switch in between queues behind the waiter."""
+    """A greenlet that releases and acquires it again without a switch has to wait for the waiter."""
 
     let_go = gevent.event.Event()
 

@@ -27,7 +27,7 @@ def test_commands_are_carried_out_in_the_order_of_arrival() -> None:
         done.append(number)
         return number * number
 
-    senders = [gevent.spawn(mailbox.ask, lambda n=number: command(n)) for number in range(600)]
+    senders = [gevent.spawn(mailbox.call, lambda n=number: command(n)) for number in range(600)]
     gevent.joinall(senders, raise_error=True)
     assert done == list(range(600))
     assert [sender.value for sender in senders] == [number * number for number in range(600)]
@@ -38,21 +38,21 @@ def test_an_error_is_the_askers_and_the_owner_serves_on() -> None:
     """A defect costs one call."""
     mailbox = make()
     with pytest.raises(ZeroDivisionError):
-        mailbox.ask(lambda: 1 / 0)
-    assert mailbox.ask(lambda: 5) == 5
+        mailbox.call(lambda: 1 / 0)
+    assert mailbox.call(lambda: 5) == 5
     mailbox.close()
 
 
 def test_a_killed_sender_takes_back_what_was_not_begun() -> None:
-    """The command is not carried out; the one under way and those behind it are."""
+    """The command is not executed; the current one and those after it are."""
     mailbox, done, go_on = make(), [], gevent.event.Event()
 
     def hold() -> None:
         go_on.wait()
         done.append("first")
 
-    senders = [gevent.spawn(mailbox.ask, hold)]
-    senders += [gevent.spawn(mailbox.ask, lambda n=name: done.append(n)) for name in ("killed", "behind")]
+    senders = [gevent.spawn(mailbox.call, hold)]
+    senders += [gevent.spawn(mailbox.call, lambda n=name: done.append(n)) for name in ("killed", "behind")]
     settle()
     senders[1].kill()
     go_on.set()
@@ -63,18 +63,18 @@ def test_a_killed_sender_takes_back_what_was_not_begun() -> None:
 
 
 def test_a_sender_killed_while_its_command_is_carried_out_changes_nothing() -> None:
-    """It is carried out completely, and the owner serves on."""
+    """It is executed completely, and the owner continues."""
     mailbox, done, go_on = make(), [], gevent.event.Event()
 
     def hold() -> None:
         go_on.wait()
         done.append("first")
 
-    sender = gevent.spawn(mailbox.ask, hold)
+    sender = gevent.spawn(mailbox.call, hold)
     settle()
     sender.kill()
     go_on.set()
-    mailbox.ask(lambda: done.append("second"))
+    mailbox.call(lambda: done.append("second"))
     assert done == ["first", "second"]
     mailbox.close()
 
@@ -83,7 +83,7 @@ def test_figures_are_those_of_a_lock() -> None:
     """Every command waits; times fit together."""
     mailbox = make()
     for _ in range(3):
-        mailbox.ask(lambda: time.sleep(0.001))
+        mailbox.call(lambda: time.sleep(0.001))
     stats = mailbox.stats()
     assert (stats.acquisitions, stats.waits) == (3, 3)
     assert stats.longest_hold_seconds >= 0.001
@@ -102,7 +102,7 @@ def test_a_closed_mailbox_leaves_nothing_behind() -> None:
     class Thing:
         pass
 
-    watch = weakref.ref(mailbox.ask(Thing))
+    watch = weakref.ref(mailbox.call(Thing))
     gc.collect()
     assert watch() is None
     assert not owner.ready()
@@ -117,7 +117,7 @@ def test_it_works_without_gevent_with_a_thread_that_ends() -> None:
     mailbox = Mailbox()
     (owner,) = set(threading.enumerate()) - before
     assert owner.daemon
-    assert [mailbox.ask(threading.get_ident) for _ in range(200)] == [owner.ident] * 200
+    assert [mailbox.call(threading.get_ident) for _ in range(200)] == [owner.ident] * 200
     mailbox.close()
     owner.join(10)
     assert not owner.is_alive()

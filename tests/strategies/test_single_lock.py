@@ -1,4 +1,4 @@
-"""The control arm: one lock over everything, for as long as a walk lasts."""
+"""`single-lock`: one lock over everything, held for the whole walk."""
 
 from contextlib import closing
 

@@ -1,4 +1,4 @@
-"""The arm without locks: nothing waits, and a walk sees the past minus those who left."""
+"""`sync-dict`: nothing waits, and a walk sees its snapshot without those that left."""
 
 from contextlib import closing
 
@@ -18,7 +18,7 @@ def test_there_is_one_shard_and_no_lock() -> None:
 
 
 def test_even_the_walking_greenlet_may_write() -> None:
-    """No operation waits for a walk; who left is not met, who came is met by the next walk."""
+    """No operation waits for a walk; one that left is skipped, one that joined is in the next walk."""
     strategy = ARM.make(batch_size=1)
     conns = populate(strategy, 4, "x")
     newcomer = Conn("newcomer")

@@ -1,5 +1,6 @@
-"""Scenarios that strain a real server and then ask for exact figures.
+"""Stress scenarios: they strain a real server and then check exact numbers.
 
-Each one draws from a seed, so that it can be played again: ODINWS_STRESS_SEED=... pytest tests/stress.
-Each one ends with the same question, `rest.at_rest`: is nothing left of it?
+Each scenario is random but reproducible by its seed: ODINWS_STRESS_SEED=... pytest tests/stress. Each ends
+with
+`leaks.assert_no_leaks`: no connection, greenlet, descriptor or memory may be left of it.
 """

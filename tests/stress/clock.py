@@ -1,4 +1,4 @@
-"""The wall clock of a server under test, for tests that set it: see `skew/sitecustomize.py`."""
+"""Sets the wall clock of a server under test, see `skew/sitecustomize.py`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _SECONDS = struct.Struct("d")
 
 
 class Clock:
-    """A clock that is right until it is set.
+    """A clock that is correct until it is set.
 
     Args:
-        path: of the file that tells the server's processes by how much it is off.
+        path: of the file that holds the offset, shared with the server's processes.
 
     Attributes:
-        settings: environment variables that make a server go by it.
+        settings: environment variables that make a server use this clock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,5 +30,5 @@ class Clock:
             self._shared = mmap.mmap(file.fileno(), _SECONDS.size)
 
     def set(self, off_seconds: float) -> None:
-        """Be off by so much from now on, in all processes at once."""
+        """Set the offset from the true time, in all processes at once."""
         _SECONDS.pack_into(self._shared, 0, off_seconds)

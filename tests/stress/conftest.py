@@ -1,4 +1,4 @@
-"""Fixtures of the stress scenarios: servers that stand through many of them; the seed in every failure."""
+"""Fixtures of the stress scenarios: servers that many scenarios share, and the seed in every failure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.integration.conftest import nats, nats_module, serve, serve_module
 from tests.nats import NatsServer
 from tests.server import Server
 from tests.stress.clock import Clock
-from tests.stress.rest import warm
-from tests.stress.scene import CALM, QUICK, SEED
+from tests.stress.leaks import warm_up
+from tests.stress.scenario import CALM, QUICK, SEED
 
 __all__ = ["nats", "nats_module", "serve", "serve_module"]
 
 
-class Standing(NamedTuple):
-    """A server that stands through many scenarios, its NATS, and its clock."""
+class RunningServer(NamedTuple):
+    """A server that many scenarios share, its NATS, and its clock."""
 
     server: Server
     url: str
@@ -30,15 +30,15 @@ class Standing(NamedTuple):
 
 
 @contextlib.contextmanager
-def stand(folder: Path, *settings: Mapping[str, str]) -> Iterator[list[Standing]]:
-    """Start a server for each of the settings, all at once, each with a NATS of its own, and warm them."""
+def stand(folder: Path, *settings: Mapping[str, str]) -> Iterator[list[RunningServer]]:
+    """Start and warm up a server for each of the settings, concurrently, each with its own NATS."""
     standing = []
     with contextlib.ExitStack() as stack:
         for number, each in enumerate(settings):
             clock = Clock(folder / f"clock{number}")
             nats_server = stack.enter_context(NatsServer(folder / f"nats{number}"))
             server = Server({"NATS_URL": nats_server.url, **each, **clock.settings})
-            standing.append(Standing(server, nats_server.url, clock))
+            standing.append(RunningServer(server, nats_server.url, clock))
         pool = stack.enter_context(ThreadPoolExecutor())
         try:
             list(pool.map(_start, standing))
@@ -47,21 +47,21 @@ def stand(folder: Path, *settings: Mapping[str, str]) -> Iterator[list[Standing]
             list(pool.map(lambda each: each.server.stop(), standing))
 
 
-def _start(standing: Standing) -> None:
+def _start(standing: RunningServer) -> None:
     standing.server.start()
-    warm(standing.server, standing.url)
+    warm_up(standing.server, standing.url)
 
 
 @pytest.fixture(scope="session")
-def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
-    """Two workers with small bounds, grown to their usual size."""
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Two workers with small bounds, warmed up."""
     with stand(tmp_path_factory.mktemp("standing"), QUICK) as [standing]:
         yield standing
 
 
 @pytest.fixture(scope="session")
-def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
-    """Two workers that give nobody up soon; tokens may be had, commands are limited to 20 and then 10/s."""
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Two workers with long timeouts; tokens are optional, commands have a burst of 20, then 10/s."""
     settings = {
         **CALM,
         "WS_HEARTBEAT_SECONDS": "0.8",
@@ -78,7 +78,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Say with each failure how to play it again."""
+    """Add to each failure the command that reproduces it."""
     report = yield
     if report.failed:
         report.sections.append(("seed", f"ODINWS_STRESS_SEED={SEED} pytest {item.nodeid}"))

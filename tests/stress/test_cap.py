@@ -13,8 +13,8 @@ import pytest
 from tests.integration.conftest import Serve
 from tests.nats import NatsServer
 from tests.server import Server, wait_for
-from tests.stress.rest import at_rest, held, rest, warm
-from tests.stress.scene import CALM, Stayers, dice
+from tests.stress.leaks import assert_no_leaks, measure_baseline, wait_for_connections, warm_up
+from tests.stress.scenario import CALM, Listeners, seeded_random
 from tests.swarm import Swarm
 
 LIMIT = 120
@@ -33,12 +33,12 @@ class Capped(NamedTuple):
 def capped(nats_module: NatsServer, serve_module: Serve) -> Capped:
     """Two workers that share the cap, grown to their usual size."""
     server = serve_module(NATS_URL=nats_module.url, WS_MAX_CONNECTIONS=str(LIMIT), **CALM)
-    warm(server, nats_module.url, clients=LIMIT)
+    warm_up(server, nats_module.url, clients=LIMIT)
     return Capped(server, nats_module.url)
 
 
 def refused(swarm: Swarm) -> int:
-    """How many were told that the server is full; nobody was told anything else."""
+    """How many were refused because the server is full; there was no other refusal."""
     told = [life for life in swarm.lives if life.refused]
     assert {life.refused for life in told} <= {503}
     assert all(b"\r\nRetry-After: " in life.http and b'"capacity"' in life.http for life in told)
@@ -54,14 +54,14 @@ def rounds(server: Server, draw: random.Random) -> None:
             swarm.settle()
             assert len(swarm.open()) == LIMIT
             assert refused(swarm) == asked - LIMIT
-            held(server, LIMIT)
+            wait_for_connections(server, LIMIT)
 
             inside = [life.index for life in swarm.open()]
             gone = draw.sample(inside, draw.randint(1, LIMIT))
             for number in gone:
                 swarm.disconnect(number, draw.choice(WAYS))
             swarm.settle()
-            held(server, LIMIT - len(gone))
+            wait_for_connections(server, LIMIT - len(gone))
 
             more = draw.randint(1, 2 * LIMIT)
             swarm.connect(range(1000, 1000 + more))
@@ -69,32 +69,32 @@ def rounds(server: Server, draw: random.Random) -> None:
             inside_now = min(LIMIT, LIMIT - len(gone) + more)
             assert len(swarm.open()) == inside_now
             assert refused(swarm) == asked - LIMIT + max(0, more - len(gone))
-            held(server, inside_now)
+            wait_for_connections(server, inside_now)
             for life in swarm.open():
                 swarm.disconnect(life.index, draw.choice(WAYS))
             swarm.settle()
-        held(server, 0)
+        wait_for_connections(server, 0)
 
 
 def test_the_cap_is_exact_whoever_comes_and_goes(capped: Capped) -> None:
     """So many get in, so many are refused, so many get in again: to the one, over two workers."""
     server = capped.server
-    draw = dice("cap")
+    draw = seeded_random("cap")
     rounds(server, draw)
-    before = rest(server)
+    before = measure_baseline(server)
     was = Counter(server.json("/stats")["refused"])
     rounds(server, draw)
     assert set(Counter(server.json("/stats")["refused"]) - was) == {"capacity"}
-    at_rest(server, before)
+    assert_no_leaks(server, before)
 
 
 def test_a_worker_killed_at_full_load_frees_exactly_its_share(capped: Capped) -> None:
-    """At once; who was elsewhere loses nothing; as many as went get in again; a successor serves."""
+    """At once; clients of other workers miss nothing; as many as left get in again; a successor serves."""
     server, url = capped.server, capped.url
-    before = rest(server)
-    draw = dice("killed worker")
-    with Stayers(server, url, LIMIT) as stayers, Swarm(server.port) as guests:
-        swarm = stayers.swarm
+    before = measure_baseline(server)
+    draw = seeded_random("killed worker")
+    with Listeners(server, url, LIMIT) as listeners, Swarm(server.port) as guests:
+        swarm = listeners.swarm
         stats = server.json("/stats")
         workers = {worker["pid"]: worker["connections"] for worker in stats["workers"]}
         assert sum(workers.values()) == LIMIT
@@ -128,5 +128,5 @@ def test_a_worker_killed_at_full_load_frees_exactly_its_share(capped: Capped) ->
         guests.disconnect(range(1000, 1000 + lost), "reset")
         guests.settle()
         assert guests.problems() == []
-        stayers.unharmed(survivors)
-    at_rest(server, before, lost=lost, provoked=[KILLED])
+        listeners.assert_complete(survivors)
+    assert_no_leaks(server, before, lost=lost, expected_errors=[KILLED])

@@ -9,12 +9,12 @@ import pytest
 from tests.access.material import token
 from tests.server import Server, wait_for
 from tests.stress.clock import HOUR_SECONDS
-from tests.stress.conftest import Standing
-from tests.stress.rest import at_rest, rest
-from tests.stress.scene import Stayers
+from tests.stress.conftest import RunningServer
+from tests.stress.leaks import assert_no_leaks, measure_baseline
+from tests.stress.scenario import Listeners
 from tests.wire import PING, Peer, command
 
-STAYERS = 60
+LISTENERS = 60
 HEARTBEAT_SECONDS, COMMAND_RATE, BURST = 0.8, 10, 20  # of the server
 SAMPLES_SECONDS = 1.1  # each worker has looked at itself since
 
@@ -40,13 +40,17 @@ def admitted(server: Server, off_seconds: float) -> None:
         assert set(kinds) == {"pong", "RATE_LIMIT_EXCEEDED"}
 
 
-def test_a_clock_that_is_set_closes_nobody(patient: Standing) -> None:
+def test_a_clock_that_is_set_closes_nobody(patient: RunningServer) -> None:
     """Delivery goes on, rates hold, both workers count as alive; a token ends when the clock says so."""
     server, url, clock = patient
-    before = rest(server)
+    before = measure_baseline(server)
     try:
-        with Stayers(server, url, STAYERS) as stayers, Peer(server.port) as short, Peer(server.port) as long:
-            swarm = stayers.swarm
+        with (
+            Listeners(server, url, LISTENERS) as listeners,
+            Peer(server.port) as short,
+            Peer(server.port) as long,
+        ):
+            swarm = listeners.swarm
             short.upgrade(path=f"/ws?token={token(exp=time.time() + HOUR_SECONDS / 2)}")
             long.upgrade(path=f"/ws?token={token(exp=time.time() + 2 * HOUR_SECONDS)}")
             ended = server.json("/stats")["closed"]
@@ -58,26 +62,26 @@ def test_a_clock_that_is_set_closes_nobody(patient: Standing) -> None:
                     ended["unauthorised"] += 1
                 heard = swarm.messages()
                 time.sleep(SAMPLES_SECONDS)
-                assert swarm.messages() > heard + STAYERS
+                assert swarm.messages() > heard + LISTENERS
                 assert server.get("/readyz")[0] == 200
                 assert server.json("/health")["status"] == "healthy"
                 admitted(server, off_seconds)
                 ended["gone"] += 1
                 wait_for(lambda: server.json("/stats")["closed"] == ended, 3, f"these ends: {ended}")
-                assert len(swarm.open()) == STAYERS
+                assert len(swarm.open()) == LISTENERS
             assert answers(long)
             long.shut()
-            stayers.unharmed()
+            listeners.assert_complete()
     finally:
         clock.set(0.0)
-    at_rest(server, before)
+    assert_no_leaks(server, before)
 
 
 @pytest.mark.parametrize("off_seconds", [-HOUR_SECONDS, HOUR_SECONDS])
-def test_health_does_not_mind_the_clock(patient: Standing, off_seconds: float) -> None:
+def test_health_does_not_mind_the_clock(patient: RunningServer, off_seconds: float) -> None:
     """From the first moment: a worker that was seen a second ago is not missed for an hour."""
     server, _, clock = patient
-    before = rest(server)
+    before = measure_baseline(server)
     clock.set(off_seconds)
     try:
         for _ in range(20):
@@ -85,4 +89,4 @@ def test_health_does_not_mind_the_clock(patient: Standing, off_seconds: float) -
             assert (health["status"], health["errors"]) == ("healthy", [])
     finally:
         clock.set(0.0)
-    at_rest(server, before)
+    assert_no_leaks(server, before)

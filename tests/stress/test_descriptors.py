@@ -1,4 +1,4 @@
-"""No descriptors left: who is in is served, who comes waits, and the worker does not run hot."""
+"""No descriptors left: clients are served, new ones wait, and the worker does not spin."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import psutil
 from tests.integration.conftest import Serve
 from tests.nats import NatsServer
 from tests.server import GUNICORN, Server, wait_for
-from tests.stress.rest import at_rest, held, warm
-from tests.stress.scene import CALM, CHANNELS, Stayers
+from tests.stress.leaks import assert_no_leaks, wait_for_connections, warm_up
+from tests.stress.scenario import CALM, CHANNELS, Listeners
 from tests.swarm import Swarm
 
 DESCRIPTORS = 110  # of each process
-STAYERS = 40
+LISTENERS = 40
 GUESTS = 200  # more than there is room for
 WORKERS = 2
 LOOK_SECONDS = 2.0
@@ -35,11 +35,11 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 
 def test_a_server_without_descriptors_serves_on(nats: NatsServer, serve: Serve) -> None:
-    """Nobody who is in is closed or loses a message; those outside get in when the others leave."""
+    """No connected client is closed or misses a message; waiting ones get in when others leave."""
     command = ["sh", "-c", f"ulimit -n {DESCRIPTORS}; exec {shlex.join(GUNICORN)}"]
     server = serve(command=command, NATS_URL=nats.url, WS_MAX_CONNECTIONS="1000", **CALM)
-    before = warm(server, nats.url, clients=100)
-    with Stayers(server, nats.url, STAYERS) as stayers, Swarm(server.port) as guests:
+    before = warm_up(server, nats.url, clients=100)
+    with Listeners(server, nats.url, LISTENERS) as listeners, Swarm(server.port) as guests:
         running = {process.pid for process in workers(server)}
         guests.connect(range(GUESTS))
         guests.subscribe(range(GUESTS), CHANNELS[:1])
@@ -50,27 +50,27 @@ def test_a_server_without_descriptors_serves_on(nats: NatsServer, serve: Serve) 
         )
         began = time.monotonic()
         used = {worker.pid: cpu_seconds(worker) for worker in workers(server)}
-        heard = stayers.swarm.messages()
+        heard = listeners.swarm.messages()
         time.sleep(LOOK_SECONDS)
         inside = [life.index for life in guests.open()]
         assert {worker.pid for worker in workers(server)} == running, "no worker gave up"
         for worker in workers(server):
             cores = (cpu_seconds(worker) - used[worker.pid]) / (time.monotonic() - began)
             assert cores < MOST_CORES, "a busy loop"
-        assert stayers.swarm.messages() > heard
-        assert len(stayers.swarm.open()) == STAYERS
-        assert WORKERS * DESCRIPTORS / 2 < STAYERS + len(inside) < WORKERS * DESCRIPTORS
+        assert listeners.swarm.messages() > heard
+        assert len(listeners.swarm.open()) == LISTENERS
+        assert WORKERS * DESCRIPTORS / 2 < LISTENERS + len(inside) < WORKERS * DESCRIPTORS
 
         guests.disconnect(inside)
         guests.settle(15)
         assert len(guests.open()) == GUESTS - len(inside), "all who had to wait are in"
         assert all(life.client_id for life in guests.lives)
-        held(server, STAYERS + GUESTS - len(inside))
+        wait_for_connections(server, LISTENERS + GUESTS - len(inside))
         assert {worker.pid for worker in workers(server)} == running
         guests.disconnect(range(GUESTS))
         guests.settle()
         assert guests.problems() == []
-        stayers.unharmed()
-    at_rest(server, before, provoked=["Traceback"])
+        listeners.assert_complete()
+    assert_no_leaks(server, before, expected_errors=["Traceback"])
     assert server.log().count("Traceback") < MOST_TRACEBACKS
     assert server.log().count("Traceback") == server.log().count("Too many open files")

@@ -1,4 +1,4 @@
-"""The arbiter is killed amid full load: its workers see it, say goodbye, and nothing is left."""
+"""The arbiter is killed under load: its workers notice it, drain, and nothing is left."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from tests.integration.test_lifecycle import alive, listening
 from tests.ledger import read
 from tests.nats import NatsServer
 from tests.server import established, wait_for
-from tests.stress.rest import held, troubles
-from tests.stress.scene import CALM, RATE, Stayers
+from tests.stress.leaks import error_lines, wait_for_connections
+from tests.stress.scenario import CALM, RATE, Listeners
 
 CLIENTS = 150
 END_SECONDS = 5.0  # a second to notice, half of one to drain, one for clients that do not answer
 
 
 def test_a_killed_arbiter_takes_all_with_it(nats: NatsServer, serve: Serve) -> None:
-    """Everybody hears 1001 behind all messages up to then; no process, no port and no socket stays."""
+    """Every client gets all messages, then 1001; no process, port or socket is left."""
     server = serve(NATS_URL=nats.url, **CALM)
     processes = server.processes()
     assert len(processes) == 3
-    with Stayers(server, nats.url, CLIENTS) as stayers:
-        swarm = stayers.swarm
+    with Listeners(server, nats.url, CLIENTS) as listeners:
+        swarm = listeners.swarm
         wait_for(lambda: swarm.messages() > RATE * CLIENTS / 4, 5, "the feed")
-        held(server, CLIENTS)
+        wait_for_connections(server, CLIENTS)
         server.signal(signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
         wait_for(lambda: not alive(processes), END_SECONDS, "the end of all processes")
@@ -32,7 +32,7 @@ def test_a_killed_arbiter_takes_all_with_it(nats: NatsServer, serve: Serve) -> N
         assert established(server.port) == 0
         wait_for(lambda: not swarm.open(), 1, "the clients' end")
         assert swarm.close_codes() == {1001: CLIENTS}
-        stayers.publisher.stop()
+        listeners.publisher.stop()
         assert swarm.problems() == []
         assert read(nats.url).faults(swarm.stretches()) == []
-    assert troubles(server.log()) == []
+    assert error_lines(server.log()) == []

@@ -9,12 +9,12 @@ import pytest
 
 from tests import wire
 from tests.server import wait_for
-from tests.stress.conftest import Standing
-from tests.stress.rest import at_rest, rest
-from tests.stress.scene import CHANNELS, MAX_MESSAGE_BYTES, Stayers, dice
+from tests.stress.conftest import RunningServer
+from tests.stress.leaks import assert_no_leaks, measure_baseline
+from tests.stress.scenario import CHANNELS, MAX_MESSAGE_BYTES, Listeners, seeded_random
 from tests.wire import BINARY, CLOSE, CONTINUATION, END, PING, TEXT, Peer, frame
 
-STAYERS = 20
+LISTENERS = 20
 BEAT = b'{"type":"heartbeat"}'
 TOO_MANY = 1025  # pieces of a message, see docs/protocol.md
 LABELS = {1002: "protocol", 1003: "unsupported", 1007: "bad_text", 1009: "too_big"}
@@ -63,27 +63,29 @@ MALFORMED = {
 
 
 @pytest.fixture(scope="module")
-def stayers(standing: Standing) -> Iterator[Stayers]:
+def listeners(standing: RunningServer) -> Iterator[Listeners]:
     """Clients that behave, through all of it; in the end they have everything and nothing else is left."""
-    before = rest(standing.server)
-    with Stayers(standing.server, standing.url, STAYERS) as stayers:
-        yield stayers
-        stayers.unharmed()
-    at_rest(standing.server, before)
+    before = measure_baseline(standing.server)
+    with Listeners(standing.server, standing.url, LISTENERS) as listeners:
+        yield listeners
+        listeners.assert_complete()
+    assert_no_leaks(standing.server, before)
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_frame_ends_its_own_connection(standing: Standing, stayers: Stayers, name: str) -> None:
+def test_a_malformed_frame_ends_its_own_connection(
+    standing: RunningServer, listeners: Listeners, name: str
+) -> None:
     """Amid a feed, in pieces of any size: exactly this code, once, and the others are served as before."""
     server = standing.server
     data, code = MALFORMED[name]
-    draw = dice(name)
+    draw = seeded_random(name)
     closed = server.json("/stats")["closed"]
     with Peer(server.port) as peer:
         peer.upgrade()
         assert peer.ask("subscribe", channels=CHANNELS)["count"] == len(CHANNELS)
         assert peer.ask("heartbeat")["type"] == "pong"
-        heard = stayers.swarm.messages()
+        heard = listeners.swarm.messages()
         while data:
             size = draw.choice((1, 2, 3, 7, 64, len(data)))
             peer.send(data[:size])
@@ -93,9 +95,9 @@ def test_a_malformed_frame_ends_its_own_connection(standing: Standing, stayers: 
         close_frame.payload[2:].decode()
         peer.send(wire.close(code))
         assert peer.next() is END
-    wait_for(lambda: server.json("/stats")["connections"] == STAYERS, 3, "its slot")
+    wait_for(lambda: server.json("/stats")["connections"] == LISTENERS, 3, "its slot")
     closed[LABELS[code]] += 1
     assert server.json("/stats")["closed"] == closed
-    wait_for(lambda: stayers.swarm.messages() >= heard + 2 * STAYERS, 3, "the feed of the others")
-    assert len(stayers.swarm.open()) == STAYERS
-    assert stayers.swarm.problems() == []
+    wait_for(lambda: listeners.swarm.messages() >= heard + 2 * LISTENERS, 3, "the feed of the others")
+    assert len(listeners.swarm.open()) == LISTENERS
+    assert listeners.swarm.problems() == []

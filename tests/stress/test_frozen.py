@@ -11,26 +11,26 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.server import ROOT, wait_for
-from tests.stress.conftest import Standing
-from tests.stress.rest import at_rest, rest
-from tests.stress.scene import CHANNELS, CLOSE_SECONDS, IDLE_SECONDS, Stayers
+from tests.stress.conftest import RunningServer
+from tests.stress.leaks import assert_no_leaks, measure_baseline
+from tests.stress.scenario import CHANNELS, CLOSE_SECONDS, IDLE_SECONDS, Listeners
 
-STAYERS = 30
+LISTENERS = 30
 QUIET, FED = 15, 10  # connections of each process
 BULK = "token.BULK"
 BULK_BYTES = 6_000
 
 
 def payload(number: int) -> bytes:
-    """A long message for the bulk, a short one for what the others hear."""
+    """A long message for the bulk channel, a short one for the others."""
     filling = "x" * (BULK_BYTES if number % (len(CHANNELS) + 1) == len(CHANNELS) else 100)
     return json.dumps({"type": "price:update", "number": number, "filling": filling}).encode()
 
 
 @contextlib.contextmanager
-def holder(port: int) -> Iterator[subprocess.Popen[str]]:
+def frozen_clients(port: int) -> Iterator[subprocess.Popen[str]]:
     """A process that holds connections; it ends with the block."""
-    command = [sys.executable, "-m", "tests.stress.holder", *map(str, (port, QUIET, FED)), BULK]
+    command = [sys.executable, "-m", "tests.stress.frozen_clients", *map(str, (port, QUIET, FED)), BULK]
     process = subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -41,17 +41,17 @@ def holder(port: int) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def test_stopped_processes_are_let_go(standing: Standing) -> None:
+def test_stopped_processes_are_let_go(standing: RunningServer) -> None:
     """The quiet end as idle, the fed as slow; continued they read why; killed they leave nothing either."""
     server, url, _ = standing
-    before = rest(server)
+    before = measure_baseline(server)
     ended = Counter(server.json("/stats")["closed"])
     with (
-        Stayers(
-            server, url, STAYERS, channels=[*CHANNELS, BULK], heard=CHANNELS, rate=420, payload=payload
-        ) as stayers,
-        holder(server.port) as continued,
-        holder(server.port) as killed,
+        Listeners(
+            server, url, LISTENERS, channels=[*CHANNELS, BULK], subscribed=CHANNELS, rate=420, payload=payload
+        ) as listeners,
+        frozen_clients(server.port) as continued,
+        frozen_clients(server.port) as killed,
     ):
         for process in (continued, killed):
             assert process.stdout is not None
@@ -62,11 +62,11 @@ def test_stopped_processes_are_let_go(standing: Standing) -> None:
             lambda: Counter(server.json("/stats")["closed"]) - ended == due, 2 * IDLE_SECONDS, f"{due} ends"
         )
         wait_for(
-            lambda: server.json("/stats")["connections"] == STAYERS, CLOSE_SECONDS + 2, "the slots of all"
+            lambda: server.json("/stats")["connections"] == LISTENERS, CLOSE_SECONDS + 2, "the slots of all"
         )
         continued.send_signal(signal.SIGCONT)
         killed.kill()
         codes, _ = continued.communicate("report\n", timeout=10)
         assert json.loads(codes) == [4009] * QUIET + [4008] * FED
-        stayers.unharmed()
-    at_rest(server, before)
+        listeners.assert_complete()
+    assert_no_leaks(server, before)

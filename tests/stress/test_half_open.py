@@ -5,27 +5,34 @@ from __future__ import annotations
 import time
 
 from tests.server import wait_for
-from tests.stress.conftest import Standing
-from tests.stress.rest import at_rest, rest
-from tests.stress.scene import CHANNELS, CLOSE_SECONDS, HEARTBEAT_SECONDS, IDLE_SECONDS, Stayers, dice
-from tests.stress.silence import SilentProxy
+from tests.stress.conftest import RunningServer
+from tests.stress.leaks import assert_no_leaks, measure_baseline
+from tests.stress.scenario import (
+    CHANNELS,
+    CLOSE_SECONDS,
+    HEARTBEAT_SECONDS,
+    IDLE_SECONDS,
+    Listeners,
+    seeded_random,
+)
+from tests.stress.silent_proxy import SilentProxy
 from tests.swarm import Swarm
 from tests.wire import CLOSE
 
-STAYERS = 30
+LISTENERS = 30
 LOST = 40
 TICK_SECONDS = 0.25  # what the server's timers are exact to
 LATE_SECONDS = 1.0  # what a busy machine may add
 
 
-def test_half_open_peers_are_ended(standing: Standing) -> None:
-    """Each is told 4009 within the time, neither earlier nor later; who is reachable hears all."""
+def test_half_open_peers_are_ended(standing: RunningServer) -> None:
+    """Each is closed with 4009 on time; reachable clients get every message."""
     server, url, _ = standing
-    draw = dice("half open")
-    before = rest(server)
+    draw = seeded_random("half open")
+    before = measure_baseline(server)
     ended = server.json("/stats")["closed"]
     with (
-        Stayers(server, url, STAYERS) as stayers,
+        Listeners(server, url, LISTENERS) as listeners,
         SilentProxy(server.port) as proxy,
         Swarm(proxy.port) as peers,
     ):
@@ -44,11 +51,11 @@ def test_half_open_peers_are_ended(standing: Standing) -> None:
             lambda: server.json("/stats")["closed"]["idle"] == ended["idle"] + LOST, left, "the end of all"
         )
         left = CLOSE_SECONDS + 2 * TICK_SECONDS + LATE_SECONDS
-        wait_for(lambda: server.json("/stats")["connections"] == STAYERS, left, "their slots")
+        wait_for(lambda: server.json("/stats")["connections"] == LISTENERS, left, "their slots")
         for frames in proxy.frames():
             assert frames[-1].opcode == CLOSE
             assert frames[-1].code == 4009
         assert peers.problems() == []
         assert len(peers.open()) == LOST, "none of it has reached them"
-        stayers.unharmed()
-    at_rest(server, before)
+        listeners.assert_complete()
+    assert_no_leaks(server, before)

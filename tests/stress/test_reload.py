@@ -7,29 +7,29 @@ import pytest
 from tests.ledger import Publisher, read
 from tests.server import wait_for
 from tests.stress.clock import HOUR_SECONDS
-from tests.stress.conftest import Standing
-from tests.stress.rest import at_rest, held, rest
-from tests.stress.returning import Returning
-from tests.stress.scene import CHANNELS, DRAIN_SECONDS, RATE, forget
+from tests.stress.conftest import RunningServer
+from tests.stress.leaks import assert_no_leaks, measure_baseline, wait_for_connections
+from tests.stress.reconnecting import ReconnectingClients
+from tests.stress.scenario import CHANNELS, DRAIN_SECONDS, RATE, purge
 from tests.swarm import Swarm
 
 CLIENTS = 100
 
 
 @pytest.mark.parametrize("off_seconds", [0.0, -HOUR_SECONDS], ids=["usual", "behind a clock set back"])
-def test_a_reload_refuses_nobody(patient: Standing, off_seconds: float) -> None:
+def test_a_reload_refuses_nobody(patient: RunningServer, off_seconds: float) -> None:
     """1012 for each, at most twice; each connection has all its messages; workers leave one by one."""
     server, url, clock = patient
-    before = rest(server)
-    forget(url)
+    before = measure_baseline(server)
+    purge(url)
     clock.set(off_seconds)
     try:
         with Swarm(server.port) as swarm, Publisher(url, CHANNELS, RATE) as publisher:
-            clients = Returning(swarm, CLIENTS, CHANNELS[:2])
+            clients = ReconnectingClients(swarm, CLIENTS, CHANNELS[:2])
             was = server.json("/stats")
             ends = clients.through_reload(server)
             assert ends[1] - ends[0] > DRAIN_SECONDS / 2, "one after another"
-            held(server, CLIENTS)
+            wait_for_connections(server, CLIENTS)
             heard = swarm.messages()
             wait_for(lambda: swarm.messages() > heard + CLIENTS, 5, "the feed")
             publisher.stop()
@@ -50,4 +50,4 @@ def test_a_reload_refuses_nobody(patient: Standing, off_seconds: float) -> None:
             swarm.settle()
     finally:
         clock.set(0.0)
-    at_rest(server, before)
+    assert_no_leaks(server, before)

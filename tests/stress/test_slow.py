@@ -13,13 +13,13 @@ import pytest
 
 from tests.ledger import Ledger, read
 from tests.server import wait_for
-from tests.stress.conftest import Standing, stand
-from tests.stress.rest import at_rest, rest
-from tests.stress.scene import QUICK, Stayers, dice
+from tests.stress.conftest import RunningServer, stand
+from tests.stress.leaks import assert_no_leaks, measure_baseline
+from tests.stress.scenario import QUICK, Listeners, seeded_random
 from tests.wire import CLOSE, END, PING, PONG, TEXT, Frame, Peer, frame
 
 POLICIES = ["disconnect", "conflate", "drop-oldest"]
-STAYERS = 30
+LISTENERS = 30
 SLOW = 6
 SHARED = ["token.A", "token.B"]
 BULK = "token.BULK"  # only the slow ones hear it
@@ -93,7 +93,7 @@ class Sipper:
         return {message["channel"]: message.get("seq") or message["to"] for message in self.messages}
 
 
-def story(sipper: Sipper, taken: Ledger, channel: str) -> tuple[list[int], int]:
+def read_sequences(sipper: Sipper, taken: Ledger, channel: str) -> tuple[list[int], int]:
     """What a reader knows of a channel: sequences that came or that gaps name; how many were named."""
     seqs, told, named = taken.seqs[channel], [], 0
     for message in sipper.messages:
@@ -111,7 +111,7 @@ def story(sipper: Sipper, taken: Ledger, channel: str) -> tuple[list[int], int]:
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Standing]]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunningServer]]:
     """One of each policy."""
     settings = [{**QUICK, "WS_SLOW_POLICY": policy} for policy in POLICIES]
     with stand(tmp_path_factory.mktemp("slow"), *settings) as standing:
@@ -119,18 +119,18 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stan
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_slow_readers(servers: dict[str, Standing], policy: str) -> None:
-    """Kept ones are told of every message, by itself or in a gap; let go, they hear 4008 at the end."""
+def test_slow_readers(servers: dict[str, RunningServer], policy: str) -> None:
+    """Those that stay get every message or a gap for it; disconnected ones get 4008 at the end."""
     server, url, _ = servers[policy]
-    before = rest(server)
+    before = measure_baseline(server)
     was = server.json("/stats")
-    draw = dice(policy)
-    with Stayers(
-        server, url, STAYERS, channels=CHANNELS, heard=SHARED, rate=RATE, payload=payload
-    ) as stayers:
+    draw = seeded_random(policy)
+    with Listeners(
+        server, url, LISTENERS, channels=CHANNELS, subscribed=SHARED, rate=RATE, payload=payload
+    ) as listeners:
         slow = [Sipper(server.port, random.Random(draw.random())) for _ in range(SLOW)]
-        wait_for(lambda: stayers.publisher.published >= MESSAGES, 10, "all messages")
-        stayers.publisher.stop()
+        wait_for(lambda: listeners.publisher.published >= MESSAGES, 10, "all messages")
+        listeners.publisher.stop()
         taken = read(url)
         newest = {channel: seqs[-1] for channel, seqs in taken.seqs.items()}
         for sipper in slow:
@@ -141,7 +141,7 @@ def test_slow_readers(servers: dict[str, Standing], policy: str) -> None:
         named = 0
         for sipper in slow:
             for channel in CHANNELS:
-                told, gaps = story(sipper, taken, channel)
+                told, gaps = read_sequences(sipper, taken, channel)
                 due = [seq for seq in taken.seqs[channel] if told and seq >= told[0]]
                 named += gaps
                 assert told == due[: len(told)]
@@ -157,5 +157,5 @@ def test_slow_readers(servers: dict[str, Standing], policy: str) -> None:
             assert shed == named > 0
         for sipper in slow:
             sipper.peer.shut()
-        stayers.unharmed()
-    at_rest(server, before)
+        listeners.assert_complete()
+    assert_no_leaks(server, before)

@@ -9,12 +9,12 @@ import struct
 
 from tests import wire
 from tests.server import wait_for
-from tests.stress.conftest import Standing
-from tests.stress.rest import at_rest, rest
-from tests.stress.scene import CHANNELS, Stayers, dice
+from tests.stress.conftest import RunningServer
+from tests.stress.leaks import assert_no_leaks, measure_baseline
+from tests.stress.scenario import CHANNELS, Listeners, seeded_random
 from tests.swarm import Swarm
 
-STAYERS = 50
+LISTENERS = 50
 GUESTS = 1000  # in one storm
 FEED_RATE = 600.0  # messages per second: a storm is over within a second
 CROWD = 60  # guests at one time
@@ -39,7 +39,7 @@ def leave(guests: Swarm, number: int, way: str) -> None:
 
 
 def tear(port: int, size: int, draw: random.Random) -> None:
-    """Send a part of a request, or one with a part of a frame behind it, and go."""
+    """Send a part of a request, or one followed by a part of a frame, and disconnect."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(TORN[:size])
         match draw.choice(("reset", "half", "vanish")):
@@ -78,9 +78,9 @@ def storm(port: int, draw: random.Random) -> None:
         assert sum(1 for life in guests.lives if life.client_id) > GUESTS / 2, "most were greeted"
 
 
-def test_requests_cut_at_every_byte_are_no_errors(standing: Standing) -> None:
-    """Each ends with an answer or without one, costs nothing, and is not told as a defect of the server."""
-    before = rest(standing.server)
+def test_requests_cut_at_every_byte_are_no_errors(standing: RunningServer) -> None:
+    """Each ends with or without a response, leaves nothing behind, and is not logged as a server error."""
+    before = measure_baseline(standing.server)
     for size in range(len(TORN)):
         with socket.create_connection(("127.0.0.1", standing.server.port), timeout=5) as sock:
             sock.sendall(TORN[:size])
@@ -88,18 +88,18 @@ def test_requests_cut_at_every_byte_are_no_errors(standing: Standing) -> None:
             with contextlib.suppress(ConnectionResetError):
                 while sock.recv(4096):
                     pass
-    at_rest(standing.server, before)
+    assert_no_leaks(standing.server, before)
 
 
-def test_a_storm_of_guests_leaves_nothing_and_takes_nothing(standing: Standing) -> None:
+def test_a_storm_of_guests_leaves_nothing_and_takes_nothing(standing: RunningServer) -> None:
     """A thousand come and go, twice; those who stay lose no message; the second storm leaves no trace."""
     server, url, _ = standing
-    draw = dice("storm")
-    with Stayers(server, url, STAYERS, rate=FEED_RATE) as stayers:
+    draw = seeded_random("storm")
+    with Listeners(server, url, LISTENERS, rate=FEED_RATE) as listeners:
         storm(server.port, draw)
-        stayers.unharmed()
-    before = rest(server)
-    with Stayers(server, url, STAYERS, rate=FEED_RATE) as stayers:
+        listeners.assert_complete()
+    before = measure_baseline(server)
+    with Listeners(server, url, LISTENERS, rate=FEED_RATE) as listeners:
         storm(server.port, draw)
-        stayers.unharmed()
-    at_rest(server, before)
+        listeners.assert_complete()
+    assert_no_leaks(server, before)

@@ -56,7 +56,7 @@ def _read(stream: Sequence[bytes], max_bytes: int, *, deflate: bool) -> _Read:
         except FrameError as error:
             return _Read(messages, f"{error.reason.label}: {error.message}")
         assert _held(reader) <= allowed, f"{_held(reader)} bytes are held, {allowed:g} are allowed"
-        if reader.at_rest:  # so does a connection
+        if reader.is_idle:  # so does a connection
             reader = FrameReader(max_bytes, deflate=deflate)
     return _Read(messages, "")
 

@@ -1,9 +1,8 @@
-"""How an asyncio event loop lives in one greenlet beside gevent's.
+"""An asyncio event loop that runs in one greenlet, beside gevent's loop.
 
-gevent's own selector stops and starts its watchers and makes a timer with every turn of the asyncio loop,
-and switches greenlets even when callbacks are waiting. This one keeps its watchers, switches when there
-is nothing to do, or when asyncio has had its slice of time: so a feed that never pauses cannot keep the
-other greenlets waiting.
+gevent's own selector restarts its watchers and creates a timer in every iteration of the asyncio loop, and
+switches greenlets even if callbacks are ready. This one keeps its watchers, and switches only when there is
+nothing to do or when asyncio has used up its slice of time. So a busy feed can't starve other greenlets.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from odinws.scheduling import Slice
 
 
 class GreenletSelector(selectors.BaseSelector):
-    """Waits for descriptors by gevent's loop. File objects are descriptors, as asyncio gives them.
+    """Waits for descriptors with gevent's loop.
 
-    A descriptor must be unregistered before it is closed. Serves the greenlets of one OS thread.
+    A descriptor must be unregistered before it is closed. For the greenlets of one OS thread.
     """
 
     def __init__(self) -> None:
@@ -43,12 +42,12 @@ class GreenletSelector(selectors.BaseSelector):
         if fileobj in self._keys:
             raise KeyError(f"{fileobj} is registered already")
         key = self._keys[fileobj] = SelectorKey(fileobj, int(fileobj), events, data)
-        watcher = self._watchers[key.fd] = self._loop.io(key.fd, events)  # gevent counts events alike
+        watcher = self._watchers[key.fd] = self._loop.io(key.fd, events)  # gevent uses the same event masks
         watcher.start(self._happened, key.fd, pass_events=True)
         return key
 
     def unregister(self, fileobj: Any) -> SelectorKey:
-        """Watch it no longer.
+        """Stop watching a descriptor.
 
         Raises:
             KeyError: it is not watched.
@@ -61,23 +60,23 @@ class GreenletSelector(selectors.BaseSelector):
         return key
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """What is ready; waits for it at most `timeout` seconds (None: for ever; 0 or less: not at all)."""
+        """What is ready; waits at most `timeout` seconds (None: forever; 0 or less: not at all)."""
         if not self._ready and (timeout is None or timeout > 0):
             self._any_ready.clear()
             self._any_ready.wait(timeout)
             self._slice.begin()
         else:
-            self._slice.give_way()
+            self._slice.yield_if_over()
         ready, self._ready = self._ready, {}
         return [(self._keys[fd], events & self._keys[fd].events) for fd, events in ready.items()]
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching all descriptors."""
         for fileobj in list(self._keys):
             self.unregister(fileobj)
 
     def get_map(self) -> Mapping[Any, SelectorKey]:
-        """The keys by their file objects."""
+        """The keys by file object."""
         return self._keys
 
     def _happened(self, events: int, fd: int) -> None:
@@ -86,5 +85,5 @@ class GreenletSelector(selectors.BaseSelector):
 
 
 def greenlet_event_loop() -> asyncio.AbstractEventLoop:
-    """An event loop for the greenlet that runs it; a thread can have one at a time."""
+    """A new event loop, to be run in one greenlet; only one such loop can run at a time in a thread."""
     return asyncio.SelectorEventLoop(GreenletSelector())

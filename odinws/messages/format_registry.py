@@ -1,4 +1,7 @@
-"""Which wire format a client gets. Pure."""
+"""Chooses the wire format of a connection by its subprotocol and compression. Pure.
+
+Another format is added in `_BY_SUBPROTOCOL`.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,17 @@ from collections.abc import Callable, Mapping
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.wire_format import WireFormat
 
-Factory = Callable[[int, int], WireFormat]  # of window bits and the least bytes to compress
+Factory = Callable[[int, int], WireFormat]  # of window bits and the shortest payload to compress, in bytes
 
-_BY_SUBPROTOCOL: Mapping[str, Factory] = {}  # all others get the native one
+_BY_SUBPROTOCOL: Mapping[str, Factory] = {}  # every other subprotocol, and none, gets the native format
 
 
-class Formats:
-    """The wire formats of a worker: one object for all connections that speak alike.
+class FormatRegistry:
+    """The wire formats of a worker: one object for each combination of format and window, made on demand.
 
     Args:
         min_deflate_bytes: shorter payloads are not compressed.
-        by_subprotocol: the formats that are chosen by the subprotocol agreed on.
+        by_subprotocol: formats by negotiated subprotocol.
 
     Attributes:
         default: the native format without compression.
@@ -37,8 +40,8 @@ class Formats:
         """The format of a connection.
 
         Args:
-            subprotocol: the one agreed on in the handshake; None: none.
-            window_bits: of the compression agreed on, 9 to 15; 0: none.
+            subprotocol: as negotiated in the handshake, if any.
+            window_bits: of the negotiated compression, 9 to 15; 0: none.
         """
         make = self._by_subprotocol.get(subprotocol or "", JsonFormat)
         wire_format = self._made.get((make, window_bits))

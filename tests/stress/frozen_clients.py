@@ -1,10 +1,10 @@
-"""A process that holds connections, to be stopped and continued.
+"""A process with connections, which a test can freeze (SIGSTOP) and continue.
 
-python -m tests.stress.holder PORT QUIET FED CHANNEL
+python -m tests.stress.frozen_clients PORT QUIET FED CHANNEL
 
-Some connections are quiet, the others are subscribed to the channel and have small buffers. It says `ready`
-when all are open. At the next line on standard input it reads each of them to its end and says which close
-codes it was told, as JSON: -1 stands for none.
+QUIET connections subscribe to nothing; FED ones subscribe to the channel, with small buffers. It prints
+`ready` when all are open. After a line on standard input it reads each connection to its end, and prints the
+close codes as JSON; -1 stands for none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RECEIVE_BUFFER_BYTES = 2048
 
 
 def main(port: int, quiet: int, fed: int, channel: str) -> None:
-    """Hold so many connections."""
+    """Open the connections, and read them to their end."""
     peers = [Peer(port) for _ in range(quiet)]
     peers += [Peer(port, receive_buffer_bytes=RECEIVE_BUFFER_BYTES) for _ in range(fed)]
     for number, peer in enumerate(peers):

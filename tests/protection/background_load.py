@@ -1,4 +1,4 @@
-"""Processes that are a burden on the server: `python -m tests.protection.burden KIND ...`. Linux.
+"""Processes that put load on the server: `python -m tests.protection.background_load KIND ...`. Linux.
 
 busy SECONDS                        takes one core
 asking PORT SECONDS                 asks for /metrics without a pause
@@ -27,15 +27,15 @@ from typing import Any
 from tests import wire
 
 ROOT = Path(__file__).parents[2]
-_TURN_SECONDS = 0.02
+_ROUND_SECONDS = 0.02
 _BYTE_SECONDS = 1.0
 _PARENT = os.getppid()
 
 
 @contextlib.contextmanager
-def burden(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run one of these for the time of the block, at most."""
-    command = [sys.executable, "-m", "tests.protection.burden", *map(str, arguments)]
+def background_load(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run one of these processes, at most for the duration of the block."""
+    command = [sys.executable, "-m", "tests.protection.background_load", *map(str, arguments)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         yield process
@@ -46,21 +46,21 @@ def burden(*arguments: object) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
-def told(process: subprocess.Popen[str], seconds: float) -> dict[str, int]:
-    """What an attacker says at its end."""
+def read_result(process: subprocess.Popen[str], seconds: float) -> dict[str, int]:
+    """The result that an attacker prints at its end."""
     output, _ = process.communicate(timeout=seconds)
     found: dict[str, int] = json.loads(output)
     return found
 
 
-def _goes_on(until: float) -> bool:
+def _keeps_running(until: float) -> bool:
     return time.monotonic() < until and os.getppid() == _PARENT
 
 
 def busy(seconds: float) -> None:
     """Take a core."""
     until = time.monotonic() + seconds
-    while _goes_on(until):
+    while _keeps_running(until):
         for _ in range(100_000):
             pass
 
@@ -68,7 +68,7 @@ def busy(seconds: float) -> None:
 def asking(port: int, seconds: float) -> None:
     """Ask without a pause."""
     until = time.monotonic() + seconds
-    while _goes_on(until):
+    while _keeps_running(until):
         with contextlib.suppress(OSError, http.client.HTTPException):
             client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
             client.request("GET", "/metrics")
@@ -101,7 +101,7 @@ class Attack:
         """Attack for so long."""
         turned = time.monotonic()
         until, budget = turned + seconds, 1.0
-        while _goes_on(until):
+        while _keeps_running(until):
             now = time.monotonic()
             budget = min(self._rate, budget + (now - turned) * self._rate)
             turned = now
@@ -109,7 +109,7 @@ class Attack:
                 self._open()
                 budget -= 1
             self.most = max(self.most, len(self._socks))
-            for descriptor, events in self._epoll.poll(_TURN_SECONDS):
+            for descriptor, events in self._epoll.poll(_ROUND_SECONDS):
                 self._serve(descriptor, events)
             self._trickle(time.monotonic())
 

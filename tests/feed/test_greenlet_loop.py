@@ -1,4 +1,4 @@
-"""`odinws.feed.selector`: asyncio in one greenlet, with real sockets, beside other greenlets."""
+"""`odinws.feed.greenlet_loop`: asyncio in one greenlet, with real sockets, beside other greenlets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import gevent
 import pytest
 
-from odinws.feed.selector import GreenletSelector, greenlet_event_loop
+from odinws.feed.greenlet_loop import GreenletSelector, greenlet_event_loop
 from tests.fakes import in_greenlet, running, settle
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ def test_others_run_while_asyncio_waits_and_while_it_does_not() -> None:
 
 @in_greenlet
 def test_ready_descriptors(pair: Pair) -> None:
-    """Readiness is told while it lasts, by what was asked for; nothing is told of a descriptor let go."""
+    """Readiness is reported while it lasts, for the requested events; not for unregistered descriptors."""
     selector = GreenletSelector()
     ours, theirs = pair[0].fileno(), pair[1]
     key = selector.register(ours, EVENT_READ | EVENT_WRITE, "it")

@@ -1,4 +1,4 @@
-"""Clients that come back whenever they are sent away, also while all workers are replaced."""
+"""Clients that reconnect whenever they are disconnected, also while all workers are replaced."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LOOK_SECONDS = 0.01
 REPLACED_SECONDS = 20.0
 
 
-class Returning:
-    """A swarm whose members connect and subscribe anew as soon as they are gone.
+class ReconnectingClients:
+    """Clients that reconnect and resubscribe.
 
     Args:
-        swarm: they are in.
-        count: how many.
-        channels: that each has.
+        swarm: connects them.
+        count: how many clients.
+        channels: what each subscribes to.
     """
 
     def __init__(self, swarm: Swarm, count: int, channels: Sequence[str]) -> None:
@@ -33,14 +33,14 @@ class Returning:
         swarm.connect(range(count))
         swarm.subscribe(range(count), channels)
         swarm.settle()
-        assert self.are_in()
+        assert self.all_connected()
 
-    def are_in(self) -> bool:
-        """Whether all are open and have asked for everything."""
+    def all_connected(self) -> bool:
+        """Whether all are open."""
         return len(self.swarm.open()) == self.count
 
-    def come_back(self) -> None:
-        """Let each that is gone connect and subscribe again. Call it often."""
+    def reconnect(self) -> None:
+        """Reconnect and resubscribe those that are disconnected. Call it often."""
         gone = [
             life
             for life in list(self.swarm.now.values())
@@ -60,10 +60,10 @@ class Returning:
         ]
 
     def through_reload(self, server: Server) -> list[float]:
-        """Have all workers replaced (SIGHUP), until all clients are back at other ones.
+        """Replace all workers (SIGHUP), and wait until all clients have reconnected to new ones.
 
         Returns:
-            When each of the old workers had ended, seconds behind the signal, in order.
+            When each of the old workers had ended, in seconds after the signal, in order.
         """
         old = set(server.workers())
         began = time.monotonic()
@@ -71,12 +71,12 @@ class Returning:
         ends: dict[int, float] = {}
 
         def replaced() -> bool:
-            self.come_back()
+            self.reconnect()
             for pid in old - set(ends):
                 if not psutil.pid_exists(pid):
                     ends[pid] = time.monotonic() - began
             time.sleep(LOOK_SECONDS)
-            return len(ends) == len(old) and self.are_in()
+            return len(ends) == len(old) and self.all_connected()
 
         wait_for(replaced, REPLACED_SECONDS, "that all workers are replaced and all clients back")
         self.swarm.settle()

@@ -1,4 +1,4 @@
-"""A TCP proxy that can go silent: nothing is forwarded any more, either way, and nothing is closed."""
+"""A TCP proxy that can go silent: it stops forwarding in both directions, and closes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SilentProxy:
 
     Attributes:
         port: where it listens.
-        heard: by each of its connections to the server, what came from there.
+        heard: what came from the server, by connection.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -35,13 +35,13 @@ class SilentProxy:
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
     def silence(self) -> None:
-        """From now on nothing is read, and nothing is written; all sockets stay open."""
+        """Stop reading and writing; all sockets stay open."""
         self._wake_write.send(b"!")
         self._thread.join(5.0)
         assert not self._thread.is_alive(), "the proxy does not go silent"
 
     def frames(self) -> Iterator[list[Frame]]:
-        """What each connection heard from the server, up to its end, which must have come; once silent."""
+        """The frames that each connection received, which must have ended. Call it when silent."""
         for sock, heard in self.heard.items():
             sock.settimeout(wire.DEFAULT_SECONDS)
             while chunk := sock.recv(_READ_BYTES):

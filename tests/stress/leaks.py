@@ -1,4 +1,4 @@
-"""Is nothing left? A server that nobody is connected to, held against what it was before a scenario."""
+"""Leak checks: compares a server without connections with its baseline before the scenario."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any, NamedTuple
 import psutil
 
 from tests.server import Server, established, wait_for
-from tests.stress.scene import Stayers
+from tests.stress.scenario import Listeners
 
-REST_SECONDS = 6.0
+SETTLE_SECONDS = 6.0
 MOST_GROWTH = 1.1  # of resident memory
 _LOOKS = 4
-_TROUBLE = re.compile(r"Traceback|\[error|\[critical")
+_ERROR = re.compile(r"Traceback|\[error|\[critical")
 
 
-class Rest(NamedTuple):
-    """A server that nobody is connected to.
+class Baseline(NamedTuple):
+    """A server without connections.
 
     Attributes:
-        greenlets: of a worker, besides the request that asks.
+        greenlets: of a worker, without that of the request for them.
         descriptors: open ones, by the worker's process id.
         rss_bytes: resident memory, by the worker's process id.
-        lost: connections that were never closed, since their worker was killed.
-        log_size: characters that the server had logged.
+        lost: connections that were never closed, because their worker was killed.
+        log_size: length of the log, in characters.
     """
 
     greenlets: int
@@ -37,11 +37,11 @@ class Rest(NamedTuple):
 
 
 def counts(stats: Any, sockets: int) -> dict[str, int]:
-    """How many connections there are, by everybody who counts them.
+    """The number of connections by each source.
 
     Args:
-        stats: of `/stats`; what it says of workers that did not answer it is at most a second old.
-        sockets: server-side ones, by the kernel.
+        stats: from `/stats`; the part of other workers is at most a second old.
+        sockets: of the server, by the kernel.
     """
     shards = [shard for worker in stats["workers"] for shard in worker["details"].get("shards", [])]
     return {
@@ -52,8 +52,8 @@ def counts(stats: Any, sockets: int) -> dict[str, int]:
     }
 
 
-def held(server: Server, count: int, seconds: float = 5.0) -> None:
-    """Wait until all agree that there are `count` connections."""
+def wait_for_connections(server: Server, count: int, seconds: float = 5.0) -> None:
+    """Wait until all sources agree on `count` connections."""
     seen: dict[str, int] = {}
 
     def agree() -> bool:
@@ -67,9 +67,9 @@ def held(server: Server, count: int, seconds: float = 5.0) -> None:
         raise AssertionError(f"{error}: {seen}") from None
 
 
-def rest(server: Server) -> Rest:
-    """What a server holds at rest; call it behind a load like the one that follows."""
-    held(server, 0)
+def measure_baseline(server: Server) -> Baseline:
+    """Measure a server without connections; call this after a load like the one that follows."""
+    wait_for_connections(server, 0)
     looks = []
     for _ in range(_LOOKS):
         stats, _, workers = _look(server)
@@ -77,7 +77,7 @@ def rest(server: Server) -> Rest:
         looks.append((_greenlets(stats), [worker.num_fds() for worker in workers]))
     descriptors = [min(column) for column in zip(*(open_ones for _, open_ones in looks), strict=True)]
     pids = [worker.pid for worker in workers]
-    return Rest(
+    return Baseline(
         greenlets=min(greenlets for greenlets, _ in looks),
         descriptors=dict(zip(pids, descriptors, strict=True)),
         rss_bytes={worker.pid: worker.memory_info().rss for worker in workers},
@@ -86,32 +86,34 @@ def rest(server: Server) -> Rest:
     )
 
 
-def warm(server: Server, url: str, *, clients: int = 100, seconds: float = 0.5) -> Rest:
-    """Let a server grow to its usual size, and measure it then."""
-    with Stayers(server, url, clients) as stayers:
+def warm_up(server: Server, url: str, *, clients: int = 100, seconds: float = 0.5) -> Baseline:
+    """Put a server under load, so that it grows to its usual size, and measure it then."""
+    with Listeners(server, url, clients) as listeners:
         time.sleep(seconds)
-        stayers.unharmed(at_least=10)
-    _no_troubles(server.log())
-    return rest(server)
+        listeners.assert_complete(at_least=10)
+    _assert_no_errors(server.log())
+    return measure_baseline(server)
 
 
-def at_rest(server: Server, before: Rest, *, lost: int = 0, provoked: Sequence[str] = ()) -> None:
-    """Within a few seconds nothing is left of a scenario, of no worker.
+def assert_no_leaks(
+    server: Server, before: Baseline, *, lost: int = 0, expected_errors: Sequence[str] = ()
+) -> None:
+    """Wait a few seconds until nothing is left of a scenario in any worker.
 
     Args:
-        before: of the same server; a worker that was not there then is held against those that were.
+        before: the baseline of the same server; a new worker is compared with those of then.
         lost: connections of workers that were killed since.
-        provoked: regular expressions of lines in the log that the scenario has brought about.
+        expected_errors: regular expressions of error lines that the scenario has caused.
 
     Raises:
-        AssertionError: something is left; it says what.
+        AssertionError: something is left; the message says what.
     """
     found: list[str] = []
     said: set[int] = set()  # slots of workers that were seen without a request of ours
 
     def quiet() -> bool:
         stats, sockets, processes = _look(server)
-        found[:] = _unrest(stats, sockets, processes, before, lost)
+        found[:] = _differences(stats, sockets, processes, before, lost)
         if found:
             said.clear()
         else:
@@ -120,34 +122,34 @@ def at_rest(server: Server, before: Rest, *, lost: int = 0, provoked: Sequence[s
         return len(said) == len(before.descriptors)
 
     try:
-        wait_for(quiet, REST_SECONDS, "rest")
+        wait_for(quiet, SETTLE_SECONDS, "rest")
     except AssertionError as error:
         raise AssertionError(f"{error}: {found}, {said} said so") from None
-    _no_troubles(server.log()[before.log_size :], provoked)
+    _assert_no_errors(server.log()[before.log_size :], expected_errors)
 
 
-def troubles(log: str, provoked: Sequence[str] = ()) -> list[str]:
-    """Lines of a log that tell of errors, but for those that were provoked."""
-    lines = [line for line in log.splitlines() if _TROUBLE.search(line)]
-    return [line for line in lines if not any(re.search(pattern, line) for pattern in provoked)]
+def error_lines(log: str, expected_errors: Sequence[str] = ()) -> list[str]:
+    """The error lines of a log, without expected ones."""
+    lines = [line for line in log.splitlines() if _ERROR.search(line)]
+    return [line for line in lines if not any(re.search(pattern, line) for pattern in expected_errors)]
 
 
-def _no_troubles(log: str, provoked: Sequence[str] = ()) -> None:
-    told = troubles(log, provoked)
-    assert not told, f"the log tells of errors: {told[:5]}\n{log[-4000:]}"
+def _assert_no_errors(log: str, expected_errors: Sequence[str] = ()) -> None:
+    found = error_lines(log, expected_errors)
+    assert not found, f"errors in the log: {found[:5]}\n{log[-4000:]}"
 
 
 def _look(server: Server) -> tuple[Any, int, list[psutil.Process]]:
-    """The figures, the sockets of the kernel, and the workers."""
+    """The stats, the kernel's count of sockets, and the workers."""
     sockets = established(server.port)  # first: the request for the figures is a socket too
     stats = server.json("/stats")
     return stats, sockets, [psutil.Process(worker["pid"]) for worker in stats["workers"]]
 
 
-def _unrest(
-    stats: Any, sockets: int, processes: Sequence[psutil.Process], before: Rest, lost: int
+def _differences(
+    stats: Any, sockets: int, processes: Sequence[psutil.Process], before: Baseline, lost: int
 ) -> list[str]:
-    """What does not look like rest."""
+    """What differs from the baseline."""
     found = [f"{name} counts {count}" for name, count in counts(stats, sockets).items() if count]
     shards = [shard for worker in stats["workers"] for shard in worker["details"].get("shards", [])]
     if any(shard["subscriptions"] for shard in shards) or stats["subscriptions"]:
@@ -173,7 +175,7 @@ def _unrest(
 
 
 def _greenlets(stats: Any) -> int:
-    """Of the worker that answers, without the one for this: what others say may be of such a moment too."""
+    """Greenlets of the worker that answers, without that of this request; other workers may serve one too."""
     [greenlets] = [w["greenlets"] for w in stats["workers"] if w["slot"] == stats["answered_by"]]
     return int(greenlets) - 1
 

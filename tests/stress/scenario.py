@@ -1,4 +1,4 @@
-"""What the scenarios share: the seed, the settings, and clients that only listen and must lose nothing."""
+"""What the scenarios share: the seed, the settings, and clients that only listen and must miss nothing."""
 
 from __future__ import annotations
 
@@ -45,35 +45,35 @@ QUICK = {
 }
 
 
-def dice(scenario: str) -> random.Random:
-    """The random numbers of a scenario: the same for the same seed, whatever ran before."""
+def seeded_random(scenario: str) -> random.Random:
+    """Random numbers for a scenario, which depend only on the seed."""
     return random.Random(f"{SEED} {scenario}")
 
 
-def forget(url: str) -> None:
-    """Empty the stream, so that what a ledger has to read is of one scenario. Sequences go on."""
+def purge(url: str) -> None:
+    """Purge the stream, so that a ledger reads only messages of this scenario. Sequences continue."""
 
-    async def purge() -> None:
+    async def run() -> None:
         client = await nats.connect(url, connect_timeout=5)
         try:
             await client.jetstream().purge_stream(STREAM)
         finally:
             await client.close()
 
-    asyncio.run(purge())
+    asyncio.run(run())
 
 
-class Stayers:
-    """Clients that listen to all channels from the beginning to the end, and the feed that they hear.
+class Listeners:
+    """Clients that receive all channels during a scenario, and the publisher of their messages.
 
     Args:
         server: whose clients they are.
-        url: of its NATS; the stream is emptied first.
-        count: how many.
-        channels: published to in turn.
-        heard: those that the clients subscribe to; all unless given.
+        url: of its NATS; the stream is purged first.
+        count: how many clients.
+        channels: published to in rotation.
+        subscribed: the channels that the clients subscribe to; by default all.
         rate: messages per second over all channels.
-        payload: of a message by its number.
+        payload: makes the payload of a message from its number.
     """
 
     def __init__(
@@ -83,21 +83,21 @@ class Stayers:
         count: int,
         *,
         channels: Sequence[str] = CHANNELS,
-        heard: Sequence[str] = (),
+        subscribed: Sequence[str] = (),
         rate: float = RATE,
         payload: Callable[[int], bytes] | None = None,
     ) -> None:
-        forget(url)
+        purge(url)
         self.count = count
         self.swarm = Swarm(server.port)
         self.publisher = Publisher(url, channels, rate, payload)
-        self._heard = heard or channels
+        self._subscribed = subscribed or channels
         self._url = url
 
     def __enter__(self) -> Self:
         swarm, everyone = self.swarm.__enter__(), range(self.count)
         swarm.connect(everyone)
-        swarm.subscribe(everyone, self._heard)
+        swarm.subscribe(everyone, self._subscribed)
         swarm.settle()
         assert len(swarm.open()) == self.count, [life.http for life in swarm.lives if life.refused][:1]
         self.publisher.__enter__()
@@ -109,12 +109,13 @@ class Stayers:
         finally:
             self.swarm.__exit__()
 
-    def unharmed(self, survivors: Iterable[int] | None = None, *, at_least: int = 50) -> None:
-        """End the feed: everyone, or the survivors, are open and have all of it, once and in order.
+    def assert_complete(self, survivors: Iterable[int] | None = None, *, at_least: int = 50) -> None:
+        """Stop publishing; all clients, or the survivors, must be open and have each message once, in order.
 
         Args:
-            survivors: numbers of those that had to stay; the others may have ended, and lost nothing before.
-            at_least: how many messages the feed must have had for that to mean anything; waited for.
+            survivors: numbers of the clients that must be open. The others must have missed nothing before
+                they ended.
+            at_least: how many messages must have been published; they are waited for.
         """
         swarm = self.swarm
         wait_for(lambda: self.publisher.published >= at_least, REACH_SECONDS, f"{at_least} messages")

@@ -1,6 +1,6 @@
-"""The slowest fan-out passes of a worker, with what happened in them. Pure.
+"""Keeps the slowest passes of a worker, with their figures. Pure.
 
-Cost of a pass that is not among the slowest: two comparisons, for all its messages and connections together.
+A pass that is not among the slowest costs two comparisons.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ class Pass(NamedTuple):
     """One pass.
 
     Attributes:
-        seconds: from its begin to its end.
+        seconds: from start to end.
         at: when it ended, Unix seconds.
-        away_seconds: of these, while others had the thread: the pass gives it away after each slice.
-        slices: how often it did.
-        channels: names of those it served, at most 10.
-        channel_count: how many it served.
-        messages: taken from the feed.
-        sends: connections that it sent to, each as often as it was.
+        away_seconds: the part of `seconds` in which other greenlets ran, as the pass yields after each slice.
+        slices: how often it yielded.
+        channels: names of its channels, at most 10.
+        channel_count: the number of its channels.
+        messages: taken from the backlog.
+        sends: to connections.
         delivered: messages handed to connections.
         undelivered: messages whose connection was gone.
-        size_bytes: handed over.
+        size_bytes: sent.
         backlog: messages that waited when it ended.
     """
 
@@ -44,12 +44,12 @@ class Pass(NamedTuple):
     backlog: int
 
 
-class Slowest:
-    """Keeps the 16 slowest of the period under way and of the one before: of the last 5 to 10 minutes.
+class SlowPasses:
+    """Keeps the 16 slowest passes of the current period and of the previous one: of the last 5 to 10 minutes.
 
     Attributes:
-        floor: a pass must be longer than this to be kept, seconds.
-        until: when the period ends, by the caller's clock; a pass after it is to be added, however short.
+        floor: a pass must take longer than this to be kept, seconds.
+        until: when the period ends, by the caller's clock; a pass after that must be added, however short.
     """
 
     def __init__(self) -> None:
@@ -59,13 +59,13 @@ class Slowest:
         self._before: list[Pass] = []
 
     def add(self, done: Pass, now: float) -> None:
-        """Keep a pass if it is slow.
+        """Keep a pass if it is among the slowest.
 
         Args:
-            now: seconds of the clock that `until` is compared with.
+            now: seconds, by the clock of `until`.
         """
         if now >= self.until:
-            # After a long rest the period before is not the last one any more.
+            # After an idle time the passes kept last may be older than the previous period.
             self._before = self._now if now < self.until + PERIOD_SECONDS else []
             self._now = []
             self.until = now + PERIOD_SECONDS
@@ -75,5 +75,5 @@ class Slowest:
         self.floor = self._now[-1].seconds if len(self._now) == KEPT else 0.0
 
     def all(self) -> list[Pass]:
-        """The slowest that are kept, the slowest first."""
+        """The passes that are kept, the slowest first."""
         return sorted((*self._now, *self._before), reverse=True)

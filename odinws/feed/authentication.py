@@ -1,4 +1,4 @@
-"""How the feed shows NATS who it is, as the settings say."""
+"""Authentication to NATS: credentials and TLS, by the settings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from odinws.settings import Settings
 
 
 def options(settings: Settings) -> dict[str, Any]:
-    """Keyword arguments of nats-py's `connect`. Files are read anew for each session, so they may rotate.
+    """Keyword arguments for nats-py's `connect`. Files are read for each session, so they may be rotated.
 
     Raises:
-        FeedError: a file can't be read, or is not what it should be.
+        FeedError: a file can't be read, or is invalid.
     """
     found: dict[str, Any] = {}
     if settings.nats_token:
