@@ -21,37 +21,24 @@ class Verdict(StrEnum):
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One measure of one arm, set against the baseline.
-
-    Attributes:
-        unit: of `value` and `baseline_value`.
-        value, baseline_value: medians over the trials.
-        shift: relative, Hodges and Lehmann's: 0.1 stands for 10 % more than the baseline. None where no test
-            was asked.
-        interval: of the shift, with 95 % confidence if `n` allows it.
-        p: the chance of such a difference without a cause, over the whole table.
-        p_alone: the same for this row alone.
-        effect: how clearly all samples point one way, from -1 to 1: matched-pairs rank-biserial correlation;
-            Cliff's delta without pairs.
-        minimum: the smallest relative difference that matters.
-        n: pairs; without pairs, the samples of the smaller side.
-        why: the verdict in some words.
-    """
+    """One measure of one arm, set against the baseline. Without a test there are no shift, p and effect."""
 
     measure: str
     arm: str
     baseline: str
-    unit: str
+    unit: str  # of the two values, medians over the trials
     value: float
     baseline_value: float
-    shift: float | None
-    interval: tuple[float, float] | None
-    p: float | None
-    p_alone: float | None
+    shift: float | None  # relative, Hodges and Lehmann's: 0.1 stands for 10 % more than the baseline
+    interval: tuple[float, float] | None  # of the shift, with 95 % confidence if `n` allows it
+    p: float | None  # the chance of such a difference without a cause, over the whole table
+    p_alone: float | None  # the same for this row alone
+    # How clearly all samples point one way, from -1 to 1: matched-pairs rank-biserial correlation; Cliff's
+    # delta without pairs.
     effect: float | None
-    minimum: float
+    minimum: float  # the smallest relative difference that matters
     verdict: Verdict
-    n: int
+    n: int  # pairs; without pairs, the samples of the smaller side
     why: str
 
 
@@ -64,29 +51,19 @@ class ArmVerdict(Struct, frozen=True):
 
 
 class Check(Struct, frozen=True):
-    """A reason to believe an answer less.
+    """A reason to believe an answer less."""
 
-    Attributes:
-        severity: an "error" takes the answer away, a "warning" makes it weaker, a "note" says how to read it.
-    """
-
-    severity: Literal["error", "warning", "note"]
+    severity: Literal["error", "warning", "note"]  # takes the answer away, weakens it, says how to read it
     text: str
     what_to_do: str = ""
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What comes of an experiment.
+    """What comes of an experiment."""
 
-    Attributes:
-        verdict: of the arm that the answer speaks of first.
-        answer: one sentence.
-        status: "partial" where not all was done that was planned.
-    """
-
-    verdict: Verdict
-    answer: str
-    status: Literal["complete", "partial"]
+    verdict: Verdict  # of the arm that the answer speaks of first
+    answer: str  # one sentence
+    status: Literal["complete", "partial"]  # whether all was done that was planned
     name: str
     question: str
     baseline: str

@@ -20,9 +20,8 @@ from odinws.experiment import arms, environment, load
 from odinws.experiment.block import Block
 from odinws.experiment.feed import Feed, FeedLostError
 from odinws.experiment.kinds import End, Run, Trial
-from odinws.experiment.order import sequences
 from odinws.experiment.plan import Arm as ArmPlan
-from odinws.experiment.plan import Plan
+from odinws.experiment.plan import Plan, sequences
 from odinws.experiment.progress import Progress
 from odinws.experiment.record import Writer
 
