@@ -29,13 +29,13 @@ class Row(Struct, frozen=True, kw_only=True):
     unit: str  # of the two values, medians over the trials
     value: float
     baseline_value: float
-    shift: float | None  # relative, Hodges and Lehmann's: 0.1 stands for 10 % more than the baseline
-    interval: tuple[float, float] | None  # of the shift, with 95 % confidence if `n` allows it
-    p: float | None  # the chance of such a difference without a cause, over the whole table
-    p_alone: float | None  # the same for this row alone
+    shift: float | None = None  # relative, Hodges and Lehmann's: 0.1 stands for 10 % more than the baseline
+    interval: tuple[float, float] | None = None  # of the shift, with 95 % confidence if `n` allows it
+    p: float | None = None  # the chance of such a difference without a cause, over the whole table
+    p_alone: float | None = None  # the same for this row alone
     # How clearly all samples point one way, from -1 to 1: matched-pairs rank-biserial correlation; Cliff's
     # delta without pairs.
-    effect: float | None
+    effect: float | None = None
     minimum: float  # the smallest relative difference that matters
     verdict: Verdict
     n: int  # pairs; without pairs, the samples of the smaller side
