@@ -12,7 +12,6 @@ OdinError
 ├── RecordError            (odinws.experiment.record) the records of a run can't be read or written
 ├── ArmError               (odinws.experiment.arms) a server of an experiment does not start, or ends
 ├── SwarmError             (odinws.experiment.load) the swarm of an experiment does not start, or ends
-├── ScrapeError            (odinws.experiment.scrape) a server of an experiment does not answer
 ├── FeedLostError          (odinws.experiment.feed) NATS went away during an experiment
 ├── FlagsError             (odinws.rollout.flags) the file of flags can't be used: the default variant runs
 ├── FleetError             (odinws.rollout.fleet) a running server does not tell of its workers

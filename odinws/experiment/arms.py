@@ -9,12 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+import psutil
+
 from odinws.errors import OdinError, SettingsError
 from odinws.experiment import scrape
 from odinws.experiment.feed import STREAM
 from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan, PlanError
-from odinws.experiment.scrape import Look, ScrapeError
+from odinws.experiment.scrape import Look
+from odinws.harness import prometheus
 from odinws.harness.ports import free_port
 from odinws.harness.process import ProcessError
 from odinws.harness.server import START_SECONDS, Server, gunicorn
@@ -94,7 +98,7 @@ class Arm(Server):
         except ProcessError:
             self.check_alive()
             raise ArmError(f"not ready within {START_SECONDS:g} s: {self.last_words()}") from None
-        self._workers = {worker.pid for worker in (await self._asked(scrape.look)).stats.workers}
+        self._workers = {worker.pid for worker in (await self._ask(scrape.look)).stats.workers}
 
     def check_alive(self) -> None:
         """Raises ArmError when the server has ended."""
@@ -102,12 +106,8 @@ class Arm(Server):
             raise ArmError(f"the server {self.exit_summary()}")
 
     async def look(self) -> Look:
-        """Look at it.
-
-        Raises:
-            ArmError: it or one of its workers ended, or it does not answer.
-        """
-        found = await self._asked(scrape.look)
+        """Look at it. Raises ArmError: it or one of its workers ended, or it does not answer."""
+        found = await self._ask(scrape.look)
         now = {worker.pid for worker in found.stats.workers}
         if now != self._workers:
             gone = ", ".join(map(str, sorted(self._workers - now))) or "none"
@@ -116,18 +116,18 @@ class Arm(Server):
 
     async def totals(self) -> dict[str, float]:
         """Its /metrics, summed over labels. Raises ArmError."""
-        return await self._asked(scrape.metrics)
+        return (await self._ask(prometheus.scrape)).totals()
 
     async def stop(self) -> None:
         """Stop the server and all its workers."""
         await self.end_async(signal.SIGTERM, STOP_SECONDS)
 
-    async def _asked(self, question: Callable[[int], T]) -> T:
+    async def _ask(self, question: Callable[[int], T]) -> T:
         try:
             return await asyncio.to_thread(question, self.port)
-        except ScrapeError as error:
+        except (OSError, msgspec.MsgspecError, psutil.Error) as error:
             self.check_alive()
-            raise ArmError(str(error)) from None
+            raise ArmError(f"it does not answer, or not as it should: {error}") from None
 
 
 def _is_there(config: str) -> bool:
