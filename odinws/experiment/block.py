@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from odinws.experiment import outcome, scrape
 from odinws.experiment.arms import Arm, ArmError
-from odinws.experiment.feed import Feed, Replay
+from odinws.experiment.feed import Feed, Replay, recording
 from odinws.experiment.kinds import Second, Trial
 from odinws.experiment.load import Line, Swarm, SwarmError
 from odinws.experiment.outcome import Part
@@ -30,15 +31,15 @@ _SWARM_START_SECONDS = 3.0
 _SETTLE_SECONDS = 20.0  # after the last message, for a server that is behind
 _SPARE_SECONDS = 300.0  # of the swarm's own end, should nobody end it
 
+T = TypeVar("T")
+
 
 class Block:
     """Use `run` once.
 
     Args:
-        plan: of the experiment.
         number: of the round, from 0.
-        arms: with their place in the round.
-        feed: has the recordings of these arms.
+        arms: with their position in the round.
         directory: for logs and the swarms' files.
         second: takes what each second gives.
         stage: is told what goes on.
@@ -83,11 +84,7 @@ class Block:
         return self.trials("")
 
     def trials(self, interruption: str) -> list[Trial]:
-        """What is known of each trial.
-
-        Args:
-            interruption: why the block did not come to its end; "" if it did.
-        """
+        """What is known of each trial; an `interruption` says why the block did not come to its end."""
         return [
             outcome.trial(part, self._number, self._plan, self._replay, self._warm, interruption)
             for part in self._parts
@@ -109,73 +106,88 @@ class Block:
             part.swarm.start()
 
     async def _feed_and_measure(self) -> None:
-        messages = await self._feed.recorded(self._parts[0].plan.feed)
+        feed, seed = self._parts[0].plan.feed, self._plan.seed
+        messages = await asyncio.to_thread(recording, feed, self._seconds, seed)
         self._warm = sum(message.due_seconds < self._plan.warmup_seconds for message in messages)
         # Clients come while messages flow, as they do in life.
         come = asyncio.Event()
         lead = self._feed.lead_in(messages, self._seconds, lead_seconds(self._plan), come)
-        leading = asyncio.create_task(lead)
-        try:
-            await self._await_connected(leading)
+        async with self._playing(lead) as leading:
+            started = time.monotonic()
+            await self._poll(leading, lambda part: self._has_come(part, time.monotonic() - started))
             come.set()
             await leading
-        finally:
-            await _cancel(leading)
         if not self._healthy:
             return
-        replaying = asyncio.create_task(self._feed.replay(messages, self._seconds))
-        try:
+        async with self._playing(self._feed.replay(messages, self._seconds)) as replaying:
             await self._measure(replaying)
             if not self._healthy:
                 return
             self._replay = await replaying
-            await self._settle()
-        finally:
-            await _cancel(replaying)
+            # Until nothing comes any more: two lines of each swarm, a second apart, that say the same.
+            before = {part.order: len(part.swarm.lines) for part in self._parts}
+            deadline = time.monotonic() + _SETTLE_SECONDS
+            await self._poll(
+                replaying, lambda part: _is_calm(part.swarm.lines[before[part.order] :]), deadline
+            )
         for part in self._healthy:
             with _failing(part):
                 part.metrics = await part.arm.totals()
 
-    async def _await_connected(self, leading: asyncio.Task[None]) -> None:
-        """Wait until every swarm has all its connections."""
-        started = time.monotonic()
-        waiting = list(self._healthy)
-        while waiting:
-            if leading.done():
-                leading.result()
-            self._feed.check()
+    @contextlib.asynccontextmanager
+    async def _playing(self, work: Coroutine[None, None, T]) -> AsyncIterator[asyncio.Task[T]]:
+        """The feed plays as long as we are in here, at most."""
+        task = asyncio.create_task(work)
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _check_feed(self, playing: asyncio.Task[T]) -> None:
+        """Raises FeedLostError."""
+        if playing.done():
+            playing.result()
+        self._feed.check()
+
+    async def _poll(
+        self, playing: asyncio.Task[T], is_done: Callable[[Part], bool], deadline: float = math.inf
+    ) -> None:
+        """Look at each swarm again and again until it `is_done`, or its trial has failed."""
+        waiting = self._healthy
+        while waiting and time.monotonic() < deadline:
+            self._check_feed(playing)
             for part in list(waiting):
                 with _failing(part):
-                    if self._has_come(part, time.monotonic() - started):
+                    part.arm.check_alive()
+                    part.swarm.poll()
+                    if is_done(part):
                         waiting.remove(part)
-                if part.problem:
-                    waiting.remove(part)
+            waiting = [part for part in waiting if not part.problem]
             await asyncio.sleep(_POLL_SECONDS)
 
     def _has_come(self, part: Part, seconds: float) -> bool:
-        part.arm.check_alive()
-        part.swarm.poll()
+        """Whether a swarm has all its connections. Raises SwarmError when it takes too long."""
         wanted, last = part.plan.load.connections, part.swarm.last
         connected = last.connected if last is not None else 0
         self._stage(f"{part.plan.name}: {connected:,} of {wanted:,} connected")
-        # With churn some are always away.
-        if connected >= wanted - part.plan.load.churn:
-            return True
         limit = wanted / part.plan.load.ramp + CONNECT_SECONDS
+        if connected >= wanted - part.plan.load.churn:  # with churn some are always away
+            return True
         if seconds > limit:
-            raise SwarmError(f"{connected} of {wanted} connections after {limit:g} s: {_refusals(last)}")
+            what = "the swarm has said nothing yet"
+            if last is not None:
+                what = f"{last.refused} were refused, {last.failed} failed of {last.attempts}"
+            raise SwarmError(f"{connected} of {wanted} connections after {limit:g} s: {what}")
         return False
 
     async def _measure(self, replaying: asyncio.Task[Replay]) -> None:
         """Look at each arm once a second, from the start of the warm-up to the end of the measuring."""
         started = time.monotonic()
-        warm = round(self._plan.warmup_seconds)
-        last = round(self._seconds)
+        warm, last = round(self._plan.warmup_seconds), round(self._seconds)
         for number in range(last + 1):
             await asyncio.sleep(max(0.0, started + number - time.monotonic()))
-            if replaying.done():
-                replaying.result()
-            self._feed.check()
+            self._check_feed(replaying)
             await asyncio.gather(*(self._look(part, number - warm) for part in self._healthy))
             if not self._healthy:
                 return
@@ -192,29 +204,8 @@ class Block:
             if len(part.looks) > 1:
                 values = scrape.second_values(part.looks[-2], found)
                 values |= outcome.latencies(part.swarm, part.lines[-2], part.lines[-1])
-                self._second(
-                    Second(
-                        round=self._number,
-                        order=part.order,
-                        arm=part.plan.name,
-                        second=second - 1,
-                        values=values,
-                    )
-                )
-
-    async def _settle(self) -> None:
-        """Wait until nothing comes any more: two lines of each swarm, a second apart, that say the same."""
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        before = {part.order: len(part.swarm.lines) for part in self._parts}
-        waiting = list(self._healthy)
-        while waiting and time.monotonic() < deadline:
-            await asyncio.sleep(_POLL_SECONDS)
-            for part in list(waiting):
-                with _failing(part):
-                    part.swarm.poll()
-                lines = part.swarm.lines[before[part.order] :]
-                if part.problem or (len(lines) > 1 and lines[-1].delivered == lines[-2].delivered):
-                    waiting.remove(part)
+                position = {"round": self._number, "order": part.order, "arm": part.plan.name}
+                self._second(Second(**position, second=second - 1, values=values))
 
     async def _end(self) -> None:
         """End all, the swarms first: what they say last is only true while the servers live."""
@@ -252,12 +243,5 @@ def _failing(part: Part) -> Iterator[None]:
         part.problem = str(error)
 
 
-def _refusals(last: Line | None) -> str:
-    if last is None:
-        return "the swarm has said nothing yet"
-    return f"{last.refused} were refused, {last.failed} failed of {last.attempts}"
-
-
-async def _cancel(task: asyncio.Task[None] | asyncio.Task[Replay]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+def _is_calm(lines: Sequence[Line]) -> bool:
+    return len(lines) > 1 and lines[-1].delivered == lines[-2].delivered

@@ -136,8 +136,6 @@ class _Course:
         progress.begin(number, [arm.name for _, arm in placed])
         block = Block(plan, number, placed, feed, self._directory / LOGS, self._writer.write, progress.stage)
         try:
-            for _, arm in placed:
-                await feed.record(arm.feed, plan.warmup_seconds + plan.measure_seconds, plan.seed)
             trials = await block.run()
         except FeedLostError as error:
             self._keep(block.trials(str(error)))

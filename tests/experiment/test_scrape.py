@@ -90,5 +90,5 @@ def test_cpu_time_of_a_process() -> None:
 def test_nobody_answers(tmp_path: Path) -> None:
     """One line says so."""
     arm = Arm(ArmPlan("a"), "nats://127.0.0.1:1", tmp_path / "log")
-    with pytest.raises(ArmError, match="it does not answer, or not as it should: .*refused"):
+    with pytest.raises(ArmError, match=r"it does not answer, or not as it should: .*refused"):
         asyncio.run(arm.look())
