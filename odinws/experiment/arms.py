@@ -74,8 +74,8 @@ def check(plan: Plan, file: str) -> None:
         try:
             Settings.from_environ(settings_of(arm, "nats://127.0.0.1:4222", 0))
         except SettingsError as error:
-            path, value = f"{at}.settings.{error.name}", repr(error.value)
-            raise PlanError(file, path, value, f"in arm {arm.name}: {error.allowed}") from None
+            path = f"{at}.settings.{error.name}"
+            raise PlanError(file, path, repr(error.value), error.allowed) from None
         if not _is_there(arm.config):
             raise PlanError(file, f"{at}.config", repr(arm.config), "there is no such file")
         if plan.mode == "together" and arm.feed != plan.arms[0].feed:

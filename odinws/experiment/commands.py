@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from odinws import resources
-from odinws.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from odinws.experiment.plan import Plan
-    from odinws.experiment.result import Check
 
 _TOOLS = ("numpy", "scipy", "plotly", "tomlkit", "jinja2")
 _WIDTH = 150  # of a table that goes into a file
@@ -56,8 +54,16 @@ def check(path: Path) -> int:
     """Say what speaks against a plan (a file) or a run (its directory), and what to do."""
     with errors_in_words():
         from odinws.experiment import report
+        from odinws.experiment.checking import check_plan
+        from odinws.experiment.record import read
+        from odinws.experiment.verdict import judge
 
-        checks = _of_run(path) if path.is_dir() else _of_plan(path)
+        if path.is_dir():
+            checks = judge(read(path)).checks
+        else:
+            plan = read_plan(path)
+            click.echo(f"{plan.name}: {plan.question}", err=True)
+            checks = check_plan(plan)
         report.print_checks(checks, console())
         if not checks:
             click.echo("nothing speaks against it")
@@ -83,7 +89,6 @@ def run(path: Path, out: Path, rounds: int | None, seconds: float | None, connec
         from odinws.experiment import run as running
 
         plan = running.changed(read_plan(path), rounds, seconds, connections)
-        running.check(plan, str(path))
         end = running.run(plan, out)
         if end.why:
             click.echo(f"odinws: the run is partial: {end.why}", err=True)
@@ -139,25 +144,15 @@ def console() -> Console:
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a plan from a file, and the settings of its arms.
-
-    Raises:
-        PlanError: it can't be carried out.
-        OSError: it can't be read.
-    """
+    """Read a plan that can be carried out. Raises PlanError, and OSError when it can't be read."""
+    from odinws.experiment import arms
     from odinws.experiment.plan import PlanError, parse
-    from odinws.settings import Settings
 
     try:
         plan = parse(path.read_text(), str(path))
     except UnicodeDecodeError:
         raise PlanError(str(path), "", "", "this is no TOML: it is not UTF-8") from None
-    for number, arm in enumerate(plan.arms):
-        try:
-            Settings.from_environ(arm.environ)
-        except SettingsError as error:
-            at = f"arm[{number}].settings.{error.name}"
-            raise PlanError(str(path), at, repr(error.value), error.allowed) from None
+    arms.check(plan, str(path))
     return plan
 
 
@@ -183,18 +178,3 @@ def errors_in_words() -> Iterator[None]:
             raise
         text = f"{library} is not installed: pip install 'odinws[experiment]'"
         raise Failure(text) from None
-
-
-def _of_plan(path: Path) -> list[Check]:
-    from odinws.experiment.checking import check_plan
-
-    plan = read_plan(path)
-    click.echo(f"{plan.name}: {plan.question}", err=True)
-    return check_plan(plan)
-
-
-def _of_run(path: Path) -> list[Check]:
-    from odinws.experiment.record import read
-    from odinws.experiment.verdict import judge
-
-    return judge(read(path)).checks

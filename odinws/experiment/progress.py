@@ -24,12 +24,7 @@ _SHOWN = {
 
 
 class Progress:
-    """Use it as a context manager.
-
-    Args:
-        plan: that is followed.
-        output: where to; a bar only where that is a terminal.
-    """
+    """Of one plan. Use it as a context manager."""
 
     def __init__(self, plan: Plan, output: TextIO = sys.stderr) -> None:
         self._plan = plan
@@ -49,11 +44,7 @@ class Progress:
         self._task = self._bar.add_task(plan.name, total=plan.rounds * len(plan.arms))
 
     def begin(self, number: int, arms: Sequence[str]) -> None:
-        """A block begins.
-
-        Args:
-            number: of the round, from 0.
-        """
+        """A block of the round `number`, from 0, begins."""
         self._title = f"round {number + 1} of {self._plan.rounds}: {', '.join(arms)}"
         self.stage("")
 

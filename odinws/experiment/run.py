@@ -19,11 +19,12 @@ from msgspec.structs import replace
 from odinws.experiment import arms, environment, load
 from odinws.experiment.block import Block
 from odinws.experiment.feed import Feed, FeedLostError
-from odinws.experiment.kinds import End, Run, Trial
+from odinws.experiment.kinds import End, Machine, Run, Trial
 from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan, sequences
 from odinws.experiment.progress import Progress
 from odinws.experiment.record import Writer
+from odinws.harness.machine import machine
 
 LOGS = "logs"
 _FAILURES = 2  # trials of an arm that may fail, before it is left out
@@ -33,45 +34,25 @@ def changed(
     plan: Plan, rounds: int | None = None, seconds: float | None = None, connections: int | None = None
 ) -> Plan:
     """A plan with other rounds, seconds of measuring, or connections of each arm, where given."""
-    if rounds is not None:
-        plan = replace(plan, rounds=rounds)
-    if seconds is not None:
-        plan = replace(plan, measure_seconds=seconds)
-    if connections is not None:
-        each = [replace(arm, load=replace(arm.load, connections=connections)) for arm in plan.arms]
-        plan = replace(plan, load=replace(plan.load, connections=connections), arms=tuple(each))
-    return plan
-
-
-def check(plan: Plan, file: str) -> None:
-    """Look for what would go wrong, before anything starts.
-
-    Args:
-        file: how errors name the plan.
-
-    Raises:
-        PlanError: a server would not start with the settings of an arm.
-        SwarmError: Locust is not installed.
-    """
-    arms.check(plan, file)
-    load.check()
+    plan = replace(plan, rounds=rounds or plan.rounds, measure_seconds=seconds or plan.measure_seconds)
+    if connections is None:
+        return plan
+    each = [replace(arm, load=replace(arm.load, connections=connections)) for arm in plan.arms]
+    return replace(plan, load=replace(plan.load, connections=connections), arms=tuple(each))
 
 
 def run(plan: Plan, directory: Path) -> End:
     """Run a plan that has been checked, and show how far it is.
 
-    Ctrl-C and SIGTERM end it in order; a second one hurries.
-
-    Args:
-        directory: for the records, and in `logs` what servers and swarms said.
-
-    Returns:
-        The last record: whether all was done, and if not, why.
+    Ctrl-C and SIGTERM end it in order; a second one hurries. Records go into the directory, and into its
+    `logs` what servers and swarms said. The last record says whether all was done, and if not, why.
 
     Raises:
+        SwarmError: Locust is not installed.
         RecordError, OSError: the records can't be written.
         EmbeddedNatsError: NATS does not come up.
     """
+    load.check()
     with Progress(plan) as progress:
         return asyncio.run(_run(plan, directory, progress))
 
@@ -104,26 +85,25 @@ class _Course:
         """Go all the way. Cancelled, it first ends what runs and writes down what there is."""
         plan = self._plan
         names = {arm.name: arm for arm in plan.arms}
-        rounds = [[names[name] for name in order] for order in sequences(list(names), plan.rounds, plan.seed)]
+        orders = sequences(list(names), plan.rounds, plan.seed)
         async with Feed(data) as feed:
             self._writer.write(
                 Run(
                     plan=plan,
                     started=datetime.now(UTC).isoformat(timespec="seconds"),
                     seed=plan.seed,
-                    order=[(number, arm.name) for number, each in enumerate(rounds) for arm in each],
-                    machine=environment.machine(),
+                    order=[(number, name) for number, order in enumerate(orders) for name in order],
+                    machine=Machine(**machine()._asdict()),
                     versions=environment.versions(),
                     settings={arm.name: arms.settings_of(arm, feed.url, 0) for arm in plan.arms},
                 )
             )
-            for number, each in enumerate(rounds):
-                placed = list(enumerate(each))
-                together = [placed] if plan.mode == "together" else [[one] for one in placed]
-                for block in together:
+            for number, order in enumerate(orders):
+                each = [(position, names[name]) for position, name in enumerate(order)]
+                for block in [each] if plan.mode == "together" else [[one] for one in each]:
                     if why := await self._run_block(number, block, feed):
                         return End(status="partial", why=why)
-        if failed := sum(self._failures.values()):
+        if failed := self._failures.total():
             return End(status="partial", why=f"{failed} of {plan.rounds * len(plan.arms)} trials failed")
         return End(status="complete")
 
