@@ -131,14 +131,6 @@ class Collector:
         return float(health["checks"]["cpu"]["percentage"])
 
 
-def record_problem(options: Any) -> str:
-    """What is wrong with the path of the record; empty: nothing."""
-    path = Path(options.odin_record)
-    if not options.odin_record or (path.parent.is_dir() and not path.is_dir()):
-        return ""
-    return f"--odin-record {str(path)!r} must be a file in a directory that exists"
-
-
 def summary(totals: dict[str, Any]) -> list[str]:
     """The totals in lines."""
     lines = ["", f"{'Times, ms':<12}{'count':>10}{'p50':>10}{'p95':>10}{'p99':>10}{'longest':>10}"]

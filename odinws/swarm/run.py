@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,14 +15,13 @@ from typing import Any
 
 import gevent
 from gevent.event import AsyncResult
-from locust import events, log
+from locust import log
 from locust.log import greenlet_exception_logger
 from locust.runners import MasterRunner, WorkerRunner
 
-from odinws.swarm.backoff import Backoff
-from odinws.swarm.collect import Collector, record_problem
-from odinws.swarm.engine import problem_of
-from odinws.swarm.fleet import Behaviour, Client, Fleet
+from odinws.client.backoff import Backoff
+from odinws.swarm.collect import Collector
+from odinws.swarm.fleet import Client, Fleet
 from odinws.swarm.limits import Own
 from odinws.swarm.locust_stats import Reporter
 
@@ -114,19 +112,8 @@ class Swarm:
         if self._has_clients:
             self._own = Own()
             self._reporter = Reporter(self._environment.stats)
-            self._fleet = fleet = Fleet(
-                Behaviour(
-                    url=self._environment.host or DEFAULT_HOST,
-                    mode=options.odin_mode,
-                    seed=options.odin_seed,
-                    resume=self._resume,
-                    backoff=self._backoff,
-                    slow=options.odin_slow,
-                    slow_bytes=options.odin_slow_bytes,
-                    timeout=options.odin_timeout,
-                    compression=options.odin_compression,
-                )
-            )
+            url = self._environment.host or DEFAULT_HOST
+            self._fleet = fleet = Fleet(url, options, self._backoff, resume=self._resume)
             self._watcher = gevent.get_hub().loop.io(fleet.fileno(), 1)
             self._watcher.start(self._serve, fleet)
             self._greenlets = [gevent.spawn(self._tick, fleet), gevent.spawn(self._storms, fleet)]
@@ -290,19 +277,3 @@ class Swarm:
     def _reported(self, environment: Any, msg: Any) -> None:
         if self._collector is not None:
             self._collector.take(msg.node_id, msg.data)
-
-
-def install(backoff: Callable[[], Backoff] | None, *, resume: bool = False) -> None:
-    """Make this Locust run a swarm."""
-
-    @events.init.add_listener  # type: ignore[untyped-decorator]
-    def init(environment: Any, **_: Any) -> None:
-        problem = problem_of(environment.host or DEFAULT_HOST) or record_problem(environment.parsed_options)
-        if problem:
-            if not isinstance(environment.runner, WorkerRunner):
-                sys.stderr.write(f"{problem}\n")
-            sys.exit(2)
-        swarm = environment.odin = Swarm(environment, backoff, resume)
-        environment.events.test_start.add_listener(lambda **_: swarm.start())
-        environment.events.test_stopping.add_listener(lambda **_: swarm.finish())
-        environment.events.quitting.add_listener(lambda **_: swarm.quit())
