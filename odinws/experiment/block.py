@@ -203,9 +203,9 @@ class Block:
             part.lines.append(part.swarm.last)
             if len(part.looks) > 1:
                 values = scrape.second_values(part.looks[-2], found)
-                values |= outcome.latencies(part.swarm, part.lines[-2], part.lines[-1])
-                position = {"round": self._number, "order": part.order, "arm": part.plan.name}
-                self._second(Second(**position, second=second - 1, values=values))
+                values |= outcome.latencies(part.swarm, *part.lines[-2:])
+                where = {"round": self._number, "order": part.order, "second": second - 1}
+                self._second(Second(arm=part.plan.name, values=values, **where))
 
     async def _end(self) -> None:
         """End all, the swarms first: what they say last is only true while the servers live."""

@@ -18,13 +18,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from odinws.swarm.histogram import BOUNDS_MS, Histogram
-from odinws.swarm.limits import Limits, Verdict
-from odinws.swarm.tally import COUNTS, TIMES, merged
+from odinws.swarm.tally import BOUNDS_MS, COUNTS, TIMES, Histogram, merged
 
 _LOG = logging.getLogger("odin")
 _PRINT = logging.getLogger("locust.stats_logger")  # Locust's own way to its standard output
 _HEALTH_SECONDS = 2.0
+FULL_PERCENT = 90.0  # of one core; a process of the swarm has one thread
+STALL_MS = 250.0
+_FEW_SECONDS = 3  # so many may be bad in any run
+_SHARE = 0.05  # of the seconds, in a longer one
 _ROW = "{:<8}{:<10}{:<8}{:<8}{:<14}{}"
 
 # What the predecessor's test printed, to stand beside ours. See docs/investigation.md.
@@ -41,11 +43,42 @@ _PREDECESSOR_ROWS = (  # time, attempts, active, failed, success rate, server CP
 )
 
 
+class Limits:
+    """Whether the swarm itself, not the server, was the limit.
+
+    A process that fills its core, or whose loop stands still, reads late what the server sent in time.
+    """
+
+    def __init__(self) -> None:
+        self._cpu_percent: list[float] = []
+        self._stall_ms: list[float] = []
+
+    def add(self, cpu_percent: float, stall_ms: float) -> None:
+        """One second of the busiest process."""
+        self._cpu_percent.append(cpu_percent)
+        self._stall_ms.append(stall_ms)
+
+    def why(self) -> str:
+        """What makes it think so, of all seconds; empty: it was not the limit."""
+        seconds = len(self._cpu_percent)
+        allowed = max(_FEW_SECONDS - 1, _SHARE * seconds)
+        full = sum(percent >= FULL_PERCENT for percent in self._cpu_percent)
+        stalled = sum(ms >= STALL_MS for ms in self._stall_ms)
+        why = []
+        if full > allowed:
+            used = f"a process of the swarm used {FULL_PERCENT:g} % of a core or more"
+            why.append(f"{used} in {full} of {seconds} s (at most {max(self._cpu_percent):.0f} %)")
+        if stalled > allowed:
+            stood = f"its loop stood still for {STALL_MS:g} ms or more"
+            why.append(f"{stood} in {stalled} of {seconds} s (at most {max(self._stall_ms):.0f} ms)")
+        return "; ".join(why)
+
+
 class Collector:
     """Of one run.
 
     Attributes:
-        verdict: whether the swarm was the limit; when the run has ended.
+        limit: why the swarm was the limit, when the run has ended; empty: it was not.
 
     Raises:
         OSError: the record can't be written.
@@ -62,7 +95,7 @@ class Collector:
         self._every = options.odin_table
         self._next_row = self._every
         self._peak = 0.0
-        self.verdict = Verdict(False, "")
+        self.limit = ""
 
     def take(self, node: str, snapshot: dict[str, Any]) -> None:
         """What a process has counted; msgpack has kept it as it was."""
@@ -88,8 +121,9 @@ class Collector:
     def end(self) -> None:
         """The run has ended: the last line, the summary."""
         totals = merged(self._parts.values())
-        self.verdict = self._limits.verdict()
-        self._write({"t": round(time.time(), 3), **totals, "final": True, **self.verdict._asdict()})
+        self.limit = self._limits.why()
+        judgement = {"final": True, "limited": bool(self.limit), "why": self.limit}
+        self._write({"t": round(time.time(), 3), **totals, **judgement})
         if self._record is not None:
             self._record.close()
         if self._every:
@@ -99,8 +133,8 @@ class Collector:
                 _PRINT.info(_ROW.format(*row))
         for line in summary(totals):
             _PRINT.info(line)
-        if self.verdict.limited:
-            _LOG.warning("the swarm itself was the limit, not the server: %s", self.verdict.why)
+        if self.limit:
+            _LOG.warning("the swarm itself was the limit, not the server: %s", self.limit)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._record is not None:

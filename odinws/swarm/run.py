@@ -22,7 +22,6 @@ from locust.runners import MasterRunner, WorkerRunner
 from odinws.client.backoff import Backoff
 from odinws.swarm.collect import Collector
 from odinws.swarm.fleet import Client, Fleet
-from odinws.swarm.limits import Own
 from odinws.swarm.locust_stats import Reporter
 
 DEFAULT_HOST = "ws://127.0.0.1:3004"
@@ -61,6 +60,25 @@ class Deal:
     def back(self, index: int) -> None:
         """A user has left."""
         self._free.append(index)
+
+
+class Own:
+    """What this process used and how long its loop stood still, since the last look."""
+
+    def __init__(self) -> None:
+        self._cpu, self._at = time.process_time(), time.monotonic()
+        self._stall = 0.0
+
+    def late(self, seconds: float) -> None:
+        """A timer came that much too late."""
+        self._stall = max(self._stall, seconds)
+
+    def look(self) -> tuple[float, float]:
+        """Percent of a core, and the longest stall in ms; both start anew."""
+        cpu, at, stall = time.process_time(), time.monotonic(), self._stall
+        percent = 100 * (cpu - self._cpu) / max(1e-3, at - self._at)
+        self._cpu, self._at, self._stall = cpu, at, 0.0
+        return round(percent, 1), round(stall * 1000, 1)
 
 
 class Swarm:
@@ -157,12 +175,7 @@ class Swarm:
         """The process ends: its exit status is 3 if the swarm was the limit and nothing else was wrong."""
         self.finish()
         runner, collector = self._runner, self._collector
-        if (
-            collector is not None
-            and collector.verdict.limited
-            and not runner.errors
-            and not runner.exceptions
-        ):
+        if collector is not None and collector.limit and not runner.errors and not runner.exceptions:
             self._environment.process_exit_code = 3
 
     # -- users ---------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def _comparison(rows: Sequence[Row]) -> Table:
     table = _table(names, left=("measure", "verdict"))
     table.title, table.title_justify = f"{rows[0].arm} against {rows[0].baseline}", "left"
     for row in rows:
-        tested = ("",) * 5
+        tested: tuple[str, ...] = ("",) * 5
         if row.shift is not None and row.interval and row.p is not None and row.effect is not None:
             p = chance(row.p).removeprefix("p ").removeprefix("= ")
             tested = (*map(percent, (row.shift, *row.interval)), p, f"{row.effect:+.2f}")
