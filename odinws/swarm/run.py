@@ -33,13 +33,13 @@ _LOG = logging.getLogger("odin")
 
 @dataclass(eq=False)
 class Share:
-    """A user's share of the connections: `count` from `first` on, so many per second; 0: at once."""
+    """A user's share of the connections."""
 
     index: int
     first: int
     count: int
-    ramp: float
-    part: float
+    ramp: float  # connections per second; 0: at once
+    part: float  # of all connections
     began: float = field(default_factory=time.monotonic)
     clients: list[Client] = field(default_factory=list)
 
@@ -82,12 +82,7 @@ class Own:
 
 
 class Swarm:
-    """What a process of the swarm has, by its part in the run.
-
-    Args:
-        backoff: makes what says when a client comes back; None: who is cut off stays away.
-        resume: whether it asks for what it missed.
-    """
+    """What a process of the swarm has, by its part in the run. For `backoff` and `resume` see `Fleet`."""
 
     def __init__(self, environment: Any, backoff: Callable[[], Backoff] | None, resume: bool) -> None:
         self._environment = environment
@@ -107,11 +102,11 @@ class Swarm:
         self._finished = True
         if self._is_master:
             runner.register_message("odin_join", self._joined)
-            runner.register_message("odin_leave", self._left)
+            runner.register_message("odin_leave", lambda msg, **_: self._deal.back(msg.data["index"]))
             runner.register_message("odin_report", self._reported)
         if self._has_clients:
             runner.register_message("odin_share", self._shared)
-            runner.register_message("odin_finish", self._told_to_finish, concurrent=True)
+            runner.register_message("odin_finish", lambda **_: self.finish(), concurrent=True)
 
     @property
     def _options(self) -> Any:
@@ -185,8 +180,7 @@ class Swarm:
         name = str(next(self._names))
         self._joining[name] = answer = AsyncResult()
         self._runner.send_message("odin_join", {"user": name})
-        dealt = answer.get(timeout=_JOIN_SECONDS)
-        share = Share(*(dealt[name] for name in ("index", "first", "count", "ramp", "part")))
+        share = Share(**answer.get(timeout=_JOIN_SECONDS))
         self._shares.append(share)
         self._set_rates()
         return share
@@ -215,19 +209,13 @@ class Swarm:
         # A shape ramps by its users, each of which connects within its second.
         shaped = environment.shape_class is not None
         share["ramp"] = float(share["count"]) if shaped else self._options.odin_ramp * share["part"]
-        share["user"] = msg.data["user"]
-        self._runner.send_message("odin_share", share, client_id=msg.node_id)
+        answer = {"user": msg.data["user"], "share": share}
+        self._runner.send_message("odin_share", answer, client_id=msg.node_id)
 
     def _shared(self, environment: Any, msg: Any) -> None:
         answer = self._joining.pop(msg.data["user"], None)
         if answer is not None:
-            answer.set(msg.data)
-
-    def _left(self, environment: Any, msg: Any) -> None:
-        self._deal.back(msg.data["index"])
-
-    def _told_to_finish(self, environment: Any, msg: Any) -> None:
-        self.finish()
+            answer.set(msg.data["share"])
 
     # -- time ----------------------------------------------------------------------------------------
 
