@@ -86,7 +86,6 @@ PURE = {
     "odinws.experiment.samples",
     "odinws.experiment.statistics",
     "odinws.experiment.verdict",
-    "odinws.experiment.words",
     "odinws.feed.cursor",
     "odinws.feed.events",
     "odinws.access.channel_filter",

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from odinws.experiment.kinds import Records, Trial
 from odinws.experiment.measures import MEASURES
 from odinws.experiment.plan import Plan
-from odinws.experiment.result import Check, Row, Verdict
+from odinws.experiment.result import Check, Row, Verdict, percent
 from odinws.experiment.samples import drifts
 from odinws.experiment.statistics import ALPHA, rounds_needed
-from odinws.experiment.words import percent
 
 _PASSES = 20  # of the feed in a trial, below which percentiles of deliveries say little
 _UNEQUAL = 0.02  # relative; what arms got may differ by the ends of their windows

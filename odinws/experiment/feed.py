@@ -19,7 +19,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import nats.errors
@@ -102,7 +101,7 @@ class Feed:
     def __init__(self, directory: Path) -> None:
         self._nats = EmbeddedNats(directory)
         self._client = Client()
-        self._pid: int | None = None
+        self.pid: int | None = None  # of the nats-server that was started
         self._js: JetStreamContext
 
     @property
@@ -110,15 +109,10 @@ class Feed:
         """Where NATS is."""
         return self._nats.url
 
-    @property
-    def pid(self) -> int | None:
-        """Of the nats-server that was started."""
-        return self._pid
-
     async def __aenter__(self) -> Self:
         await self._nats.start()
         try:
-            self._pid = self._nats.pid
+            self.pid = self._nats.pid
             await self._client.connect(
                 self.url,
                 name="odinws-experiment",
@@ -135,9 +129,7 @@ class Feed:
         self._js = self._client.jetstream(timeout=_ANSWER_SECONDS)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         try:
             with contextlib.suppress(*_TROUBLE):  # it is gone already
                 await self._client.close()
@@ -146,7 +138,7 @@ class Feed:
 
     def check(self) -> None:
         """Raises FeedLostError when NATS has gone away since the start, even if it has come back."""
-        if self._nats.pid != self._pid:
+        if self._nats.pid != self.pid:
             raise FeedLostError("the nats-server ended and was started again")
         if not self._client.is_connected:
             raise FeedLostError(self._client.last_error or "the connection is closed")
@@ -175,11 +167,7 @@ class Feed:
         await self._play([Recorded(0.0, _FILLING, b"{}")] * filling, 0.0)
 
     async def replay(self, messages: Sequence[Recorded], seconds: float) -> Replay:
-        """Replay once, which takes `seconds`.
-
-        Raises:
-            FeedLostError: NATS went away, or did not take all messages.
-        """
+        """Replay once in `seconds`. Raises FeedLostError: NATS went away, or did not take all messages."""
         before = await self._mark()
         late = await self._play(messages, seconds)
         after = await self._mark()

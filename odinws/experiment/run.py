@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
+import platform
 import signal
+import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,7 +19,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from odinws.experiment import arms, environment, load
+import odinws
+from odinws.experiment import arms, load
 from odinws.experiment.block import Block
 from odinws.experiment.feed import Feed, FeedLostError
 from odinws.experiment.kinds import End, Machine, Run, Trial
@@ -24,10 +28,13 @@ from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan, sequences
 from odinws.experiment.progress import Progress
 from odinws.experiment.record import Writer
+from odinws.feed.embedded import find_nats_server
 from odinws.harness.machine import machine
 
 LOGS = "logs"
 _FAILURES = 2  # trials of an arm that may fail, before it is left out
+_PACKAGES = ("gevent", "gunicorn", "msgspec", "nats-py", "locust", "scipy")
+_ANSWER_SECONDS = 10.0
 
 
 def changed(
@@ -94,7 +101,7 @@ class _Course:
                     seed=plan.seed,
                     order=[(number, name) for number, order in enumerate(orders) for name in order],
                     machine=Machine(**machine()._asdict()),
-                    versions=environment.versions(),
+                    versions=_versions(),
                     settings={arm.name: arms.settings_of(arm, feed.url, 0) for arm in plan.arms},
                 )
             )
@@ -164,3 +171,15 @@ def _stopping(stop: Callable[[], object]) -> Iterator[list[signal.Signals]]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def _versions() -> dict[str, str]:
+    """By name; a package that is not installed is left out. Raises NatsServerNotFoundError."""
+    found = {"python": platform.python_version(), "odinws": odinws.__version__}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    command = [find_nats_server(), "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False)
+    found["nats-server"] = said.stdout.strip().removeprefix("nats-server: ").removeprefix("v")
+    return found

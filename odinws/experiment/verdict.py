@@ -22,7 +22,7 @@ from msgspec import Struct
 from odinws.experiment.checking import check_records
 from odinws.experiment.kinds import Records
 from odinws.experiment.measures import MEASURES, Measure
-from odinws.experiment.result import ArmVerdict, Check, Result, Row, Verdict
+from odinws.experiment.result import ArmVerdict, Check, Result, Row, Verdict, chance, figure, percent
 from odinws.experiment.samples import ByRound, drifts, logarithm, samples
 from odinws.experiment.statistics import (
     ALPHA,
@@ -32,7 +32,6 @@ from odinws.experiment.statistics import (
     separate_tests,
     unpaired_effect,
 )
-from odinws.experiment.words import chance, figure, percent
 from odinws.harness.statistics import Estimate, paired_shift, unpaired_shift
 
 _REASONS = 3  # measures that a verdict about an arm names at most

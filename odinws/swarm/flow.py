@@ -14,7 +14,6 @@ share one judgement of them. So a read costs a lookup; only the first to read so
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from odinws.swarm.frames import TEXT, Frame, data_of, scan
@@ -32,17 +31,11 @@ class Hole(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What is known of one channel.
+    """What is known of one channel."""
 
-    Attributes:
-        seq: all up to here was seen, named in a gap, or is in `holes`.
-        told: whether a gap said so last; then `prev` of the next may lie below.
-        holes: the latest.
-    """
-
-    seq: int
-    told: bool = False
-    holes: tuple[Hole, ...] = ()
+    seq: int  # all up to here was seen, named in a gap, or is in `holes`
+    told: bool = False  # whether a gap said so last; then `prev` of the next may lie below
+    holes: tuple[Hole, ...] = ()  # the latest
 
 
 class Position:
@@ -63,23 +56,18 @@ START = Position({})
 
 
 class Step:
-    """What some bytes mean at a position.
-
-    Attributes:
-        after: the position behind them.
-        controls: if there is anything but data and gaps in them, all of their frames: then nothing is judged,
-            and the client takes them one by one.
-        ages_at: `ts` of the messages, ms since 1970.
-        times: how many clients took this step since the last look.
-    """
+    """What some bytes mean at a position."""
 
     __slots__ = ("after", "ages_at", "controls", "disordered", "duplicated", "gaps", "holes", "late", "times")
 
     def __init__(self) -> None:
-        self.after = START
+        self.after = START  # the position behind them
+        # If there is anything but data and gaps in them, all of their frames: then nothing is judged, and the
+        # client takes them one by one.
         self.controls: list[Frame] | None = None
-        self.ages_at: list[int] = []
-        self.duplicated = self.disordered = self.late = self.gaps = self.times = 0
+        self.ages_at: list[int] = []  # `ts` of the messages, ms since 1970
+        self.duplicated = self.disordered = self.late = self.gaps = 0
+        self.times = 0  # how many clients took this step since the last look
         self.holes: list[Hole] = []
 
 
@@ -144,20 +132,17 @@ class Flow:
         step.after = self._position(marks, position.rest)
         return step
 
-    def taken(self) -> Iterator[Step]:
+    def taken(self) -> list[Step]:
         """The steps since the last look; none is kept."""
         steps = list(self.steps.values())
         self.steps.clear()
         self._positions.clear()
         self.chain.forget()
-        return iter(steps)
+        return steps
 
     def _position(self, marks: dict[str, Mark], rest: bytes) -> Position:
         key = (frozenset(marks.items()), rest)
-        position = self._positions.get(key)
-        if position is None:
-            position = self._positions[key] = Position(marks, rest)
-        return position
+        return self._positions.setdefault(key, Position(marks, rest))
 
     def _judge(self, frame: Frame, marks: dict[str, Mark], step: Step) -> bool:
         """Whether it was data or a gap; if so, the marks and the step are as behind it."""

@@ -15,11 +15,10 @@ import msgspec
 import tomlkit
 from plotly.offline import get_plotlyjs
 
-from odinws.experiment import words
 from odinws.experiment.kinds import Histogram, Records
 from odinws.experiment.measures import MEASURES
 from odinws.experiment.plan import Plan
-from odinws.experiment.result import Result, Row
+from odinws.experiment.result import Result, Row, chance, figure, percent
 from odinws.experiment.samples import samples
 from odinws.experiment.statistics import ALPHA
 from odinws.settings.checks import shown_of_unknown
@@ -33,7 +32,7 @@ def page(records: Records, result: Result) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"figure": words.figure, "percent": words.percent, "chance": words.chance}
+    environment.filters |= {"figure": figure, "percent": percent, "chance": chance}
     settings = {arm: _shown(each) for arm, each in records.run.settings.items()}
     return environment.from_string(_part("page.html")).render(
         result=result,

@@ -10,9 +10,8 @@ from rich.text import Text
 
 from odinws.experiment.kinds import Records
 from odinws.experiment.measures import MEASURES
-from odinws.experiment.result import Check, Result, Row, Verdict
+from odinws.experiment.result import Check, Result, Row, Verdict, chance, figure, percent
 from odinws.experiment.samples import Samples, samples
-from odinws.experiment.words import chance, figure, percent
 
 _COLOURS = {
     Verdict.BETTER: "green",
