@@ -11,6 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,35 +35,21 @@ _SPARE_SECONDS = 300.0  # of the swarm's own end, should nobody end it
 T = TypeVar("T")
 
 
+@dataclass
 class Block:
-    """Use `run` once.
+    """Use `run` once."""
 
-    Args:
-        number: of the round, from 0.
-        arms: with their position in the round.
-        directory: for logs and the swarms' files.
-        second: takes what each second gives.
-        stage: is told what goes on.
-    """
+    plan: Plan
+    number: int  # of the round, from 0
+    arms: Sequence[tuple[int, ArmPlan]]  # with their position in the round
+    feed: Feed
+    directory: Path  # for logs and the swarms' files
+    second: Callable[[Second], None]  # takes what each second gives
+    stage: Callable[[str], None]  # is told what goes on
 
-    def __init__(
-        self,
-        plan: Plan,
-        number: int,
-        arms: Sequence[tuple[int, ArmPlan]],
-        feed: Feed,
-        directory: Path,
-        second: Callable[[Second], None],
-        stage: Callable[[str], None],
-    ) -> None:
-        self._plan = plan
-        self._number = number
-        self._feed = feed
-        self._directory = directory
-        self._second = second
-        self._stage = stage
-        self._seconds = plan.warmup_seconds + plan.measure_seconds
-        self._parts = [self._part(order, arm) for order, arm in arms]
+    def __post_init__(self) -> None:
+        self._seconds = self.plan.warmup_seconds + self.plan.measure_seconds
+        self._parts = [self._part(order, arm) for order, arm in self.arms]
         self._replay: Replay | None = None
         self._warm = 0  # messages of the warm-up
 
@@ -74,19 +61,19 @@ class Block:
             asyncio.CancelledError: it was broken off. In both cases `trials` has what there is.
         """
         try:
-            await self._feed.clear()
+            await self.feed.clear()
             await self._start()
             if self._healthy:
                 await self._feed_and_measure()
         finally:
-            self._stage("ending servers and swarms")
+            self.stage("ending servers and swarms")
             await self._end()
         return self.trials("")
 
     def trials(self, interruption: str) -> list[Trial]:
         """What is known of each trial; an `interruption` says why the block did not come to its end."""
         return [
-            outcome.trial(part, self._number, self._plan, self._replay, self._warm, interruption)
+            outcome.trial(part, self.number, self.plan, self._replay, self._warm, interruption)
             for part in self._parts
         ]
 
@@ -95,7 +82,7 @@ class Block:
         return [part for part in self._parts if not part.problem]
 
     async def _start(self) -> None:
-        self._stage("starting servers")
+        self.stage("starting servers")
         for part in self._parts:
             part.arm.start()
         for part in self._parts:
@@ -106,12 +93,12 @@ class Block:
             part.swarm.start()
 
     async def _feed_and_measure(self) -> None:
-        feed, seed = self._parts[0].plan.feed, self._plan.seed
+        feed, seed = self._parts[0].plan.feed, self.plan.seed
         messages = await asyncio.to_thread(recording, feed, self._seconds, seed)
-        self._warm = sum(message.due_seconds < self._plan.warmup_seconds for message in messages)
+        self._warm = sum(message.due_seconds < self.plan.warmup_seconds for message in messages)
         # Clients come while messages flow, as they do in life.
         come = asyncio.Event()
-        lead = self._feed.lead_in(messages, self._seconds, lead_seconds(self._plan), come)
+        lead = self.feed.lead_in(messages, self._seconds, lead_seconds(self.plan), come)
         async with self._playing(lead) as leading:
             started = time.monotonic()
             await self._poll(leading, lambda part: self._has_come(part, time.monotonic() - started))
@@ -119,7 +106,7 @@ class Block:
             await leading
         if not self._healthy:
             return
-        async with self._playing(self._feed.replay(messages, self._seconds)) as replaying:
+        async with self._playing(self.feed.replay(messages, self._seconds)) as replaying:
             await self._measure(replaying)
             if not self._healthy:
                 return
@@ -148,7 +135,7 @@ class Block:
         """Raises FeedLostError."""
         if playing.done():
             playing.result()
-        self._feed.check()
+        self.feed.check()
 
     async def _poll(
         self, playing: asyncio.Task[T], is_done: Callable[[Part], bool], deadline: float = math.inf
@@ -170,7 +157,7 @@ class Block:
         """Whether a swarm has all its connections. Raises SwarmError when it takes too long."""
         wanted, last = part.plan.load.connections, part.swarm.last
         connected = last.connected if last is not None else 0
-        self._stage(f"{part.plan.name}: {connected:,} of {wanted:,} connected")
+        self.stage(f"{part.plan.name}: {connected:,} of {wanted:,} connected")
         limit = wanted / part.plan.load.ramp + CONNECT_SECONDS
         if connected >= wanted - part.plan.load.churn:  # with churn some are always away
             return True
@@ -184,7 +171,7 @@ class Block:
     async def _measure(self, replaying: asyncio.Task[Replay]) -> None:
         """Look at each arm once a second, from the start of the warm-up to the end of the measuring."""
         started = time.monotonic()
-        warm, last = round(self._plan.warmup_seconds), round(self._seconds)
+        warm, last = round(self.plan.warmup_seconds), round(self._seconds)
         for number in range(last + 1):
             await asyncio.sleep(max(0.0, started + number - time.monotonic()))
             self._check_feed(replaying)
@@ -192,7 +179,7 @@ class Block:
             if not self._healthy:
                 return
             phase = "warming up" if number < warm else "measuring"
-            self._stage(f"{phase}, {last - number} s left")
+            self.stage(f"{phase}, {last - number} s left")
 
     async def _look(self, part: Part, second: int) -> None:
         """Look now, and record the second that has just ended."""
@@ -204,8 +191,8 @@ class Block:
             if len(part.looks) > 1:
                 values = scrape.second_values(part.looks[-2], found)
                 values |= outcome.latencies(part.swarm, *part.lines[-2:])
-                where = {"round": self._number, "order": part.order, "second": second - 1}
-                self._second(Second(arm=part.plan.name, values=values, **where))
+                where = {"round": self.number, "order": part.order, "second": second - 1}
+                self.second(Second(arm=part.plan.name, values=values, **where))
 
     async def _end(self) -> None:
         """End all, the swarms first: what they say last is only true while the servers live."""
@@ -215,15 +202,15 @@ class Block:
             await asyncio.gather(*(part.arm.stop() for part in self._parts))
 
     def _part(self, order: int, plan: ArmPlan) -> Part:
-        name = f"{self._number:03}-{plan.name}"
-        arm = Arm(plan, self._feed.url, self._directory / f"{name}.server.log")
+        name = f"{self.number:03}-{plan.name}"
+        arm = Arm(plan, self.feed.url, self.directory / f"{name}.server.log")
         swarm = Swarm(
             plan.load,
             arm.port,
             plan.load.connections / plan.load.ramp + self._seconds + _SPARE_SECONDS,
-            self._plan.seed,
-            self._directory / f"{name}.swarm.jsonl",
-            self._directory / f"{name}.swarm.log",
+            self.plan.seed,
+            self.directory / f"{name}.swarm.jsonl",
+            self.directory / f"{name}.swarm.log",
         )
         return Part(plan, order, arm, swarm)
 

@@ -191,7 +191,8 @@ def _error(file: str, raw: Mapping[str, Any], text: str) -> PlanError:
         full = f"{path}.{name}" if path else name
         if kind == "missing required":
             return PlanError(file, full, "", "must be there")
-        table = {"": Plan, "feed": Feed, "load": Load}.get(path.rpartition(".")[2], Arm)
+        tables: dict[str, type[Struct]] = {"": Plan, "feed": Feed, "load": Load}
+        table = tables.get(path.rpartition(".")[2], Arm)
         fields = [field.encode_name for field in msgspec.structs.fields(table)]
         return PlanError(file, full, _shown(raw, full), _unknown(name, fields, "field"))
     return PlanError(file, path, _shown(raw, path), complaint[:1].lower() + complaint[1:])

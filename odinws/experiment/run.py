@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,23 +79,23 @@ async def _run(plan: Plan, directory: Path, progress: Progress) -> End:
         return end
 
 
+@dataclass
 class _Course:
     """The way through all blocks."""
 
-    def __init__(self, plan: Plan, directory: Path, writer: Writer, progress: Progress) -> None:
-        self._plan = plan
-        self._directory = directory
-        self._writer = writer
-        self._progress = progress
-        self._failures: Counter[str] = Counter()
+    plan: Plan
+    directory: Path
+    writer: Writer
+    progress: Progress
+    failures: Counter[str] = field(default_factory=Counter)  # trials, by arm
 
     async def follow(self, data: Path) -> End:
         """Go all the way. Cancelled, it first ends what runs and writes down what there is."""
-        plan = self._plan
+        plan = self.plan
         names = {arm.name: arm for arm in plan.arms}
         orders = sequences(list(names), plan.rounds, plan.seed)
         async with Feed(data) as feed:
-            self._writer.write(
+            self.writer.write(
                 Run(
                     plan=plan,
                     started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -110,18 +111,18 @@ class _Course:
                 for block in [each] if plan.mode == "together" else [[one] for one in each]:
                     if why := await self._run_block(number, block, feed):
                         return End(status="partial", why=why)
-        if failed := self._failures.total():
+        if failed := self.failures.total():
             return End(status="partial", why=f"{failed} of {plan.rounds * len(plan.arms)} trials failed")
         return End(status="complete")
 
     async def _run_block(self, number: int, placed: list[tuple[int, ArmPlan]], feed: Feed) -> str:
         """One block, without the arms that have failed too often. Why the run can't go on, or ""."""
-        placed = [(order, arm) for order, arm in placed if self._failures[arm.name] < _FAILURES]
+        placed = [(order, arm) for order, arm in placed if self.failures[arm.name] < _FAILURES]
         if not placed:
             return ""
-        plan, progress = self._plan, self._progress
+        plan, progress = self.plan, self.progress
         progress.begin(number, [arm.name for _, arm in placed])
-        block = Block(plan, number, placed, feed, self._directory / LOGS, self._writer.write, progress.stage)
+        block = Block(plan, number, placed, feed, self.directory / LOGS, self.writer.write, progress.stage)
         try:
             trials = await block.run()
         except FeedLostError as error:
@@ -135,16 +136,16 @@ class _Course:
 
     def _keep(self, trials: list[Trial]) -> None:
         for trial in trials:
-            self._writer.write(trial)
-            self._failures[trial.arm] += trial.status == "failed"
-            self._progress.finish(trial)
+            self.writer.write(trial)
+            self.failures[trial.arm] += trial.status == "failed"
+            self.progress.finish(trial)
 
     def _hopeless(self) -> str:
         """Why nothing can be compared any more; "" as long as it can."""
-        out = [arm.name for arm in self._plan.arms if self._failures[arm.name] >= _FAILURES]
-        if self._plan.baseline.name in out:
-            return f"the baseline {self._plan.baseline.name} failed {_FAILURES} times"
-        if len(self._plan.arms) - len(out) < 2:
+        out = [arm.name for arm in self.plan.arms if self.failures[arm.name] >= _FAILURES]
+        if self.plan.baseline.name in out:
+            return f"the baseline {self.plan.baseline.name} failed {_FAILURES} times"
+        if len(self.plan.arms) - len(out) < 2:
             return f"too many arms failed {_FAILURES} times each: {', '.join(out)}"
         return ""
 

@@ -15,6 +15,7 @@ import struct
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -47,19 +48,17 @@ class Phase(IntEnum):
 _UPGRADING = Phase.UPGRADING  # an attribute of an enum is slow to look up
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Connection:
     """One connection. It may be dialled again when it has ended."""
 
-    __slots__ = ("attempt", "began", "buffer", "out", "paused", "phase", "sock")
-
-    def __init__(self) -> None:
-        self.phase = Phase.NONE
-        self.sock: Any = None
-        self.out = b""  # for the server, not sent yet
-        self.buffer = b""  # of its answer to the upgrade
-        self.began = 0.0  # when it was dialled last; monotonic
-        self.attempt = 0  # how often it was dialled
-        self.paused = False
+    phase: Phase = Phase.NONE
+    sock: Any = None
+    out: bytes = b""  # for the server, not sent yet
+    buffer: bytes = b""  # of its answer to the upgrade
+    began: float = 0.0  # when it was dialled last; monotonic
+    attempt: int = 0  # how often it was dialled
+    paused: bool = False
 
 
 C = TypeVar("C", bound=Connection)

@@ -11,6 +11,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from odinws.client.backoff import Backoff, RefusedError, Wait
@@ -36,37 +37,22 @@ def channels_of(mode: str, seed: int, number: int) -> tuple[str, ...]:
     return tuple(f"token.{token}" for token in chosen)
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Client(Connection):
     """One client over all its connections: what it wants, and where it stands."""
 
-    __slots__ = (
-        "allowed",  # bytes that a slow one may read now
-        "asked",  # when it asked for its channels; monotonic
-        "backoff",
-        "channels",
-        "close",  # what the server said at the end
-        "cut_at",  # when it lost its connection; 0: it has not, or is back
-        "epoch",
-        "is_probe",  # it leaves as soon as it is subscribed
-        "left",  # it has gone for good
-        "position",
-        "returns",  # it comes back at once, when its close frame is answered
-        "slow",  # it reads only so many bytes a second; 0: at once
-    )
-
-    def __init__(
-        self, channels: tuple[str, ...], backoff: Backoff | None, slow: float = 0.0, *, is_probe: bool = False
-    ) -> None:
-        super().__init__()
-        self.channels = channels
-        self.backoff = backoff
-        self.slow = slow
-        self.is_probe = is_probe
-        self.position: Position = START
-        self.epoch = ""
-        self.close = _LOST
-        self.allowed = self.asked = self.cut_at = 0.0
-        self.left = self.returns = False
+    channels: tuple[str, ...]
+    backoff: Backoff | None = None
+    slow: float = 0.0  # it reads only so many bytes a second; 0: at once
+    allowed: float = 0.0  # of these, how many it may read now
+    is_probe: bool = False  # it leaves as soon as it is subscribed
+    position: Position = START
+    epoch: str = ""
+    asked: float = 0.0  # when it asked for its channels; monotonic
+    cut_at: float = 0.0  # when it lost its connection; 0: it has not, or is back
+    close: tuple[int, str] = _LOST  # what the server said at the end
+    left: bool = False  # it has gone for good
+    returns: bool = False  # it comes back at once, when its close frame is answered
 
 
 class Fleet(Engine[Client]):
@@ -112,7 +98,8 @@ class Fleet(Engine[Client]):
         slow = self._options.odin_slow
         is_slow = int((number + 1) * slow) > int(number * slow)
         backoff = self._backoff() if self._backoff else None
-        client = Client(self._channels(number), backoff, self._options.odin_slow_bytes if is_slow else 0.0)
+        bytes_per_second = self._options.odin_slow_bytes if is_slow else 0.0
+        client = Client(channels=self._channels(number), backoff=backoff, slow=bytes_per_second)
         self._to_dial.append(client)
         return client
 
@@ -160,7 +147,7 @@ class Fleet(Engine[Client]):
             while self._owed_probes >= 1:
                 self._owed_probes -= 1
                 channels = self._channels(self._draw.randrange(1 << 30))
-                self._to_dial.append(Client(channels, None, is_probe=True))
+                self._to_dial.append(Client(channels=channels, is_probe=True))
             self._owed_churn = min(self._owed_churn + self.churn * passed, len(self._open) + 1.0)
             while self._owed_churn >= 1 and self._open:
                 self._owed_churn -= 1

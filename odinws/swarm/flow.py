@@ -14,6 +14,7 @@ share one judgement of them. So a read costs a lookup; only the first to read so
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from odinws.swarm.frames import TEXT, Frame, data_of, scan
@@ -38,14 +39,12 @@ class Mark(NamedTuple):
     holes: tuple[Hole, ...] = ()  # the latest
 
 
+@dataclass(slots=True, eq=False)
 class Position:
     """What a client had so far, and the bytes of a frame that has not come whole. Equal ones are shared."""
 
-    __slots__ = ("marks", "rest")
-
-    def __init__(self, marks: dict[str, Mark], rest: bytes = b"") -> None:
-        self.marks = marks
-        self.rest = rest
+    marks: dict[str, Mark]
+    rest: bytes = b""
 
     def since(self) -> dict[str, int]:
         """What to resume from."""
@@ -55,20 +54,21 @@ class Position:
 START = Position({})
 
 
+@dataclass(slots=True, eq=False)
 class Step:
     """What some bytes mean at a position."""
 
-    __slots__ = ("after", "ages_at", "controls", "disordered", "duplicated", "gaps", "holes", "late", "times")
-
-    def __init__(self) -> None:
-        self.after = START  # the position behind them
-        # If there is anything but data and gaps in them, all of their frames: then nothing is judged, and the
-        # client takes them one by one.
-        self.controls: list[Frame] | None = None
-        self.ages_at: list[int] = []  # `ts` of the messages, ms since 1970
-        self.duplicated = self.disordered = self.late = self.gaps = 0
-        self.times = 0  # how many clients took this step since the last look
-        self.holes: list[Hole] = []
+    after: Position = START  # behind them
+    # If there is anything but data and gaps in them, all of their frames: then nothing is judged, and the
+    # client takes them one by one.
+    controls: list[Frame] | None = None
+    ages_at: list[int] = field(default_factory=list)  # `ts` of the messages, ms since 1970
+    duplicated: int = 0
+    disordered: int = 0
+    late: int = 0
+    gaps: int = 0
+    holes: list[Hole] = field(default_factory=list)
+    times: int = 0  # how many clients took this step since the last look
 
 
 class Chain:
@@ -116,10 +116,7 @@ class Flow:
         marks = dict(position.marks)
         for frame in frames:
             if not self._judge(frame, marks, step):
-                step = Step()
-                step.controls = frames
-                step.after = self._position(position.marks, rest)
-                return step
+                return Step(self._position(position.marks, rest), frames)
         step.after = self._position(marks, rest)
         self.steps[position, data] = step
         return step
