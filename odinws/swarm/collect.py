@@ -14,7 +14,7 @@ import logging
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,35 +43,25 @@ _PREDECESSOR_ROWS = (  # time, attempts, active, failed, success rate, server CP
 )
 
 
-class Limits:
-    """Whether the swarm itself, not the server, was the limit.
+def limit(seconds: Sequence[tuple[float, float]]) -> str:
+    """Why the swarm itself, not the server, was the limit; empty: it was not.
 
     A process that fills its core, or whose loop stands still, reads late what the server sent in time.
+
+    Args:
+        seconds: of each, what the busiest process used of its core, in percent, and its longest stall in ms.
     """
-
-    def __init__(self) -> None:
-        self._cpu_percent: list[float] = []
-        self._stall_ms: list[float] = []
-
-    def add(self, cpu_percent: float, stall_ms: float) -> None:
-        """One second of the busiest process."""
-        self._cpu_percent.append(cpu_percent)
-        self._stall_ms.append(stall_ms)
-
-    def why(self) -> str:
-        """What makes it think so, of all seconds; empty: it was not the limit."""
-        seconds = len(self._cpu_percent)
-        allowed = max(_FEW_SECONDS - 1, _SHARE * seconds)
-        full = sum(percent >= FULL_PERCENT for percent in self._cpu_percent)
-        stalled = sum(ms >= STALL_MS for ms in self._stall_ms)
-        why = []
-        if full > allowed:
-            used = f"a process of the swarm used {FULL_PERCENT:g} % of a core or more"
-            why.append(f"{used} in {full} of {seconds} s (at most {max(self._cpu_percent):.0f} %)")
-        if stalled > allowed:
-            stood = f"its loop stood still for {STALL_MS:g} ms or more"
-            why.append(f"{stood} in {stalled} of {seconds} s (at most {max(self._stall_ms):.0f} ms)")
-        return "; ".join(why)
+    allowed = max(_FEW_SECONDS - 1, _SHARE * len(seconds))
+    full = [percent for percent, _ in seconds if percent >= FULL_PERCENT]
+    stalled = [ms for _, ms in seconds if ms >= STALL_MS]
+    why = []
+    if len(full) > allowed:
+        used = f"a process of the swarm used {FULL_PERCENT:g} % of a core or more"
+        why.append(f"{used} in {len(full)} of {len(seconds)} s (at most {max(full):.0f} %)")
+    if len(stalled) > allowed:
+        stood = f"its loop stood still for {STALL_MS:g} ms or more"
+        why.append(f"{stood} in {len(stalled)} of {len(seconds)} s (at most {max(stalled):.0f} ms)")
+    return "; ".join(why)
 
 
 class Collector:
@@ -88,7 +78,7 @@ class Collector:
         options = environment.parsed_options
         self._environment = environment
         self._parts: dict[str, dict[str, Any]] = {}
-        self._limits = Limits()
+        self._seconds: list[tuple[float, float]] = []
         self._record = Path(options.odin_record).open("w") if options.odin_record else None  # noqa: SIM115
         self._write({"bounds_ms": BOUNDS_MS, "names": TIMES, "seed": options.odin_seed})
         self._began = time.monotonic()
@@ -108,7 +98,7 @@ class Collector:
     def second(self) -> None:
         """A second has passed."""
         totals = merged(self._parts.values())
-        self._limits.add(totals["swarm_cpu_percent"], totals["swarm_stall_ms"])
+        self._seconds.append((totals["swarm_cpu_percent"], totals["swarm_stall_ms"]))
         self._write({"t": round(time.time(), 3), **totals})
         passed = time.monotonic() - self._began
         if self._every and passed >= self._next_row:
@@ -121,7 +111,7 @@ class Collector:
     def end(self) -> None:
         """The run has ended: the last line, the summary."""
         totals = merged(self._parts.values())
-        self.limit = self._limits.why()
+        self.limit = limit(self._seconds)
         judgement = {"final": True, "limited": bool(self.limit), "why": self.limit}
         self._write({"t": round(time.time(), 3), **totals, **judgement})
         if self._record is not None:
