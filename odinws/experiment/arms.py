@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +23,6 @@ from odinws.harness.process import ProcessError
 from odinws.harness.server import START_SECONDS, Server, gunicorn
 from odinws.settings import Settings
 
-STOP_SECONDS = 8.0
 _DEFAULTS = {
     # The load of an arm is what the plan says, not what a guard lets in while neighbours use the machine.
     "WS_ADMISSION_DRY_RUN": "true",
@@ -58,14 +56,7 @@ def settings_of(arm: ArmPlan, nats_url: str, port: int) -> dict[str, str]:
 
 
 def check(plan: Plan, file: str) -> None:
-    """What `plan` can't know by itself: whether servers would start with these settings.
-
-    Args:
-        file: how errors name the plan.
-
-    Raises:
-        PlanError: its text is one line.
-    """
+    """What a plan can't know by itself: whether servers would start with these settings. Raises PlanError."""
     for number, arm in enumerate(plan.arms):
         at = f"arm[{number}]"
         for name in _RESERVED:
@@ -117,10 +108,6 @@ class Arm(Server):
     async def totals(self) -> dict[str, float]:
         """Its /metrics, summed over labels. Raises ArmError."""
         return (await self._ask(prometheus.scrape)).totals()
-
-    async def stop(self) -> None:
-        """Stop the server and all its workers."""
-        await self.end_async(signal.SIGTERM, STOP_SECONDS)
 
     async def _ask(self, question: Callable[[int], T]) -> T:
         try:

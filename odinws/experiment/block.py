@@ -30,6 +30,8 @@ CONNECT_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _SWARM_START_SECONDS = 3.0
 _SETTLE_SECONDS = 20.0  # after the last message, for a server that is behind
+_SWARM_STOP_SECONDS = 15.0
+_SERVER_STOP_SECONDS = 8.0
 _SPARE_SECONDS = 300.0  # of the swarm's own end, should nobody end it
 
 T = TypeVar("T")
@@ -197,9 +199,9 @@ class Block:
     async def _end(self) -> None:
         """End all, the swarms first: what they say last is only true while the servers live."""
         try:
-            await asyncio.gather(*(part.swarm.stop() for part in self._parts))
+            await asyncio.gather(*(part.swarm.end_async(seconds=_SWARM_STOP_SECONDS) for part in self._parts))
         finally:
-            await asyncio.gather(*(part.arm.stop() for part in self._parts))
+            await asyncio.gather(*(part.arm.end_async(seconds=_SERVER_STOP_SECONDS) for part in self._parts))
 
     def _part(self, order: int, plan: ArmPlan) -> Part:
         name = f"{self.number:03}-{plan.name}"

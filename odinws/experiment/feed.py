@@ -89,13 +89,9 @@ class Replay(NamedTuple):
 
 
 class Feed:
-    """A nats-server, and what is published there. Use it as an async context manager.
+    """A nats-server, with its data in `directory`, and what is published there. An async context manager.
 
-    Args:
-        directory: for the data of NATS; exists.
-
-    Raises:
-        EmbeddedNatsError: NATS does not come up.
+    Raises EmbeddedNatsError at its start when NATS does not come up.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -205,12 +201,8 @@ def _needing_nats() -> Iterator[None]:
 
 def _stretched(messages: Sequence[Recorded], period: float, seconds: float) -> list[Recorded]:
     """What is due within `seconds`, if the messages come again after each `period`."""
-    times = math.ceil(seconds / period)
-    repeated = (
-        Recorded(number * period + due, subject, payload)
-        for number in range(times)
-        for due, subject, payload in messages
-    )
+    again = itertools.product(range(math.ceil(seconds / period)), messages)
+    repeated = (message._replace(due_seconds=n * period + message.due_seconds) for n, message in again)
     return list(itertools.takewhile(lambda message: message.due_seconds < seconds, repeated))
 
 

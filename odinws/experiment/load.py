@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import signal
 import sys
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from odinws.harness.process import Process
 from odinws.harness.server import clean_environ
 
 SCENARIO = "locustfiles/fanout.py"
-STOP_SECONDS = 15.0
 
 
 class SwarmError(OdinError):
@@ -94,10 +92,6 @@ class Swarm(Process):
         self._read()
         if self.status is not None:
             raise SwarmError(f"the swarm {self.exit_summary()}")
-
-    async def stop(self) -> None:
-        """End it, and read what it says last. Does not raise for a swarm that has ended already."""
-        await self.end_async(signal.SIGTERM, STOP_SECONDS)
 
     def verdict(self) -> Line:
         """Its last line, once it has ended. Raises SwarmError when it left none."""

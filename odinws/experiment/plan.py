@@ -115,14 +115,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def parse(text: str, file: str) -> Plan:
-    """Read a plan.
-
-    Args:
-        file: how errors name it.
-
-    Raises:
-        PlanError: its text is one line.
-    """
+    """Read a plan, which errors name `file`. Raises PlanError, whose text is one line."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

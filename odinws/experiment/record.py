@@ -23,10 +23,7 @@ class RecordError(OdinError):
 
 
 class Writer:
-    """Appends records to a file, each flushed at once.
-
-    Args:
-        directory: where; it is made if need be.
+    """Appends records to a file in `directory`, which is made if need be; each is flushed at once.
 
     Raises:
         RecordError: there are records already: nothing is overwritten.
@@ -59,11 +56,7 @@ class Writer:
 
 
 def read(directory: Path) -> Records:
-    """Read a run.
-
-    Raises:
-        RecordError: there is none, or a line other than a cut last one is no record; the text is one line.
-    """
+    """Read a run. Raises RecordError: there is none, or a line other than a cut last one is no record."""
     path = directory / FILE
     try:
         content = path.read_bytes()

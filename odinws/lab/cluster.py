@@ -41,15 +41,10 @@ def find_haproxy() -> str:
 
 
 class Cluster:
-    """Start it, use it as a context manager, end it.
+    """Start it and stop it, or use it as a context manager.
 
     Args:
         settings: environment of the odinws servers, besides what makes them a cluster.
-
-    Attributes:
-        port: of the balancer.
-        ports: of the odinws servers.
-        node_ports: of the nats-servers.
 
     Raises:
         ClusterError: a part is missing, or does not come up.
@@ -59,6 +54,7 @@ class Cluster:
         haproxy = find_haproxy()
         self._directory = Path(tempfile.mkdtemp(prefix="odinws-cluster-"))
         ports = free_ports(2 * NODES + HOSTS + 1)
+        # Of the nats-servers, the odinws servers, the balancer.
         self.node_ports, routes = ports[:NODES], ports[NODES : 2 * NODES]
         self.ports, self.port = ports[2 * NODES : -1], ports[-1]
         self._hosts = [

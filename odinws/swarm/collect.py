@@ -65,14 +65,7 @@ def limit(seconds: Sequence[tuple[float, float]]) -> str:
 
 
 class Collector:
-    """Of one run.
-
-    Attributes:
-        limit: why the swarm was the limit, when the run has ended; empty: it was not.
-
-    Raises:
-        OSError: the record can't be written.
-    """
+    """Of one run. Raises OSError when the record can't be written."""
 
     def __init__(self, environment: Any) -> None:
         options = environment.parsed_options
@@ -85,7 +78,7 @@ class Collector:
         self._every = options.odin_table
         self._next_row = self._every
         self._peak = 0.0
-        self.limit = ""
+        self.limit = ""  # why the swarm was the limit, when the run has ended; empty: it was not
 
     def take(self, node: str, snapshot: dict[str, Any]) -> None:
         """What a process has counted; msgpack has kept it as it was."""

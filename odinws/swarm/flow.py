@@ -106,11 +106,7 @@ class Flow:
         self._positions: dict[tuple[frozenset[tuple[str, Mark]], bytes], Position] = {}
 
     def step(self, position: Position, data: bytes) -> Step:
-        """Make the step that is not among `steps` yet.
-
-        Raises:
-            WireError: the server broke the rules.
-        """
+        """Make the step that is not among `steps` yet. Raises WireError: the server broke the rules."""
         frames, rest = scan(position.rest + data if position.rest else data)
         step = Step()
         marks = dict(position.marks)

@@ -111,8 +111,7 @@ def split(data: bytes) -> tuple[list[Frame], bytes]:
 def scan(data: bytes) -> tuple[list[Frame], bytes]:
     """The same of what this server sends, with compressed texts inflated.
 
-    Raises:
-        WireError: a frame is masked, binary or a fragment, or can't be inflated.
+    Raises WireError: a frame is masked, binary or a fragment, or can't be inflated.
     """
     frames, rest = split(data)
     for index, (first, payload) in enumerate(frames):

@@ -58,7 +58,7 @@ def pictures(records: Records, result: Result) -> dict[str, Any]:
     Returns:
         arms: their names, the baseline first.
         rows: what was tested: title, arm, and shift, low, high in percent.
-        measures: those with values, the one that the plan asks for first: name, title, unit, histogram.
+        measures: those with values, the one that the plan asks for first: name, title, unit, histogram and so on.
         trials: by measure and arm, [round, value].
         seconds: by measure and arm, for each round [the round, its seconds, their values].
         histograms: by name and arm, bounds in ms and the share of samples up to each.
@@ -67,11 +67,12 @@ def pictures(records: Records, result: Result) -> dict[str, Any]:
     found = samples(records.trials, records.seconds)
     names = [name for name in MEASURES if any(found[name].values())]
     names.sort(key=lambda name: name != plan.primary)
-    measures = [{"name": name, "title": MEASURES[name].title, "unit": MEASURES[name].unit} for name in names]
     return {
         "arms": [plan.baseline.name, *(arm.name for arm in plan.others)],
         "rows": [_bar(row, *row.interval) for row in result.measures if row.interval is not None],
-        "measures": [measure | {"histogram": measure["name"].partition("_")[0]} for measure in measures],
+        "measures": [
+            msgspec.to_builtins(MEASURES[name]) | {"histogram": name.partition("_")[0]} for name in names
+        ],
         "trials": {
             name: {arm: [[n, _rounded(v)] for n, v in sorted(by.items())] for arm, by in found[name].items()}
             for name in names
