@@ -75,7 +75,7 @@ def check(plan: Plan, file: str) -> None:
 
 
 class Arm(Server):
-    """The server of one trial: `start` it, wait until it is `served`, and `stop` it."""
+    """The server of one trial: `start` it, wait until it is `served`, and `end_async` it."""
 
     def __init__(self, plan: ArmPlan, nats_url: str, log: Path) -> None:
         port = free_port()

@@ -65,7 +65,7 @@ def check() -> None:
 
 
 class Swarm(Process):
-    """`start` it and `stop` it; `poll` reads what it has said meanwhile.
+    """`start` it and `end_async` it; `poll` reads what it has said meanwhile.
 
     Args:
         port: of the server.

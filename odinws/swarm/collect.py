@@ -1,10 +1,6 @@
 """The sum over all processes of a run, second by second: its record, its table, its summary.
 
-The record is a file of JSON lines, for whoever judges the server. The first line is
-`{"bounds_ms": [...], "names": [...], "seed": n}`: the upper bounds of the buckets, of which the last also
-holds all that is longer. Each other line has `t` (seconds since 1970), the counts and the histograms, both
-cumulative, and what the busiest process of the swarm used in that second. The last one has `"final": true`,
-`limited` and `why`; nobody is connected any more then.
+The record is a file of JSON lines, for whoever judges the server; docs/swarm.md says what is in them.
 """
 
 from __future__ import annotations

@@ -238,12 +238,9 @@ class Swarm:
             self._own.late(now - due)
             due = max(due, now - _TICK_SECONDS)
             for share in self._shares:
-                arrived = len(share.clients)
-                if arrived < share.count:
-                    wanted = int((now - share.began) * share.ramp) + 1 if share.ramp else share.count
-                    share.clients += map(
-                        fleet.add, range(share.first + arrived, share.first + min(wanted, share.count))
-                    )
+                wanted = int((now - share.began) * share.ramp) + 1 if share.ramp else share.count
+                missing = range(len(share.clients), min(wanted, share.count))
+                share.clients += [fleet.add(share.first + number) for number in missing]
             fleet.tick(now)
 
     def _storms(self, fleet: Fleet) -> None:
@@ -267,12 +264,8 @@ class Swarm:
         """Tell Locust and the master what there is."""
         self._reporter.report(fleet.tally)
         cpu, stall = self._own.look()
-        snapshot = fleet.tally.snapshot() | {
-            "connected": fleet.connected,
-            "swarm_cpu_percent": cpu,
-            "swarm_stall_ms": stall,
-            "final": final,
-        }
+        used = {"swarm_cpu_percent": cpu, "swarm_stall_ms": stall}
+        snapshot = fleet.tally.snapshot() | used | {"connected": fleet.connected, "final": final}
         self._runner.send_message("odin_report", snapshot)
 
     def _reported(self, environment: Any, msg: Any) -> None:

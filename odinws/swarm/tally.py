@@ -93,13 +93,8 @@ class Tally:
 
     def settle(self, chain: Chain, now: float) -> None:
         """Count what lies in holes that are old enough."""
-        waiting = []
-        for due, hole, times in self._holes:
-            if due <= now:
-                self.counts["lost"] += chain.size(hole) * times
-            else:
-                waiting.append((due, hole, times))
-        self._holes = waiting
+        self.counts["lost"] += sum(chain.size(hole) * times for due, hole, times in self._holes if due <= now)
+        self._holes = [entry for entry in self._holes if entry[0] > now]
 
     def snapshot(self) -> dict[str, Any]:
         """All of it, for another process."""

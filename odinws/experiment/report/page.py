@@ -58,7 +58,7 @@ def pictures(records: Records, result: Result) -> dict[str, Any]:
     Returns:
         arms: their names, the baseline first.
         rows: what was tested: title, arm, and shift, low, high in percent.
-        measures: those with values, the one that the plan asks for first: name, title, unit, histogram and so on.
+        measures: those with values, the one that the plan asks for first, and the name of its histogram.
         trials: by measure and arm, [round, value].
         seconds: by measure and arm, for each round [the round, its seconds, their values].
         histograms: by name and arm, bounds in ms and the share of samples up to each.
