@@ -32,6 +32,7 @@ def check_records(records: Records, rows: Sequence[Row]) -> list[Check]:
         rows: the comparisons made of it, for how sharp they are; may be empty.
     """
     plan = records.run.plan
+    primary = [row for row in rows if row.measure == plan.primary]
     good = {(trial.arm, trial.round): trial for trial in records.trials if trial.status == "ok"}
     return [
         *_unfinished(records),
@@ -40,8 +41,8 @@ def check_records(records: Records, rows: Sequence[Row]) -> list[Check]:
         *_unequal(plan, good),
         *_order(plan, good),
         *_baseline_losses(plan, rows),
-        *_few_pairs(plan, rows),
-        *_noisy(plan, rows),
+        *_few_pairs(plan, primary),
+        *_noisy(primary),
         *_drifting(records),
         *_crowded(records),
         *check_plan(plan),
@@ -170,15 +171,15 @@ def _baseline_losses(plan: Plan, rows: Sequence[Row]) -> Iterator[Check]:
 def _few_pairs(plan: Plan, rows: Sequence[Row]) -> Iterator[Check]:
     needed = rounds_needed()
     for row in rows:
-        if row.measure == plan.primary and row.n < needed <= plan.rounds:
+        if row.n < needed <= plan.rounds:
             what = f"a value of {row.arm} and of {row.baseline} for {MEASURES[row.measure].title}"
             advice = "run it again; see which trials are missing with `experiment show`"
             yield Check("error", f"only {row.n} rounds have {what}: {needed} are needed", advice)
 
 
-def _noisy(plan: Plan, rows: Sequence[Row]) -> Iterator[Check]:
+def _noisy(rows: Sequence[Row]) -> Iterator[Check]:
     for row in rows:
-        if row.measure != plan.primary or row.interval is None or row.n < 2 or row.minimum <= 0:
+        if row.interval is None or row.n < 2 or row.minimum <= 0:
             continue
         if row.verdict in (Verdict.BETTER, Verdict.WORSE):
             continue  # the noise has not hidden it

@@ -149,36 +149,24 @@ def _compare(comparisons: Sequence[Comparison], seed: int) -> list[Row]:
         chances = iter(joint_test(table, [each.smallest for each in tested], seed))
     else:
         chances = iter(separate_tests([each.logarithms() for each in tested]))
-    return [_counted(each) if each.is_counted else _tested(each, next(chances)) for each in comparisons]
+    return [_row(each, None if each.is_counted else next(chances)) for each in comparisons]
 
 
-def _counted(comparison: Comparison) -> Row:
-    if any(comparison.values.values()):
-        return _row(comparison, Verdict.FAILED, "the baseline has none")
-    return _row(comparison, Verdict.NO_DIFFERENCE, "neither has any")
-
-
-def _tested(comparison: Comparison, significance: Significance) -> Row:
-    if comparison.paired:
-        differences = list(comparison.differences().values())
-        estimate, effect = paired_shift(differences), paired_effect(differences)
-    else:
-        logarithms = comparison.logarithms()
-        estimate, effect = unpaired_shift(*logarithms), unpaired_effect(*logarithms)
-    return _row(
-        comparison,
-        *_verdict(comparison, significance, estimate),
-        shift=math.expm1(estimate.shift),
-        interval=(math.expm1(estimate.low), math.expm1(estimate.high)),
-        p=significance.corrected,
-        p_alone=significance.alone,
-        effect=effect,
-    )
-
-
-def _row(comparison: Comparison, verdict: Verdict, why: str, **tested: Any) -> Row:
+def _row(comparison: Comparison, significance: Significance | None) -> Row:
+    """One without a significance is counted."""
     measure, values, references = comparison.measure, comparison.values, comparison.references
     fold = sum if measure.exact else statistics.median
+    tested: dict[str, Any] = {}
+    if significance is not None:
+        estimate, effect = _size(comparison)
+        verdict, why = _verdict(comparison, significance, estimate)
+        tested["shift"] = math.expm1(estimate.shift)
+        tested["interval"] = (math.expm1(estimate.low), math.expm1(estimate.high))
+        tested |= {"p": significance.corrected, "p_alone": significance.alone, "effect": effect}
+    elif any(values.values()):
+        verdict, why = Verdict.FAILED, "the baseline has none"
+    else:
+        verdict, why = Verdict.NO_DIFFERENCE, "neither has any"
     return Row(
         measure=measure.name,
         arm=comparison.arm,
@@ -192,6 +180,15 @@ def _row(comparison: Comparison, verdict: Verdict, why: str, **tested: Any) -> R
         why=why,
         **tested,
     )
+
+
+def _size(comparison: Comparison) -> tuple[Estimate, float]:
+    """The shift and the effect size."""
+    if comparison.paired:
+        differences = list(comparison.differences().values())
+        return paired_shift(differences), paired_effect(differences)
+    logarithms = comparison.logarithms()
+    return unpaired_shift(*logarithms), unpaired_effect(*logarithms)
 
 
 def _verdict(comparison: Comparison, significance: Significance, estimate: Estimate) -> tuple[Verdict, str]:
