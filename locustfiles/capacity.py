@@ -7,9 +7,7 @@ Every 10 s a line of the table that the predecessor's test printed; that table f
 decides on users and time, so `--users`, `--spawn-rate` and `--run-time` have no meaning here.
 """
 
-from odinws.swarm.options import register
-from odinws.swarm.run import install
-from odinws.swarm.users import Clients, Ramp
+from odinws.swarm.scenario import Clients, Ramp, install
 
 
 class Stay(Clients):
@@ -20,5 +18,4 @@ class Capacity(Ramp):
     """All come at `--odin-ramp` per second, and stay for `--odin-sustain` seconds."""
 
 
-register(connections=10_000, table=10.0)
-install(None)
+install(None, connections=10_000, table=10.0)

@@ -4,15 +4,11 @@
         --odin-connections 2000 --odin-churn 100
 """
 
-from odinws.swarm.backoff import Patience
-from odinws.swarm.options import register
-from odinws.swarm.run import install
-from odinws.swarm.users import Clients
+from odinws.swarm.scenario import Clients, Patience, install
 
 
 class Churn(Clients):
     """Each holds a share of the connections."""
 
 
-register(churn=50.0)
-install(Patience)
+install(Patience, churn=50.0)

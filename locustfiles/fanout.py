@@ -6,15 +6,11 @@
 A user of Locust holds its share of the connections, so one per process is enough. See docs/swarm.md.
 """
 
-from odinws.swarm.backoff import Patience
-from odinws.swarm.options import register
-from odinws.swarm.run import install
-from odinws.swarm.users import Clients
+from odinws.swarm.scenario import Clients, Patience, install
 
 
 class Fanout(Clients):
     """Each holds a share of the connections."""
 
 
-register()
 install(Patience)

@@ -7,15 +7,11 @@ What becomes of the slow ones is the server's `WS_SLOW_POLICY`: they are closed 
 get gaps. Neither is a loss: nothing is missing that nobody told of.
 """
 
-from odinws.swarm.backoff import Patience
-from odinws.swarm.options import register
-from odinws.swarm.run import install
-from odinws.swarm.users import Clients
+from odinws.swarm.scenario import Clients, Patience, install
 
 
 class Slow(Clients):
     """Each holds a share of the connections."""
 
 
-register(slow=0.1)
-install(Patience)
+install(Patience, slow=0.1)

@@ -8,15 +8,11 @@ whole `Client` has a thread and reads each message as JSON, too much for thousan
 heard is kept, and what is missing counted, by the swarm: exactly, over all connections of a client.
 """
 
-from odinws.swarm.library import Library
-from odinws.swarm.options import register
-from odinws.swarm.run import install
-from odinws.swarm.users import Clients
+from odinws.swarm.scenario import Clients, Library, install
 
 
 class Storm(Clients):
     """Each holds a share of the connections, and their clients come back as the library does."""
 
 
-register(storm_every=20.0)
-install(Library, resume=True)
+install(Library, resume=True, storm_every=20.0)

@@ -12,7 +12,6 @@ OdinError
 ├── RecordError            (odinws.experiment.record) the records of a run can't be read or written
 ├── ArmError               (odinws.experiment.arms) a server of an experiment did not start, or exited
 ├── SwarmError             (odinws.experiment.load) the swarm of an experiment did not start, or exited
-├── ScrapeError            (odinws.experiment.scrape) a server of an experiment does not answer
 ├── FeedLostError          (odinws.experiment.feed) NATS became unavailable during an experiment
 ├── FlagsError             (odinws.rollout.flags) the flags file is unusable: the default variant runs
 ├── FleetError             (odinws.rollout.fleet) a running server does not report its workers

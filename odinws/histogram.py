@@ -27,7 +27,7 @@ def quantile(
         The estimate, in the unit of the bounds; None without observations.
     """
     reached = list(accumulate(counts))
-    if not reached[-1]:
+    if not reached or not reached[-1]:
         return None
     rank = share * reached[-1]
     at = bisect_left(reached, rank)

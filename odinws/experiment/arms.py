@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
+import psutil
 
 from odinws.errors import OdinError, SettingsError
 from odinws.experiment import scrape
 from odinws.experiment.feed import STREAM
 from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan, PlanError
-from odinws.experiment.scrape import Look, ScrapeError
+from odinws.experiment.scrape import Look
+from odinws.harness import prometheus
 from odinws.harness.ports import free_port
 from odinws.harness.process import ProcessError
 from odinws.harness.server import START_SECONDS, Server, gunicorn
 from odinws.settings import Settings
 
-STOP_SECONDS = 8.0
 _DEFAULTS = {
     # The load of an arm is what the plan says, not what a guard lets in while neighbours use the machine.
     "WS_ADMISSION_DRY_RUN": "true",
@@ -54,14 +56,7 @@ def settings_of(arm: ArmPlan, nats_url: str, port: int) -> dict[str, str]:
 
 
 def check(plan: Plan, file: str) -> None:
-    """What `plan` can't know by itself: whether servers would start with these settings.
-
-    Args:
-        file: how errors name the plan.
-
-    Raises:
-        PlanError: its text is one line.
-    """
+    """What a plan can't know by itself: whether servers would start with these settings. Raises PlanError."""
     for number, arm in enumerate(plan.arms):
         at = f"arm[{number}]"
         for name in _RESERVED:
@@ -70,8 +65,8 @@ def check(plan: Plan, file: str) -> None:
         try:
             Settings.from_environ(settings_of(arm, "nats://127.0.0.1:4222", 0))
         except SettingsError as error:
-            path, value = f"{at}.settings.{error.name}", repr(error.value)
-            raise PlanError(file, path, value, f"in arm {arm.name}: {error.allowed}") from None
+            path = f"{at}.settings.{error.name}"
+            raise PlanError(file, path, repr(error.value), error.allowed) from None
         if not _is_there(arm.config):
             raise PlanError(file, f"{at}.config", repr(arm.config), "there is no such file")
         if plan.mode == "together" and arm.feed != plan.arms[0].feed:
@@ -80,7 +75,7 @@ def check(plan: Plan, file: str) -> None:
 
 
 class Arm(Server):
-    """The server of one trial: `start` it, wait until it is `served`, and `stop` it."""
+    """The server of one trial: `start` it, wait until it is `served`, and `end_async` it."""
 
     def __init__(self, plan: ArmPlan, nats_url: str, log: Path) -> None:
         port = free_port()
@@ -94,7 +89,7 @@ class Arm(Server):
         except ProcessError:
             self.check_alive()
             raise ArmError(f"not ready within {START_SECONDS:g} s: {self.last_words()}") from None
-        self._workers = {worker.pid for worker in (await self._asked(scrape.look)).stats.workers}
+        self._workers = {worker.pid for worker in (await self._ask(scrape.look)).stats.workers}
 
     def check_alive(self) -> None:
         """Raises ArmError when the server has ended."""
@@ -102,12 +97,8 @@ class Arm(Server):
             raise ArmError(f"the server {self.exit_summary()}")
 
     async def look(self) -> Look:
-        """Look at it.
-
-        Raises:
-            ArmError: it or one of its workers ended, or it does not answer.
-        """
-        found = await self._asked(scrape.look)
+        """Look at it. Raises ArmError: it or one of its workers ended, or it does not answer."""
+        found = await self._ask(scrape.look)
         now = {worker.pid for worker in found.stats.workers}
         if now != self._workers:
             gone = ", ".join(map(str, sorted(self._workers - now))) or "none"
@@ -116,18 +107,14 @@ class Arm(Server):
 
     async def totals(self) -> dict[str, float]:
         """Its /metrics, summed over labels. Raises ArmError."""
-        return await self._asked(scrape.metrics)
+        return (await self._ask(prometheus.scrape)).totals()
 
-    async def stop(self) -> None:
-        """Stop the server and all its workers."""
-        await self.end_async(signal.SIGTERM, STOP_SECONDS)
-
-    async def _asked(self, question: Callable[[int], T]) -> T:
+    async def _ask(self, question: Callable[[int], T]) -> T:
         try:
             return await asyncio.to_thread(question, self.port)
-        except ScrapeError as error:
+        except (OSError, msgspec.MsgspecError, psutil.Error) as error:
             self.check_alive()
-            raise ArmError(str(error)) from None
+            raise ArmError(f"it does not answer, or not as it should: {error}") from None
 
 
 def _is_there(config: str) -> bool:

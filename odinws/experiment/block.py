@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from odinws.experiment import outcome, scrape
 from odinws.experiment.arms import Arm, ArmError
-from odinws.experiment.feed import Feed, Replay
+from odinws.experiment.feed import Feed, Replay, recording
 from odinws.experiment.kinds import Second, Trial
 from odinws.experiment.load import Line, Swarm, SwarmError
 from odinws.experiment.outcome import Part
@@ -28,40 +30,28 @@ CONNECT_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _SWARM_START_SECONDS = 3.0
 _SETTLE_SECONDS = 20.0  # after the last message, for a server that is behind
+_SWARM_STOP_SECONDS = 15.0
+_SERVER_STOP_SECONDS = 8.0
 _SPARE_SECONDS = 300.0  # of the swarm's own end, should nobody end it
 
+T = TypeVar("T")
 
+
+@dataclass
 class Block:
-    """Use `run` once.
+    """Use `run` once."""
 
-    Args:
-        plan: of the experiment.
-        number: of the round, from 0.
-        arms: with their place in the round.
-        feed: has the recordings of these arms.
-        directory: for logs and the swarms' files.
-        second: takes what each second gives.
-        stage: is told what goes on.
-    """
+    plan: Plan
+    number: int  # of the round, from 0
+    arms: Sequence[tuple[int, ArmPlan]]  # with their position in the round
+    feed: Feed
+    directory: Path  # for logs and the swarms' files
+    second: Callable[[Second], None]  # takes what each second gives
+    stage: Callable[[str], None]  # is told what goes on
 
-    def __init__(
-        self,
-        plan: Plan,
-        number: int,
-        arms: Sequence[tuple[int, ArmPlan]],
-        feed: Feed,
-        directory: Path,
-        second: Callable[[Second], None],
-        stage: Callable[[str], None],
-    ) -> None:
-        self._plan = plan
-        self._number = number
-        self._feed = feed
-        self._directory = directory
-        self._second = second
-        self._stage = stage
-        self._seconds = plan.warmup_seconds + plan.measure_seconds
-        self._parts = [self._part(order, arm) for order, arm in arms]
+    def __post_init__(self) -> None:
+        self._seconds = self.plan.warmup_seconds + self.plan.measure_seconds
+        self._parts = [self._part(order, arm) for order, arm in self.arms]
         self._replay: Replay | None = None
         self._warm = 0  # messages of the warm-up
 
@@ -73,23 +63,19 @@ class Block:
             asyncio.CancelledError: it was broken off. In both cases `trials` has what there is.
         """
         try:
-            await self._feed.clear()
+            await self.feed.clear()
             await self._start()
             if self._healthy:
                 await self._feed_and_measure()
         finally:
-            self._stage("ending servers and swarms")
+            self.stage("ending servers and swarms")
             await self._end()
         return self.trials("")
 
     def trials(self, interruption: str) -> list[Trial]:
-        """What is known of each trial.
-
-        Args:
-            interruption: why the block did not come to its end; "" if it did.
-        """
+        """What is known of each trial; an `interruption` says why the block did not come to its end."""
         return [
-            outcome.trial(part, self._number, self._plan, self._replay, self._warm, interruption)
+            outcome.trial(part, self.number, self.plan, self._replay, self._warm, interruption)
             for part in self._parts
         ]
 
@@ -98,7 +84,7 @@ class Block:
         return [part for part in self._parts if not part.problem]
 
     async def _start(self) -> None:
-        self._stage("starting servers")
+        self.stage("starting servers")
         for part in self._parts:
             part.arm.start()
         for part in self._parts:
@@ -109,78 +95,93 @@ class Block:
             part.swarm.start()
 
     async def _feed_and_measure(self) -> None:
-        messages = await self._feed.recorded(self._parts[0].plan.feed)
-        self._warm = sum(message.due_seconds < self._plan.warmup_seconds for message in messages)
+        feed, seed = self._parts[0].plan.feed, self.plan.seed
+        messages = await asyncio.to_thread(recording, feed, self._seconds, seed)
+        self._warm = sum(message.due_seconds < self.plan.warmup_seconds for message in messages)
         # Clients come while messages flow, as they do in life.
         come = asyncio.Event()
-        lead = self._feed.lead_in(messages, self._seconds, lead_seconds(self._plan), come)
-        leading = asyncio.create_task(lead)
-        try:
-            await self._await_connected(leading)
+        lead = self.feed.lead_in(messages, self._seconds, lead_seconds(self.plan), come)
+        async with self._playing(lead) as leading:
+            started = time.monotonic()
+            await self._poll(leading, lambda part: self._has_come(part, time.monotonic() - started))
             come.set()
             await leading
-        finally:
-            await _cancel(leading)
         if not self._healthy:
             return
-        replaying = asyncio.create_task(self._feed.replay(messages, self._seconds))
-        try:
+        async with self._playing(self.feed.replay(messages, self._seconds)) as replaying:
             await self._measure(replaying)
             if not self._healthy:
                 return
             self._replay = await replaying
-            await self._settle()
-        finally:
-            await _cancel(replaying)
+            # Until nothing comes any more: two lines of each swarm, a second apart, that say the same.
+            before = {part.order: len(part.swarm.lines) for part in self._parts}
+            deadline = time.monotonic() + _SETTLE_SECONDS
+            await self._poll(
+                replaying, lambda part: _is_calm(part.swarm.lines[before[part.order] :]), deadline
+            )
         for part in self._healthy:
             with _failing(part):
                 part.metrics = await part.arm.totals()
 
-    async def _await_connected(self, leading: asyncio.Task[None]) -> None:
-        """Wait until every swarm has all its connections."""
-        started = time.monotonic()
-        waiting = list(self._healthy)
-        while waiting:
-            if leading.done():
-                leading.result()
-            self._feed.check()
+    @contextlib.asynccontextmanager
+    async def _playing(self, work: Coroutine[None, None, T]) -> AsyncIterator[asyncio.Task[T]]:
+        """The feed plays as long as we are in here, at most."""
+        task = asyncio.create_task(work)
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _check_feed(self, playing: asyncio.Task[T]) -> None:
+        """Raises FeedLostError."""
+        if playing.done():
+            playing.result()
+        self.feed.check()
+
+    async def _poll(
+        self, playing: asyncio.Task[T], is_done: Callable[[Part], bool], deadline: float = math.inf
+    ) -> None:
+        """Look at each swarm again and again until it `is_done`, or its trial has failed."""
+        waiting = self._healthy
+        while waiting and time.monotonic() < deadline:
+            self._check_feed(playing)
             for part in list(waiting):
                 with _failing(part):
-                    if self._has_come(part, time.monotonic() - started):
+                    part.arm.check_alive()
+                    part.swarm.poll()
+                    if is_done(part):
                         waiting.remove(part)
-                if part.problem:
-                    waiting.remove(part)
+            waiting = [part for part in waiting if not part.problem]
             await asyncio.sleep(_POLL_SECONDS)
 
     def _has_come(self, part: Part, seconds: float) -> bool:
-        part.arm.check_alive()
-        part.swarm.poll()
+        """Whether a swarm has all its connections. Raises SwarmError when it takes too long."""
         wanted, last = part.plan.load.connections, part.swarm.last
         connected = last.connected if last is not None else 0
-        self._stage(f"{part.plan.name}: {connected:,} of {wanted:,} connected")
-        # With churn some are always away.
-        if connected >= wanted - part.plan.load.churn:
-            return True
+        self.stage(f"{part.plan.name}: {connected:,} of {wanted:,} connected")
         limit = wanted / part.plan.load.ramp + CONNECT_SECONDS
+        if connected >= wanted - part.plan.load.churn:  # with churn some are always away
+            return True
         if seconds > limit:
-            raise SwarmError(f"{connected} of {wanted} connections after {limit:g} s: {_refusals(last)}")
+            what = "the swarm has said nothing yet"
+            if last is not None:
+                what = f"{last.refused} were refused, {last.failed} failed of {last.attempts}"
+            raise SwarmError(f"{connected} of {wanted} connections after {limit:g} s: {what}")
         return False
 
     async def _measure(self, replaying: asyncio.Task[Replay]) -> None:
         """Look at each arm once a second, from the start of the warm-up to the end of the measuring."""
         started = time.monotonic()
-        warm = round(self._plan.warmup_seconds)
-        last = round(self._seconds)
+        warm, last = round(self.plan.warmup_seconds), round(self._seconds)
         for number in range(last + 1):
             await asyncio.sleep(max(0.0, started + number - time.monotonic()))
-            if replaying.done():
-                replaying.result()
-            self._feed.check()
+            self._check_feed(replaying)
             await asyncio.gather(*(self._look(part, number - warm) for part in self._healthy))
             if not self._healthy:
                 return
             phase = "warming up" if number < warm else "measuring"
-            self._stage(f"{phase}, {last - number} s left")
+            self.stage(f"{phase}, {last - number} s left")
 
     async def _look(self, part: Part, second: int) -> None:
         """Look now, and record the second that has just ended."""
@@ -191,48 +192,27 @@ class Block:
             part.lines.append(part.swarm.last)
             if len(part.looks) > 1:
                 values = scrape.second_values(part.looks[-2], found)
-                values |= outcome.latencies(part.swarm, part.lines[-2], part.lines[-1])
-                self._second(
-                    Second(
-                        round=self._number,
-                        order=part.order,
-                        arm=part.plan.name,
-                        second=second - 1,
-                        values=values,
-                    )
-                )
-
-    async def _settle(self) -> None:
-        """Wait until nothing comes any more: two lines of each swarm, a second apart, that say the same."""
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        before = {part.order: len(part.swarm.lines) for part in self._parts}
-        waiting = list(self._healthy)
-        while waiting and time.monotonic() < deadline:
-            await asyncio.sleep(_POLL_SECONDS)
-            for part in list(waiting):
-                with _failing(part):
-                    part.swarm.poll()
-                lines = part.swarm.lines[before[part.order] :]
-                if part.problem or (len(lines) > 1 and lines[-1].delivered == lines[-2].delivered):
-                    waiting.remove(part)
+                values |= outcome.latencies(part.swarm, *part.lines[-2:])
+                where = {"round": self.number, "order": part.order, "second": second - 1}
+                self.second(Second(arm=part.plan.name, values=values, **where))
 
     async def _end(self) -> None:
         """End all, the swarms first: what they say last is only true while the servers live."""
         try:
-            await asyncio.gather(*(part.swarm.stop() for part in self._parts))
+            await asyncio.gather(*(part.swarm.end_async(seconds=_SWARM_STOP_SECONDS) for part in self._parts))
         finally:
-            await asyncio.gather(*(part.arm.stop() for part in self._parts))
+            await asyncio.gather(*(part.arm.end_async(seconds=_SERVER_STOP_SECONDS) for part in self._parts))
 
     def _part(self, order: int, plan: ArmPlan) -> Part:
-        name = f"{self._number:03}-{plan.name}"
-        arm = Arm(plan, self._feed.url, self._directory / f"{name}.server.log")
+        name = f"{self.number:03}-{plan.name}"
+        arm = Arm(plan, self.feed.url, self.directory / f"{name}.server.log")
         swarm = Swarm(
             plan.load,
             arm.port,
             plan.load.connections / plan.load.ramp + self._seconds + _SPARE_SECONDS,
-            self._plan.seed,
-            self._directory / f"{name}.swarm.jsonl",
-            self._directory / f"{name}.swarm.log",
+            self.plan.seed,
+            self.directory / f"{name}.swarm.jsonl",
+            self.directory / f"{name}.swarm.log",
         )
         return Part(plan, order, arm, swarm)
 
@@ -252,12 +232,5 @@ def _failing(part: Part) -> Iterator[None]:
         part.problem = str(error)
 
 
-def _refusals(last: Line | None) -> str:
-    if last is None:
-        return "the swarm has said nothing yet"
-    return f"{last.refused} were refused, {last.failed} failed of {last.attempts}"
-
-
-async def _cancel(task: asyncio.Task[None] | asyncio.Task[Replay]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+def _is_calm(lines: Sequence[Line]) -> bool:
+    return len(lines) > 1 and lines[-1].delivered == lines[-2].delivered

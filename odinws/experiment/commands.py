@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from odinws import resources
-from odinws.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from odinws.experiment.plan import Plan
-    from odinws.experiment.result import Check
 
 _TOOLS = ("numpy", "scipy", "plotly", "tomlkit", "jinja2")
 _WIDTH = 150  # of a table that goes into a file
@@ -43,122 +41,6 @@ class Failure(click.ClickException):
     """Nothing is wrong with the command line, and yet there is no answer."""
 
     exit_code = 3
-
-
-@click.group()
-def experiment() -> None:
-    """Configurations side by side on the same feed: which is better, and how sure is that?"""
-
-
-@experiment.command()
-@click.argument("path", metavar="PLAN|DIR", type=PlanPath(exists=True, path_type=Path))
-def check(path: Path) -> int:
-    """Say what speaks against a plan (a file) or a run (its directory), and what to do."""
-    with errors_in_words():
-        from odinws.experiment import report
-
-        checks = _of_run(path) if path.is_dir() else _of_plan(path)
-        report.print_checks(checks, console())
-        if not checks:
-            click.echo("nothing speaks against it")
-        return int(any(check.severity == "error" for check in checks))
-
-
-@experiment.command()
-@click.argument("path", metavar="PLAN", type=PlanPath(exists=True, dir_okay=False, path_type=Path))
-@click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), required=True)
-@click.option("--rounds", type=click.IntRange(1, 200), help="Trials of each arm. [default: the plan's]")
-@click.option("--seconds", type=click.FloatRange(1, 86_400), help="That are measured of each trial.")
-@click.option("--connections", type=click.IntRange(1, 100_000), help="To each arm.")
-def run(path: Path, out: Path, rounds: int | None, seconds: float | None, connections: int | None) -> int:
-    """Run a plan, and write records.jsonl, result.json and report.html to DIR.
-
-    PLAN is a file, or the name of one that comes with odinws: a-a, strategies and so on.
-    Ctrl-C ends it in order and keeps what was measured. `compare DIR` gives the same answer again.
-    """
-    with errors_in_words():
-        from rich.console import Console
-
-        from odinws.experiment import report
-        from odinws.experiment import run as running
-
-        plan = running.changed(read_plan(path), rounds, seconds, connections)
-        running.check(plan, str(path))
-        end = running.run(plan, out)
-        if end.why:
-            click.echo(f"odinws: the run is partial: {end.why}", err=True)
-        _, result = report.finish(out)
-        report.print_result(result, Console(highlight=False))
-        click.echo(f"{out / 'report.html'} has the pictures, {out / 'records.jsonl'} all that was measured")
-        return result.exit_status
-
-
-@experiment.command()
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
-@click.argument("other", metavar="[DIR2]", type=_DIRECTORY, required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print what result.json has instead of a table.")
-def compare(directory: Path, other: Path | None, as_json: bool) -> int:
-    """Judge a run anew from its records, or say what has changed from DIR to DIR2.
-
-    With one directory, result.json and report.html are written anew. Two runs are compared arm by arm.
-    """
-    with errors_in_words():
-        import msgspec
-
-        from odinws.experiment import report
-        from odinws.experiment.record import read
-        from odinws.experiment.verdict import judge_between
-
-        if other is None:
-            _, result = report.finish(directory)
-        else:
-            result = judge_between(read(directory), read(other))
-        if as_json:
-            click.echo(msgspec.json.format(msgspec.json.encode(result), indent=2))
-        else:
-            report.print_result(result, console())
-        return result.exit_status
-
-
-@experiment.command()
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
-def show(directory: Path) -> None:
-    """Print what a run was: machine, versions, settings, its trials and what they measured."""
-    with errors_in_words():
-        from odinws.experiment import report
-        from odinws.experiment.record import read
-
-        report.print_records(read(directory), console())
-
-
-def console() -> Console:
-    """Where tables go: the terminal, or text that is wide enough for them."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-
-
-def read_plan(path: Path) -> Plan:
-    """Read a plan from a file, and the settings of its arms.
-
-    Raises:
-        PlanError: it can't be carried out.
-        OSError: it can't be read.
-    """
-    from odinws.experiment.plan import PlanError, parse
-    from odinws.settings import Settings
-
-    try:
-        plan = parse(path.read_text(), str(path))
-    except UnicodeDecodeError:
-        raise PlanError(str(path), "", "", "this is no TOML: it is not UTF-8") from None
-    for number, arm in enumerate(plan.arms):
-        try:
-            Settings.from_environ(arm.environ)
-        except SettingsError as error:
-            at = f"arm[{number}].settings.{error.name}"
-            raise PlanError(str(path), at, repr(error.value), error.allowed) from None
-    return plan
 
 
 @contextlib.contextmanager
@@ -185,16 +67,114 @@ def errors_in_words() -> Iterator[None]:
         raise Failure(text) from None
 
 
-def _of_plan(path: Path) -> list[Check]:
+@click.group()
+def experiment() -> None:
+    """Configurations side by side on the same feed: which is better, and how sure is that?"""
+
+
+@experiment.command()
+@click.argument("path", metavar="PLAN|DIR", type=PlanPath(exists=True, path_type=Path))
+@errors_in_words()
+def check(path: Path) -> int:
+    """Say what speaks against a plan (a file) or a run (its directory), and what to do."""
+    from odinws.experiment import report
     from odinws.experiment.checking import check_plan
-
-    plan = read_plan(path)
-    click.echo(f"{plan.name}: {plan.question}", err=True)
-    return check_plan(plan)
-
-
-def _of_run(path: Path) -> list[Check]:
     from odinws.experiment.record import read
     from odinws.experiment.verdict import judge
 
-    return judge(read(path)).checks
+    if path.is_dir():
+        checks = judge(read(path)).checks
+    else:
+        plan = read_plan(path)
+        click.echo(f"{plan.name}: {plan.question}", err=True)
+        checks = check_plan(plan)
+    report.print_checks(checks, console())
+    if not checks:
+        click.echo("nothing speaks against it")
+    return int(any(check.severity == "error" for check in checks))
+
+
+@experiment.command()
+@click.argument("path", metavar="PLAN", type=PlanPath(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--rounds", type=click.IntRange(1, 200), help="Trials of each arm. [default: the plan's]")
+@click.option("--seconds", type=click.FloatRange(1, 86_400), help="That are measured of each trial.")
+@click.option("--connections", type=click.IntRange(1, 100_000), help="To each arm.")
+@errors_in_words()
+def run(path: Path, out: Path, rounds: int | None, seconds: float | None, connections: int | None) -> int:
+    """Run a plan, and write records.jsonl, result.json and report.html to DIR.
+
+    PLAN is a file, or the name of one that comes with odinws: a-a, strategies and so on.
+    Ctrl-C ends it in order and keeps what was measured. `compare DIR` gives the same answer again.
+    """
+    from rich.console import Console
+
+    from odinws.experiment import report
+    from odinws.experiment import run as running
+
+    plan = running.changed(read_plan(path), rounds, seconds, connections)
+    end = running.run(plan, out)
+    if end.why:
+        click.echo(f"odinws: the run is partial: {end.why}", err=True)
+    _, result = report.finish(out)
+    report.print_result(result, Console(highlight=False))
+    click.echo(f"{out / 'report.html'} has the pictures, {out / 'records.jsonl'} all that was measured")
+    return result.exit_status
+
+
+@experiment.command()
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@click.argument("other", metavar="[DIR2]", type=_DIRECTORY, required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print what result.json has instead of a table.")
+@errors_in_words()
+def compare(directory: Path, other: Path | None, as_json: bool) -> int:
+    """Judge a run anew from its records, or say what has changed from DIR to DIR2.
+
+    With one directory, result.json and report.html are written anew. Two runs are compared arm by arm.
+    """
+    import msgspec
+
+    from odinws.experiment import report
+    from odinws.experiment.record import read
+    from odinws.experiment.verdict import judge_between
+
+    if other is None:
+        _, result = report.finish(directory)
+    else:
+        result = judge_between(read(directory), read(other))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(result), indent=2))
+    else:
+        report.print_result(result, console())
+    return result.exit_status
+
+
+@experiment.command()
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@errors_in_words()
+def show(directory: Path) -> None:
+    """Print what a run was: machine, versions, settings, its trials and what they measured."""
+    from odinws.experiment import report
+    from odinws.experiment.record import read
+
+    report.print_records(read(directory), console())
+
+
+def console() -> Console:
+    """Where tables go: the terminal, or text that is wide enough for them."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan that can be carried out. Raises PlanError, and OSError when it can't be read."""
+    from odinws.experiment import arms
+    from odinws.experiment.plan import PlanError, parse
+
+    try:
+        plan = parse(path.read_text(), str(path))
+    except UnicodeDecodeError:
+        raise PlanError(str(path), "", "", "this is no TOML: it is not UTF-8") from None
+    arms.check(plan, str(path))
+    return plan

@@ -1,9 +1,9 @@
 """The feed of an experiment: recorded once, and replayed to each trial.
 
-The experiment runs a nats-server of its own. The simulated market of the plan's seed is put into a stream
-once, each message with the time at which it is due. For a trial the stream that the servers consume is made
-anew, and what was recorded is published into it with the same payloads and the same spacing. So message n of
-one trial is message n of every other, and arms are paired by `seq`, counted from the first of the replay.
+The experiment runs a nats-server of its own. The simulated market of the plan's seed is recorded once, each
+message with the time at which it is due. For a trial the stream that the servers consume is made anew, and
+what was recorded is published into it with the same payloads and the same spacing. So message n of one trial
+is message n of every other, and arms are paired by `seq`, counted from the first of the replay.
 
 Delivery is timed from when NATS took a message, so a replay that is late makes no arm look slow. How late it
 was is told.
@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import StorageType, StreamConfig
 
 from odinws.errors import OdinError
 from odinws.experiment.plan import Feed as FeedPlan
@@ -36,15 +35,12 @@ from odinws.feed.simulator import DEFAULT_PREFIX, Market, Spacing
 STREAM = "ODIN_TOKENS"
 """What the servers of the arms consume; also the default of JS_STREAM_NAME."""
 
-_RECORDED = "recorded."
-_DUE = "Odin-Due"  # header: seconds since the start of the schedule
 _EPOCH_MS = 1_761_350_400_000  # of the payloads' timestamps: the same bytes in every run
 _ANSWER_SECONDS = 5
 _FILLING = f"{DEFAULT_PREFIX}filling"  # servers count such messages as ignored
 _LEAST_STEP = 500
 _STEP_SECONDS = 30.0  # trials whose lead-ins differ by less begin at one `seq`, nearly always
 _PING_SECONDS = 2
-_MESSAGES_PER_YIELD = 64
 _TROUBLE = (nats.errors.Error, OSError)  # asyncio's timeouts are OSErrors
 
 
@@ -63,6 +59,22 @@ class Recorded(NamedTuple):
     payload: bytes
 
 
+@functools.cache
+def recording(plan: FeedPlan, seconds: float, seed: int) -> Sequence[Recorded]:
+    """The messages that are due within `seconds`, the same ones each time; none for a rate of 0."""
+    if not plan.rate:
+        return []
+    tokens = simulator.token_names(plan.tokens)
+    market = Market(tokens, seed=seed)
+    schedule = simulator.schedule(
+        rate=plan.rate, tokens=tokens, spacing=Spacing(plan.spacing), prefix=DEFAULT_PREFIX
+    )
+    return [
+        Recorded(due, subject, market.price_update(token, _EPOCH_MS + int(1000 * due)))
+        for due, subject, _, token in itertools.takewhile(lambda d: d.due_seconds < seconds, schedule)
+    ]
+
+
 class Replay(NamedTuple):
     """What a trial was given."""
 
@@ -77,20 +89,15 @@ class Replay(NamedTuple):
 
 
 class Feed:
-    """A nats-server with recordings. Use it as an async context manager.
+    """A nats-server, with its data in `directory`, and what is published there. An async context manager.
 
-    Args:
-        directory: for the data of NATS; exists.
-
-    Raises:
-        EmbeddedNatsError: NATS does not come up.
+    Raises EmbeddedNatsError at its start when NATS does not come up.
     """
 
     def __init__(self, directory: Path) -> None:
         self._nats = EmbeddedNats(directory)
         self._client = Client()
-        self._pid: int | None = None
-        self._recordings: dict[FeedPlan, str] = {}
+        self.pid: int | None = None  # of the nats-server that was started
         self._js: JetStreamContext
 
     @property
@@ -98,15 +105,10 @@ class Feed:
         """Where NATS is."""
         return self._nats.url
 
-    @property
-    def pid(self) -> int | None:
-        """Of the nats-server that was started."""
-        return self._pid
-
     async def __aenter__(self) -> Self:
         await self._nats.start()
         try:
-            self._pid = self._nats.pid
+            self.pid = self._nats.pid
             await self._client.connect(
                 self.url,
                 name="odinws-experiment",
@@ -123,9 +125,7 @@ class Feed:
         self._js = self._client.jetstream(timeout=_ANSWER_SECONDS)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         try:
             with contextlib.suppress(*_TROUBLE):  # it is gone already
                 await self._client.close()
@@ -134,44 +134,10 @@ class Feed:
 
     def check(self) -> None:
         """Raises FeedLostError when NATS has gone away since the start, even if it has come back."""
-        if self._nats.pid != self._pid:
+        if self._nats.pid != self.pid:
             raise FeedLostError("the nats-server ended and was started again")
         if not self._client.is_connected:
             raise FeedLostError(self._client.last_error or "the connection is closed")
-
-    async def record(self, plan: FeedPlan, seconds: float, seed: int) -> None:
-        """Put a feed into a stream, once. Raises FeedLostError."""
-        if plan in self._recordings:
-            return
-        name = f"RECORDED_{len(self._recordings)}"
-        prefix = f"{_RECORDED}{len(self._recordings)}."
-        config = StreamConfig(name=name, subjects=[f"{prefix}>"], storage=StorageType.MEMORY)
-        with _needing_nats():
-            await self._js.add_stream(config)
-            for number, message in enumerate(_market(plan, seconds, seed)):
-                headers = {_DUE: repr(message.due_seconds)}
-                await self._client.publish(prefix + message.subject, message.payload, headers=headers)
-                if number % _MESSAGES_PER_YIELD == 0:
-                    await asyncio.sleep(0)
-            await self._client.flush(_ANSWER_SECONDS)
-        self._recordings[plan] = name
-
-    async def recorded(self, plan: FeedPlan) -> list[Recorded]:
-        """What was recorded of a feed, read from its stream. Raises FeedLostError."""
-        name = self._recordings[plan]
-        found: list[Recorded] = []
-        with _needing_nats():
-            count = (await self._js.stream_info(name)).state.messages
-            if not count:
-                return []
-            consumer = await self._js.subscribe(f"{_RECORDED}>", stream=name, ordered_consumer=True)
-            while len(found) < count:
-                message = await consumer.next_msg(_ANSWER_SECONDS)
-                due = float((message.headers or {})[_DUE])
-                subject = message.subject.removeprefix(_RECORDED).partition(".")[2]
-                found.append(Recorded(due, subject, message.data))
-            await consumer.unsubscribe()
-        return found
 
     async def clear(self) -> None:
         """Remove the stream of the servers: the next server makes a new one. Raises FeedLostError."""
@@ -197,11 +163,7 @@ class Feed:
         await self._play([Recorded(0.0, _FILLING, b"{}")] * filling, 0.0)
 
     async def replay(self, messages: Sequence[Recorded], seconds: float) -> Replay:
-        """Replay once, which takes `seconds`.
-
-        Raises:
-            FeedLostError: NATS went away, or did not take all messages.
-        """
+        """Replay once in `seconds`. Raises FeedLostError: NATS went away, or did not take all messages."""
         before = await self._mark()
         late = await self._play(messages, seconds)
         after = await self._mark()
@@ -239,28 +201,9 @@ def _needing_nats() -> Iterator[None]:
 
 def _stretched(messages: Sequence[Recorded], period: float, seconds: float) -> list[Recorded]:
     """What is due within `seconds`, if the messages come again after each `period`."""
-    times = math.ceil(seconds / period)
-    repeated = (
-        Recorded(number * period + due, subject, payload)
-        for number in range(times)
-        for due, subject, payload in messages
-    )
+    again = itertools.product(range(math.ceil(seconds / period)), messages)
+    repeated = (message._replace(due_seconds=n * period + message.due_seconds) for n, message in again)
     return list(itertools.takewhile(lambda message: message.due_seconds < seconds, repeated))
-
-
-def _market(plan: FeedPlan, seconds: float, seed: int) -> list[Recorded]:
-    """The messages of a feed that are due within `seconds`; none for a rate of 0."""
-    if not plan.rate:
-        return []
-    tokens = simulator.token_names(plan.tokens)
-    market = Market(tokens, seed=seed)
-    schedule = simulator.schedule(
-        rate=plan.rate, tokens=tokens, spacing=Spacing(plan.spacing), prefix=DEFAULT_PREFIX
-    )
-    return [
-        Recorded(due, subject, market.price_update(token, _EPOCH_MS + int(1000 * due)))
-        for due, subject, _, token in itertools.takewhile(lambda d: d.due_seconds < seconds, schedule)
-    ]
 
 
 async def _ignore(error: Exception) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import signal
 import sys
 from pathlib import Path
 
@@ -22,19 +21,14 @@ from odinws.harness.process import Process
 from odinws.harness.server import clean_environ
 
 SCENARIO = "locustfiles/fanout.py"
-STOP_SECONDS = 15.0
 
 
 class SwarmError(OdinError):
     """The swarm is not there, ended by itself, or says what is not understood."""
 
 
-class Head(Struct):
-    """The first line.
-
-    Attributes:
-        bounds_ms: upper bounds of the buckets; the last bucket has all that is above the bound before it.
-    """
+class _Head(Struct):
+    """The first line. The last bucket has all that is above the bound before it."""
 
     bounds_ms: list[float]
 
@@ -54,22 +48,13 @@ class Counts(Struct, kw_only=True):
 
 
 class Line(Counts, kw_only=True):
-    """What the swarm has seen since its start.
+    """What the swarm has seen since its start."""
 
-    Attributes:
-        t: unix seconds.
-        connected: at this moment.
-        histograms: by name, the counts of the buckets.
-        limited, why: only in the last line: whether the swarm itself was the limit.
-    """
-
-    t: float
-    connected: int
+    connected: int  # at this moment
     swarm_cpu_percent: float
-    swarm_stall_ms: float
-    histograms: dict[str, list[int]]
+    histograms: dict[str, list[int]]  # by name, the counts of the buckets
     final: bool = False
-    limited: bool = False
+    limited: bool = False  # in the last line: whether the swarm itself was the limit
     why: str = ""
 
 
@@ -80,10 +65,9 @@ def check() -> None:
 
 
 class Swarm(Process):
-    """`start` it and `stop` it; `poll` reads what it has said meanwhile.
+    """`start` it and `end_async` it; `poll` reads what it has said meanwhile.
 
     Args:
-        load: what it does.
         port: of the server.
         seconds: after which it ends by itself, if nobody ends it.
         seed: of all its chances.
@@ -94,14 +78,9 @@ class Swarm(Process):
     def __init__(self, load: LoadPlan, port: int, seconds: float, seed: int, record: Path, log: Path) -> None:
         self._record = record
         self._offset = 0
-        self.head: Head | None = None
+        self.bounds_ms: list[float] = []  # between the buckets; empty before the first line
         self.lines: list[Line] = []
         super().__init__(_command(load, port, seconds, seed, record), log, environ=clean_environ({}))
-
-    @property
-    def bounds_ms(self) -> list[float]:
-        """Between the buckets; empty before the first line."""
-        return self.head.bounds_ms[:-1] if self.head is not None else []
 
     @property
     def last(self) -> Line | None:
@@ -109,18 +88,10 @@ class Swarm(Process):
         return self.lines[-1] if self.lines else None
 
     def poll(self) -> None:
-        """Read the lines that are new.
-
-        Raises:
-            SwarmError: it has ended, or a line is not understood.
-        """
+        """Read the lines that are new. Raises SwarmError: it has ended, or a line is not understood."""
         self._read()
         if self.status is not None:
             raise SwarmError(f"the swarm {self.exit_summary()}")
-
-    async def stop(self) -> None:
-        """End it, and read what it says last. Does not raise for a swarm that has ended already."""
-        await self.end_async(signal.SIGTERM, STOP_SECONDS)
 
     def verdict(self) -> Line:
         """Its last line, once it has ended. Raises SwarmError when it left none."""
@@ -140,8 +111,8 @@ class Swarm(Process):
         self._offset += len(whole)
         for line in whole.splitlines():
             try:
-                if self.head is None:
-                    self.head = msgspec.json.decode(line, type=Head)
+                if not self.bounds_ms:
+                    self.bounds_ms = msgspec.json.decode(line, type=_Head).bounds_ms[:-1]
                 else:
                     self.lines.append(msgspec.json.decode(line, type=Line))
             except msgspec.MsgspecError as error:

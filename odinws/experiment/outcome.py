@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from odinws import histogram
@@ -16,9 +17,21 @@ from odinws.experiment.plan import Plan
 from odinws.experiment.scrape import Look
 
 _QUANTILES = {
-    "delivery": {"delivery_p50_ms": 0.5, "delivery_p95_ms": 0.95, "delivery_p99_ms": 0.99},
-    "ack": {"ack_p50_ms": 0.5, "ack_p99_ms": 0.99},
-    "connect": {"connect_p50_ms": 0.5, "connect_p99_ms": 0.99},
+    "delivery_p50_ms": ("delivery", 0.5),
+    "delivery_p95_ms": ("delivery", 0.95),
+    "delivery_p99_ms": ("delivery", 0.99),
+    "ack_p50_ms": ("ack", 0.5),
+    "ack_p99_ms": ("ack", 0.99),
+    "connect_p50_ms": ("connect", 0.5),
+    "connect_p99_ms": ("connect", 0.99),
+}
+_COUNTS = {
+    "server_delivered": "ws_messages_delivered_total",
+    "server_undelivered": "ws_messages_undelivered_total",
+    "server_shed": "ws_messages_shed_total",
+    "server_accepted": "ws_connections_accepted_total",
+    "server_refused": "ws_connections_refused_total",
+    "server_would_refuse": "ws_connections_would_refuse_total",
 }
 
 
@@ -41,11 +54,9 @@ def latencies(swarm: Swarm, before: Line | None, after: Line | None) -> dict[str
     """Delivery and subscribe-to-ack between two lines of a swarm."""
     if after is None:
         return {}
-    values: dict[str, float] = {}
-    for name in ("delivery", "ack"):
-        counts = load.difference(before, after, name)
-        values |= _quantiles(name, swarm.bounds_ms, counts)
-    return values
+    return _quantiles(
+        swarm.bounds_ms, {name: load.difference(before, after, name) for name in ("delivery", "ack")}
+    )
 
 
 def trial(
@@ -94,16 +105,6 @@ def trial(
     )
 
 
-_COUNTS = {
-    "server_delivered": "ws_messages_delivered_total",
-    "server_undelivered": "ws_messages_undelivered_total",
-    "server_shed": "ws_messages_shed_total",
-    "server_accepted": "ws_connections_accepted_total",
-    "server_refused": "ws_connections_refused_total",
-    "server_would_refuse": "ws_connections_would_refuse_total",
-}
-
-
 def _seen(
     swarm: Swarm, lines: list[Line | None], warm: int, final: Line
 ) -> tuple[dict[str, float], dict[str, Histogram]]:
@@ -116,33 +117,30 @@ def _seen(
         "reconnect": load.difference(None, final, "reconnect"),
     }
     values = {name: float(getattr(final, name)) for name in ("lost", "duplicated", "disordered", "refused")}
-    for name, counts in parts.items():
-        values |= _quantiles(name, bounds, counts)
+    values |= _quantiles(bounds, parts)
     farthest = histogram.longest(bounds, parts["delivery"])
     if farthest is not None:
         values["delivery_longest_ms"] = farthest
     return values, {name: Histogram(bounds, counts) for name, counts in parts.items() if any(counts)}
 
 
-def _quantiles(name: str, bounds: list[float], counts: list[int]) -> dict[str, float]:
-    found = {}
-    for measure, share in _QUANTILES.get(name, {}).items():
-        value = histogram.quantile(bounds, counts, share, logarithmic=True) if bounds and counts else None
-        if value is not None:
-            found[measure] = value
-    return found
+def _quantiles(bounds: list[float], parts: Mapping[str, list[int]]) -> dict[str, float]:
+    found = {
+        measure: histogram.quantile(bounds, parts.get(name, ()), share, logarithmic=True)
+        for measure, (name, share) in _QUANTILES.items()
+    }
+    return {measure: value for measure, value in found.items() if value is not None}
 
 
 def _assigned(part: Part, replay: Replay | None, warm_messages: int) -> Assigned:
     held = [line.connected for line in part.lines if line is not None]
     connections = min(held, default=0)
-    if replay is None:
+    first = replay.first_seq + warm_messages if replay is not None else 0
+    if replay is None or first > replay.last_seq:
         return Assigned(connections=connections)
-    first = replay.first_seq + warm_messages
-    count = replay.last_seq - first + 1
     return Assigned(
         connections=connections,
-        messages_published=count,
-        first_seq=first if count else 0,
-        last_seq=replay.last_seq if count else 0,
+        messages_published=replay.last_seq - first + 1,
+        first_seq=first,
+        last_seq=replay.last_seq,
     )

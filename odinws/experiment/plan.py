@@ -7,9 +7,10 @@ has the whole feed and load in every arm. `docs/experiments.md` shows a plan.
 from __future__ import annotations
 
 import difflib
+import random
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -23,16 +24,14 @@ Value = str | int | float | bool
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"
 _SETTING = re.compile(r"[A-Z][A-Z0-9_]*")
 _OWN_SETTINGS = ("WS_ADDR", "NATS_URL", "WS_DEMO_FEED")
-_AT = re.compile(r" - at `\$\.?(.*)`$")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
-_MISSING = re.compile(r"Object missing required field `(.*)`")
+_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
 
 
 class PlanError(OdinError):
-    """A plan can't be carried out.
+    """A plan can't be carried out; one line says why.
 
-    Attributes:
+    Args:
         file: where it stands.
         path: the field, `arm[1].load.slow`; "" where it is the file as a whole.
         value: what stands there, as Python shows it; "" where nothing does.
@@ -42,96 +41,59 @@ class PlanError(OdinError):
     def __init__(self, file: str, path: str, value: str, allowed: str) -> None:
         shown = f" = {value}" if value else ""
         super().__init__(f"{file}: {path}{shown}{': ' if path else ''}{allowed}")
-        self.file = file
-        self.path = path
-        self.value = value
-        self.allowed = allowed
 
 
 class Feed(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is published.
+    """What is published."""
 
-    Attributes:
-        rate: messages per second over all tokens; 0: there is no publisher.
-        tokens: how many.
-        spacing: all tokens at one instant, or at equal distances.
-    """
-
-    rate: Annotated[float, Meta(ge=0, le=10_000)] = 19.2
+    rate: Annotated[float, Meta(ge=0, le=10_000)] = 19.2  # messages/s over all tokens; 0: no publisher
     tokens: Annotated[int, Meta(ge=1, le=1000)] = 10
-    spacing: Literal["burst", "even"] = "burst"
+    spacing: Literal["burst", "even"] = "burst"  # all tokens at one instant, or at equal distances
 
 
 class Load(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the swarm does to each arm.
+    """What the swarm does to each arm."""
 
-    Attributes:
-        connections: how many hold.
-        ramp: how many come per second.
-        channels: what each subscribes to: all five of the set, one of them, or three by chance.
-        churn: how many leave and come back per second.
-        slow: the share that reads slowly.
-        probes: connects with a subscription per second, whose times are taken.
-        compression: whether clients offer it.
-    """
-
-    connections: Annotated[int, Meta(ge=1, le=100_000)] = 2000
-    ramp: Annotated[float, Meta(gt=0, le=10_000)] = 200.0
-    channels: Literal["all", "single", "random"] = "all"
-    churn: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
-    slow: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    probes: Annotated[float, Meta(ge=0, le=1000)] = 5.0
-    compression: bool = False
+    connections: Annotated[int, Meta(ge=1, le=100_000)] = 2000  # that hold
+    ramp: Annotated[float, Meta(gt=0, le=10_000)] = 200.0  # that come per second
+    channels: Literal["all", "single", "random"] = "all"  # of each: all five, one of them, three by chance
+    churn: Annotated[float, Meta(ge=0, le=10_000)] = 0.0  # that leave and come back per second
+    slow: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share that reads slowly
+    probes: Annotated[float, Meta(ge=0, le=1000)] = 5.0  # timed connects with a subscription per second
+    compression: bool = False  # whether clients offer it
 
 
 class Arm(Struct, frozen=True, forbid_unknown_fields=True):
-    """One configuration.
-
-    Attributes:
-        settings: variables of the server's environment.
-        config: its gunicorn configuration: a file, or `python:` and a module.
-        baseline: whether the others are set against it.
-        feed: the plan's, with what this arm overrides.
-        load: likewise.
-    """
+    """One configuration."""
 
     name: Annotated[str, Meta(pattern=_NAME)]
-    settings: dict[str, Value] = field(default_factory=dict)
-    config: Annotated[str, Meta(min_length=1)] = "python:odinws.gunicorn_conf"
-    baseline: bool = False
-    feed: Feed = field(default_factory=Feed)
+    settings: dict[str, Value] = field(default_factory=dict)  # variables of the server's environment
+    config: Annotated[str, Meta(min_length=1)] = "python:odinws.gunicorn_conf"  # a file, or a module
+    baseline: bool = False  # whether the others are set against it
+    feed: Feed = field(default_factory=Feed)  # the plan's, with what this arm overrides; so is the load
     load: Load = field(default_factory=Load)
 
     @property
     def environ(self) -> dict[str, str]:
         """The settings as an environment has them."""
-        return {name: _text(value) for name, value in self.settings.items()}
+        return {
+            name: str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in self.settings.items()
+        }
 
 
 class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An experiment.
-
-    Attributes:
-        name: of the experiment.
-        question: what its report answers.
-        mode: the arms one after the other, or all at once.
-        rounds: trials of each arm. A difference can be shown from six on, see `statistics`.
-        warmup_seconds: cut away at the start of a trial.
-        measure_seconds: what follows and counts.
-        seed: of all that is random.
-        primary: the measure that the answer speaks of first.
-        minimum_effect: by measure, the smallest relative difference that matters, instead of the usual one.
-        arms: two or more, one of them the baseline.
-    """
+    """An experiment."""
 
     name: Annotated[str, Meta(pattern=_NAME)]
-    question: Annotated[str, Meta(min_length=1, max_length=300)]
-    mode: Literal["in-turn", "together"] = "in-turn"
-    rounds: Annotated[int, Meta(ge=1, le=200)] = 6
-    warmup_seconds: Annotated[float, Meta(ge=0, le=3600)] = 5.0
-    measure_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 15.0
-    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 1
-    primary: str = PRIMARY
+    question: Annotated[str, Meta(min_length=1, max_length=300)]  # what its report answers
+    mode: Literal["in-turn", "together"] = "in-turn"  # the arms one after the other, or all at once
+    rounds: Annotated[int, Meta(ge=1, le=200)] = 6  # trials of each arm; fewer show no difference
+    warmup_seconds: Annotated[float, Meta(ge=0, le=3600)] = 5.0  # cut away at the start of a trial
+    measure_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 15.0  # what follows and counts
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 1  # of all that is random
+    primary: str = PRIMARY  # the measure that the answer speaks of first
+    # By measure, the smallest relative difference that matters, instead of the usual one.
     minimum_effect: dict[str, Annotated[float, Meta(ge=0, le=100)]] = field(default_factory=dict)
     feed: Feed = field(default_factory=Feed)
     load: Load = field(default_factory=Load)
@@ -153,19 +115,16 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def parse(text: str, file: str) -> Plan:
-    """Read a plan.
-
-    Args:
-        file: how errors name it.
-
-    Raises:
-        PlanError: its text is one line.
-    """
+    """Read a plan, which errors name `file`. Raises PlanError, whose text is one line."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PlanError(file, "", "", f"this is no TOML: {error}") from None
-    whole = _inherited(raw)
+    # The arms last, so that an error in what they inherit names its origin.
+    whole = {key: value for key, value in raw.items() if key != "arm"}
+    if "arm" in raw:
+        arms = raw["arm"]
+        whole["arm"] = [_inherited(arm, whole) for arm in arms] if isinstance(arms, list) else arms
     try:
         plan = msgspec.convert(whole, Plan)
     except msgspec.ValidationError as error:
@@ -174,23 +133,15 @@ def parse(text: str, file: str) -> Plan:
     return plan
 
 
-def _inherited(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The raw plan with `feed` and `load` in every arm; the arms last, so that an error names its origin."""
-    arms = raw.get("arm")
-    rest: dict[str, Any] = {key: value for key, value in raw.items() if key != "arm"}
-    if not isinstance(arms, list):
-        return rest | ({"arm": arms} if "arm" in raw else {})
-    return rest | {"arm": [_with_inherited(arm, rest) for arm in arms]}
-
-
-def _with_inherited(arm: Any, plan: Mapping[str, Any]) -> Any:
+def _inherited(arm: Any, plan: Mapping[str, Any]) -> Any:
+    """An arm with the plan's `feed` and `load`; what is not a table is an error that msgspec names."""
     if not isinstance(arm, dict):
         return arm
     merged = dict(arm)
     for part in ("feed", "load"):
         own, general = arm.get(part, {}), plan.get(part, {})
-        # What is not a table is an error that msgspec names.
-        merged[part] = {**general, **own} if isinstance(own, dict) and isinstance(general, dict) else own
+        both = isinstance(own, dict) and isinstance(general, dict)
+        merged[part] = {**general, **own} if both else own
     return merged
 
 
@@ -212,44 +163,32 @@ def _check(plan: Plan, file: str) -> None:
         value = repr(baselines) if baselines else ""
         raise PlanError(file, "arm", value, "expected `baseline = true` in exactly one arm")
     if plan.primary not in MEASURES:
-        raise PlanError(file, "primary", repr(plan.primary), _measures(plan.primary))
+        raise PlanError(file, "primary", repr(plan.primary), _unknown(plan.primary, MEASURES, "measure"))
     for name, least in plan.minimum_effect.items():
         if name not in MEASURES:
-            raise PlanError(file, f"minimum_effect.{name}", repr(least), _measures(name))
+            raise PlanError(file, f"minimum_effect.{name}", repr(least), _unknown(name, MEASURES, "measure"))
 
 
-def _measures(name: str) -> str:
-    close = difflib.get_close_matches(name, MEASURES, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(MEASURES)}"
-    return f"no measure has this name, {hint}"
+def _unknown(name: str, known: Collection[str], what: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    return f"no {what} has this name, {hint}"
 
 
 def _error(file: str, raw: Mapping[str, Any], text: str) -> PlanError:
     """A complaint of msgspec as ours: with the value, and with what is allowed."""
-    at = _AT.search(text)
-    path = at[1] if at else ""
-    complaint = text[: at.start()] if at else text
-    where = path.removesuffix("[...]")
-    if unknown := _UNKNOWN.fullmatch(complaint):
-        full = f"{where}.{unknown[1]}" if where else unknown[1]
-        fields = _fields(where)
-        close = difflib.get_close_matches(unknown[1], fields, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(fields)}"
-        return PlanError(file, full, _shown(raw, full), f"no field has this name, {hint}")
-    if missing := _MISSING.fullmatch(complaint):
-        return PlanError(file, f"{where}.{missing[1]}" if where else missing[1], "", "must be there")
-    return PlanError(file, where, _shown(raw, where), complaint[:1].lower() + complaint[1:])
-
-
-def _fields(path: str) -> list[str]:
-    kind: type[Struct] = Plan
-    if path.endswith("feed"):
-        kind = Feed
-    elif path.endswith("load"):
-        kind = Load
-    elif path.startswith("arm"):
-        kind = Arm
-    return [found.encode_name for found in msgspec.structs.fields(kind)]
+    complaint, _, path = text.partition(" - at `$")
+    path = path.strip(".`").removesuffix("[...]")
+    if found := _FIELD.fullmatch(complaint):
+        kind, name = found.groups()
+        full = f"{path}.{name}" if path else name
+        if kind == "missing required":
+            return PlanError(file, full, "", "must be there")
+        tables: dict[str, type[Struct]] = {"": Plan, "feed": Feed, "load": Load}
+        table = tables.get(path.rpartition(".")[2], Arm)
+        fields = [field.encode_name for field in msgspec.structs.fields(table)]
+        return PlanError(file, full, _shown(raw, full), _unknown(name, fields, "field"))
+    return PlanError(file, path, _shown(raw, path), complaint[:1].lower() + complaint[1:])
 
 
 def _shown(raw: Any, path: str) -> str:
@@ -262,5 +201,31 @@ def _shown(raw: Any, path: str) -> str:
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
-def _text(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def sequences(arms: Sequence[str], rounds: int, seed: int) -> list[list[str]]:
+    """The order of the arms in each round.
+
+    What drifts over a run (a machine that warms up, a neighbour that wakes) must not fall on one arm. Two go
+    ABBA. More go by Williams' squares, drawn by `seed`: in each block every arm stands once in each place,
+    and follows each other arm equally often, so far as the rounds fill whole blocks.
+    """
+    if len(arms) <= 2:
+        return [list(arms) if number % 2 == 0 else list(reversed(arms)) for number in range(rounds)]
+    chance = random.Random(seed)
+    found: list[list[str]] = []
+    while len(found) < rounds:
+        names = list(arms)
+        chance.shuffle(names)
+        block = [[names[place] for place in row] for row in _williams(len(names))]
+        chance.shuffle(block)
+        found += block
+    return found[:rounds]
+
+
+def _williams(size: int) -> list[list[int]]:
+    """Rows of a Williams design: `size` of them, twice as many for an odd size.
+
+    The first row is 0, 1, n-1, 2, n-2, …: its steps from one place to the next are all different.
+    """
+    first = [(step + 1) // 2 if step % 2 else -step // 2 % size for step in range(size)]
+    rows = [[(place + shift) % size for place in first] for shift in range(size)]
+    return rows if size % 2 == 0 else rows + [row[::-1] for row in rows]

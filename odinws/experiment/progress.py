@@ -23,56 +23,33 @@ _SHOWN = {
 }
 
 
-class Progress:
-    """Use it as a context manager.
-
-    Args:
-        plan: that is followed.
-        output: where to; a bar only where that is a terminal.
-    """
+class Progress(Bar):
+    """Of one plan. Use it as a context manager."""
 
     def __init__(self, plan: Plan, output: TextIO = sys.stderr) -> None:
+        console = Console(file=output, highlight=False, soft_wrap=True)
+        text, count = TextColumn("{task.description}"), TextColumn("{task.completed}/{task.total}")
+        columns = (text, BarColumn(), count, TimeElapsedColumn(), TimeRemainingColumn())
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._plan = plan
-        self._console = Console(file=output, highlight=False, soft_wrap=True)
         self._began = time.monotonic()
         self._title = ""
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task(plan.name, total=plan.rounds * len(plan.arms))
+        self._task = self.add_task(plan.name, total=plan.rounds * len(plan.arms))
 
     def begin(self, number: int, arms: Sequence[str]) -> None:
-        """A block begins.
-
-        Args:
-            number: of the round, from 0.
-        """
+        """A block of the round `number`, from 0, begins."""
         self._title = f"round {number + 1} of {self._plan.rounds}: {', '.join(arms)}"
         self.stage("")
 
     def stage(self, text: str) -> None:
         """What goes on now; on a terminal only."""
-        self._bar.update(self._task, description=f"{self._title}: {text}" if text else self._title)
+        self.update(self._task, description=f"{self._title}: {text}" if text else self._title)
 
     def finish(self, trial: Trial) -> None:
         """A trial has ended."""
-        self._bar.advance(self._task)
-        seconds = time.monotonic() - self._began
+        self.advance(self._task)
         figures = [form.format(trial.values[name]) for name, form in _SHOWN.items() if name in trial.values]
         said = ", ".join(figures) if trial.status == "ok" else f"{trial.status}: {trial.problem}"
-        line = f"{seconds:5.0f} s  round {trial.round + 1} of {self._plan.rounds}  {trial.arm}: {said}"
-        self._console.print(line, style=None if trial.status == "ok" else "red", markup=False)
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        at = f"{time.monotonic() - self._began:5.0f} s  round {trial.round + 1} of {self._plan.rounds}"
+        style = None if trial.status == "ok" else "red"
+        self.console.print(f"{at}  {trial.arm}: {said}", style=style, markup=False)

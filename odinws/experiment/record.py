@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 import msgspec
@@ -24,10 +23,7 @@ class RecordError(OdinError):
 
 
 class Writer:
-    """Appends records to a file, each flushed at once.
-
-    Args:
-        directory: where; it is made if need be.
+    """Appends records to a file in `directory`, which is made if need be; each is flushed at once.
 
     Raises:
         RecordError: there are records already: nothing is overwritten.
@@ -55,18 +51,12 @@ class Writer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def read(directory: Path) -> Records:
-    """Read a run.
-
-    Raises:
-        RecordError: there is none, or a line other than a cut last one is no record; the text is one line.
-    """
+    """Read a run. Raises RecordError: there is none, or a line other than a cut last one is no record."""
     path = directory / FILE
     try:
         content = path.read_bytes()

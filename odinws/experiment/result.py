@@ -1,4 +1,4 @@
-"""The answer of an experiment as values, and as `result.json`. Pure."""
+"""The answer of an experiment as values, as `result.json`, and its figures in words. Pure."""
 
 from __future__ import annotations
 
@@ -21,37 +21,24 @@ class Verdict(StrEnum):
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One measure of one arm, set against the baseline.
-
-    Attributes:
-        unit: of `value` and `baseline_value`.
-        value, baseline_value: medians over the trials.
-        shift: relative, Hodges and Lehmann's: 0.1 stands for 10 % more than the baseline. None where no test
-            was asked.
-        interval: of the shift, with 95 % confidence if `n` allows it.
-        p: the chance of such a difference without a cause, over the whole table.
-        p_alone: the same for this row alone.
-        effect: how clearly all samples point one way, from -1 to 1: matched-pairs rank-biserial correlation;
-            Cliff's delta without pairs.
-        minimum: the smallest relative difference that matters.
-        n: pairs; without pairs, the samples of the smaller side.
-        why: the verdict in some words.
-    """
+    """One measure of one arm, set against the baseline. Without a test there are no shift, p and effect."""
 
     measure: str
     arm: str
     baseline: str
-    unit: str
+    unit: str  # of the two values, medians over the trials
     value: float
     baseline_value: float
-    shift: float | None
-    interval: tuple[float, float] | None
-    p: float | None
-    p_alone: float | None
-    effect: float | None
-    minimum: float
+    shift: float | None = None  # relative, Hodges and Lehmann's: 0.1 stands for 10 % more than the baseline
+    interval: tuple[float, float] | None = None  # of the shift, with 95 % confidence if `n` allows it
+    p: float | None = None  # the chance of such a difference without a cause, over the whole table
+    p_alone: float | None = None  # the same for this row alone
+    # How clearly all samples point one way, from -1 to 1: matched-pairs rank-biserial correlation; Cliff's
+    # delta without pairs.
+    effect: float | None = None
+    minimum: float  # the smallest relative difference that matters
     verdict: Verdict
-    n: int
+    n: int  # pairs; without pairs, the samples of the smaller side
     why: str
 
 
@@ -64,29 +51,19 @@ class ArmVerdict(Struct, frozen=True):
 
 
 class Check(Struct, frozen=True):
-    """A reason to believe an answer less.
+    """A reason to believe an answer less."""
 
-    Attributes:
-        severity: an "error" takes the answer away, a "warning" makes it weaker, a "note" says how to read it.
-    """
-
-    severity: Literal["error", "warning", "note"]
+    severity: Literal["error", "warning", "note"]  # takes the answer away, weakens it, says how to read it
     text: str
     what_to_do: str = ""
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What comes of an experiment.
+    """What comes of an experiment."""
 
-    Attributes:
-        verdict: of the arm that the answer speaks of first.
-        answer: one sentence.
-        status: "partial" where not all was done that was planned.
-    """
-
-    verdict: Verdict
-    answer: str
-    status: Literal["complete", "partial"]
+    verdict: Verdict  # of the arm that the answer speaks of first
+    answer: str  # one sentence
+    status: Literal["complete", "partial"]  # whether all was done that was planned
     name: str
     question: str
     baseline: str
@@ -101,3 +78,25 @@ class Result(Struct, frozen=True, kw_only=True):
         if self.verdict is Verdict.FAILED or self.status == "partial":
             return 3
         return 1 if self.verdict in (Verdict.WORSE, Verdict.UNSTABLE) else 0
+
+
+def figure(value: float, unit: str = "") -> str:
+    """A value with three digits that count: `0.0123`, `4.57 ms`, `12,300`."""
+    if value and abs(value) < 999.5:
+        text = f"{value:.3g}"
+        text = f"{value:.6f}".rstrip("0") if "e" in text else text
+    else:
+        text = f"{value:,.0f}"
+    return f"{text} {unit}".rstrip()
+
+
+def percent(share: float, *, signed: bool = True) -> str:
+    """A relative shift, `+12 %`, or a share, `0.4 %`."""
+    hundredths = 100 * share
+    digits = 0 if abs(hundredths) >= 10 else 1
+    return f"{hundredths:{'+' if signed else ''},.{digits}f} %"
+
+
+def chance(p: float) -> str:
+    """A p: `p = 0.031`, `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

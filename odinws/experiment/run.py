@@ -7,72 +7,60 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
+import platform
 import signal
+import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from odinws.experiment import arms, environment, load
+import odinws
+from odinws.experiment import arms, load
 from odinws.experiment.block import Block
 from odinws.experiment.feed import Feed, FeedLostError
-from odinws.experiment.kinds import End, Run, Trial
-from odinws.experiment.order import sequences
+from odinws.experiment.kinds import End, Machine, Run, Trial
 from odinws.experiment.plan import Arm as ArmPlan
-from odinws.experiment.plan import Plan
+from odinws.experiment.plan import Plan, sequences
 from odinws.experiment.progress import Progress
 from odinws.experiment.record import Writer
+from odinws.feed.embedded import find_nats_server
+from odinws.harness.machine import machine
 
 LOGS = "logs"
 _FAILURES = 2  # trials of an arm that may fail, before it is left out
+_PACKAGES = ("gevent", "gunicorn", "msgspec", "nats-py", "locust", "scipy")
+_ANSWER_SECONDS = 10.0
 
 
 def changed(
     plan: Plan, rounds: int | None = None, seconds: float | None = None, connections: int | None = None
 ) -> Plan:
     """A plan with other rounds, seconds of measuring, or connections of each arm, where given."""
-    if rounds is not None:
-        plan = replace(plan, rounds=rounds)
-    if seconds is not None:
-        plan = replace(plan, measure_seconds=seconds)
-    if connections is not None:
-        each = [replace(arm, load=replace(arm.load, connections=connections)) for arm in plan.arms]
-        plan = replace(plan, load=replace(plan.load, connections=connections), arms=tuple(each))
-    return plan
-
-
-def check(plan: Plan, file: str) -> None:
-    """Look for what would go wrong, before anything starts.
-
-    Args:
-        file: how errors name the plan.
-
-    Raises:
-        PlanError: a server would not start with the settings of an arm.
-        SwarmError: Locust is not installed.
-    """
-    arms.check(plan, file)
-    load.check()
+    plan = replace(plan, rounds=rounds or plan.rounds, measure_seconds=seconds or plan.measure_seconds)
+    if connections is None:
+        return plan
+    each = [replace(arm, load=replace(arm.load, connections=connections)) for arm in plan.arms]
+    return replace(plan, load=replace(plan.load, connections=connections), arms=tuple(each))
 
 
 def run(plan: Plan, directory: Path) -> End:
     """Run a plan that has been checked, and show how far it is.
 
-    Ctrl-C and SIGTERM end it in order; a second one hurries.
-
-    Args:
-        directory: for the records, and in `logs` what servers and swarms said.
-
-    Returns:
-        The last record: whether all was done, and if not, why.
+    Ctrl-C and SIGTERM end it in order; a second one hurries. Records go into the directory, and into its
+    `logs` what servers and swarms said. The last record says whether all was done, and if not, why.
 
     Raises:
+        SwarmError: Locust is not installed.
         RecordError, OSError: the records can't be written.
         EmbeddedNatsError: NATS does not come up.
     """
+    load.check()
     with Progress(plan) as progress:
         return asyncio.run(_run(plan, directory, progress))
 
@@ -91,54 +79,51 @@ async def _run(plan: Plan, directory: Path, progress: Progress) -> End:
         return end
 
 
+@dataclass
 class _Course:
     """The way through all blocks."""
 
-    def __init__(self, plan: Plan, directory: Path, writer: Writer, progress: Progress) -> None:
-        self._plan = plan
-        self._directory = directory
-        self._writer = writer
-        self._progress = progress
-        self._failures: Counter[str] = Counter()
+    plan: Plan
+    directory: Path
+    writer: Writer
+    progress: Progress
+    failures: Counter[str] = field(default_factory=Counter)  # trials, by arm
 
     async def follow(self, data: Path) -> End:
         """Go all the way. Cancelled, it first ends what runs and writes down what there is."""
-        plan = self._plan
+        plan = self.plan
         names = {arm.name: arm for arm in plan.arms}
-        rounds = [[names[name] for name in order] for order in sequences(list(names), plan.rounds, plan.seed)]
+        orders = sequences(list(names), plan.rounds, plan.seed)
         async with Feed(data) as feed:
-            self._writer.write(
+            self.writer.write(
                 Run(
                     plan=plan,
                     started=datetime.now(UTC).isoformat(timespec="seconds"),
                     seed=plan.seed,
-                    order=[(number, arm.name) for number, each in enumerate(rounds) for arm in each],
-                    machine=environment.machine(),
-                    versions=environment.versions(),
+                    order=[(number, name) for number, order in enumerate(orders) for name in order],
+                    machine=Machine(**machine()._asdict()),
+                    versions=_versions(),
                     settings={arm.name: arms.settings_of(arm, feed.url, 0) for arm in plan.arms},
                 )
             )
-            for number, each in enumerate(rounds):
-                placed = list(enumerate(each))
-                together = [placed] if plan.mode == "together" else [[one] for one in placed]
-                for block in together:
+            for number, order in enumerate(orders):
+                each = [(position, names[name]) for position, name in enumerate(order)]
+                for block in [each] if plan.mode == "together" else [[one] for one in each]:
                     if why := await self._run_block(number, block, feed):
                         return End(status="partial", why=why)
-        if failed := sum(self._failures.values()):
+        if failed := self.failures.total():
             return End(status="partial", why=f"{failed} of {plan.rounds * len(plan.arms)} trials failed")
         return End(status="complete")
 
     async def _run_block(self, number: int, placed: list[tuple[int, ArmPlan]], feed: Feed) -> str:
         """One block, without the arms that have failed too often. Why the run can't go on, or ""."""
-        placed = [(order, arm) for order, arm in placed if self._failures[arm.name] < _FAILURES]
+        placed = [(order, arm) for order, arm in placed if self.failures[arm.name] < _FAILURES]
         if not placed:
             return ""
-        plan, progress = self._plan, self._progress
+        plan, progress = self.plan, self.progress
         progress.begin(number, [arm.name for _, arm in placed])
-        block = Block(plan, number, placed, feed, self._directory / LOGS, self._writer.write, progress.stage)
+        block = Block(plan, number, placed, feed, self.directory / LOGS, self.writer.write, progress.stage)
         try:
-            for _, arm in placed:
-                await feed.record(arm.feed, plan.warmup_seconds + plan.measure_seconds, plan.seed)
             trials = await block.run()
         except FeedLostError as error:
             self._keep(block.trials(str(error)))
@@ -151,16 +136,16 @@ class _Course:
 
     def _keep(self, trials: list[Trial]) -> None:
         for trial in trials:
-            self._writer.write(trial)
-            self._failures[trial.arm] += trial.status == "failed"
-            self._progress.finish(trial)
+            self.writer.write(trial)
+            self.failures[trial.arm] += trial.status == "failed"
+            self.progress.finish(trial)
 
     def _hopeless(self) -> str:
         """Why nothing can be compared any more; "" as long as it can."""
-        out = [arm.name for arm in self._plan.arms if self._failures[arm.name] >= _FAILURES]
-        if self._plan.baseline.name in out:
-            return f"the baseline {self._plan.baseline.name} failed {_FAILURES} times"
-        if len(self._plan.arms) - len(out) < 2:
+        out = [arm.name for arm in self.plan.arms if self.failures[arm.name] >= _FAILURES]
+        if self.plan.baseline.name in out:
+            return f"the baseline {self.plan.baseline.name} failed {_FAILURES} times"
+        if len(self.plan.arms) - len(out) < 2:
             return f"too many arms failed {_FAILURES} times each: {', '.join(out)}"
         return ""
 
@@ -187,3 +172,15 @@ def _stopping(stop: Callable[[], object]) -> Iterator[list[signal.Signals]]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def _versions() -> dict[str, str]:
+    """By name; a package that is not installed is left out. Raises NatsServerNotFoundError."""
+    found = {"python": platform.python_version(), "odinws": odinws.__version__}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    command = [find_nats_server(), "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False)
+    found["nats-server"] = said.stdout.strip().removeprefix("nats-server: ").removeprefix("v")
+    return found

@@ -49,7 +49,7 @@ def measured_seconds(seconds: Iterable[Second]) -> dict[tuple[str, int], list[Se
 def _folded(measure: Measure, values: Sequence[float]) -> float | None:
     if not values:
         return None
-    return max(values) if measure.per_second == "max" else statistics.median(values)
+    return max(values) if measure.longest else statistics.median(values)
 
 
 def logarithm(measure: str, value: float) -> float:

@@ -15,14 +15,9 @@ import msgspec
 import psutil
 from msgspec import Struct
 
-from odinws.errors import OdinError
-from odinws.harness import fetch, prometheus
+from odinws.harness import fetch
 
-_LAG_SECONDS = 5.0  # the server's `hub_lag` is the longest turn of so many seconds
-
-
-class ScrapeError(OdinError):
-    """A server does not tell."""
+_LAG_SECONDS = 5.0  # the server's `hub_lag` is the longest iteration of so many seconds
 
 
 class Lock(Struct):
@@ -41,76 +36,61 @@ class Shard(Struct):
     lock: Lock | None = None
 
 
-class Details(Struct):
-    """What a worker publishes each second."""
-
+class _Details(Struct):
     shards: list[Shard] = []
 
 
-class Worker(Struct):
-    """One worker."""
-
+class _Worker(Struct):
     pid: int
-    details: Details | None = None
+    details: _Details | None = None
     gc_longest_seconds: float = 0.0
 
 
-class FanOut(Struct):
-    """Totals of the whole server."""
-
+class _FanOut(Struct):
     delivered: int
 
 
-class Resource(Struct):
-    """One reading of the guard."""
-
+class _Resource(Struct):
     value: float
 
 
-class Admission(Struct):
-    """What the guard sees."""
-
-    resources: dict[str, Resource]
+class _Admission(Struct):
+    resources: dict[str, _Resource]
 
 
-class Pauses(Struct):
-    """A histogram; the last count is of what is above all bounds."""
-
+class _Pauses(Struct):
     bounds_seconds: list[float]
-    counts: list[int]
+    counts: list[int]  # the last is of what is above all bounds
 
 
-class Collections(Struct):
-    """Of the garbage collectors of the whole server."""
-
-    pauses: Pauses
+class _Collections(Struct):
+    pauses: _Pauses
 
 
 class Stats(Struct):
     """`/stats`, as far as it matters here."""
 
     connections: int
-    admission: Admission
-    fan_out: FanOut
-    workers: list[Worker]
-    gc: Collections | None = None
-
-    @property
-    def locks(self) -> list[Lock]:
-        """Of all workers; none where the strategy takes none."""
-        return [shard.lock for shard in self.shards if shard.lock is not None]
+    admission: _Admission
+    fan_out: _FanOut
+    workers: list[_Worker]
+    gc: _Collections | None = None
 
     @property
     def shards(self) -> list[Shard]:
         """Of all workers."""
         return [shard for worker in self.workers if worker.details for shard in worker.details.shards]
 
+    @property
+    def locks(self) -> list[Lock]:
+        """Of all workers; none where the strategy takes none."""
+        return [shard.lock for shard in self.shards if shard.lock is not None]
+
 
 class Look(Struct):
     """One look at a server."""
 
-    at: float
-    """Monotonic seconds."""
+    at: float  # monotonic seconds
     cpu_seconds: float
     rss_bytes: int
     stats: Stats
@@ -120,26 +100,14 @@ def look(port: int) -> Look:
     """Look now; blocks.
 
     Raises:
-        ScrapeError: the server does not answer, or a worker ended between answer and look.
+        OSError, msgspec.MsgspecError: the server does not answer, or answers something else.
+        psutil.Error: a worker ended between answer and look.
     """
-    try:
-        stats = msgspec.json.decode(fetch.body(port, "/stats"), type=Stats)
-        pids = [worker.pid for worker in stats.workers]
-        cpu = sum(cpu_seconds(pid) for pid in pids)
-        rss = sum(psutil.Process(pid).memory_info().rss for pid in pids)
-    except msgspec.MsgspecError as error:
-        raise ScrapeError(f"/stats is not understood: {error}") from error
-    except (psutil.Error, OSError) as error:
-        raise ScrapeError(f"/stats is not answered, or a worker is gone: {error}") from error
+    stats = msgspec.json.decode(fetch.body(port, "/stats"), type=Stats)
+    pids = [worker.pid for worker in stats.workers]
+    cpu = sum(cpu_seconds(pid) for pid in pids)
+    rss = sum(psutil.Process(pid).memory_info().rss for pid in pids)
     return Look(time.monotonic(), cpu, rss, stats)
-
-
-def metrics(port: int) -> dict[str, float]:
-    """`/metrics`, summed over labels. Raises ScrapeError."""
-    try:
-        return prometheus.scrape(port).totals()
-    except OSError as error:
-        raise ScrapeError(str(error)) from error
 
 
 def cpu_seconds(pid: int) -> float:
@@ -173,12 +141,14 @@ def window_values(looks: list[Look], empty: Look) -> dict[str, float]:
     """
     first, last = looks[0], looks[-1]
     values = _rates(first, last, last.at - first.at)
-    values["hub_stall_max_ms"] = _stall_ms(looks)
+    # The longest iteration in the window; looks that reach back before it count only for want of others.
+    inside = [each for each in looks if each.at >= first.at + _LAG_SECONDS] or looks[-1:]
+    values["hub_stall_max_ms"] = max(each.stats.admission.resources["hub_lag"].value for each in inside)
     values |= _gc_pause(first.stats, last.stats)
-    locks, shards = last.stats.locks, last.stats.shards
+    locks = last.stats.locks
     values["lock_longest_wait_ms"] = 1000 * max((lock.longest_wait_seconds for lock in locks), default=0.0)
     values["lock_longest_hold_ms"] = 1000 * max((lock.longest_hold_seconds for lock in locks), default=0.0)
-    sizes = [shard.subscriptions for shard in shards]
+    sizes = [shard.subscriptions for shard in last.stats.shards]
     if any(sizes):
         values["shard_balance"] = max(sizes) * len(sizes) / sum(sizes)
         values["used_shards"] = sum(size > 0 for size in sizes) / len(last.stats.workers)
@@ -196,13 +166,6 @@ def _rates(before: Look, after: Look, seconds: float) -> dict[str, float]:
     if delivered > 0:
         values["cpu_us_per_message"] = 1e6 * (after.cpu_seconds - before.cpu_seconds) / delivered
     return values
-
-
-def _stall_ms(looks: list[Look]) -> float:
-    """The longest turn in the window; looks that reach back before it count only for want of others."""
-    begin = looks[0].at + _LAG_SECONDS
-    inside = [each for each in looks if each.at >= begin] or looks[-1:]
-    return max(each.stats.admission.resources["hub_lag"].value for each in inside)
 
 
 def _gc_pause(before: Stats, after: Stats) -> dict[str, float]:

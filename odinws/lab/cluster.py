@@ -10,8 +10,8 @@ import os
 import shutil
 import signal
 import tempfile
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from odinws import resources
@@ -33,11 +33,7 @@ class ClusterError(OdinError):
 
 
 def find_haproxy() -> str:
-    """The program.
-
-    Raises:
-        ClusterError: it is not installed.
-    """
+    """The program. Raises ClusterError when it is not installed."""
     found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
         raise ClusterError("haproxy is not installed: apt-get install haproxy")
@@ -45,15 +41,10 @@ def find_haproxy() -> str:
 
 
 class Cluster:
-    """Start it, use it as a context manager, end it.
+    """Start it and stop it, or use it as a context manager.
 
     Args:
         settings: environment of the odinws servers, besides what makes them a cluster.
-
-    Attributes:
-        port: of the balancer.
-        ports: of the odinws servers.
-        node_ports: of the nats-servers.
 
     Raises:
         ClusterError: a part is missing, or does not come up.
@@ -63,31 +54,28 @@ class Cluster:
         haproxy = find_haproxy()
         self._directory = Path(tempfile.mkdtemp(prefix="odinws-cluster-"))
         ports = free_ports(2 * NODES + HOSTS + 1)
+        # Of the nats-servers, the odinws servers, the balancer.
         self.node_ports, routes = ports[:NODES], ports[NODES : 2 * NODES]
         self.ports, self.port = ports[2 * NODES : -1], ports[-1]
-        own = settings or {}
         self._hosts = [
-            Server(self._host_settings(own, number), self._log(f"host-{number}"), port=port)
+            Server(self._host_settings(settings or {}, number), self._log(f"host-{number}"), port=port)
             for number, port in enumerate(self.ports)
         ]
-        balancer = Process(
+        binds = {"ODINWS_BIND": self.port, "ODINWS_ONE": self.ports[0], "ODINWS_TWO": self.ports[1]}
+        self._balancer = Process(
             [haproxy, "-db", "-f", str(resources.find("conf/haproxy.cfg"))],
             self._log("haproxy"),
-            environ=clean_environ(
-                {
-                    "ODINWS_BIND": f"127.0.0.1:{self.port}",
-                    "ODINWS_ONE": f"127.0.0.1:{self.ports[0]}",
-                    "ODINWS_TWO": f"127.0.0.1:{self.ports[1]}",
-                }
-            ),
+            environ=clean_environ({name: f"127.0.0.1:{port}" for name, port in binds.items()}),
         )
-        self._processes: dict[str, Process] = {
+        self._nodes = [
+            Process(self._node_command(number, routes), self._log(f"nats-{number}"))
+            for number in range(NODES)
+        ]
+        # In the order of their end: the servers, then what they need.
+        self._processes = {
             **{f"host-{number}": host for number, host in enumerate(self._hosts)},
-            "haproxy": balancer,
-            **{
-                f"nats-{number}": Process(self._node_command(number, routes), self._log(f"nats-{number}"))
-                for number in range(NODES)
-            },
+            "haproxy": self._balancer,
+            **{f"nats-{number}": node for number, node in enumerate(self._nodes)},
         }
 
     @property
@@ -106,14 +94,12 @@ class Cluster:
     def start(self) -> Self:
         """Start all, and wait until clients are served."""
         try:
-            for number in range(NODES):
-                self.start_node(number)
-            for number in range(HOSTS):
-                self.start_host(number)
+            for process in (*self._nodes, *self._hosts):
+                process.start()
             for host in self._hosts:
                 host.wait_ready(seconds=_READY_SECONDS)
-            balancer = self._processes["haproxy"].start()
-            balancer.wait_until(lambda: fetch.answers(self.port, "/readyz"), _READY_SECONDS, "ready")
+            answers = partial(fetch.answers, self.port, "/readyz")
+            self._balancer.start().wait_until(answers, _READY_SECONDS, "ready")
         except BaseException as error:
             self.stop()
             if isinstance(error, ProcessError):
@@ -122,11 +108,11 @@ class Cluster:
         return self
 
     def start_node(self, number: int) -> None:
-        """Start a nats-server, also again after its end; it is not waited for."""
-        self._processes[f"nats-{number}"].start()
+        """Start a nats-server again after its end; it is not waited for."""
+        self._nodes[number].start()
 
     def start_host(self, number: int) -> None:
-        """Start an odinws server, also again after its end; it is not waited for."""
+        """Start an odinws server again after its end; it is not waited for."""
         self._hosts[number].start()
 
     def signal(self, name: str, number: signal.Signals) -> None:
@@ -138,7 +124,7 @@ class Cluster:
         return self._processes[name].wait(seconds)
 
     def stop(self) -> None:
-        """End all: the servers in order, then what they need."""
+        """End all."""
         for host in self._hosts:
             if host.pid:
                 host.send_signal(signal.SIGTERM)  # they drain side by side
@@ -171,7 +157,5 @@ class Cluster:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()

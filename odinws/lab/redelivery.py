@@ -12,6 +12,7 @@ Several consumers hear one stream at the published rate. Each counts its deliver
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
 
+from odinws.access.rates import Limit, step
 from odinws.feed.embedded import EmbeddedNats
 
 _STREAM = "LAB"
@@ -32,16 +34,11 @@ _MOST_DELIVERIES = 2_000_000  # of one consumer: then it stops, and says so
 
 @dataclass(frozen=True)
 class Arm:
-    """One consumer.
-
-    Attributes:
-        acks: whether it acknowledges at all.
-        naks: whether it refuses what it does not want, instead of keeping silent.
-    """
+    """One consumer."""
 
     name: str
-    acks: bool = True
-    naks: bool = True
+    acks: bool = True  # whether it acknowledges at all
+    naks: bool = True  # whether it refuses what it does not want, instead of keeping silent
     ack_wait_seconds: float = 30.0
 
 
@@ -56,18 +53,12 @@ ARMS = (
 
 @dataclass
 class Count:
-    """What one consumer got.
-
-    Attributes:
-        received: deliveries.
-        by_second: deliveries in each second since the start.
-        stopped: it had more than it may have.
-    """
+    """What one consumer got."""
 
     arm: Arm
-    received: int = 0
-    by_second: list[int] = field(default_factory=list)
-    stopped: bool = False
+    received: int = 0  # deliveries
+    by_second: list[int] = field(default_factory=list)  # the same, in each second since the start
+    stopped: bool = False  # it had more than it may have
 
 
 @dataclass(frozen=True)
@@ -84,46 +75,31 @@ class Result:
         return count.received / self.published if self.published else 0.0
 
 
-class _Limit:
-    """A token bucket of one second."""
-
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-        self._tokens = rate
-        self._filled = time.monotonic()
-
-    def take(self) -> bool:
-        now = time.monotonic()
-        self._tokens = min(self._rate, self._tokens + (now - self._filled) * self._rate)
-        self._filled = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class _Consumer:
     """Consumes as its arm says, for as long as it is called."""
 
     def __init__(self, arm: Arm, rate: float, began: float, pause: tuple[float, float]) -> None:
         self.count = Count(arm)
-        self._limit = _Limit(rate)
+        self._limit = Limit(rate, max(1, round(rate)))
+        self._due = began
         self._began = began
         self._pause = pause
 
     async def take(self, msg: Msg) -> None:
         if not msg.reply.startswith("$JS.ACK."):
             return
-        count, second = self.count, int(time.monotonic() - self._began)
+        now = time.monotonic()
+        count, second = self.count, int(now - self._began)
         count.received += 1
         count.by_second += [0] * (second + 1 - len(count.by_second))
         count.by_second[second] += 1
-        if count.received >= _MOST_DELIVERIES:
-            count.stopped = True
+        count.stopped = count.received >= _MOST_DELIVERIES
         if not count.arm.acks or count.stopped:
             return
-        paused = self._pause[0] <= time.monotonic() - self._began < self._pause[1]
-        if not paused and self._limit.take():
+        wait = 1.0  # while the feed is paused
+        if not self._pause[0] <= now - self._began < self._pause[1]:
+            self._due, wait = step(self._due, now, self._limit)
+        if not wait:
             await msg.ack()
         elif count.arm.naks:
             await msg.nak()
@@ -147,50 +123,42 @@ async def run(
     Raises:
         EmbeddedNatsError: there is no nats-server here.
     """
-    with tempfile.TemporaryDirectory(prefix="odinws-lab-") as directory:
-        async with EmbeddedNats(Path(directory)) as server:
+    async with contextlib.AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="odinws-lab-"))
+        server = await stack.enter_async_context(EmbeddedNats(Path(directory)))
+
+        async def connect() -> Client:
             client = await nats.connect(server.url)
-            try:
-                return await _measure(client, rate, seconds, pause, progress)
-            finally:
-                await client.close()
+            stack.push_async_callback(client.close)
+            return client
 
-
-async def _measure(
-    client: Client,
-    rate: float,
-    seconds: float,
-    pause: tuple[float, float],
-    progress: Callable[[float, list[Count]], None],
-) -> Result:
-    js = client.jetstream()
-    await js.add_stream(StreamConfig(name=_STREAM, subjects=[_SUBJECT], storage=StorageType.MEMORY))
-    began = time.monotonic()
-    consumers = [_Consumer(arm, rate, began, pause) for arm in ARMS]
-    others = [await nats.connect(client.connected_url.geturl()) for _ in consumers]  # type: ignore[union-attr]
-    try:
-        for number, (consumer, own) in enumerate(zip(consumers, others, strict=True)):
-            inbox = own.new_inbox()
-            await own.subscribe(inbox, cb=consumer.take)
-            arm = consumer.count.arm
-            await own.jetstream().add_consumer(
-                _STREAM,
-                ConsumerConfig(
-                    durable_name=f"arm-{number}",
-                    deliver_subject=inbox,
-                    deliver_policy=DeliverPolicy.NEW,
-                    ack_policy=AckPolicy.EXPLICIT if arm.acks else AckPolicy.NONE,
-                    ack_wait=arm.ack_wait_seconds if arm.acks else None,
-                    mem_storage=True,
-                ),
-            )
+        client = await connect()
+        subjects = StreamConfig(name=_STREAM, subjects=[_SUBJECT], storage=StorageType.MEMORY)
+        await client.jetstream().add_stream(subjects)
+        began = time.monotonic()
+        consumers = [_Consumer(arm, rate, began, pause) for arm in ARMS]
+        for number, consumer in enumerate(consumers):
+            await _listen(await connect(), number, consumer)
         counts = [consumer.count for consumer in consumers]
         published = await _publish(client, rate, seconds, began, lambda now: progress(now, counts))
         await asyncio.sleep(0.5)
         return Result(published, time.monotonic() - began, pause, counts)
-    finally:
-        for own in others:
-            await own.close()
+
+
+async def _listen(client: Client, number: int, consumer: _Consumer) -> None:
+    inbox, arm = client.new_inbox(), consumer.count.arm
+    await client.subscribe(inbox, cb=consumer.take)
+    await client.jetstream().add_consumer(
+        _STREAM,
+        ConsumerConfig(
+            durable_name=f"arm-{number}",
+            deliver_subject=inbox,
+            deliver_policy=DeliverPolicy.NEW,
+            ack_policy=AckPolicy.EXPLICIT if arm.acks else AckPolicy.NONE,
+            ack_wait=arm.ack_wait_seconds if arm.acks else None,
+            mem_storage=True,
+        ),
+    )
 
 
 async def _publish(

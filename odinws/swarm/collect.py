@@ -1,10 +1,6 @@
 """The sum over all processes of a run, second by second: its record, its table, its summary.
 
-The record is a file of JSON lines, for whoever judges the server. The first line is
-`{"bounds_ms": [...], "names": [...], "seed": n}`: the upper bounds of the buckets, of which the last also
-holds all that is longer. Each other line has `t` (seconds since 1970), the counts and the histograms, both
-cumulative, and what the busiest process of the swarm used in that second. The last one has `"final": true`,
-`limited` and `why`; nobody is connected any more then.
+The record is a file of JSON lines, for whoever judges the server; docs/swarm.md says what is in them.
 """
 
 from __future__ import annotations
@@ -14,17 +10,19 @@ import logging
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from odinws.swarm.histogram import BOUNDS_MS, Histogram
-from odinws.swarm.limits import Limits, Verdict
-from odinws.swarm.tally import COUNTS, TIMES, merged
+from odinws.swarm.tally import BOUNDS_MS, COUNTS, TIMES, Histogram, merged
 
 _LOG = logging.getLogger("odin")
 _PRINT = logging.getLogger("locust.stats_logger")  # Locust's own way to its standard output
 _HEALTH_SECONDS = 2.0
+FULL_PERCENT = 90.0  # of one core; a process of the swarm has one thread
+STALL_MS = 250.0
+_FEW_SECONDS = 3  # so many may be bad in any run
+_SHARE = 0.05  # of the seconds, in a longer one
 _ROW = "{:<8}{:<10}{:<8}{:<8}{:<14}{}"
 
 # What the predecessor's test printed, to stand beside ours. See docs/investigation.md.
@@ -41,28 +39,42 @@ _PREDECESSOR_ROWS = (  # time, attempts, active, failed, success rate, server CP
 )
 
 
-class Collector:
-    """Of one run.
+def limit(seconds: Sequence[tuple[float, float]]) -> str:
+    """Why the swarm itself, not the server, was the limit; empty: it was not.
 
-    Attributes:
-        verdict: whether the swarm was the limit; when the run has ended.
+    A process that fills its core, or whose loop stands still, reads late what the server sent in time.
 
-    Raises:
-        OSError: the record can't be written.
+    Args:
+        seconds: of each, what the busiest process used of its core, in percent, and its longest stall in ms.
     """
+    allowed = max(_FEW_SECONDS - 1, _SHARE * len(seconds))
+    full = [percent for percent, _ in seconds if percent >= FULL_PERCENT]
+    stalled = [ms for _, ms in seconds if ms >= STALL_MS]
+    why = []
+    if len(full) > allowed:
+        used = f"a process of the swarm used {FULL_PERCENT:g} % of a core or more"
+        why.append(f"{used} in {len(full)} of {len(seconds)} s (at most {max(full):.0f} %)")
+    if len(stalled) > allowed:
+        stood = f"its loop stood still for {STALL_MS:g} ms or more"
+        why.append(f"{stood} in {len(stalled)} of {len(seconds)} s (at most {max(stalled):.0f} ms)")
+    return "; ".join(why)
+
+
+class Collector:
+    """Of one run. Raises OSError when the record can't be written."""
 
     def __init__(self, environment: Any) -> None:
         options = environment.parsed_options
         self._environment = environment
         self._parts: dict[str, dict[str, Any]] = {}
-        self._limits = Limits()
+        self._seconds: list[tuple[float, float]] = []
         self._record = Path(options.odin_record).open("w") if options.odin_record else None  # noqa: SIM115
         self._write({"bounds_ms": BOUNDS_MS, "names": TIMES, "seed": options.odin_seed})
         self._began = time.monotonic()
         self._every = options.odin_table
         self._next_row = self._every
         self._peak = 0.0
-        self.verdict = Verdict(False, "")
+        self.limit = ""  # why the swarm was the limit, when the run has ended; empty: it was not
 
     def take(self, node: str, snapshot: dict[str, Any]) -> None:
         """What a process has counted; msgpack has kept it as it was."""
@@ -75,7 +87,7 @@ class Collector:
     def second(self) -> None:
         """A second has passed."""
         totals = merged(self._parts.values())
-        self._limits.add(totals["swarm_cpu_percent"], totals["swarm_stall_ms"])
+        self._seconds.append((totals["swarm_cpu_percent"], totals["swarm_stall_ms"]))
         self._write({"t": round(time.time(), 3), **totals})
         passed = time.monotonic() - self._began
         if self._every and passed >= self._next_row:
@@ -88,8 +100,9 @@ class Collector:
     def end(self) -> None:
         """The run has ended: the last line, the summary."""
         totals = merged(self._parts.values())
-        self.verdict = self._limits.verdict()
-        self._write({"t": round(time.time(), 3), **totals, "final": True, **self.verdict._asdict()})
+        self.limit = limit(self._seconds)
+        judgement = {"final": True, "limited": bool(self.limit), "why": self.limit}
+        self._write({"t": round(time.time(), 3), **totals, **judgement})
         if self._record is not None:
             self._record.close()
         if self._every:
@@ -99,8 +112,8 @@ class Collector:
                 _PRINT.info(_ROW.format(*row))
         for line in summary(totals):
             _PRINT.info(line)
-        if self.verdict.limited:
-            _LOG.warning("the swarm itself was the limit, not the server: %s", self.verdict.why)
+        if self.limit:
+            _LOG.warning("the swarm itself was the limit, not the server: %s", self.limit)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._record is not None:
@@ -129,14 +142,6 @@ class Collector:
         except (OSError, ValueError):
             return None
         return float(health["checks"]["cpu"]["percentage"])
-
-
-def record_problem(options: Any) -> str:
-    """What is wrong with the path of the record; empty: nothing."""
-    path = Path(options.odin_record)
-    if not options.odin_record or (path.parent.is_dir() and not path.is_dir()):
-        return ""
-    return f"--odin-record {str(path)!r} must be a file in a directory that exists"
 
 
 def summary(totals: dict[str, Any]) -> list[str]:

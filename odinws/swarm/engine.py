@@ -15,6 +15,7 @@ import struct
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -47,24 +48,17 @@ class Phase(IntEnum):
 _UPGRADING = Phase.UPGRADING  # an attribute of an enum is slow to look up
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Connection:
-    """One connection. It may be dialled again when it has ended.
+    """One connection. It may be dialled again when it has ended."""
 
-    Attributes:
-        began: when it was dialled last; monotonic.
-        attempt: how often it was dialled.
-        out: bytes for the server that are not sent yet.
-    """
-
-    __slots__ = ("attempt", "began", "buffer", "out", "paused", "phase", "sock")
-
-    def __init__(self) -> None:
-        self.phase = Phase.NONE
-        self.sock: Any = None
-        self.out = self.buffer = b""
-        self.began = 0.0
-        self.attempt = 0
-        self.paused = False
+    phase: Phase = Phase.NONE
+    sock: Any = None
+    out: bytes = b""  # for the server, not sent yet
+    buffer: bytes = b""  # of its answer to the upgrade
+    began: float = 0.0  # when it was dialled last; monotonic
+    attempt: int = 0  # how often it was dialled
+    paused: bool = False
 
 
 C = TypeVar("C", bound=Connection)
@@ -115,12 +109,7 @@ class Engine(ABC, Generic[C]):
 
     @abstractmethod
     def _ended(self, conn: C, phase: Phase, why: str) -> None:
-        """The socket is closed, without a refusal.
-
-        Args:
-            phase: how far it was.
-            why: "" if the stream just ended, or we left.
-        """
+        """The socket is closed, without a refusal; `why` is "" if the stream just ended, or we left."""
 
     def fileno(self) -> int:
         """What becomes readable when there is something to serve."""
@@ -218,11 +207,7 @@ class Engine(ABC, Generic[C]):
             self._epoll.register(conn.sock, select.EPOLLIN)
 
     def serve(self, seconds: float = 0.0, most: int = 256) -> None:
-        """Read and write what is ready, of so many sockets at most; wait for something as long as this.
-
-        Args:
-            seconds: below 0: without a limit.
-        """
+        """Read and write what is ready, of `most` sockets; wait for something so long, below 0 for ever."""
         by_fd, connecting, readable = self._by_fd, Phase.CONNECTING, select.EPOLLIN
         for fd, ready in self._epoll.poll(seconds, most):
             conn = by_fd.get(fd)

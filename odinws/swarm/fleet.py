@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from odinws.client.backoff import Backoff, RefusedError, Wait
 from odinws.swarm import frames
-from odinws.swarm.backoff import Backoff
 from odinws.swarm.engine import Connection, Engine, Phase
 from odinws.swarm.flow import START, Flow, Position
 from odinws.swarm.frames import CLOSE, PING, PONG, Answer, Frame, WireError
@@ -26,32 +26,7 @@ _DIALS = 200  # in one tick at most
 _SAMPLE = 8  # one read in so many is timed, all its messages
 _STEADY_SECONDS = 5.0
 _SLOW_BUFFER_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """How clients behave; rates are of this process.
-
-    Attributes:
-        url: `ws://host:port`.
-        mode: of the channels: all, single or random.
-        resume: whether who comes back asks for what it missed.
-        backoff: makes what says when a client comes back; None: who is cut off stays away.
-        slow: share of the clients that read slowly.
-        slow_bytes: what those read per second.
-        timeout: seconds until a connection must be subscribed.
-        compression: whether they offer it.
-    """
-
-    url: str
-    mode: str
-    seed: int
-    resume: bool
-    backoff: Callable[[], Backoff] | None
-    slow: float
-    slow_bytes: float
-    timeout: float
-    compression: bool
+_LOST = (1006, "")  # the close of a connection that ended without a close frame
 
 
 def channels_of(mode: str, seed: int, number: int) -> tuple[str, ...]:
@@ -62,58 +37,45 @@ def channels_of(mode: str, seed: int, number: int) -> tuple[str, ...]:
     return tuple(f"token.{token}" for token in chosen)
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Client(Connection):
-    """One client over all its connections: what it wants, and where it stands.
+    """One client over all its connections: what it wants, and where it stands."""
 
-    Attributes:
-        slow: it reads only so many bytes a second; 0: at once.
-        allowed: of these, how many it may read now.
-        is_probe: it leaves as soon as it is subscribed.
-        asked: when it asked for its channels; monotonic.
-        cut_at: when it lost its connection; 0: it has not, or is back.
-        close: what the server said at the end.
-        left: it has gone for good; `returns`: it comes back at once, when its close frame is answered.
-    """
-
-    __slots__ = (
-        "allowed",
-        "asked",
-        "backoff",
-        "channels",
-        "close",
-        "cut_at",
-        "epoch",
-        "is_probe",
-        "left",
-        "position",
-        "returns",
-        "slow",
-    )
-
-    def __init__(self, channels: tuple[str, ...], backoff: Backoff | None, slow: float = 0.0) -> None:
-        super().__init__()
-        self.channels = channels
-        self.backoff = backoff
-        self.slow = slow
-        self.is_probe = False
-        self.position: Position = START
-        self.epoch = ""
-        self.close = (1006, "")
-        self.allowed = self.asked = self.cut_at = 0.0
-        self.left = self.returns = False
+    channels: tuple[str, ...]
+    backoff: Backoff | None = None
+    slow: float = 0.0  # it reads only so many bytes a second; 0: at once
+    allowed: float = 0.0  # of these, how many it may read now
+    is_probe: bool = False  # it leaves as soon as it is subscribed
+    position: Position = START
+    epoch: str = ""
+    asked: float = 0.0  # when it asked for its channels; monotonic
+    cut_at: float = 0.0  # when it lost its connection; 0: it has not, or is back
+    close: tuple[int, str] = _LOST  # what the server said at the end
+    left: bool = False  # it has gone for good
+    returns: bool = False  # it comes back at once, when its close frame is answered
 
 
 class Fleet(Engine[Client]):
     """The clients of a process.
+
+    Args:
+        url: `ws://host:port`.
+        options: Locust's, see `options`.
+        backoff: makes what says when a client comes back; None: who is cut off stays away.
+        resume: whether who comes back asks for what it missed.
 
     Attributes:
         churn: clients per second that leave and come back; probes: connections per second that only try.
         closing: nobody connects any more.
     """
 
-    def __init__(self, behaviour: Behaviour) -> None:
-        super().__init__(behaviour.url, compression=behaviour.compression, timeout=behaviour.timeout)
-        self._behaviour = behaviour
+    def __init__(
+        self, url: str, options: Any, backoff: Callable[[], Backoff] | None, *, resume: bool
+    ) -> None:
+        super().__init__(url, compression=options.odin_compression, timeout=options.odin_timeout)
+        self._options = options
+        self._backoff = backoff
+        self._resume = resume
         self.tally = Tally()
         self.churn = self.probes = 0.0
         self.closing = False
@@ -122,7 +84,7 @@ class Fleet(Engine[Client]):
         self._slow: dict[Client, None] = {}
         self._to_dial: deque[Client] = deque()
         self._owed_churn = self._owed_probes = 0.0
-        self._draw = random.Random(f"{behaviour.seed}:fleet")
+        self._draw = random.Random(f"{options.odin_seed}:fleet")
         self._last_tick = time.monotonic()
         self._reads = 0
 
@@ -133,13 +95,16 @@ class Fleet(Engine[Client]):
 
     def add(self, number: int) -> Client:
         """A new client connects as soon as there is a turn."""
-        known = self._behaviour
-        is_slow = int((number + 1) * known.slow) > int(number * known.slow)
-        backoff = known.backoff() if known.backoff else None
-        channels = channels_of(known.mode, known.seed, number)
-        client = Client(channels, backoff, known.slow_bytes if is_slow else 0.0)
+        slow = self._options.odin_slow
+        is_slow = int((number + 1) * slow) > int(number * slow)
+        backoff = self._backoff() if self._backoff else None
+        bytes_per_second = self._options.odin_slow_bytes if is_slow else 0.0
+        client = Client(channels=self._channels(number), backoff=backoff, slow=bytes_per_second)
         self._to_dial.append(client)
         return client
+
+    def _channels(self, number: int) -> tuple[str, ...]:
+        return channels_of(self._options.odin_mode, self._options.odin_seed, number)
 
     def dismiss(self, client: Client, *, returns: bool = False) -> None:
         """A client leaves by the closing handshake; it is gone for good, or comes back anew."""
@@ -181,10 +146,8 @@ class Fleet(Engine[Client]):
             self._owed_probes += self.probes * passed
             while self._owed_probes >= 1:
                 self._owed_probes -= 1
-                known, number = self._behaviour, self._draw.randrange(1 << 30)
-                probe = Client(channels_of(known.mode, known.seed, number), None)
-                probe.is_probe = True
-                self._to_dial.append(probe)
+                channels = self._channels(self._draw.randrange(1 << 30))
+                self._to_dial.append(Client(channels=channels, is_probe=True))
             self._owed_churn = min(self._owed_churn + self.churn * passed, len(self._open) + 1.0)
             while self._owed_churn >= 1 and self._open:
                 self._owed_churn -= 1
@@ -202,12 +165,12 @@ class Fleet(Engine[Client]):
     def _connect(self, client: Client) -> None:
         if self.closing or client.left or client.phase is not Phase.NONE:
             return
-        client.close = (1006, "")
+        client.close = _LOST
         self.tally.counts["attempts"] += 1
         self.dial(client, _SLOW_BUFFER_BYTES if client.slow else 0)
 
     def _opened(self, client: Client) -> None:
-        client.position = Position(client.position.marks) if self._behaviour.resume else START
+        client.position = Position(client.position.marks) if self._resume else START
 
     def _greeted(self, client: Client, epoch: str) -> None:
         if client.phase is not Phase.GREETING:  # the numbers begin anew
@@ -286,8 +249,7 @@ class Fleet(Engine[Client]):
     def _refused(self, client: Client, answer: Answer) -> None:
         self.tally.counts["refused"] += 1
         self._failed(f"refused with {answer.status}")
-        if client.backoff is not None:
-            self._return_in(client, client.backoff.refused(answer.status, answer.retry_after))
+        self._return(client, lambda backoff: backoff.refused(answer.status, answer.retry_after, ""))
 
     def _ended(self, client: Client, phase: Phase, why: str) -> None:
         self._open.pop(client, None)
@@ -296,7 +258,7 @@ class Fleet(Engine[Client]):
         code, text = client.close
         if why or phase < Phase.OPEN:
             self._failed(why or f"ended while {phase.name.lower()}")
-            code, steady = 1006, False
+            code, steady = _LOST[0], False
         elif phase is Phase.LEAVING:
             if client.returns and not self.closing:
                 client.returns = False
@@ -306,21 +268,21 @@ class Fleet(Engine[Client]):
         else:
             self.tally.counts["cut"] += 1
             client.cut_at = client.cut_at or time.monotonic()
-            if code != 1006:
+            if code != _LOST[0]:
                 self.tally.errors[f"closed with {code}"] += 1
-        if (backoff := client.backoff) is not None:
-            wait = backoff.lost(steady) if code == 1006 else backoff.closed(code, text, steady)
-            self._return_in(client, wait)
+        lost = code == _LOST[0]
+        self._return(client, lambda by: by.lost(steady) if lost else by.closed(code, text, steady))
 
     def _failed(self, why: str) -> None:
         """A connection did not get as far as its subscription, or broke the rules."""
         self.tally.counts["failed"] += 1
         self.tally.errors[why] += 1
 
-    def _return_in(self, client: Client, seconds: float | None) -> None:
-        if client.left or self.closing:
+    def _return(self, client: Client, wait: Callable[[Backoff], Wait]) -> None:
+        """A client comes back when its backoff says."""
+        if client.backoff is None or client.left or self.closing:
             return
-        if seconds is None:
+        try:
+            self.later(wait(client.backoff).seconds, self._to_dial.append, client)
+        except RefusedError:
             self.tally.errors["stays away"] += 1
-        else:
-            self.later(seconds, self._to_dial.append, client)

@@ -14,7 +14,7 @@ share one judgement of them. So a read costs a lookup; only the first to read so
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from odinws.swarm.frames import TEXT, Frame, data_of, scan
@@ -32,27 +32,19 @@ class Hole(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What is known of one channel.
+    """What is known of one channel."""
 
-    Attributes:
-        seq: all up to here was seen, named in a gap, or is in `holes`.
-        told: whether a gap said so last; then `prev` of the next may lie below.
-        holes: the latest.
-    """
-
-    seq: int
-    told: bool = False
-    holes: tuple[Hole, ...] = ()
+    seq: int  # all up to here was seen, named in a gap, or is in `holes`
+    told: bool = False  # whether a gap said so last; then `prev` of the next may lie below
+    holes: tuple[Hole, ...] = ()  # the latest
 
 
+@dataclass(slots=True, eq=False)
 class Position:
     """What a client had so far, and the bytes of a frame that has not come whole. Equal ones are shared."""
 
-    __slots__ = ("marks", "rest")
-
-    def __init__(self, marks: dict[str, Mark], rest: bytes = b"") -> None:
-        self.marks = marks
-        self.rest = rest
+    marks: dict[str, Mark]
+    rest: bytes = b""
 
     def since(self) -> dict[str, int]:
         """What to resume from."""
@@ -62,25 +54,21 @@ class Position:
 START = Position({})
 
 
+@dataclass(slots=True, eq=False)
 class Step:
-    """What some bytes mean at a position.
+    """What some bytes mean at a position."""
 
-    Attributes:
-        after: the position behind them.
-        controls: if there is anything but data and gaps in them, all of their frames: then nothing is judged,
-            and the client takes them one by one.
-        ages_at: `ts` of the messages, ms since 1970.
-        times: how many clients took this step since the last look.
-    """
-
-    __slots__ = ("after", "ages_at", "controls", "disordered", "duplicated", "gaps", "holes", "late", "times")
-
-    def __init__(self) -> None:
-        self.after = START
-        self.controls: list[Frame] | None = None
-        self.ages_at: list[int] = []
-        self.duplicated = self.disordered = self.late = self.gaps = self.times = 0
-        self.holes: list[Hole] = []
+    after: Position = START  # behind them
+    # If there is anything but data and gaps in them, all of their frames: then nothing is judged, and the
+    # client takes them one by one.
+    controls: list[Frame] | None = None
+    ages_at: list[int] = field(default_factory=list)  # `ts` of the messages, ms since 1970
+    duplicated: int = 0
+    disordered: int = 0
+    late: int = 0
+    gaps: int = 0
+    holes: list[Hole] = field(default_factory=list)
+    times: int = 0  # how many clients took this step since the last look
 
 
 class Chain:
@@ -118,20 +106,13 @@ class Flow:
         self._positions: dict[tuple[frozenset[tuple[str, Mark]], bytes], Position] = {}
 
     def step(self, position: Position, data: bytes) -> Step:
-        """Make the step that is not among `steps` yet.
-
-        Raises:
-            WireError: the server broke the rules.
-        """
+        """Make the step that is not among `steps` yet. Raises WireError: the server broke the rules."""
         frames, rest = scan(position.rest + data if position.rest else data)
         step = Step()
         marks = dict(position.marks)
         for frame in frames:
             if not self._judge(frame, marks, step):
-                step = Step()
-                step.controls = frames
-                step.after = self._position(position.marks, rest)
-                return step
+                return Step(self._position(position.marks, rest), frames)
         step.after = self._position(marks, rest)
         self.steps[position, data] = step
         return step
@@ -144,20 +125,17 @@ class Flow:
         step.after = self._position(marks, position.rest)
         return step
 
-    def taken(self) -> Iterator[Step]:
+    def taken(self) -> list[Step]:
         """The steps since the last look; none is kept."""
         steps = list(self.steps.values())
         self.steps.clear()
         self._positions.clear()
         self.chain.forget()
-        return iter(steps)
+        return steps
 
     def _position(self, marks: dict[str, Mark], rest: bytes) -> Position:
         key = (frozenset(marks.items()), rest)
-        position = self._positions.get(key)
-        if position is None:
-            position = self._positions[key] = Position(marks, rest)
-        return position
+        return self._positions.setdefault(key, Position(marks, rest))
 
     def _judge(self, frame: Frame, marks: dict[str, Mark], step: Step) -> bool:
         """Whether it was data or a gap; if so, the marks and the step are as behind it."""

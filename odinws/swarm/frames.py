@@ -32,11 +32,8 @@ class WireError(ValueError):
 
 
 def upgrade(host: str, path: str, *, compression: bool = False) -> bytes:
-    """The request that opens a WebSocket.
-
-    Args:
-        compression: whether it is offered; each message must stand for itself then (RFC 7692).
-    """
+    """The request that opens a WebSocket."""
+    # Each message must stand for itself then (RFC 7692).
     offer = f"Sec-WebSocket-Extensions: {_OFFER}\r\n" if compression else ""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -45,26 +42,16 @@ def upgrade(host: str, path: str, *, compression: bool = False) -> bytes:
 
 
 class Answer(NamedTuple):
-    """The answer to an upgrade.
-
-    Attributes:
-        retry_after: the header, if there is one.
-        head: of the answer, with the empty line behind it.
-        behind: the body of a refusal, or the first frames.
-    """
+    """The answer to an upgrade."""
 
     status: int
-    retry_after: str | None
-    head: bytes
-    behind: bytes
+    retry_after: str | None  # the header, if there is one
+    head: bytes  # with the empty line behind it
+    behind: bytes  # the body of a refusal, or the first frames
 
 
 def answer(data: bytes) -> Answer | None:
-    """Read the answer to an upgrade; None: it is not whole.
-
-    Raises:
-        WireError: it is no HTTP, or accepts another key.
-    """
+    """Read an answer; None: it is not whole. Raises WireError: no HTTP, or another key is accepted."""
     head, end, behind = data.partition(b"\r\n\r\n")
     if not end:
         return None
@@ -101,11 +88,7 @@ def subscribe(channels: Sequence[str], since: dict[str, int] | None = None, epoc
 
 
 def split(data: bytes) -> tuple[list[Frame], bytes]:
-    """The whole frames at the head of `data`, whatever they are, and what is left.
-
-    Raises:
-        WireError: a frame is masked.
-    """
+    """The whole frames at the head of `data`, and what is left. Raises WireError: a frame is masked."""
     frames: list[Frame] = []
     at, end = 0, len(data)
     while end - at >= 2:
@@ -128,8 +111,7 @@ def split(data: bytes) -> tuple[list[Frame], bytes]:
 def scan(data: bytes) -> tuple[list[Frame], bytes]:
     """The same of what this server sends, with compressed texts inflated.
 
-    Raises:
-        WireError: a frame is masked, binary or a fragment, or can't be inflated.
+    Raises WireError: a frame is masked, binary or a fragment, or can't be inflated.
     """
     frames, rest = split(data)
     for index, (first, payload) in enumerate(frames):

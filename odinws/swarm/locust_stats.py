@@ -11,8 +11,7 @@ from typing import Any
 
 from locust.stats import bucket_response_time
 
-from odinws.swarm.histogram import BOUNDS_MS
-from odinws.swarm.tally import TIMES, Tally
+from odinws.swarm.tally import BOUNDS_MS, TIMES, Tally
 
 _KIND = "WS"
 _ROWS = {"connect": "connect", "ack": "subscribe", "delivery": "delivery", "reconnect": "reconnect"}

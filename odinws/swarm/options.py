@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
-from typing import Any, TypeVar
-
-from locust import events
-
-_N = TypeVar("_N", int, float)
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 
-def number(text: str) -> float:
-    """A number that is not negative.
+def _within(kind: Callable[[str], float], low: float, high: float, what: str) -> Callable[[str], Any]:
+    """The type of an option: a number within bounds. Raises ArgumentTypeError for anything else."""
 
-    Raises:
-        ArgumentTypeError: it is another, or none.
-    """
-    return _within(text, float, 0, 1e9, "a number from 0 on")
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ArgumentTypeError(f"{text!r} must be {what}")
+        return value
 
-
-def share(text: str) -> float:
-    """A number from 0 to 1.
-
-    Raises:
-        ArgumentTypeError: it is another, or none.
-    """
-    return _within(text, float, 0, 1, "a number from 0 to 1")
+    return parse
 
 
-def whole(text: str) -> int:
-    """A whole number from 1 on.
-
-    Raises:
-        ArgumentTypeError: it is another, or none.
-    """
-    return _within(text, int, 1, 10**9, "a whole number from 1 on")
-
-
-def _within(text: str, kind: type[_N], low: float, high: float, what: str) -> _N:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not low <= value <= high:
-        raise ArgumentTypeError(f"{text!r} must be {what}")
-    return value
-
+number = _within(float, 0, 1e9, "a number from 0 on")
+share = _within(float, 0, 1, "a number from 0 to 1")
+whole = _within(int, 1, 10**9, "a whole number from 1 on")
 
 _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("connections", whole, 500, "connections of all users together"),
@@ -64,26 +44,20 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
 )
 
 
-def register(**defaults: Any) -> None:
-    """Add the options to Locust's.
+def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
+    """Add the options to Locust's, with a scenario's own defaults."""
+    text = "channels of each client: all five tokens, a single one, three at random"
+    parser.add_argument("--odin-mode", choices=("all", "single", "random"), default="all", help=text)
+    text = "offer compression; to inflate is work for the swarm"
+    parser.add_argument("--odin-compression", action="store_true", help=text)
+    for name, kind, usual, text in _OPTIONS:
+        value = defaults.get(name.replace("-", "_"), usual)
+        parser.add_argument(f"--odin-{name}", type=kind, default=value, help=f"{text} ({value})")
 
-    Args:
-        defaults: of a scenario, by the option's name.
-    """
 
-    @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
-    def add(parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--odin-mode",
-            choices=("all", "single", "random"),
-            default="all",
-            help="channels of each client: all five tokens, a single one, three at random",
-        )
-        parser.add_argument(
-            "--odin-compression",
-            action="store_true",
-            help="offer compression; to inflate is work for the swarm",
-        )
-        for name, kind, default, text in _OPTIONS:
-            value = defaults.get(name.replace("-", "_"), default)
-            parser.add_argument(f"--odin-{name}", type=kind, default=value, help=f"{text} ({value})")
+def record_problem(record: str) -> str:
+    """What is wrong with the path of the record; empty: nothing."""
+    path = Path(record)
+    if not record or (path.parent.is_dir() and not path.is_dir()):
+        return ""
+    return f"--odin-record {record!r} must be a file in a directory that exists"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,15 +15,13 @@ from typing import Any
 
 import gevent
 from gevent.event import AsyncResult
-from locust import events, log
+from locust import log
 from locust.log import greenlet_exception_logger
 from locust.runners import MasterRunner, WorkerRunner
 
-from odinws.swarm.backoff import Backoff
-from odinws.swarm.collect import Collector, record_problem
-from odinws.swarm.engine import problem_of
-from odinws.swarm.fleet import Behaviour, Client, Fleet
-from odinws.swarm.limits import Own
+from odinws.client.backoff import Backoff
+from odinws.swarm.collect import Collector
+from odinws.swarm.fleet import Client, Fleet
 from odinws.swarm.locust_stats import Reporter
 
 DEFAULT_HOST = "ws://127.0.0.1:3004"
@@ -36,13 +33,13 @@ _LOG = logging.getLogger("odin")
 
 @dataclass(eq=False)
 class Share:
-    """A user's share of the connections: `count` from `first` on, so many per second; 0: at once."""
+    """A user's share of the connections."""
 
     index: int
     first: int
     count: int
-    ramp: float
-    part: float
+    ramp: float  # connections per second; 0: at once
+    part: float  # of all connections
     began: float = field(default_factory=time.monotonic)
     clients: list[Client] = field(default_factory=list)
 
@@ -65,13 +62,27 @@ class Deal:
         self._free.append(index)
 
 
-class Swarm:
-    """What a process of the swarm has, by its part in the run.
+class Own:
+    """What this process used and how long its loop stood still, since the last look."""
 
-    Args:
-        backoff: makes what says when a client comes back; None: who is cut off stays away.
-        resume: whether it asks for what it missed.
-    """
+    def __init__(self) -> None:
+        self._cpu, self._at = time.process_time(), time.monotonic()
+        self._stall = 0.0
+
+    def late(self, seconds: float) -> None:
+        """A timer came that much too late."""
+        self._stall = max(self._stall, seconds)
+
+    def look(self) -> tuple[float, float]:
+        """Percent of a core, and the longest stall in ms; both start anew."""
+        cpu, at, stall = time.process_time(), time.monotonic(), self._stall
+        percent = 100 * (cpu - self._cpu) / max(1e-3, at - self._at)
+        self._cpu, self._at, self._stall = cpu, at, 0.0
+        return round(percent, 1), round(stall * 1000, 1)
+
+
+class Swarm:
+    """What a process of the swarm has, by its part in the run. For `backoff` and `resume` see `Fleet`."""
 
     def __init__(self, environment: Any, backoff: Callable[[], Backoff] | None, resume: bool) -> None:
         self._environment = environment
@@ -91,11 +102,11 @@ class Swarm:
         self._finished = True
         if self._is_master:
             runner.register_message("odin_join", self._joined)
-            runner.register_message("odin_leave", self._left)
+            runner.register_message("odin_leave", lambda msg, **_: self._deal.back(msg.data["index"]))
             runner.register_message("odin_report", self._reported)
         if self._has_clients:
             runner.register_message("odin_share", self._shared)
-            runner.register_message("odin_finish", self._told_to_finish, concurrent=True)
+            runner.register_message("odin_finish", lambda **_: self.finish(), concurrent=True)
 
     @property
     def _options(self) -> Any:
@@ -114,19 +125,8 @@ class Swarm:
         if self._has_clients:
             self._own = Own()
             self._reporter = Reporter(self._environment.stats)
-            self._fleet = fleet = Fleet(
-                Behaviour(
-                    url=self._environment.host or DEFAULT_HOST,
-                    mode=options.odin_mode,
-                    seed=options.odin_seed,
-                    resume=self._resume,
-                    backoff=self._backoff,
-                    slow=options.odin_slow,
-                    slow_bytes=options.odin_slow_bytes,
-                    timeout=options.odin_timeout,
-                    compression=options.odin_compression,
-                )
-            )
+            url = self._environment.host or DEFAULT_HOST
+            self._fleet = fleet = Fleet(url, options, self._backoff, resume=self._resume)
             self._watcher = gevent.get_hub().loop.io(fleet.fileno(), 1)
             self._watcher.start(self._serve, fleet)
             self._greenlets = [gevent.spawn(self._tick, fleet), gevent.spawn(self._storms, fleet)]
@@ -170,12 +170,7 @@ class Swarm:
         """The process ends: its exit status is 3 if the swarm was the limit and nothing else was wrong."""
         self.finish()
         runner, collector = self._runner, self._collector
-        if (
-            collector is not None
-            and collector.verdict.limited
-            and not runner.errors
-            and not runner.exceptions
-        ):
+        if collector is not None and collector.limit and not runner.errors and not runner.exceptions:
             self._environment.process_exit_code = 3
 
     # -- users ---------------------------------------------------------------------------------------
@@ -185,8 +180,7 @@ class Swarm:
         name = str(next(self._names))
         self._joining[name] = answer = AsyncResult()
         self._runner.send_message("odin_join", {"user": name})
-        dealt = answer.get(timeout=_JOIN_SECONDS)
-        share = Share(*(dealt[name] for name in ("index", "first", "count", "ramp", "part")))
+        share = Share(**answer.get(timeout=_JOIN_SECONDS))
         self._shares.append(share)
         self._set_rates()
         return share
@@ -215,19 +209,13 @@ class Swarm:
         # A shape ramps by its users, each of which connects within its second.
         shaped = environment.shape_class is not None
         share["ramp"] = float(share["count"]) if shaped else self._options.odin_ramp * share["part"]
-        share["user"] = msg.data["user"]
-        self._runner.send_message("odin_share", share, client_id=msg.node_id)
+        answer = {"user": msg.data["user"], "share": share}
+        self._runner.send_message("odin_share", answer, client_id=msg.node_id)
 
     def _shared(self, environment: Any, msg: Any) -> None:
         answer = self._joining.pop(msg.data["user"], None)
         if answer is not None:
-            answer.set(msg.data)
-
-    def _left(self, environment: Any, msg: Any) -> None:
-        self._deal.back(msg.data["index"])
-
-    def _told_to_finish(self, environment: Any, msg: Any) -> None:
-        self.finish()
+            answer.set(msg.data["share"])
 
     # -- time ----------------------------------------------------------------------------------------
 
@@ -250,12 +238,9 @@ class Swarm:
             self._own.late(now - due)
             due = max(due, now - _TICK_SECONDS)
             for share in self._shares:
-                arrived = len(share.clients)
-                if arrived < share.count:
-                    wanted = int((now - share.began) * share.ramp) + 1 if share.ramp else share.count
-                    share.clients += map(
-                        fleet.add, range(share.first + arrived, share.first + min(wanted, share.count))
-                    )
+                wanted = int((now - share.began) * share.ramp) + 1 if share.ramp else share.count
+                missing = range(len(share.clients), min(wanted, share.count))
+                share.clients += [fleet.add(share.first + number) for number in missing]
             fleet.tick(now)
 
     def _storms(self, fleet: Fleet) -> None:
@@ -279,30 +264,10 @@ class Swarm:
         """Tell Locust and the master what there is."""
         self._reporter.report(fleet.tally)
         cpu, stall = self._own.look()
-        snapshot = fleet.tally.snapshot() | {
-            "connected": fleet.connected,
-            "swarm_cpu_percent": cpu,
-            "swarm_stall_ms": stall,
-            "final": final,
-        }
+        used = {"swarm_cpu_percent": cpu, "swarm_stall_ms": stall}
+        snapshot = fleet.tally.snapshot() | used | {"connected": fleet.connected, "final": final}
         self._runner.send_message("odin_report", snapshot)
 
     def _reported(self, environment: Any, msg: Any) -> None:
         if self._collector is not None:
             self._collector.take(msg.node_id, msg.data)
-
-
-def install(backoff: Callable[[], Backoff] | None, *, resume: bool = False) -> None:
-    """Make this Locust run a swarm."""
-
-    @events.init.add_listener  # type: ignore[untyped-decorator]
-    def init(environment: Any, **_: Any) -> None:
-        problem = problem_of(environment.host or DEFAULT_HOST) or record_problem(environment.parsed_options)
-        if problem:
-            if not isinstance(environment.runner, WorkerRunner):
-                sys.stderr.write(f"{problem}\n")
-            sys.exit(2)
-        swarm = environment.odin = Swarm(environment, backoff, resume)
-        environment.events.test_start.add_listener(lambda **_: swarm.start())
-        environment.events.test_stopping.add_listener(lambda **_: swarm.finish())
-        environment.events.quitting.add_listener(lambda **_: swarm.quit())

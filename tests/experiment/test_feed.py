@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from odinws.experiment import feed as experiment_feed
-from odinws.experiment.feed import Feed, FeedLostError
+from odinws.experiment.feed import Feed, FeedLostError, recording
 from odinws.experiment.plan import Feed as FeedPlan
 from odinws.feed import stream
 from odinws.settings import Settings
@@ -30,11 +30,10 @@ def test_replays_are_the_same(tmp_path: Path) -> None:
 async def _two_replays(directory: Path) -> list[list[tuple[int, bytes]]]:
     found: list[list[tuple[int, bytes]]] = []
     async with Feed(directory) as feed:
-        await feed.record(_PLAN, _SECONDS, seed=3)
         for _ in range(2):
             await feed.clear()
             await stream.find_or_create(feed._js, Settings.from_environ({}))
-            messages = await feed.recorded(_PLAN)
+            messages = recording(_PLAN, _SECONDS, seed=3)
             come = asyncio.Event()
             leading = asyncio.create_task(feed.lead_in(messages, _SECONDS, 0.5, come))
             if found:  # clients that are late
@@ -59,9 +58,8 @@ def test_no_publisher(tmp_path: Path) -> None:
     async def silence() -> int:
         async with Feed(tmp_path) as feed:
             plan = FeedPlan(rate=0.0)
-            await feed.record(plan, _SECONDS, seed=3)
             await stream.find_or_create(feed._js, Settings.from_environ({}))
-            return (await feed.replay(await feed.recorded(plan), _SECONDS)).messages
+            return (await feed.replay(recording(plan, _SECONDS, seed=3), _SECONDS)).messages
 
     assert asyncio.run(silence()) == 0
 
@@ -71,8 +69,7 @@ def test_nats_goes_away(tmp_path: Path) -> None:
 
     async def lose() -> None:
         async with Feed(tmp_path) as feed:
-            await feed.record(_PLAN, 60.0, seed=3)
-            messages = await feed.recorded(_PLAN)
+            messages = recording(_PLAN, 60.0, seed=3)
             await stream.find_or_create(feed._js, Settings.from_environ({}))
             replaying = asyncio.create_task(feed.replay(messages, 60.0))
             await feed._mark()

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from odinws.experiment.order import sequences
+from odinws.experiment.plan import sequences
 
 
 def test_two_arms_take_turns() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from odinws.experiment import scrape
-from odinws.experiment.scrape import Look, ScrapeError, Stats
-from tests.server import free_port
+from odinws.experiment.arms import Arm, ArmError
+from odinws.experiment.plan import Arm as ArmPlan
+from odinws.experiment.scrape import Look, Stats
 
 
 def _look(at: float, *, delivered: int = 0, lag_ms: float = 1.0, **more: object) -> Look:
@@ -84,7 +87,8 @@ def test_cpu_time_of_a_process() -> None:
     assert scrape.cpu_seconds(os.getpid()) == pytest.approx(time.process_time(), rel=0.2)
 
 
-def test_nobody_answers() -> None:
-    """One line says which path."""
-    with pytest.raises(ScrapeError, match="/stats is not answered"):
-        scrape.look(free_port())
+def test_nobody_answers(tmp_path: Path) -> None:
+    """One line says so."""
+    arm = Arm(ArmPlan("a"), "nats://127.0.0.1:1", tmp_path / "log")
+    with pytest.raises(ArmError, match=r"it does not answer, or not as it should: .*refused"):
+        asyncio.run(arm.look())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinws.swarm.histogram import BOUNDS_MS, Histogram, bucket
+from odinws.swarm.tally import BOUNDS_MS, Histogram, bucket
 
 TIMES = st.lists(st.floats(0.1, 100_000.0), min_size=1, max_size=200)
 

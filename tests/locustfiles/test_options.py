@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from odinws.swarm.collect import record_problem
 from odinws.swarm.engine import problem_of
-from odinws.swarm.options import number, share, whole
+from odinws.swarm.options import number, record_problem, share, whole
 
 
 @pytest.mark.parametrize(
@@ -38,7 +37,7 @@ def test_what_can_be() -> None:
 
 def test_the_path_of_the_record(tmp_path: Path) -> None:
     """It may be left out, and must be a file that can be made."""
-    assert record_problem(Namespace(odin_record="")) == ""
-    assert record_problem(Namespace(odin_record=str(tmp_path / "new"))) == ""
+    assert record_problem("") == ""
+    assert record_problem(str(tmp_path / "new")) == ""
     for path in (tmp_path, tmp_path / "no" / "file"):
-        assert f"{str(path)!r} must be a file" in record_problem(Namespace(odin_record=str(path)))
+        assert f"{str(path)!r} must be a file" in record_problem(str(path))

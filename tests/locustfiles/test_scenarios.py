@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from odinws.swarm.histogram import BOUNDS_MS
-from odinws.swarm.tally import COUNTS, TIMES
+from odinws.swarm.tally import BOUNDS_MS, COUNTS, TIMES
 from tests.nats import NatsServer
 from tests.server import ROOT, Server, free_port, wait_for
 

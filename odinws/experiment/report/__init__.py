@@ -18,11 +18,9 @@ __all__ = ["finish", "print_checks", "print_records", "print_result"]
 
 
 def finish(directory: Path) -> tuple[Records, Result]:
-    """Judge a run by its records and write `result.json` and `report.html` beside them. Any number of times.
+    """Judge a run by its records and write `result.json` and `report.html` beside them.
 
-    Raises:
-        RecordError: there are no records, or they are broken.
-        OSError: the directory can't be written.
+    Raises RecordError where records are missing or broken, OSError where the directory can't be written.
     """
     records = read(directory)
     result = judge(records)

@@ -8,6 +8,7 @@ const COLOURS = ["#808890", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00
 const CONFIG = { displayModeBar: false, responsive: true };
 
 const colour = (arm) => COLOURS[data.arms.indexOf(arm) % COLOURS.length];
+const points = (pairs) => ({ x: pairs.map((pair) => pair[0]), y: pairs.map((pair) => pair[1]) });
 const unit = (measure) => (measure.unit ? `${measure.title}, ${measure.unit}` : measure.title);
 
 function layout(title, x, y) {
@@ -49,13 +50,10 @@ function shifts() {
 }
 
 function byRound(measure) {
-  const traces = data.arms.map((arm) => {
-    const points = data.trials[measure.name][arm] ?? [];
-    return {
-      name: arm, x: points.map((point) => point[0]), y: points.map((point) => point[1]),
-      mode: "lines+markers", line: { color: colour(arm), width: 1 }, marker: { size: 7 },
-    };
-  });
+  const traces = data.arms.map((arm) => ({
+    name: arm, ...points(data.trials[measure.name][arm] ?? []),
+    mode: "lines+markers", line: { color: colour(arm), width: 1 }, marker: { size: 7 },
+  }));
   const drawn = layout("Round by round", "round", unit(measure));
   drawn.xaxis.dtick = 1;
   return Plotly.react("by-round", traces, drawn, CONFIG);
@@ -90,9 +88,8 @@ function distribution(measure) {
   const traces = data.arms.map((arm) => {
     const measured = (data.seconds[measure.name][arm] ?? [])
       .flatMap(([, seconds, values]) => values.filter((_, index) => seconds[index] >= 0));
-    const trials = (data.trials[measure.name][arm] ?? []).map((point) => point[1]);
     return {
-      name: arm, type: "box", y: measured.length ? measured : trials, boxpoints: "all", jitter: 0.5,
+      name: arm, type: "box", y: measured.length ? measured : points(data.trials[measure.name][arm] ?? []).y, boxpoints: "all", jitter: 0.5,
       pointpos: 0, marker: { color: colour(arm), size: 3 }, line: { width: 1.2 },
     };
   });

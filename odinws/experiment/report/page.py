@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from importlib import resources
+from itertools import accumulate
+from operator import add
 from typing import Any
 
 import jinja2
@@ -12,11 +15,10 @@ import msgspec
 import tomlkit
 from plotly.offline import get_plotlyjs
 
-from odinws.experiment import words
 from odinws.experiment.kinds import Histogram, Records
 from odinws.experiment.measures import MEASURES
 from odinws.experiment.plan import Plan
-from odinws.experiment.result import Result, Row
+from odinws.experiment.result import Result, Row, chance, figure, percent
 from odinws.experiment.samples import samples
 from odinws.experiment.statistics import ALPHA
 from odinws.settings.checks import shown_of_unknown
@@ -30,10 +32,9 @@ def page(records: Records, result: Result) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"figure": words.figure, "percent": words.percent, "chance": words.chance}
-    template = environment.from_string(_part("page.html"))
-    settings = _shown(records.run.settings)
-    return template.render(
+    environment.filters |= {"figure": figure, "percent": percent, "chance": chance}
+    settings = {arm: _shown(each) for arm, each in records.run.settings.items()}
+    return environment.from_string(_part("page.html")).render(
         result=result,
         run=records.run,
         plan=records.run.plan,
@@ -57,7 +58,7 @@ def pictures(records: Records, result: Result) -> dict[str, Any]:
     Returns:
         arms: their names, the baseline first.
         rows: what was tested: title, arm, and shift, low, high in percent.
-        measures: those with values, the one that the plan asks for first: name, title, unit, histogram.
+        measures: those with values, the one that the plan asks for first, and the name of its histogram.
         trials: by measure and arm, [round, value].
         seconds: by measure and arm, for each round [the round, its seconds, their values].
         histograms: by name and arm, bounds in ms and the share of samples up to each.
@@ -70,13 +71,7 @@ def pictures(records: Records, result: Result) -> dict[str, Any]:
         "arms": [plan.baseline.name, *(arm.name for arm in plan.others)],
         "rows": [_bar(row, *row.interval) for row in result.measures if row.interval is not None],
         "measures": [
-            {
-                "name": name,
-                "title": MEASURES[name].title,
-                "unit": MEASURES[name].unit,
-                "histogram": name.partition("_")[0],
-            }
-            for name in names
+            msgspec.to_builtins(MEASURES[name]) | {"histogram": name.partition("_")[0]} for name in names
         ],
         "trials": {
             name: {arm: [[n, _rounded(v)] for n, v in sorted(by.items())] for arm, by in found[name].items()}
@@ -94,35 +89,33 @@ def _bar(row: Row, low: float, high: float) -> dict[str, Any]:
 
 
 def _seconds(records: Records, name: str) -> dict[str, list[list[Any]]]:
-    found: dict[str, dict[int, list[Any]]] = {}
+    found: dict[tuple[str, int], list[Any]] = {}
     for second in records.seconds:
         if name in second.values:
-            by_round = found.setdefault(second.arm, {})
-            line = by_round.setdefault(second.round, [second.round, [], []])
+            line = found.setdefault((second.arm, second.round), [second.round, [], []])
             line[1].append(second.second)
             line[2].append(_rounded(second.values[name]))
-    return {arm: [by_round[number] for number in sorted(by_round)] for arm, by_round in found.items()}
+    by_arm: dict[str, list[list[Any]]] = defaultdict(list)
+    for (arm, _), line in sorted(found.items()):
+        by_arm[arm].append(line)
+    return by_arm
 
 
 def _histograms(records: Records) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Of all good trials of an arm together."""
+    """Of all good trials of an arm together; what has other bounds than the first is left out."""
     summed: dict[tuple[str, str], Histogram] = {}
     for trial in records.trials:
-        if trial.status != "ok":
-            continue
-        for name, histogram in trial.histograms.items():
-            before = summed.get((name, trial.arm))
-            if before is not None and before.bounds == histogram.bounds:
-                counts = [a + b for a, b in zip(before.counts, histogram.counts, strict=True)]
-                histogram = Histogram(histogram.bounds, counts)
-            summed[name, trial.arm] = histogram
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for (name, arm), histogram in summed.items():
-        total, reached, shares = sum(histogram.counts), 0, []
-        for count in histogram.counts[: len(histogram.bounds)]:
-            reached += count
-            shares.append(_rounded(reached / total) if total else 0.0)
-        found.setdefault(name, {})[arm] = {"bounds": histogram.bounds, "shares": shares}
+        for name, histogram in trial.histograms.items() if trial.status == "ok" else ():
+            whole = summed.setdefault(
+                (name, trial.arm), Histogram(histogram.bounds, [0] * len(histogram.counts))
+            )
+            if whole.bounds == histogram.bounds:
+                whole.counts[:] = map(add, whole.counts, histogram.counts)
+    found: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(dict)
+    for (name, arm), whole in summed.items():
+        total = sum(whole.counts) or 1
+        shares = [_rounded(reached / total) for reached in accumulate(whole.counts[: len(whole.bounds)])]
+        found[name][arm] = {"bounds": whole.bounds, "shares": shares}
     return found
 
 
@@ -130,11 +123,11 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else 0.0
 
 
-def _shown(settings: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without secrets: a report is handed on."""
     return {
-        arm: {name: shown_of_unknown(name, value) for name, value in each.items()}
-        for arm, each in settings.items()
+        name: shown_of_unknown(name, value) if isinstance(value, str) else value
+        for name, value in settings.items()
     }
 
 
@@ -142,13 +135,10 @@ def _plan_text(plan: Plan) -> str:
     """The plan as a file, its defaults written out."""
     raw = msgspec.to_builtins(plan)
     for arm in raw["arm"]:
+        arm["settings"] = _shown(arm["settings"])
         for part in ("feed", "load"):
             if arm[part] == raw[part]:
                 del arm[part]
-        arm["settings"] = {
-            name: shown_of_unknown(name, value) if isinstance(value, str) else value
-            for name, value in arm["settings"].items()
-        }
     return tomlkit.dumps(raw)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -10,9 +10,8 @@ from rich.text import Text
 
 from odinws.experiment.kinds import Records
 from odinws.experiment.measures import MEASURES
-from odinws.experiment.result import Check, Result, Row, Verdict
-from odinws.experiment.samples import samples
-from odinws.experiment.words import chance, figure, percent
+from odinws.experiment.result import Check, Result, Row, Verdict, chance, figure, percent
+from odinws.experiment.samples import Samples, samples
 
 _COLOURS = {
     Verdict.BETTER: "green",
@@ -26,39 +25,38 @@ _SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 def print_result(result: Result, console: Console) -> None:
     """The answer, what it rests on, and what speaks against it."""
-    console.print(Text(result.answer, style=_COLOURS[result.verdict]))
-    console.print()
+    console.print(Text(result.answer, style=_COLOURS[result.verdict]), end="\n\n")
     for arm in result.arms:
-        rows = [row for row in result.measures if row.arm == arm.arm]
-        if rows:
-            console.print(_table(f"{arm.arm} against {rows[0].baseline}", rows))
+        if rows := [row for row in result.measures if row.arm == arm.arm]:
+            console.print(_comparison(rows))
     print_checks(result.checks, console)
 
 
-def _table(title: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("measure")
-    for name in ("baseline", "arm", "shift", "from", "to", "p", "effect", "n"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
+def _comparison(rows: Sequence[Row]) -> Table:
+    names = ("measure", "baseline", "arm", "shift", "from", "to", "p", "effect", "n", "verdict")
+    table = _table(names, left=("measure", "verdict"))
+    table.title, table.title_justify = f"{rows[0].arm} against {rows[0].baseline}", "left"
     for row in rows:
+        tested: tuple[str, ...] = ("",) * 5
+        if row.shift is not None and row.interval and row.p is not None and row.effect is not None:
+            p = chance(row.p).removeprefix("p ").removeprefix("= ")
+            tested = (*map(percent, (row.shift, *row.interval)), p, f"{row.effect:+.2f}")
         table.add_row(
             MEASURES[row.measure].title,
             figure(row.baseline_value, row.unit),
             figure(row.value, row.unit),
-            *_tested(row),
+            *tested,
             str(row.n),
             Text(f"{row.verdict}{f': {row.why}' if row.why else ''}", style=_COLOURS[row.verdict]),
         )
     return table
 
 
-def _tested(row: Row) -> tuple[str, ...]:
-    if row.shift is None or row.interval is None or row.p is None or row.effect is None:
-        return ("",) * 5
-    low, high = row.interval
-    p = chance(row.p).removeprefix("p ").removeprefix("= ")
-    return percent(row.shift), percent(low), percent(high), p, f"{row.effect:+.2f}"
+def _table(names: Sequence[str], left: Collection[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, justify="left" if name in left else "right")
+    return table
 
 
 def print_checks(checks: Sequence[Check], console: Console) -> None:
@@ -85,20 +83,17 @@ def print_records(records: Records, console: Console) -> None:
         settings = " ".join(f"{name}={value}" for name, value in arm.environ.items())
         console.print(f"{arm.name}{' (baseline)' if arm.baseline else ''}: {settings or 'the defaults'}")
     console.print()
-    console.print(_trials(records))
-    console.print()
-    console.print(_values(records))
+    found = samples(records.trials, records.seconds)
+    console.print(_trials(records, found), end="\n\n")
+    console.print(_values(records, found))
 
 
-def _trials(records: Records) -> Table:
-    plan = records.run.plan
-    primary = MEASURES[plan.primary]
-    found = samples(records.trials, records.seconds)[plan.primary]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("round", "arm", "status", primary.title, "connections", "messages", "swarm CPU", "problem"):
-        table.add_column(name, justify="left" if name in ("arm", "status", "problem") else "right")
+def _trials(records: Records, found: Samples) -> Table:
+    primary = MEASURES[records.run.plan.primary]
+    names = ("round", "arm", "status", primary.title, "connections", "messages", "swarm CPU", "problem")
+    table = _table(names, left=("arm", "status", "problem"))
     for trial in records.trials:
-        value = found.get(trial.arm, {}).get(trial.round)
+        value = found[primary.name].get(trial.arm, {}).get(trial.round)
         table.add_row(
             str(trial.round),
             trial.arm,
@@ -112,20 +107,13 @@ def _trials(records: Records) -> Table:
     return table
 
 
-def _values(records: Records) -> Table:
-    arms = [arm.name for arm in records.run.plan.arms]
-    found = samples(records.trials, records.seconds)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("lowest and highest of the trials")
-    for arm in arms:
-        table.add_column(arm, justify="right")
+def _values(records: Records, found: Samples) -> Table:
+    arms, first = [arm.name for arm in records.run.plan.arms], "lowest and highest of the trials"
+    table = _table([first, *arms], left=(first,))
     for name, by_arm in found.items():
-        if not any(by_arm.values()):
-            continue
-        cells = []
-        for arm in arms:
-            values = sorted(by_arm.get(arm, {}).values())
+        each = [sorted(by_arm.get(arm, {}).values()) for arm in arms]
+        if any(each):
             unit = MEASURES[name].unit
-            cells.append(f"{figure(values[0])} - {figure(values[-1], unit)}" if values else "")
-        table.add_row(MEASURES[name].title, *cells)
+            cells = [f"{figure(values[0])} - {figure(values[-1], unit)}" if values else "" for values in each]
+            table.add_row(MEASURES[name].title, *cells)
     return table

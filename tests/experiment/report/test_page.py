@@ -13,7 +13,7 @@ from odinws.experiment.kinds import End, Record, Run
 from odinws.experiment.measures import MEASURES
 from odinws.experiment.record import Writer
 from odinws.experiment.report import finish
-from odinws.experiment.words import percent
+from odinws.experiment.result import percent
 from tests.browser import Browser, Page
 from tests.experiment.synthetic import plan, run
 

@@ -1,10 +1,10 @@
-"""Figures in words."""
+"""Figures in result."""
 
 from __future__ import annotations
 
 import pytest
 
-from odinws.experiment import words
+from odinws.experiment import result
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from odinws.experiment import words
 )
 def test_figure(value: float, unit: str, expected: str) -> None:
     """Three digits that count, never an exponent."""
-    assert words.figure(value, unit) == expected
+    assert result.figure(value, unit) == expected
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,10 @@ def test_figure(value: float, unit: str, expected: str) -> None:
 )
 def test_percent(share: float, expected: str) -> None:
     """With a sign; tenths where they count."""
-    assert words.percent(share) == expected
-    assert words.percent(share, signed=False) == expected.removeprefix("+")
+    assert result.percent(share) == expected
+    assert result.percent(share, signed=False) == expected.removeprefix("+")
 
 
 def test_chance() -> None:
     """No more digits than it is worth."""
-    assert [words.chance(p) for p in (2 / 64, 1.0, 0.0002)] == ["p = 0.031", "p = 1", "p < 0.001"]
+    assert [result.chance(p) for p in (2 / 64, 1.0, 0.0002)] == ["p = 0.031", "p = 1", "p < 0.001"]
