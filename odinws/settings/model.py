@@ -55,13 +55,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: o
     The fields hold what was given; properties have lists parsed, once.
     """
 
-    addr: Annotated[str, Meta(description="host:port to listen at; `:port` means all interfaces")] = field(
+    addr: Annotated[str, Meta(description="host:port to listen on; `:port` means all interfaces")] = field(
         name="WS_ADDR", default="127.0.0.1:3004"
     )
     nats_url: Annotated[
-        str, Meta(description="NATS servers, comma-separated; unset: an embedded nats-server is started")
+        str, Meta(description="NATS server URLs, comma-separated; unset: start an embedded nats-server")
     ] = field(name="NATS_URL", default="")
-    nats_token: Annotated[str, Meta(description="token for NATS")] = field(name="NATS_TOKEN", default="")
+    nats_token: Annotated[str, Meta(description="token to authenticate to NATS with")] = field(
+        name="NATS_TOKEN", default=""
+    )
     nats_creds_file: Annotated[str, Meta(description="credentials file (JWT and seed) for NATS")] = field(
         name="NATS_CREDS_FILE", default=""
     )
@@ -69,43 +71,47 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: o
         name="NATS_NKEY_FILE", default=""
     )
     nats_ca_file: Annotated[
-        str, Meta(description="certificates that NATS is checked with over TLS; unset: the system's")
+        str, Meta(description="CA certificates to verify NATS with over TLS; unset: the system's")
     ] = field(name="NATS_CA_FILE", default="")
-    nats_cert_file: Annotated[str, Meta(description="our certificate, for a NATS that asks for one")] = field(
-        name="NATS_CERT_FILE", default=""
+    nats_cert_file: Annotated[str, Meta(description="client certificate, for a NATS that requires one")] = (
+        field(name="NATS_CERT_FILE", default="")
     )
-    nats_key_file: Annotated[str, Meta(description="its key, if it is not in the same file")] = field(
-        name="NATS_KEY_FILE", default=""
-    )
+    nats_key_file: Annotated[
+        str, Meta(description="key of the client certificate, if it is not in the same file")
+    ] = field(name="NATS_KEY_FILE", default="")
     demo_feed: Annotated[
-        bool | None, Meta(description="run the demo feed; unset: only if NATS is embedded")
+        bool | None, Meta(description="publish the demo feed; unset: only if NATS is embedded")
     ] = field(name="WS_DEMO_FEED", default=None)
     subject_prefix: Annotated[
-        str, Meta(pattern=r"^([A-Za-z0-9_-]+\.)+$", description="subject = prefix + channel")
+        str,
+        Meta(
+            pattern=r"^([A-Za-z0-9_-]+\.)+$",
+            description="prefix of NATS subjects: subject = prefix + channel",
+        ),
     ] = field(name="WS_SUBJECT_PREFIX", default="odin.")
 
     subjects: Annotated[
         str,
         Meta(
             max_length=8192,
-            description="channels that are carried, comma-separated, `token.*` too, with or without the "
-            "prefix; unset: all",
+            description="channels that the server carries, comma-separated, wildcards (`token.*`) included, "
+            "with or without the prefix; unset: all",
         ),
     ] = field(name="WS_SUBJECTS", default="")
 
     strategy: Annotated[
         str,
         Meta(
-            description="subscription registry, or package.module:Class; unset: by WS_FLAGS_FILE, "
+            description="strategy: a name, or package.module:Class; unset: chosen by WS_FLAGS_FILE, "
             "else sync-dict"
         ),
     ] = field(name="WS_SHARD_STRATEGY", default="")
     flags_file: Annotated[
-        str, Meta(description="file of flags that chooses it for each worker, as conf/flags.json")
+        str, Meta(description="flag file that chooses the strategy of each worker, such as conf/flags.json")
     ] = field(name="WS_FLAGS_FILE", default="")
-    num_shards: Annotated[int, Meta(ge=1, le=MAX_SHARDS, description="shards of a sharded strategy")] = field(
-        name="WS_NUM_SHARDS", default=16
-    )
+    num_shards: Annotated[
+        int, Meta(ge=1, le=MAX_SHARDS, description="number of shards of a sharded strategy")
+    ] = field(name="WS_NUM_SHARDS", default=16)
     shard_key: Annotated[
         Literal["channel", "connection"], Meta(description="what a sharded strategy partitions by")
     ] = field(name="WS_SHARD_KEY", default="channel")
@@ -114,230 +120,290 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: o
         name="WS_WORKERS", default_factory=lambda: math.ceil(_cpu_cores())
     )
     max_connections: Annotated[
-        int, Meta(ge=1, le=10_000_000, description="open WebSockets of the whole server")
+        int, Meta(ge=1, le=10_000_000, description="WebSocket connections that the whole server may hold")
     ] = field(name="WS_MAX_CONNECTIONS", default=10_000)
-    cpu_limit: Annotated[float, Meta(gt=0, le=1024, description="cores the server may use")] = field(
+    cpu_limit: Annotated[float, Meta(gt=0, le=1024, description="CPU cores that the server may use")] = field(
         name="WS_CPU_LIMIT", default_factory=_cpu_cores
     )
-    memory_limit: Annotated[int, Meta(ge=1 << 20, description="bytes the server may use")] = field(
-        name="WS_MEMORY_LIMIT", default_factory=_memory_bytes
+    memory_limit: Annotated[int, Meta(ge=1 << 20, description="bytes of memory that the server may use")] = (
+        field(name="WS_MEMORY_LIMIT", default_factory=_memory_bytes)
     )
     cpu_reject_threshold: Annotated[
         float,
-        Meta(gt=0, le=100, description="percent of WS_CPU_LIMIT above which admission falls; 100: off"),
+        Meta(
+            gt=0,
+            le=100,
+            description="percent of WS_CPU_LIMIT above which fewer connections are admitted; 100: off",
+        ),
     ] = field(name="WS_CPU_REJECT_THRESHOLD", default=75.0)
     memory_reject_threshold: Annotated[
-        float, Meta(gt=0, le=100, description="percent of WS_MEMORY_LIMIT above which admission falls")
+        float,
+        Meta(
+            gt=0, le=100, description="percent of WS_MEMORY_LIMIT above which fewer connections are admitted"
+        ),
     ] = field(name="WS_MEMORY_REJECT_THRESHOLD", default=90.0)
     memory_hard_threshold: Annotated[
-        float, Meta(gt=0, le=200, description="percent of WS_MEMORY_LIMIT at which nobody enters any more")
+        float, Meta(gt=0, le=200, description="percent of WS_MEMORY_LIMIT at which no connection is admitted")
     ] = field(name="WS_MEMORY_HARD_THRESHOLD", default=95.0)
     hub_lag_threshold_ms: Annotated[
         float,
-        Meta(ge=10, le=60_000, description="longest iteration of an event loop above which admission falls"),
+        Meta(
+            ge=10,
+            le=60_000,
+            description="longest event loop iteration above which fewer connections are admitted",
+        ),
     ] = field(name="WS_HUB_LAG_THRESHOLD_MS", default=250.0)
-    max_greenlets: Annotated[int, Meta(ge=100, description="greenlets of the whole server")] = field(
-        name="WS_MAX_GREENLETS", default=20_000
-    )
+    max_greenlets: Annotated[
+        int,
+        Meta(
+            ge=100,
+            description="greenlets of the whole server; from nine tenths on fewer connections are admitted",
+        ),
+    ] = field(name="WS_MAX_GREENLETS", default=20_000)
 
     admission_start_rate: Annotated[
-        float, Meta(gt=0, le=1e6, description="connections/s of the server when admission begins to fall")
+        float,
+        Meta(
+            gt=0, le=1e6, description="connections/s that the whole server admits when it begins to slow down"
+        ),
     ] = field(name="WS_ADMISSION_START_RATE", default=200.0)
     admission_floor_rate: Annotated[
         float,
-        Meta(gt=0, le=1e6, description="connections/s of the server under full load; 1 per worker holds"),
+        Meta(
+            gt=0,
+            le=1e6,
+            description="connections/s that the whole server admits under full load; at least 1 per worker",
+        ),
     ] = field(name="WS_ADMISSION_FLOOR_RATE", default=10.0)
     admission_dry_run: Annotated[
-        bool, Meta(description="refuse nobody for load: count and log whom it would have been")
+        bool,
+        Meta(description="refuse nobody because of load, only count and log who would have been refused"),
     ] = field(name="WS_ADMISSION_DRY_RUN", default=False)
     upgrade_rate: Annotated[
-        float, Meta(ge=0, le=1e6, description="upgrades per second of one client address; 0: no limit")
+        float,
+        Meta(ge=0, le=1e6, description="upgrade requests per second from one client address; 0: no limit"),
     ] = field(name="WS_UPGRADE_RATE", default=100.0)
-    upgrade_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="upgrades of one address at once")] = (
-        field(name="WS_UPGRADE_BURST", default=500)
-    )
+    upgrade_burst: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="upgrade requests from one address in a burst")
+    ] = field(name="WS_UPGRADE_BURST", default=500)
     server_upgrade_rate: Annotated[
-        float, Meta(ge=0, le=1e6, description="upgrades per second of the whole server; 0: no limit")
+        float, Meta(ge=0, le=1e6, description="upgrade requests per second to the whole server; 0: no limit")
     ] = field(name="WS_SERVER_UPGRADE_RATE", default=0.0)
     server_upgrade_burst: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="upgrades of the whole server at once")
+        int, Meta(ge=1, le=1_000_000, description="upgrade requests to the whole server in a burst")
     ] = field(name="WS_SERVER_UPGRADE_BURST", default=100)
     upgrade_exempt_loopback: Annotated[
-        bool, Meta(description="upgrade rates do not hold for clients of this machine")
+        bool, Meta(description="exempt clients on this machine from the upgrade rates")
     ] = field(name="WS_UPGRADE_EXEMPT_LOOPBACK", default=True)
     trusted_proxies: Annotated[
-        str, Meta(description="networks whose X-Forwarded-For is believed, comma-separated")
+        str, Meta(description="networks of proxies whose X-Forwarded-For is trusted, comma-separated")
     ] = field(name="WS_TRUSTED_PROXIES", default="")
 
     origins: Annotated[
         str,
-        Meta(description="origins that may connect, comma-separated, `https://*.example.com` too; *: all"),
+        Meta(description="origins that may connect, comma-separated, as `https://*.example.com` too; *: all"),
     ] = field(name="WS_ORIGINS", default="*")
     origin_required: Annotated[
-        bool, Meta(description="refuse clients that name no origin, as programs do")
+        bool,
+        Meta(
+            description="refuse clients that send no origin; programs other than browsers usually send none"
+        ),
     ] = field(name="WS_ORIGIN_REQUIRED", default=False)
     jwt_secret: Annotated[
-        str, Meta(description="secret of HS256 tokens, at least 32 bytes; with a key, tokens are asked for")
+        str,
+        Meta(
+            description="secret of HS256 tokens, at least 32 bytes; once any key is set, clients need a token"
+        ),
     ] = field(name="WS_JWT_SECRET", default="")
-    jwt_secret_file: Annotated[str, Meta(description="file with that secret; read again when it changes")] = (
+    jwt_secret_file: Annotated[str, Meta(description="file with that secret; reread when it changes")] = (
         field(name="WS_JWT_SECRET_FILE", default="")
     )
     jwks_file: Annotated[
         str,
-        Meta(
-            description="file with public keys (JWKS) of RS256 and ES256 tokens; read again when it changes"
-        ),
+        Meta(description="file with public keys (JWKS) of RS256 and ES256 tokens; reread when it changes"),
     ] = field(name="WS_JWKS_FILE", default="")
-    jwt_audience: Annotated[str, Meta(description="`aud` that a token must have; several with commas")] = (
-        field(name="WS_JWT_AUDIENCE", default="")
-    )
-    jwt_issuer: Annotated[str, Meta(description="`iss` that a token must have; several with commas")] = field(
-        name="WS_JWT_ISSUER", default=""
-    )
+    jwt_audience: Annotated[
+        str, Meta(description="`aud` that a token must have; several separated by commas")
+    ] = field(name="WS_JWT_AUDIENCE", default="")
+    jwt_issuer: Annotated[
+        str, Meta(description="`iss` that a token must have; several separated by commas")
+    ] = field(name="WS_JWT_ISSUER", default="")
     jwt_leeway_seconds: Annotated[
-        float, Meta(ge=0, le=300, description="how far the issuer's clock may differ, seconds")
+        float, Meta(ge=0, le=300, description="seconds by which the issuer's clock may differ")
     ] = field(name="WS_JWT_LEEWAY_SECONDS", default=5.0)
     jwt_require_exp: Annotated[bool, Meta(description="refuse tokens that never expire")] = field(
         name="WS_JWT_REQUIRE_EXP", default=True
     )
     allow_anonymous: Annotated[
-        bool, Meta(description="without a token the public channels (token.*, global) may be had")
+        bool,
+        Meta(description="clients without a token may subscribe to the public channels (token.*, global)"),
     ] = field(name="WS_ALLOW_ANONYMOUS", default=False)
     admin_token: Annotated[
         str,
-        Meta(description="bearer token that opens /stats and /debug from elsewhere; unset: loopback only"),
+        Meta(description="bearer token for /stats and /debug from other hosts; unset: loopback only"),
     ] = field(name="WS_ADMIN_TOKEN", default="")
 
-    max_subscriptions: Annotated[int, Meta(ge=1, le=100_000, description="channels of one connection")] = (
-        field(name="WS_MAX_SUBSCRIPTIONS", default=1_000)
-    )
+    max_subscriptions: Annotated[
+        int, Meta(ge=1, le=100_000, description="channels that one connection may subscribe to")
+    ] = field(name="WS_MAX_SUBSCRIPTIONS", default=1_000)
     max_message_bytes: Annotated[
-        int, Meta(ge=128, le=16 << 20, description="bytes of one message from a client")
+        int, Meta(ge=128, le=16 << 20, description="largest message from a client, in bytes")
     ] = field(name="WS_MAX_MESSAGE_BYTES", default=64 << 10)
     command_rate: Annotated[
-        float, Meta(gt=0, le=1e6, description="commands per second of one connection, sustained")
+        float, Meta(gt=0, le=1e6, description="commands per second from one connection, sustained")
     ] = field(name="WS_COMMAND_RATE", default=100.0)
     command_burst: Annotated[
-        int, Meta(ge=1, le=100_000, description="commands at once of one connection")
+        int, Meta(ge=1, le=100_000, description="commands from one connection in a burst")
     ] = field(name="WS_COMMAND_BURST", default=500)
     max_errors: Annotated[
-        int, Meta(ge=1, le=100_000, description="bad commands before a connection closes with 1008")
+        int, Meta(ge=1, le=100_000, description="bad commands before a connection is closed with 1008")
     ] = field(name="WS_MAX_ERRORS", default=100)
 
     outbox_bytes: Annotated[
         int,
-        Meta(ge=1024, le=1 << 30, description="bytes that wait for a slow socket before the policy acts"),
+        Meta(
+            ge=1024,
+            le=1 << 30,
+            description="bytes that may wait for a slow socket before WS_SLOW_POLICY applies",
+        ),
     ] = field(name="WS_OUTBOX_BYTES", default=1 << 20)
     outbox_frames: Annotated[
-        int, Meta(ge=16, le=10_000_000, description="frames that wait for a socket before the policy acts")
+        int,
+        Meta(
+            ge=16,
+            le=10_000_000,
+            description="frames that may wait for a slow socket before WS_SLOW_POLICY applies",
+        ),
     ] = field(name="WS_OUTBOX_FRAMES", default=8192)
     slow_policy: Annotated[
         Literal["disconnect", "conflate", "drop-oldest"],
-        Meta(description="what becomes of a client whose outbox is full"),
+        Meta(description="what happens to a client whose outbox is full"),
     ] = field(name="WS_SLOW_POLICY", default="disconnect")
     write_delay_ms: Annotated[
-        float, Meta(ge=0, le=1000, description="milliseconds to wait for more messages before a pass")
+        float, Meta(ge=0, le=1000, description="milliseconds to wait for more messages before each pass")
     ] = field(name="WS_WRITE_DELAY_MS", default=0.0)
     compression: Annotated[bool, Meta(description="offer permessage-deflate")] = field(
         name="WS_COMPRESSION", default=True
     )
     compression_min_bytes: Annotated[
-        int, Meta(ge=0, le=1 << 30, description="shorter messages are not compressed")
+        int, Meta(ge=0, le=1 << 30, description="messages shorter than this are not compressed")
     ] = field(name="WS_COMPRESSION_MIN_BYTES", default=256)
     outbox_seconds: Annotated[
-        float, Meta(gt=0, le=3600, description="seconds a socket may take nothing before it closes with 4008")
+        float,
+        Meta(gt=0, le=3600, description="seconds a socket may accept no data before it is closed with 4008"),
     ] = field(name="WS_OUTBOX_SECONDS", default=10.0)
     send_buffer_bytes: Annotated[
-        int, Meta(ge=4096, le=16 << 20, description="kernel send buffer of one connection (SO_SNDBUF)")
+        int,
+        Meta(ge=4096, le=16 << 20, description="kernel send buffer of one connection, in bytes (SO_SNDBUF)"),
     ] = field(name="WS_SEND_BUFFER_BYTES", default=64 << 10)
-    heartbeat_seconds: Annotated[float, Meta(ge=0.1, le=3600, description="seconds between pings")] = field(
-        name="WS_HEARTBEAT_SECONDS", default=25.0
-    )
+    heartbeat_seconds: Annotated[
+        float, Meta(ge=0.1, le=3600, description="seconds of silence after which the server pings a client")
+    ] = field(name="WS_HEARTBEAT_SECONDS", default=25.0)
     idle_seconds: Annotated[
         float,
-        Meta(ge=0.2, le=7200, description="seconds without any frame before a connection closes with 4009"),
+        Meta(
+            ge=0.2, le=7200, description="seconds without any frame before a connection is closed with 4009"
+        ),
     ] = field(name="WS_IDLE_SECONDS", default=60.0)
     first_command_seconds: Annotated[
         float,
-        Meta(ge=0, le=86400, description="seconds for a client's first command before 1008; 0: for ever"),
+        Meta(
+            ge=0,
+            le=86400,
+            description="seconds to wait for a client's first command before closing with 1008; 0: no limit",
+        ),
     ] = field(name="WS_FIRST_COMMAND_SECONDS", default=300.0)
     close_seconds: Annotated[
-        float, Meta(ge=0.1, le=60, description="seconds a closing connection may wait for its peer")
+        float, Meta(ge=0.1, le=60, description="seconds a closing connection waits for its peer")
     ] = field(name="WS_CLOSE_SECONDS", default=3.0)
     drain_seconds: Annotated[
-        float, Meta(ge=0, le=3600, description="seconds over which a leaving worker spreads its goodbyes")
+        float,
+        Meta(ge=0, le=3600, description="seconds over which a draining worker spreads its close frames"),
     ] = field(name="WS_DRAIN_SECONDS", default=3.0)
     stop_seconds: Annotated[
-        float, Meta(ge=0.1, le=600, description="seconds a worker waits for clients behind its last goodbye")
+        float,
+        Meta(
+            ge=0.1,
+            le=600,
+            description="seconds a draining worker waits for clients after its last close frame",
+        ),
     ] = field(name="WS_STOP_SECONDS", default=1.0)
     worker_max_age_seconds: Annotated[
         float,
-        Meta(ge=0, le=1e9, description="age at which a worker is replaced, up to a tenth more; 0: never"),
+        Meta(ge=0, le=1e9, description="age at which a worker is replaced, up to a tenth later; 0: never"),
     ] = field(name="WS_WORKER_MAX_AGE_SECONDS", default=0.0)
     worker_max_memory: Annotated[
         int,
         Meta(
             ge=0,
             le=_INT64_MAX,
-            description="resident bytes at which a worker is replaced, after a minute; 0: never",
+            description="resident bytes at which a worker is replaced, not in its first minute; 0: never",
         ),
     ] = field(name="WS_WORKER_MAX_MEMORY", default=0)
     rebalance_rate: Annotated[
         float,
-        Meta(ge=0, le=1e5, description="connections/s that a worker far above its share sends away; 0: none"),
+        Meta(
+            ge=0,
+            le=1e5,
+            description="connections/s that a worker far above its share sends to others; 0: none",
+        ),
     ] = field(name="WS_REBALANCE_RATE", default=10.0)
     reconcile_seconds: Annotated[
-        float, Meta(ge=1, le=3600, description="seconds between two comparisons of all counts")
+        float, Meta(ge=1, le=3600, description="seconds between two reconciliations of all counts")
     ] = field(name="WS_RECONCILE_SECONDS", default=30.0)
     feed_backlog: Annotated[
         int, Meta(ge=100, le=10_000_000, description="messages that may wait between feed and hub")
     ] = field(name="WS_FEED_BACKLOG", default=20_000)
 
     ring_messages: Annotated[
-        int, Meta(ge=1, le=10_000_000, description="latest messages that a worker keeps for resuming clients")
+        int,
+        Meta(
+            ge=1, le=10_000_000, description="latest messages that each worker keeps for clients that resume"
+        ),
     ] = field(name="WS_RING_MESSAGES", default=5_000)
     ring_bytes: Annotated[
-        int, Meta(ge=1024, le=1 << 34, description="bytes that they may take in each worker")
+        int, Meta(ge=1024, le=1 << 34, description="bytes that these messages may take in each worker")
     ] = field(name="WS_RING_BYTES", default=8 << 20)
     replay_messages: Annotated[
-        int, Meta(ge=1, le=10_000_000, description="messages that one replay sends at most")
+        int, Meta(ge=1, le=10_000_000, description="most messages that one replay sends")
     ] = field(name="WS_REPLAY_MESSAGES", default=10_000)
     replay_rate: Annotated[
         float, Meta(gt=0, le=1e6, description="replays per second of one connection, sustained")
     ] = field(name="WS_REPLAY_RATE", default=5.0)
     replay_readers: Annotated[
-        int, Meta(ge=1, le=1000, description="reads of the stream that a worker makes at one time")
+        int, Meta(ge=1, le=1000, description="concurrent reads of the stream by one worker")
     ] = field(name="WS_REPLAY_READERS", default=8)
 
     test_echo: Annotated[
-        bool, Meta(description="add /echo, which echoes what it hears, for a conformance suite")
+        bool, Meta(description="add /echo, which sends back what it receives, for a conformance suite")
     ] = field(name="WS_TEST_ECHO", default=False)
 
-    stream_name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="JetStream stream")] = (
-        field(name="JS_STREAM_NAME", default="ODIN_TOKENS")
-    )
+    stream_name: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="name of the JetStream stream")
+    ] = field(name="JS_STREAM_NAME", default="ODIN_TOKENS")
     stream_max_age_seconds: Annotated[
-        float, Meta(ge=1, le=1e9, description="age at which the stream forgets; `90`, `30s`, `5m` or `1h`")
+        float,
+        Meta(ge=1, le=1e9, description="age at which the stream drops a message; `90`, `30s`, `5m` or `1h`"),
     ] = field(name="JS_STREAM_MAX_AGE", default=3600.0)
     stream_max_msgs: Annotated[
-        int, Meta(ge=1, le=_INT64_MAX, description="messages that the stream keeps")
+        int, Meta(ge=1, le=_INT64_MAX, description="most messages that the stream keeps")
     ] = field(name="JS_STREAM_MAX_MSGS", default=1_000_000)
     stream_max_bytes: Annotated[
-        int, Meta(ge=1024, le=_INT64_MAX, description="bytes that the stream keeps")
+        int, Meta(ge=1024, le=_INT64_MAX, description="most bytes that the stream keeps")
     ] = field(name="JS_STREAM_MAX_BYTES", default=512 << 20)
 
     stream_replicas: Annotated[
-        int, Meta(ge=1, le=5, description="nodes of a NATS cluster that keep the stream")
+        int, Meta(ge=1, le=5, description="NATS cluster nodes that each keep a copy of the stream")
     ] = field(name="JS_STREAM_REPLICAS", default=1)
 
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="least severity that is logged")
+        Literal["debug", "info", "warning", "error"], Meta(description="lowest severity that is logged")
     ] = field(name="LOG_LEVEL", default="info")
     log_format: Annotated[
-        Literal["json", "text"], Meta(description="one JSON object or one line of text")
+        Literal["json", "text"], Meta(description="a JSON object or a line of text for each event")
     ] = field(name="LOG_FORMAT", default="text")
     log_access: Annotated[
-        bool, Meta(description="write gunicorn's access log to stdout, a line per request")
+        bool, Meta(description="write gunicorn's access log to stdout, one line per request")
     ] = field(name="LOG_ACCESS", default=False)
     environment: Annotated[str, Meta(max_length=64, description="name of the deployment")] = field(
         name="ENVIRONMENT", default="development"
