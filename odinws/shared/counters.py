@@ -177,7 +177,7 @@ class FeedCounters:
         stats="feed.received",
     )
     feed_redelivered: int = counter(
-        "ws_feed_redelivered", "Deliveries that NATS marked as repeated.", stats="feed.redelivered"
+        "ws_feed_redelivered", "Repeated deliveries of messages.", stats="feed.redelivered"
     )
     feed_duplicates: int = counter(
         "ws_feed_duplicates",
