@@ -41,12 +41,12 @@ def _declared(cls: type, labels: tuple[str, ...]) -> tuple[Metric, ...]:
 # Read one by one in the collector.
 BUILD = Info(
     "ws_build",
-    "Version and choice of strategy.",
+    "Version, and the configured strategy.",
     ("version", "python", "environment", "strategy", "shards", "shard_key"),
 )
 SETTING = Info(
     "ws_setting",
-    "Every setting that is a number, a choice or yes or no; texts may hold secrets and paths.",
+    "Every setting that is a number, a choice or a switch; text may hold secrets, and is left out.",
     ("name", "value"),
 )
 # `field` is an attribute of the settings.
@@ -54,32 +54,40 @@ LIMITS = (
     Gauge("ws_connections_limit", "Connections that the whole server may hold.", field="max_connections"),
     Gauge("ws_cpu_limit_cores", "Cores that the whole server may use.", field="cpu_limit"),
     Gauge("ws_memory_limit_bytes", "Memory that the whole server may use.", field="memory_limit"),
-    Gauge("ws_workers_configured", "Workers that should run.", field="workers"),
+    Gauge("ws_workers_configured", "Workers that should run (WS_WORKERS).", field="workers"),
 )
-DESCRIPTORS_LIMIT = Gauge("ws_descriptors_limit", "Descriptors that each worker may open.")
-WORKERS = Gauge("ws_workers", "Workers that run.")
+DESCRIPTORS_LIMIT = Gauge("ws_descriptors_limit", "File descriptors that each worker may open.")
+WORKERS = Gauge("ws_workers", "Workers that are running.")
 UPTIME = Gauge("ws_uptime_seconds", "Time since the server started.")
-STARTS = Counter("ws_worker_starts", "Workers that were started, replacements included.")
+STARTS = Counter("ws_worker_starts", "Workers started, including replacements.")
 SERVER = (BUILD, SETTING, *LIMITS, DESCRIPTORS_LIMIT, WORKERS, UPTIME, STARTS)
 
 ADMISSION_RATE = Gauge(
-    "ws_admission_rate", "Connections per second that ResourceGuard admits; +Inf: it slows nobody."
+    "ws_admission_rate", "Connections per second that ResourceGuard admits; +Inf: unlimited."
 )
 # `field` is an attribute of a reading of the guard.
 READINGS = (
     Gauge(
-        "ws_admission_pressure", "0: no reason to refuse, 1: fully loaded.", ("resource",), field="pressure"
+        "ws_admission_pressure",
+        "Pressure of the resource: 0 no reason to refuse, 1 fully loaded.",
+        ("resource",),
+        field="pressure",
     ),
-    Gauge("ws_admission_blocked", "1 if nobody enters for it.", ("resource",), field="blocked"),
+    Gauge("ws_admission_blocked", "1 if the resource keeps everybody out.", ("resource",), field="blocked"),
     Gauge("ws_admission_healthy", "1 if the resource is healthy.", ("resource",), field="healthy"),
     Gauge(
         "ws_admission_value",
-        "What ResourceGuard compares, in the unit of its threshold.",
+        "Value that ResourceGuard compares with the threshold, in the same unit.",
         ("resource",),
         field="value",
     ),
-    Gauge("ws_admission_threshold", "Above it a resource is unhealthy.", ("resource",), field="threshold"),
-    Gauge("ws_admission_headroom_ratio", "What is free below the threshold, 0 to 1.", ("resource",)),
+    Gauge(
+        "ws_admission_threshold",
+        "Value above which the resource is unhealthy.",
+        ("resource",),
+        field="threshold",
+    ),
+    Gauge("ws_admission_headroom_ratio", "Share of the threshold that is still free, 0 to 1.", ("resource",)),
 )
 ADMISSION = (ADMISSION_RATE, *READINGS)
 
@@ -89,9 +97,9 @@ WORKER_SILENCE = Gauge(
     "ws_worker_silence_seconds", "Time since the worker's last sample, taken each second.", WORKER_LABELS
 )
 JETSTREAM = Gauge(
-    "ws_feed_jetstream", "1 if the feed comes of JetStream, so that clients can resume.", WORKER_LABELS
+    "ws_feed_jetstream", "1 if the feed uses JetStream, so that clients can resume.", WORKER_LABELS
 )
-WORKER_INFO = Info("ws_worker", "Strategy of each worker, and why it has that.", (*WORKER_LABELS, "place"))
+WORKER_INFO = Info("ws_worker", "Strategy of each worker, and why it runs.", (*WORKER_LABELS, "place"))
 WORKER = (*ROW, WORKER_UPTIME, WORKER_SILENCE, JETSTREAM, WORKER_INFO)
 
 SHARD_GAUGES = _declared(ShardGauges, SHARD_LABELS)
@@ -106,11 +114,11 @@ PROCESS = _declared(ProcessCounters, PART_LABELS)
 TOTALS = (*CONNECTIONS, *MESSAGES, *FEED, *PROCESS)
 
 SECTIONS: dict[str, tuple[Metric, ...]] = {
-    "The server": SERVER,
-    "Who gets in": ADMISSION,
+    "Server": SERVER,
+    "Admission": ADMISSION,
     "Connections": CONNECTIONS,
     "Messages": MESSAGES,
-    "The feed": FEED,
+    "Feed": FEED,
     "Workers": WORKER,
     "Shards": SHARD,
     "Processes": PROCESS,
@@ -122,24 +130,24 @@ def _listed(values: tuple[str, ...]) -> str:
 
 
 LABELS: dict[str, str] = {
-    "worker": f"the slot of a worker, 0 to {SLOTS - 1}: the next worker there has the same",
+    "worker": f"slot of the worker, 0 to {SLOTS - 1}; a later worker may use the same slot",
     "strategy": "name of the strategy",
-    "variant": "of the flag; the strategy's name where no flag was asked",
-    "strategy_reason": f"why it runs: {_listed(choice.REASONS)}",
-    "place": "the worker's place among those of its host; its successor has the same",
+    "variant": "variant of the flag; the strategy's name where no flag was evaluated",
+    "strategy_reason": f"why the worker runs this strategy: {_listed(choice.REASONS)}",
+    "place": "the worker's ordinal on its host; its successor inherits it",
     "shards": "`WS_NUM_SHARDS`",
     "shard_key": "`WS_SHARD_KEY`",
-    "shard": "its index, from 0 to `WS_NUM_SHARDS` - 1",
+    "shard": "index of the shard, from 0 to `WS_NUM_SHARDS` - 1",
     "resource": _listed(LOAD_REFUSALS),
     "reason": f"refused: {_listed(REFUSALS)}; would_refuse: as `resource`; "
     f"closed: see `code`; gaps: {_listed(GAPS)}",
     "code": ", ".join(f"{close.code} `{close.label}`" for close in CLOSES),
     "outcome": _listed(RECOVERIES),
     "kind": _listed(DIFFERENCES),
-    "generation": "0 to 2, the oldest that a collection looked at",
-    "name": "of the setting",
-    "value": "of the setting",
-    "version": "of odinws",
+    "generation": "0 to 2: the oldest generation that was collected",
+    "name": "name of the setting",
+    "value": "value of the setting",
+    "version": "version of odinws",
     "python": "version of Python",
     "environment": "`ENVIRONMENT`",
 }

@@ -9,9 +9,9 @@ _HEAD = """# Metrics
 
 `/metrics` answers for the whole server, whichever worker is asked. This page is `python -m odinws metrics`.
 
-Counters are of all workers since the server started, those that are gone included: a worker that is killed
-takes nothing along but what it had not counted yet. What has the label `worker` is of workers that run, at
-most a second old; its counters go on with the next worker of the slot. Histograms can be added up:
+Counters cover all workers since the server started, including those that have ended; a worker that is killed
+loses only what it had not counted yet. Metrics with the label `worker` describe running workers and are at
+most a second old; their counters continue when another worker takes over the slot. Histograms can be summed:
 `histogram_quantile(0.99, sum by (le) (rate(ws_delivery_lag_seconds_bucket[1m])))`.
 """
 

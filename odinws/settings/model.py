@@ -75,39 +75,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     The fields hold what was given; cached properties, for which there is a `__dict__`, have lists parsed.
     """
 
-    addr: Annotated[str, about("host:port to listen at; `:port` means all interfaces")] = "127.0.0.1:3004"
+    addr: Annotated[str, about("host:port to listen on; `:port` means all interfaces")] = "127.0.0.1:3004"
     nats_url: Annotated[
-        str, about("NATS servers, comma-separated; unset: an embedded nats-server is started")
+        str, about("NATS server URLs, comma-separated; unset: start an embedded nats-server")
     ] = ""
-    nats_token: Annotated[str, about("token for NATS")] = ""
+    nats_token: Annotated[str, about("token to authenticate to NATS with")] = ""
     nats_creds_file: Annotated[str, about("credentials file (JWT and seed) for NATS")] = ""
     nats_nkey_file: Annotated[str, about("file with an NKey seed for NATS")] = ""
     nats_ca_file: Annotated[
-        str, about("certificates that NATS is checked with over TLS; unset: the system's")
+        str, about("CA certificates to verify NATS with over TLS; unset: the system's")
     ] = ""
-    nats_cert_file: Annotated[str, about("our certificate, for a NATS that asks for one")] = ""
-    nats_key_file: Annotated[str, about("its key, if it is not in the same file")] = ""
-    demo_feed: Annotated[bool | None, about("run the demo feed; unset: only if NATS is embedded")] = None
-    subject_prefix: Annotated[str, about("subject = prefix + channel", pattern=r"^([A-Za-z0-9_-]+\.)+$")] = (
-        "odin."
-    )
+    nats_cert_file: Annotated[str, about("client certificate, for a NATS that requires one")] = ""
+    nats_key_file: Annotated[str, about("key of the client certificate, if it is not in the same file")] = ""
+    demo_feed: Annotated[bool | None, about("publish the demo feed; unset: only if NATS is embedded")] = None
+    subject_prefix: Annotated[
+        str, about("prefix of NATS subjects: subject = prefix + channel", pattern=r"^([A-Za-z0-9_-]+\.)+$")
+    ] = "odin."
 
     subjects: Annotated[
         str,
         about(
-            "channels that are carried, comma-separated, `token.*` too, with or without the "
-            "prefix; unset: all",
+            "channels that the server carries, comma-separated, wildcards (`token.*`) "
+            "included, with or without the prefix; unset: all",
             max_length=8192,
         ),
     ] = ""
 
     strategy: Annotated[
-        str, about("subscription registry, or package.module:Class; unset: by WS_FLAGS_FILE, else sync-dict")
+        str,
+        about("strategy: a name, or package.module:Class; unset: chosen by WS_FLAGS_FILE, else sync-dict"),
     ] = ""
-    flags_file: Annotated[str, about("file of flags that chooses it for each worker, as conf/flags.json")] = (
-        ""
-    )
-    num_shards: Annotated[int, about("shards of a sharded strategy", 1, MAX_SHARDS)] = 16
+    flags_file: Annotated[
+        str, about("flag file that chooses the strategy of each worker, such as conf/flags.json")
+    ] = ""
+    num_shards: Annotated[int, about("number of shards of a sharded strategy", 1, MAX_SHARDS)] = 16
     shard_key: Annotated[Literal["channel", "connection"], about("what a sharded strategy partitions by")] = (
         "channel"
     )
@@ -115,163 +116,194 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     workers: Annotated[int, about("worker processes", 1, 128)] = field(
         default_factory=lambda: math.ceil(_cpu_cores())
     )
-    max_connections: Annotated[int, about("open WebSockets of the whole server", 1, 10_000_000)] = 10_000
-    cpu_limit: Annotated[float, about("cores the server may use", gt=0, le=1024)] = field(
+    max_connections: Annotated[
+        int, about("WebSocket connections that the whole server may hold", 1, 10_000_000)
+    ] = 10_000
+    cpu_limit: Annotated[float, about("CPU cores that the server may use", gt=0, le=1024)] = field(
         default_factory=_cpu_cores
     )
-    memory_limit: Annotated[int, about("bytes the server may use", 1 << 20)] = field(
+    memory_limit: Annotated[int, about("bytes of memory that the server may use", 1 << 20)] = field(
         default_factory=_memory_bytes
     )
     cpu_reject_threshold: Annotated[
-        float, about("percent of WS_CPU_LIMIT above which admission falls; 100: off", gt=0, le=100)
+        float,
+        about("percent of WS_CPU_LIMIT above which fewer connections are admitted; 100: off", gt=0, le=100),
     ] = 75.0
     memory_reject_threshold: Annotated[
-        float, about("percent of WS_MEMORY_LIMIT above which admission falls", gt=0, le=100)
+        float, about("percent of WS_MEMORY_LIMIT above which fewer connections are admitted", gt=0, le=100)
     ] = 90.0
     memory_hard_threshold: Annotated[
-        float, about("percent of WS_MEMORY_LIMIT at which nobody enters any more", gt=0, le=200)
+        float, about("percent of WS_MEMORY_LIMIT at which no connection is admitted", gt=0, le=200)
     ] = 95.0
     hub_lag_threshold_ms: Annotated[
-        float, about("longest iteration of an event loop above which admission falls", 10, 60_000)
+        float, about("longest event loop iteration above which fewer connections are admitted", 10, 60_000)
     ] = 250.0
-    max_greenlets: Annotated[int, about("greenlets of the whole server", 100)] = 20_000
+    max_greenlets: Annotated[
+        int, about("greenlets of the whole server; from nine tenths on fewer connections are admitted", 100)
+    ] = 20_000
 
     admission_start_rate: Annotated[
-        float, about("connections/s of the server when admission begins to fall", gt=0, le=1e6)
+        float, about("connections/s that the whole server admits when it begins to slow down", gt=0, le=1e6)
     ] = 200.0
     admission_floor_rate: Annotated[
-        float, about("connections/s of the server under full load; 1 per worker holds", gt=0, le=1e6)
+        float,
+        about(
+            "connections/s that the whole server admits under full load; at least 1 per worker", gt=0, le=1e6
+        ),
     ] = 10.0
     admission_dry_run: Annotated[
-        bool, about("refuse nobody for load: count and log whom it would have been")
+        bool, about("refuse nobody because of load, only count and log who would have been refused")
     ] = False
     upgrade_rate: Annotated[
-        float, about("upgrades per second of one client address; 0: no limit", 0, 1e6)
+        float, about("upgrade requests per second from one client address; 0: no limit", 0, 1e6)
     ] = 100.0
-    upgrade_burst: Annotated[int, about("upgrades of one address at once", 1, 1_000_000)] = 500
+    upgrade_burst: Annotated[int, about("upgrade requests from one address in a burst", 1, 1_000_000)] = 500
     server_upgrade_rate: Annotated[
-        float, about("upgrades per second of the whole server; 0: no limit", 0, 1e6)
+        float, about("upgrade requests per second to the whole server; 0: no limit", 0, 1e6)
     ] = 0.0
-    server_upgrade_burst: Annotated[int, about("upgrades of the whole server at once", 1, 1_000_000)] = 100
+    server_upgrade_burst: Annotated[
+        int, about("upgrade requests to the whole server in a burst", 1, 1_000_000)
+    ] = 100
     upgrade_exempt_loopback: Annotated[
-        bool, about("upgrade rates do not hold for clients of this machine")
+        bool, about("exempt clients on this machine from the upgrade rates")
     ] = True
-    trusted_proxies: Annotated[str, about("networks whose X-Forwarded-For is believed, comma-separated")] = ""
+    trusted_proxies: Annotated[
+        str, about("networks of proxies whose X-Forwarded-For is trusted, comma-separated")
+    ] = ""
 
     origins: Annotated[
-        str, about("origins that may connect, comma-separated, `https://*.example.com` too; *: all")
+        str, about("origins that may connect, comma-separated, as `https://*.example.com` too; *: all")
     ] = "*"
-    origin_required: Annotated[bool, about("refuse clients that name no origin, as programs do")] = False
+    origin_required: Annotated[
+        bool, about("refuse clients that send no origin; programs other than browsers usually send none")
+    ] = False
     jwt_secret: Annotated[
-        str, about("secret of HS256 tokens, at least 32 bytes; with a key, tokens are asked for")
+        str, about("secret of HS256 tokens, at least 32 bytes; once any key is set, clients need a token")
     ] = ""
-    jwt_secret_file: Annotated[str, about("file with that secret; read again when it changes")] = ""
+    jwt_secret_file: Annotated[str, about("file with that secret; reread when it changes")] = ""
     jwks_file: Annotated[
-        str, about("file with public keys (JWKS) of RS256 and ES256 tokens; read again when it changes")
+        str, about("file with public keys (JWKS) of RS256 and ES256 tokens; reread when it changes")
     ] = ""
-    jwt_audience: Annotated[str, about("`aud` that a token must have; several with commas")] = ""
-    jwt_issuer: Annotated[str, about("`iss` that a token must have; several with commas")] = ""
-    jwt_leeway_seconds: Annotated[float, about("how far the issuer's clock may differ, seconds", 0, 300)] = (
+    jwt_audience: Annotated[str, about("`aud` that a token must have; several separated by commas")] = ""
+    jwt_issuer: Annotated[str, about("`iss` that a token must have; several separated by commas")] = ""
+    jwt_leeway_seconds: Annotated[float, about("seconds by which the issuer's clock may differ", 0, 300)] = (
         5.0
     )
     jwt_require_exp: Annotated[bool, about("refuse tokens that never expire")] = True
     allow_anonymous: Annotated[
-        bool, about("without a token the public channels (token.*, global) may be had")
+        bool, about("clients without a token may subscribe to the public channels (token.*, global)")
     ] = False
     admin_token: Annotated[
-        str, about("bearer token that opens /stats and /debug from elsewhere; unset: loopback only")
+        str, about("bearer token for /stats and /debug from other hosts; unset: loopback only")
     ] = ""
 
-    max_subscriptions: Annotated[int, about("channels of one connection", 1, 100_000)] = 1_000
-    max_message_bytes: Annotated[int, about("bytes of one message from a client", 128, 16 << 20)] = 64 << 10
+    max_subscriptions: Annotated[int, about("channels that one connection may subscribe to", 1, 100_000)] = (
+        1_000
+    )
+    max_message_bytes: Annotated[int, about("largest message from a client, in bytes", 128, 16 << 20)] = (
+        64 << 10
+    )
     command_rate: Annotated[
-        float, about("commands per second of one connection, sustained", gt=0, le=1e6)
+        float, about("commands per second from one connection, sustained", gt=0, le=1e6)
     ] = 100.0
-    command_burst: Annotated[int, about("commands at once of one connection", 1, 100_000)] = 500
-    max_errors: Annotated[int, about("bad commands before a connection closes with 1008", 1, 100_000)] = 100
+    command_burst: Annotated[int, about("commands from one connection in a burst", 1, 100_000)] = 500
+    max_errors: Annotated[int, about("bad commands before a connection is closed with 1008", 1, 100_000)] = (
+        100
+    )
 
     outbox_bytes: Annotated[
-        int, about("bytes that wait for a slow socket before the policy acts", 1024, 1 << 30)
+        int, about("bytes that may wait for a slow socket before WS_SLOW_POLICY applies", 1024, 1 << 30)
     ] = 1 << 20
     outbox_frames: Annotated[
-        int, about("frames that wait for a socket before the policy acts", 16, 10_000_000)
+        int, about("frames that may wait for a slow socket before WS_SLOW_POLICY applies", 16, 10_000_000)
     ] = 8192
     slow_policy: Annotated[
         Literal["disconnect", "conflate", "drop-oldest"],
-        about("what becomes of a client whose outbox is full"),
+        about("what happens to a client whose outbox is full"),
     ] = "disconnect"
     write_delay_ms: Annotated[
-        float, about("milliseconds to wait for more messages before a pass", 0, 1000)
+        float, about("milliseconds to wait for more messages before each pass", 0, 1000)
     ] = 0.0
     compression: Annotated[bool, about("offer permessage-deflate")] = True
-    compression_min_bytes: Annotated[int, about("shorter messages are not compressed", 0, 1 << 30)] = 256
+    compression_min_bytes: Annotated[
+        int, about("messages shorter than this are not compressed", 0, 1 << 30)
+    ] = 256
     outbox_seconds: Annotated[
-        float, about("seconds a socket may take nothing before it closes with 4008", gt=0, le=3600)
+        float, about("seconds a socket may accept no data before it is closed with 4008", gt=0, le=3600)
     ] = 10.0
     send_buffer_bytes: Annotated[
-        int, about("kernel send buffer of one connection (SO_SNDBUF)", 4096, 16 << 20)
+        int, about("kernel send buffer of one connection, in bytes (SO_SNDBUF)", 4096, 16 << 20)
     ] = 64 << 10
-    heartbeat_seconds: Annotated[float, about("seconds between pings", 0.1, 3600)] = 25.0
+    heartbeat_seconds: Annotated[
+        float, about("seconds of silence after which the server pings a client", 0.1, 3600)
+    ] = 25.0
     idle_seconds: Annotated[
-        float, about("seconds without any frame before a connection closes with 4009", 0.2, 7200)
+        float, about("seconds without any frame before a connection is closed with 4009", 0.2, 7200)
     ] = 60.0
     first_command_seconds: Annotated[
-        float, about("seconds for a client's first command before 1008; 0: for ever", 0, 86400)
+        float,
+        about("seconds to wait for a client's first command before closing with 1008; 0: no limit", 0, 86400),
     ] = 300.0
-    close_seconds: Annotated[float, about("seconds a closing connection may wait for its peer", 0.1, 60)] = (
-        3.0
-    )
+    close_seconds: Annotated[float, about("seconds a closing connection waits for its peer", 0.1, 60)] = 3.0
     drain_seconds: Annotated[
-        float, about("seconds over which a leaving worker spreads its goodbyes", 0, 3600)
+        float, about("seconds over which a draining worker spreads its close frames", 0, 3600)
     ] = 3.0
     stop_seconds: Annotated[
-        float, about("seconds a worker waits for clients behind its last goodbye", 0.1, 600)
+        float, about("seconds a draining worker waits for clients after its last close frame", 0.1, 600)
     ] = 1.0
     worker_max_age_seconds: Annotated[
-        float, about("age at which a worker is replaced, up to a tenth more; 0: never", 0, 1e9)
+        float, about("age at which a worker is replaced, up to a tenth later; 0: never", 0, 1e9)
     ] = 0.0
     worker_max_memory: Annotated[
         int,
-        about("resident bytes at which a worker is replaced, after a minute; 0: never", 0, _INT64_MAX),
+        about(
+            "resident bytes at which a worker is replaced, not in its first minute; 0: never", 0, _INT64_MAX
+        ),
     ] = 0
     rebalance_rate: Annotated[
-        float, about("connections/s that a worker far above its share sends away; 0: none", 0, 1e5)
+        float, about("connections/s that a worker far above its share sends to others; 0: none", 0, 1e5)
     ] = 10.0
-    reconcile_seconds: Annotated[float, about("seconds between two comparisons of all counts", 1, 3600)] = (
-        30.0
-    )
+    reconcile_seconds: Annotated[
+        float, about("seconds between two reconciliations of all counts", 1, 3600)
+    ] = 30.0
     feed_backlog: Annotated[int, about("messages that may wait between feed and hub", 100, 10_000_000)] = (
         20_000
     )
 
     ring_messages: Annotated[
-        int, about("latest messages that a worker keeps for resuming clients", 1, 10_000_000)
+        int, about("latest messages that each worker keeps for clients that resume", 1, 10_000_000)
     ] = 5_000
-    ring_bytes: Annotated[int, about("bytes that they may take in each worker", 1024, 1 << 34)] = 8 << 20
-    replay_messages: Annotated[int, about("messages that one replay sends at most", 1, 10_000_000)] = 10_000
+    ring_bytes: Annotated[int, about("bytes that these messages may take in each worker", 1024, 1 << 34)] = (
+        8 << 20
+    )
+    replay_messages: Annotated[int, about("most messages that one replay sends", 1, 10_000_000)] = 10_000
     replay_rate: Annotated[float, about("replays per second of one connection, sustained", gt=0, le=1e6)] = (
         5.0
     )
-    replay_readers: Annotated[int, about("reads of the stream that a worker makes at one time", 1, 1000)] = 8
+    replay_readers: Annotated[int, about("concurrent reads of the stream by one worker", 1, 1000)] = 8
 
-    test_echo: Annotated[bool, about("add /echo, which echoes what it hears, for a conformance suite")] = (
-        False
+    test_echo: Annotated[
+        bool, about("add /echo, which sends back what it receives, for a conformance suite")
+    ] = False
+
+    stream_name: Annotated[str, about("name of the JetStream stream", pattern=r"^[A-Za-z0-9_-]{1,64}$")] = (
+        "ODIN_TOKENS"
     )
-
-    stream_name: Annotated[str, about("JetStream stream", pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "ODIN_TOKENS"
     stream_max_age_seconds: Annotated[
-        float, about("age at which the stream forgets; `90`, `30s`, `5m` or `1h`", 1, 1e9)
+        float, about("age at which the stream drops a message; `90`, `30s`, `5m` or `1h`", 1, 1e9)
     ] = 3600.0
-    stream_max_msgs: Annotated[int, about("messages that the stream keeps", 1, _INT64_MAX)] = 1_000_000
-    stream_max_bytes: Annotated[int, about("bytes that the stream keeps", 1024, _INT64_MAX)] = 512 << 20
+    stream_max_msgs: Annotated[int, about("most messages that the stream keeps", 1, _INT64_MAX)] = 1_000_000
+    stream_max_bytes: Annotated[int, about("most bytes that the stream keeps", 1024, _INT64_MAX)] = 512 << 20
 
-    stream_replicas: Annotated[int, about("nodes of a NATS cluster that keep the stream", 1, 5)] = 1
+    stream_replicas: Annotated[int, about("NATS cluster nodes that each keep a copy of the stream", 1, 5)] = 1
 
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], about("least severity that is logged")
+        Literal["debug", "info", "warning", "error"], about("lowest severity that is logged")
     ] = "info"
-    log_format: Annotated[Literal["json", "text"], about("one JSON object or one line of text")] = "text"
-    log_access: Annotated[bool, about("write gunicorn's access log to stdout, a line per request")] = False
+    log_format: Annotated[
+        Literal["json", "text"], about("a JSON object or a line of text for each event")
+    ] = "text"
+    log_access: Annotated[bool, about("write gunicorn's access log to stdout, one line per request")] = False
     environment: Annotated[str, about("name of the deployment", max_length=64)] = "development"
 
     @property

@@ -27,33 +27,39 @@ GC_BOUNDS_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
 class ConnectionCounters:
     """Who came, who was refused, who left."""
 
-    accepted: int = counter("ws_connections_accepted", "Upgrades that became connections.", stats="accepted")
+    accepted: int = counter(
+        "ws_connections_accepted", "Upgrade requests that became connections.", stats="accepted"
+    )
     refused: Counts = counter(
-        "ws_connections_refused", "Upgrades refused.", ("reason",), values=REFUSALS, stats="refused"
+        "ws_connections_refused", "Upgrade requests refused.", ("reason",), values=REFUSALS, stats="refused"
     )
     would_refuse: Counts = counter(
         "ws_connections_would_refuse",
-        "Upgrades that only a dry run let in.",
+        "Upgrade requests that were admitted only because of the dry run.",
         ("reason",),
         values=LOAD_REFUSALS,
         stats="would_refuse",
     )
     closed: Counts = counter(
         "ws_connections_closed",
-        "Connections ended.",
+        "Connections closed.",
         ("reason", "code"),
         values=[(reason.label, str(reason.code)) for reason in CLOSES],
         stats="closed",
     )
     rebalanced: int = counter(
-        "ws_connections_rebalanced", "Connections sent to other workers.", stats="rebalanced"
+        "ws_connections_rebalanced",
+        "Connections sent to other workers to even out the load.",
+        stats="rebalanced",
     )
     returned: int = counter(
-        "ws_reconnects", "Clients that came back and said what they have.", stats="recovery.returned"
+        "ws_reconnects",
+        "Clients that reconnected and asked to resume with `since`.",
+        stats="recovery.returned",
     )
     recovered: Counts = counter(
         "ws_channels_resumed",
-        "Subscriptions with `since`, by where what was missed came from, or why it did not.",
+        "Subscriptions with `since`, by the source of the missed messages, or by why they could not be sent.",
         ("outcome",),
         values=RECOVERIES,
         stats="recovery.resumed",
@@ -64,7 +70,7 @@ class ConnectionCounters:
     )
     pings: Counts = histogram(
         "ws_ping_round_trip_seconds",
-        "From our ping to the client's pong: the network, the client and our own event loop.",
+        "From ping to pong: includes the network, the client and the worker's own event loop.",
         bounds=PING_BOUNDS_SECONDS,
         sum_field="ping_seconds",
         stats="ping",
@@ -72,11 +78,11 @@ class ConnectionCounters:
     )
     ping_seconds: float
     reconciliations: int = counter(
-        "ws_reconciliations", "Comparisons of all counts.", stats="reconciliation.runs"
+        "ws_reconciliations", "Reconciliations of all counts.", stats="reconciliation.runs"
     )
     differences: Counts = counter(
         "ws_reconciliation_differences",
-        "Differences between counts that were found and set right: there should be none.",
+        "Differences between counts that a reconciliation found and corrected; should stay 0.",
         ("kind",),
         values=DIFFERENCES,
         stats="reconciliation.differences",
@@ -88,39 +94,41 @@ class MessageCounters:
 
     passes: int = counter("ws_passes", "Fan-out passes.", stats="fan_out.passes")
     delivered: int = counter(
-        "ws_messages_delivered", "Data frames handed to a connection.", stats="fan_out.delivered"
+        "ws_messages_delivered", "Data frames handed to connections.", stats="fan_out.delivered"
     )
     delivered_bytes: int = counter(
         "ws_bytes_delivered", "Bytes of data frames handed to connections.", stats="fan_out.delivered_bytes"
     )
     undelivered: int = counter(
         "ws_messages_undelivered",
-        "Data frames given up with a closing connection.",
+        "Data frames discarded because their connection closed.",
         stats="fan_out.undelivered",
     )
     gaps: Counts = counter(
-        "ws_gaps", "Gaps that clients were told of, by why.", ("reason",), values=GAPS, stats="fan_out.gaps"
+        "ws_gaps", "Gaps reported to clients, by reason.", ("reason",), values=GAPS, stats="fan_out.gaps"
     )
     shed: int = counter(
-        "ws_messages_shed", "Data frames a slow client was not sent, told as gaps.", stats="fan_out.shed"
+        "ws_messages_shed", "Data frames dropped for slow clients and reported as gaps.", stats="fan_out.shed"
     )
     audited: int = counter(
         "ws_messages_audited",
-        "Messages due to connections that were watched in a spot check.",
+        "Messages due to the connections watched by a spot check.",
         stats="reconciliation.audited",
     )
     audit_missing: int = counter(
         "ws_messages_missing",
-        "Of these, neither delivered nor told as a gap: there should be none.",
+        "Of these, the messages neither delivered nor reported as a gap; should stay 0.",
         stats="reconciliation.missing",
     )
     replayed: int = counter(
-        "ws_messages_replayed", "Messages of the past that were sent.", stats="recovery.replayed"
+        "ws_messages_replayed",
+        "Past messages sent to clients that resume or replay.",
+        stats="recovery.replayed",
     )
-    sends: int = counter("ws_sends", "Hand-overs of data to a connection.", stats="fan_out.sends")
+    sends: int = counter("ws_sends", "Times data was handed to a connection.", stats="fan_out.sends")
     send_frames: Counts = histogram(
         "ws_send_frames",
-        "Data frames that went in one send.",
+        "Data frames per send.",
         bounds=FRAMES_BOUNDS,
         sum_field="sent_frames",
         stats="fan_out.frames",
@@ -128,7 +136,7 @@ class MessageCounters:
     sent_frames: int
     lag: Counts = histogram(
         "ws_delivery_lag_seconds",
-        "From NATS to the kernel, by the oldest message of each pass: an upper bound for the others.",
+        "From NATS to the kernel, for the oldest message of each pass: an upper bound for the others.",
         bounds=LAG_BOUNDS_SECONDS,
         sum_field="lag_seconds",
         stats="lag",
@@ -137,7 +145,7 @@ class MessageCounters:
     lag_seconds: float
     pass_times: Counts = histogram(
         "ws_pass_duration_seconds",
-        "Fan-out passes, the time that others had the thread meanwhile included.",
+        "Duration of fan-out passes, including the time given to other greenlets.",
         bounds=PASS_BOUNDS_SECONDS,
         sum_field="pass_seconds",
         stats="fan_out.times",
@@ -153,32 +161,40 @@ class FeedCounters:
         "ws_feed_messages", "Messages taken from NATS by all workers.", stats="feed.messages"
     )
     feed_published: int = counter(
-        "ws_feed_published", "By how much the stream rose, over all workers.", stats="feed.published"
+        "ws_feed_published",
+        "By how much the stream's sequence rose, summed over all workers.",
+        stats="feed.published",
     )
     feed_received: int = counter(
-        "ws_feed_received", "Deliveries of these: as many, or something amplifies.", stats="feed.received"
+        "ws_feed_received",
+        "Deliveries of these messages; more than published means that something amplifies.",
+        stats="feed.received",
     )
     feed_redelivered: int = counter(
-        "ws_feed_redelivered", "Deliveries that were not the first.", stats="feed.redelivered"
+        "ws_feed_redelivered", "Repeated deliveries of messages.", stats="feed.redelivered"
     )
     feed_duplicates: int = counter(
-        "ws_feed_duplicates", "Sequences that came again and were dropped.", stats="feed.duplicates"
+        "ws_feed_duplicates",
+        "Messages dropped because their sequence had been received before.",
+        stats="feed.duplicates",
     )
     feed_sessions: int = counter("ws_feed_sessions", "Times a worker's feed came up.", stats="feed.sessions")
     feed_reconnects: int = counter(
-        "ws_feed_reconnects", "Of these, not the first of a worker.", stats="feed.reconnects"
+        "ws_feed_reconnects", "Of these, all but the first of each worker.", stats="feed.reconnects"
     )
     feed_ignored: int = counter(
-        "ws_feed_ignored", "Messages on subjects that are no channel.", stats="feed.ignored"
+        "ws_feed_ignored", "Messages on subjects that are not a channel.", stats="feed.ignored"
     )
     feed_invalid: int = counter(
-        "ws_feed_invalid", "Messages that are not JSON, told as gaps.", stats="feed.invalid"
+        "ws_feed_invalid", "Messages that are not JSON, reported as gaps.", stats="feed.invalid"
     )
     feed_overflow: int = counter(
-        "ws_feed_overflow", "Messages dropped before the hub, told as gaps.", stats="feed.overflow"
+        "ws_feed_overflow",
+        "Messages dropped because the backlog before the hub was full, reported as gaps.",
+        stats="feed.overflow",
     )
     feed_gaps: int = counter(
-        "ws_feed_gaps", "Stretches the stream no longer had, told as gaps.", stats="feed.gaps"
+        "ws_feed_gaps", "Ranges that the stream no longer had, reported as gaps.", stats="feed.gaps"
     )
 
 
@@ -186,11 +202,11 @@ class ProcessCounters:
     """What the workers cost, and how long they stood still."""
 
     cpu_seconds: float = counter(
-        "ws_cpu_seconds", "CPU time of all workers that ever ran.", stats="cpu_seconds", digits=3
+        "ws_cpu_seconds", "CPU time of all workers since the server started.", stats="cpu_seconds", digits=3
     )
     stalls: Counts = histogram(
         "ws_hub_stall_seconds",
-        "Iterations of the event loop: how long whoever was ready may have waited.",
+        "Duration of event loop iterations: the longest that a ready greenlet may have waited.",
         bounds=STALL_BOUNDS_SECONDS,
         sum_field="stall_seconds",
         stats="stall",
@@ -199,21 +215,25 @@ class ProcessCounters:
     stall_seconds: float
     gc_runs: Counts = counter(
         "ws_gc_collections",
-        "Garbage collections, by what they looked at.",
+        "Garbage collections, by oldest generation collected.",
         ("generation",),
         values=GENERATIONS,
         stats="gc.runs",
     )
     gc_seconds: Times = counter(
         "ws_gc_seconds",
-        "Time that workers stood still for them.",
+        "Time that workers were paused by garbage collections.",
         ("generation",),
         values=GENERATIONS,
         stats="gc.seconds",
     )
-    gc_collected: int = counter("ws_gc_collected_objects", "Objects that they freed.", stats="gc.collected")
+    gc_collected: int = counter(
+        "ws_gc_collected_objects", "Objects freed by garbage collections.", stats="gc.collected"
+    )
     gc_uncollectable: int = counter(
-        "ws_gc_uncollectable_objects", "Objects that they could not free.", stats="gc.uncollectable"
+        "ws_gc_uncollectable_objects",
+        "Objects that garbage collections could not free.",
+        stats="gc.uncollectable",
     )
     gc_pauses: Counts = histogram(
         "ws_gc_pause_seconds",

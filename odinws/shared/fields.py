@@ -3,7 +3,7 @@
     @shared_struct
     class Row(ctypes.Structure):
         pid: int  # a word of memory, shown nowhere
-        greenlets: int = gauge("ws_greenlets", "Greenlets at work.", stats="greenlets")
+        greenlets: int = gauge("ws_greenlets", "Greenlets of the worker.", stats="greenlets")
 
 The layout of the memory, the families of `/metrics`, their page in the docs and `/stats` are made of this.
 """

@@ -16,7 +16,7 @@ from odinws.shared.fields import counter, gauge, shown
 class ShardGauges:
     """Of a shard."""
 
-    connections: int = gauge("ws_shard_connections", "Connections whose id belongs to the shard.")
+    connections: int = gauge("ws_shard_connections", "Connections whose id maps to the shard.")
     channels: int = gauge("ws_shard_channels", "Channels with subscribers in the shard.")
     subscriptions: int = gauge("ws_shard_subscriptions", "Subscriptions in the shard.")
 
@@ -25,19 +25,20 @@ class LockGauges:
     """Of its lock, see strategies.locks."""
 
     longest_wait_seconds: float = gauge(
-        "ws_shard_lock_longest_wait_seconds", "Longest wait for the shard's lock in the life of the worker."
+        "ws_shard_lock_longest_wait_seconds", "Longest wait for the shard's lock since the worker started."
     )
     longest_hold_seconds: float = gauge(
-        "ws_shard_lock_longest_hold_seconds", "Longest hold of the shard's lock in the life of the worker."
+        "ws_shard_lock_longest_hold_seconds",
+        "Longest time the shard's lock was held since the worker started.",
     )
 
 
 class LockCounters:
     """The same, and what only grows."""
 
-    acquisitions: int = counter("ws_shard_lock_acquisitions", "Times the lock was taken.")
-    waits: int = counter("ws_shard_lock_waits", "Times somebody had to wait for it.")
-    wait_seconds: float = counter("ws_shard_lock_wait_seconds", "Time waited for it.")
+    acquisitions: int = counter("ws_shard_lock_acquisitions", "Times the shard's lock was acquired.")
+    waits: int = counter("ws_shard_lock_waits", "Acquisitions of the shard's lock that had to wait.")
+    wait_seconds: float = counter("ws_shard_lock_wait_seconds", "Time spent waiting for the shard's lock.")
 
 
 COUNTERS = tuple(shown(LockCounters))

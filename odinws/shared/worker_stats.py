@@ -44,34 +44,46 @@ class WorkerStats(Chosen):
     connections: int = gauge(
         "ws_connections", "Connections: open, closing, or being upgraded.", stats="connections"
     )
-    subscriptions: int = gauge("ws_subscriptions", "Subscriptions of all connections.", stats="subscriptions")
-    channels: int = gauge(
-        "ws_channels", "Channels with subscribers; counts in each shard that has some.", stats="channels"
+    subscriptions: int = gauge(
+        "ws_subscriptions", "Subscriptions of the worker's connections.", stats="subscriptions"
     )
-    accepting: int = gauge("ws_worker_accepting", "1 if the worker takes new connections.")
+    channels: int = gauge(
+        "ws_channels",
+        "Channels with subscribers; a channel counts once in each shard where it has some.",
+        stats="channels",
+    )
+    accepting: int = gauge("ws_worker_accepting", "1 if the worker accepts new connections.")
     feed_ready: int = gauge("ws_feed_ready", "1 if the worker's feed is up.")
     backlog: int = gauge("ws_feed_backlog", "Messages that wait between feed and hub.")
-    feed_pending: int = gauge("ws_feed_pending", "Messages of the stream that the feed has still to get.")
-    feed_lag_seconds: float = gauge("ws_feed_lag_seconds", "From NATS to the feed, of the latest message.")
-    greenlets: int = gauge("ws_greenlets", "Greenlets at work.", stats="greenlets")
+    feed_pending: int = gauge("ws_feed_pending", "Messages of the stream that the feed has not received yet.")
+    feed_lag_seconds: float = gauge("ws_feed_lag_seconds", "From NATS to the feed, for the latest message.")
+    greenlets: int = gauge("ws_greenlets", "Greenlets of the worker.", stats="greenlets")
     descriptors: int = gauge(
-        "ws_descriptors", "Open descriptors; before Linux 6.2 of up to 15 s ago.", stats="descriptors"
+        "ws_descriptors",
+        "Open file descriptors; before Linux 6.2 the figure is up to 15 s old.",
+        stats="descriptors",
     )
     rss_bytes: int = gauge("ws_memory_rss_bytes", "Resident memory.", stats="rss_bytes")
     cpu_cores: float = gauge(
-        "ws_cpu_cores", "CPU use in cores, smoothed over some 3 s.", stats="cpu_cores", digits=4
+        "ws_cpu_cores", "CPU use in cores, smoothed over about 3 s.", stats="cpu_cores", digits=4
     )
     hub_lag_seconds: float = gauge(
-        "ws_hub_lag_seconds", "Longest iteration of the event loop in the last 5 s.", stats="hub_lag_seconds"
+        "ws_hub_lag_seconds", "Longest event loop iteration in the last 5 s.", stats="hub_lag_seconds"
     )
     hub_stall_seconds: float = gauge(
-        "ws_hub_stall_longest_seconds", "Longest iteration of the event loop.", stats="hub_stall_seconds"
+        "ws_hub_stall_longest_seconds",
+        "Longest event loop iteration since the worker started.",
+        stats="hub_stall_seconds",
     )
     pass_longest_seconds: float = gauge(
-        "ws_pass_longest_seconds", "Longest fan-out pass.", stats="pass_longest_seconds"
+        "ws_pass_longest_seconds",
+        "Longest fan-out pass since the worker started.",
+        stats="pass_longest_seconds",
     )
     gc_longest_seconds: float = gauge(
-        "ws_gc_longest_seconds", "Longest pause of the garbage collector.", stats="gc_longest_seconds"
+        "ws_gc_longest_seconds",
+        "Longest garbage collection pause since the worker started.",
+        stats="gc_longest_seconds",
     )
     totals: Counters
 
