@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 from rich.console import Console
 
 from bench import report
@@ -28,6 +26,7 @@ from bench.plan import plan
 from bench.scenarios import SCENARIOS, SMOKE, Scenario
 from bench.summary import faults, rows
 from bench.trial import Trial
+from odinws.harness.machine import machine
 
 console = Console()
 # Tables are wide; a pipe has no width of its own.
@@ -41,12 +40,8 @@ def main() -> None:
 
 def describe() -> dict[str, Any]:
     """What the figures are taken on: machine, limits, load at this moment, the revision of odinws."""
-    models = re.findall(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
-        "cpu": next(iter(models), platform.machine()),
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "memory": psutil.virtual_memory().total,
+        **machine()._asdict(),
         "python": platform.python_version(),
         "open_files_limit": open_files_limit(),
         "load_average": os.getloadavg(),
