@@ -38,7 +38,7 @@ from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
 from odinws.messages.format_registry import FormatRegistry
-from odinws.messages.outgoing import Welcome
+from odinws.messages.protocol import Welcome
 from odinws.monitoring import live_stats
 from odinws.monitoring.audit import Audit
 from odinws.monitoring.event_recorder import EventRecorder

@@ -26,8 +26,8 @@ from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
 from odinws.messages.format_registry import FormatRegistry
-from odinws.messages.outgoing import Outgoing
 from odinws.messages.packet import Bundle
+from odinws.messages.protocol import Outgoing
 from odinws.messages.wire_format import WireFormat
 from odinws.settings import Settings
 from odinws.shared.counters import Counters

@@ -17,7 +17,7 @@ import psutil
 from websockets.asyncio.client import ClientConnection, connect
 
 from odinws.feed.simulator import TOKENS
-from odinws.messages.channels import STATS_CHANNEL
+from odinws.messages.protocol import STATS_CHANNEL
 from tests.server import Server
 
 PRICES = [*(f"token.{token}" for token in TOKENS), "global"]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from weakref import WeakValueDictionary
 
 from odinws.access.errors import forbidden, unauthenticated
-from odinws.messages.channels import CHANNEL, MAX_CHANNEL_BYTES
+from odinws.messages.protocol import CHANNEL, MAX_CHANNEL_BYTES
 
 MAX_GRANTS = 256
 KINDS = ("token", "user")

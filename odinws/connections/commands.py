@@ -17,18 +17,24 @@ from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
 from odinws.errors import CommandError, FeedError, FrameError
-from odinws.messages import outgoing
-from odinws.messages.channels import STATS_CHANNEL
-from odinws.messages.incoming import Authenticate, Command, Heartbeat, Replay, Request, Subscribe, Unsubscribe
-from odinws.messages.outgoing import (
+from odinws.messages import protocol
+from odinws.messages.protocol import (
+    STATS_CHANNEL,
+    Authenticate,
     Authenticated,
+    Command,
     Error,
+    Heartbeat,
     Outgoing,
     Pong,
     Rejected,
+    Replay,
     ReplayComplete,
     ReplayIncomplete,
+    Request,
+    Subscribe,
     SubscriptionAck,
+    Unsubscribe,
     UnsubscriptionAck,
 )
 from odinws.scheduling import next_iteration
@@ -166,16 +172,16 @@ class Commands:
                 if self._watchers.add(conn, command.admin_token):
                     subscribed.append(channel)
                 else:
-                    rejected.append(outgoing.stats_not_allowed())
+                    rejected.append(protocol.stats_not_allowed())
                 continue
-            problem = outgoing.check_channel(channel)
+            problem = protocol.check_channel(channel)
             if problem is None and not conn.identity.permissions.allows(channel):
-                problem = outgoing.not_allowed(channel)
+                problem = protocol.not_allowed(channel)
             if problem is None and not self._channels.has(channel):
-                problem = outgoing.not_carried(channel)
+                problem = protocol.not_carried(channel)
             if problem is None and channel not in conn.channels:
                 if len(conn.channels) + len(later) >= self._limits.max_subscriptions:
-                    problem = outgoing.too_many(channel, self._limits.max_subscriptions)
+                    problem = protocol.too_many(channel, self._limits.max_subscriptions)
                 elif command.last or channel in since:
                     later.append(channel)
                 else:
@@ -227,13 +233,13 @@ class Commands:
             raise CommandError("INVALID_FIELD", message)
 
     def _replay(self, conn: Connection, command: Replay) -> ReplayComplete | ReplayIncomplete:
-        problem = outgoing.check_channel(command.channel)
+        problem = protocol.check_channel(command.channel)
         if problem is not None:
             raise CommandError(problem.code, problem.message)
         if not conn.identity.permissions.allows(command.channel):
-            raise CommandError("FORBIDDEN", outgoing.not_allowed(command.channel).message)
+            raise CommandError("FORBIDDEN", protocol.not_allowed(command.channel).message)
         if not self._channels.has(command.channel):
-            raise CommandError("NOT_CARRIED", outgoing.not_carried(command.channel).message)
+            raise CommandError("NOT_CARRIED", protocol.not_carried(command.channel).message)
         if (command.since is None) == (command.start is None):
             raise CommandError("INVALID_FIELD", "expected either since or from in data")
         conn.allowance += self._replay_seconds

@@ -28,8 +28,8 @@ from odinws.connections.limits import ConnectionLimits
 from odinws.connections.outbox import Outbox, SlowPolicy
 from odinws.errors import FrameError
 from odinws.messages.frames import Message, Opcode
-from odinws.messages.outgoing import Outgoing
 from odinws.messages.packet import Bundle
+from odinws.messages.protocol import Outgoing
 from odinws.messages.wire_format import Reader, WireFormat
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from odinws.access.rates import Limit
 from odinws.connections.outbox import SlowPolicy
-from odinws.messages.channels import MAX_CHANNEL_BYTES
+from odinws.messages.protocol import MAX_CHANNEL_BYTES
 from odinws.settings import Settings
 
 

@@ -23,9 +23,8 @@ from odinws.fanout.observer import DeliveryObserver
 from odinws.fanout.ring import Ring
 from odinws.fanout.slow_passes import CHANNELS_NAMED, Pass, SlowPasses
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
-from odinws.messages.channels import wildcard
-from odinws.messages.outgoing import Welcome
 from odinws.messages.packet import INVALID, Bundle, Packet
+from odinws.messages.protocol import Welcome, wildcard
 from odinws.messages.wire_format import WireFormat
 from odinws.scheduling import SLICE_SECONDS, Slice, next_iteration
 from strategies.base import Strategy

@@ -28,9 +28,8 @@ from odinws.fanout.hub import Hub
 from odinws.feed import history
 from odinws.feed.events import Message
 from odinws.feed.status import FeedStatus
-from odinws.messages.channels import WILDCARDS, wildcard
-from odinws.messages.outgoing import ReplayComplete, ReplayIncomplete
 from odinws.messages.packet import encode
+from odinws.messages.protocol import WILDCARDS, ReplayComplete, ReplayIncomplete, wildcard
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy

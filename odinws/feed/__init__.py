@@ -1,7 +1,7 @@
 """The feed: receives messages from NATS and hands them to the hub.
 
-nats            the feed of a worker: sessions, retries    session  one connection to NATS, until it fails
-intake          what outlives sessions: counts, status     cursor   the position in the stream
+nats            the feed of a worker: sessions, retries    cursor   the position in the stream
+session         one connection to NATS, until it fails; the intake, which outlives it
 events          what the hub receives                      status   the state of the feed
 stream          finds or creates the JetStream stream      history  reads past messages of the stream
 authentication  credentials and TLS for NATS               greenlet_loop  asyncio in a greenlet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from odinws.messages.outgoing import Lost, Message
+from odinws.messages.protocol import Lost, Message
 
 __all__ = ["Backfill", "FeedEvent", "Lost", "Message", "NewEpoch"]
 

@@ -29,8 +29,7 @@ from tenacity import AsyncRetrying, wait_random_exponential
 from odinws.errors import FeedError
 from odinws.feed.events import FeedEvent
 from odinws.feed.greenlet_loop import greenlet_event_loop
-from odinws.feed.intake import Intake
-from odinws.feed.session import Session
+from odinws.feed.session import Intake, Session
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 

@@ -9,16 +9,18 @@ import msgspec
 
 from odinws.errors import CommandError
 from odinws.messages import frames
-from odinws.messages.incoming import (
+from odinws.messages.protocol import (
     Authenticate,
     Command,
     Heartbeat,
+    Message,
+    Outgoing,
     Replay,
     Request,
     Subscribe,
     Unsubscribe,
+    short,
 )
-from odinws.messages.outgoing import Message, Outgoing, short
 from odinws.messages.wire_format import WebSocketFormat
 
 _COMMANDS: dict[str, type[Command]] = {

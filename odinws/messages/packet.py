@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from odinws.messages.outgoing import Lost, Message
+from odinws.messages.protocol import Lost, Message
 from odinws.messages.wire_format import WireFormat
 
 INVALID = "invalid_payload"  # the reason of a gap for a message that the format can't represent

@@ -15,8 +15,7 @@ from odinws.close_codes import CloseReason
 from odinws.messages import frames
 from odinws.messages.deflate import Deflater
 from odinws.messages.frames import FrameReader, Opcode
-from odinws.messages.incoming import Request
-from odinws.messages.outgoing import Message, Outgoing
+from odinws.messages.protocol import Message, Outgoing, Request
 
 
 class Reader(Protocol):

@@ -15,8 +15,7 @@ from gevent.event import Event
 
 from odinws.access.inspection import has_admin_token
 from odinws.connections.connection import Connection
-from odinws.messages.channels import STATS_CHANNEL
-from odinws.messages.outgoing import Stats
+from odinws.messages.protocol import STATS_CHANNEL, Stats
 from odinws.messages.wire_format import WireFormat
 
 PERIOD_SECONDS = 1.0

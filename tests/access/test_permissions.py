@@ -13,7 +13,7 @@ import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.access import permissions
 from odinws.access.errors import AccessError
 from odinws.access.permissions import EVERYTHING, MAX_GRANTS, PUBLIC, Permissions, of_claim
-from odinws.messages.channels import MAX_CHANNEL_BYTES, can_be_subscribed
+from odinws.messages.protocol import MAX_CHANNEL_BYTES, can_be_subscribed
 
 ids = st.text("ab01_-", min_size=1, max_size=2)
 channels = st.one_of(st.just("global"), ids.map("token.{}".format), ids.map("user.{}".format))

@@ -23,8 +23,7 @@ from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
 from odinws.errors import FeedError
-from odinws.messages.incoming import Subscribe
-from odinws.messages.outgoing import ReplayComplete
+from odinws.messages.protocol import ReplayComplete, Subscribe
 from odinws.monitoring.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats

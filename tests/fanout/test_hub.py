@@ -28,8 +28,8 @@ from odinws.messages import frames, json_format
 from odinws.messages.deflate import Deflater
 from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.json_format import JsonFormat
-from odinws.messages.outgoing import Welcome
 from odinws.messages.packet import Bundle
+from odinws.messages.protocol import Welcome
 from odinws.shared import worker_stats
 from odinws.shared.counters import FRAMES_BOUNDS, GAPS, LAG_BOUNDS_SECONDS
 from odinws.shared.worker_stats import WorkerStats

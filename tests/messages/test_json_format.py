@@ -14,19 +14,23 @@ from hypothesis import strategies as st
 from odinws.errors import CommandError
 from odinws.messages import frames, json_format
 from odinws.messages.deflate import inflate
-from odinws.messages.incoming import Heartbeat, Replay, Request, Subscribe, Unsubscribe
 from odinws.messages.json_format import JsonFormat, envelope
-from odinws.messages.outgoing import (
+from odinws.messages.protocol import (
     Authenticated,
     Error,
+    Heartbeat,
     Message,
     Outgoing,
     Pong,
     Rejected,
+    Replay,
     ReplayComplete,
     ReplayIncomplete,
+    Request,
     Stats,
+    Subscribe,
     SubscriptionAck,
+    Unsubscribe,
     UnsubscriptionAck,
     Welcome,
 )

@@ -12,8 +12,8 @@ import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.messages.deflate import inflate
 from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.json_format import JsonFormat, envelope
-from odinws.messages.outgoing import Lost, Message
 from odinws.messages.packet import Bundle, Entry, Packet, encode
+from odinws.messages.protocol import Lost, Message
 from tests import wire
 
 PRICES = [Message("token.a", seq, seq - 1, 9, b'{"price":%d,"x":"%b"}' % (seq, b"x" * 400)) for seq in (1, 2)]

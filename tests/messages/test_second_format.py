@@ -24,8 +24,19 @@ from odinws.feed.status import FeedStatus
 from odinws.messages import frames
 from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.frames import Opcode
-from odinws.messages.incoming import Heartbeat, Replay, Request, Subscribe, Unsubscribe
-from odinws.messages.outgoing import Error, Outgoing, Pong, Stats, SubscriptionAck, Welcome
+from odinws.messages.protocol import (
+    Error,
+    Heartbeat,
+    Outgoing,
+    Pong,
+    Replay,
+    Request,
+    Stats,
+    Subscribe,
+    SubscriptionAck,
+    Unsubscribe,
+    Welcome,
+)
 from odinws.messages.wire_format import WireFormat
 from odinws.monitoring.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings

@@ -18,9 +18,8 @@ from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection
 from odinws.connections.limits import ConnectionLimits
 from odinws.errors import CommandError
-from odinws.messages.channels import can_be_subscribed
 from odinws.messages.json_format import decode_command
-from odinws.messages.outgoing import ReplayComplete
+from odinws.messages.protocol import ReplayComplete, can_be_subscribed
 from odinws.monitoring.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats

@@ -10,7 +10,7 @@ import json
 from typing import Any, NoReturn
 
 from odinws.messages.json_format import envelope
-from odinws.messages.outgoing import Message
+from odinws.messages.protocol import Message
 
 
 def check(data: bytes) -> str:

@@ -1,18 +1,109 @@
-"""What the server sends, as values, independent of the wire format. Pure.
+"""What clients and server say to each other, as values: channels, commands, answers. Pure.
 
-Fields and tags are named as in `docs/protocol.md`, so the native format needs no table of names.
+`connections.commands` executes the commands. Fields and tags are named as in `docs/protocol.md`, so the
+native format needs no table of names.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
-from odinws.messages.channels import STATS_CHANNEL, can_be_subscribed
+from odinws.errors import CommandError
+
+CHANNEL = re.compile(r"(?:token|user)\.[A-Za-z0-9_-]{1,64}|global")
+WILDCARDS = ("token.*", "user.*")
+STATS_CHANNEL = "server.stats"  # not from NATS: the server's own stats, for clients that may inspect it
+MAX_CHANNEL_BYTES = len("token.") + 64
+_Seq = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]  # NATS counts from 1; 0 is before all messages
+
+
+def can_be_subscribed(channel: str) -> bool:
+    """Whether this is the name of a NATS channel, or a wildcard."""
+    return bool(CHANNEL.fullmatch(channel)) or channel in WILDCARDS
+
+
+def wildcard(channel: str) -> str:
+    """The wildcard that matches this channel, as `token.*` matches `token.BTC`; "" for `global`."""
+    kind, dot, _ = channel.partition(".")
+    return f"{kind}.*" if dot else ""
+
+
+# -- from clients ----------------------------------------------------------------------------------
+
+
+class Subscribe(msgspec.Struct, frozen=True):
+    """Subscribe to channels.
+
+    Attributes:
+        since: for channels to resume, the last sequence that the client received.
+        epoch: the epoch of these sequences; None: the current one.
+        last: send the newest message of each channel that is not resumed.
+        admin_token: for the channel of the server's stats.
+    """
+
+    channels: list[str]
+    since: dict[str, _Seq] | None = None
+    epoch: str | None = None
+    last: bool = False
+    admin_token: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the token: this may get into a log."""
+        return f"Subscribe({self.channels!r}, ***)"
+
+
+class Unsubscribe(msgspec.Struct, frozen=True):
+    """End subscriptions."""
+
+    channels: list[str]
+
+
+class Replay(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
+    """Request past messages: after `since`, or from `start` on; up to `end` inclusive, or the newest."""
+
+    channel: str
+    since: _Seq | None = None
+    start: _Seq | None = None
+    end: _Seq | None = None
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """Request a pong."""
+
+
+class Authenticate(msgspec.Struct, frozen=True):
+    """Replace the connection's token."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        """Without the token: this may get into a log."""
+        return "Authenticate(***)"
+
+
+Command = Subscribe | Unsubscribe | Replay | Heartbeat | Authenticate
+
+
+class Request(NamedTuple):
+    """One command as it was received.
+
+    Attributes:
+        command: the command, or the error to answer with if it can't be decoded.
+        tag: anything that the wire format needs to encode the answer, such as a request id.
+    """
+
+    command: Command | CommandError
+    tag: object = None
+
 
 _ECHO_CHARACTERS = 80  # how much of an invalid value an error quotes
+
+
+# -- to clients ------------------------------------------------------------------------------------
 
 
 class Message(NamedTuple):

@@ -1,4 +1,4 @@
-"""`odinws.feed.intake`: counts messages, hands them to the hub, and outlives sessions."""
+"""`odinws.feed.session`: counts messages, hands them to the hub, and outlives sessions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
-from odinws.feed.intake import Intake
+from odinws.feed.session import Intake
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 
