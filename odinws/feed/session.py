@@ -1,4 +1,4 @@
-"""A session with NATS: connect, check the stream, consume until anything fails; what outlives sessions, too."""
+"""A session with NATS: connect, check the stream, consume until anything fails. And what outlives it."""
 
 from __future__ import annotations
 
