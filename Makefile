@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml
+	--no-strip-extras --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml
 CODE := odinws strategies tests bench locustfiles gunicorn.conf.py
 
 .DEFAULT_GOAL := help
