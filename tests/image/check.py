@@ -193,10 +193,10 @@ def next_answer(client: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def read_pins(path: Path) -> dict[str, str]:
-    """Name to version of a file of requirements, whose lines are `name==version`, hashes and comments."""
+    """Name to version of a file of requirements: `name[extra]==version`, hashes and comments."""
     lines = (line.partition("#")[0].partition(";")[0].strip(" \\") for line in path.read_text().splitlines())
     pins = (line.partition("==") for line in lines if line and not line.startswith("--hash="))
-    return {normal(name): version for name, _, version in pins}
+    return {normal(name.partition("[")[0]): version for name, _, version in pins}
 
 
 def expect(holds: bool, what: str, *, quiet: bool = False) -> None:
