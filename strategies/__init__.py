@@ -99,7 +99,7 @@ def find(name: str) -> type[Strategy[Any]]:
     module, _, attribute = target.partition(":")
     try:
         made = getattr(import_module(module.strip()), attribute.strip())
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a guard ends its process
         raise BrokenStrategy(name, f"{type(error).__name__}: {error}") from error
     problem = _problem(made)
     if problem:
@@ -135,7 +135,7 @@ def check(name: str) -> None:
     made = find(name)
     try:
         made(shards=16, shard_key="channel", batch_size=256)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BrokenStrategy(name, f"its constructor fails: {type(error).__name__}: {error}") from error
 
 

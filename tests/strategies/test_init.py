@@ -92,6 +92,7 @@ def test_an_entry_point_names_a_strategy(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("1 +", "SyntaxError: invalid syntax"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
         ("", "has no attribute 'Mine'"),
         ("Mine = 1", "it is no subclass of strategies.Strategy"),
         ("class Mine: pass", "it is no subclass of strategies.Strategy"),
@@ -111,6 +112,11 @@ def test_an_entry_point_names_a_strategy(tmp_path: Path, monkeypatch: pytest.Mon
             "from strategies.sync_dict import SyncDict\nclass Mine(SyncDict):\n"
             " def __init__(self, **options): 1 / 0",
             "its constructor fails: ZeroDivisionError: division by zero",
+        ),
+        (
+            "from strategies.sync_dict import SyncDict\nclass Mine(SyncDict):\n"
+            " def __init__(self, **options): raise SystemExit(0)",
+            "its constructor fails: SystemExit: 0",
         ),
     ],
 )
