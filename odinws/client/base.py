@@ -36,6 +36,14 @@ Put = Callable[[Sequence[Found]], Awaitable[None]]
 log = logging.getLogger("odinws.client")
 
 
+class _Connect(connect):
+    """Follows no redirect, as browsers do not: the token is for this server alone."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        """A redirect is a refusal."""
+        return exc
+
+
 class TokenError(Exception):
     """The token function failed; its exception is the cause."""
 
@@ -116,7 +124,7 @@ class BaseClient:
         """One connection, from its token to its end, which is always an exception."""
         token = await self._fetch()
         protocols = None if token is None else [Subprotocol("odinws"), Subprotocol(f"bearer.{token}")]
-        connection = await connect(
+        connection = await _Connect(
             self._url,
             subprotocols=protocols,
             open_timeout=OPEN_SECONDS,

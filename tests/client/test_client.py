@@ -111,6 +111,15 @@ def test_what_is_not_the_protocol_ends_the_connection(data: bytes, welcome: bool
     assert why.startswith("not the protocol: ")
 
 
+def test_a_redirect_is_a_refusal() -> None:
+    """The token stays with the server that it is for."""
+    with peer(serving) as other, peer(lambda caller: caller.refuse(302, f"Location: {other.url}")) as first:
+        with pytest.raises(RefusedError) as caught:
+            first_event(Client(first.url, ["token.A"], token=lambda: "a.b.c"))
+        assert caught.value.code == 302
+        assert other.calls == 0
+
+
 def test_what_on_wait_raises_ends_the_iteration() -> None:
     """In the thread, or the task, that iterates."""
 
