@@ -27,6 +27,7 @@ from odinws.client.backoff import (
 from odinws.client.subscriptions import Event, ProtocolError, SubscriptionState, authentication
 
 CLOSE_SECONDS = 0.5  # for the server's answer to a close frame; then the socket is closed without it
+MAX_MESSAGE_BYTES = (64 << 20) + (64 << 10)  # the most that NATS can carry, and what the server adds
 ROOM = 64  # with so many events waiting for the loop body, no more are read
 
 Found = Event | Wait
@@ -131,6 +132,7 @@ class BaseClient:
             ping_interval=CHECK_SECONDS,
             ping_timeout=CHECK_SECONDS,
             close_timeout=CLOSE_SECONDS,
+            max_size=MAX_MESSAGE_BYTES,
         )
         renewal = None if token is None else asyncio.create_task(self._renew(connection, token))
         try:

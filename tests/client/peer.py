@@ -22,7 +22,12 @@ Act = Callable[["Caller"], None]
 
 def frame(data: bytes, opcode: int = 1) -> bytes:
     """One frame of a server."""
-    length = bytes([len(data)]) if len(data) < 126 else b"\x7e" + struct.pack("!H", len(data))
+    if len(data) < 126:
+        length = bytes([len(data)])
+    elif len(data) < 1 << 16:
+        length = b"\x7e" + struct.pack("!H", len(data))
+    else:
+        length = b"\x7f" + struct.pack("!Q", len(data))
     return bytes([0x80 | opcode]) + length + data
 
 

@@ -120,6 +120,19 @@ def test_a_redirect_is_a_refusal() -> None:
         assert other.calls == 0
 
 
+def test_a_message_as_large_as_nats_carries_by_default() -> None:
+    """What the server puts around it comes on top."""
+
+    def act(caller: Caller) -> None:
+        caller.upgrade()
+        caller.tell(WELCOME)
+        caller.heard()
+        caller.tell(ACKNOWLEDGED, MESSAGE | {"data": "x" * (1 << 20)})
+
+    with peer(act) as server:
+        assert len(first_event(Client(server.url, ["token.A"])).data) == 1 << 20
+
+
 def test_what_on_wait_raises_ends_the_iteration() -> None:
     """In the thread, or the task, that iterates."""
 
