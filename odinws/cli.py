@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Without the program's name; None takes the process's own.
     """
+    if "" not in sys.path:
+        sys.path.append("")  # as for the server: a strategy may lie in this directory
     try:
         # Not click's standalone mode: that one prints the usage and a hint around every error.
         code = cli.main(arguments, prog_name="odinws", standalone_mode=False)

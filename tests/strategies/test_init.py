@@ -59,6 +59,7 @@ def test_only_the_chosen_strategy_is_imported(name: str) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
+ROOT = Path(__file__).parents[2]
 MINE = "tests.strategies.broken:Loses"
 
 
@@ -135,6 +136,15 @@ def test_a_broken_one_is_told_in_one_line(body: str, problem: str, tmp_path: Pat
     assert line.startswith("odinws: strategy 'brought:Mine' can't be used: ")
     assert problem in line
     assert line.endswith("by an entry point of the group odinws.strategies")
+
+
+def test_one_in_the_current_directory_is_found(tmp_path: Path) -> None:
+    """As the server finds it, however the command was started."""
+    (tmp_path / "brought.py").write_text("from strategies.sync_dict import SyncDict as Mine")
+    program = f"import sys; sys.path.append({str(ROOT)!r}); from odinws.cli import main; sys.exit(main())"
+    command = (sys.executable, "-P", "-c", program, "strategies", "load", "brought:Mine")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["a.b", "a:b:c", ":a", "a:", "1:a", "a..b:c", "rw-lock"])
