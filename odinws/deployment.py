@@ -207,4 +207,5 @@ def _check_alone(*verb: str) -> None:
     done = subprocess.run((sys.executable, "-m", "odinws", *verb), capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"{' '.join(verb)} ended with {done.returncode}"]
-        sys.exit(f"odinws: {lines[-1].removeprefix('odinws: ')}")
+        ours = [line for line in lines if line.startswith("odinws: ")]  # foreign code may write after it
+        sys.exit(f"odinws: {(ours or lines)[-1].removeprefix('odinws: ')}")
