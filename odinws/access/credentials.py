@@ -11,6 +11,7 @@ Three places, of which a request uses one:
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -44,13 +45,16 @@ class Credentials(NamedTuple):
         return f"Credentials(token={'***' if self.token else None}, subprotocol={self.subprotocol!r})"
 
 
-def find(authorization: str | None, protocols: str | None, query: str) -> Credentials:
-    """Find the token of a request.
+def find(
+    authorization: str | None, protocols: str | None, query: str, formats: Collection[str] = ()
+) -> Credentials:
+    """Find the token of a request, and the subprotocol to agree on.
 
     Args:
         authorization: the header; None: absent. A scheme other than Bearer is somebody else's business.
         protocols: `Sec-WebSocket-Protocol`, several headers joined with commas; None: absent.
         query: what follows `?` in the URL, still percent-encoded.
+        formats: further subprotocols that are known, each of a wire format; the first one offered counts.
 
     Raises:
         AccessError: 401 for a token that can't be one, 400 for more than one or for a query or
@@ -58,7 +62,8 @@ def find(authorization: str | None, protocols: str | None, query: str) -> Creden
     """
     offered = [part for part in (part.strip(" \t") for part in (protocols or "").split(",")) if part]
     found = [part[len(_BEARER) :] for part in offered if part.startswith(_BEARER)]
-    if found and SUBPROTOCOL not in offered:
+    agreed = next((name for name in offered if name == SUBPROTOCOL or name in formats), None)
+    if found and agreed is None:
         raise _bad_request(f"offer the subprotocol {SUBPROTOCOL} beside the token")
     scheme, _, rest = (authorization or "").strip(" \t").partition(" ")
     if scheme.lower() == "bearer":
@@ -68,7 +73,7 @@ def find(authorization: str | None, protocols: str | None, query: str) -> Creden
         raise _bad_request("more than one token; send it once")
     if found:
         check_form(found[0])
-    return Credentials(found[0] if found else None, SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    return Credentials(found[0] if found else None, agreed)
 
 
 def check_form(token: str) -> None:

@@ -24,6 +24,7 @@ from odinws.access.rates import Limit, Rates
 from odinws.access.tokens import OPEN, Identity
 from odinws.admission import authentication, load
 from odinws.admission.guard import Decision, Guard, Limits, State, smooth
+from odinws.messages.format_registry import BY_SUBPROTOCOL
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats
@@ -186,7 +187,7 @@ class Admission:
             self._say("origin", "origin refused", address=address, origin=(asked.origin or "")[:100])
             return Refuse(403, "origin", "this origin may not connect; WS_ORIGINS lists those that may")
         try:
-            found = credentials.find(asked.authorization, asked.protocols, asked.query)
+            found = credentials.find(asked.authorization, asked.protocols, asked.query, BY_SUBPROTOCOL)
             identity = OPEN if self._tokens is None else self._tokens.identify(found.token, self._now())
         except AccessError as error:
             self._say(error.reason.label, "client refused", address=address, problem=error.message)

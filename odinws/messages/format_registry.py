@@ -1,6 +1,6 @@
 """Chooses the wire format of a connection by its subprotocol and compression. Pure.
 
-Another format is added in `_BY_SUBPROTOCOL`.
+Another format is added in `BY_SUBPROTOCOL`: admission agrees on the subprotocols there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from odinws.messages.wire_format import WireFormat
 
 Factory = Callable[[int, int], WireFormat]  # of window bits and the shortest payload to compress, in bytes
 
-_BY_SUBPROTOCOL: Mapping[str, Factory] = {}  # every other subprotocol, and none, gets the native format
+BY_SUBPROTOCOL: dict[str, Factory] = {}  # every other subprotocol, and none, gets the native format
 
 
 class FormatRegistry:
@@ -29,7 +29,7 @@ class FormatRegistry:
     def __init__(
         self,
         min_deflate_bytes: int,
-        by_subprotocol: Mapping[str, Factory] = _BY_SUBPROTOCOL,
+        by_subprotocol: Mapping[str, Factory] = BY_SUBPROTOCOL,
     ) -> None:
         self._min_deflate_bytes = min_deflate_bytes
         self._by_subprotocol = by_subprotocol

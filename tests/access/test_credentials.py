@@ -159,3 +159,14 @@ def test_what_is_read_as_a_token_is_never_logged(
 def test_redacting_again_changes_nothing(text: str) -> None:
     """And any text can be redacted."""
     assert redact(redact(text)) == redact(text)
+
+
+@pytest.mark.parametrize(
+    ("offered", "agreed"),
+    [("x, lines, odinws", "lines"), ("odinws, lines", "odinws"), ("x", None), ("lines", "lines"), ("", None)],
+)
+def test_the_first_format_that_is_known_is_agreed_on(offered: str, agreed: str | None) -> None:
+    """Or none; a token may stand beside any of them."""
+    assert find(None, offered, "", ("lines",)).subprotocol == agreed
+    if agreed is not None:
+        assert find(None, f"{offered}, bearer.{TOKEN}", "", ("lines",)) == Credentials(TOKEN, agreed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -42,8 +43,10 @@ from odinws.monitoring.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
+from tests import wire
 from tests.connections.test_connection import socket_pair
 from tests.fakes import Peer, in_greenlet, running, settle
+from tests.server import Server
 from tests.strategies.support import cooperative_locks
 
 
@@ -357,3 +360,18 @@ def test_a_slow_client_is_told_in_its_format() -> None:
     assert gap == f"token.A {whole[-2] + 1}-399 missing (slow)"
     assert whole == [*range(1, whole[-2] + 1), 400]
     conn.abort()
+
+
+def test_it_is_agreed_on_in_a_real_handshake() -> None:
+    """A real server, of whose code the format changed nothing: the first subprotocol that it knows counts."""
+    command = (sys.executable, "-m", "gunicorn", "-c", "tests/messages/second_format_conf.py")
+    with Server({"WS_WORKERS": "1"}, command=command) as server, wire.Peer(server.port) as peer:
+        answer = peer.send(wire.request(Sec_WebSocket_Protocol="other, lines, odinws")).http()
+        assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "lines")
+        peer.send(b"1 sub global;2 beat\n")
+        received = answer.rest
+        while received.count(b"\n") < 3:
+            received += peer.sock.recv(1024)
+        hello, *answers = received.decode().splitlines()
+        assert hello.startswith("hello ")
+        assert answers == ["1 global", "2 alive"]
