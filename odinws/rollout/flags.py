@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ def read(path: str) -> Document:
 
 def _parse(path: str) -> Document:
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # reading would wait for a writer
+            raise FlagsError(path, "not a regular file")
         with open(path, "rb") as file:
             text = file.read(_LONGEST_BYTES + 1)
     except OSError as error:

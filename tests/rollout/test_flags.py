@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -218,3 +219,11 @@ def test_a_file_that_can_not_be_written(tmp_path: Path) -> None:
     document = flags.read(put(tmp_path))
     with pytest.raises(FlagsError, match="can't be written"):
         flags.write(str(tmp_path / "no" / "such" / "flags.json"), document)
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """Reading one would wait for a writer, for ever."""
+    path = tmp_path / "flags"
+    os.mkfifo(path)
+    with pytest.raises(FlagsError, match="not a regular file"):
+        flags.read(str(path))
