@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -34,6 +35,8 @@ Found = Event | Wait
 Put = Callable[[Sequence[Found]], Awaitable[None]]
 """Hands what one frame says over to the iteration, and waits until there is room for more."""
 
+_FORM = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.6.2, as a subprotocol must be
+
 log = logging.getLogger("odinws.client")
 
 
@@ -46,7 +49,7 @@ class _Connect(connect):
 
 
 class TokenError(Exception):
-    """The token function failed; its exception is the cause."""
+    """The token function failed, by an exception, which is the cause, or with something that is no token."""
 
 
 class BaseClient:
@@ -113,7 +116,7 @@ class BaseClient:
                 wait = self._backoff.broken(str(error))
             except (InvalidHandshake, OSError, EOFError, TokenError) as error:
                 wait = self._backoff.lost(
-                    self._was_steady(), repr(error.__cause__ if isinstance(error, TokenError) else error)
+                    self._was_steady(), str(error) if isinstance(error, TokenError) else repr(error)
                 )
             await put([wait])
             await asyncio.sleep(wait.seconds)
@@ -173,12 +176,16 @@ class BaseClient:
         if self._token is None:
             return None
         try:
-            return await self._call(self._token)
+            token = await self._call(self._token)
         except RefusedError:
             raise
         except Exception as error:
             log.warning("no token: %r", error)
-            raise TokenError from error
+            raise TokenError(repr(error)) from error
+        if not isinstance(token, str) or not _FORM.fullmatch(token):
+            log.warning("no token: the token function gave %s that no header can carry", type(token).__name__)
+            raise TokenError("no token")
+        return token
 
     async def _call(self, token: Callable[[], str | Awaitable[str]]) -> str:
         found = token()

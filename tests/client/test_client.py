@@ -185,6 +185,22 @@ def test_a_token_that_can_not_be_had_is_asked_for_again() -> None:
         assert server.calls == 3
 
 
+def test_what_is_no_token_is_never_sent() -> None:
+    """It counts as none: the function is asked again, and the wait does not show it."""
+    given = iter(["a b", "", "clé", "token"])
+    waits: list[str] = []
+    with peer(serving) as server:
+        client = Client(
+            server.url,
+            ["token.A"],
+            token=lambda: next(given),
+            on_wait=lambda _, why: waits.append(why),
+            draw=lambda: 0.0,
+        )
+        assert first_event(client) == FIRST
+        assert (waits, server.calls) == (["no token"] * 3, 1)
+
+
 def test_subscribing_while_there_is_no_connection() -> None:
     """The next connection asks for it, and resumes what was heard."""
 
