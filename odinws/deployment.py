@@ -26,6 +26,7 @@ from odinws.shared import SharedState
 
 _DETAILS_BYTES = 8 << 10
 _DETAILS_BYTES_PER_SHARD = 512  # of all that a resize may ask for: memory that is not used costs nothing
+_CHECK_SECONDS = 60.0  # for a check in a process of its own
 _DESCRIPTORS_BESIDE_CONNECTIONS = 2000  # of one worker: mostly HTTP requests under way
 
 log = structlog.get_logger("odinws.arbiter")
@@ -204,7 +205,11 @@ def _check_alone(*verb: str) -> None:
     Raises:
         SystemExit: they can't be used; one line on standard error says why.
     """
-    done = subprocess.run((sys.executable, "-m", "odinws", *verb), capture_output=True, text=True)
+    command = (sys.executable, "-m", "odinws", *verb)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_CHECK_SECONDS)
+    except subprocess.TimeoutExpired:
+        sys.exit(f"odinws: {' '.join(verb)} did not end within {_CHECK_SECONDS:g} s")
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"{' '.join(verb)} ended with {done.returncode}"]
         ours = [line for line in lines if line.startswith("odinws: ")]  # foreign code may write after it
