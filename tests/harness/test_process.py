@@ -23,7 +23,7 @@ def python(code: str, log: Path, *, piped: bool = False) -> Process:
 
 WAITS = "import time; print('up\\n', end=''); time.sleep(600)"  # one write: a reader sees the whole line
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up'); time.sleep(600)"
-FORKS = "import os, time; print(os.fork(), flush=True); time.sleep(600)"
+FORKS = "import os, time; child = os.fork(); child and print(child, flush=True); time.sleep(600)"
 
 
 @pytest.fixture
