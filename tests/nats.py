@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from types import TracebackType
+
+import psutil
 
 from odinws.feed.embedded import FREE_PORT
 from odinws.harness import nats
@@ -46,6 +49,9 @@ class NatsServer(nats.NatsServer):
     def pause(self) -> None:
         """Freeze the server: connections stay open and nothing answers."""
         self.send_signal(signal.SIGSTOP)
+        process = psutil.Process(self.pid)
+        while process.status() != psutil.STATUS_STOPPED:  # until then it may still answer
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Undo `pause`."""

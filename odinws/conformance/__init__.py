@@ -14,6 +14,7 @@ import gc
 import linecache
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import gevent
@@ -26,6 +27,7 @@ from strategies import Strategy
 __all__ = ["Broken", "StrategyConformance", "check"]
 
 
+_PATIENCE_SECONDS = 20.0  # for a scenario, which takes milliseconds
 _STEPS = 15  # of a history: long enough for all that was ever found, short enough to shrink
 
 
@@ -57,7 +59,7 @@ def check(strategy: type[Strategy[Any]], examples: int = 100) -> list[Broken]:
     try:
         for arm in arms(strategy.__name__, strategy):
             for promise in promises.PROMISES:
-                error = _failure(promise.check, arm)
+                error = _failure(partial(_in_time, promise.check), arm)
                 if error is not None:
                     text = promise.text.rstrip(".")
                     found.setdefault(text, Broken(text, str(arm), (_line(error),), _problem(error)))
@@ -66,7 +68,7 @@ def check(strategy: type[Strategy[Any]], examples: int = 100) -> list[Broken]:
             error = _failure(lambda arm: histories.run(arm, examples, _STEPS), arm)
             if error is not None:
                 problem = _problem(error)
-                is_named = isinstance(error, AssertionError | LoopExit)
+                is_named = isinstance(error, AssertionError | LoopExit | gevent.Timeout)
                 promise_text = problem.partition(": ")[0] if is_named else "no call raises"
                 history = tuple(getattr(error, "history", ()))
                 found.setdefault(promise_text, Broken(promise_text, str(arm), history, problem))
@@ -77,10 +79,16 @@ def check(strategy: type[Strategy[Any]], examples: int = 100) -> list[Broken]:
     return sorted(found.values(), key=lambda broken: len(broken.history) < 2)
 
 
+def _in_time(run: Callable[[Arm], None], arm: Arm) -> None:
+    """Where other greenlets live, gevent can't tell that nobody will ever wake the one that waits."""
+    with gevent.Timeout(_PATIENCE_SECONDS):
+        run(arm)
+
+
 def _failure(run: Callable[[Arm], None], arm: Arm) -> BaseException | None:
     try:
         run(arm)
-    except (Exception, ExceptionGroup, LoopExit) as error:  # noqa: BLE001 - it is the finding
+    except (Exception, ExceptionGroup, LoopExit, gevent.Timeout) as error:  # noqa: BLE001 - it is the finding
         return error
     return None
 
@@ -88,7 +96,7 @@ def _failure(run: Callable[[Arm], None], arm: Arm) -> BaseException | None:
 def _problem(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, LoopExit):
+    if isinstance(error, LoopExit | gevent.Timeout):
         return f"{WAITS}: this one waits for ever"
     text = str(error).partition("\n")[0]
     if not isinstance(error, AssertionError):
@@ -120,7 +128,7 @@ class StrategyConformance:
         if "strategy" not in vars(cls):
             return
         for promise in promises.PROMISES:
-            setattr(cls, f"test_{promise.name}", _test(promise.check, promise.text))
+            setattr(cls, f"test_{promise.name}", _test(partial(_in_time, promise.check), promise.text))
         cls.test_any_history_agrees_with_the_model = _test(histories.run, histories.__doc__ or "")  # type: ignore[attr-defined]
 
 
