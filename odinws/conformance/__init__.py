@@ -27,7 +27,7 @@ from strategies import Strategy
 __all__ = ["Broken", "StrategyConformance", "check"]
 
 
-_PATIENCE_SECONDS = 20.0  # for a scenario, which takes milliseconds
+_PATIENCE_SECONDS = 5.0  # for a scenario, which takes milliseconds
 _STEPS = 15  # of a history: long enough for all that was ever found, short enough to shrink
 
 
@@ -59,6 +59,8 @@ def check(strategy: type[Strategy[Any]], examples: int = 100) -> list[Broken]:
     try:
         for arm in arms(strategy.__name__, strategy):
             for promise in promises.PROMISES:
+                if promise.text.rstrip(".") in found:
+                    continue  # one finding is enough: whoever waits for ever takes his time
                 error = _failure(partial(_in_time, promise.check), arm)
                 if error is not None:
                     text = promise.text.rstrip(".")
