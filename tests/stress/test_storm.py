@@ -32,7 +32,7 @@ def leave(guests: Swarm, number: int, way: str) -> None:
         return
     life = guests.now.get(number)
     with contextlib.suppress(OSError):  # not connected yet, or gone: then it is no half close
-        if life is not None:
+        if life is not None and life.sock is not None:
             life.sock.shutdown(socket.SHUT_WR)
             return
     guests.disconnect(number, "reset")
