@@ -59,12 +59,12 @@ def check(strategy: type[Strategy[Any]], examples: int = 100) -> list[Broken]:
     try:
         for arm in arms(strategy.__name__, strategy):
             for promise in promises.PROMISES:
-                if promise.text.rstrip(".") in found:
+                text = promise.text.rstrip(".")
+                if text in found:
                     continue  # one finding is enough: whoever waits for ever takes his time
                 error = _failure(partial(_in_time, promise.check), arm)
                 if error is not None:
-                    text = promise.text.rstrip(".")
-                    found.setdefault(text, Broken(text, str(arm), (_line(error),), _problem(error)))
+                    found[text] = Broken(text, str(arm), (_line(error),), _problem(error))
             if any(len(broken.history) > 1 for broken in found.values()):
                 continue  # one history is enough: shrinking takes its time
             error = _failure(lambda arm: histories.run(arm, examples, _STEPS), arm)
