@@ -29,10 +29,9 @@ from bench import measure
 from odinws import logs
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
-from odinws.connections.connection import Connection
-from odinws.connections.limits import ConnectionLimits
-from odinws.messages.format_registry import FormatRegistry
-from odinws.messages.packet import Bundle, Entry
+from odinws.connections.connection import Connection, ConnectionLimits
+from odinws.messages.json_format import JsonFormat
+from odinws.messages.wire_format import Bundle, Entry, FormatRegistry
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies.sync_dict import SyncDict
@@ -107,7 +106,7 @@ class World:
     def __init__(self) -> None:
         settings, stats = Settings.from_environ({}), WorkerStats()
         limits = ConnectionLimits.of(settings)
-        self.formats = FormatRegistry(settings.compression_min_bytes)
+        self.formats = FormatRegistry(JsonFormat, settings.compression_min_bytes)
         self.strategy: SyncDict[Connection] = SyncDict()
         self.commands = Commands(
             settings, limits, self.strategy, stats, lambda old, _: old, _NOTHING, _NOTHING

@@ -24,9 +24,8 @@ from odinws.choice import DEFAULT_STRATEGY, Choice, Chooser
 from odinws.close_codes import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
-from odinws.connections.connection import Connection
+from odinws.connections.connection import Connection, ConnectionLimits
 from odinws.connections.echo import Echo
-from odinws.connections.limits import ConnectionLimits
 from odinws.debug import greenlets
 from odinws.debug.agent import Agent
 from odinws.debug.collector import CollectorWatch
@@ -37,8 +36,9 @@ from odinws.fanout.recovery import Recovery
 from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
-from odinws.messages.format_registry import FormatRegistry
+from odinws.messages.json_format import JsonFormat
 from odinws.messages.protocol import Welcome
+from odinws.messages.wire_format import FormatRegistry
 from odinws.monitoring import live_stats
 from odinws.monitoring.audit import Audit
 from odinws.monitoring.event_recorder import EventRecorder
@@ -105,7 +105,7 @@ class Services:
             shard_key=settings.shard_key,
         )
         self.limits = ConnectionLimits.of(settings)
-        self.formats = FormatRegistry(settings.compression_min_bytes)
+        self.formats = FormatRegistry(JsonFormat, settings.compression_min_bytes)
         self.clients = Clients(
             self.limits,
             self.strategy,

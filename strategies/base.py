@@ -162,8 +162,7 @@ class Strategy(ABC, Generic[C]):
         """End a connection's membership and all its subscriptions, in time proportional to their number.
 
         Connections are compared by identity: a late or repeated call does not affect another one with the
-            same
-        id. If it waits for locks, the membership ends first. If its greenlet is killed while waiting, a
+        same id. If it waits for locks, the membership ends first. If its greenlet is killed while waiting, a
         second call removes what is left.
 
         Returns:
@@ -221,8 +220,7 @@ class Strategy(ABC, Generic[C]):
         """Change the number of shards while the registry is in use; all guarantees hold meanwhile.
 
         A generator: each `next()` is a step of about 0.25 ms that does not switch, and the resize is
-            complete when
-        it is exhausted. The caller lets others run between steps. A step does nothing while a walk is open,
+        complete when it is exhausted. The caller lets others run between steps. A step does nothing while a walk is open,
         including one of `connections()`: so take steps between walks.
 
         An unfinished resize leaves the registry usable, and the next resize completes it first. Two resizes

@@ -23,12 +23,10 @@ from hypothesis import strategies as st
 
 from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
-from odinws.connections.connection import Connection, State
-from odinws.connections.limits import ConnectionLimits
-from odinws.messages.format_registry import FormatRegistry
-from odinws.messages.packet import Bundle
+from odinws.connections.connection import Connection, ConnectionLimits, State
+from odinws.messages.json_format import JsonFormat
 from odinws.messages.protocol import Outgoing
-from odinws.messages.wire_format import WireFormat
+from odinws.messages.wire_format import Bundle, FormatRegistry, WireFormat
 from odinws.settings import Settings
 from odinws.shared.counters import Counters
 from tests import wire
@@ -129,7 +127,7 @@ def join(*pids: int) -> None:
 LIMITS = replace(
     ConnectionLimits.of(Settings.from_environ({})), max_message_bytes=1 << 20, outbox_bytes=1 << 20
 )
-FORMATS = FormatRegistry(0)
+FORMATS = FormatRegistry(JsonFormat, 0)
 
 
 class FakeConnection:

@@ -4,7 +4,6 @@ Nothing here knows HTTP libraries, sockets or connections: header values and tim
 
 origin        which pages may connect                credentials   where a request carries its token
 keys          what tokens are checked with           tokens        a token -> an `Identity`
-permissions   which channels one may have           proxies       who the client is behind proxies
-rates         how many upgrades per second           inspection    who may read the inside
-headers       what every HTTP answer says to browsers
+permissions   which channels one may have           peer          who the client is, and what it may inspect
+rates         how many upgrades per second          headers       what every HTTP answer says to browsers
 """

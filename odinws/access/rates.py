@@ -25,7 +25,7 @@ import math
 from collections import OrderedDict
 from typing import NamedTuple
 
-from odinws.access.proxies import parse_address
+from odinws.access.peer import parse_address
 
 _ROUNDING_SECONDS = 1e-6  # so that a client that waits exactly as told is admitted
 _DROPS = 2  # per admission, while there is one more at most: so the full ones go in the end

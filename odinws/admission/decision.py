@@ -18,13 +18,12 @@ import structlog
 from odinws import logs
 from odinws.access import credentials
 from odinws.access.errors import AccessError, forbidden
-from odinws.access.inspection import is_local_page, is_loopback, may_inspect
-from odinws.access.proxies import client_address
+from odinws.access.peer import client_address, is_local_page, is_loopback, may_inspect
 from odinws.access.rates import Limit, Rates
 from odinws.access.tokens import OPEN, Identity
 from odinws.admission import authentication, load
 from odinws.admission.guard import Decision, Guard, Limits, State, smooth
-from odinws.messages.format_registry import BY_SUBPROTOCOL
+from odinws.messages.wire_format import BY_SUBPROTOCOL
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats

@@ -2,6 +2,6 @@
 
 clients     the registry: open, timers, close      connection  one client's WebSocket
 commands    executes clients' commands             outbox      what a socket has not accepted yet
-limits      bounds of a connection                 wheel       one timer for all connections
-tcp         TCP_INFO of a socket                   echo        a connection that echoes, for tests
+wheel       one timer for all connections         tcp         TCP_INFO of a socket
+echo        a connection that echoes, for tests
 """

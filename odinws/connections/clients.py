@@ -21,8 +21,7 @@ from gevent.event import Event
 
 from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
-from odinws.connections.connection import Connection
-from odinws.connections.limits import ConnectionLimits
+from odinws.connections.connection import Connection, ConnectionLimits
 from odinws.connections.wheel import TimingWheel
 from odinws.messages.wire_format import WireFormat
 from odinws.scheduling import next_iteration

@@ -14,8 +14,7 @@ from odinws.access.errors import AccessError
 from odinws.access.rates import step
 from odinws.access.tokens import Identity
 from odinws.close_codes import CloseReason
-from odinws.connections.connection import Connection, State
-from odinws.connections.limits import ConnectionLimits
+from odinws.connections.connection import Connection, ConnectionLimits, State
 from odinws.errors import CommandError, FeedError, FrameError
 from odinws.messages import protocol
 from odinws.messages.protocol import (

@@ -13,24 +13,26 @@ bytes look like, in both directions.
 
 from __future__ import annotations
 
+import math
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from odinws.access.rates import Limit
 from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections import tcp
-from odinws.connections.limits import ConnectionLimits
 from odinws.connections.outbox import Outbox, SlowPolicy
 from odinws.errors import FrameError
 from odinws.messages.frames import Message, Opcode
-from odinws.messages.packet import Bundle
-from odinws.messages.protocol import Outgoing
-from odinws.messages.wire_format import Reader, WireFormat
+from odinws.messages.protocol import MAX_CHANNEL_BYTES, Outgoing
+from odinws.messages.wire_format import Bundle, Reader, WireFormat
+from odinws.settings import Settings
 
 if TYPE_CHECKING:
     from gevent.hub import Hub as EventHub
@@ -50,6 +52,73 @@ class State(IntEnum):
     OPEN = 0
     CLOSING = 1
     CLOSED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """The same for all connections of a worker.
+
+    Attributes:
+        max_message_bytes: of a client's message, also when inflated.
+        commands: the rate limit of commands.
+        max_errors: the number of bad commands that closes the connection.
+        outbox_bytes, outbox_frames: bounds of the outbox.
+        outbox_seconds: how long a socket may accept nothing of its outbox before the connection is closed.
+        heartbeat_seconds: silence after which a ping is sent.
+        idle_seconds: silence after which the connection is closed.
+        first_command_seconds: time until the first command; inf: unlimited.
+        close_seconds: time for the answer to a close frame.
+        send_buffer_bytes: the kernel's send buffer, as requested by SO_SNDBUF.
+    """
+
+    max_message_bytes: int
+    max_subscriptions: int
+    commands: Limit
+    max_errors: int
+    slow_policy: SlowPolicy
+    outbox_bytes: int
+    outbox_frames: int
+    outbox_seconds: float
+    heartbeat_seconds: float
+    idle_seconds: float
+    first_command_seconds: float
+    close_seconds: float
+    send_buffer_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> ConnectionLimits:
+        """The limits in the settings."""
+        return cls(
+            max_message_bytes=settings.max_message_bytes,
+            max_subscriptions=settings.max_subscriptions,
+            commands=Limit(settings.command_rate, settings.command_burst),
+            max_errors=settings.max_errors,
+            slow_policy=SlowPolicy(settings.slow_policy),
+            outbox_bytes=settings.outbox_bytes,
+            outbox_frames=settings.outbox_frames,
+            outbox_seconds=settings.outbox_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            idle_seconds=settings.idle_seconds,
+            first_command_seconds=settings.first_command_seconds or math.inf,
+            close_seconds=settings.close_seconds,
+            send_buffer_bytes=settings.send_buffer_bytes,
+        )
+
+    def for_welcome(self) -> dict[str, float]:
+        """The limits that a welcome names; 0.0 for a time that is unlimited."""
+        first_command_seconds = self.first_command_seconds
+        return {
+            "max_message_bytes": self.max_message_bytes,
+            "max_subscriptions": self.max_subscriptions,
+            "max_channel_bytes": MAX_CHANNEL_BYTES,
+            "commands_per_second": self.commands.per_second,
+            "command_burst": self.commands.burst,
+            "max_errors": self.max_errors,
+            "outbox_bytes": self.outbox_bytes,
+            "outbox_frames": self.outbox_frames,
+            "idle_seconds": self.idle_seconds,
+            "first_command_seconds": 0.0 if math.isinf(first_command_seconds) else first_command_seconds,
+        }
 
 
 class Owner(Protocol):

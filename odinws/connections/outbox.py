@@ -12,8 +12,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import islice
 
-from odinws.messages.packet import Bundle, Entry
-from odinws.messages.wire_format import WireFormat
+from odinws.messages.wire_format import Bundle, Entry, WireFormat
 
 _FRAMES_PER_SEND = 256  # well below IOV_MAX (1024)
 

@@ -17,7 +17,7 @@ from odinws.connections.connection import Connection
 from odinws.debug import greenlets, heap
 from odinws.debug.collector import CollectorWatch
 from odinws.debug.sampler import Sampler
-from odinws.fanout.slow_passes import SlowPasses
+from odinws.fanout.hub import SlowPasses
 from odinws.histogram import quantile
 from odinws.scheduling import Slice
 from odinws.shared.counters import GC_BOUNDS_SECONDS

@@ -28,8 +28,8 @@ from odinws.fanout.hub import Hub
 from odinws.feed import history
 from odinws.feed.events import Message
 from odinws.feed.status import FeedStatus
-from odinws.messages.packet import encode
 from odinws.messages.protocol import WILDCARDS, ReplayComplete, ReplayIncomplete, wildcard
+from odinws.messages.wire_format import encode
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy

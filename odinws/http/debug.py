@@ -19,7 +19,7 @@ from odinws.debug import pages, verbs
 from odinws.debug.agent import Answer, Question, ask
 from odinws.debug.profile import Profile, collapsed, speedscope, tree
 from odinws.debug.verbs import DebugError
-from odinws.http.edge import current_services, error, may_look_inside
+from odinws.http.routes import current_services, json_error, may_look_inside
 from odinws.services import Services
 from odinws.shared.debug_lock import BusyError
 
@@ -37,13 +37,13 @@ def only_for_some() -> Response | None:
     """Refuse requests that may not inspect the server."""
     if may_look_inside(current_services()):
         return None
-    return error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN as a bearer token")
+    return json_error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN as a bearer token")
 
 
 @debug.errorhandler(DebugError)
 def failed(problem: DebugError) -> Response:
     """An error as JSON."""
-    response = error(problem.status, problem.code, problem.message)
+    response = json_error(problem.status, problem.code, problem.message)
     if problem.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(max(1, round(problem.retry_after_seconds)))
     return response

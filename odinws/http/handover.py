@@ -11,9 +11,10 @@ handshake are in the handler's read buffer, and are handed over too.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler
 
 from odinws.access.credentials import redact
+from odinws.errors import HandshakeError
 from odinws.http import tls
 
 UPGRADE = "odinws.upgrade"  # environ key: the `Upgrade` of a response with status 101
@@ -30,6 +32,8 @@ UPGRADE = "odinws.upgrade"  # environ key: the `Upgrade` of a response with stat
 _HEAD_SECONDS = 10.0  # for a client to send the head of its request
 _KEEP_ALIVE_SECONDS = 75.0  # between two requests: longer than balancers keep idle connections
 _SEND_SECONDS = 30.0  # for a client to read a response
+_VERSION = "13"  # 7 and 8 were drafts
+_KEY_BYTES = 16
 
 
 class Upgrade(NamedTuple):
@@ -42,6 +46,36 @@ class Upgrade(NamedTuple):
 
     take: Callable[[int, bytes], None]
     abandon: Callable[[], None]
+
+
+def check_handshake(environ: Mapping[str, Any]) -> None:
+    """Check an opening handshake (RFC 6455 4.2.1), but not `Upgrade` and `Connection`: they chose the route.
+
+    The route does this, so that errors look like those of other routes. gevent-websocket, which completes the
+    handshake afterwards, then finds nothing to refuse.
+
+    Args:
+        environ: the WSGI environ.
+
+    Raises:
+        HandshakeError: the request is not valid; with the status, message and headers of the response.
+    """
+    version = environ.get("HTTP_SEC_WEBSOCKET_VERSION", "")
+    if version != _VERSION:
+        headers = (("Sec-WebSocket-Version", _VERSION),)
+        raise HandshakeError(426, f"WebSocket version {version[:20]!r} is not supported, 13 is", headers)
+    if int(environ.get("CONTENT_LENGTH") or 0) or environ.get("HTTP_TRANSFER_ENCODING"):
+        raise HandshakeError(400, "an upgrade request has no body")
+    if environ["SERVER_PROTOCOL"] != "HTTP/1.1":
+        raise HandshakeError(400, "an upgrade needs HTTP/1.1")
+    if environ["REQUEST_METHOD"] != "GET":
+        raise HandshakeError(400, "an upgrade request is a GET")
+    try:
+        key = base64.b64decode(environ.get("HTTP_SEC_WEBSOCKET_KEY", ""))
+    except ValueError as error:  # binascii.Error, or it is not even ASCII
+        raise HandshakeError(400, f"Sec-WebSocket-Key is not base64: {error}") from None
+    if len(key) != _KEY_BYTES:
+        raise HandshakeError(400, f"Sec-WebSocket-Key is not of {_KEY_BYTES} bytes")
 
 
 class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]

@@ -12,13 +12,10 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from odinws import metrics
 from odinws.access.headers import security_headers
+from odinws.access.peer import may_inspect
 from odinws.admission.decision import Admit, Refuse, UpgradeRequest
 from odinws.errors import HandshakeError
-from odinws.http import handshake
-from odinws.http.edge import current_services as _services
-from odinws.http.edge import error as _error
-from odinws.http.edge import may_look_inside as _may_inspect
-from odinws.http.handover import UPGRADE, Upgrade
+from odinws.http.handover import UPGRADE, Upgrade, check_handshake
 from odinws.messages import deflate
 from odinws.monitoring import report
 from odinws.scheduling import Slice
@@ -39,16 +36,42 @@ _PAGE_TYPES = {
 }
 
 
+def current_services() -> Services:
+    """The services of this worker."""
+    services: Services = current_app.extensions["odinws"]
+    return services
+
+
+def may_look_inside(services: Services) -> bool:
+    """Whether the current request may inspect the server."""
+    headers = request.headers
+    return may_inspect(
+        request.remote_addr or "",
+        headers.get("Authorization"),
+        services.settings.admin_token,
+        x_forwarded_for=headers.get("X-Forwarded-For"),
+        forwarded=headers.get("Forwarded"),
+        trusted=services.settings.trusted_networks,
+    )
+
+
+def json_error(status: int, code: str, message: str) -> Response:
+    """An error response, as JSON."""
+    response = jsonify({"error": code, "message": message})
+    response.status_code = status
+    return response
+
+
 @routes.route("/ws", websocket=True)
 def websocket() -> Response:
     """The WebSocket endpoint."""
-    services = _services()
+    services = current_services()
     return _upgrade(services, services.open)
 
 
 def echo() -> Response:
     """The WebSocket endpoint `/echo`, only with WS_TEST_ECHO."""
-    services = _services()
+    services = current_services()
     return _upgrade(services, services.open_echo)
 
 
@@ -67,16 +90,16 @@ def _upgrade(services: Services, open_connection: Callable[[int, bytes, Admit, i
         )
     )
     if isinstance(verdict, Refuse):
-        response = _error(verdict.status, verdict.reason, verdict.message)
+        response = json_error(verdict.status, verdict.reason, verdict.message)
         response.headers.extend(dict(verdict.headers))
         if verdict.retry_after_seconds is not None:
             response.headers["Retry-After"] = str(verdict.retry_after_seconds)
         return response
     try:
-        handshake.check(request.environ)
+        check_handshake(request.environ)
     except HandshakeError as error:
         services.give_back()
-        response = _error(error.status, "handshake", error.message)
+        response = json_error(error.status, "handshake", error.message)
         response.headers.extend(dict(error.headers))
         return response
     offers = headers.get("Sec-WebSocket-Extensions", "") if services.settings.compression else ""
@@ -97,7 +120,7 @@ def _upgrade(services: Services, open_connection: Callable[[int, bytes, Admit, i
 @routes.get("/ws")
 def websocket_expected() -> Response:
     """A GET without an upgrade: 426."""
-    response = _error(426, "upgrade_required", "this is a WebSocket endpoint: send an upgrade request")
+    response = json_error(426, "upgrade_required", "this is a WebSocket endpoint: send an upgrade request")
     response.headers["Upgrade"] = "websocket"
     response.headers["Connection"] = "Upgrade"
     return response
@@ -125,7 +148,7 @@ def client_library() -> Response:
 @routes.get("/health")
 def health() -> Response:
     """The health of the whole server. 200 unless unhealthy."""
-    services = _services()
+    services = current_services()
     services.sensor.sample()
     body = report.health(services.shared, services.settings, services.feed.status, services.admission.state)
     response = jsonify(body)
@@ -142,7 +165,7 @@ def live() -> Response:
 @routes.get("/readyz")
 def ready() -> Response:
     """Readiness: whether to send clients here."""
-    services = _services()
+    services = current_services()
     reasons = report.not_ready(services.shared, services.settings, services.feed.status)
     response = jsonify({"status": "not ready" if reasons else "ready", "reasons": reasons})
     response.status_code = 503 if reasons else 200
@@ -152,9 +175,11 @@ def ready() -> Response:
 @routes.get("/stats")
 def stats() -> Response:
     """The whole server and each worker in detail, for this machine or with `WS_ADMIN_TOKEN`."""
-    services = _services()
-    if not _may_inspect(services):
-        return _error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN as a bearer token")
+    services = current_services()
+    if not may_look_inside(services):
+        return json_error(
+            403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN as a bearer token"
+        )
     services.sensor.sample()
     return jsonify(report.stats(services.shared, services.settings, services.slot, services.admission.state))
 
@@ -162,15 +187,15 @@ def stats() -> Response:
 @routes.post("/debug/resize")
 def resize() -> Response:
     """Change the number of shards in all workers that can. Access as for `/stats`, but not from a page."""
-    services = _services()
-    if not _may_inspect(services) or "Origin" in request.headers:  # any page in a local browser could do this
-        return _error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN; not from a page")
+    services = current_services()
+    if not may_look_inside(services) or "Origin" in request.headers:  # any local page could
+        return json_error(403, "forbidden", "only from this machine, or with WS_ADMIN_TOKEN; not from a page")
     given = request.args.get("shards", "")
     if not (given.isascii() and given.isdigit() and len(given) < 9 and 1 <= int(given) <= MAX_SHARDS):
         allowed = f"expected shards, a whole number from 1 to {MAX_SHARDS}, not {given[:32]!r}"
-        return _error(400, "invalid_shards", f"{allowed}; for example POST /debug/resize?shards=24")
+        return json_error(400, "invalid_shards", f"{allowed}; for example POST /debug/resize?shards=24")
     if not services.resizing.is_possible():
-        return _error(
+        return json_error(
             409,
             "cannot_resize",
             f"{services.strategy.name} can't be resized while it runs, and no worker has another strategy: "
@@ -187,7 +212,7 @@ def resize() -> Response:
 @routes.get("/metrics")
 def prometheus() -> Response:
     """The metrics of the whole server, for Prometheus."""
-    services = _services()
+    services = current_services()
     services.sensor.sample()
     body, content_type = metrics.exposition(
         services.shared, services.settings, services.admission.state, Slice().yield_if_over
@@ -209,13 +234,13 @@ def secure(response: Response) -> Response:
 def unknown_path(_: Any) -> Response:
     """404, with the paths that exist."""
     paths = sorted(str(rule) for rule in current_app.url_map.iter_rules())
-    return _error(404, "not_found", f"no such path; there are {', '.join(dict.fromkeys(paths))}")
+    return json_error(404, "not_found", f"no such path; there are {', '.join(dict.fromkeys(paths))}")
 
 
 @routes.app_errorhandler(405)
 def wrong_method(error: MethodNotAllowed) -> Response:
     """405, with the methods that are allowed."""
     allowed = ", ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
-    response = _error(405, "method_not_allowed", f"{request.method} is not allowed here, {allowed} is")
+    response = json_error(405, "method_not_allowed", f"{request.method} is not allowed here, {allowed} is")
     response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
     return response

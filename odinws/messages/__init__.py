@@ -1,7 +1,7 @@
 """What clients and server send each other: values, and how a wire format turns them into bytes.
 
 protocol     channels, commands and answers, as values
-wire_format  the interface to the bytes, and which format a connection gets
-json_format  the native format                packet   a pass's messages, encoded once
+wire_format  the interface to the bytes, which format a connection gets, and packets in several formats
+json_format  the native format
 frames       WebSocket framing (RFC 6455)      deflate  compression (RFC 7692)
 """

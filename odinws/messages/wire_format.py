@@ -2,20 +2,26 @@
 
 A connection gets its wire format when it is created, and keeps it. All connections with the same format and
 the same compression share one object. Formats are compared by identity, and what is encoded for one of these
-connections is encoded for all of them.
+connections is encoded for all of them: a packet holds what the subscribers of a channel get in one pass, and
+makes a bundle of it once per format in use.
+
+Another format is added in `BY_SUBPROTOCOL`: admission agrees on the subprotocols there.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
 
 from odinws.close_codes import CloseReason
 from odinws.messages import frames
 from odinws.messages.deflate import Deflater
 from odinws.messages.frames import FrameReader, Opcode
-from odinws.messages.protocol import Message, Outgoing, Request
+from odinws.messages.protocol import Lost, Message, Outgoing, Request
+
+INVALID = "invalid_payload"  # the reason of a gap for a message that the format can't represent
 
 
 class Reader(Protocol):
@@ -143,3 +149,146 @@ class WebSocketFormat(WireFormat):
     def reader(self, max_bytes: int) -> Reader:
         """A reader of WebSocket frames."""
         return FrameReader(max_bytes, deflate=self.window_bits > 0)
+
+
+class Entry(NamedTuple):
+    """One frame.
+
+    Attributes:
+        channel: its channel; None: a control frame or an answer, which is never dropped.
+        first, last: the sequences that it covers, inclusive: those of one message, or of a gap.
+        messages: 1 for a message, 0 for a gap.
+    """
+
+    frame: bytes
+    channel: str | None = None
+    first: int = 0
+    last: int = 0
+    messages: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """Frames that are sent together. Compared by identity, which makes it a cheap key.
+
+    A socket that accepts everything needs only the joined bytes. For one that does not, the frames in them
+    must be known, so that some can be dropped and the client can be told which.
+
+    Attributes:
+        data: all frames, joined.
+        entries: the same frames, one by one.
+        data_count: how many of them are messages or gaps.
+        gaps: the reasons of the gaps among them.
+    """
+
+    data: bytes
+    entries: Sequence[Entry]
+    data_count: int
+    gaps: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], gaps: Sequence[str] = ()) -> Bundle:
+        """A bundle of messages and gaps."""
+        return cls(b"".join([entry.frame for entry in entries]), entries, len(entries), gaps)
+
+    @classmethod
+    def control(cls, frame: bytes) -> Bundle:
+        """A bundle of one control frame or answer."""
+        return cls(frame, (Entry(frame),), 0)
+
+
+def encode(events: Sequence[Message | Lost], via: str, wire_format: WireFormat) -> Bundle:
+    """Encode messages and gaps for the subscribers of `via`, a channel or a wildcard."""
+    entries: list[Entry] = []
+    gaps: list[str] = []
+    for event in events:
+        if isinstance(event, Message):
+            channel, first = event.channel, event.seq
+            try:
+                frame, last, reason = wire_format.message(event, via), first, ""
+            except ValueError:
+                frame, last, reason = b"", first, INVALID
+        else:
+            channel, first, last, reason = event.channel or via, event.first, event.last, event.reason
+        if reason:
+            frame = wire_format.gap(channel, first, last, reason, via)
+        if frame:
+            entries.append(Entry(frame, channel, first, last, 0 if reason else 1))
+            if reason:
+                gaps.append(reason)
+    return Bundle.of(entries, gaps)
+
+
+class Packet:
+    """What the subscribers of one channel or wildcard get in one pass, encoded once per wire format in use.
+
+    Args:
+        via: the channel or the wildcard.
+        default: the format that most subscribers have.
+
+    Attributes:
+        plain: the events in the default format.
+    """
+
+    __slots__ = ("_events", "_made", "_via", "plain")
+
+    def __init__(self, events: Sequence[Message | Lost], via: str, default: WireFormat) -> None:
+        self._events = events
+        self._via = via
+        self.plain = encode(events, via, default)
+        self._made = {default: self.plain}
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether there is a gap in any format encoded so far."""
+        return any(bundle.gaps for bundle in self._made.values())
+
+    def encoded(self, wire_format: WireFormat) -> Bundle:
+        """The events in another format."""
+        bundle = self._made.get(wire_format)
+        if bundle is None:
+            bundle = self._made[wire_format] = encode(self._events, self._via, wire_format)
+        return bundle
+
+
+Factory = Callable[[int, int], WireFormat]  # of window bits and the shortest payload to compress, in bytes
+
+BY_SUBPROTOCOL: dict[str, Factory] = {}  # every other subprotocol, and none, gets the native format
+
+
+class FormatRegistry:
+    """The wire formats of a worker: one object for each combination of format and window, made on demand.
+
+    Args:
+        native: the format of connections whose subprotocol is not in `by_subprotocol`.
+        min_deflate_bytes: shorter payloads are not compressed.
+        by_subprotocol: formats by negotiated subprotocol.
+
+    Attributes:
+        default: the native format without compression.
+    """
+
+    def __init__(
+        self,
+        native: Factory,
+        min_deflate_bytes: int,
+        by_subprotocol: Mapping[str, Factory] = BY_SUBPROTOCOL,
+    ) -> None:
+        self._native = native
+        self._min_deflate_bytes = min_deflate_bytes
+        self._by_subprotocol = by_subprotocol
+        self._made: dict[tuple[Factory, int], WireFormat] = {}
+        self.default = self.of(None, 0)
+
+    def of(self, subprotocol: str | None, window_bits: int) -> WireFormat:
+        """The format of a connection.
+
+        Args:
+            subprotocol: as negotiated in the handshake, if any.
+            window_bits: of the negotiated compression, 9 to 15; 0: none.
+        """
+        make = self._by_subprotocol.get(subprotocol or "", self._native)
+        wire_format = self._made.get((make, window_bits))
+        if wire_format is None:
+            wire_format = self._made[make, window_bits] = make(window_bits, self._min_deflate_bytes)
+        return wire_format

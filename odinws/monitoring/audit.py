@@ -23,8 +23,8 @@ import structlog
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
 from odinws.fanout.hub import Hub
-from odinws.messages.packet import Bundle, Entry
 from odinws.messages.protocol import wildcard
+from odinws.messages.wire_format import Bundle, Entry
 from odinws.shared.worker_stats import WorkerStats
 
 _CONNECTIONS = 32

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import gevent
 from gevent.event import Event
 
-from odinws.access.inspection import has_admin_token
+from odinws.access.peer import has_admin_token
 from odinws.connections.connection import Connection
 from odinws.messages.protocol import STATS_CHANNEL, Stats
 from odinws.messages.wire_format import WireFormat

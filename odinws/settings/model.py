@@ -22,8 +22,8 @@ from msgspec import Meta, field
 import strategies
 from odinws import cgroup
 from odinws.access.origin import Origins
+from odinws.access.peer import Networks, parse_networks
 from odinws.access.permissions import ChannelFilter
-from odinws.access.proxies import Networks, parse_networks
 from odinws.errors import SettingsError
 from odinws.settings import checks
 from odinws.settings.documentation import expected

@@ -1,4 +1,4 @@
-"""`odinws.access.inspection`: loopback is for those who really are on this machine."""
+"""`odinws.access.peer`: loopback is for those who really are on this machine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
-from odinws.access.inspection import has_admin_token, is_local_page, is_loopback, may_inspect
-from odinws.access.proxies import parse_networks
+from odinws.access.peer import has_admin_token, is_local_page, is_loopback, may_inspect, parse_networks
 
 ADMIN = "an admin's token"
 TRUSTED = parse_networks("127.0.0.1, ::1, 10.0.0.0/8")

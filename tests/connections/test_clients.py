@@ -21,11 +21,10 @@ from odinws.access.tokens import OPEN
 from odinws.close_codes import CloseReason
 from odinws.connections import clients
 from odinws.connections.clients import Clients
-from odinws.connections.connection import Connection, State
-from odinws.connections.limits import ConnectionLimits
+from odinws.connections.connection import Connection, ConnectionLimits, State
 from odinws.connections.outbox import SlowPolicy
 from odinws.messages import frames
-from odinws.messages.packet import Bundle, Entry
+from odinws.messages.wire_format import Bundle, Entry
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy

@@ -20,8 +20,7 @@ from odinws.access.tokens import Identity
 from odinws.close_codes import CloseReason
 from odinws.connections import commands as commands_module
 from odinws.connections.commands import Commands
-from odinws.connections.connection import Connection, State
-from odinws.connections.limits import ConnectionLimits
+from odinws.connections.connection import Connection, ConnectionLimits, State
 from odinws.errors import FeedError
 from odinws.messages.protocol import ReplayComplete, Subscribe
 from odinws.monitoring.stats_broadcaster import StatsBroadcaster

@@ -21,8 +21,8 @@ from odinws.connections.connection import Connection, State
 from odinws.connections.outbox import SlowPolicy
 from odinws.messages import frames, wire_format
 from odinws.messages.deflate import Deflater
-from odinws.messages.packet import Bundle, Entry
 from odinws.messages.protocol import Message
+from odinws.messages.wire_format import Bundle, Entry
 from tests import wire
 from tests.fakes import FORMATS, SECONDS, FakeOwner, Peer, in_greenlet, settle
 

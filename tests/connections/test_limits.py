@@ -1,4 +1,4 @@
-"""`odinws.connections.limits`: from the settings, and to the client."""
+"""`odinws.connections.connection`: from the settings, and to the client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from odinws.connections.limits import ConnectionLimits
+from odinws.connections.connection import ConnectionLimits
 from odinws.settings import Settings
 
 

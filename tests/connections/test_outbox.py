@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from odinws.connections.outbox import Outbox
 from odinws.messages import frames
-from odinws.messages.packet import Bundle, Entry
 from odinws.messages.protocol import Message
+from odinws.messages.wire_format import Bundle, Entry
 from tests import wire
 from tests.fakes import FORMATS, pieces
 

@@ -26,10 +26,9 @@ from odinws.fanout.ring import Ring
 from odinws.feed.events import FeedEvent, Lost, Message, NewEpoch
 from odinws.messages import frames, json_format
 from odinws.messages.deflate import Deflater
-from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.json_format import JsonFormat
-from odinws.messages.packet import Bundle
 from odinws.messages.protocol import Welcome
+from odinws.messages.wire_format import Bundle, FormatRegistry
 from odinws.shared import worker_stats
 from odinws.shared.counters import FRAMES_BOUNDS, GAPS, LAG_BOUNDS_SECONDS
 from odinws.shared.worker_stats import WorkerStats
@@ -60,7 +59,7 @@ class World:
                 arm, shard_key=shard_key, batch_size=batch_size
             )
         self.stats = WorkerStats()
-        self.formats = FormatRegistry(min_deflate_bytes)
+        self.formats = FormatRegistry(JsonFormat, min_deflate_bytes)
         self.hub = Hub(
             self.strategy,
             self.stats,

@@ -1,8 +1,8 @@
-"""`odinws.fanout.slow_passes`: the slow passes of the last minutes, and no others."""
+"""`odinws.fanout.hub`: the slow passes of the last minutes, and no others."""
 
 from __future__ import annotations
 
-from odinws.fanout.slow_passes import KEPT, PERIOD_SECONDS, Pass, SlowPasses
+from odinws.fanout.hub import KEPT, PERIOD_SECONDS, Pass, SlowPasses
 
 
 def a_pass(seconds: float) -> Pass:

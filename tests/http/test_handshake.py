@@ -1,4 +1,4 @@
-"""`odinws.http.handshake`: what is refused and how; gevent-websocket accepts everything else."""
+"""`odinws.http.handover`: what is refused and how; gevent-websocket accepts everything else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odinws.errors import HandshakeError
-from odinws.http import handshake
+from odinws.http.handover import check_handshake
 from tests.wire import ACCEPT, KEY
 
 GOOD = {
@@ -66,7 +66,7 @@ def test_what_is_refused(changes: dict[str, str | None], status: int, message: s
     """With the status, a message that says why, and the version to use if that is the matter."""
     environ = {name: value for name, value in {**GOOD, **changes}.items() if value is not None}
     with pytest.raises(HandshakeError) as refused:
-        handshake.check(environ)
+        check_handshake(environ)
     assert refused.value.status == status
     assert refused.value.message.startswith(message)
     assert refused.value.headers == ((("Sec-WebSocket-Version", "13"),) if status == 426 else ())
@@ -74,8 +74,8 @@ def test_what_is_refused(changes: dict[str, str | None], status: int, message: s
 
 def test_what_is_accepted() -> None:
     """The example of RFC 6455, also with a body of nothing; gevent-websocket's answer is that of the RFC."""
-    handshake.check(GOOD)
-    handshake.check({**GOOD, "CONTENT_LENGTH": "0"})
+    check_handshake(GOOD)
+    check_handshake({**GOOD, "CONTENT_LENGTH": "0"})
     assert Oracle(GOOD).answer == (
         "101 Switching Protocols",
         {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": ACCEPT},
@@ -99,7 +99,7 @@ def test_gevent_websocket_refuses_nothing_more(changes: dict[str, str]) -> None:
     """What passes here gets its 101: the handler need not expect anything else."""
     environ = {**GOOD, **changes}
     try:
-        handshake.check(environ)
+        check_handshake(environ)
     except HandshakeError:
         return
     answer = Oracle(environ).answer

@@ -11,7 +11,7 @@ _after_fork = globals()["post_fork"]
 def post_fork(server: Any, worker: Any) -> None:
     """The worker has built nothing yet."""
     _after_fork(server, worker)
-    from odinws.messages.format_registry import BY_SUBPROTOCOL
+    from odinws.messages.wire_format import BY_SUBPROTOCOL
     from tests.messages.test_second_format import LineFormat
 
     BY_SUBPROTOCOL["lines"] = LineFormat

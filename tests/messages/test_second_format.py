@@ -14,8 +14,7 @@ from odinws.access.tokens import Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
-from odinws.connections.connection import Connection, State
-from odinws.connections.limits import ConnectionLimits
+from odinws.connections.connection import Connection, ConnectionLimits, State
 from odinws.errors import CommandError, FrameError
 from odinws.fanout.hub import Hub
 from odinws.fanout.recovery import Recovery
@@ -23,8 +22,8 @@ from odinws.fanout.ring import Ring
 from odinws.feed.events import Lost, Message, NewEpoch
 from odinws.feed.status import FeedStatus
 from odinws.messages import frames
-from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.frames import Opcode
+from odinws.messages.json_format import JsonFormat
 from odinws.messages.protocol import (
     Error,
     Heartbeat,
@@ -38,7 +37,7 @@ from odinws.messages.protocol import (
     Unsubscribe,
     Welcome,
 )
-from odinws.messages.wire_format import WireFormat
+from odinws.messages.wire_format import FormatRegistry, WireFormat
 from odinws.monitoring.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
@@ -162,7 +161,7 @@ class World:
         settings = Settings.from_environ(environ)
         limits = ConnectionLimits.of(settings)
         self.stats = WorkerStats()
-        self.formats = FormatRegistry(0, {"lines": LineFormat})
+        self.formats = FormatRegistry(JsonFormat, 0, {"lines": LineFormat})
         with cooperative_locks():
             self.strategy: Strategy[Connection] = strategies.create("sync-dict")
         self.clients = Clients(

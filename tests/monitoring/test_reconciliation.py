@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.messages import frames
-from odinws.messages.packet import Bundle
+from odinws.messages.wire_format import Bundle
 from odinws.monitoring import reconciliation
 from odinws.monitoring.reconciliation import Reconciliation, client_socket, is_dead
 from odinws.shared.counters import DIFFERENCES

@@ -6,7 +6,7 @@ import gevent
 
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import State
-from odinws.messages.packet import Bundle
+from odinws.messages.wire_format import Bundle
 from odinws.monitoring.stats_broadcaster import PERIOD_SECONDS, StatsBroadcaster
 from tests.fakes import FakeConnection, in_greenlet, running
 

@@ -6,7 +6,7 @@ header; and the peer's, if it is not trusted.
 
 from __future__ import annotations
 
-from odinws.access.proxies import parse_address, parse_networks, resolve
+from odinws.access.peer import parse_address, parse_networks, resolve
 from tests.fuzz.targets.base import assert_one_line, lines
 
 

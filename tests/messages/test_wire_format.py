@@ -1,4 +1,4 @@
-"""`odinws.messages.packet`: frames are encoded once for each wire format."""
+"""`odinws.messages.wire_format`: frames are encoded once for each wire format."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.messages.deflate import inflate
-from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.json_format import JsonFormat, envelope
-from odinws.messages.packet import Bundle, Entry, Packet, encode
 from odinws.messages.protocol import Lost, Message
+from odinws.messages.wire_format import Bundle, Entry, FormatRegistry, Packet, encode
 from tests import wire
 
 PRICES = [Message("token.a", seq, seq - 1, 9, b'{"price":%d,"x":"%b"}' % (seq, b"x" * 400)) for seq in (1, 2)]
@@ -39,7 +38,7 @@ def heard(bundle: Bundle) -> list[bytes]:
 @given(said=st.lists(events, max_size=5), min_bytes=st.integers(0, 300), bits=st.integers(9, 15))
 def test_all_forms_say_the_same(said: list[Message | Lost], min_bytes: int, bits: int) -> None:
     """Plain or compressed, a packet has the same messages, and its entries cover the same sequences."""
-    formats = FormatRegistry(min_bytes)
+    formats = FormatRegistry(JsonFormat, min_bytes)
     packet = Packet(said, "global", formats.default)
     plain, small = packet.plain, packet.encoded(formats.of(None, bits))
     assert heard(plain) == heard(small)
@@ -80,7 +79,7 @@ def test_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return message(self, each, via)
 
     monkeypatch.setattr(JsonFormat, "message", noting)
-    formats = FormatRegistry(0)
+    formats = FormatRegistry(JsonFormat, 0)
     packet = Packet(PRICES, "token.*", formats.default)
     assert packet.encoded(formats.default) is packet.plain
     first = packet.encoded(formats.of(None, 15))
@@ -91,7 +90,7 @@ def test_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_format_is_one_object() -> None:
     """So that what is made for one connection is found for the next, and has one compressor."""
-    formats = FormatRegistry(0)
+    formats = FormatRegistry(JsonFormat, 0)
     assert formats.of(None, 0) is formats.of("odinws", 0) is formats.default
     assert formats.of(None, 15) is formats.of(None, 15) is not formats.of(None, 9)
     assert [formats.of(None, bits).window_bits for bits in (0, 9, 15)] == [0, 9, 15]

@@ -1,4 +1,4 @@
-"""`odinws.access.proxies`: whose word is believed, and every form of an address."""
+"""`odinws.access.peer`: whose word is believed, and every form of an address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
-from odinws.access.proxies import MAX_HOPS, client_address, parse_address, parse_networks, resolve
+from odinws.access.peer import MAX_HOPS, client_address, parse_address, parse_networks, resolve
 
 TRUSTED = parse_networks("10.0.0.0/8, fd00::/8, 127.0.0.1")
 
