@@ -1,4 +1,4 @@
-"""`odinws.feed.tap`: our messages are taken from what NATS sends, whole and in order; the rest is nats-py's."""
+"""`odinws.feed.tap`: takes our messages from what NATS sends, whole and in order; the rest is for nats-py."""
 
 from __future__ import annotations
 
