@@ -85,11 +85,11 @@ class Arm(Server):
     async def served(self) -> None:
         """Wait until clients are served. Raises ArmError: it ended, or was not ready in time."""
         try:
-            await self.ready()
+            await asyncio.to_thread(self.wait_ready)
         except ProcessError:
             self.check_alive()
             raise ArmError(f"not ready within {START_SECONDS:g} s: {self.last_words()}") from None
-        self._workers = {worker.pid for worker in (await self._ask(scrape.look)).stats.workers}
+        self._workers = (await self._ask(scrape.look)).pids
 
     def check_alive(self) -> None:
         """Raises ArmError when the server has ended."""
@@ -99,9 +99,8 @@ class Arm(Server):
     async def look(self) -> Look:
         """Look at it. Raises ArmError: it or one of its workers ended, or it does not answer."""
         found = await self._ask(scrape.look)
-        now = {worker.pid for worker in found.stats.workers}
-        if now != self._workers:
-            gone = ", ".join(map(str, sorted(self._workers - now))) or "none"
+        if found.pids != self._workers:
+            gone = ", ".join(map(str, sorted(self._workers - found.pids))) or "none"
             raise ArmError(f"its workers changed (gone: {gone}): {self.last_words()}")
         return found
 
@@ -112,7 +111,7 @@ class Arm(Server):
     async def _ask(self, question: Callable[[int], T]) -> T:
         try:
             return await asyncio.to_thread(question, self.port)
-        except (OSError, msgspec.MsgspecError, psutil.Error) as error:
+        except (OSError, msgspec.MsgspecError, LookupError, TypeError, psutil.Error) as error:
             self.check_alive()
             raise ArmError(f"it does not answer, or not as it should: {error}") from None
 

@@ -46,7 +46,7 @@ class Block:
     arms: Sequence[tuple[int, ArmPlan]]  # with their position in the round
     feed: Feed
     directory: Path  # for logs and the swarms' files
-    second: Callable[[Second], None]  # takes what each second gives
+    second: Callable[[Second], object]  # takes what each second gives
     stage: Callable[[str], None]  # is told what goes on
 
     def __post_init__(self) -> None:
@@ -55,13 +55,8 @@ class Block:
         self._replay: Replay | None = None
         self._warm = 0  # messages of the warm-up
 
-    async def run(self) -> list[Trial]:
-        """The trials, one for each arm, also when they failed.
-
-        Raises:
-            FeedLostError: NATS went away.
-            asyncio.CancelledError: it was broken off. In both cases `trials` has what there is.
-        """
+    async def run(self) -> None:
+        """Run it. Then, and also when this raises FeedLostError or is cancelled, `trials` has what there is."""
         try:
             await self.feed.clear()
             await self._start()
@@ -70,7 +65,6 @@ class Block:
         finally:
             self.stage("ending servers and swarms")
             await self._end()
-        return self.trials("")
 
     def trials(self, interruption: str) -> list[Trial]:
         """What is known of each trial; an `interruption` says why the block did not come to its end."""

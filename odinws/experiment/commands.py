@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from odinws import resources
+from odinws.errors import OdinError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,16 +47,13 @@ class Failure(click.ClickException):
 @contextlib.contextmanager
 def errors_in_words() -> Iterator[None]:
     """What may go wrong with plans, records and missing libraries as one line and an exit status."""
-    from odinws.experiment.load import SwarmError
     from odinws.experiment.plan import PlanError
-    from odinws.experiment.record import RecordError
-    from odinws.feed.embedded import EmbeddedNatsError
 
     try:
         yield
     except PlanError as error:
         raise click.UsageError(str(error)) from None
-    except (EmbeddedNatsError, RecordError, SwarmError) as error:
+    except OdinError as error:
         raise Failure(str(error)) from None
     except OSError as error:
         raise Failure(f"{error.filename}: {error.strerror}") from None
@@ -63,8 +61,7 @@ def errors_in_words() -> Iterator[None]:
         library = (error.name or "").partition(".")[0]
         if library not in _TOOLS:
             raise
-        text = f"{library} is not installed: pip install 'odinws[experiment]'"
-        raise Failure(text) from None
+        raise Failure(f"{library} is not installed: pip install 'odinws[experiment]'") from None
 
 
 @click.group()

@@ -16,15 +16,7 @@ from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan
 from odinws.experiment.scrape import Look
 
-_QUANTILES = {
-    "delivery_p50_ms": ("delivery", 0.5),
-    "delivery_p95_ms": ("delivery", 0.95),
-    "delivery_p99_ms": ("delivery", 0.99),
-    "ack_p50_ms": ("ack", 0.5),
-    "ack_p99_ms": ("ack", 0.99),
-    "connect_p50_ms": ("connect", 0.5),
-    "connect_p99_ms": ("connect", 0.99),
-}
+_PERCENTILES = {"delivery": (50, 95, 99), "ack": (50, 99), "connect": (50, 99)}
 _COUNTS = {
     "server_delivered": "ws_messages_delivered_total",
     "server_undelivered": "ws_messages_undelivered_total",
@@ -126,21 +118,17 @@ def _seen(
 
 def _quantiles(bounds: list[float], parts: Mapping[str, list[int]]) -> dict[str, float]:
     found = {
-        measure: histogram.quantile(bounds, parts.get(name, ()), share, logarithmic=True)
-        for measure, (name, share) in _QUANTILES.items()
+        f"{name}_p{percent}_ms": histogram.quantile(bounds, counts, percent / 100, logarithmic=True)
+        for name, counts in parts.items()
+        for percent in _PERCENTILES.get(name, ())
     }
     return {measure: value for measure, value in found.items() if value is not None}
 
 
 def _assigned(part: Part, replay: Replay | None, warm_messages: int) -> Assigned:
-    held = [line.connected for line in part.lines if line is not None]
-    connections = min(held, default=0)
-    first = replay.first_seq + warm_messages if replay is not None else 0
-    if replay is None or first > replay.last_seq:
+    connections = min((line.connected for line in part.lines if line is not None), default=0)
+    if replay is None or (first := replay.first_seq + warm_messages) > (last := replay.last_seq):
         return Assigned(connections=connections)
     return Assigned(
-        connections=connections,
-        messages_published=replay.last_seq - first + 1,
-        first_seq=first,
-        last_seq=replay.last_seq,
+        connections=connections, messages_published=last - first + 1, first_seq=first, last_seq=last
     )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
 import sysconfig
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +19,6 @@ from odinws.harness.prometheus import Metrics, scrape
 
 CONFIG = "python:odinws.gunicorn_conf"
 START_SECONDS = 30.0
-_POLL_SECONDS = 0.1
 # Variables that odinws, its strategies under test and Locust read: a server gets none that it was not given.
 PREFIXES = ("WS_", "JS_", "NATS_", "LOG_", "ENVIRONMENT", "ODINWS_", "SABOTAGE_", "LOCUST_")
 
@@ -82,13 +79,6 @@ class Server(Process):
     def wait_ready(self, path: str = "/readyz", seconds: float = START_SECONDS) -> None:
         """Wait for 200 from `path`. Raises ProcessError when it ends, or takes longer than `seconds`."""
         self.wait_until(lambda: fetch.answers(self.port, path), seconds, "ready")
-
-    async def ready(self, path: str = "/readyz", seconds: float = START_SECONDS) -> None:
-        """The same, in an event loop of asyncio."""
-        deadline = time.monotonic() + seconds
-        while not await asyncio.to_thread(fetch.answers, self.port, path):
-            self.check(deadline, "ready")
-            await asyncio.sleep(_POLL_SECONDS)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Status, headers and body of a GET, on a connection of its own. Raises OSError."""
