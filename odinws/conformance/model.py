@@ -92,7 +92,6 @@ class Arm:
             return self.create(shards=self.shards, shard_key=self.shard_key, batch_size=batch_size)
 
     def create(self, **options: Unpack[Options]) -> Strategy[Conn]:
-        """An empty registry with other options."""
         return self.strategy(**options) if self.strategy else strategies.create(self.name, **options)
 
 

@@ -41,7 +41,6 @@ class ArmError(OdinError):
 
 
 def settings_of(arm: ArmPlan, nats_url: str, port: int) -> dict[str, str]:
-    """The variables of an arm's server."""
     room = max(10_000, arm.load.connections + _SPARE_CONNECTIONS)
     return {
         **_DEFAULTS,

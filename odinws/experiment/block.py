@@ -56,7 +56,7 @@ class Block:
         self._warm = 0  # messages of the warm-up
 
     async def run(self) -> None:
-        """Run it. Then, and also when this raises FeedLostError or is cancelled, `trials` has what there is."""
+        """Run it; `trials` has what there is then, and also when this raises FeedLostError or is cancelled."""
         try:
             await self.feed.clear()
             await self._start()
@@ -128,7 +128,6 @@ class Block:
             await asyncio.gather(task, return_exceptions=True)
 
     def _check_feed(self, playing: asyncio.Task[T]) -> None:
-        """Raises FeedLostError."""
         if playing.done():
             playing.result()
         self.feed.check()

@@ -31,7 +31,6 @@ class PlanPath(click.Path):
     """A file, or the name of a plan that comes with odinws."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path of the plan."""
         if not Path(value).exists():
             with contextlib.suppress(FileNotFoundError):
                 value = resources.find(f"conf/experiments/{value}.toml")

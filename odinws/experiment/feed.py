@@ -52,8 +52,6 @@ class FeedLostError(OdinError):
 
 
 class Recorded(NamedTuple):
-    """One message of the recording."""
-
     due_seconds: float
     subject: str
     payload: bytes
@@ -84,7 +82,6 @@ class Replay(NamedTuple):
 
     @property
     def messages(self) -> int:
-        """How many."""
         return self.last_seq - self.first_seq + 1
 
 
@@ -102,7 +99,6 @@ class Feed:
 
     @property
     def url(self) -> str:
-        """Where NATS is."""
         return self._nats.url
 
     async def __aenter__(self) -> Self:

@@ -48,8 +48,6 @@ class Counts(Struct, kw_only=True):
 
 
 class Line(Counts, kw_only=True):
-    """What the swarm has seen since its start."""
-
     connected: int  # at this moment
     swarm_cpu_percent: float
     histograms: dict[str, list[int]]  # by name, the counts of the buckets

@@ -44,8 +44,6 @@ class PlanError(OdinError):
 
 
 class Feed(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is published."""
-
     rate: Annotated[float, Meta(ge=0, le=10_000)] = 19.2  # messages/s over all tokens; 0: no publisher
     tokens: Annotated[int, Meta(ge=1, le=1000)] = 10
     spacing: Literal["burst", "even"] = "burst"  # all tokens at one instant, or at equal distances
@@ -64,8 +62,6 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Arm(Struct, frozen=True, forbid_unknown_fields=True):
-    """One configuration."""
-
     name: Annotated[str, Meta(pattern=_NAME)]
     settings: dict[str, Value] = field(default_factory=dict)  # variables of the server's environment
     config: Annotated[str, Meta(min_length=1)] = "python:odinws.gunicorn_conf"  # a file, or a module
@@ -83,8 +79,6 @@ class Arm(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An experiment."""
-
     name: Annotated[str, Meta(pattern=_NAME)]
     question: Annotated[str, Meta(min_length=1, max_length=300)]  # what its report answers
     mode: Literal["in-turn", "together"] = "in-turn"  # the arms one after the other, or all at once
@@ -101,12 +95,10 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def baseline(self) -> Arm:
-        """The arm that the others are set against."""
         return next(arm for arm in self.arms if arm.baseline)
 
     @property
     def others(self) -> tuple[Arm, ...]:
-        """All arms but the baseline."""
         return tuple(arm for arm in self.arms if not arm.baseline)
 
     def minimum(self, measure: str) -> float:

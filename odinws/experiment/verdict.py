@@ -183,7 +183,6 @@ def _row(comparison: Comparison, significance: Significance | None) -> Row:
 
 
 def _size(comparison: Comparison) -> tuple[Estimate, float]:
-    """The shift and the effect size."""
     if comparison.paired:
         differences = list(comparison.differences().values())
         return paired_shift(differences), paired_effect(differences)

@@ -11,8 +11,6 @@ ANSWER_SECONDS = 10.0
 
 
 class Answer(NamedTuple):
-    """An answer in full."""
-
     status: int
     headers: dict[str, str]
     body: bytes

@@ -68,12 +68,10 @@ class Server(Process):
 
     @property
     def http(self) -> str:
-        """The base of its HTTP paths."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def ws(self) -> str:
-        """Its WebSocket address."""
         return f"ws://127.0.0.1:{self.port}/ws"
 
     def wait_ready(self, path: str = "/readyz", seconds: float = START_SECONDS) -> None:

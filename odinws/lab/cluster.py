@@ -124,7 +124,6 @@ class Cluster:
         return self._processes[name].wait(seconds)
 
     def stop(self) -> None:
-        """End all."""
         for host in self._hosts:
             if host.pid:
                 host.send_signal(signal.SIGTERM)  # they drain side by side

@@ -34,8 +34,6 @@ _MOST_DELIVERIES = 2_000_000  # of one consumer: then it stops, and says so
 
 @dataclass(frozen=True)
 class Arm:
-    """One consumer."""
-
     name: str
     acks: bool = True  # whether it acknowledges at all
     naks: bool = True  # whether it refuses what it does not want, instead of keeping silent
@@ -53,8 +51,6 @@ ARMS = (
 
 @dataclass
 class Count:
-    """What one consumer got."""
-
     arm: Arm
     received: int = 0  # deliveries
     by_second: list[int] = field(default_factory=list)  # the same, in each second since the start
@@ -71,7 +67,6 @@ class Result:
     counts: list[Count]
 
     def amplification(self, count: Count) -> float:
-        """Deliveries per published message."""
         return count.received / self.published if self.published else 0.0
 
 

@@ -115,7 +115,6 @@ class Predecessor:
         return self.restricted
 
     def look(self, now: float, sample: float, connections: int) -> None:
-        """Use the sample if it is time."""
         if now >= self._next:
             self.restricted = sample > 75.0
             self._next += self._hold_seconds
@@ -154,7 +153,6 @@ class Guarded:
                 guard.observe(Usage(connections=connections, cpu_percent=self._cpu), now)
 
     def admit(self, now: float, connections: int, rng: random.Random) -> int:
-        """Ask the worker that the client happens to meet."""
         decision = rng.choice(self._guards).decide(connections, now, rng.random())
         return 0 if decision.admitted else decision.retry_after_seconds
 
@@ -190,8 +188,6 @@ class Row:
 
 @dataclass(slots=True)
 class Trace:
-    """What happened."""
-
     steps: list[Step] = field(default_factory=list)
 
     def cpu(self, second: int) -> float:

@@ -85,7 +85,6 @@ class Collector:
         return sum(part["final"] for part in self._parts.values())
 
     def second(self) -> None:
-        """A second has passed."""
         totals = merged(self._parts.values())
         self._seconds.append((totals["swarm_cpu_percent"], totals["swarm_stall_ms"]))
         self._write({"t": round(time.time(), 3), **totals})
@@ -145,7 +144,6 @@ class Collector:
 
 
 def summary(totals: dict[str, Any]) -> list[str]:
-    """The totals in lines."""
     lines = ["", f"{'Times, ms':<12}{'count':>10}{'p50':>10}{'p95':>10}{'p99':>10}{'longest':>10}"]
     for name in TIMES:
         times = Histogram(totals["histograms"][name])

@@ -117,7 +117,6 @@ class Engine(ABC, Generic[C]):
 
     @property
     def pending(self) -> int:
-        """Sockets that there are."""
         return len(self._by_fd)
 
     def close(self) -> None:
@@ -134,7 +133,6 @@ class Engine(ABC, Generic[C]):
         heapq.heappush(self._timers, entry)
 
     def tick(self, now: float) -> None:
-        """Call what is due."""
         while self._timers and self._timers[0][0] <= now:
             _, _, call, arguments = heapq.heappop(self._timers)
             call(*arguments)
@@ -201,7 +199,6 @@ class Engine(ABC, Generic[C]):
         conn.paused = True
 
     def unpause(self, conn: C) -> None:
-        """Undo `pause`."""
         if conn.paused:
             conn.paused = False
             self._epoll.register(conn.sock, select.EPOLLIN)
@@ -288,7 +285,6 @@ class Engine(ABC, Generic[C]):
             self._ended(conn, phase, why)
 
     def _drop(self, conn: C) -> None:
-        """The socket goes."""
         if conn.phase is not Phase.NONE:
             del self._by_fd[conn.sock.fileno()]
             conn.sock.close()  # epoll forgets it with that

@@ -90,7 +90,6 @@ class Fleet(Engine[Client]):
 
     @property
     def connected(self) -> int:
-        """Clients that are subscribed and stay."""
         return len(self._open)
 
     def add(self, number: int) -> Client:
@@ -139,7 +138,6 @@ class Fleet(Engine[Client]):
         self.tally.settle(self._flow.chain, now)
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
         super().tick(now)
         passed, self._last_tick = now - self._last_tick, now
         if not self.closing:

@@ -58,7 +58,6 @@ class Deal:
         return {"index": index, "first": first, "count": end - first}
 
     def back(self, index: int) -> None:
-        """A user has left."""
         self._free.append(index)
 
 
@@ -115,7 +114,6 @@ class Swarm:
     # -- a run, in every process ---------------------------------------------------------------------
 
     def start(self) -> None:
-        """The run begins."""
         self.finish()
         self._finished = False
         options = self._options

@@ -60,7 +60,6 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many times were counted."""
         return sum(self.counts)
 
     def percentile_ms(self, percent: float) -> float | None:
