@@ -56,7 +56,7 @@ class Block:
         self._warm = 0  # messages of the warm-up
 
     async def run(self) -> None:
-        """Run it; `trials` has what there is then, and also when this raises FeedLostError or is cancelled."""
+        """Run it; `trials` has what there is then, also when it is cancelled or raises FeedLostError."""
         try:
             await self.feed.clear()
             await self._start()

@@ -12,7 +12,6 @@ import math
 import random
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
 
 from odinws.admission.guard import Guard, Limits, Usage, smooth
 
@@ -78,30 +77,15 @@ class Load:
     hog: Hog | None = None
 
 
-class Policy(Protocol):
-    """Who gets in, and whether the feed runs."""
-
-    @property
-    def restricted(self) -> bool:
-        """Whether anybody may be refused for load."""
-
-    @property
-    def paused(self) -> bool:
-        """Whether the feed is held back."""
-
-    def look(self, now: float, sample: float, connections: int) -> None:
-        """Called every 100 ms with the host's CPU percent of the last 100 ms."""
-
-    def admit(self, now: float, connections: int, rng: random.Random) -> int:
-        """0: come in. Else the seconds after which to come back."""
-
-
 class Predecessor:
     """One sample of 100 ms decides about everybody until the next one, and about the feed.
 
     Args:
         hold_seconds: between samples.
         phase_seconds: of the first sample; the clients begin at 0.
+
+    Attributes:
+        restricted: whether anybody may be refused for load; here it also holds the feed back.
     """
 
     def __init__(self, hold_seconds: float = 15.0, phase_seconds: float = 5.5) -> None:
@@ -111,24 +95,24 @@ class Predecessor:
 
     @property
     def paused(self) -> bool:
-        """While it refuses, it also holds the feed back."""
+        """Whether the feed is held back."""
         return self.restricted
 
     def look(self, now: float, sample: float, connections: int) -> None:
+        """Called every 100 ms with the host's CPU percent of the last 100 ms."""
         if now >= self._next:
             self.restricted = sample > 75.0
             self._next += self._hold_seconds
 
     def admit(self, now: float, connections: int, rng: random.Random) -> int:
-        """All or nobody."""
+        """0: come in. Else the seconds after which to come back."""
         return int(self.restricted)
 
 
 class Guarded:
-    """`odinws.admission.guard` in several workers, as a server runs it; a client meets any of them.
+    """The same of `odinws.admission.guard` in several workers, as a server runs it.
 
-    Args:
-        limits: of the server.
+    A client meets any of them.
     """
 
     paused = False
@@ -155,6 +139,9 @@ class Guarded:
     def admit(self, now: float, connections: int, rng: random.Random) -> int:
         decision = rng.choice(self._guards).decide(connections, now, rng.random())
         return 0 if decision.admitted else decision.retry_after_seconds
+
+
+Policy = Predecessor | Guarded
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +184,11 @@ class Trace:
 
     def rows(self, last: int) -> list[Row]:
         """A line every 10 s until `last`, written just before the clients of that moment come."""
-        found = []
-        for second in range(10, last + 1, 10):
-            step = self.steps[second * STEPS_PER_SECOND - 1]
-            cpu = self.cpu(second - HEALTH_AGE_SECONDS)
-            found.append(Row(second, step.attempts, step.connections, step.refused, cpu))
-        return found
+        ends = [(second, self.steps[second * STEPS_PER_SECOND - 1]) for second in range(10, last + 1, 10)]
+        return [
+            Row(second, step.attempts, step.connections, step.refused, self.cpu(second - HEALTH_AGE_SECONDS))
+            for second, step in ends
+        ]
 
     def changes(self) -> list[tuple[float, bool]]:
         """When it became restricted (True) or open (False)."""
