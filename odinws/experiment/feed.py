@@ -80,10 +80,6 @@ class Replay(NamedTuple):
     last_seq: int
     longest_late_seconds: float
 
-    @property
-    def messages(self) -> int:
-        return self.last_seq - self.first_seq + 1
-
 
 class Feed:
     """A nats-server, with its data in `directory`, and what is published there. An async context manager.

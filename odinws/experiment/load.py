@@ -27,12 +27,6 @@ class SwarmError(OdinError):
     """The swarm is not there, ended by itself, or says what is not understood."""
 
 
-class _Head(Struct):
-    """The first line. The last bucket has all that is above the bound before it."""
-
-    bounds_ms: list[float]
-
-
 class Counts(Struct, kw_only=True):
     """Since the swarm's start."""
 
@@ -110,10 +104,11 @@ class Swarm(Process):
         for line in whole.splitlines():
             try:
                 if not self.bounds_ms:
-                    self.bounds_ms = msgspec.json.decode(line, type=_Head).bounds_ms[:-1]
+                    # The last bucket has all that is above the bound before it.
+                    self.bounds_ms = msgspec.json.decode(line)["bounds_ms"][:-1]
                 else:
                     self.lines.append(msgspec.json.decode(line, type=Line))
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, LookupError, TypeError) as error:
                 raise SwarmError(f"the swarm's record is not understood: {error}: {line[:200]!r}") from error
 
 

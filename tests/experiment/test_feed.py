@@ -42,7 +42,7 @@ async def _two_replays(directory: Path) -> list[list[tuple[int, bytes]]]:
             come.set()
             await leading
             replay = await feed.replay(messages, _SECONDS)
-            assert (replay.first_seq, replay.messages) == (6002, _MESSAGES)
+            assert (replay.first_seq, replay.last_seq) == (6002, 6001 + _MESSAGES)
             found.append(
                 [
                     (seq, (await feed._js.get_msg(experiment_feed.STREAM, seq)).data or b"")
@@ -59,7 +59,8 @@ def test_no_publisher(tmp_path: Path) -> None:
         async with Feed(tmp_path) as feed:
             plan = FeedPlan(rate=0.0)
             await stream.find_or_create(feed._js, Settings.from_environ({}))
-            return (await feed.replay(recording(plan, _SECONDS, seed=3), _SECONDS)).messages
+            replay = await feed.replay(recording(plan, _SECONDS, seed=3), _SECONDS)
+            return replay.last_seq - replay.first_seq + 1
 
     assert asyncio.run(silence()) == 0
 

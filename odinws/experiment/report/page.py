@@ -69,7 +69,7 @@ def pictures(records: Records, result: Result) -> dict[str, Any]:
     names.sort(key=lambda name: name != plan.primary)
     return {
         "arms": [plan.baseline.name, *(arm.name for arm in plan.others)],
-        "rows": [_bar(row, *row.interval) for row in result.measures if row.interval is not None],
+        "rows": [_bar(row) for row in result.measures if row.interval is not None],
         "measures": [
             msgspec.to_builtins(MEASURES[name]) | {"histogram": name.partition("_")[0]} for name in names
         ],
@@ -82,10 +82,9 @@ def pictures(records: Records, result: Result) -> dict[str, Any]:
     }
 
 
-def _bar(row: Row, low: float, high: float) -> dict[str, Any]:
-    percents = {"shift": row.shift or 0.0, "low": low, "high": high}
-    found: dict[str, Any] = {name: _rounded(100 * value) for name, value in percents.items()}
-    return found | {"title": MEASURES[row.measure].title, "arm": row.arm}
+def _bar(row: Row) -> dict[str, Any]:
+    shift, low, high = (_rounded(100 * value) for value in (row.shift or 0.0, *(row.interval or ())))
+    return {"shift": shift, "low": low, "high": high, "title": MEASURES[row.measure].title, "arm": row.arm}
 
 
 def _seconds(records: Records, name: str) -> dict[str, list[list[Any]]]:
@@ -103,20 +102,20 @@ def _seconds(records: Records, name: str) -> dict[str, list[list[Any]]]:
 
 def _histograms(records: Records) -> dict[str, dict[str, dict[str, list[float]]]]:
     """Of all good trials of an arm together; what has other bounds than the first is left out."""
-    summed: dict[tuple[str, str], Histogram] = {}
+    summed: dict[str, dict[str, Histogram]] = defaultdict(dict)
     for trial in records.trials:
-        for name, histogram in trial.histograms.items() if trial.status == "ok" else ():
-            whole = summed.setdefault(
-                (name, trial.arm), Histogram(histogram.bounds, [0] * len(histogram.counts))
-            )
-            if whole.bounds == histogram.bounds:
-                whole.counts[:] = map(add, whole.counts, histogram.counts)
-    found: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(dict)
-    for (name, arm), whole in summed.items():
-        total = sum(whole.counts) or 1
-        shares = [_rounded(reached / total) for reached in accumulate(whole.counts[: len(whole.bounds)])]
-        found[name][arm] = {"bounds": whole.bounds, "shares": shares}
-    return found
+        for name, own in trial.histograms.items() if trial.status == "ok" else ():
+            whole = summed[name].get(trial.arm)
+            if whole is None or whole.bounds == own.bounds:
+                counts = list(map(add, whole.counts, own.counts)) if whole else own.counts
+                summed[name][trial.arm] = Histogram(own.bounds, counts)
+    return {name: {arm: _cumulated(each) for arm, each in by.items()} for name, by in summed.items()}
+
+
+def _cumulated(histogram: Histogram) -> dict[str, list[float]]:
+    reached, total = list(accumulate(histogram.counts)), sum(histogram.counts) or 1
+    shares = [_rounded(count / total) for count in reached[: len(histogram.bounds)]]
+    return {"bounds": histogram.bounds, "shares": shares}
 
 
 def _rounded(value: float) -> float:
