@@ -32,25 +32,18 @@ _STEPS = 15  # of a history: long enough for all that was ever found, short enou
 
 @dataclass(frozen=True)
 class Broken:
-    """A promise that is broken.
+    """A promise that is broken."""
 
-    Attributes:
-        promise: in words.
-        history: the calls that show it, the shortest that was found, or the line of the scenario that failed.
-        problem: what was wrong, in one line.
-    """
-
-    promise: str
+    promise: str  # in words
     arm: str
-    history: tuple[str, ...]
-    problem: str
+    history: tuple[str, ...]  # the fewest calls that show it, or the line of the scenario that failed
+    problem: str  # what was wrong, in one line
 
 
 def check(strategy: type[Strategy[Any]], examples: int = 100) -> list[Broken]:
-    """Hold a strategy to all promises, in all configurations; one finding for each promise.
+    """Hold a strategy to all promises, in all configurations, with so many random histories in each.
 
-    Args:
-        examples: how many random histories are played in each configuration.
+    There is at most one finding for each promise.
     """
     found: dict[str, Broken] = {}
     hub = gevent.get_hub()

@@ -71,17 +71,12 @@ def cooperative_locks() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Arm:
-    """One strategy in one configuration.
+    """One strategy in one configuration."""
 
-    Attributes:
-        name: as settings name it; `strategies.create` makes it, unless `strategy` is there.
-        strategy: the class.
-    """
-
-    name: str
+    name: str  # as settings have it
     shards: int
     shard_key: str
-    strategy: type[Strategy[Any]] | None = None
+    strategy: type[Strategy[Any]] | None = None  # None: `strategies.create` finds it by its name
 
     def __str__(self) -> str:
         return f"{self.name}-{self.shards}-{self.shard_key}"

@@ -26,11 +26,7 @@ def check_plan(plan: Plan) -> list[Check]:
 
 
 def check_records(records: Records, rows: Sequence[Row]) -> list[Check]:
-    """What can be known after it.
-
-    Args:
-        rows: the comparisons made of it, for how sharp they are; may be empty.
-    """
+    """What can be known after it; the comparisons made of it, if any, for how sharp they are."""
     plan = records.run.plan
     primary = [row for row in rows if row.measure == plan.primary]
     good = {(trial.arm, trial.round): trial for trial in records.trials if trial.status == "ok"}

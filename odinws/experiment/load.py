@@ -57,14 +57,9 @@ def check() -> None:
 
 
 class Swarm(Process):
-    """`start` it and `end_async` it; `poll` reads what it has said meanwhile.
+    """`start` it and `end_async` it; `poll` reads what it has said meanwhile in `record`, a new file.
 
-    Args:
-        port: of the server.
-        seconds: after which it ends by itself, if nobody ends it.
-        seed: of all its chances.
-        record: where it writes; must not exist.
-        log: takes what Locust says.
+    If nobody ends it, it ends by itself after so many `seconds`.
     """
 
     def __init__(self, load: LoadPlan, port: int, seconds: float, seed: int, record: Path, log: Path) -> None:

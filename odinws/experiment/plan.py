@@ -171,24 +171,23 @@ def _error(file: str, raw: Mapping[str, Any], text: str) -> PlanError:
     """A complaint of msgspec as ours: with the value, and with what is allowed."""
     complaint, _, path = text.partition(" - at `$")
     path = path.strip(".`").removesuffix("[...]")
+    allowed = complaint[:1].lower() + complaint[1:]
     if found := _FIELD.fullmatch(complaint):
         kind, name = found.groups()
-        full = f"{path}.{name}" if path else name
-        if kind == "missing required":
-            return PlanError(file, full, "", "must be there")
         tables: dict[str, type[Struct]] = {"": Plan, "feed": Feed, "load": Load}
-        table = tables.get(path.rpartition(".")[2], Arm)
-        fields = [field.encode_name for field in msgspec.structs.fields(table)]
-        return PlanError(file, full, _shown(raw, full), _unknown(name, fields, "field"))
-    return PlanError(file, path, _shown(raw, path), complaint[:1].lower() + complaint[1:])
+        fields = msgspec.structs.fields(tables.get(path.rpartition(".")[2], Arm))
+        path = f"{path}.{name}".lstrip(".")
+        known = [field.encode_name for field in fields]
+        allowed = "must be there" if kind == "missing required" else _unknown(name, known, "field")
+    return PlanError(file, path, _shown(raw, path), allowed)
 
 
 def _shown(raw: Any, path: str) -> str:
-    for name, number in _STEP.findall(path):
-        try:
+    try:
+        for name, number in _STEP.findall(path):
             raw = raw[int(number)] if number else raw[name]
-        except (KeyError, IndexError, TypeError):
-            return ""
+    except (KeyError, IndexError, TypeError):
+        return ""
     shown = repr(raw)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 

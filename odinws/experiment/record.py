@@ -26,9 +26,7 @@ class RecordError(OdinError):
 def writing(directory: Path) -> Iterator[Callable[[Record], object]]:
     """Give a function that appends a record to a file in `directory`, which is made if need be.
 
-    Raises:
-        RecordError: there are records already: nothing is overwritten.
-        OSError: the directory can't be written.
+    Raises RecordError when there are records already, and OSError when the directory can't be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     encoder, path = msgspec.json.Encoder(), directory / FILE

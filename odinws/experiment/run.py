@@ -55,10 +55,8 @@ def run(plan: Plan, directory: Path) -> End:
     Ctrl-C and SIGTERM end it in order; a second one hurries. Records go into the directory, and into its
     `logs` what servers and swarms said. The last record says whether all was done, and if not, why.
 
-    Raises:
-        SwarmError: Locust is not installed.
-        RecordError, OSError: the records can't be written.
-        EmbeddedNatsError: NATS does not come up.
+    Raises SwarmError without Locust, EmbeddedNatsError without NATS, and RecordError or OSError when the
+    records can't be written.
     """
     load.check()
     with Progress(plan) as progress:
@@ -93,7 +91,7 @@ class _Course:
         plan = self.plan
         names = {arm.name: arm for arm in plan.arms}
         orders = sequences(list(names), plan.rounds, plan.seed)
-        async with Feed(data) as feed:
+        async with Feed.started(data) as feed:
             self.write(
                 Run(
                     plan=plan,

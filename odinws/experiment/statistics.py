@@ -45,15 +45,10 @@ _TOLERANCE = 1e-9  # relative; equal statistics may differ by rounding
 
 
 class Significance(NamedTuple):
-    """How likely chance does as much.
+    """How likely chance does as much."""
 
-    Attributes:
-        alone: looking at this one measure of this one arm.
-        corrected: looking at all.
-    """
-
-    alone: float
-    corrected: float
+    alone: float  # looking at this one measure of this one arm
+    corrected: float  # looking at all
 
 
 def rounds_needed(alpha: float = ALPHA) -> int:

@@ -21,8 +21,7 @@ def get(
 ) -> Answer:
     """Ask on a connection of its own; blocks for at most `seconds` at a time.
 
-    Raises:
-        OSError: it does not answer, or not in HTTP.
+    Raises OSError when there is no answer, or none in HTTP.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:

@@ -42,10 +42,7 @@ class Server(Process):
 
     Args:
         settings: its variables besides WS_ADDR.
-        log: takes what it says.
         port: where it listens on 127.0.0.1; a free one unless given.
-        command: what is run.
-        directory: where; where we are unless given.
         ready_path: answers 200 once it is ready; empty: it is when its port accepts.
     """
 

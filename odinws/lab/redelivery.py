@@ -122,12 +122,10 @@ async def run(
 
     Args:
         rate: messages per second, published and allowed.
-        seconds: how long.
         pause: from when to when the guards have paused the feed, in seconds since the start.
         progress: called each second with the time and the counts.
 
-    Raises:
-        EmbeddedNatsError: there is no nats-server here.
+    Raises EmbeddedNatsError when there is no nats-server here.
     """
     async with contextlib.AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="odinws-lab-"))

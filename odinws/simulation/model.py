@@ -26,21 +26,13 @@ HEALTH_AGE_SECONDS = 5  # how old the CPU figure of a line of the load test is
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What uses CPU, in percent of the host.
+    """What uses CPU, in percent of the host."""
 
-    Attributes:
-        base: of a server without clients.
-        per_connection: of an open connection.
-        feed_per_connection: what an open connection costs besides while the feed runs.
-        per_attempt: of one attempt to connect per second, refused or not.
-        noise: standard deviation of a sample of 100 ms.
-    """
-
-    feed_per_connection: float
-    base: float = 10.5
+    feed_per_connection: float  # of an open connection while the feed runs, besides
+    base: float = 10.5  # of a server without clients
     per_connection: float = 0.0022
-    per_attempt: float = 0.02
-    noise: float = 12.0
+    per_attempt: float = 0.02  # to connect, per second, refused or not
+    noise: float = 12.0  # standard deviation of a sample of 100 ms
 
 
 LOOPING = Costs(feed_per_connection=0.0206)  # the feed of 25 October: what was refused came again at once
@@ -61,19 +53,13 @@ class Hog:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What comes to the server.
-
-    Attributes:
-        seconds: how long to look.
-        clients: that come in all, `batch` every 100 ms.
-        retries: whether a refused client comes back when it was told to; else it has failed for good.
-    """
+    """What comes to the server."""
 
     costs: Costs
-    seconds: int
+    seconds: int  # how long to look
     clients: int = 7000
-    batch: int = 10
-    retries: bool = False
+    batch: int = 10  # of the clients, every 100 ms
+    retries: bool = False  # whether a refused client comes back when it was told to; else it has failed
     hog: Hog | None = None
 
 
@@ -146,19 +132,13 @@ Policy = Predecessor | Guarded
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The server after 100 ms; counts are from the start on.
+    """The server after 100 ms; counts are from the start on."""
 
-    Attributes:
-        now: its beginning, in seconds.
-        refused: attempts that were refused, those that came back later included.
-        cpu: percent of the host in these 100 ms, without the noise of a sample.
-    """
-
-    now: float
+    now: float  # its beginning, in seconds
     attempts: int
     connections: int
-    refused: int
-    cpu: float
+    refused: int  # attempts, those of clients that came back later included
+    cpu: float  # percent of the host in these 100 ms, without the noise of a sample
     restricted: bool
 
 

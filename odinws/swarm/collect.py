@@ -42,10 +42,8 @@ _PREDECESSOR_ROWS = (  # time, attempts, active, failed, success rate, server CP
 def limit(seconds: Sequence[tuple[float, float]]) -> str:
     """Why the swarm itself, not the server, was the limit; empty: it was not.
 
-    A process that fills its core, or whose loop stands still, reads late what the server sent in time.
-
-    Args:
-        seconds: of each, what the busiest process used of its core, in percent, and its longest stall in ms.
+    A process that fills its core, or whose loop stands still, reads late what the server sent in time. It is
+    judged by what the busiest one used of its core in each second, in percent, and its longest stall in ms.
     """
     allowed = max(_FEW_SECONDS - 1, _SHARE * len(seconds))
     full = [percent for percent, _ in seconds if percent >= FULL_PERCENT]

@@ -59,7 +59,6 @@ class Fleet(Engine[Client]):
     """The clients of a process.
 
     Args:
-        url: `ws://host:port`.
         options: Locust's, see `options`.
         backoff: makes what says when a client comes back; None: who is cut off stays away.
         resume: whether who comes back asks for what it missed.

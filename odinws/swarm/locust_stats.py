@@ -19,11 +19,7 @@ _WRONG = ("lost", "duplicated", "disordered")
 
 
 class Reporter:
-    """Tells Locust what is new since the last time.
-
-    Args:
-        stats: Locust's `RequestStats`.
-    """
+    """Tells Locust's `RequestStats` what is new since the last time."""
 
     def __init__(self, stats: Any) -> None:
         self._stats = stats

@@ -29,7 +29,7 @@ def test_replays_are_the_same(tmp_path: Path) -> None:
 
 async def _two_replays(directory: Path) -> list[list[tuple[int, bytes]]]:
     found: list[list[tuple[int, bytes]]] = []
-    async with Feed(directory) as feed:
+    async with Feed.started(directory) as feed:
         for _ in range(2):
             await feed.clear()
             await stream.find_or_create(feed._js, Settings.from_environ({}))
@@ -56,7 +56,7 @@ def test_no_publisher(tmp_path: Path) -> None:
     """A rate of 0 is a feed too: of nothing, for as long."""
 
     async def silence() -> int:
-        async with Feed(tmp_path) as feed:
+        async with Feed.started(tmp_path) as feed:
             plan = FeedPlan(rate=0.0)
             await stream.find_or_create(feed._js, Settings.from_environ({}))
             replay = await feed.replay(recording(plan, _SECONDS, seed=3), _SECONDS)
@@ -69,7 +69,7 @@ def test_nats_goes_away(tmp_path: Path) -> None:
     """It is told, even though the server is started again by itself."""
 
     async def lose() -> None:
-        async with Feed(tmp_path) as feed:
+        async with Feed.started(tmp_path) as feed:
             messages = recording(_PLAN, 60.0, seed=3)
             await stream.find_or_create(feed._js, Settings.from_environ({}))
             replaying = asyncio.create_task(feed.replay(messages, 60.0))
