@@ -19,7 +19,7 @@ from odinws.experiment import outcome, scrape
 from odinws.experiment.arms import Arm, ArmError
 from odinws.experiment.feed import Feed, Replay, recording
 from odinws.experiment.kinds import Second, Trial
-from odinws.experiment.load import Line, Swarm, SwarmError
+from odinws.experiment.load import Swarm, SwarmError
 from odinws.experiment.outcome import Part
 from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan
@@ -110,9 +110,7 @@ class Block:
             # Until nothing comes any more: two lines of each swarm, a second apart, that say the same.
             before = {part.order: len(part.swarm.lines) for part in self._parts}
             deadline = time.monotonic() + _SETTLE_SECONDS
-            await self._poll(
-                replaying, lambda part: _is_calm(part.swarm.lines[before[part.order] :]), deadline
-            )
+            await self._poll(replaying, lambda part: _is_calm(part, before[part.order]), deadline)
         for part in self._healthy:
             with _failing(part):
                 part.metrics = await part.arm.totals()
@@ -151,16 +149,13 @@ class Block:
     def _has_come(self, part: Part, seconds: float) -> bool:
         """Whether a swarm has all its connections. Raises SwarmError when it takes too long."""
         wanted, last = part.plan.load.connections, part.swarm.last
-        connected = last.connected if last is not None else 0
-        self.stage(f"{part.plan.name}: {connected:,} of {wanted:,} connected")
+        self.stage(f"{part.plan.name}: {last.connected:,} of {wanted:,} connected")
         limit = wanted / part.plan.load.ramp + CONNECT_SECONDS
-        if connected >= wanted - part.plan.load.churn:  # with churn some are always away
+        if last.connected >= wanted - part.plan.load.churn:  # with churn some are always away
             return True
         if seconds > limit:
-            what = "the swarm has said nothing yet"
-            if last is not None:
-                what = f"{last.refused} were refused, {last.failed} failed of {last.attempts}"
-            raise SwarmError(f"{connected} of {wanted} connections after {limit:g} s: {what}")
+            what = f"{last.refused} were refused, {last.failed} failed of {last.attempts}"
+            raise SwarmError(f"{last.connected} of {wanted} connections after {limit:g} s: {what}")
         return False
 
     async def _measure(self, replaying: asyncio.Task[Replay]) -> None:
@@ -225,5 +220,6 @@ def _failing(part: Part) -> Iterator[None]:
         part.problem = str(error)
 
 
-def _is_calm(lines: Sequence[Line]) -> bool:
+def _is_calm(part: Part, before: int) -> bool:
+    lines = part.swarm.lines[before:]
     return len(lines) > 1 and lines[-1].delivered == lines[-2].delivered

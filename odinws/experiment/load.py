@@ -50,6 +50,11 @@ class Line(Counts, kw_only=True):
     why: str = ""
 
 
+_COUNTS = dict.fromkeys(Counts.__struct_fields__, 0)
+NOTHING = msgspec.convert({**_COUNTS, "connected": 0, "swarm_cpu_percent": 0.0, "histograms": {}}, Line)
+"""What a swarm has seen before its first line."""
+
+
 def check() -> None:
     """Raises SwarmError when there is no Locust to start."""
     if importlib.util.find_spec("locust") is None:
@@ -70,9 +75,9 @@ class Swarm(Process):
         super().__init__(_command(load, port, seconds, seed, record), log, environ=clean_environ({}))
 
     @property
-    def last(self) -> Line | None:
-        """The latest line; None before the first."""
-        return self.lines[-1] if self.lines else None
+    def last(self) -> Line:
+        """The latest line; `NOTHING` before the first."""
+        return self.lines[-1] if self.lines else NOTHING
 
     def poll(self) -> None:
         """Read the lines that are new. Raises SwarmError: it has ended, or a line is not understood."""
@@ -83,7 +88,7 @@ class Swarm(Process):
     def verdict(self) -> Line:
         """Its last line, once it has ended. Raises SwarmError when it left none."""
         self._read()
-        if self.last is None or not self.last.final:
+        if not self.last.final:
             raise SwarmError(f"the swarm left no last line: {self.last_words()}")
         return self.last
 
@@ -107,11 +112,10 @@ class Swarm(Process):
                 raise SwarmError(f"the swarm's record is not understood: {error}: {line[:200]!r}") from error
 
 
-def difference(before: Line | None, after: Line, name: str) -> list[int]:
+def difference(before: Line, after: Line, name: str) -> list[int]:
     """What a histogram got between two lines; empty when the swarm keeps none of this name."""
-    later = after.histograms.get(name, [])
-    earlier = before.histograms.get(name, []) if before is not None else []
-    return [b - a for a, b in zip(earlier, later, strict=True)] if earlier else list(later)
+    earlier, later = (line.histograms.get(name, []) for line in (before, after))
+    return [b - a for a, b in zip(earlier, later, strict=True)] if earlier else later
 
 
 def _command(load: LoadPlan, port: int, seconds: float, seed: int, record: Path) -> list[str]:

@@ -38,14 +38,12 @@ class Part:
     problem: str = ""
     empty: Look | None = None
     looks: list[Look] = field(default_factory=list)
-    lines: list[Line | None] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def latencies(swarm: Swarm, before: Line | None, after: Line | None) -> dict[str, float]:
+def latencies(swarm: Swarm, before: Line, after: Line) -> dict[str, float]:
     """Delivery and subscribe-to-ack between two lines of a swarm."""
-    if after is None:
-        return {}
     return _quantiles(
         swarm.bounds_ms, {name: load.difference(before, after, name) for name in ("delivery", "ack")}
     )
@@ -54,10 +52,9 @@ def latencies(swarm: Swarm, before: Line | None, after: Line | None) -> dict[str
 def trial(
     part: Part, number: int, plan: Plan, replay: Replay | None, warm_messages: int, interruption: str
 ) -> Trial:
-    """The record of a trial.
+    """The record of a trial of the round `number`.
 
     Args:
-        number: of the round.
         replay: what it was given; None if that did not come to its end.
         warm_messages: of the replay, those that are cut away.
         interruption: why it was broken off from outside; "" if it was not.
@@ -81,7 +78,7 @@ def trial(
             seen, histograms = _seen(part.swarm, part.lines, warm, final)
             values |= seen
             counts |= {f"swarm_{name}": getattr(final, name) for name in load.Counts.__struct_fields__}
-            cpu = max(line.swarm_cpu_percent for line in part.lines[warm:] if line is not None)
+            cpu = max(line.swarm_cpu_percent for line in part.lines[warm:])
             swarm = SwarmRecord(cpu_percent=cpu, limited=final.limited, why=final.why)
     return Trial(
         round=number,
@@ -98,20 +95,19 @@ def trial(
 
 
 def _seen(
-    swarm: Swarm, lines: list[Line | None], warm: int, final: Line
+    swarm: Swarm, lines: list[Line], warm: int, final: Line
 ) -> tuple[dict[str, float], dict[str, Histogram]]:
     """What the swarm measured: all deliveries, acks while messages flowed, connects from its start."""
-    bounds, start, end = swarm.bounds_ms, lines[warm], lines[-1] or final
+    bounds, start = swarm.bounds_ms, lines[warm]
     parts = {
         "delivery": load.difference(start, final, "delivery"),
-        "ack": load.difference(start, end, "ack"),
-        "connect": load.difference(None, final, "connect"),
-        "reconnect": load.difference(None, final, "reconnect"),
+        "ack": load.difference(start, lines[-1], "ack"),
+        "connect": load.difference(load.NOTHING, final, "connect"),
+        "reconnect": load.difference(load.NOTHING, final, "reconnect"),
     }
     values = {name: float(getattr(final, name)) for name in ("lost", "duplicated", "disordered", "refused")}
     values |= _quantiles(bounds, parts)
-    farthest = histogram.longest(bounds, parts["delivery"])
-    if farthest is not None:
+    if (farthest := histogram.longest(bounds, parts["delivery"])) is not None:
         values["delivery_longest_ms"] = farthest
     return values, {name: Histogram(bounds, counts) for name, counts in parts.items() if any(counts)}
 
@@ -126,7 +122,7 @@ def _quantiles(bounds: list[float], parts: Mapping[str, list[int]]) -> dict[str,
 
 
 def _assigned(part: Part, replay: Replay | None, warm_messages: int) -> Assigned:
-    connections = min((line.connected for line in part.lines if line is not None), default=0)
+    connections = min((line.connected for line in part.lines), default=0)
     if replay is None or (first := replay.first_seq + warm_messages) > (last := replay.last_seq):
         return Assigned(connections=connections)
     return Assigned(
