@@ -30,7 +30,6 @@ _DEFAULTS = {
     "WS_STOP_SECONDS": "0.5",
     "LOG_LEVEL": "warning",
 }
-_RESERVED = ("WS_SUBJECT_PREFIX", "NATS_TOKEN", "NATS_CREDS_FILE", "NATS_NKEY_FILE")
 _SPARE_CONNECTIONS = 1000  # for probes, and for those that leave while others come
 
 T = TypeVar("T")
@@ -58,9 +57,6 @@ def check(plan: Plan, file: str) -> None:
     """What a plan can't know by itself: whether servers would start with these settings. Raises PlanError."""
     for number, arm in enumerate(plan.arms):
         at = f"arm[{number}]"
-        for name in _RESERVED:
-            if name in arm.settings:
-                raise PlanError(file, f"{at}.settings.{name}", "", "the feed is not yours to choose here")
         try:
             Settings.from_environ(settings_of(arm, "nats://127.0.0.1:4222", 0))
         except SettingsError as error:

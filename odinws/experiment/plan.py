@@ -23,7 +23,7 @@ Value = str | int | float | bool
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"
 _SETTING = re.compile(r"[A-Z][A-Z0-9_]*")
-_OWN_SETTINGS = ("WS_ADDR", "NATS_URL", "WS_DEMO_FEED")
+_OWN_SETTING = re.compile(r"WS_(ADDR|DEMO_FEED|SUBJECT_PREFIX)|NATS_(URL|TOKEN|CREDS_FILE|NKEY_FILE)")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
 
@@ -148,7 +148,7 @@ def _check(plan: Plan, file: str) -> None:
             path = f"{at}.settings.{name}"
             if not _SETTING.fullmatch(name):
                 raise PlanError(file, path, repr(value), "expected the name of an environment variable")
-            if name in _OWN_SETTINGS:
+            if _OWN_SETTING.fullmatch(name):
                 raise PlanError(file, path, repr(value), "the experiment sets this one itself: take it out")
     baselines = [arm.name for arm in plan.arms if arm.baseline]
     if len(baselines) != 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from importlib import resources
 from itertools import accumulate
 from operator import add
 from typing import Any
@@ -30,25 +29,26 @@ _DIGITS = 5  # of a value in a picture
 def page(records: Records, result: Result) -> str:
     """The report of a run, in HTML."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader(__package__, "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"figure": figure, "percent": percent, "chance": chance}
     settings = {arm: _shown(each) for arm, each in records.run.settings.items()}
-    return environment.from_string(_part("page.html")).render(
+    return environment.get_template("page.html").render(
         result=result,
+        records=records,
         run=records.run,
         plan=records.run.plan,
-        trials=records.trials,
-        end=records.end,
         settings=settings,
         setting_names=sorted({name for each in settings.values() for name in each}),
         measures=MEASURES,
         alpha=ALPHA,
         plan_text=_plan_text(records.run.plan),
-        style=_part("page.css"),
-        script=_part("page.js"),
         plotly=get_plotlyjs(),
-        data=_for_script(pictures(records, result)),
+        data=pictures(records, result),
     )
 
 
@@ -139,12 +139,3 @@ def _plan_text(plan: Plan) -> str:
             if arm[part] == raw[part]:
                 del arm[part]
     return tomlkit.dumps(raw)
-
-
-def _part(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text()
-
-
-def _for_script(data: object) -> str:
-    """JSON that can stand in a script element."""
-    return msgspec.json.encode(data).decode().replace("<", "\\u003c")
