@@ -137,7 +137,7 @@ class Fleet(Engine[Client]):
         self.tally.settle(self._flow.chain, now)
 
     def tick(self, now: float) -> None:
-        super().tick(now)
+        self.call_due()
         passed, self._last_tick = now - self._last_tick, now
         if not self.closing:
             self._owed_probes += self.probes * passed
