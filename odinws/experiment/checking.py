@@ -127,8 +127,8 @@ def _unequal(plan: Plan, good: dict[tuple[str, int], Trial]) -> Iterator[Check]:
             for a, b in pairs
         ]
         heard = [
-            max(abs(a.messages_published - b.messages_published), abs(a.first_seq - b.first_seq))
-            > max(burst, _UNEQUAL * b.messages_published)
+            abs(a.messages_published - b.messages_published) > max(burst, _UNEQUAL * a.messages_published)
+            or abs(a.first_seq - b.first_seq) > max(burst, _UNEQUAL * b.messages_published)
             for a, b in pairs
         ]
         both = f"{arm.name} and {base.name}"

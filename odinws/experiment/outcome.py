@@ -59,21 +59,19 @@ def trial(
         warm_messages: of the replay, those that are cut away.
         interruption: why it was broken off from outside; "" if it was not.
     """
-    problem = part.problem
+    problem, warm, swarm = part.problem, round(plan.warmup_seconds), SwarmRecord()
     values: dict[str, float] = {}
     histograms: dict[str, Histogram] = {}
     counts = {name: int(part.metrics[metric]) for name, metric in _COUNTS.items() if metric in part.metrics}
     if replay is not None:
         counts["feed_longest_late_ms"] = round(1000 * replay.longest_late_seconds)
-    swarm = SwarmRecord()
-    warm = round(plan.warmup_seconds)
     if part.empty is not None and len(part.looks) > warm + 1:
         values |= scrape.window_values(part.looks[warm:], part.empty)
     if len(part.lines) > warm:
         try:
             final = part.swarm.verdict()
         except SwarmError as error:
-            problem = problem or interruption or str(error)
+            problem = problem or str(error)
         else:
             seen, histograms = _seen(part.swarm, part.lines, warm, final)
             values |= seen

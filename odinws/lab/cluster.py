@@ -60,9 +60,17 @@ class Cluster:
         # Of the nats-servers, the odinws servers, the balancer.
         self.node_ports, routes = ports[:NODES], ports[NODES : 2 * NODES]
         self.ports, self.port = ports[2 * NODES : -1], ports[-1]
+        shared = {
+            "WS_WORKERS": "1",
+            "WS_DRAIN_SECONDS": "2",
+            **(settings or {}),
+            "NATS_URL": self.nats_url,
+            "JS_STREAM_REPLICAS": str(NODES),
+            "WS_TRUSTED_PROXIES": "127.0.0.1",
+        }
         self._hosts = [
-            Server(self._host_settings(settings or {}, number), self._log(f"host-{number}"), port=port)
-            for number, port in enumerate(self.ports)
+            Server({**shared, "ENVIRONMENT": name}, self._log(name), port=port)
+            for name, port in zip(("host-0", "host-1"), self.ports, strict=True)
         ]
         binds = {"ODINWS_BIND": self.port, "ODINWS_ONE": self.ports[0], "ODINWS_TWO": self.ports[1]}
         # In the order of their end: the servers, then what they need.
@@ -109,17 +117,6 @@ class Cluster:
 
     def _log(self, name: str) -> Path:
         return self._directory / f"{name}.log"
-
-    def _host_settings(self, own: dict[str, str], number: int) -> dict[str, str]:
-        return {
-            "WS_WORKERS": "1",
-            "WS_DRAIN_SECONDS": "2",
-            **own,
-            "NATS_URL": self.nats_url,
-            "JS_STREAM_REPLICAS": str(NODES),
-            "WS_TRUSTED_PROXIES": "127.0.0.1",
-            "ENVIRONMENT": f"host-{number}",
-        }
 
     def _node_command(self, number: int, routes: list[int]) -> list[str]:
         """A node of the cluster, which keeps its streams beside the logs."""

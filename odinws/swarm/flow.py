@@ -45,7 +45,6 @@ class Position:
     rest: bytes = b""
 
     def since(self) -> dict[str, int]:
-        """What to resume from."""
         return {channel: mark.seq for channel, mark in self.marks.items()}
 
 

@@ -27,7 +27,6 @@ class Reporter:
         self._counts = dict.fromkeys(("delivered", "failed", *_WRONG), 0)
 
     def report(self, tally: Tally) -> None:
-        """Bring Locust up to date."""
         for name in TIMES:
             counts, before = tally.times[name].counts, self._times[name]
             for index, count in enumerate(counts):

@@ -27,7 +27,6 @@ _DIGITS = 5  # of a value in a picture
 
 
 def page(records: Records, result: Result) -> str:
-    """The report of a run, in HTML."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__, "."),
         autoescape=True,
