@@ -69,8 +69,8 @@ class Cluster:
             "WS_TRUSTED_PROXIES": "127.0.0.1",
         }
         self._hosts = [
-            Server({**shared, "ENVIRONMENT": name}, self._log(name), port=port)
-            for name, port in zip(("host-0", "host-1"), self.ports, strict=True)
+            Server({**shared, "ENVIRONMENT": f"host-{number}"}, self._log(f"host-{number}"), port=port)
+            for number, port in enumerate(self.ports)
         ]
         binds = {"ODINWS_BIND": self.port, "ODINWS_ONE": self.ports[0], "ODINWS_TWO": self.ports[1]}
         # In the order of their end: the servers, then what they need.

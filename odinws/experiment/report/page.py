@@ -87,16 +87,13 @@ def _bar(row: Row) -> dict[str, Any]:
 
 
 def _seconds(records: Records, name: str) -> dict[str, list[list[Any]]]:
-    found: dict[tuple[str, int], list[Any]] = {}
+    found: dict[str, dict[int, list[Any]]] = defaultdict(dict)
     for second in records.seconds:
         if name in second.values:
-            line = found.setdefault((second.arm, second.round), [second.round, [], []])
+            line = found[second.arm].setdefault(second.round, [second.round, [], []])
             line[1].append(second.second)
             line[2].append(_rounded(second.values[name]))
-    by_arm: dict[str, list[list[Any]]] = defaultdict(list)
-    for (arm, _), line in sorted(found.items()):
-        by_arm[arm].append(line)
-    return by_arm
+    return {arm: [by_round[number] for number in sorted(by_round)] for arm, by_round in found.items()}
 
 
 def _histograms(records: Records) -> dict[str, dict[str, dict[str, list[float]]]]:
