@@ -41,7 +41,7 @@ def main() -> None:
 def describe() -> dict[str, Any]:
     """What the figures are taken on: machine, limits, load at this moment, the revision of odinws."""
     return {
-        **machine()._asdict(),
+        **machine(),
         "python": platform.python_version(),
         "open_files_limit": open_files_limit(),
         "load_average": os.getloadavg(),

@@ -327,12 +327,11 @@ def cluster() -> None:
             click.echo(f"  page        http://127.0.0.1:{running.port}/")
             click.echo(f"  websocket   ws://127.0.0.1:{running.port}/ws")
             for number, port in enumerate(running.ports):
-                pid = running.pid(f"host-{number}")
+                pid = running.parts[f"host-{number}"].pid
                 click.echo(f"  host {number}      http://127.0.0.1:{port}/   kill {pid} drains it")
             for number, port in enumerate(running.node_ports):
-                click.echo(
-                    f"  nats {number}      nats://127.0.0.1:{port}   pid {running.pid(f'nats-{number}')}"
-                )
+                pid = running.parts[f"nats-{number}"].pid
+                click.echo(f"  nats {number}      nats://127.0.0.1:{port}   pid {pid}")
             nats_url = running.nats_url.partition(",")[0]
             click.echo(f"  feed it     odinws publish --nats-url {nats_url}")
             click.echo("  stop        Ctrl-C")

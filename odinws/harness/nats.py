@@ -18,7 +18,6 @@ class NatsServer(Process):
 
     Args:
         directory: where it keeps JetStream's data, its log and its ports file; made if missing.
-        jetstream: whether JetStream is on.
         port: the client port; -1 takes a free one, which later starts keep.
         options: further arguments of nats-server.
 
@@ -48,10 +47,9 @@ class NatsServer(Process):
         return f"nats://{HOST}:{self.port}"
 
     def start(self) -> Self:
-        """Start it and return when it accepts connections, at most `READY_SECONDS` later.
+        """Start it and return when it accepts connections.
 
-        Raises:
-            ProcessError: it ended, or was not ready in time. Nothing is left running.
+        Raises ProcessError, with nothing left running, when it ends or takes longer than `READY_SECONDS`.
         """
         self.launch()
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from odinws.cli import main
-from odinws.experiment.record import FILE, Writer
+from odinws.experiment.record import FILE, writing
 from tests.experiment.synthetic import plan, run
 
 ROOT = Path(__file__).parents[2]
@@ -33,9 +33,9 @@ def _plan(path: Path, rounds: int = 6, settings: str = "") -> str:
 
 
 def _run(directory: Path, factor: float = 1.0, seed: int = 1, rounds: int = 6) -> str:
-    with Writer(directory) as writer:
+    with writing(directory) as write:
         for record in run(plan(rounds=rounds), seed, {"b": {"cpu_us_per_message": factor}}, noise=0.3):
-            writer.write(record)
+            write(record)
     return str(directory)
 
 
