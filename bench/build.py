@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import os
 import platform
@@ -74,21 +73,8 @@ def revision(directory: Path = ROOT) -> str:
         return ""
 
 
-@functools.cache
-def has_zlib() -> bool:
-    """Whether C programs can be built with zlib here."""
-    try:
-        call([tool("cc", "a C compiler"), "-fsyntax-only", "-include", "zlib.h", "-x", "c", os.devnull])
-    except MissingError:
-        return False
-    return True
-
-
-def compile_c(sources: Path, name: str, flags: Sequence[str] = ()) -> Path:
-    """Compile the C files of a folder into one program, unless it is newer than all of them.
-
-    Other flags ask for another name.
-    """
+def compile_c(sources: Path, name: str, *flags: str) -> Path:
+    """Compile the C files of a folder into one program, unless it is newer than all of them."""
     program = BUILD / name
     files = sorted(sources.glob("*.[ch]"))
     if program.exists() and all(program.stat().st_mtime >= file.stat().st_mtime for file in files):

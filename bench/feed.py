@@ -78,36 +78,31 @@ def filling(draw: random.Random, size: int) -> str:
 
 
 class Composer:
-    """Makes the messages of a scenario in order, keeping the counts. The fillings are the seed's."""
+    """Makes the messages of a scenario in order, the channels in turn. The fillings are the seed's."""
 
     def __init__(self, scenario: Scenario, seed: int = 1) -> None:
         self._names = scenario.channel_names()
         self._size = scenario.payload_bytes
         self._random = random.Random(seed)
         self._fillings: dict[int, list[str]] = {}
-        self._channels = len(self._names)
-        self._sequence = 0
-        self.counts = [0] * self._channels
-        """Messages made so far, by channel index."""
+        self.made = 0
+        """Messages so far."""
 
     def burst(self, size: int, sent_ns: int, wall_ms: int) -> list[Message]:
         """The next `size` messages, walking the channels in turn."""
         return [self._next(sent_ns, wall_ms) for _ in range(size)]
 
     def _next(self, sent_ns: int, wall_ms: int) -> Message:
-        index = self._sequence % self._channels
-        self._sequence += 1
-        self.counts[index] += 1
-        number = self.counts[index]
-        name = self._names[index]
+        before, index = divmod(self.made, len(self._names))
+        self.made += 1
+        number, name = before + 1, self._names[index]
         mark = f"{index:05d}.{number:010d}.{sent_ns:019d}"
         head = f'{{"type":"price:update","mark":"{mark}","tokenId":"{name[6:]}",'
         size = self._size - len(head) - 1
         if size not in self._fillings:
             self._fillings[size] = [filling(self._random, size) for _ in range(VARIETY)]
         payload = f"{head}{self._fillings[size][number % VARIETY]}}}"
-        prev = self._sequence - self._channels if number > 1 else 0
-        return Message(name, payload.encode(), self._sequence, prev, wall_ms)
+        return Message(name, payload.encode(), self.made, max(0, self.made - len(self._names)), wall_ms)
 
 
 class Target(Protocol):
@@ -242,9 +237,9 @@ class Feed:
         self.error: OSError | None = None
 
     @property
-    def counts(self) -> list[int]:
-        """Messages published, by channel index. Exact once `stop` has returned."""
-        return self._composer.counts
+    def published(self) -> int:
+        """Messages so far. Exact once `stop` has returned."""
+        return self._composer.made
 
     def start(self) -> None:
         """Begin, unless the scenario has no messages."""

@@ -1,10 +1,10 @@
 /*
- * Commands on stdin, one a line, each after the answer to the last: one line of JSON on stdout, with an "event" of that
+ * Options in the environment, else it says what is wrong and exits with status 2. Commands on stdin, one a line, each after the answer to the last: one line of JSON on stdout, with an "event" of that
  * name.
  *   begin         a measured window starts: forget the counts of a window
  *   end           nothing but the answer
  *   quiet         stop churn and joins, let stalled connections read again
- *   finish FILE   judge what did not come; FILE has, line by line, how many messages each channel had
+ *   finish COUNT  judge what did not come, when so many messages were published
  * At the end of the input it leaves. "ready" is said unasked, when no connection is left to be opened.
  */
 #define _GNU_SOURCE
@@ -17,6 +17,7 @@
 
 enum { STDIN_TAG = 0xffffffff, TICK_MS = 10 };
 
+struct options options;
 struct client client;
 static uint32_t total, begun, joins_begun, churn_next;
 static bool announced, in_window, leaving;
@@ -37,35 +38,24 @@ static void quiet(void)
             connection_resume(&client.connections[i]);
 }
 
-static void finish(const char *path)
-{
-    uint32_t *finals = calloc(options.channels, sizeof *finals);
-    FILE *file = fopen(path, "r");
-    for (uint32_t i = 0; file && i < options.channels && fscanf(file, "%u", &finals[i]) == 1; i++)
-        ;
-    for (uint32_t i = 0; i < total; i++)
-        judge_end(&client.connections[i], finals);
-    free(finals);
-    if (file)
-        fclose(file);
-}
 
 static void read_command(void)
 {
-    char line[4096];
+    char line[64];
     if (!fgets(line, sizeof line, stdin)) {
         leaving = true;
         return;
     }
-    char *name = strtok(line, " \n"), *path = strtok(NULL, "\n");
+    char *name = strtok(line, " \n"), *count = strtok(NULL, "\n");
     if (!name)
         return;
     if (!strcmp(name, "begin"))
         begin();
     else if (!strcmp(name, "quiet"))
         quiet();
-    else if (!strcmp(name, "finish") && path)
-        finish(path);
+    else if (!strcmp(name, "finish") && count)
+        for (uint32_t i = 0; i < total; i++)
+            judge_end(&client.connections[i], strtoull(count, NULL, 10));
     report(name);
 }
 
@@ -120,8 +110,26 @@ static void choose(struct subscription *subscriptions, uint32_t *deck)
     }
 }
 
+static const char *option(const char *name)
+{
+    const char *value = getenv(name);
+    if (value)
+        return value;
+    fprintf(stderr, "client: no value for %s\n", name);
+    exit(2);
+}
+
+#define READ_TEXT(name) options.name = option(#name);
+#define READ_NUMBER(name) options.name = (uint32_t)strtoul(option(#name), NULL, 10);
+
 static void prepare(void)
 {
+    TEXT_OPTIONS(READ_TEXT)
+    NUMBER_OPTIONS(READ_NUMBER)
+    if (options.subscribed < 1 || options.subscribed > options.channels) {
+        fputs("client: subscribed must lie between 1 and channels\n", stderr);
+        exit(2);
+    }
     total = options.connections + options.joins;
     client.connections = calloc(total, sizeof *client.connections);
     struct subscription *subscriptions = calloc((size_t)total * options.subscribed, sizeof *subscriptions);
@@ -171,9 +179,8 @@ static void pass(struct epoll_event *events)
         read_command();
 }
 
-int main(int count, char **arguments)
+int main(void)
 {
-    options_read(count, arguments);
     prepare();
     struct epoll_event *events = calloc(total + 1, sizeof *events);
     while (!leaving)

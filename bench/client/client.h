@@ -1,9 +1,9 @@
 /*
  * A measuring WebSocket client: opens many connections, subscribes, counts and judges what arrives.
  *
- *   client.c      commands, and when connections are begun     connection.c  one connection
- *   options.c     the command line                             frames.c      RFC 6455 and RFC 7692
- *   report.c      what is said on stdout                       judge.c       whether a message was due
+ *   client.c      options, commands, when connections are begun     connection.c  one connection
+ *   report.c      what is said on stdout                            frames.c      RFC 6455 and RFC 7692
+ *   judge.c       whether a message was due
  */
 #ifndef CLIENT_H
 #define CLIENT_H
@@ -12,16 +12,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* --name value pairs. driver.py is the only writer of them, gives all, and explains them. */
-#define TEXT_OPTIONS(X) X(path) X(hello) X(prefix) X(separator) X(suffix) X(ack) X(ask) X(reply) X(channels_file)
+/* Variables of the environment. driver.py is the only writer of them, gives all, and explains them. */
+#define TEXT_OPTIONS(X) X(path) X(hello) X(prefix) X(item) X(separator) X(suffix) X(ack) X(ask) X(reply)
 #define NUMBER_OPTIONS(X)                                                                                              \
     X(port) X(connections) X(first_id) X(channels) X(subscribed) X(in_flight) X(ramp_per_second) X(stall_permille)     \
     X(churn_per_second) X(joins) X(join_rate) X(seed) X(binary) X(deflate) X(numbered)
 
-/* What happens in a window; what there was so far; what the end showed; what is wrong with messages. */
+/* What happens in a window; what there was so far, and what the end showed; what is wrong with messages. */
 #define WINDOW_COUNTS(X) X(delivered) X(stalled_delivered) X(bytes) X(frames) X(pings) X(churned)
-#define STATE_COUNTS(X) X(ready) X(failed) X(closed) X(stalled_closed) X(joined) X(gap_notices)
-#define FINAL_COUNTS(X) X(tail_missing) X(stalled_tail_missing) X(after_close) X(unequal) X(stalled_unequal)
+#define COUNTS(X)                                                                                                      \
+    X(ready) X(failed) X(closed) X(stalled_closed) X(joined) X(gap_notices)                                            \
+    X(tail_missing) X(stalled_tail_missing) X(after_close) X(unequal) X(stalled_unequal)
 #define TALLY_COUNTS(X) X(gaps) X(missing) X(duplicates) X(disorder) X(stray) X(told) X(misnumbered)
 
 #define TEXT_FIELD(name) const char *name;
@@ -31,7 +32,6 @@
 struct options {
     TEXT_OPTIONS(TEXT_FIELD)
     NUMBER_OPTIONS(NUMBER_FIELD)
-    char **names, **items; /* of the channels: the name, and what subscribes to it */
 };
 
 /* Log-linear, of nanoseconds: 60 octaves of 32 buckets, exact below 64, above to about 3 %. */
@@ -82,8 +82,7 @@ struct client {
     uint64_t started_ns, window_ns, joined_ns; /* joined_ns: when the last of those who join was READY */
     double window_cpu;                         /* seconds used when the window began */
     struct window window;
-    STATE_COUNTS(COUNT_FIELD)
-    FINAL_COUNTS(COUNT_FIELD)
+    COUNTS(COUNT_FIELD)
     struct tally tally, stalled_tally;
     uint64_t closes[CLOSE_CODES];    /* by close code; 1006: no close frame */
     uint64_t refused[HTTP_STATUSES]; /* by HTTP status; 0: connect or read failed */
@@ -103,9 +102,6 @@ enum frame_result { FRAME_WHOLE, FRAME_PARTIAL, FRAME_BAD };
 extern struct options options;
 extern struct client client;
 
-/* Exits with status 2 and one line on stderr when the command line or the file of channels is wrong. */
-void options_read(int count, char **arguments);
-
 /* Begin to connect; if that fails at once, the connection counts as failed. */
 void connection_begin(struct connection *connection);
 /* Handle what epoll reported. */
@@ -124,7 +120,7 @@ enum frame_result frame_read(const uint8_t *data, size_t length, struct frame *f
 size_t frame_write(uint8_t *out, unsigned opcode, const void *payload, size_t length);
 /*
  * Replace the payload of a compressed frame by the message, which holds until the next call. False: it is no deflate
- * stream, the message is longer than 1 MiB, or this client was built without zlib.
+ * stream, or the message is longer than 1 MiB.
  */
 bool frame_inflate(struct frame *frame);
 
@@ -135,14 +131,14 @@ bool frame_inflate(struct frame *frame);
 bool judge(struct connection *connection, const struct frame *frame, uint64_t now, uint32_t *guess);
 /* Judge {"type":"gap","channel":"..","from":..,"to":..}. */
 void judge_gap(struct connection *connection, const struct frame *frame);
-/* Judge what did not come, when final[i] messages were published on channel i. */
-void judge_end(struct connection *connection, const uint32_t *final);
+/* Judge what did not come, when so many messages were published on all channels in turn. */
+void judge_end(struct connection *connection, uint64_t published);
 
 uint64_t now_ns(void);
 /* Used by this process. */
 double cpu_seconds(void);
 void histogram_add(struct histogram *histogram, uint64_t value);
-/* One line of JSON with all counts. */
+/* One line of JSON with all counts; the members of a group are named `group.member`. */
 void report(const char *event);
 
 #endif

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { COMMAND_SIZE = 60000, SPARE = 64 /* for separator and suffix */ };
+enum { COMMAND_SIZE = 60000, ITEM_SIZE = 128 /* at most, separator and suffix included */ };
 enum { CATCH_UP_BUFFER = 1 << 20, PER_ADDRESS = 20000 /* source ports */ };
 
 static const char OFFER[] = "Sec-WebSocket-Extensions: permessage-deflate; "
@@ -127,12 +127,12 @@ static bool subscribe(struct connection *connection)
     for (uint32_t i = 0; i < options.subscribed; i++) {
         struct subscription *subscription = &connection->subscriptions[i];
         *subscription = (struct subscription){.channel = subscription->channel};
-        const char *item = options.items[subscription->channel];
-        if (strlen(item) + SPARE > (size_t)(command + sizeof command - at)) {
+        if (command + sizeof command - at < ITEM_SIZE) {
             fputs("client: the subscribe command is too long\n", stderr);
             exit(2);
         }
-        at = stpcpy(stpcpy(at, i ? options.separator : ""), item);
+        at = stpcpy(at, i ? options.separator : "");
+        at += sprintf(at, options.item, subscription->channel);
     }
     strcpy(at, options.suffix);
     connection->state = SUBSCRIBING;

@@ -8,14 +8,13 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.build import BENCH, compile_c, has_zlib
+from bench.build import BENCH, compile_c
 from bench.client.totals import add_up
-from bench.scenarios import Scenario
+from bench.scenarios import CHANNEL_NAME, Scenario
 from odinws.harness.process import STOP_SECONDS, Process, ProcessError
 
 Event = dict[str, Any]
@@ -36,7 +35,7 @@ class Wire:
     """A frame of its own, unless empty."""
     prefix: str = '{"type":"subscribe","data":{"channels":['
     item: str = '"%c"'
-    """What subscribes to a channel: %c is its name, %i its index. No line ends."""
+    """What subscribes to a channel: %c is its name, %i its index."""
     separator: str = ","
     suffix: str = "]}}"
     ack: str = "subscription_ack"
@@ -60,10 +59,8 @@ def raise_open_files_limit() -> None:
 
 
 def build() -> Path:
-    """Compile the client; without zlib when that is not there. Raises MissingError."""
-    if has_zlib():
-        return compile_c(BENCH / "client", "client", ("-lz",))
-    return compile_c(BENCH / "client", "client-without-zlib", ("-DWITHOUT_ZLIB",))
+    """Compile the client, which needs a C compiler and zlib. Raises MissingError."""
+    return compile_c(BENCH / "client", "client", "-lz")
 
 
 class ClientProcess(Process):
@@ -103,13 +100,9 @@ class Clients:
     """All client processes of one trial. Use as a context manager: leaving it ends them."""
 
     def __init__(self, port: int, wire: Wire, scenario: Scenario, seed: int, directory: Path) -> None:
-        channels, self._finals = directory / "channels.txt", directory / "finals.txt"
-        with channels.open("w") as file:
-            for index, name in enumerate(scenario.channel_names()):
-                file.write(f"{name}\t{wire.item.replace('%c', name).replace('%i', str(index))}\n")
         options: dict[str, Any] = asdict(wire) | {name: getattr(scenario, name) for name in _SAME}
-        options |= {"port": port, "seed": seed, "channels_file": channels}
-        del options["item"]
+        item = wire.item.replace("%c", CHANNEL_NAME.format("%1$u")).replace("%i", "%1$u")
+        options |= {"port": port, "seed": seed, "item": item}
         parts = -(-scenario.most_connections // (open_files_limit() - SPARE_FILES))
         options |= {name: -(-getattr(scenario, name) // parts) for name in _RATES}
         options["in_flight"] = max(1, _IN_FLIGHT // parts)
@@ -120,9 +113,11 @@ class Clients:
             options |= {name: (getattr(scenario, name) + part) // parts for name in ("connections", "joins")}
             options["first_id"] = first
             first += options["connections"] + options["joins"]
-            words = (word for name, value in options.items() for word in (f"--{name}", _word(value)))
+            environ = {
+                name: str(int(value) if isinstance(value, bool) else value) for name, value in options.items()
+            }
             log = directory / f"client-{part}.log"
-            self._processes.append(ClientProcess([program, *words], log, piped=True).start())
+            self._processes.append(ClientProcess([program], log, environ=environ, piped=True).start())
 
     def __enter__(self) -> Clients:
         return self
@@ -173,11 +168,6 @@ class Clients:
             time.sleep(0.1)
         return False
 
-    def finish(self, counts: Sequence[int]) -> Event:
-        """The verdict, given how many messages each channel had in all."""
-        self._finals.write_text("".join(f"{count}\n" for count in counts))
-        return self._all(f"finish {self._finals}")
-
-
-def _word(value: object) -> str:
-    return str(int(value) if isinstance(value, bool) else value)
+    def finish(self, published: int) -> Event:
+        """The verdict, given how many messages there were on all channels, which the feed takes in turn."""
+        return self._all(f"finish {published}")

@@ -1,5 +1,7 @@
 #include "client.h"
 
+#include <zlib.h>
+
 static const uint8_t MASK[4] = {0x37, 0xfa, 0x21, 0x3d}; /* the example key of RFC 6455, section 5.7 */
 
 enum frame_result frame_read(const uint8_t *data, size_t length, struct frame *frame, size_t *used)
@@ -44,18 +46,6 @@ size_t frame_write(uint8_t *out, unsigned opcode, const void *payload, size_t le
     return at;
 }
 
-#ifdef WITHOUT_ZLIB
-
-bool frame_inflate(struct frame *frame)
-{
-    (void)frame;
-    return false;
-}
-
-#else
-
-#include <zlib.h>
-
 static bool feed(z_stream *stream, const uint8_t *data, size_t length)
 {
     stream->next_in = (Bytef *)data;
@@ -80,5 +70,3 @@ bool frame_inflate(struct frame *frame)
     frame->length = sizeof message - stream.avail_out;
     return true;
 }
-
-#endif

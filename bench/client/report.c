@@ -34,78 +34,39 @@ void histogram_add(struct histogram *histogram, uint64_t value)
     histogram->buckets[bucket(value)]++;
 }
 
-static const char *comma; /* before the next member of a JSON object */
-
-static void print_count(const char *name, uint64_t count)
-{
-    printf("%s\"%s\":%llu", comma, name, (unsigned long long)count);
-    comma = ",";
-}
+#define PRINT(key, of, name) printf(",\"" key "\":%llu", (unsigned long long)(of).name);
+#define PRINT_COUNT(name) PRINT(#name, client, name)
+#define PRINT_OF_WINDOW(name) PRINT(#name, client.window, name)
+#define PRINT_OF_TALLY(name) PRINT("tally." #name, client.tally, name)
+#define PRINT_OF_STALLED(name) PRINT("stalled_tally." #name, client.stalled_tally, name)
 
 static void print_seconds(const char *name, double seconds)
 {
-    printf("%s\"%s\":%.9f", comma, name, seconds);
+    printf(",\"%s\":%.9f", name, seconds);
 }
 
-static void begin_object(const char *name)
-{
-    printf("%s\"%s\":{", comma, name);
-    comma = "";
-}
-
-static void end_object(void)
-{
-    putchar('}');
-    comma = ",";
-}
-
-/* An object of those that are not 0, by index. */
+/* Those that are not 0, by index. */
 static void print_sparse(const char *name, const uint64_t *values, int count)
 {
-    char index[12];
-    begin_object(name);
-    for (int i = 0; i < count; i++) {
-        if (values[i]) {
-            snprintf(index, sizeof index, "%d", i);
-            print_count(index, values[i]);
-        }
-    }
-    end_object();
-}
-
-static void print_histogram(const char *name, const struct histogram *histogram)
-{
-    begin_object(name);
-    print_count("longest", histogram->longest);
-    print_sparse("buckets", histogram->buckets, BUCKETS);
-    end_object();
-}
-
-#define PRINT_OF_TALLY(name) print_count(#name, tally->name);
-#define PRINT_OF_WINDOW(name) print_count(#name, client.window.name);
-#define PRINT(name) print_count(#name, client.name);
-
-static void print_tally(const char *name, const struct tally *tally)
-{
-    begin_object(name);
-    TALLY_COUNTS(PRINT_OF_TALLY)
-    end_object();
+    for (int i = 0; i < count; i++)
+        if (values[i])
+            printf(",\"%s.%d\":%llu", name, i, (unsigned long long)values[i]);
 }
 
 void report(const char *event)
 {
     uint64_t now = now_ns();
     printf("{\"event\":\"%s\"", event);
-    comma = ",";
     WINDOW_COUNTS(PRINT_OF_WINDOW)
-    STATE_COUNTS(PRINT)
-    FINAL_COUNTS(PRINT)
-    print_tally("tally", &client.tally);
-    print_tally("stalled_tally", &client.stalled_tally);
+    COUNTS(PRINT_COUNT)
+    TALLY_COUNTS(PRINT_OF_TALLY)
+    TALLY_COUNTS(PRINT_OF_STALLED)
     print_sparse("closes", client.closes, CLOSE_CODES);
     print_sparse("refused", client.refused, HTTP_STATUSES);
-    print_histogram("latency", &client.window.latency);
-    print_histogram("subscribe", &client.window.subscribe);
+    print_sparse("latency", client.window.latency.buckets, BUCKETS);
+    PRINT("latency.longest", client.window.latency, longest)
+    print_sparse("subscribe", client.window.subscribe.buckets, BUCKETS);
+    PRINT("subscribe.longest", client.window.subscribe, longest)
     print_seconds("longest_pass", (double)client.window.longest_pass_ns / 1e9);
     print_seconds("seconds", (double)(now - client.started_ns) / 1e9);
     print_seconds("window_seconds", (double)(now - client.window_ns) / 1e9);
