@@ -23,7 +23,7 @@ from odinws.errors import OdinError
 from odinws.harness.nats import NatsServer
 from odinws.harness.ports import free_ports
 from odinws.harness.prometheus import Metrics, scrape
-from odinws.harness.server import START_SECONDS, Server
+from odinws.harness.server import START_SECONDS
 
 CONNECT_SECONDS = 180.0
 SETTLE_SECONDS = 1.0
@@ -77,7 +77,7 @@ class Trial:
         scenario, arm = self.scenario, self.arm
         raise_open_files_limit()
         port, nats_port = free_ports(2)
-        place = Place(directory, port, nats_port, directory / "feed.sock", scenario)
+        place = Place(directory, port, nats_port, scenario)
         with contextlib.ExitStack() as stack:
             ours = [psutil.Process()]
             sockets = None
@@ -86,17 +86,7 @@ class Trial:
             if arm.feed is FeedKind.NATS:
                 beside = stack.enter_context(NatsServer(directory, port=nats_port))
                 ours.append(psutil.Process(beside.pid))
-            command = arm.command(place)
-            server = stack.enter_context(
-                Server(
-                    command.environment,
-                    directory / "server.log",
-                    port=port,
-                    command=command.arguments,
-                    directory=command.directory,
-                    ready_path=command.ready_path,
-                )
-            )
+            server = stack.enter_context(arm.server(place))
             if sockets is not None:
                 sockets.accept(scenario.workers if arm.takes_workers else 1, START_SECONDS)
             target: Target = sockets or stack.enter_context(
@@ -104,30 +94,29 @@ class Trial:
             )
             return self._under_load(server.pid, ours, place, target)
 
-    def _servers(self, root: int) -> list[psutil.Process]:
-        return measure.processes(root, self.arm.excluded_processes)
-
     def _under_load(self, root: int, ours: list[psutil.Process], place: Place, target: Target) -> Result:
         scenario = self.scenario
-        empty = measure.memory(self._servers(root))
+        empty = measure.memory(measure.processes(root))
         feed = Feed(scenario, target)
         with Clients(place.port, self.arm.wire, scenario, self.seed, place.directory) as clients:
             ramp = scenario.connections / scenario.ramp_per_second if scenario.ramp_per_second else 0.0
             ready = clients.wait_ready(CONNECT_SECONDS + ramp)
             self.say(f"{ready['ready']:,} of {scenario.connections:,} connected in {ready['seconds']:.1f} s")
             time.sleep(SETTLE_SECONDS)
-            full = measure.memory(self._servers(root))
+            full = measure.memory(measure.processes(root))
             feed.start()
             try:
                 time.sleep(scenario.warmup_seconds)
                 told_before = self._told(place.port)
                 published = feed.published
                 clients.begin()
-                used, ours_used, samples, peak = self._watch(self._servers(root), ours, place.port, clients)
+                used, ours_used, samples, peak = self._watch(
+                    measure.processes(root), ours, place.port, clients
+                )
                 window = clients.end()
                 published = feed.published - published
                 told_after = self._told(place.port)
-                after = measure.memory(self._servers(root))
+                after = measure.memory(measure.processes(root))
             finally:
                 feed.stop()
             clients.quiet()
@@ -158,7 +147,7 @@ class Trial:
 
     def _told(self, port: int) -> Metrics | None:
         """What the server says of itself; None when it says nothing."""
-        return scrape(port, self.arm.metrics_path) if self.arm.metrics_path else None
+        return scrape(port) if self.arm.feed is FeedKind.NATS else None
 
     def _watch(
         self, servers: list[psutil.Process], ours: list[psutil.Process], port: int, clients: Clients
