@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+import click
+
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 BUILD = BENCH / "build"
@@ -18,8 +20,8 @@ BUILD = BENCH / "build"
 CALL_SECONDS = 600.0
 
 
-class MissingError(Exception):
-    """Something cannot be built or found here; the message says what and why."""
+class MissingError(click.ClickException):
+    """Something cannot be built, found or run here; the message says what and why."""
 
 
 def tool(name: str, hint: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 CHANNEL_NAME = "token.T{}"
-"""With the index of the channel; bench/client/judge.c knows it too."""
+"""With the index of the channel; bench/client/judge.c and the C peers know it too."""
 
 
 @dataclass(frozen=True)

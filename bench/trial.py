@@ -110,9 +110,7 @@ class Trial:
                 told_before = self._told(place.port)
                 published = feed.published
                 clients.begin()
-                used, ours_used, samples, peak = self._watch(
-                    measure.processes(root), ours, place.port, clients
-                )
+                used, ours_used, samples, peak = self._watch(root, ours, place.port, clients)
                 window = clients.end()
                 published = feed.published - published
                 told_after = self._told(place.port)
@@ -150,7 +148,7 @@ class Trial:
         return scrape(port) if self.arm.feed is FeedKind.NATS else None
 
     def _watch(
-        self, servers: list[psutil.Process], ours: list[psutil.Process], port: int, clients: Clients
+        self, root: int, ours: list[psutil.Process], port: int, clients: Clients
     ) -> tuple[Cpu, Cpu, list[float], int]:
         """The length of a window.
 
@@ -158,7 +156,7 @@ class Trial:
         and its highest resident memory in bytes. A watched server is asked for its metrics with each sample.
         """
         samples: list[float] = []
-        peak = 0
+        servers, peak = measure.processes(root), 0
         begun, ours_begun = measure.cpu(servers), measure.cpu(ours)
         last, end = begun, begun.seconds + self.scenario.window_seconds
         while (left := end - time.monotonic()) > 0:

@@ -19,7 +19,7 @@ enum { STDIN_TAG = 0xffffffff, TICK_MS = 10 };
 
 struct options options;
 struct client client;
-static uint32_t total, begun, joins_begun, churn_next;
+static uint32_t total, begun, churn_next;
 static bool announced, in_window, leaving;
 
 static void begin(void)
@@ -64,13 +64,17 @@ static uint64_t due(uint64_t now, uint64_t since, uint32_t per_second)
     return (now - since) * per_second / 1000000000ull;
 }
 
-/* Open what rate and in_flight allow. */
-static void ramp(uint64_t now)
+/* Open what rates and in_flight allow: first the connections, in the window the newcomers behind them. */
+static void open_more(uint64_t now)
 {
-    uint64_t allowed = options.connections;
-    if (options.ramp_per_second)
+    uint64_t end = options.connections, allowed = end;
+    if (begun < end && options.ramp_per_second)
         allowed = 1 + due(now, client.started_ns, options.ramp_per_second);
-    while (begun < options.connections && begun < allowed && client.in_flight < options.in_flight)
+    if (begun >= end && in_window && !client.quiet) {
+        allowed += due(now, client.window_ns, options.join_rate);
+        end = total;
+    }
+    while (begun < end && begun < allowed && client.in_flight < options.in_flight)
         connection_begin(&client.connections[begun++]);
     if (!announced && begun == options.connections && !client.in_flight) {
         announced = true;
@@ -90,14 +94,6 @@ static void churn(uint64_t now)
         client.window.churned++;
         connection_begin(connection);
     }
-}
-
-/* Newcomers, as join_rate and in_flight allow. */
-static void join(uint64_t now)
-{
-    uint64_t wanted = due(now, client.window_ns, options.join_rate);
-    while (joins_begun < options.joins && joins_begun < wanted && client.in_flight < options.in_flight)
-        connection_begin(&client.connections[options.connections + joins_begun++]);
 }
 
 /* Subscriptions without repetition, the same for the same seed: the head of a deck that is shuffled on and on. */
@@ -167,11 +163,9 @@ static void pass(struct epoll_event *events)
         if (connection->state != IDLE && connection->state != CLOSED)
             connection_event(connection, events[i].events);
     }
-    ramp(woken);
-    if (in_window && !client.quiet) {
+    open_more(woken);
+    if (in_window && !client.quiet)
         churn(woken);
-        join(woken);
-    }
     uint64_t took = now_ns() - woken;
     if (took > client.window.longest_pass_ns)
         client.window.longest_pass_ns = took;

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* Variables of the environment. driver.py is the only writer of them, gives all, and explains them. */
 #define TEXT_OPTIONS(X) X(path) X(hello) X(prefix) X(item) X(separator) X(suffix) X(ack) X(ask) X(reply)
@@ -65,7 +66,7 @@ struct connection {
     bool returned; /* came or came back while the feed ran: what it missed before is not a loss */
     bool served;   /* was READY once */
     bool ended;    /* the peer hung up while this stalled connection did not read: not watched */
-    uint16_t close_code;
+    uint16_t code; /* of the close frame, or the status of a handshake that failed; 0: none */
     uint32_t id;
     uint32_t leftover_length;
     uint8_t *leftover; /* a frame or a response cut by the last read; NULL most of the time */
@@ -97,7 +98,6 @@ struct frame {
 };
 
 enum { OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
-enum frame_result { FRAME_WHOLE, FRAME_PARTIAL, FRAME_BAD };
 
 extern struct options options;
 extern struct client client;
@@ -112,10 +112,10 @@ void connection_leave(struct connection *connection);
 void connection_resume(struct connection *connection);
 
 /*
- * Read one frame at data. On FRAME_WHOLE *used is what it took. FRAME_BAD: masked, or longer than half a READ_BUFFER,
- * or with a reserved bit for which there is no extension.
+ * Read one frame at data; returns its size, 0 if it is not whole yet, -1 if it is masked, or longer than half a
+ * READ_BUFFER, or has a reserved bit for which there is no extension.
  */
-enum frame_result frame_read(const uint8_t *data, size_t length, struct frame *frame, size_t *used);
+ssize_t frame_read(const uint8_t *data, size_t length, struct frame *frame);
 /* Write a masked frame of at most 65,535 bytes of payload; out needs length + 8 bytes. Returns its size. */
 size_t frame_write(uint8_t *out, unsigned opcode, const void *payload, size_t length);
 /*

@@ -39,10 +39,12 @@ static void drop(struct connection *connection)
     if (connection->state == READY) {
         client.ready--;
         *(connection->stalled ? &client.stalled_closed : &client.closed) += 1;
-        client.closes[connection->close_code ? connection->close_code : 1006]++;
+        client.closes[connection->code ? connection->code : 1006]++;
     } else {
         client.in_flight--;
         client.failed++;
+        if (connection->state != SUBSCRIBING)
+            client.refused[connection->code]++;
     }
     release(connection);
     connection->state = CLOSED;
@@ -62,18 +64,15 @@ void connection_begin(struct connection *connection)
     struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     connection->begun_ns = now_ns();
-    if (bind(fd, (struct sockaddr *)&source, sizeof source) ||
-        (connect(fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS)) {
-        close(fd);
-        client.failed++;
-        client.refused[0]++;
-        return;
-    }
     connection->fd = fd;
     connection->state = CONNECTING;
-    connection->close_code = 0;
+    connection->code = 0;
     client.in_flight++;
-    watch(connection, EPOLLOUT, EPOLL_CTL_ADD);
+    if (bind(fd, (struct sockaddr *)&source, sizeof source) ||
+        (connect(fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS))
+        drop(connection);
+    else
+        watch(connection, EPOLLOUT, EPOLL_CTL_ADD);
 }
 
 static bool send_all(struct connection *connection, const void *data, size_t length)
@@ -145,7 +144,7 @@ static bool subscribe(struct connection *connection)
 
 /* Returns the bytes of the response head, 0 when it is not whole yet, -1 when it is not 101, or agrees to less than we
    insist on. */
-static ssize_t response(const uint8_t *data, size_t length)
+static ssize_t response(struct connection *connection, const uint8_t *data, size_t length)
 {
     static const char agreed[] = "server_no_context_takeover";
     const uint8_t *end = memmem(data, length, "\r\n\r\n", 4);
@@ -155,7 +154,7 @@ static ssize_t response(const uint8_t *data, size_t length)
     size_t head = (size_t)(end - data);
     if (status == 101 && (!options.deflate || memmem(data, head, agreed, sizeof agreed - 1)))
         return (ssize_t)head + 4;
-    client.refused[status > 0 && status < HTTP_STATUSES ? status : 0]++;
+    connection->code = (uint16_t)(status > 0 && status < HTTP_STATUSES ? status : 0);
     return -1;
 }
 
@@ -191,11 +190,11 @@ static bool handle(struct connection *connection, struct frame *frame, uint64_t 
     }
     if (frame->opcode == OP_CLOSE) {
         unsigned code = frame->length >= 2 ? (unsigned)(frame->payload[0] << 8 | frame->payload[1]) : 1005;
-        connection->close_code = (uint16_t)(code < CLOSE_CODES ? code : 1002);
+        connection->code = (uint16_t)(code < CLOSE_CODES ? code : 1002);
         return false;
     }
     if (frame->deflated && !(options.deflate && frame_inflate(frame))) {
-        connection->close_code = 1002;
+        connection->code = 1002;
         return false;
     }
     return judge(connection, frame, now, guess) || handle_control(connection, frame);
@@ -204,25 +203,25 @@ static bool handle(struct connection *connection, struct frame *frame, uint64_t 
 /* Consume whole frames of the buffer; returns the bytes used, or -1 to drop the connection. */
 static ssize_t consume(struct connection *connection, size_t length)
 {
-    size_t at = 0, used;
+    size_t at = 0;
+    ssize_t used;
     uint64_t now = now_ns();
     uint32_t guess = 0;
     struct frame frame;
     if (connection->state == UPGRADING) {
-        ssize_t head = response(buffer, length);
+        ssize_t head = response(connection, buffer, length);
         if (head <= 0)
             return head;
         if (!subscribe(connection))
             return -1;
         at = (size_t)head;
     }
-    enum frame_result result;
-    for (; (result = frame_read(buffer + at, length - at, &frame, &used)) == FRAME_WHOLE; at += used)
+    for (; (used = frame_read(buffer + at, length - at, &frame)) > 0; at += (size_t)used)
         if (!handle(connection, &frame, now, &guess))
             return -1;
-    if (result == FRAME_PARTIAL)
+    if (!used)
         return (ssize_t)at;
-    connection->close_code = 1002;
+    connection->code = 1002;
     return -1;
 }
 
@@ -234,8 +233,6 @@ static void receive(struct connection *connection)
     ssize_t got = recv(connection->fd, buffer + have, READ_BUFFER - have, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (got <= 0 && connection->state == UPGRADING)
-        client.refused[0]++;
     size_t length = have + (got > 0 ? (size_t)got : 0);
     client.window.bytes += length - have;
     ssize_t used = got > 0 ? consume(connection, length) : -1;
@@ -244,12 +241,8 @@ static void receive(struct connection *connection)
         return;
     }
     size_t rest = length - (size_t)used;
-    if (rest > have || !rest) {
-        free(connection->leftover);
-        connection->leftover = rest ? malloc(rest) : NULL;
-    }
-    if (rest)
-        memcpy(connection->leftover, buffer + used, rest);
+    free(connection->leftover);
+    connection->leftover = rest ? memcpy(malloc(rest), buffer + used, rest) : NULL;
     connection->leftover_length = (uint32_t)rest;
 }
 
@@ -259,10 +252,8 @@ void connection_event(struct connection *connection, uint32_t events)
         int error = 0;
         socklen_t size = sizeof error;
         getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-        if (error || !upgrade(connection)) {
-            client.refused[0]++;
+        if (error || !upgrade(connection))
             drop(connection);
-        }
     } else if (!connection->stalled || connection->state != READY || client.quiet) {
         receive(connection);
     } else if (events & (EPOLLHUP | EPOLLERR)) {

@@ -67,33 +67,28 @@ class ClientProcess(Process):
     """One process of the client: it answers each command with one event. `end` must be called."""
 
     def say(self, line: str) -> None:
-        """Send a command. Raises ProcessError when the process has ended."""
-        try:
+        """Send a command. If the process has ended, `expect` tells."""
+        with contextlib.suppress(BrokenPipeError):
             self.pipes[0].write(line + "\n")
             self.pipes[0].flush()
-        except OSError as error:
-            raise self._ended_by_itself() from error
 
     def expect(self, name: str, timeout_seconds: float) -> Event:
         """Wait for an event of that name. Raises ProcessError when it does not come."""
         if not select.select([self.pipes[1]], [], [], timeout_seconds)[0]:
             raise ProcessError(f"no '{name}' from the client within {timeout_seconds:g} s")
         if not (line := self.pipes[1].readline()):
-            raise self._ended_by_itself()
+            self.wait()
+            self.check()
         event: Event = json.loads(line)
         if event["event"] != name:
             raise ProcessError(f"'{event['event']}' from the client, and not '{name}'")
         return event
 
-    def end(self, number: int = signal.SIGKILL, seconds: float = STOP_SECONDS) -> None:
+    def end(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> None:
         super().end(number, seconds)
         for pipe in self.pipes:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-
-    def _ended_by_itself(self) -> ProcessError:
-        self.wait()
-        return ProcessError(f"the client {self.exit_summary()}")
 
 
 class Clients:
@@ -126,10 +121,10 @@ class Clients:
         for process in self._processes:
             process.end()
 
-    def _all(self, command: str, timeout_seconds: float = 30.0) -> Event:
+    def _all(self, command: str) -> Event:
         for process in self._processes:
             process.say(command)
-        return self._answers(command.partition(" ")[0], timeout_seconds)
+        return self._answers(command.partition(" ")[0], 30.0)
 
     def _answers(self, name: str, timeout_seconds: float) -> Event:
         deadline = time.monotonic() + timeout_seconds
