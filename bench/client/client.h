@@ -1,8 +1,9 @@
 /*
  * A measuring WebSocket client: opens many connections, subscribes, counts and judges what arrives.
  *
- *   client.c      options, commands, when connections are begun     connection.c  one connection
- *   report.c      what is said on stdout                            frames.c      RFC 6455 and RFC 7692
+ *   client.c      options, commands and answers, when connections are begun
+ *   connection.c  one connection
+ *   frames.c      RFC 6455 and RFC 7692
  *   judge.c       whether a message was due
  */
 #ifndef CLIENT_H
@@ -61,11 +62,9 @@ struct subscription {
 
 struct connection {
     int fd;
-    enum { IDLE, CONNECTING, UPGRADING, SUBSCRIBING, READY, CLOSED } state;
+    enum { IDLE, CONNECTING, UPGRADING, SUBSCRIBING, READY, CLOSED /* after READY, by the server */ } state;
     bool stalled;  /* chosen to stop reading */
     bool returned; /* came or came back while the feed ran: what it missed before is not a loss */
-    bool served;   /* was READY once */
-    bool ended;    /* the peer hung up while this stalled connection did not read: not watched */
     uint16_t code; /* of the close frame, or the status of a handshake that failed; 0: none */
     uint32_t id;
     uint32_t leftover_length;
@@ -104,8 +103,8 @@ extern struct client client;
 
 /* Begin to connect; if that fails at once, the connection counts as failed. */
 void connection_begin(struct connection *connection);
-/* Handle what epoll reported. */
-void connection_event(struct connection *connection, uint32_t events);
+/* Something came for a connection that epoll watches. */
+void connection_event(struct connection *connection);
 /* Send a close frame and drop the socket; the connection may be begun again. */
 void connection_leave(struct connection *connection);
 /* A stalled connection reads again. */
@@ -135,10 +134,6 @@ void judge_gap(struct connection *connection, const struct frame *frame);
 void judge_end(struct connection *connection, uint64_t published);
 
 uint64_t now_ns(void);
-/* Used by this process. */
-double cpu_seconds(void);
 void histogram_add(struct histogram *histogram, uint64_t value);
-/* One line of JSON with all counts; the members of a group are named `group.member`. */
-void report(const char *event);
 
 #endif

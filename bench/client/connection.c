@@ -47,7 +47,7 @@ static void drop(struct connection *connection)
             client.refused[connection->code]++;
     }
     release(connection);
-    connection->state = CLOSED;
+    connection->state = connection->state == READY ? CLOSED : IDLE;
 }
 
 void connection_begin(struct connection *connection)
@@ -108,7 +108,6 @@ static void become_ready(struct connection *connection)
 {
     uint64_t now = now_ns();
     connection->state = READY;
-    connection->served = true;
     client.in_flight--;
     client.ready++;
     histogram_add(&client.window.subscribe, now - connection->begun_ns);
@@ -117,7 +116,7 @@ static void become_ready(struct connection *connection)
         client.joined_ns = now;
     }
     if (connection->stalled && !client.quiet)
-        watch(connection, 0, EPOLL_CTL_MOD);
+        watch(connection, 0, EPOLL_CTL_DEL);
 }
 
 static bool subscribe(struct connection *connection)
@@ -246,7 +245,7 @@ static void receive(struct connection *connection)
     connection->leftover_length = (uint32_t)rest;
 }
 
-void connection_event(struct connection *connection, uint32_t events)
+void connection_event(struct connection *connection)
 {
     if (connection->state == CONNECTING) {
         int error = 0;
@@ -254,12 +253,8 @@ void connection_event(struct connection *connection, uint32_t events)
         getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &size);
         if (error || !upgrade(connection))
             drop(connection);
-    } else if (!connection->stalled || connection->state != READY || client.quiet) {
+    } else {
         receive(connection);
-    } else if (events & (EPOLLHUP | EPOLLERR)) {
-        /* What came before is still to be read, once it reads again. */
-        epoll_ctl(client.epoll, EPOLL_CTL_DEL, connection->fd, NULL);
-        connection->ended = true;
     }
 }
 
@@ -277,5 +272,5 @@ void connection_resume(struct connection *connection)
 {
     int size = CATCH_UP_BUFFER; /* a window of a few kilobytes would take its time */
     setsockopt(connection->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-    watch(connection, EPOLLIN, connection->ended ? EPOLL_CTL_ADD : EPOLL_CTL_MOD);
+    watch(connection, EPOLLIN, EPOLL_CTL_ADD);
 }

@@ -177,7 +177,7 @@ void judge_end(struct connection *connection, uint64_t published)
 {
     bool open = connection->state == READY, equal = true;
     uint64_t *sum = connection->stalled ? &client.stalled_tail_missing : &client.tail_missing;
-    if (!open && !(connection->state == CLOSED && connection->served))
+    if (!open && connection->state != CLOSED)
         return;
     if (!open)
         sum = &client.after_close;

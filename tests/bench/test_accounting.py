@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from bench.client.driver import Clients, Wire
-from tests.bench.scripted_server import SECONDS, Peer, ScriptedServer, text_frame
-from tests.bench.test_client import ACK, CLOSE, Conversation, load_of, messages, observe
+from bench.client.driver import Wire
+from tests.bench.scripted_server import SECONDS, Peer, text_frame
+from tests.bench.test_client import ACK, CLOSE, Conversation, load_of, messages, observe, talk_to
 
 NUMBERED = Wire(numbered=True)
 SLOW_CLOSE = text_frame(struct.pack("!H", 4008), CLOSE)
@@ -124,7 +124,7 @@ def test_a_stalled_client_is_accounted_for_when_it_reads_again(tmp_path: Path) -
         peer.close()
 
     scenario = load_of(1, stall_permille=1000)
-    with ScriptedServer(script) as server, Clients(server.port, NUMBERED, scenario, 0, tmp_path) as clients:
+    with talk_to(script, scenario, tmp_path, NUMBERED) as clients:
         clients.wait_ready(SECONDS)
         clients.begin()
         go.set()

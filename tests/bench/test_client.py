@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,24 @@ def messages(channels: int, count: int) -> list[bytes]:
 def load_of(connections: int = 1, channels: int = 1, subscribed: int = 1, **other: Any) -> Scenario:
     """What clients are to do."""
     return Scenario("test", "", connections=connections, channels=channels, subscribed=subscribed, **other)
+
+
+@contextlib.contextmanager
+def talk_to(
+    script: Callable[[Peer], None],
+    scenario: Scenario,
+    directory: Path,
+    wire: Wire | None = None,
+    seed: int = 0,
+    *,
+    upgrade: bool = True,
+) -> Iterator[Clients]:
+    """Clients of a server that follows the script."""
+    with (
+        ScriptedServer(script, upgrade) as server,
+        Clients(server.port, wire or Wire(), scenario, seed, directory) as clients,
+    ):
+        yield clients
 
 
 class Conversation:
@@ -68,10 +87,7 @@ def observe(
 ) -> dict[str, Any]:
     """Run a conversation to its end; returns the client's verdict."""
     scenario = scenario or load_of()
-    with (
-        ScriptedServer(talk) as server,
-        Clients(server.port, wire or Wire(), scenario, seed, directory) as clients,
-    ):
+    with talk_to(talk, scenario, directory, wire, seed) as clients:
         assert clients.wait_ready(SECONDS)["ready"] == scenario.connections
         clients.begin()
         talk.go.set()
@@ -207,7 +223,7 @@ def test_hello_and_items(tmp_path: Path) -> None:
         peer.read()
 
     scenario = load_of(1, 2, 2)
-    with ScriptedServer(script) as server, Clients(server.port, wire, scenario, 0, tmp_path) as clients:
+    with talk_to(script, scenario, tmp_path, wire) as clients:
         clients.wait_ready(SECONDS)
     assert seen[0] == (2, b"CONNECT\r\n")
     assert seen[1][0] == 2
@@ -241,10 +257,7 @@ def test_an_end_without_a_close_frame_is_1006(tmp_path: Path) -> None:
         peer.text(ACK)
         peer.close()
 
-    with (
-        ScriptedServer(script) as server,
-        Clients(server.port, Wire(), load_of(1), 0, tmp_path) as clients,
-    ):
+    with talk_to(script, load_of(1), tmp_path) as clients:
         clients.wait_ready(SECONDS)
         clients.wait_drained(0.3, SECONDS)
         assert clients.finish(0)["closes"] == {"1006": 1}
@@ -258,10 +271,7 @@ def test_refusals_are_counted_by_status(tmp_path: Path) -> None:
         peer.close()
 
     scenario = load_of(3)
-    with (
-        ScriptedServer(script, upgrade=False) as server,
-        Clients(server.port, Wire(), scenario, 0, tmp_path) as clients,
-    ):
+    with talk_to(script, scenario, tmp_path, upgrade=False) as clients:
         ready = clients.wait_ready(SECONDS)
     assert (ready["ready"], ready["failed"], ready["refused"]) == (0, 3, {"503": 3})
 
@@ -301,10 +311,7 @@ def compressed(
         done.wait(SECONDS)
 
     scenario = load_of(1, deflate=True)
-    with (
-        ScriptedServer(script, upgrade=False) as server,
-        Clients(server.port, Wire(), scenario, 0, directory) as clients,
-    ):
+    with talk_to(script, scenario, directory, upgrade=False) as clients:
         ready = clients.wait_ready(SECONDS)
         clients.wait_drained(0.3, SECONDS)
         final = clients.finish(3)
@@ -343,7 +350,7 @@ def test_joiners_come_in_the_window(tmp_path: Path) -> None:
         peer.read()
 
     scenario = load_of(2, joins=6, join_rate=200)
-    with ScriptedServer(script) as server, Clients(server.port, Wire(), scenario, 0, tmp_path) as clients:
+    with talk_to(script, scenario, tmp_path) as clients:
         assert clients.wait_ready(SECONDS)["ready"] == 2
         clients.begin()
         while (window := clients.end())["joined"] < 6:
@@ -371,10 +378,7 @@ def test_stalled_clients_stop_reading(tmp_path: Path) -> None:
     """A stalled client takes no bytes within the window, and is counted apart."""
     scenario = load_of(4, stall_permille=1000)
     frame = text_frame(messages(1, 1)[0])
-    with (
-        ScriptedServer(_until_closed(frame)) as server,
-        Clients(server.port, Wire(), scenario, 0, tmp_path) as clients,
-    ):
+    with talk_to(_until_closed(frame), scenario, tmp_path) as clients:
         clients.wait_ready(SECONDS)
         clients.begin()
         assert clients.wait_drained(0.5, SECONDS), "nobody reads, so nothing may be counted"
@@ -402,7 +406,7 @@ def test_churn_reconnects(tmp_path: Path) -> None:
             enough.set()
 
     scenario = load_of(2, churn_per_second=50)
-    with ScriptedServer(script) as server, Clients(server.port, Wire(), scenario, 0, tmp_path) as clients:
+    with talk_to(script, scenario, tmp_path) as clients:
         clients.wait_ready(SECONDS)
         clients.begin()
         assert enough.wait(SECONDS)
@@ -442,8 +446,7 @@ def _mute(peer: Peer) -> None:
 def test_silence_is_an_error(tmp_path: Path) -> None:
     """A server that never acknowledges keeps no one waiting for ever."""
     with (
-        ScriptedServer(_mute) as server,
-        Clients(server.port, Wire(), load_of(1), 0, tmp_path) as clients,
+        talk_to(_mute, load_of(1), tmp_path) as clients,
         pytest.raises(ProcessError, match="no 'ready'"),
     ):
         clients.wait_ready(0.3)

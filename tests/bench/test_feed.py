@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import threading
 import zlib
 from collections.abc import Sequence
@@ -88,9 +87,7 @@ def test_socket_records(tmp_path: Path) -> None:
         target.send(target.pack(messages))
         with peer.makefile("rb") as stream:
             for message in messages:
-                length, name_length = struct.unpack("!IH", stream.read(6))
-                assert stream.read(length - 2) == message.channel.encode() + message.text
-                assert name_length == len(message.channel)
+                assert stream.readline() == message.channel.encode() + b" " + message.text + b"\n"
 
 
 class _FakeNats:

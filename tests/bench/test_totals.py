@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from bench.client.totals import add_up, bucket_bound, latencies
+from bench.client.driver import add_up, bucket_bound, latencies
 
 
 def test_buckets_grow() -> None:

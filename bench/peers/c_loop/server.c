@@ -159,14 +159,13 @@ static void touch(struct client *client, unsigned position)
     client->due |= 1ull << position;
 }
 
-/* One record of the feed: 2 bytes length of the channel's name, the name, the text. The frame is made in place:
-   its header overwrites what stands before the text. */
-static void message(char *record, size_t length, unsigned position)
+/* One line of the feed: the channel's name, a space, the text. The frame is made in place: its header overwrites what
+   stands before the text. */
+static void message(char *line, const char *end, unsigned position)
 {
-    size_t name_length = (size_t)((uint8_t)record[0] << 8 | (uint8_t)record[1]);
-    struct channel *channel = channel_of(record + 2);
-    char *text = record + 2 + name_length;
-    size_t text_length = length - 2 - name_length;
+    struct channel *channel = channel_of(line);
+    char *text = (char *)rawmemchr(line, ' ') + 1;
+    size_t text_length = (size_t)(end - text);
     uint8_t start[HEADER];
     size_t header = frame_header(start, 1, text_length);
     pass[position] = (struct iovec){memcpy(text - header, start, header), header + text_length};
@@ -186,24 +185,18 @@ static void read_feed(void)
     if (got <= 0)
         exit(0);
     feed_length += (size_t)got;
-    size_t at = 0;
+    char *line = feed_buffer, *end;
     unsigned position = 0;
-    while (feed_length - at >= 4) {
-        uint32_t size;
-        memcpy(&size, feed_buffer + at, 4);
-        size = ntohl(size);
-        if (feed_length - at - 4 < size)
-            break;
-        message(feed_buffer + at + 4, size, position++);
-        at += 4 + size;
+    for (; (end = memchr(line, '\n', feed_length - (size_t)(line - feed_buffer))); line = end + 1) {
+        message(line, end, position++);
         if (position == PASS) {
             flush_pass();
             position = 0;
         }
     }
     flush_pass();
-    feed_length -= at;
-    memmove(feed_buffer, feed_buffer + at, feed_length);
+    feed_length -= (size_t)(line - feed_buffer);
+    memmove(feed_buffer, line, feed_length);
 }
 
 static void answer(struct client *client, unsigned opcode, const void *text, size_t length)
