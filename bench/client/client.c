@@ -1,6 +1,6 @@
 /*
- * Options in the environment, else it says what is wrong and exits with status 2. Commands on stdin, one a line, each after the answer to the last: one line of JSON on stdout, with an "event" of that
- * name.
+ * Options come in the environment; when one is missing or wrong it says so and exits with status 2. Commands come on
+ * stdin, one a line, each after the answer to the last: one line of JSON on stdout, with an "event" of that name.
  *   begin         a measured window starts: forget the counts of a window
  *   end           nothing but the answer
  *   quiet         stop churn and joins, let stalled connections read again
@@ -113,7 +113,6 @@ static void quiet(void)
         if (client.connections[i].stalled && client.connections[i].state == READY)
             connection_resume(&client.connections[i]);
 }
-
 
 static void read_command(void)
 {
