@@ -5,8 +5,8 @@ before anything else. So requests have a budget in each iteration, and wait here
 
 First come, first served is good for a burst, and ruinous for an overload: whoever is served has waited
 longest, and is about to give up. So when the queue has not been empty for a while, the newest is served
-first, and the oldest are refused, while they still listen, until what waits can be served soon. What counts as
-an overload is CoDel's idea (RFC 8289), the order is adaptive LIFO (Maurer: Fail at Scale, ACM Queue, 2015).
+first, and the oldest are refused, while they still listen, until what waits can be served soon. What counts
+as an overload is CoDel's idea (RFC 8289), the order adaptive LIFO (Maurer: Fail at Scale, ACM Queue, 2015).
 
 A refused client is told when to come back: each a little later than the one before, at the rate at which
 requests have been served. So those that were refused do not come back together.
@@ -25,8 +25,8 @@ from typing import Protocol
 BUDGET_SECONDS = 0.0007
 REFUSAL_SECONDS = 0.004  # of each iteration in an overload: 200 at once
 OVERLOAD_SECONDS = 0.5  # a queue that has not been empty for so long is no burst
-# In an overload no more wait than can be served in this time. At ten times what can be served they hear it after
-# a tenth of it.
+# In an overload no more wait than can be served in this time. At ten times what can be served the others
+# hear it after a tenth of it.
 TARGET_SECONDS = 0.8
 MOST_RETRY_SECONDS = 10  # to refuse once more is cheap, to be idle is not
 

@@ -117,7 +117,8 @@ def test_a_burst_is_served_in_order() -> None:
         world.comes(world.clock.now, client)
     world.run(world.clock.now + 10)
     assert [client for client, _ in world.served] == list(range(200))
-    assert world.refused == world.gone == []
+    assert world.refused == []
+    assert world.gone == []
 
 
 @pytest.mark.parametrize("times", [1.5, 3, 10])
