@@ -23,7 +23,7 @@ import nats.js.errors
 import nkeys
 from nats.aio.client import Client
 
-import strategies
+from odinws import strategy_check
 from odinws.access.errors import KeysError
 from odinws.admission.authentication import sources
 from odinws.choice import DEFAULT_STRATEGY
@@ -169,7 +169,7 @@ def _strategy(settings: Settings) -> Iterator[Finding]:
         name = settings.strategy or DEFAULT_STRATEGY
         overruled = f"; WS_SHARD_STRATEGY wins over {path}" if path else ""
         try:
-            strategies.check(name)
+            strategy_check.check(name)
         except ValueError as error:
             yield Finding(State.PROBLEM, "settings", f"WS_SHARD_STRATEGY: {error}; the server does not start")
         else:

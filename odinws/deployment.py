@@ -18,8 +18,7 @@ from typing import Any
 import structlog
 from gunicorn.sock import ssl_context
 
-import strategies
-from odinws import logs
+from odinws import logs, strategy_check
 from odinws.choice import DEFAULT_STRATEGY
 from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
@@ -263,26 +262,28 @@ def _usable_settings() -> Settings:
     except SettingsError as error:
         sys.exit(f"odinws: {error}")
     if settings.checks_tokens:
-        _check_alone("keys")
-    if settings.strategy not in ("", *strategies.NAMES):
-        _check_alone("strategies", "load", settings.strategy)
+        _check_keys()
+    if settings.strategy:
+        try:
+            strategy_check.check(settings.strategy)
+        except ValueError as error:
+            sys.exit(f"odinws: WS_SHARD_STRATEGY: {error}")
     return settings
 
 
-def _check_alone(*verb: str) -> None:
-    """Look at keys, or at a strategy that is not ours, before anything starts.
+def _check_keys() -> None:
+    """Look at the keys before anything starts.
 
     In a process of its own: their libraries must not be loaded before gevent patches a worker.
 
     Raises:
         SystemExit: they can't be used; one line on standard error says why.
     """
-    command = (sys.executable, "-m", "odinws", *verb)
+    command = (sys.executable, "-m", "odinws", "keys")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_CHECK_SECONDS)
     except subprocess.TimeoutExpired:
-        sys.exit(f"odinws: {' '.join(verb)} did not end within {_CHECK_SECONDS:g} s")
+        sys.exit(f"odinws: the check of the keys did not end within {_CHECK_SECONDS:g} s")
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"{' '.join(verb)} ended with {done.returncode}"]
-        ours = [line for line in lines if line.startswith("odinws: ")]  # foreign code may write after it
-        sys.exit(f"odinws: {(ours or lines)[-1].removeprefix('odinws: ')}")
+        lines = done.stderr.strip().splitlines()
+        sys.exit(lines[-1] if lines else f"odinws: the check of the keys ended with {done.returncode}")

@@ -30,6 +30,7 @@ LAYERS = (
     "odinws.scheduling",
     "odinws.cgroup",
     "odinws.choice",
+    "odinws.strategy_check",
     "odinws.messages",
     "odinws.access",
     "odinws.settings",
@@ -170,7 +171,7 @@ ONLY_IN = {
         "odinws.worker",
     },
     "geventwebsocket": {"odinws.http.handover", "odinws.worker"},
-    "gunicorn": {"odinws.http.handover", "odinws.worker"},
+    "gunicorn": {"odinws.deployment", "odinws.http.handover", "odinws.worker"},
     "flask": {"odinws.app", "odinws.http.debug", "odinws.http.edge", "odinws.http.routes"},
     "werkzeug": {"odinws.app", "odinws.http.routes"},
     "prometheus_client": {"odinws.harness.prometheus", "odinws.metrics.collector", "odinws.metrics.text"},
@@ -224,6 +225,7 @@ ONLY_IN = {
 # They read the environment, or give it to their children.
 ENVIRONMENT = {
     "odinws.check",
+    "odinws.deployment",  # gives gunicorn's own variables back to it
     "odinws.harness.server",
     "odinws.lab.cluster",
     "odinws.settings.model",

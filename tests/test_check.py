@@ -113,9 +113,12 @@ def test_a_strategy_that_is_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "brought_to_check.py").write_text(
         "from strategies.sync_dict import SyncDict\nclass Mine(SyncDict): name = 'mine'\nNotOne = 1\n"
+        "class Ends(SyncDict):\n    def __init__(self, **options): __import__('os')._exit(0)\n"
     )
     good = {"WS_SHARD_STRATEGY": "brought_to_check:Mine"}
     assert ("flags", "all workers run brought_to_check:Mine") in told(State.OK, good)
+    [(_, text)] = told(State.PROBLEM, {"WS_SHARD_STRATEGY": "brought_to_check:Ends"})
+    assert "'brought_to_check:Ends' can't be used: importing or constructing it ends the process" in text
     [(about, text)] = told(State.PROBLEM, {"WS_SHARD_STRATEGY": "brought_to_check:NotOne"})
     assert about == "settings"
     assert text.startswith(

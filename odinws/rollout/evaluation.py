@@ -20,7 +20,7 @@ from openfeature.exception import OpenFeatureError
 from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
-import strategies
+from odinws import strategy_check
 from odinws.choice import DEFAULT_STRATEGY, Choice, Chooser
 from odinws.rollout.flags import Document, FlagsError, fallback, read
 from odinws.rollout.targeting import FLAG, targeting_key
@@ -109,7 +109,7 @@ class Evaluation:
         if details.reason == Reason.ERROR:
             raise FlagsError(path, f"flag {FLAG}: {details.error_message or f'gives {details.value!r}'}")
         try:
-            strategies.check(details.value)
+            strategy_check.check(details.value)
         except ValueError as error:
             raise FlagsError(path, f"flag {FLAG}: {error}") from None
         reason = str(details.reason or Reason.UNKNOWN).lower()

@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 
 import strategies
+from odinws import strategy_check
 from odinws.choice import DEFAULT_STRATEGY, Choice
 from odinws.errors import OdinError
 from odinws.rollout.targeting import FLAG
@@ -91,7 +92,7 @@ def fallback(path: str) -> Choice:
     except (FlagsError, LookupError, TypeError):
         variant = strategy = DEFAULT_STRATEGY
     try:
-        strategies.check(strategy)
+        strategy_check.check(strategy)
     except (ValueError, AttributeError):
         variant = strategy = DEFAULT_STRATEGY
     return Choice(strategy, variant, "error")

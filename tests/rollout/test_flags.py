@@ -114,15 +114,24 @@ def test_a_broken_flag_falls_back_to_its_own_default(tmp_path: Path) -> None:
     assert flags.fallback(path) == Choice("fnv-sharded", "fnv-sharded", "error")
 
 
-def test_a_strategy_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("fails", "problem"),
+    [
+        ("1 / 0", "its constructor fails: ZeroDivisionError: division by zero"),
+        ("__import__('os')._exit(0)", "importing or constructing it ends the process: exit status 0"),
+    ],
+)
+def test_a_strategy_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, problem: str
+) -> None:
     """A live flag that names one would end every worker that it replaces: it can't be used."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "brought_by_a_flag.py").write_text(
         "from strategies.sync_dict import SyncDict\n"
-        "class Fails(SyncDict):\n def __init__(self, **options): 1 / 0\n"
+        f"class Fails(SyncDict):\n def __init__(self, **options): {fails}\n"
     )
     path = put(tmp_path, variants={"bad": "brought_by_a_flag:Fails"}, defaultVariant="bad", targeting={})
-    with pytest.raises(FlagsError, match="its constructor fails: ZeroDivisionError: division by zero"):
+    with pytest.raises(FlagsError, match=problem):
         Evaluation("d", "h", 1).choose(path, flags.read(path), 0)
     assert flags.fallback(path) == Choice("sync-dict", "sync-dict", "error")
 

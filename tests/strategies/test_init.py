@@ -119,6 +119,21 @@ def test_an_entry_point_names_a_strategy(tmp_path: Path, monkeypatch: pytest.Mon
             " def __init__(self, **options): raise SystemExit(0)",
             "its constructor fails: SystemExit: 0",
         ),
+        ("import os; os._exit(0)", "importing or constructing it ends the process: exit status 0"),
+        ("import os; os.kill(os.getpid(), 9)", "importing or constructing it ends the process: SIGKILL"),
+        ("import os; os.execv('/bin/true', ['true'])", "ends the process: exit status 0"),
+        ("raise KeyboardInterrupt('why')", "KeyboardInterrupt: why"),
+        ("import os; os.fork()", "its code forks, and comes back twice"),
+        (
+            "import os\nfrom strategies.sync_dict import SyncDict\nclass Mine(SyncDict):\n"
+            " def __init__(self, **options): os._exit(3)",
+            "importing or constructing it ends the process: exit status 3",
+        ),
+        (
+            "import os\nfrom strategies.sync_dict import SyncDict\nclass Mine(SyncDict):\n"
+            " def __init__(self, **options): os.fork(); super().__init__(**options)",
+            "its code forks, and comes back twice",
+        ),
     ],
 )
 def test_a_broken_one_is_told_in_one_line(body: str, problem: str, tmp_path: Path) -> None:
