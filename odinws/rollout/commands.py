@@ -130,7 +130,11 @@ def set_(percent: int, variant: str | None, path: str) -> None:
 @click.option("--window", default=5.0, show_default=True, type=click.FloatRange(1, 3600), help="Seconds.")
 @click.option("--windows", default=4, show_default=True, type=click.IntRange(3, 1000), help="Of a good step.")
 @click.option(
-    "--patience", default=300.0, show_default=True, type=click.FloatRange(0), help="Seconds for enough data."
+    "--patience",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(0, 86_400),
+    help="Seconds for enough data.",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Where to put the report.")
 def watch(
@@ -168,7 +172,7 @@ def watch(
 
 @rollout.command()
 @click.argument("path")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 128), default=1, show_default=True)
 @click.option("--deployment", default="development", show_default=True)
 @click.option("--host", default=socket.gethostname, help="[default: this machine]")
 def check(path: str, workers: int, deployment: str, host: str) -> None:
