@@ -24,7 +24,6 @@ import nkeys
 from nats.aio.client import Client
 
 from odinws import strategy_check
-from odinws.access.errors import KeysError
 from odinws.admission.authentication import sources
 from odinws.choice import DEFAULT_STRATEGY
 from odinws.errors import FeedError, SettingsError
@@ -155,9 +154,8 @@ def _keys(settings: Settings, now: float) -> Iterator[Finding]:
         try:
             one = msgspec.structs.replace(settings, **others)
             found = [key for source in sources(one, now) for key in source.keys(now)]
-        except KeysError as error:
-            name = next(f.encode_name for f in msgspec.structs.fields(Settings) if f.name == field)
-            yield Finding(State.PROBLEM, "keys", f"{name}: {error}; the server does not start without them")
+        except SettingsError as error:
+            yield Finding(State.PROBLEM, "keys", f"{error}; correct it or unset it")
             continue
         for key in found:
             yield _ok("keys", f"{key.algorithm} {key.kid or '(no name)'}")

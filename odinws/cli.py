@@ -270,7 +270,6 @@ def metrics() -> None:
 @cli.command()
 def keys() -> None:
     """Say which keys tokens are checked with, or why they can't be used."""
-    from odinws.access.errors import KeysError
     from odinws.admission.authentication import sources
     from odinws.errors import SettingsError
     from odinws.settings import Settings
@@ -278,7 +277,7 @@ def keys() -> None:
     now = time.time()
     try:
         found = [key for source in sources(Settings.from_environ(), now) for key in source.keys(now)]
-    except (SettingsError, KeysError) as error:
+    except SettingsError as error:
         raise click.ClickException(str(error)) from None
     for key in found:
         click.echo(f"{key.algorithm} {key.kid or '(no name)'}")

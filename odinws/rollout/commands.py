@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from odinws import resources
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,9 +21,20 @@ if TYPE_CHECKING:
 _COLOURS = {"good": "green", "bad": "red", "": None}
 _EXITS = {"done": 0, "set back": 1, "failed": 1, "changed": 1, "waiting": 3, "interrupted": 130}
 
+
+def _existing(_: click.Context, __: click.Parameter, path: str) -> str:
+    """An installed odinws has no default file; the one that came with it is not what servers read."""
+    if not Path(path).exists():
+        raise click.UsageError(
+            f"{path}: no such file: name the one that the servers read with --file or WS_FLAGS_FILE; "
+            f"{resources.find('conf/flags.json')} is one to copy"
+        )
+    return path
+
+
 _file = click.option(
     "--file", "path", envvar="WS_FLAGS_FILE", default="conf/flags.json", show_default=True, show_envvar=True,
-    help="The file of flags.",
+    callback=_existing, help="The file of flags.",
 )  # fmt: skip
 _urls = click.option(
     "--url", "urls", multiple=True, default=("http://127.0.0.1:3004",), show_default=True,

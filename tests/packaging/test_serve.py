@@ -72,7 +72,9 @@ def test_a_reload_looks_before_workers_are_replaced(
         (tmp_path / "secret").write_text("short")
         server.signal(signal.SIGHUP)
         [refused] = wait_for(lambda: _refusals(server), STOP_SECONDS, "a refused reload")
-        assert "5 bytes" in refused["problem"]
+        assert refused["problem"] == (
+            "WS_JWT_SECRET_FILE='secret' is not valid: a shared secret of 5 bytes; expected at least 32"
+        )
         assert set(server.workers()) == before
         (tmp_path / "secret").write_text(usable)
         server.signal(signal.SIGHUP)

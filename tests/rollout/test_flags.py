@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from odinws import resources
 from odinws.choice import Choice
+from odinws.cli import main
 from odinws.rollout import flags
 from odinws.rollout.evaluation import Evaluation
 from odinws.rollout.flags import FlagsError
@@ -236,3 +238,17 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(FlagsError, match="not a regular file"):
         flags.read(str(path))
+
+
+@pytest.mark.parametrize("verb", [["status"], ["watch", "--variant", "x"], ["set", "5"]])
+def test_without_a_file_of_flags(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Away from a checkout there is no default: one line says how to name it, and where to get one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WS_FLAGS_FILE", raising=False)
+    assert main(["rollout", *verb]) == 2
+    assert capsys.readouterr().err == (
+        "odinws: conf/flags.json: no such file: name the one that the servers read with --file or "
+        f"WS_FLAGS_FILE; {resources.find('conf/flags.json')} is one to copy\n"
+    )
