@@ -182,7 +182,7 @@ class BaseClient:
             token = await self._call(self._token)
         except RefusedError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever the user's function raises
             log.warning("no token: %r", error)
             raise TokenError(repr(error)) from error
         if not isinstance(token, str) or not _FORM.fullmatch(token):

@@ -117,7 +117,7 @@ class Feed:
                 max_outstanding_pings=2,
                 error_cb=_ignore,
             )
-        except BaseException as error:
+        except BaseException as error:  # cancelled too: nobody else would end it
             await self._nats.stop()
             if isinstance(error, _TROUBLE):
                 raise EmbeddedNatsError(f"NATS does not answer: {error}") from error

@@ -311,7 +311,7 @@ class _NatsConnection:
                 ping_interval=_PING_SECONDS,
                 error_cb=self._note,
             )
-        except BaseException:
+        except BaseException:  # cancelled too: it would reconnect for ever
             await client.close()
             raise
         return client

@@ -153,7 +153,7 @@ def write(path: str, document: Document) -> None:
                 file.flush()
                 os.fsync(descriptor)
             os.replace(name, real)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the half-written copy must not stay
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
