@@ -25,7 +25,7 @@ from nats.aio.client import Client
 
 from odinws import strategy_check
 from odinws.admission.authentication import sources
-from odinws.choice import DEFAULT_STRATEGY
+from odinws.assignment import DEFAULT_STRATEGY
 from odinws.errors import FeedError, SettingsError
 from odinws.feed import authentication, history, stream
 from odinws.feed.embedded import EmbeddedNatsError, find_nats_server
@@ -176,12 +176,12 @@ def _strategy(settings: Settings) -> Iterator[Finding]:
         return
     try:
         evaluation = Evaluation(settings.environment, socket.gethostname(), settings.workers)
-        choices = evaluation.choose_all(path, flags.read(path))
+        assignments = evaluation.assign_all(path, flags.read(path))
     except flags.FlagsError as error:
         runs = f"until it is mended, workers run {flags.fallback(path).strategy}"
         yield Finding(State.PROBLEM, "flags", f"WS_FLAGS_FILE: {error}; {runs}")
         return
-    count = Counter(choice.variant for choice in choices)
+    count = Counter(assignment.variant for assignment in assignments)
     words = ", ".join(f"{variant} {number}" for variant, number in sorted(count.items()))
     yield _ok("flags", f"{path} gives {words} of {settings.workers} workers")
 

@@ -19,7 +19,7 @@ import structlog
 from gunicorn.sock import ssl_context
 
 from odinws import logs, strategy_check
-from odinws.choice import DEFAULT_STRATEGY
+from odinws.assignment import DEFAULT_STRATEGY
 from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
 from odinws.settings import MAX_SHARDS, Settings, without_credentials

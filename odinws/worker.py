@@ -116,7 +116,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             self.notify()
             self.deployment.say_open()
             stopping.wait(_NOTIFY_SECONDS)
-            end = services.chooser.outdated() or recycling.end(
+            end = services.assigner.outdated() or recycling.end(
                 time.monotonic() - began, services.stats.rss_bytes
             )
             if end and self.alive:

@@ -194,10 +194,10 @@ def check(path: str, workers: int, deployment: str, host: str) -> None:
     from odinws.rollout.flags import FlagsError
 
     try:
-        choices = Evaluation(deployment, host, workers).choose_all(path, _read(path))
+        assignments = Evaluation(deployment, host, workers).assign_all(path, _read(path))
     except FlagsError as error:
         raise click.ClickException(str(error)) from None
-    count = Counter(choice.variant for choice in choices)
+    count = Counter(assignment.variant for assignment in assignments)
     words = ", ".join(f"{variant} {number}" for variant, number in sorted(count.items()))
     click.echo(f"{words} of {workers} workers, by {path}")
 

@@ -14,7 +14,7 @@ import jsonschema
 
 import strategies
 from odinws import strategy_check
-from odinws.choice import DEFAULT_STRATEGY, Choice
+from odinws.assignment import DEFAULT_STRATEGY, Assignment
 from odinws.errors import OdinError
 from odinws.rollout.targeting import FLAG
 
@@ -83,7 +83,7 @@ def _parse(path: str) -> Document:
     return document
 
 
-def fallback(path: str) -> Choice:
+def fallback(path: str) -> Assignment:
     """What runs where the file can't be used: its default variant if that can be read, else `sync-dict`."""
     try:
         flag = _parse(path)["flags"][FLAG]
@@ -95,7 +95,7 @@ def fallback(path: str) -> Choice:
         strategy_check.check(strategy)
     except (ValueError, AttributeError):
         variant = strategy = DEFAULT_STRATEGY
-    return Choice(strategy, variant, "error")
+    return Assignment(strategy, variant, "error")
 
 
 def shares(document: Document) -> dict[str, float] | None:

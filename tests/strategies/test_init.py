@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import strategies
-from odinws.choice import Choice
+from odinws.assignment import Assignment
 from odinws.errors import SettingsError
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
@@ -69,8 +69,8 @@ def test_a_class_is_named_by_its_place() -> None:
     assert isinstance(strategies.create(MINE, shards=2), Strategy)
     assert Settings.from_environ({"WS_SHARD_STRATEGY": MINE}).strategy == MINE
     row = WorkerStats()
-    row.choice = Choice(MINE, MINE, "explicit")
-    assert row.choice.strategy == MINE
+    row.assignment = Assignment(MINE, MINE, "explicit")
+    assert row.assignment.strategy == MINE
 
 
 def test_an_entry_point_names_a_strategy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
