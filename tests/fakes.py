@@ -27,7 +27,7 @@ from odinws.connections.connection import Connection, State
 from odinws.connections.limits import ConnectionLimits
 from odinws.messages.format_registry import FormatRegistry
 from odinws.messages.packet import Bundle
-from odinws.messages.protocol import Outgoing
+from odinws.messages.protocol import Outgoing, Welcome
 from odinws.messages.wire_format import WireFormat
 from odinws.settings import Settings
 from odinws.shared.counters import Counters
@@ -130,6 +130,22 @@ LIMITS = replace(
     ConnectionLimits.of(Settings.from_environ({})), max_message_bytes=1 << 20, outbox_bytes=1 << 20
 )
 FORMATS = FormatRegistry(0)
+
+
+def welcome(client_id: str, epoch: str) -> Welcome:
+    """What the services would greet a client with."""
+    return Welcome(
+        client_id=client_id,
+        epoch=epoch,
+        strategy="sync-dict",
+        variant="",
+        reason="static",
+        shards=1,
+        shard_key="channel",
+        server="odinws/0",
+        heartbeat_seconds=25.0,
+        limits={},
+    )
 
 
 class FakeConnection:
