@@ -44,7 +44,7 @@ from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
 from tests import wire
-from tests.connections.test_connection import socket_pair
+from tests.connections.link import socket_pair
 from tests.fakes import Peer, in_greenlet, running, settle, welcome
 from tests.server import Server
 from tests.strategies.support import cooperative_locks

@@ -20,8 +20,8 @@ from odinws.monitoring.reconciliation import Reconciliation, client_socket, is_d
 from odinws.shared.counters import DIFFERENCES
 from strategies import NAMES
 from tests import wire
+from tests.connections.link import LINGER_RESET
 from tests.connections.test_clients import World
-from tests.connections.test_connection import LINGER_RESET
 from tests.fakes import Peer, forked, in_greenlet, join, running, settle
 
 BIG = frames.text(b"x" * 2_000_000)  # more than a socket of these takes at once
