@@ -60,8 +60,8 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         """Build the services and the application, after the patching."""
-        from odinws.access.errors import KeysError
         from odinws.app import create_app
+        from odinws.errors import SettingsError
         from odinws.services import Services
 
         self._servers: list[WSGIServer] = []  # made in `run`: they need the application
@@ -77,7 +77,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 on_failure=self._stop,  # no worker is better than half of one: the arbiter starts another
                 is_observed=self.is_observed,
             )
-        except KeysError as error:
+        except SettingsError as error:
             # They were good when the server started. gunicorn would end it all if the application failed.
             self.log.critical("No worker without its keys: %s", error)
             gevent.sleep(_KEYS_RETRY_SECONDS)
@@ -99,7 +99,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             self.notify()
             self.deployment.say_open()
             stopping.wait(_NOTIFY_SECONDS)
-            end = services.chooser.outdated() or recycling.end(
+            end = services.assigner.outdated() or recycling.end(
                 time.monotonic() - began, services.stats.rss_bytes
             )
             if end and self.alive:

@@ -32,9 +32,20 @@ class PlanPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not Path(value).exists():
-            with contextlib.suppress(FileNotFoundError):
-                value = resources.find(f"conf/experiments/{value}.toml")
+            shipped = _shipped_plans()
+            if str(value) not in shipped:
+                self.fail(
+                    f"{str(value)!r} is neither a file nor a plan that comes with odinws: "
+                    f"give one of {', '.join(shipped)}, or the path of a TOML file",
+                    param,
+                    ctx,
+                )
+            value = shipped[str(value)]
         return super().convert(value, param, ctx)
+
+
+def _shipped_plans() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(resources.find("conf/experiments").glob("*.toml"))}
 
 
 class Failure(click.ClickException):
@@ -66,6 +77,19 @@ def errors_in_words() -> Iterator[None]:
 @click.group()
 def experiment() -> None:
     """Configurations side by side on the same feed: which is better, and how sure is that?"""
+
+
+@experiment.command()
+@click.argument("name", metavar="PLAN", required=False)
+def plan(name: str | None) -> None:
+    """Print a plan that comes with odinws, as a start of one's own; without PLAN, list their names."""
+    shipped = _shipped_plans()
+    if name is None:
+        click.echo("\n".join(shipped))
+        return
+    if name not in shipped:
+        raise click.UsageError(f"no plan {name!r} comes with odinws: expected one of {', '.join(shipped)}")
+    click.echo(shipped[name].read_text(), nl=False)
 
 
 @experiment.command()

@@ -56,7 +56,7 @@ class NatsServer(Process):
             self.port = self.wait_until(
                 lambda: read_port(self._binary, self._store, self.pid) or 0, READY_SECONDS, "ready"
             )
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else would end it
             self.kill()
             raise
         return self

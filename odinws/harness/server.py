@@ -91,7 +91,7 @@ class Server(Process):
         self.start()
         try:
             self.wait_ready(self._ready_path)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: there is no `__exit__` after this
             self.end()
             raise
         return self

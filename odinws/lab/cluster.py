@@ -100,7 +100,7 @@ class Cluster:
                 host.wait_ready(seconds=_READY_SECONDS)
             answers = partial(fetch.answers, self.port, "/readyz")
             balancer.start().wait_until(answers, _READY_SECONDS, "ready")
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C too: nobody else would end what has started
             self.stop()
             if isinstance(error, ProcessError):
                 raise ClusterError(str(error)) from error
