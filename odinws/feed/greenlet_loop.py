@@ -12,12 +12,14 @@ import selectors
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from selectors import SelectorKey
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import gevent
 from gevent.event import Event
 
 from odinws.scheduling import Slice
+
+Ts = TypeVarTuple("Ts")
 
 
 class GreenletSelector(selectors.BaseSelector):
@@ -106,14 +108,18 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
         super().__init__(self._greenlet_selector)
 
     def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """See `asyncio.AbstractEventLoop`."""
         self._greenlet_selector.wake()
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """See `asyncio.AbstractEventLoop`."""
         self._greenlet_selector.wake()

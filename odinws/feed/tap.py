@@ -36,6 +36,9 @@ class Tap(asyncio.BufferedProtocol):
         wait: blocks the greenlet of asyncio until one may be taken again; then nothing is read meanwhile.
         failed: is called with the error if `take` raises one, or NATS sends rubbish. Nothing is taken
             afterwards.
+
+    Raises:
+        ConnectionResetError: the connection is lost already.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class Tap(asyncio.BufferedProtocol):
             self._next = _tap_parser(client, self)
             return
         self._transport: asyncio.Transport = writer.transport
+        if self._transport.is_closing():
+            raise ConnectionResetError("closed by NATS")
         self._protocol: Any = self._transport.get_protocol()
         self._next = self._protocol.data_received
         self._transport.set_protocol(self)
@@ -176,7 +181,8 @@ class Tap(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool | None:
         """NATS has closed the connection."""
-        return self._protocol.eof_received()
+        found: bool | None = self._protocol.eof_received()
+        return found
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
