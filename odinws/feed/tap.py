@@ -56,6 +56,7 @@ class Tap(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._ids: set[bytes] = set()
         self._has_failed = False
+        self._taken = 0
         self._waits = False
         self._kept = bytearray()  # the beginning of a message, or what came while there was no room
         self._needed = 0  # bytes of `_kept` until it has a whole message, if that is known
@@ -106,7 +107,7 @@ class Tap(asyncio.BufferedProtocol):
 
         https://docs.nats.io/reference/reference-protocols/nats-protocol
         """
-        position = begins = taken = 0  # `begins`: of what is to be sent on
+        position = begins = 0  # `begins`: of what is to be sent on
         while (line_end := data.find(b"\r\n", position)) >= 0:
             end = line_end + 2
             if data.startswith((b"MSG ", b"HMSG "), position):
@@ -120,11 +121,11 @@ class Tap(asyncio.BufferedProtocol):
                     if begins < position:
                         self._next(data[begins:position])
                     begins = position
-                    if taken % CHECK_MESSAGES == 0 and self._is_full():
+                    if self._taken % CHECK_MESSAGES == 0 and self._is_full():
                         self._waits = True
                         self._loop.call_soon(self._go_on)
                         break
-                    taken += 1
+                    self._taken += 1
                     begins = end
                     body = begin + int(fields[-2]) if fields[0] == b"HMSG" else begin
                     reply = fields[3] if len(fields) == (6 if body > begin else 5) else b""

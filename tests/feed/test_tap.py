@@ -230,5 +230,41 @@ def test_a_reader_that_is_behind(tmp_path: Path) -> None:
     body()
 
 
+def test_a_connection_without_room_is_not_read(tmp_path: Path) -> None:
+    """As long as it lasts; then all comes, with pauses whenever there is no room again."""
+    count = 5_000
+
+    async def main(server: NatsServer) -> None:
+        taken: list[bytes] = []
+        used = 0
+
+        def take(*message: Any) -> None:
+            nonlocal used
+            used += 1
+            taken.append(message[3])
+
+        def wait() -> None:
+            nonlocal used
+            gevent.sleep(0.001)
+            used = 0
+
+        async with Client() as client:
+            await client.connect(server.url)
+            tap = Tap(client, take, lambda: used >= 500, wait, _fail)
+            await tap.subscribe(client, "odin.>")
+            for number in range(count):
+                await client.publish("odin.a", b"%d" % number)
+            while len(taken) < count:
+                await client.flush()
+            assert taken == [b"%d" % number for number in range(count)]
+
+    @in_greenlet
+    def body() -> None:
+        with NatsServer(tmp_path / "nats") as server:
+            in_loop(lambda: main(server))
+
+    body()
+
+
 def _fail(error: Exception) -> None:
     raise error
