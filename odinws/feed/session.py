@@ -242,7 +242,8 @@ class Session:
             **authentication.options(self._settings),
         )
         if self.client._server_info.get("jetstream") and await self._on_jetstream():
-            self._check_heartbeats(time.monotonic())
+            self._heard = time.monotonic()
+            self._check_heartbeats(self._heard)
         else:
             await self._on_core()
         await self._ended
