@@ -302,27 +302,54 @@ def test_start_is_bounded(temporary_root: Path, monkeypatch: pytest.MonkeyPatch)
     assert not list(temporary_root.glob("odinws-nats-*"))
 
 
-def test_failure_of_nats_is_told(tmp_path: Path) -> None:
-    """When the nats-server cannot start, the companion says why, ends with 1 and removes the directory."""
-    directory = tmp_path / "data"
-    directory.mkdir()
-    (directory / "jetstream").write_text("not a directory")
-    with subprocess.Popen(
-        [sys.executable, "-m", "odinws.companion", "--embedded", "--directory", str(directory)],
+ALONE = """
+import runpy, sys
+sys.executable = sys.argv.pop(1)
+runpy.run_module("odinws.companion", run_name="__main__")
+"""
+
+
+def run(directory: Path, executable: str = sys.executable) -> subprocess.Popen[str]:
+    """A companion without an arbiter. It takes the nats-server beside `executable`."""
+    return subprocess.Popen(
+        [sys.executable, "-c", ALONE, executable, "--embedded", "--directory", str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-    ) as process:
+    )
+
+
+def test_without_a_first_line_nothing_is_made(tmp_path: Path) -> None:
+    """An arbiter that is gone when its companion comes up would remove nothing."""
+    with run(tmp_path / "data") as process:
+        assert process.communicate() == ("", "")
+        assert process.returncode == 0
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path) -> None:
+    """Everybody may write where temporary files go: one that exists already is neither used nor removed."""
+    with run(tmp_path) as process:
+        assert "File exists" in process.communicate("\n")[1]
+        assert process.returncode == 1
+    assert tmp_path.exists()
+
+
+def test_failure_of_nats_is_told(tmp_path: Path) -> None:
+    """When the nats-server cannot start, the companion says why, ends with 1 and removes the directory."""
+    directory = tmp_path / "data"
+    fake_python(tmp_path / "nats-server", "echo no room >&2; exit 1")
+    with run(directory, str(tmp_path / "python")) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdin.write("\n")
         process.stdin.flush()
-        assert process.wait(10.0) == 1
+        assert process.wait(60) == 1
         assert process.stdout.read() == ""
-        assert "nats-server ended with code 1 before it was ready" in process.stderr.read()
+        assert process.stderr.read() == "nats-server ended with code 1 before it was ready: no room\n"
     assert not directory.exists()
 
 

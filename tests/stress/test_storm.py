@@ -72,9 +72,10 @@ def storm(port: int, draw: random.Random) -> None:
             leave(guests, number, draw.choice(WAYS))
         assert not sizes
         guests.settle()
-        wait_for(lambda: not guests.open(), 5, "the end of those that closed their half")
+        wait_for(lambda: not guests.open(), 60, "the end of those that closed their half")
         assert guests.problems() == []
-        assert [life.http for life in guests.lives if life.refused] == []
+        # A busy machine may not be able to serve all of them: then some are told so.
+        assert [life.http for life in guests.lives if life.refused and b'"overload"' not in life.http] == []
         assert sum(1 for life in guests.lives if life.client_id) > GUESTS / 2, "most were greeted"
 
 
