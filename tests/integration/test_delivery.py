@@ -44,7 +44,6 @@ def nats(tmp_path: Path) -> Iterator[NatsServer]:
         yield server
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("strategy", "shard_key", "messages"), ARMS)
 def test_every_message_reaches_every_subscriber_once_and_in_order(
     nats: NatsServer, strategy: str, shard_key: str, messages: int
