@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.integration.conftest import Serve
-from tests.server import Server, established, wait_for
+from tests.server import PATIENCE_SECONDS, Server, established, wait_for
 from tests.swarm import Swarm
 from tests.wire import Peer
 

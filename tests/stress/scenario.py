@@ -42,7 +42,7 @@ QUICK = {
     "WS_MAX_MESSAGE_BYTES": str(MAX_MESSAGE_BYTES),
     "WS_SEND_BUFFER_BYTES": "4096",
     "WS_OUTBOX_BYTES": "262144",  # of the shared channels: more than ten seconds
-    "WS_OUTBOX_SECONDS": "4",
+    "WS_OUTBOX_SECONDS": "30",
 }
 
 

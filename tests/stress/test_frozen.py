@@ -1,4 +1,4 @@
-"""Processes that are stopped amid their life: clients, whose sockets stay open and are not read, and workers."""
+"""Processes that are stopped amid their life: clients, whose sockets nobody reads then, and workers."""
 
 from __future__ import annotations
 
