@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import NamedTuple, TypeVar, cast
 
@@ -42,9 +42,10 @@ class _JoinedBundles:
         sends: how many connections they were sent to.
     """
 
-    __slots__ = ("count", "data", "sends")
+    __slots__ = ("bundles", "count", "data", "sends")
 
     def __init__(self, bundles: Sequence[Bundle]) -> None:
+        self.bundles = bundles
         self.data = b"".join([bundle.data for bundle in bundles])
         self.count = sum([bundle.data_count for bundle in bundles])
         self.sends = 0
@@ -180,7 +181,11 @@ class Hub:
         if len(by_channel) == 1 and not wildcard_events:
             self._deliver_one(*next(iter(by_channel.items())))
         elif by_channel:
-            self._deliver_many(by_channel, wildcard_events)
+            batches = self._strategy.everyone((*by_channel, *wildcard_events), self._rotation)
+            if batches is None:
+                self._deliver_many(by_channel, wildcard_events)
+            else:
+                self._deliver_to_everyone(batches, by_channel, wildcard_events)
         if self._invalid:
             self._observer.count_invalid(len(self._invalid))
         self._rotation += 1
@@ -283,6 +288,83 @@ class Hub:
                 self._observer.observe_lag(self._oldest_ms, unobserved)
                 unobserved = 0
                 self._slice.yield_if_over()
+        self._observer.observe_lag(self._oldest_ms, unobserved)
+        self._count(joined_by_key)
+
+    def _deliver_to_everyone(
+        self,
+        walk: Generator[Sequence[Connection], None, None],
+        by_channel: dict[str, list[Message | Lost]],
+        wildcard_events: dict[str, list[Message | Lost]],
+    ) -> None:
+        """Several channels with many subscribers: meet each connection once, and send it what it is due.
+
+        What that is, is looked up by its set of channels. The order is that of `_deliver_many`.
+        """
+        packets: dict[str, Packet] = {}
+        due_by_channels: dict[object, _JoinedBundles] = {}
+        joined_by_key: _JoinCache = {}
+
+        def join(channels: dict[str, None], wire_format: WireFormat) -> _JoinedBundles:
+            bundles = []
+            for name, events in (*by_channel.items(), *wildcard_events.items()):
+                if name not in channels:
+                    continue
+                if name not in wildcard_events:
+                    pattern = wildcard(name)
+                    if pattern in wildcard_events and pattern in channels:
+                        continue
+                packet = packets.get(name) or packets.setdefault(name, self._pack(events, name))
+                bundles.append(packet.encoded(wire_format))
+            if len(due_by_channels) == _MAX_JOINED:
+                self._count(joined_by_key)
+                due_by_channels.clear()
+            key = tuple(bundles)
+            joined = joined_by_key.get(key)
+            if joined is None:
+                joined = joined_by_key[key] = _JoinedBundles(bundles)
+                self._has_gaps = self._has_gaps or any([bundle.gaps for bundle in bundles])
+            return joined
+
+        unobserved = 0
+        with closing(walk) as batches:
+            for batch in batches:
+                delivered = failed = 0
+                for conn in batch:
+                    sock, due = conn.direct_socket, conn.channels
+                    if sock is not None:  # as in `_deliver_one`
+                        joined = due_by_channels.get(due)
+                        if joined is None:
+                            joined = due_by_channels[due] = join(due, self._default_format)
+                        if not joined.data:
+                            continue
+                        try:
+                            sent = sock.send(joined.data)
+                        except OSError:
+                            sent = 0
+                        if sent:
+                            joined.sends += 1
+                            delivered += joined.count
+                            if sent != len(joined.data):
+                                conn.queue_rest(joined.bundles, sent)
+                            continue
+                    key = due, conn.wire_format
+                    joined = due_by_channels.get(key)
+                    if joined is None:
+                        joined = due_by_channels[key] = join(*key)
+                    if not joined.data:
+                        continue
+                    if conn.send(joined.data, joined.bundles):
+                        joined.sends += 1
+                        delivered += joined.count
+                    else:
+                        failed += joined.count
+                self._count_sends(0, delivered, failed, 0)
+                unobserved += delivered
+                if self._slice.is_over:
+                    self._observer.observe_lag(self._oldest_ms, unobserved)
+                    unobserved = 0
+                    self._slice.yield_if_over()
         self._observer.observe_lag(self._oldest_ms, unobserved)
         self._count(joined_by_key)
 

@@ -90,7 +90,7 @@ class ByName(SyncDict[Conn]):
     """Discards by id."""
 
     def discard(self, conn: Conn) -> bool:
-        for member in list(self._shard.members):
+        for member in list(self._shard.members.conns):
             if member is not conn and member.id == conn.id:
                 super().discard(member)
         return super().discard(conn)
