@@ -143,7 +143,7 @@ class FakeConnection:
     def __init__(self, name: str, wire_format: WireFormat | None = None) -> None:
         self.id = name
         self.wire_format = wire_format or FORMATS.default
-        self.direct_socket: Any = None  # the slow way, unless a test puts a socket here
+        self.direct_fd: int | None = None  # the slow way, unless a test puts a descriptor here
         self.channels: dict[str, None] = {}
         self.pending: list[Bundle] | None = None
         self.commands: deque[bytes] | None = None

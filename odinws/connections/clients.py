@@ -47,7 +47,7 @@ class Clients:
         limits: of each connection.
         strategy: where connections are registered while they are open.
         stats: the worker's stats.
-        default_format: the format that the hub writes directly, see `Connection.direct_socket`.
+        default_format: the format that the hub writes directly, see `Connection.direct_fd`.
         run_commands: executes `conn.commands`; called in a greenlet of its own.
     """
 

@@ -103,7 +103,7 @@ class Link:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(self.descriptor)
         assert (self.conn._outbox, self.conn._write, self.conn._reader) == (None, None, None)
-        assert self.conn.direct_socket is None
+        assert self.conn.direct_fd is None
 
     def expect_close_frame(self, reason: CloseReason, before: list[wire.Frame] | None = None) -> str:
         """The peer reads what was before, then the close frame of this reason; returns its text."""
@@ -140,16 +140,16 @@ def test_when_the_hub_may_send_directly(deflate: int) -> None:
     """While it is open, nothing waits, and plain frames are wanted; not while closing."""
     link = Link(deflate=deflate)
     conn = link.conn
-    ready = None if deflate else conn._sock
-    assert conn.direct_socket is ready
+    ready = None if deflate else conn.fileno()
+    assert conn.direct_fd == ready
     conn.queue_rest(messages(BIG), conn._sock.send(BIG))
-    assert conn.direct_socket is None
+    assert conn.direct_fd is None
     assert link.send(TEXT)
     assert [len(frame.payload) for frame in (link.peer.next(), link.peer.next())] == [300_000, 5]
     settle()
-    assert conn.direct_socket is ready
+    assert conn.direct_fd == ready
     conn.close(CloseReason.GOING_AWAY)
-    assert conn.direct_socket is None
+    assert conn.direct_fd is None
     assert conn.state is State.CLOSING
     conn.abort()
     link.expect_closed(CloseReason.GOING_AWAY)
@@ -160,25 +160,25 @@ def test_when_the_hub_may_send_directly(deflate: int) -> None:
 def test_an_observer_is_told_what_is_handed_over(deflate: int) -> None:
     """Also what has to wait; while it looks nothing goes past it, and afterwards all is as before."""
     link = Link(deflate=deflate)
-    before = link.conn.direct_socket
+    before = link.conn.direct_fd
     told: list[int] = []
     link.conn.observe(lambda bundles: told.extend(len(bundle.data) for bundle in bundles))
-    assert link.conn.direct_socket is None
+    assert link.conn.direct_fd is None
     sent = [TEXT, BIG, frames.ping(b"")]
     assert all(link.send(each) for each in sent)
     assert link.conn.send_frame(TEXT)
     assert link.peer.frames(4) == received(*sent, TEXT)
     settle()
-    assert link.conn.direct_socket is None
+    assert link.conn.direct_fd is None
     link.conn.observe(None)
-    assert link.conn.direct_socket is before
+    assert link.conn.direct_fd == before
     assert link.send(TEXT)
     assert told == [len(each) for each in (*sent, TEXT)]
     link.conn.observe(lambda _: told.append(0))
     link.conn.abort()
     assert not link.send(TEXT)
     link.conn.observe(None)
-    assert link.conn.direct_socket is None
+    assert link.conn.direct_fd is None
     assert 0 not in told
 
 
