@@ -88,11 +88,20 @@ class Churn(RuleBasedStateMachine):
         walk.step()
         self.settle()
 
+    @precondition(lambda self: len(self.walks) < 3)
+    @rule()
+    def start_walk_of_everyone(self) -> None:
+        self.history.append("walk of everyone: first batch")
+        walk = Walk(self.model, None, BATCH_SIZE)
+        self.walks.append(walk)
+        walk.step()
+        self.settle()
+
     @precondition(lambda self: self.walks)
     @rule(data=st.data())
     def step_walk(self, data: st.DataObject) -> None:
         walk = data.draw(st.sampled_from(self.walks))
-        self.history.append(f"walk of {walk.channel!r}: next batch")
+        self.history.append(f"walk of {walk}: next batch")
         walk.step()
         self.settle()
 
@@ -100,7 +109,7 @@ class Churn(RuleBasedStateMachine):
     @rule(data=st.data())
     def stop_walk(self, data: st.DataObject) -> None:
         walk = data.draw(st.sampled_from(self.walks))
-        self.history.append(f"walk of {walk.channel!r}: closed")
+        self.history.append(f"walk of {walk}: closed")
         walk.stop()
         self.settle()
 
