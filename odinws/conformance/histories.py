@@ -80,19 +80,10 @@ class Churn(RuleBasedStateMachine):
         self.call(self.model.discard, self.conns[number])
 
     @precondition(lambda self: len(self.walks) < 3)
-    @rule(channel=CHANNELS)
-    def start_walk(self, channel: str) -> None:
-        self.history.append(f"walk of {channel!r}: first batch")
+    @rule(channel=CHANNELS | st.none())
+    def start_walk(self, channel: str | None) -> None:
         walk = Walk(self.model, channel, BATCH_SIZE)
-        self.walks.append(walk)
-        walk.step()
-        self.settle()
-
-    @precondition(lambda self: len(self.walks) < 3)
-    @rule()
-    def start_walk_of_everyone(self) -> None:
-        self.history.append("walk of everyone: first batch")
-        walk = Walk(self.model, None, BATCH_SIZE)
+        self.history.append(f"walk of {walk}: first batch")
         self.walks.append(walk)
         walk.step()
         self.settle()
