@@ -31,8 +31,8 @@ from odinws.settings import Settings
 from odinws.shared.counters import Counters
 from tests import wire
 
-SECONDS = 5.0  # no test body waits longer for anything
-FORK_SECONDS = 20  # nor does a process that a test forks live longer
+SECONDS = 60.0  # no test body waits longer for anything
+FORK_SECONDS = 120  # nor does a process that a test forks live longer
 
 # A machine under load may be slow: that is no failure.
 hypothesis.settings.register_profile("odinws", deadline=None)
@@ -159,7 +159,7 @@ class FakeConnection:
     def __init__(self, name: str, wire_format: WireFormat | None = None) -> None:
         self.id = name
         self.wire_format = wire_format or FORMATS.default
-        self.direct_fd: int | None = None  # the slow way, unless a test puts a descriptor here
+        self.direct_socket: Any = None  # the slow way, unless a test puts a socket here
         self.channels: dict[str, None] = {}
         self.pending: list[Bundle] | None = None
         self.commands: deque[bytes] | None = None

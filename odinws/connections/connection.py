@@ -128,7 +128,7 @@ class Owner(Protocol):
     buffer: bytearray  # shared by all reads of the worker
     now: float  # monotonic seconds, to the last tick: one object shared by all
     limits: ConnectionLimits
-    default_format: WireFormat  # the hub writes it directly, see `Connection.direct_fd`
+    default_format: WireFormat  # the hub writes it directly, see `Connection.direct_socket`
 
     def on_command(self, conn: Connection) -> None:
         """There are commands in `conn.commands`, and nobody executes them yet."""
@@ -174,7 +174,7 @@ class Connection:
         allowance: the state of the command rate limit, see `commands`; 0.0: no command came yet.
         pending: what the current pass will send, see `hub`.
         last_seen: when the peer last showed a sign of life, by `Owner.now`.
-        direct_fd: the descriptor, while the hub may write frames in the default format straight to it; None:
+        direct_socket: the socket, while the hub may write frames in the default format straight to it; None:
             use `send`.
     """
 
@@ -190,7 +190,7 @@ class Connection:
         "allowance",
         "channels",
         "commands",
-        "direct_fd",
+        "direct_socket",
         "errors",
         "id",
         "identity",
@@ -220,7 +220,7 @@ class Connection:
         self.errors = 0
         self.allowance = 0.0
         self.pending: list[Bundle] | None = None
-        self.direct_fd = sock.fileno() if wire_format is owner.default_format else None
+        self.direct_socket: socket.socket | None = sock if wire_format is owner.default_format else None
         self.opened = self.last_seen = owner.now
         self.position = -1
         self._owner = owner
@@ -292,7 +292,8 @@ class Connection:
             accepted will be sent, or is counted by `on_shed` or `on_closing`, even if it overfilled the
             outbox.
         """
-        if self.direct_fd is None:  # rare for connections with the default format
+        sock = self.direct_socket
+        if sock is None:  # rare for connections with the default format
             if self.state:
                 return False
             if self._observer is not None:
@@ -302,8 +303,9 @@ class Connection:
                     self._outbox.append(bundle)
                 self._apply_slow_policy(self._outbox)
                 return True
+            sock = self._sock
         try:
-            sent = self._sock.send(data)
+            sent = sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -316,12 +318,13 @@ class Connection:
     def observe(self, observer: Observer | None) -> None:
         """Have `observer` called with everything before it is sent; None ends that."""
         self._observer = observer
-        self._update_direct_fd()
+        self._update_direct_socket()
 
-    def _update_direct_fd(self) -> None:
+    def _update_direct_socket(self) -> None:
         special = self.state or self._outbox is not None or self._observer is not None
-        is_direct = not special and self.wire_format is self._owner.default_format
-        self.direct_fd = self._sock.fileno() if is_direct else None
+        self.direct_socket = (
+            None if special or self.wire_format is not self._owner.default_format else self._sock
+        )
 
     def queue_rest(self, bundles: Sequence[Bundle], sent: int) -> None:
         """Put frames into a new outbox; the socket has accepted only their first `sent` bytes."""
@@ -365,7 +368,7 @@ class Connection:
 
     def _start_outbox(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self.direct_fd = None
+        self.direct_socket = None
         outbox.stalled_since = self._owner.now
         self._drop_watcher()  # there is one only if the outbox was lost, see reconciliation
         self._write = self._owner.event_hub.loop.io(self._sock.fileno(), _WRITE)
@@ -395,7 +398,7 @@ class Connection:
 
     def _drop_outbox(self) -> None:
         self._outbox = None
-        self._update_direct_fd()
+        self._update_direct_socket()
         self._drop_watcher()
 
     def _drop_watcher(self) -> None:
@@ -538,7 +541,7 @@ class Connection:
         if reason is not CloseReason.GONE:
             self._send_last(close_frame)
         self.state = State.CLOSING
-        self.direct_fd = None
+        self.direct_socket = None
         self.reason = reason
         self._owner.on_closing(self, reason, lost)
         if reason is CloseReason.GONE:

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from os import write
 from typing import NamedTuple, TypeVar, cast
 
 import gevent
@@ -43,7 +42,7 @@ class Hub:
         observer: is told the counts of each pass.
         backlog: how many messages may wait; further ones are dropped, counted, and named in a `gap`.
         delay_seconds: how long a pass waits for more messages after the first; 0.0: not at all.
-        default_format: the format that is written directly, see `Connection.direct_fd`.
+        default_format: the format that is written directly, see `Connection.direct_socket`.
         welcome: makes the welcome of a connection, which is sent again when the epoch changes.
         ring: keeps the latest messages, for recovery.
 
@@ -206,10 +205,10 @@ class Hub:
                 data, bundles = plain.data, (plain,)
                 length = len(data)
                 for conn in batch:
-                    fd = conn.direct_fd
-                    if fd is not None:  # as `conn.send`, without two calls: 0.3 µs less
+                    sock = conn.direct_socket
+                    if sock is not None:  # as `conn.send`, without the call: 0.1 µs less
                         try:
-                            sent = write(fd, data)
+                            sent = sock.send(data)
                         except OSError:
                             sent = 0  # `conn.send` gets the same error, and handles it
                         if sent:
@@ -291,14 +290,14 @@ class Hub:
                     self._count_due(due)
                 delivered = failed = 0
                 for conn in batch:
-                    fd, channels = conn.direct_fd, conn.channels
-                    if fd is not None:  # as in `_deliver_one`
+                    sock, channels = conn.direct_socket, conn.channels
+                    if sock is not None:  # as in `_deliver_one`
                         joined = plain.get(channels) or due.find(channels, default_format)
                         size = joined.size
                         if not size:
                             continue
                         try:
-                            sent = write(fd, joined.data)
+                            sent = sock.send(joined.data)
                         except OSError:
                             sent = 0
                         if sent:

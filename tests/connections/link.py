@@ -94,7 +94,7 @@ class Link:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(self.descriptor)
         assert (self.conn._outbox, self.conn._write, self.conn._reader) == (None, None, None)
-        assert self.conn.direct_fd is None
+        assert self.conn.direct_socket is None
 
     def expect_close_frame(self, reason: CloseReason, before: list[wire.Frame] | None = None) -> str:
         """The peer reads what was before, then the close frame of this reason; returns its text."""

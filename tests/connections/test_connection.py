@@ -62,16 +62,16 @@ def test_when_the_hub_may_send_directly(deflate: int) -> None:
     """While it is open, nothing waits, and plain frames are wanted; not while closing."""
     link = Link(deflate=deflate)
     conn = link.conn
-    ready = None if deflate else conn.fileno()
-    assert conn.direct_fd == ready
+    ready = None if deflate else conn._sock
+    assert conn.direct_socket is ready
     conn.queue_rest(messages(BIG), conn._sock.send(BIG))
-    assert conn.direct_fd is None
+    assert conn.direct_socket is None
     assert link.send(TEXT)
     assert [len(frame.payload) for frame in (link.peer.next(), link.peer.next())] == [300_000, 5]
     settle()
-    assert conn.direct_fd == ready
+    assert conn.direct_socket is ready
     conn.close(CloseReason.GOING_AWAY)
-    assert conn.direct_fd is None
+    assert conn.direct_socket is None
     assert conn.state is State.CLOSING
     conn.abort()
     link.expect_closed(CloseReason.GOING_AWAY)
@@ -82,25 +82,25 @@ def test_when_the_hub_may_send_directly(deflate: int) -> None:
 def test_an_observer_is_told_what_is_handed_over(deflate: int) -> None:
     """Also what has to wait; while it looks nothing goes past it, and afterwards all is as before."""
     link = Link(deflate=deflate)
-    before = link.conn.direct_fd
+    before = link.conn.direct_socket
     told: list[int] = []
     link.conn.observe(lambda bundles: told.extend(len(bundle.data) for bundle in bundles))
-    assert link.conn.direct_fd is None
+    assert link.conn.direct_socket is None
     sent = [TEXT, BIG, frames.ping(b"")]
     assert all(link.send(each) for each in sent)
     assert link.conn.send_frame(TEXT)
     assert link.peer.frames(4) == received(*sent, TEXT)
     settle()
-    assert link.conn.direct_fd is None
+    assert link.conn.direct_socket is None
     link.conn.observe(None)
-    assert link.conn.direct_fd == before
+    assert link.conn.direct_socket is before
     assert link.send(TEXT)
     assert told == [len(each) for each in (*sent, TEXT)]
     link.conn.observe(lambda _: told.append(0))
     link.conn.abort()
     assert not link.send(TEXT)
     link.conn.observe(None)
-    assert link.conn.direct_fd is None
+    assert link.conn.direct_socket is None
     assert 0 not in told
 
 

@@ -226,31 +226,31 @@ def test_what_several_are_due_alike_is_joined_once(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
 @in_greenlet
-def test_a_socket_that_is_ready_is_written_directly(
-    monkeypatch: pytest.MonkeyPatch, channels: list[str]
-) -> None:
+def test_a_socket_that_is_ready_is_sent_to_directly(channels: list[str]) -> None:
     """Taken whole it is done; what is left is kept; what fails goes the way that knows the error."""
-    takes: list[int | OSError] = [1 << 20, 7, BlockingIOError(), ConnectionResetError()]
-    taken: dict[int, list[bytes]] = {fd: [] for fd in range(len(takes))}
 
-    def write(fd: int, data: bytes) -> int:
-        most = takes[fd]
-        if isinstance(most, OSError):
-            raise most
-        taken[fd].append(data)
-        return min(most, len(data))
+    class Socket:
+        def __init__(self, takes: int | OSError) -> None:
+            self.takes = takes
+            self.got: list[bytes] = []
 
-    monkeypatch.setattr(hub, "write", write)
+        def send(self, data: bytes) -> int:
+            if isinstance(self.takes, OSError):
+                raise self.takes
+            self.got.append(data)
+            return min(self.takes, len(data))
+
     if World.gathers:
         channels = channels[:1]  # what was gathered goes through `Connection.send`
     world = World()
-    whole, part, full, gone = conns = [world.join(*channels) for _ in takes]
-    for fd, conn in enumerate(conns):
-        conn.direct_fd = fd
+    whole, part, full, gone = conns = [world.join(*channels) for _ in range(4)]
+    taken: list[int | OSError] = [1 << 20, 7, BlockingIOError(), ConnectionResetError()]
+    for conn, takes in zip(conns, taken, strict=True):
+        conn.direct_socket = Socket(takes)
     gone.close(CloseReason.GONE)
     made = world.publish(*channels)
     world.deliver()
-    (data,) = taken[0]
+    (data,) = whole.direct_socket.got
     assert [frame.json for frame in wire.split(data)[0]] == [expected(message) for message in made]
     assert (whole.sent, whole.kept) == ([], [])
     assert (part.sent, part.kept) == ([], [(data, 7)])

@@ -73,7 +73,7 @@ def test_all_is_well(monkeypatch: pytest.MonkeyPatch, arm: str) -> None:
         world.publish("token.A")
 
     assert world.watched(happens) == (7 + 13 + 13, 0)
-    assert [conn.direct_fd for conn in conns] == [conns[0].fileno(), None, conns[2].fileno()]
+    assert [conn.direct_socket for conn in conns] == [conns[0]._sock, None, conns[2]._sock]
     world.clients.abort_all()
 
 
@@ -110,5 +110,5 @@ def test_who_can_not_be_judged_is_let_be(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert world.watched(happens) == (2, 0)
     assert world.watched(lambda: world.publish(*["token.A"] * 6)) == (2, 0)
-    assert (stays.state, stays.direct_fd) == (0, stays.fileno())
+    assert (stays.state, stays.direct_socket) == (0, stays._sock)
     world.clients.abort_all()
