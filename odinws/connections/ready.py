@@ -6,11 +6,12 @@ everybody else waiting until the last of them is closed.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import gevent
 import structlog
@@ -32,7 +33,6 @@ class ReadyQueue(Generic[T]):
         self._waiting: OrderedDict[T, Callable[[], None]] = OrderedDict()
         self._any = Event()
         self._began = math.inf  # of the iteration; until `run` has started everything is served at once
-        self._watcher: Any = None
 
     def __contains__(self, item: T) -> bool:
         return item in self._waiting
@@ -49,8 +49,11 @@ class ReadyQueue(Generic[T]):
     def run(self) -> None:
         """Serve for the life of the worker."""
         loop = gevent.get_hub().loop
-        self._watcher = loop.check(ref=False, priority=loop.MAXPRI)
-        self._watcher.start(self._begin_iteration)
+        with contextlib.closing(loop.check(ref=False, priority=loop.MAXPRI)) as watcher:
+            watcher.start(self._begin_iteration)
+            self._serve()
+
+    def _serve(self) -> None:
         time_slice = Slice()
         while True:
             self._any.wait()

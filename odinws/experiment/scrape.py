@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from odinws.harness import fetch
 
-_LAG_SECONDS = 5.0  # the server's `hub_lag` is the longest iteration of so many seconds
+_RECENT_SECONDS = 5.0  # a worker tells its longest iteration of so many seconds
 
 
 class Lock(Struct):
@@ -44,18 +44,11 @@ class _Worker(Struct):
     pid: int
     details: _Details | None = None
     gc_longest_seconds: float = 0.0
+    hub_stall_recent_seconds: float = 0.0
 
 
 class _FanOut(Struct):
     delivered: int
-
-
-class _Resource(Struct):
-    value: float
-
-
-class _Admission(Struct):
-    resources: dict[str, _Resource]
 
 
 class _Pauses(Struct):
@@ -71,10 +64,14 @@ class Stats(Struct):
     """`/stats`, as far as it matters here."""
 
     connections: int
-    admission: _Admission
     fan_out: _FanOut
     workers: list[_Worker]
     gc: _Collections | None = None
+
+    @property
+    def stall_ms(self) -> float:
+        """The longest iteration of an event loop in the last 5 s."""
+        return 1000 * max((worker.hub_stall_recent_seconds for worker in self.workers), default=0.0)
 
     @property
     def shards(self) -> list[Shard]:
@@ -125,7 +122,7 @@ def second_values(before: Look, after: Look) -> dict[str, float]:
     return {
         **_rates(before, after, seconds),
         "delivered_per_s": (after.stats.fan_out.delivered - before.stats.fan_out.delivered) / seconds,
-        "hub_stall_max_ms": after.stats.admission.resources["hub_lag"].value,
+        "hub_stall_max_ms": after.stats.stall_ms,
         "connections": float(after.stats.connections),
         "rss_mb": after.rss_bytes / (1 << 20),
         "cpu_cores": (after.cpu_seconds - before.cpu_seconds) / seconds,
@@ -142,8 +139,8 @@ def window_values(looks: list[Look], empty: Look) -> dict[str, float]:
     first, last = looks[0], looks[-1]
     values = _rates(first, last, last.at - first.at)
     # The longest iteration in the window; looks that reach back before it count only for want of others.
-    inside = [each for each in looks if each.at >= first.at + _LAG_SECONDS] or looks[-1:]
-    values["hub_stall_max_ms"] = max(each.stats.admission.resources["hub_lag"].value for each in inside)
+    inside = [each for each in looks if each.at >= first.at + _RECENT_SECONDS] or looks[-1:]
+    values["hub_stall_max_ms"] = max(each.stats.stall_ms for each in inside)
     values |= _gc_pause(first.stats, last.stats)
     locks = last.stats.locks
     values["lock_longest_wait_ms"] = 1000 * max((lock.longest_wait_seconds for lock in locks), default=0.0)
