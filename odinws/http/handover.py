@@ -94,11 +94,11 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     _served = False
 
     def read_requestline(self) -> str:
-        """As pywsgi's, with a timeout; then wait for the iteration budget of new requests."""
+        """As pywsgi's, with a timeout; then wait for the budget of requests, as for the whole head."""
         self.socket.settimeout(None)
         with gevent.Timeout(_KEEP_ALIVE_SECONDS if self._served else _HEAD_SECONDS, TimeoutError()):
             line: str = super().read_requestline()
-        self.server.budget.wait()
+        self.server.wait()
         self._served = True
         return line
 
@@ -106,9 +106,11 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         """As pywsgi's, with a timeout; malformed headers are the client's fault, so no traceback."""
         try:
             with gevent.Timeout(_HEAD_SECONDS, TimeoutError()):
-                return bool(super().read_request(raw_requestline))
+                is_good = bool(super().read_request(raw_requestline))
         except (http.client.HTTPException, IndexError) as error:  # IndexError: "HTTP/1"
             raise ValueError(f"malformed headers: {error}") from None
+        self.server.wait()
+        return is_good
 
     def get_environ(self) -> dict[str, Any]:
         """As pywsgi's; a body is not read, and the connection is closed after the response."""
@@ -122,7 +124,6 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     def handle(self) -> None:
         """As pywsgi's; no traceback for a client that leaves before its response."""
         balance, descriptor = self.server.balance, self.socket.fileno()
-        balance.entered(descriptor)
         try:
             with contextlib.suppress(OSError):
                 super().handle()

@@ -13,7 +13,6 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
 
 from odinws.admission.guard import Guard, Limits, SustainedLag, Usage, smooth
 
@@ -28,21 +27,13 @@ HEALTH_AGE_SECONDS = 5  # how old the CPU figure of a line of the load test is
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What uses CPU, in percent of the host.
+    """What uses CPU, in percent of the host."""
 
-    Attributes:
-        base: of a server without clients.
-        per_connection: of an open connection.
-        feed_per_connection: what an open connection costs besides while the feed runs.
-        per_attempt: of one attempt to connect per second, refused or not.
-        noise: standard deviation of a sample of 100 ms.
-    """
-
-    feed_per_connection: float
-    base: float = 10.5
+    feed_per_connection: float  # of an open connection while the feed runs, besides
+    base: float = 10.5  # of a server without clients
     per_connection: float = 0.0022
-    per_attempt: float = 0.02
-    noise: float = 12.0
+    per_attempt: float = 0.02  # to connect, per second, refused or not
+    noise: float = 12.0  # standard deviation of a sample of 100 ms
 
 
 LOOPING = Costs(feed_per_connection=0.0206)  # the feed of 25 October: what was refused came again at once
@@ -63,62 +54,25 @@ class Hog:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """The event loops of all workers stand still from `start` on, which is the worst case.
-
-    Who comes meanwhile waits, and is answered after it.
-
-    Attributes:
-        seconds: how long, in steps of 100 ms.
-        works: whether all cores work meanwhile; else the workers wait for something.
-    """
+    """The event loops of all workers stand still, which is the worst case; who comes is answered after it."""
 
     start: float
-    seconds: float
-    works: bool = False
+    seconds: float  # in steps of 100 ms
+    works: bool = False  # whether all cores work meanwhile; else the workers wait for something
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What comes to the server.
-
-    Attributes:
-        seconds: how long to look.
-        clients: that come in all, `batch` every 100 ms.
-        retries: whether a refused client comes back when it was told to; else it has failed for good.
-        stalls: in their order; at least 100 ms lie between two.
-        leave_at: when all who are connected vanish; they come back as fast as they came.
-    """
+    """What comes to the server."""
 
     costs: Costs
-    seconds: int
+    seconds: int  # how long to look
     clients: int = 7000
-    batch: int = 10
-    retries: bool = False
+    batch: int = 10  # of the clients, every 100 ms
+    retries: bool = False  # whether a refused client comes back when it was told to; else it has failed
     hog: Hog | None = None
-    stalls: tuple[Stall, ...] = ()
-    leave_at: float = math.inf
-
-
-class Policy(Protocol):
-    """Who gets in, and whether the feed runs."""
-
-    @property
-    def restricted(self) -> bool:
-        """Whether anybody may be refused for load."""
-
-    @property
-    def paused(self) -> bool:
-        """Whether the feed is held back."""
-
-    def look(self, now: float, sample: float, connections: int, stall: float | None) -> None:
-        """Called every 100 ms with the host's CPU percent of the last 100 ms.
-
-        Args:
-            stall: length of one that has just ended, in seconds, else 0.0; None: one is under way.
-        """
-
-    def admit(self, now: float, connections: int, rng: random.Random) -> int:
-        """0: come in. Else the seconds after which to come back."""
+    stalls: tuple[Stall, ...] = ()  # in their order; at least 100 ms lie between two
+    leave_at: float = math.inf  # when all who are connected vanish; they come back as fast as they came
 
 
 class Predecessor:
@@ -127,6 +81,9 @@ class Predecessor:
     Args:
         hold_seconds: between samples.
         phase_seconds: of the first sample; the clients begin at 0.
+
+    Attributes:
+        restricted: whether anybody may be refused for load; here it also holds the feed back.
     """
 
     def __init__(self, hold_seconds: float = 15.0, phase_seconds: float = 5.5) -> None:
@@ -136,25 +93,28 @@ class Predecessor:
 
     @property
     def paused(self) -> bool:
-        """While it refuses, it also holds the feed back."""
+        """Whether the feed is held back."""
         return self.restricted
 
     def look(self, now: float, sample: float, connections: int, stall: float | None) -> None:
-        """Use the sample if it is time."""
+        """Called every 100 ms with the host's CPU percent of the last 100 ms.
+
+        Args:
+            stall: length of one that has just ended, in seconds, else 0.0; None: one is under way.
+        """
         if now >= self._next:
             self.restricted = sample > 75.0
             self._next += self._hold_seconds
 
     def admit(self, now: float, connections: int, rng: random.Random) -> int:
-        """All or nobody."""
+        """0: come in. Else the seconds after which to come back."""
         return int(self.restricted)
 
 
 class Guarded:
-    """`odinws.admission.guard` in several workers, as a server runs it; a client meets any of them.
+    """The same of `odinws.admission.guard` in several workers, as a server runs it.
 
-    Args:
-        limits: of the server.
+    A client meets any of them.
     """
 
     paused = False
@@ -176,10 +136,10 @@ class Guarded:
     def look(self, now: float, sample: float, connections: int, stall: float | None) -> None:
         """Once a second, or after a stall, take in what has passed, as the sensor does it."""
         self._samples.append(sample)
-        elapsed = now - self._sampled
         if stall is None:
             return
         self._squares += stall * stall
+        elapsed = now - self._sampled
         if elapsed < 1.0 - STEP_SECONDS / 2:
             return
         self._cpu = smooth(self._cpu, sum(self._samples) / len(self._samples), elapsed)
@@ -191,26 +151,22 @@ class Guarded:
             guard.observe(usage, now)
 
     def admit(self, now: float, connections: int, rng: random.Random) -> int:
-        """Ask the worker that the client happens to meet."""
         decision = rng.choice(self._guards).decide(connections, now, rng.random())
         return 0 if decision.admitted else decision.retry_after_seconds
 
 
+Policy = Predecessor | Guarded
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The server after 100 ms; counts are from the start on.
+    """The server after 100 ms; counts are from the start on."""
 
-    Attributes:
-        now: its beginning, in seconds.
-        refused: attempts that were refused, those that came back later included.
-        cpu: percent of the host in these 100 ms, without the noise of a sample.
-    """
-
-    now: float
+    now: float  # its beginning, in seconds
     attempts: int
     connections: int
-    refused: int
-    cpu: float
+    refused: int  # attempts, those of clients that came back later included
+    cpu: float  # percent of the host in these 100 ms, without the noise of a sample
     restricted: bool
 
 
@@ -227,8 +183,6 @@ class Row:
 
 @dataclass(slots=True)
 class Trace:
-    """What happened."""
-
     steps: list[Step] = field(default_factory=list)
 
     def cpu(self, second: int) -> float:
@@ -238,12 +192,11 @@ class Trace:
 
     def rows(self, last: int) -> list[Row]:
         """A line every 10 s until `last`, written just before the clients of that moment come."""
-        found = []
-        for second in range(10, last + 1, 10):
-            step = self.steps[second * STEPS_PER_SECOND - 1]
-            cpu = self.cpu(second - HEALTH_AGE_SECONDS)
-            found.append(Row(second, step.attempts, step.connections, step.refused, cpu))
-        return found
+        ends = [(second, self.steps[second * STEPS_PER_SECOND - 1]) for second in range(10, last + 1, 10)]
+        return [
+            Row(second, step.attempts, step.connections, step.refused, self.cpu(second - HEALTH_AGE_SECONDS))
+            for second, step in ends
+        ]
 
     def changes(self) -> list[tuple[float, bool]]:
         """When it became restricted (True) or open (False)."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from odinws.admission.guard import Limits
 from odinws.simulation.model import (
     CLEAN,
     LOOPING,
-    Costs,
     Guarded,
     Hog,
     Load,
@@ -50,32 +50,29 @@ OBSERVED: Final = (
 )
 
 
-def ramp(costs: Costs, seconds: int, *, retries: bool = False, **more: Any) -> Load:
-    """7,000 clients, 100 a second; `more` as for `Load`."""
-    return Load(costs, seconds, retries=retries, **more)
+def _stalling(*stalls: Stall, leave_at: float = math.inf) -> tuple[Callable[[], Policy], Load]:
+    return partial(Guarded, LIMITS), Load(CLEAN, 250, retries=True, stalls=stalls, leave_at=leave_at)
 
 
-def stalling(*stalls: Stall, **more: Any) -> Load:
-    """The same without the loop, and with stalls."""
-    return ramp(CLEAN, 250, retries=True, stalls=stalls, **more)
-
-
-def _run(make: Callable[[], Policy], load: Load, seed: int) -> Trace:
-    return run(make(), load, seed)
-
-
-_guarded = partial(Guarded, LIMITS)
-SCENARIOS: Final[dict[str, Callable[[int], Trace]]] = {
-    "predecessor": partial(_run, Predecessor, ramp(LOOPING, 250)),
-    "predecessor, held 5 s": partial(_run, partial(Predecessor, 5.0), ramp(LOOPING, 250)),
-    "predecessor, clean feed": partial(_run, Predecessor, ramp(CLEAN, 250)),
-    "predecessor, clean feed, hog": partial(_run, Predecessor, ramp(CLEAN, 250, hog=HOG)),
-    "ours": partial(_run, _guarded, ramp(CLEAN, 250, retries=True)),
-    "ours, looping feed": partial(_run, _guarded, ramp(LOOPING, 600, retries=True)),
-    "ours, all vanish": partial(_run, _guarded, stalling(*VANISH, leave_at=VANISH_SECONDS)),
-    "ours, slow disk": partial(_run, _guarded, stalling(*SLOW_DISK)),
-    "ours, stopped": partial(_run, _guarded, stalling(*STOPPED)),
-    "ours, collections": partial(_run, _guarded, stalling(*COLLECTIONS)),
-    "ours, behind": partial(_run, _guarded, stalling(*BEHIND)),
-    "ours, hog": partial(_run, _guarded, ramp(CLEAN, 250, retries=True, hog=HOG)),
+# Who lets in whom, the feed, for how many seconds, and what else there is.
+_RAMPS: Final[dict[str, tuple[Callable[[], Policy], Load]]] = {
+    "predecessor": (Predecessor, Load(LOOPING, 250)),
+    "predecessor, held 5 s": (partial(Predecessor, 5.0), Load(LOOPING, 250)),
+    "predecessor, clean feed": (Predecessor, Load(CLEAN, 250)),
+    "predecessor, clean feed, hog": (Predecessor, Load(CLEAN, 250, hog=HOG)),
+    "ours": (partial(Guarded, LIMITS), Load(CLEAN, 250, retries=True)),
+    "ours, looping feed": (partial(Guarded, LIMITS), Load(LOOPING, 600, retries=True)),
+    "ours, all vanish": _stalling(*VANISH, leave_at=VANISH_SECONDS),
+    "ours, slow disk": _stalling(*SLOW_DISK),
+    "ours, stopped": _stalling(*STOPPED),
+    "ours, collections": _stalling(*COLLECTIONS),
+    "ours, behind": _stalling(*BEHIND),
+    "ours, hog": (partial(Guarded, LIMITS), Load(CLEAN, 250, retries=True, hog=HOG)),
 }
+SCENARIOS: Final = tuple(_RAMPS)
+
+
+def play(name: str, seed: int) -> Trace:
+    """What happens in a scenario."""
+    policy, load = _RAMPS[name]
+    return run(policy(), load, seed)

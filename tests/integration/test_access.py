@@ -290,8 +290,8 @@ def test_a_client_that_says_nothing(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"WS_JWT_SECRET": "hunter2"}, "shared secret: "),
-        ({"WS_JWKS_FILE": "/nowhere.json"}, "/nowhere.json: "),
+        ({"WS_JWT_SECRET": "hunter2"}, "WS_JWT_SECRET='***' is not valid: "),
+        ({"WS_JWKS_FILE": "/nowhere.json"}, "WS_JWKS_FILE='/nowhere.json' is not valid: "),
         ({"WS_ORIGINS": "odin.example"}, "WS_ORIGINS="),
     ],
 )
