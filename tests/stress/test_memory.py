@@ -40,10 +40,10 @@ def test_memory_that_a_flood_has_left_behind_refuses_nobody() -> None:
         before = worker.memory_info().rss
         with contextlib.ExitStack() as kept:
             with contextlib.ExitStack() as flood:
-                peers = [Peer(server.port) for _ in range(CLIENTS)]
-                for number, peer in enumerate(peers):
-                    (flood if number % KEPT_EVERY else kept).enter_context(peer)
-                    peer.upgrade()
+                peers = []
+                for number in range(CLIENTS):
+                    peers.append((flood if number % KEPT_EVERY else kept).enter_context(Peer(server.port)))
+                    peers[-1].upgrade()
                 for peer in peers:
                     peer.send(begun)
                 wait_for(lambda: status(server) == 503, 30, "a refusal")
