@@ -6,6 +6,7 @@ that for all of them.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import secrets
@@ -19,6 +20,7 @@ import gevent
 import structlog
 from gevent.event import Event
 
+from odinws import logs
 from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, ConnectionLimits
@@ -37,7 +39,10 @@ _NO_WAIT_SECONDS = 0.001  # close frames that are due within this time are sent 
 _SENT = struct.Struct("!d")
 _RETRY_SPREAD = 4.0  # the longest hint when to come back, as a multiple of the shortest
 
-log = structlog.get_logger("odinws.connections.clients")
+_LOG = "odinws.connections.clients"
+_OPENED, _CLOSED = "connection opened", "connection closed"
+
+log = structlog.get_logger(_LOG)
 
 
 class Clients:
@@ -121,7 +126,8 @@ class Clients:
         self._strategy.add(conn)
         self.moving.discard(conn)
         self._stats.totals.accepted += 1
-        log.info("connection opened", client=conn.id, peer=peer)
+        if not logs.is_suppressed(_LOG, logging.INFO, _OPENED):
+            log.info(_OPENED, client=conn.id, peer=peer)
         return conn
 
     # -- what a connection calls -------------------------------------------------------------------
@@ -171,9 +177,11 @@ class Clients:
 
     def _log_end(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
         """The second log line of a connection; the kernel has counted its bytes."""
+        if logs.is_suppressed(_LOG, logging.INFO, _CLOSED):
+            return
         tcp_info = conn.tcp_info()
         log.info(
-            "connection closed",
+            _CLOSED,
             client=conn.id,
             peer=conn.peer,
             code=reason.code,
