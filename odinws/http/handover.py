@@ -1,24 +1,25 @@
 """The WSGI handler, and how it hands a socket over to become a WebSocket.
 
 A route that admits a client answers 101, and puts an `Upgrade` into the environ, which takes the socket. The
-handler completes the response by gevent-websocket's handshake, sends it, and hands the descriptor over.
+handler completes the response by the handshake, sends it together with what the connection says first, and
+hands the descriptor over.
 
-Otherwise pywsgi's handler would read from the socket and close it at the end of the request, and
-gevent-websocket would send a close frame. To prevent that, the descriptor is detached, the handler's
-`socket` is None, and the WebSocket object is marked as closed. Bytes that the client sent after its
-handshake are in the handler's read buffer, and are handed over too.
+Otherwise pywsgi's handler would read from the socket and close it at the end of the request. To prevent that,
+the descriptor is detached, and the handler's `socket` is None. Bytes that the client sent after its handshake
+are in the handler's read buffer, and are handed over too.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import http.client
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-import gevent
 from gevent.pywsgi import Input, WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler
@@ -26,6 +27,7 @@ from gunicorn.workers.ggevent import PyWSGIHandler
 from odinws.access.credentials import redact
 from odinws.errors import HandshakeError
 from odinws.http import tls
+from odinws.http.head import PlainHeaders, Reader
 
 UPGRADE = "odinws.upgrade"  # environ key: the `Upgrade` of a response with status 101
 
@@ -34,25 +36,33 @@ _KEEP_ALIVE_SECONDS = 75.0  # between two requests: longer than balancers keep i
 _SEND_SECONDS = 30.0  # for a client to read a response
 _VERSION = "13"  # 7 and 8 were drafts
 _KEY_BYTES = 16
+_SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\n"
+    b"Upgrade: websocket\r\n"
+    b"Connection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n"
+    b"%b\r\n"
+)
 
 
 class Upgrade(NamedTuple):
-    """The callbacks of an upgrade. Exactly one of the two is called.
+    """The callbacks of an upgrade. Exactly one of the first two is called.
 
     Attributes:
         take: with the descriptor, which it must close, and what the client sent after its handshake.
         abandon: there is no socket, as the client is gone or the request was aborted.
+        greet: called before one of these; returns what is sent behind the answer, as the first frames.
     """
 
     take: Callable[[int, bytes], None]
     abandon: Callable[[], None]
+    greet: Callable[[], bytes] = bytes
 
 
 def check_handshake(environ: Mapping[str, Any]) -> None:
     """Check an opening handshake (RFC 6455 4.2.1), but not `Upgrade` and `Connection`: they chose the route.
 
-    The route does this, so that errors look like those of other routes. gevent-websocket, which completes the
-    handshake afterwards, then finds nothing to refuse.
+    The route does this, so that errors look like those of other routes.
 
     Args:
         environ: the WSGI environ.
@@ -90,25 +100,38 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     """
 
     is_detached = False
+    rfile: Reader
     socket: Any
     _served = False
 
+    def __init__(self, sock: Any, address: Any, server: Any) -> None:
+        super().__init__(sock, address, server, Reader(sock))
+
     def read_requestline(self) -> str:
         """As pywsgi's, with a timeout; then wait for the iteration budget of new requests."""
-        self.socket.settimeout(None)
-        with gevent.Timeout(_KEEP_ALIVE_SECONDS if self._served else _HEAD_SECONDS, TimeoutError()):
-            line: str = super().read_requestline()
+        self.rfile.deadline = time.monotonic() + (_KEEP_ALIVE_SECONDS if self._served else _HEAD_SECONDS)
+        line: str = super().read_requestline()
         self.server.budget.wait()
         self._served = True
         return line
 
     def read_request(self, raw_requestline: str) -> bool:
         """As pywsgi's, with a timeout; malformed headers are the client's fault, so no traceback."""
+        self.rfile.deadline = time.monotonic() + _HEAD_SECONDS
         try:
-            with gevent.Timeout(_HEAD_SECONDS, TimeoutError()):
-                return bool(super().read_request(raw_requestline))
+            return bool(super().read_request(raw_requestline))
         except (http.client.HTTPException, IndexError) as error:  # IndexError: "HTTP/1"
             raise ValueError(f"malformed headers: {error}") from None
+
+    def MessageClass(self, *arguments: Any) -> Any:  # noqa: N802 -- pywsgi's name
+        """Read the headers."""
+        fields = self.rfile.plain_fields()
+        return super().MessageClass(*arguments) if fields is None else PlainHeaders(fields)
+
+    def _headers(self) -> Iterable[tuple[str, str]]:
+        """The headers as they are in the environ."""
+        headers = self.headers
+        return headers.environ_items() if isinstance(headers, PlainHeaders) else super()._headers()
 
     def get_environ(self) -> dict[str, Any]:
         """As pywsgi's; a body is not read, and the connection is closed after the response."""
@@ -161,29 +184,21 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         if self.code != HTTPStatus.SWITCHING_PROTOCOLS:
             super().process_result()
             return
-        self._send_handshake()
-        self.environ[UPGRADE].take(*self._detach())
+        upgrade: Upgrade = self.environ[UPGRADE]
+        self.headers_sent = self.connection_upgraded = self.close_connection = True
+        self._sendall(self._handshake() + upgrade.greet())
+        upgrade.take(*self._detach())
 
-    def _send_handshake(self) -> None:
-        """Send the application's response with gevent-websocket's headers."""
-        headers = self.response_headers
-        self.upgrade_websocket()  # calls `start_response`
-        websocket = self.environ.pop("wsgi.websocket")
-        websocket.closed = True
-        websocket.handler = None  # else its __del__ notifies the application, which takes 50 µs
-        self.websocket = None
-        self.response_headers += headers
-        self.write(b"")
+    def _handshake(self) -> bytes:
+        """The head of the application's response, with the headers of an opening handshake."""
+        key = self.environ["HTTP_SEC_WEBSOCKET_KEY"] + self.GUID
+        accept = base64.b64encode(hashlib.sha1(key.encode(), usedforsecurity=False).digest())
+        fields = [b"%b: %b\r\n" % field for field in self.response_headers]
+        return _SWITCH % (accept, b"".join(fields))
 
     def _detach(self) -> tuple[int, bytes]:
         """Detach the socket from the handler: returns its descriptor, and what was already read from it."""
-        sock = self.socket
-        sock.settimeout(0.0)  # so that peek does not wait
-        try:
-            early = self.rfile.peek()
-        except tls.SSLWantReadError:  # nothing was read, over TLS
-            early = b""
-        owned = self.server.balance.descriptors
+        sock, early, owned = self.socket, self.rfile.take(), self.server.balance.descriptors
         if isinstance(sock, tls.SSLSocket):
             descriptor = tls.bridge(sock, owned)
         else:
