@@ -79,7 +79,7 @@ class Clients:
             set()
         )  # being added to the strategy or removed, which may wait for locks
         self._names = secrets.token_hex(4)  # so that ids differ between workers and restarts
-        self._opened_count = 0
+        self._id_count = 0
         self._started = time.perf_counter()
         self.busy = 0  # connections whose commands are being executed
         self._open: set[Connection] = set()
@@ -89,6 +89,11 @@ class Clients:
     def __len__(self) -> int:
         return len(self._open)
 
+    def next_id(self) -> str:
+        """The id of one more connection."""
+        self._id_count += 1
+        return f"{self._names}-{self._id_count:x}"
+
     def open(
         self,
         descriptor: int,
@@ -96,6 +101,7 @@ class Clients:
         wire_format: WireFormat,
         identity: Identity = OPEN,
         kind: type[Connection] = Connection,
+        conn_id: str = "",
     ) -> Connection:
         """Create a connection for an upgraded socket. It is already counted in the shared state.
 
@@ -105,6 +111,7 @@ class Clients:
             wire_format: the client's format.
             identity: who the client is.
             kind: the class, which decides what the connection does with its input.
+            conn_id: from `next_id`; "": a new one.
         """
         sock = socket._socket.socket(fileno=descriptor)  # type: ignore[attr-defined]
         sock.setblocking(False)
@@ -117,8 +124,7 @@ class Clients:
                 seconds = max(limits.idle_seconds, limits.outbox_seconds + limits.close_seconds)
                 limit_ms = int(1000 * seconds)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
-        self._opened_count += 1
-        conn = kind(self, f"{self._names}-{self._opened_count:x}", sock, peer, wire_format)
+        conn = kind(self, conn_id or self.next_id(), sock, peer, wire_format)
         conn.identity = identity
         self._open.add(conn)
         self._ended.clear()
