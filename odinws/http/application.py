@@ -69,6 +69,26 @@ class Application(Flask):
         rule = None if request is None else self._websocket_rule(request.environ)
         return whole(request) if rule is None else KnownRoute(rule, lambda: whole(request))  # type: ignore[return-value]
 
+    def wsgi_app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """As Flask's; without looking for hooks around the view of an upgrade where there are none."""
+        rule = None if self._has_hooks else self._websocket_rule(environ)
+        if rule is None:
+            return super().wsgi_app(environ, start_response)
+        with self.request_context(environ):
+            try:
+                answer = self._answer(self.view_functions[rule.endpoint])
+            except Exception as error:
+                answer = self.handle_exception(error)
+            return answer(environ, start_response)
+
+    def _answer(self, view: Callable[[], Any]) -> Response:
+        """As `full_dispatch_request` would answer if there are no hooks."""
+        try:
+            answer = view()
+        except Exception as error:
+            answer = self.handle_user_exception(error)
+        return answer if isinstance(answer, SwitchingProtocols) else self.finalize_request(answer)
+
     def process_response(self, response: Response) -> Response:
         """As Flask's; adds the security headers that the response does not have yet."""
         response = super().process_response(response)
@@ -93,3 +113,9 @@ class Application(Flask):
             return {}
         rules = self.url_map.iter_rules()
         return {rule.rule: rule for rule in rules if rule.websocket and not rule.arguments}
+
+    @cached_property
+    def _has_hooks(self) -> bool:
+        """Whether anything is to be called around a view besides that of one blueprint."""
+        hooks = (self.before_request_funcs, self.after_request_funcs, self.url_value_preprocessors)
+        return any(functions.get(None) for functions in hooks)

@@ -107,12 +107,45 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     def __init__(self, sock: Any, address: Any, server: Any) -> None:
         super().__init__(sock, address, server, Reader(sock))
 
-    def read_requestline(self) -> str:
-        """As pywsgi's, with a timeout; then wait for the iteration budget of new requests."""
+    def handle_one_request(self) -> Any:
+        """As pywsgi's; a plain upgrade request takes a shorter way to the application.
+
+        In the end the handler is in the state, and the environ has the content, that pywsgi's way would have
+        led to.
+        """
         self.rfile.deadline = time.monotonic() + (_KEEP_ALIVE_SECONDS if self._served else _HEAD_SECONDS)
+        self._served = True
+        head = self.rfile.upgrade_head()
+        if head is None:
+            return super().handle_one_request()
+        self.server.budget.wait()
+        self.command, self.path, self.request_version = "GET", head.path + head.query, "HTTP/1.1"
+        self.requestline = f"GET {self.path} HTTP/1.1"
+        self.headers, self.content_length, self.close_connection = PlainHeaders(head.fields), None, False
+        self.wsgi_input = Input(self.rfile, None)
+        self.application = self.server.application
+        self.environ = environ = self.server.get_environ()
+        environ["REQUEST_METHOD"] = "GET"
+        environ["SCRIPT_NAME"] = ""
+        environ["PATH_INFO"] = head.path
+        environ["QUERY_STRING"] = head.query[1:]
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1"
+        if isinstance(self.client_address, tuple):
+            environ["REMOTE_ADDR"] = self.client_address[0]
+            environ["REMOTE_PORT"] = str(self.client_address[1])
+        environ.update(head.headers)
+        environ["wsgi.input"] = self.rfile
+        environ["wsgi.input_terminated"] = False
+        environ["gunicorn.sock"] = self.socket
+        environ["RAW_URI"] = self.path
+        self.socket.settimeout(_SEND_SECONDS)
+        self.handle_one_response()
+        return None if self.close_connection else True
+
+    def read_requestline(self) -> str:
+        """As pywsgi's; then wait for the iteration budget of new requests."""
         line: str = super().read_requestline()
         self.server.budget.wait()
-        self._served = True
         return line
 
     def read_request(self, raw_requestline: str) -> bool:
@@ -189,12 +222,22 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         self._sendall(self._handshake() + upgrade.greet())
         upgrade.take(*self._detach())
 
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        """As pywsgi's; to switch protocols takes less."""
+        if not status.startswith("101 "):
+            return super().start_response(status, headers, exc_info)
+        self.code, self.status = HTTPStatus.SWITCHING_PROTOCOLS, status.encode("latin-1")
+        self.response_headers = headers
+        return self.write
+
     def _handshake(self) -> bytes:
         """The head of the application's response, with the headers of an opening handshake."""
         key = self.environ["HTTP_SEC_WEBSOCKET_KEY"] + self.GUID
         accept = base64.b64encode(hashlib.sha1(key.encode(), usedforsecurity=False).digest())
-        fields = [b"%b: %b\r\n" % field for field in self.response_headers]
-        return _SWITCH % (accept, b"".join(fields))
+        fields = [f"{name}: {value}" for name, value in self.response_headers]
+        if any("\r" in field or "\n" in field for field in fields):
+            raise ValueError("a header of the answer has a line end")
+        return _SWITCH % (accept, "".join(f"{field}\r\n" for field in fields).encode("latin-1"))
 
     def _detach(self) -> tuple[int, bytes]:
         """Detach the socket from the handler: returns its descriptor, and what was already read from it."""

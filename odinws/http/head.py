@@ -10,14 +10,32 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 _READ_BYTES = 8 << 10
 _MAX_FIELDS = 64  # of a plain head; pywsgi's parser has the limits of all others
 # Possessive, so that a line that does not match costs no more than one that does.
-_PLAIN = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e]*+\r\n)*+")
+_FIELDS = r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e]*+\r\n)*+"
+_PLAIN = re.compile(_FIELDS)
+_UPGRADE = re.compile(rf"GET (/[!-$&->@-~]{{0,1000}}+)(\?[!-~]{{0,8000}}+)? HTTP/1\.1\r\n({_FIELDS})\r\n")
 _FIELD = re.compile(r"([^:\r\n]++):[\t ]*+([^\r\n]*+)\r\n")
 _NOT_HTTP = ("CONTENT_TYPE", "CONTENT_LENGTH")  # have names of their own in an environ
+_BODY = ("CONTENT_LENGTH", "CONTENT_TYPE", "TRANSFER_ENCODING", "EXPECT")
+
+
+class UpgradeHead(NamedTuple):
+    """The plain head of an upgrade request without a body.
+
+    Attributes:
+        path, query: make up its target; there is nothing to decode in the path, and the query begins with `?`.
+        fields: names and values.
+        headers: the same for a WSGI environ.
+    """
+
+    path: str
+    query: str
+    fields: list[tuple[str, str]]
+    headers: dict[str, str]
 
 
 class Reader:
@@ -67,6 +85,25 @@ class Reader:
         self._buffer = buffer[size + 2 :]
         return fields
 
+    def upgrade_head(self) -> UpgradeHead | None:
+        """The head of an upgrade request, if that comes next and is plain; else None, and nothing is read.
+
+        Waits for the first bytes, but not for more.
+        """
+        if not self._buffer and not self._fill():
+            return None
+        text = self._buffer.decode("latin-1")
+        match = _UPGRADE.match(text) if "pgrade:" in text else None
+        if match is None:
+            return None
+        path, query, block = match.groups("")
+        fields: list[tuple[str, str]] = _FIELD.findall(block)
+        headers = _upgrade_headers(fields)
+        if headers is None or len(fields) > _MAX_FIELDS:
+            return None
+        self._buffer = self._buffer[match.end() :]
+        return UpgradeHead(path, query, fields, headers)
+
     def take(self) -> bytes:
         """What has been read from the socket and from nobody here."""
         rest, self._buffer = self._buffer, b""
@@ -79,27 +116,48 @@ class Reader:
         return bool(data)
 
 
+def _upgrade_headers(fields: list[tuple[str, str]]) -> dict[str, str] | None:
+    """What pywsgi makes of an upgrade request's fields; None: it is no upgrade, or has a body."""
+    headers: dict[str, str] = {}
+    for name, value in fields:
+        key = name.upper().replace("-", "_")
+        if "_" in name:  # would pass for one with `-`
+            continue
+        if key in _BODY:
+            return None
+        key, value = "HTTP_" + key, value.strip()
+        if key not in headers:
+            headers[key] = value
+        elif "COOKIE" in key:
+            headers[key] += "; " + value
+        else:
+            headers[key] += "," + value
+    options = [option.strip() for option in headers.get("HTTP_CONNECTION", "").lower().split(",")]
+    is_upgrade = headers.get("HTTP_UPGRADE", "").lower() == "websocket"
+    return headers if is_upgrade and "upgrade" in options and "close" not in options else None
+
+
 class PlainHeaders:
     """The fields of a plain head, as much of an `email.message.Message` as pywsgi and gunicorn need."""
 
-    __slots__ = ("_fields", "_first")
+    __slots__ = ("_fields",)
 
     status = ""  # pywsgi: no error
 
     def __init__(self, fields: list[tuple[str, str]]) -> None:
         self._fields = fields
-        self._first = {name.lower(): value for name, value in reversed(fields)}
 
     def get(self, name: str, default: Any = None) -> Any:
         """The first value of a name in any case."""
-        return self._first.get(name.lower(), default)
+        name = name.lower()
+        return next((value for key, value in self._fields if key.lower() == name), default)
 
     getheader = get
 
     @property
-    def typeheader(self) -> str | None:
-        """Of the content."""
-        return self._first.get("content-type")
+    def typeheader(self) -> Any:
+        """Of the content; None: it has none."""
+        return self.get("content-type")
 
     def items(self) -> list[tuple[str, str]]:
         """All fields, in their order."""
@@ -107,7 +165,6 @@ class PlainHeaders:
 
     def __delitem__(self, name: str) -> None:
         name = name.lower()
-        self._first.pop(name, None)
         self._fields = [field for field in self._fields if field[0].lower() != name]
 
     def environ_items(self) -> Iterator[tuple[str, str]]:
