@@ -12,7 +12,9 @@ are in the handler's read buffer, and are handed over too.
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
+import functools
 import hashlib
 import http.client
 import time
@@ -36,6 +38,8 @@ _KEEP_ALIVE_SECONDS = 75.0  # between two requests: longer than balancers keep i
 _SEND_SECONDS = 30.0  # for a client to read a response
 _VERSION = "13"  # 7 and 8 were drafts
 _KEY_BYTES = 16
+_sha1 = functools.partial(hashlib.sha1, usedforsecurity=False)
+_OF_BODIES = ("Content-Type", "Content-Length")  # what Flask says of every answer
 _SWITCH = (
     b"HTTP/1.1 101 Switching Protocols\r\n"
     b"Upgrade: websocket\r\n"
@@ -119,16 +123,16 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         if head is None:
             return super().handle_one_request()
         self.server.budget.wait()
-        self.command, self.path, self.request_version = "GET", head.path + head.query, "HTTP/1.1"
-        self.requestline = f"GET {self.path} HTTP/1.1"
-        self.headers, self.content_length, self.close_connection = PlainHeaders(head.fields), None, False
+        self.command, self.path, self.request_version = "GET", head.target, "HTTP/1.1"
+        self.requestline = f"GET {head.target} HTTP/1.1"
+        self.headers, self.content_length, self.close_connection = PlainHeaders(head.lines), None, False
         self.wsgi_input = Input(self.rfile, None)
         self.application = self.server.application
         self.environ = environ = self.server.get_environ()
         environ["REQUEST_METHOD"] = "GET"
         environ["SCRIPT_NAME"] = ""
         environ["PATH_INFO"] = head.path
-        environ["QUERY_STRING"] = head.query[1:]
+        environ["QUERY_STRING"] = head.query
         environ["SERVER_PROTOCOL"] = "HTTP/1.1"
         if isinstance(self.client_address, tuple):
             environ["REMOTE_ADDR"] = self.client_address[0]
@@ -137,7 +141,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         environ["wsgi.input"] = self.rfile
         environ["wsgi.input_terminated"] = False
         environ["gunicorn.sock"] = self.socket
-        environ["RAW_URI"] = self.path
+        environ["RAW_URI"] = head.target
         self.socket.settimeout(_SEND_SECONDS)
         self.handle_one_response()
         return None if self.close_connection else True
@@ -158,8 +162,8 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
 
     def MessageClass(self, *arguments: Any) -> Any:  # noqa: N802 -- pywsgi's name
         """Read the headers."""
-        fields = self.rfile.plain_fields()
-        return super().MessageClass(*arguments) if fields is None else PlainHeaders(fields)
+        lines = self.rfile.plain_lines()
+        return super().MessageClass(*arguments) if lines is None else PlainHeaders(lines)
 
     def _headers(self) -> Iterable[tuple[str, str]]:
         """The headers as they are in the environ."""
@@ -219,7 +223,10 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
             return
         upgrade: Upgrade = self.environ[UPGRADE]
         self.headers_sent = self.connection_upgraded = self.close_connection = True
-        self._sendall(self._handshake() + upgrade.greet())
+        answer = self._handshake() + upgrade.greet()
+        sent = self.socket.send(answer)  # mostly all
+        if sent < len(answer):
+            self._sendall(answer[sent:])
         upgrade.take(*self._detach())
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -233,11 +240,11 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     def _handshake(self) -> bytes:
         """The head of the application's response, with the headers of an opening handshake."""
         key = self.environ["HTTP_SEC_WEBSOCKET_KEY"] + self.GUID
-        accept = base64.b64encode(hashlib.sha1(key.encode(), usedforsecurity=False).digest())
-        fields = [f"{name}: {value}" for name, value in self.response_headers]
-        if any("\r" in field or "\n" in field for field in fields):
+        accept = binascii.b2a_base64(_sha1(key.encode()).digest(), newline=False)
+        fields = [f"{name}: {value}\r\n" for name, value in self.response_headers if name not in _OF_BODIES]
+        if any("\r" in field[:-2] or "\n" in field[:-2] for field in fields):
             raise ValueError("a header of the answer has a line end")
-        return _SWITCH % (accept, "".join(f"{field}\r\n" for field in fields).encode("latin-1"))
+        return _SWITCH % (accept, "".join(fields).encode("latin-1"))
 
     def _detach(self) -> tuple[int, bytes]:
         """Detach the socket from the handler: returns its descriptor, and what was already read from it."""

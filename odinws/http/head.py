@@ -1,6 +1,6 @@
 """Reading the head of a request: mostly one read and one pass over it.
 
-A head is plain if its lines end in CRLF, none is folded, the names are tokens, and the values printable ASCII
+A head is plain if its lines end in CRLF, none is folded, names are tokens, and the rest is printable ASCII
 (RFC 9110 5.5, RFC 9112 5). That is what clients send, and all that is parsed here. Any other head is left to
 the parser that pywsgi uses for all: whatever that accepts, refuses or overlooks stays so.
 """
@@ -10,32 +10,32 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 _READ_BYTES = 8 << 10
 _MAX_FIELDS = 64  # of a plain head; pywsgi's parser has the limits of all others
-# Possessive, so that a line that does not match costs no more than one that does.
-_FIELDS = r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e]*+\r\n)*+"
-_PLAIN = re.compile(_FIELDS)
-_UPGRADE = re.compile(rf"GET (/[!-$&->@-~]{{0,1000}}+)(\?[!-~]{{0,8000}}+)? HTTP/1\.1\r\n({_FIELDS})\r\n")
-_FIELD = re.compile(r"([^:\r\n]++):[\t ]*+([^\r\n]*+)\r\n")
-_NOT_HTTP = ("CONTENT_TYPE", "CONTENT_LENGTH")  # have names of their own in an environ
-_BODY = ("CONTENT_LENGTH", "CONTENT_TYPE", "TRANSFER_ENCODING", "EXPECT")
+_MAX_LINE = 8000  # characters of a request line; pywsgi's limit is above
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BODY = ("HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT")
+_NOT_HTTP = ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH")  # have names of their own in an environ
 
 
 class UpgradeHead(NamedTuple):
     """The plain head of an upgrade request without a body.
 
     Attributes:
-        path, query: make up its target; there is nothing to decode in the path, and the query begins with `?`.
-        fields: names and values.
-        headers: the same for a WSGI environ.
+        target: as it stands in the request line.
+        path, query: of it, for a WSGI environ.
+        headers: for a WSGI environ.
+        lines: of the head, without the request line.
     """
 
+    target: str
     path: str
     query: str
-    fields: list[tuple[str, str]]
     headers: dict[str, str]
+    lines: list[str]
 
 
 class Reader:
@@ -67,23 +67,24 @@ class Reader:
         line, self._buffer = self._buffer[:end], self._buffer[end:]
         return line
 
-    def plain_fields(self) -> list[tuple[str, str]] | None:
-        """The fields of the head and the empty line behind them; None, and nothing is read: it isn't plain.
+    def plain_lines(self) -> list[str] | None:
+        """The lines of a plain head, which ends at the empty line; None, and nothing is read: it isn't plain.
 
-        Values are without the white space before them, and with the one behind them.
+        The request line has been read.
         """
-        buffer = self._buffer
-        size = 0 if buffer.startswith(b"\r\n") else buffer.find(b"\r\n\r\n") + 2
-        if size == 1:  # there is more to come
+        if self._buffer.startswith(b"\r\n"):
+            self._buffer = self._buffer[2:]
+            return []
+        head, end, rest = self._buffer.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        if not end or not head.isascii() or len(lines) > _MAX_FIELDS:
             return None
-        text = buffer[:size].decode("latin-1")
-        if not _PLAIN.fullmatch(text):
-            return None
-        fields: list[tuple[str, str]] = _FIELD.findall(text)
-        if len(fields) > _MAX_FIELDS:
-            return None
-        self._buffer = buffer[size + 2 :]
-        return fields
+        for line in lines:
+            name, colon, _ = line.partition(":")
+            if not colon or not line.isprintable() or not environ_key(name):
+                return None
+        self._buffer = rest
+        return lines
 
     def upgrade_head(self) -> UpgradeHead | None:
         """The head of an upgrade request, if that comes next and is plain; else None, and nothing is read.
@@ -92,17 +93,14 @@ class Reader:
         """
         if not self._buffer and not self._fill():
             return None
-        text = self._buffer.decode("latin-1")
-        match = _UPGRADE.match(text) if "pgrade:" in text else None
-        if match is None:
+        head, end, rest = self._buffer.partition(b"\r\n\r\n")
+        if not end or b"pgrade:" not in head or not head.isascii():
             return None
-        path, query, block = match.groups("")
-        fields: list[tuple[str, str]] = _FIELD.findall(block)
-        headers = _upgrade_headers(fields)
-        if headers is None or len(fields) > _MAX_FIELDS:
-            return None
-        self._buffer = self._buffer[match.end() :]
-        return UpgradeHead(path, query, fields, headers)
+        line, *lines = head.decode("latin-1").split("\r\n")
+        parsed = _upgrade(line, lines)
+        if parsed is not None:
+            self._buffer = rest
+        return parsed
 
     def take(self) -> bytes:
         """What has been read from the socket and from nobody here."""
@@ -116,41 +114,64 @@ class Reader:
         return bool(data)
 
 
-def _upgrade_headers(fields: list[tuple[str, str]]) -> dict[str, str] | None:
-    """What pywsgi makes of an upgrade request's fields; None: it is no upgrade, or has a body."""
+@lru_cache(256)
+def environ_key(name: str) -> str:
+    """The key of a header in a WSGI environ; "": it is no token. One with `_` would pass for one with `-`."""
+    return "HTTP_" + name.upper().replace("-", "_") if _TOKEN.fullmatch(name) else ""
+
+
+def _upgrade(line: str, lines: list[str]) -> UpgradeHead | None:
+    """Parse an upgrade request without a body, as pywsgi would; None: it is none, or isn't plain."""
+    words = line.split(" ")
+    if len(words) != 3 or words[0] != "GET" or words[2] != "HTTP/1.1" or len(lines) > _MAX_FIELDS:
+        return None
+    target = words[1]
+    if target[:1] != "/" or "%" in target or len(line) > _MAX_LINE or not line.isprintable():
+        return None
     headers: dict[str, str] = {}
-    for name, value in fields:
-        key = name.upper().replace("-", "_")
-        if "_" in name:  # would pass for one with `-`
-            continue
-        if key in _BODY:
+    for field in lines:
+        name, colon, value = field.partition(":")
+        key = environ_key(name)
+        if not colon or not key or not field.isprintable() or key in _BODY:
             return None
-        key, value = "HTTP_" + key, value.strip()
+        if "_" in name:
+            continue
+        value = value.strip()
         if key not in headers:
             headers[key] = value
-        elif "COOKIE" in key:
-            headers[key] += "; " + value
         else:
-            headers[key] += "," + value
-    options = [option.strip() for option in headers.get("HTTP_CONNECTION", "").lower().split(",")]
+            headers[key] += ("; " if "COOKIE" in key else ",") + value
+    options = headers.get("HTTP_CONNECTION", "").lower()
+    if options != "upgrade":
+        listed = [option.strip() for option in options.split(",")]
+        if "upgrade" not in listed or "close" in listed:
+            return None
+    path, _, query = target.partition("?")
     is_upgrade = headers.get("HTTP_UPGRADE", "").lower() == "websocket"
-    return headers if is_upgrade and "upgrade" in options and "close" not in options else None
+    return UpgradeHead(target, path, query, headers, lines) if is_upgrade else None
 
 
 class PlainHeaders:
-    """The fields of a plain head, as much of an `email.message.Message` as pywsgi and gunicorn need."""
+    """The headers of a plain head, as much of an `email.message.Message` as pywsgi and gunicorn need.
 
-    __slots__ = ("_fields",)
+    Args:
+        lines: of the head; looked at only when one is asked for.
+    """
 
     status = ""  # pywsgi: no error
 
-    def __init__(self, fields: list[tuple[str, str]]) -> None:
-        self._fields = fields
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def items(self) -> list[tuple[str, str]]:
+        """Names and values, in their order."""
+        fields = (line.partition(":") for line in self._lines)
+        return [(name, value.lstrip(" ")) for name, _, value in fields]
 
     def get(self, name: str, default: Any = None) -> Any:
         """The first value of a name in any case."""
         name = name.lower()
-        return next((value for key, value in self._fields if key.lower() == name), default)
+        return next((value for key, value in self.items() if key.lower() == name), default)
 
     getheader = get
 
@@ -159,20 +180,13 @@ class PlainHeaders:
         """Of the content; None: it has none."""
         return self.get("content-type")
 
-    def items(self) -> list[tuple[str, str]]:
-        """All fields, in their order."""
-        return self._fields
-
     def __delitem__(self, name: str) -> None:
-        name = name.lower()
-        self._fields = [field for field in self._fields if field[0].lower() != name]
+        start = name.lower() + ":"
+        self._lines = [line for line in self._lines if not line.lower().startswith(start)]
 
     def environ_items(self) -> Iterator[tuple[str, str]]:
-        """Keys and values for a WSGI environ; the same key may come again.
-
-        A name with `_` is left out, else it would pass for one with `-`.
-        """
-        for name, value in self._fields:
-            key = name.replace("-", "_").upper()
+        """Keys and values for a WSGI environ; the same key may come again."""
+        for name, value in self.items():
+            key = environ_key(name)
             if "_" not in name and key not in _NOT_HTTP:
-                yield "HTTP_" + key, value.strip()
+                yield key, value.strip()

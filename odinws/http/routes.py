@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request, send_from_directory
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import MethodNotAllowed
 
 from odinws import metrics
@@ -14,7 +15,6 @@ from odinws.access.headers import security_headers
 from odinws.access.peer import may_inspect
 from odinws.admission.decision import Admit, Refuse, UpgradeRequest
 from odinws.errors import HandshakeError
-from odinws.http.application import SwitchingProtocols
 from odinws.http.handover import UPGRADE, Upgrade, check_handshake
 from odinws.messages import deflate
 from odinws.monitoring import report
@@ -63,7 +63,7 @@ def json_error(status: int, code: str, message: str) -> Response:
 
 
 @routes.route("/ws", websocket=True)
-def websocket() -> Response:
+def websocket() -> ResponseReturnValue:
     """The WebSocket endpoint."""
     services = current_services()
 
@@ -74,7 +74,7 @@ def websocket() -> Response:
     return _upgrade(services, accept)
 
 
-def echo() -> Response:
+def echo() -> ResponseReturnValue:
     """The WebSocket endpoint `/echo`, only with WS_TEST_ECHO."""
     services = current_services()
 
@@ -87,7 +87,7 @@ def echo() -> Response:
     return _upgrade(services, accept)
 
 
-def _upgrade(services: Services, accept: Callable[[Admit, int], Upgrade]) -> Response:
+def _upgrade(services: Services, accept: Callable[[Admit, int], Upgrade]) -> ResponseReturnValue:
     """Refuse a client, or answer 101: then the handler passes the socket to what `accept` gives.
 
     `accept` gets the verdict, and the window agreed for compression, in bits; 0: none.
@@ -121,12 +121,12 @@ def _upgrade(services: Services, accept: Callable[[Admit, int], Upgrade]) -> Res
     offers = header("HTTP_SEC_WEBSOCKET_EXTENSIONS") if services.settings.compression else None
     agreement = deflate.negotiate(offers) if offers else deflate.NONE
     environ[UPGRADE] = accept(verdict, agreement.bits)
-    switch = SwitchingProtocols()
+    fields = []
     if agreement.header:
-        switch.headers["Sec-WebSocket-Extensions"] = agreement.header
+        fields.append(("Sec-WebSocket-Extensions", agreement.header))
     if verdict.subprotocol:
-        switch.headers["Sec-WebSocket-Protocol"] = verdict.subprotocol
-    return switch
+        fields.append(("Sec-WebSocket-Protocol", verdict.subprotocol))
+    return "", 101, fields
 
 
 @routes.get("/ws")

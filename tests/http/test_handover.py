@@ -304,9 +304,10 @@ def test_a_kill_while_the_answer_is_sent(capsys: pytest.CaptureFixture[str]) -> 
     """The upgrade is abandoned without a traceback, and the client gets no other answer."""
 
     class Slow(Handler):
-        def _sendall(self, data: bytes) -> None:
+        def _handshake(self) -> bytes:
             sending.set()
             gevent.sleep(SECONDS)
+            raise AssertionError
 
     sending = Event()
     scene = Scene(Slow)
