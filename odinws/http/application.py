@@ -142,5 +142,5 @@ class Application(Flask):
         return (
             any(hooks.get(name) for hooks in around for name in names)
             or bool(self.teardown_appcontext_funcs)
-            or any(signal.receivers for signal in sent)
+            or any(signal.has_receivers_for(self) for signal in sent)
         )
