@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +19,10 @@ from bench.arms import ARMS, REFERENCE, choose
 from bench.arms.base import Arm
 from bench.arms.odinws import BEFORE, before
 from bench.build import BENCH, MissingError, revision
-from bench.client.driver import open_files_limit
+from bench.client import driver
 from bench.footprint import footprint
 from bench.plan import plan
-from bench.scenarios import SCENARIOS, SMOKE, Scenario
+from bench.scenarios import SCENARIOS, SMOKE
 from bench.summary import faults, rows
 from bench.trial import Trial
 from odinws.harness.machine import machine
@@ -41,9 +40,9 @@ def main() -> None:
 def describe() -> dict[str, Any]:
     """What the figures are taken on: machine, limits, load at this moment, the revision of odinws."""
     return {
-        **machine()._asdict(),
+        **machine(),
         "python": platform.python_version(),
-        "open_files_limit": open_files_limit(),
+        "open_files_limit": driver.open_files_limit(),
         "load_average": os.getloadavg(),
         "revision": revision(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -56,6 +55,7 @@ def build(arms: list[Arm]) -> tuple[list[Arm], dict[str, dict[str, str]], dict[s
     missing: dict[str, str] = {}
     for arm in arms:
         try:
+            driver.build()  # none can be measured without
             versions[arm.name] = arm.build()
         except MissingError as error:
             missing[arm.name] = str(error)
@@ -63,24 +63,8 @@ def build(arms: list[Arm]) -> tuple[list[Arm], dict[str, dict[str, str]], dict[s
     return [arm for arm in arms if arm.name in versions], versions, missing
 
 
-def chosen_scenarios(names: tuple[str, ...]) -> list[Scenario]:
-    """The scenarios of the given names; all of them for none. Raises click.BadParameter."""
-    for name in names:
-        if name not in SCENARIOS:
-            raise click.BadParameter(f"{name} is not one of {', '.join(SCENARIOS)}")
-    return [scenario for name in names or SCENARIOS for scenario in SCENARIOS[name]]
-
-
-def chosen_arms(words: str, known: Mapping[str, Arm] = ARMS) -> list[Arm]:
-    """The arms of a comma-separated list. Raises click.BadParameter."""
-    try:
-        return choose(words, known)
-    except KeyError as error:
-        raise click.BadParameter(f"{error.args[0]} names no arm; there are {', '.join(known)}") from error
-
-
 @main.command()
-@click.argument("scenarios", nargs=-1)
+@click.argument("scenarios", nargs=-1, type=click.Choice(list(SCENARIOS)))
 @click.option(
     "--arms",
     help="Comma-separated names, or kinds (odinws stands for all its strategies). "
@@ -110,14 +94,12 @@ def run(
     out: Path | None,
 ) -> None:
     """Measure arms under SCENARIOS (all when none is named), in interleaved rounds."""
-    todo, known = chosen_scenarios(scenarios), ARMS
+    todo = [scenario for name in scenarios or SCENARIOS for scenario in SCENARIOS[name]]
+    known = ARMS
     defaults = "all", REFERENCE
     if checkout is not None:
-        try:
-            known, defaults = {**ARMS, BEFORE: before(checkout)}, (f"odinws:sync-dict,{BEFORE}", BEFORE)
-        except MissingError as error:
-            raise click.BadParameter(str(error)) from error
-    wanted, reference = chosen_arms(arms or defaults[0], known), reference or defaults[1]
+        known, defaults = {**ARMS, BEFORE: before(checkout)}, (f"odinws:sync-dict,{BEFORE}", BEFORE)
+    wanted, reference = choose(arms or defaults[0], known), reference or defaults[1]
     if reference not in known:
         raise click.BadParameter(f"{reference} names no arm; there are {', '.join(known)}")
     present, versions, missing = build(wanted)
@@ -134,9 +116,8 @@ def run(
         "order": [[step.scenario.name, step.round, step.arm.name] for step in steps],
         "results": [],
     }
-    console.print(
-        f"{len(steps)} trials; open files end at {open_files_limit():,} per process; results: {base}.json"
-    )
+    limit = driver.open_files_limit()
+    console.print(f"{len(steps)} trials; open files end at {limit:,} per process; results: {base}.json")
     for number, step in enumerate(steps, 1):
         head = f"{number}/{len(steps)} {step.scenario.name} round {step.round} {step.arm.name}"
         console.print(head, style="bold", highlight=False)
@@ -201,7 +182,7 @@ def list_() -> None:
 )
 def smoke(arms: str) -> None:
     """Start each arm, deliver for two seconds; fail on anything missing, lost, doubled or out of order."""
-    present, _, missing = build(chosen_arms(arms) if arms else [arm for arm in ARMS.values() if arm.pip_only])
+    present, _, missing = build(choose(arms) if arms else [arm for arm in ARMS.values() if arm.pip_only])
     bad = list(missing)
     for arm in present:
         wrong = _smoke(arm)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import os
 import platform
@@ -12,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+import click
+
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 BUILD = BENCH / "build"
@@ -19,8 +20,8 @@ BUILD = BENCH / "build"
 CALL_SECONDS = 600.0
 
 
-class MissingError(Exception):
-    """Something cannot be built or found here; the message says what and why."""
+class MissingError(click.ClickException):
+    """Something cannot be built, found or run here; the message says what and why."""
 
 
 def tool(name: str, hint: str) -> str:
@@ -74,21 +75,8 @@ def revision(directory: Path = ROOT) -> str:
         return ""
 
 
-@functools.cache
-def has_zlib() -> bool:
-    """Whether C programs can be built with zlib here."""
-    try:
-        call([tool("cc", "a C compiler"), "-fsyntax-only", "-include", "zlib.h", "-x", "c", os.devnull])
-    except MissingError:
-        return False
-    return True
-
-
-def compile_c(sources: Path, name: str, flags: Sequence[str] = ()) -> Path:
-    """Compile the C files of a folder into one program, unless it is newer than all of them.
-
-    Other flags ask for another name.
-    """
+def compile_c(sources: Path, name: str, *flags: str) -> Path:
+    """Compile the C files of a folder into one program, unless it is newer than all of them."""
     program = BUILD / name
     files = sorted(sources.glob("*.[ch]"))
     if program.exists() and all(program.stat().st_mtime >= file.stat().st_mtime for file in files):

@@ -8,7 +8,6 @@ over the number of connections; it grows in steps, so that depends on the number
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -17,21 +16,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.build import ROOT
+from bench.build import call
 from bench.resting import ALL_SLAB, BUSY
-
-_RUN_SECONDS = 120.0
 
 
 def measured(connections: int) -> dict[str, Any]:
-    """Look at so many connections in a fresh process. Raises click.ClickException when it fails."""
-    command = [sys.executable, "-m", "bench.resting", str(connections)]
-    ended = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=_RUN_SECONDS
-    )
-    if ended.returncode:
-        raise click.ClickException(ended.stderr.strip().rpartition("\n")[2])
-    found: dict[str, Any] = json.loads(ended.stdout)
+    """Look at so many connections in a fresh process. Raises MissingError when it fails."""
+    found: dict[str, Any] = json.loads(call([sys.executable, "-m", "bench.resting", str(connections)]))
     return found
 
 
@@ -40,8 +31,7 @@ def _table(title: str, sizes: Mapping[str, float], *totals: tuple[str, float]) -
     table.add_column("bytes", justify="right")
     for name, size in sizes.items():
         table.add_row(name, f"{size:,.0f}")
-    if totals:
-        table.add_section()
+    table.add_section()
     for name, size in totals:
         table.add_row(name, f"{size:,.0f}", style="bold")
     return table
@@ -56,7 +46,7 @@ def footprint(connections: int) -> None:
     kernel = found["kernel"]
     named = sum(size for name, size in kernel.items() if name != ALL_SLAB)
     one_socket = (
-        [("one end: half of those named", named / 2)] if named else [("one end: half", kernel[ALL_SLAB] / 2)]
+        ("one end: half of those named", named / 2) if named else ("one end: half", kernel[ALL_SLAB] / 2)
     )
     tables = [
         _table(
@@ -66,12 +56,11 @@ def footprint(connections: int) -> None:
             ("measured: growth of RSS per connection", found["resident"]),
             ("not named above", found["resident"] - counted),
         ),
-        _table("The kernel's slab, of the whole machine, per connection: both its ends", kernel, *one_socket),
+        _table("The kernel's slab, of the whole machine, per connection: both its ends", kernel, one_socket),
         *(_table(f"More while {state}", sizes) for state, sizes in found["states"].items()),
     ]
     console = Console()
-    for table in tables:
-        console.print(table)
+    console.print(*tables, sep="\n")
     for line in (
         f"The read watcher holds libev's struct: {found['watcher_struct']} of its bytes.",
         "Not named: libev's table (16 bytes for each descriptor, of both ends) and holes between blocks.",

@@ -45,10 +45,10 @@ def _cpu_clock_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
 
 
-def processes(root: int, excluded: tuple[str, ...] = ()) -> list[psutil.Process]:
-    """The process and its descendants, but for those with an excluded name. Raises psutil.NoSuchProcess."""
+def processes(root: int) -> list[psutil.Process]:
+    """The process and its descendants. Raises psutil.NoSuchProcess."""
     top = psutil.Process(root)
-    return [each for each in (top, *top.children(recursive=True)) if each.name() not in excluded]
+    return [top, *top.children(recursive=True)]
 
 
 def cpu(of: list[psutil.Process]) -> Cpu:

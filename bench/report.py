@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -58,18 +59,11 @@ def _table(
 
 def tables(scenario: str, rows: Sequence[Row], reference: str) -> list[Table]:
     """The rows of one scenario, cheapest first; what it shows besides, each arm against its baselines."""
-    idle = _is_idle(rows)
-    cost = IDLE.figure if idle else "cpu_us_per_message"
-
-    def order(row: Row) -> float:
-        value = row.figures[cost]
-        return float("inf") if value is None else value.median
-
-    rows = sorted(rows, key=order)
+    columns = [IDLE, *USUAL] if _is_idle(rows) else USUAL
+    costs = {row.arm: value.median for row in rows if (value := row.figures[columns[0].figure])}
+    rows = sorted(rows, key=lambda row: costs.get(row.arm, math.inf))
     title = f"{scenario}: {BY_NAME[scenario].what}"
-    main = _table(
-        title, [IDLE, *USUAL] if idle else USUAL, rows, {f"x {reference}": [row.ratio for row in rows]}
-    )
+    main = _table(title, columns, rows, {f"x {reference}": [row.ratio for row in rows]})
     counted = [row for row in rows if row.counted]
     against: dict[str, list[Ratio | None]] = {}
     for row in counted:
@@ -103,12 +97,12 @@ def show(console: Console, summary: Sequence[Row], missing: Mapping[str, str], r
     console.print(_LEGEND, style="dim", highlight=False)
 
 
-_PANELS: tuple[tuple[str, str], ...] = (
+_PANELS = (
     ("cpu_us_per_message", "CPU µs per delivered message"),
     ("resident_kb_per_connection", "RSS KB per connection"),
     ("p99_ms", "delivery p99, ms"),
 )
-_IDLE_PANELS: tuple[tuple[str, str], ...] = (
+_IDLE_PANELS = (
     (IDLE.figure, "CPU µs per connection and second"),
     ("resident_kb_per_connection", "RSS KB per connection"),
     ("connections_per_second", "connections made per second"),

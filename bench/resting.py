@@ -13,7 +13,6 @@ import enum
 import gc
 import json
 import os
-import resource
 import socket
 import struct
 import sys
@@ -26,14 +25,17 @@ import gevent
 from gevent.event import Event
 
 from bench import measure
+from bench.client.driver import raise_open_files_limit
 from odinws import logs
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection, ConnectionLimits
+from odinws.messages.frames import text
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.wire_format import Bundle, Entry, FormatRegistry
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
+from odinws.swarm import frames
 from strategies.sync_dict import SyncDict
 
 ALL_SLAB = "all, whatever for (/proc/meminfo)"
@@ -41,9 +43,8 @@ _CACHES = ("TCP", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "lsm_in
 _ONCE = (type, enum.Enum, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, Clients)
 BUSY = 200  # connections that carry out a command at one time
 _CHANNELS = [f"token.{number}" for number in range(5)]
-_ASKED = json.dumps({"type": "subscribe", "data": {"channels": _CHANNELS}}).encode()
-_SUBSCRIBE = bytes((0x81, 0x80 | len(_ASKED), 0, 0, 0, 0)) + _ASKED  # masked with zeros
-_FRAME = Entry(b"\x81\x7e\x00\xc4" + b" " * 196, _CHANNELS[0], 1, 1, 1)
+_SUBSCRIBE = frames.subscribe(_CHANNELS)
+_FRAME = Entry(text(b" " * 196), _CHANNELS[0], 1, 1, 1)
 _TICKS = 99  # joins are spread over a heartbeat (100 ticks of the wheel), as those of a server in use
 _WARM = 64  # connections before the first look: what is loaded once belongs to none
 _SECONDS = 10.0  # nothing here waits longer
@@ -208,8 +209,7 @@ def look(count: int) -> dict[str, Any]:
 
     `count` is `BUSY` or more. Raises OSError when the process may not have that many descriptors.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_open_files_limit()
     logs.configure("warning", "text")
     world = World()
     world.fill(_WARM)

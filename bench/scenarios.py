@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+CHANNEL_NAME = "token.T{}"
+"""With the index of the channel; bench/client/judge.c and the C peers know it too."""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -60,7 +63,7 @@ class Scenario:
 
     def channel_names(self) -> list[str]:
         """The channels in the order of their indices."""
-        return [f"token.T{index}" for index in range(self.channels)]
+        return [CHANNEL_NAME.format(index) for index in range(self.channels)]
 
 
 def _read() -> dict[str, Scenario]:

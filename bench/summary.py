@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -63,7 +63,12 @@ FIGURES = (*(column.figure for column in (IDLE, *USUAL, *ON_REQUEST)), "delivere
 
 
 def figure(result: Result, name: str) -> float | None:
-    """One figure of one result; latencies lie in its window, `subscribe_` ones too."""
+    """One figure of one result; latencies lie in its window, `subscribe_` ones too.
+
+    `cost` is the CPU per message, or per connection and second where there are no messages.
+    """
+    if name == "cost":
+        name = IDLE.figure if result["cpu_us_per_message"] is None else "cpu_us_per_message"
     if name in ("p50_ms", "p95_ms", "p99_ms", "longest_ms"):
         value = result["window"]["latency"][name]
     elif name.startswith("subscribe_"):
@@ -71,12 +76,6 @@ def figure(result: Result, name: str) -> float | None:
     else:
         value = result.get(name)  # None: recorded before there was such a figure
     return None if value is None else float(value)
-
-
-def cost(result: Result) -> float | None:
-    """CPU per message; per connection and second where there are no messages."""
-    per_message = figure(result, "cpu_us_per_message")
-    return figure(result, IDLE.figure) if per_message is None else per_message
 
 
 @dataclass(frozen=True)
@@ -175,14 +174,6 @@ def faults(result: Result) -> dict[str, int]:
     return {kind: count for kind, count in found.items() if count > 0}
 
 
-def _told(result: Result) -> list[str]:
-    """What the server left out and told; empty when it did not."""
-    told, delivered = result["final"]["tally"].get("told", 0), result["final"]["delivered"]
-    if not told:
-        return []
-    return [f"{told:,} messages left out and told, {delivered:,} delivered since the window began"]
-
-
 def _feed(result: Result) -> list[str]:
     """How an overloaded server took its feed."""
     if not BY_NAME[result["scenario"]].overload:
@@ -222,7 +213,11 @@ def _notes(results: Sequence[Result]) -> list[str]:
             notes.append(f"{result['status']}: {'; '.join(result['reasons'])}")
             continue
         notes += [f"{count:,} {kind}" for kind, count in faults(result).items()]
-        notes += [*_stalled(result), *_told(result), *_feed(result)]
+        notes += _stalled(result)
+        if told := result["final"]["tally"].get("told", 0):
+            delivered = f"{result['final']['delivered']:,} delivered since the window began"
+            notes.append(f"{told:,} messages left out and told, {delivered}")
+        notes += _feed(result)
         if result["delivered_share"] is not None and result["delivered_share"] < 0.98:
             notes.append(f"saturated: {result['delivered_share']:.0%} of what was due")
         if result["noisy"]:
@@ -236,20 +231,14 @@ def _notes(results: Sequence[Result]) -> list[str]:
     return said
 
 
-def _ratio(
-    of: Sequence[Result], to: Sequence[Result], value: Callable[[Result], float | None] = cost
-) -> Ratio | None:
+def _ratio(of: Sequence[Result], to: Sequence[Result], name: str = "cost") -> Ratio | None:
     """The ratio of two arms or two scenarios, paired by round. Results that are not ok take no part."""
     ours, theirs = (
-        {each["round"]: found for each in side if each["status"] == "ok" and (found := value(each))}
+        {each["round"]: found for each in side if each["status"] == "ok" and (found := figure(each, name))}
         for side in (of, to)
     )
     rounds = sorted(ours.keys() & theirs.keys())
     return paired_ratio([ours[each] for each in rounds], [theirs[each] for each in rounds])
-
-
-def _p99(result: Result) -> float | None:
-    return figure(result, "p99_ms")
 
 
 def rows(results: Sequence[Result], reference: str) -> list[Row]:
@@ -269,7 +258,7 @@ def rows(results: Sequence[Result], reference: str) -> list[Row]:
             arm,
             {name: spread([x for each in good if (x := figure(each, name)) is not None]) for name in FIGURES},
             _ratio(mine, by_place[scenario].get(reference, ())),
-            [Against(name, _ratio(mine, its), _ratio(mine, its, _p99)) for name, its in baselines.items()],
+            [Against(name, _ratio(mine, to), _ratio(mine, to, "p99_ms")) for name, to in baselines.items()],
             len(good),
             _notes(mine),
         )

@@ -14,7 +14,6 @@ import psutil
 
 from bench import measure
 from bench.arms.base import Arm, FeedKind, Place
-from bench.build import has_zlib
 from bench.client.driver import SPARE_FILES, Clients, open_files_limit, raise_open_files_limit
 from bench.feed import Feed, NatsTarget, SocketTarget, Target
 from bench.measure import Cpu
@@ -24,7 +23,7 @@ from odinws.errors import OdinError
 from odinws.harness.nats import NatsServer
 from odinws.harness.ports import free_ports
 from odinws.harness.prometheus import Metrics, scrape
-from odinws.harness.server import START_SECONDS, Server
+from odinws.harness.server import START_SECONDS
 
 CONNECT_SECONDS = 180.0
 SETTLE_SECONDS = 1.0
@@ -45,8 +44,6 @@ def impossible(arm: Arm, scenario: Scenario) -> str | None:
     """Why the arm or this machine's limits forbid the trial; None when they do not."""
     if scenario.deflate and not arm.deflates:
         return "no permessage-deflate"
-    if scenario.deflate and not has_zlib():
-        return "zlib.h is not installed (Debian: zlib1g-dev), so the client cannot inflate"
     processes = scenario.workers if arm.takes_workers else 1
     limit, connections = open_files_limit(), scenario.most_connections
     room = 1.0 if processes == 1 else UNEVEN
@@ -80,7 +77,7 @@ class Trial:
         scenario, arm = self.scenario, self.arm
         raise_open_files_limit()
         port, nats_port = free_ports(2)
-        place = Place(directory, port, nats_port, directory / "feed.sock", scenario)
+        place = Place(directory, port, nats_port, scenario)
         with contextlib.ExitStack() as stack:
             ours = [psutil.Process()]
             sockets = None
@@ -89,17 +86,7 @@ class Trial:
             if arm.feed is FeedKind.NATS:
                 beside = stack.enter_context(NatsServer(directory, port=nats_port))
                 ours.append(psutil.Process(beside.pid))
-            command = arm.command(place)
-            server = stack.enter_context(
-                Server(
-                    command.environment,
-                    directory / "server.log",
-                    port=port,
-                    command=command.arguments,
-                    directory=command.directory,
-                    ready_path=command.ready_path,
-                )
-            )
+            server = stack.enter_context(arm.server(place))
             if sockets is not None:
                 sockets.accept(scenario.workers if arm.takes_workers else 1, START_SECONDS)
             target: Target = sockets or stack.enter_context(
@@ -107,36 +94,33 @@ class Trial:
             )
             return self._under_load(server.pid, ours, place, target)
 
-    def _servers(self, root: int) -> list[psutil.Process]:
-        return measure.processes(root, self.arm.excluded_processes)
-
     def _under_load(self, root: int, ours: list[psutil.Process], place: Place, target: Target) -> Result:
         scenario = self.scenario
-        empty = measure.memory(self._servers(root))
+        empty = measure.memory(measure.processes(root))
         feed = Feed(scenario, target)
         with Clients(place.port, self.arm.wire, scenario, self.seed, place.directory) as clients:
             ramp = scenario.connections / scenario.ramp_per_second if scenario.ramp_per_second else 0.0
             ready = clients.wait_ready(CONNECT_SECONDS + ramp)
             self.say(f"{ready['ready']:,} of {scenario.connections:,} connected in {ready['seconds']:.1f} s")
             time.sleep(SETTLE_SECONDS)
-            full = measure.memory(self._servers(root))
+            full = measure.memory(measure.processes(root))
             feed.start()
             try:
                 time.sleep(scenario.warmup_seconds)
                 told_before = self._told(place.port)
-                published = sum(feed.counts)
+                published = feed.published
                 clients.begin()
-                used, ours_used, samples, peak = self._watch(self._servers(root), ours, place.port, clients)
+                used, ours_used, samples, peak = self._watch(root, ours, place.port, clients)
                 window = clients.end()
-                published = sum(feed.counts) - published
+                published = feed.published - published
                 told_after = self._told(place.port)
-                after = measure.memory(self._servers(root))
+                after = measure.memory(measure.processes(root))
             finally:
                 feed.stop()
             clients.quiet()
             patience = OVERLOAD_DRAIN_SECONDS if scenario.overload else DRAIN_SECONDS
             drained = clients.wait_drained(DRAIN_STILL_SECONDS, patience)
-            final = clients.finish(feed.counts)
+            final = clients.finish(feed.published)
         told = (told_before, told_after) if told_before and told_after else None
         seen = Observed(
             ready, window, used, samples, ours_used.total, published, empty, full, after, peak, told
@@ -153,7 +137,7 @@ class Trial:
             "window": seen.window,
             "final": final,
             "drained": drained,
-            "published": sum(feed.counts),
+            "published": feed.published,
             "feed_lag_seconds": feed.worst_lag_seconds,
             "feed_held_seconds": feed.held_seconds,
             "cpu": {**asdict(seen.used), "samples": seen.samples},
@@ -161,10 +145,10 @@ class Trial:
 
     def _told(self, port: int) -> Metrics | None:
         """What the server says of itself; None when it says nothing."""
-        return scrape(port, self.arm.metrics_path) if self.arm.metrics_path else None
+        return scrape(port) if self.arm.feed is FeedKind.NATS else None
 
     def _watch(
-        self, servers: list[psutil.Process], ours: list[psutil.Process], port: int, clients: Clients
+        self, root: int, ours: list[psutil.Process], port: int, clients: Clients
     ) -> tuple[Cpu, Cpu, list[float], int]:
         """The length of a window.
 
@@ -172,7 +156,7 @@ class Trial:
         and its highest resident memory in bytes. A watched server is asked for its metrics with each sample.
         """
         samples: list[float] = []
-        peak = 0
+        servers, peak = measure.processes(root), 0
         begun, ours_begun = measure.cpu(servers), measure.cpu(ours)
         last, end = begun, begun.seconds + self.scenario.window_seconds
         while (left := end - time.monotonic()) > 0:

@@ -23,10 +23,9 @@ import nats.js.errors
 import nkeys
 from nats.aio.client import Client
 
-import strategies
-from odinws.access.errors import KeysError
+from odinws import strategy_check
 from odinws.admission.authentication import sources
-from odinws.choice import DEFAULT_STRATEGY
+from odinws.assignment import DEFAULT_STRATEGY
 from odinws.errors import FeedError, SettingsError
 from odinws.feed import authentication, history, stream
 from odinws.feed.embedded import EmbeddedNatsError, find_nats_server
@@ -155,9 +154,8 @@ def _keys(settings: Settings, now: float) -> Iterator[Finding]:
         try:
             one = msgspec.structs.replace(settings, **others)
             found = [key for source in sources(one, now) for key in source.keys(now)]
-        except KeysError as error:
-            name = next(f.encode_name for f in msgspec.structs.fields(Settings) if f.name == field)
-            yield Finding(State.PROBLEM, "keys", f"{name}: {error}; the server does not start without them")
+        except SettingsError as error:
+            yield Finding(State.PROBLEM, "keys", f"{error}; correct it or unset it")
             continue
         for key in found:
             yield _ok("keys", f"{key.algorithm} {key.kid or '(no name)'}")
@@ -169,7 +167,7 @@ def _strategy(settings: Settings) -> Iterator[Finding]:
         name = settings.strategy or DEFAULT_STRATEGY
         overruled = f"; WS_SHARD_STRATEGY wins over {path}" if path else ""
         try:
-            strategies.check(name)
+            strategy_check.check(name)
         except ValueError as error:
             yield Finding(State.PROBLEM, "settings", f"WS_SHARD_STRATEGY: {error}; the server does not start")
         else:
@@ -178,12 +176,12 @@ def _strategy(settings: Settings) -> Iterator[Finding]:
         return
     try:
         evaluation = Evaluation(settings.environment, socket.gethostname(), settings.workers)
-        choices = evaluation.choose_all(path, flags.read(path))
+        assignments = evaluation.assign_all(path, flags.read(path))
     except flags.FlagsError as error:
         runs = f"until it is mended, workers run {flags.fallback(path).strategy}"
         yield Finding(State.PROBLEM, "flags", f"WS_FLAGS_FILE: {error}; {runs}")
         return
-    count = Counter(choice.variant for choice in choices)
+    count = Counter(assignment.variant for assignment in assignments)
     words = ", ".join(f"{variant} {number}" for variant, number in sorted(count.items()))
     yield _ok("flags", f"{path} gives {words} of {settings.workers} workers")
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import re
 import signal
 import sys
 import time
@@ -28,6 +29,8 @@ from odinws.strategies_cli import strategies
 if TYPE_CHECKING:
     from odinws.feed.publisher import PublishOptions, PublishResult
 
+_MAX_TOKENS = 1000
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]*)?")
 _LINE_SECONDS = 10.0  # between two progress lines in a log
 _REFRESH_SECONDS = 0.25  # of the progress on a terminal
 _EXTRAS = {
@@ -39,6 +42,7 @@ _EXTRAS = {
     "tomlkit": "experiment",
     "matplotlib": "bench",
 }  # by what is missing; all else is the server's
+_VERB_EXTRAS = {"experiment": "experiment"}  # of verbs that need more than a server: one advice, not two
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Without the program's name; None takes the process's own.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     if "" not in sys.path:
         sys.path.append("")  # as for the server: a strategy may lie in this directory
     try:
@@ -74,15 +79,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "odinws", "strategies"):
             raise
-        click.echo(f"odinws: {_not_installed(missing)}", err=True)
+        click.echo(f"odinws: {_not_installed(missing, _VERB_EXTRAS.get(arguments[0]))}", err=True)
         return 1
     except click.Abort:  # Ctrl-C before a verb had taken charge of it
         return 128 + signal.SIGINT
     return code if isinstance(code, int) else 0
 
 
-def _not_installed(package: str) -> str:
-    return f"{package} is not installed: pip install 'odinws[{_EXTRAS.get(package, 'server')}]'"
+def _not_installed(package: str, extra: str | None = None) -> str:
+    extra = extra or _EXTRAS.get(package, "server")
+    return f"{package} is not installed: pip install 'odinws[{extra}]'"
 
 
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -185,7 +191,14 @@ def publish(**given: Any) -> None:
 
 
 def _token_names(text: str) -> tuple[str, ...]:
-    return simulator.token_names(int(text)) if text.isdecimal() else tuple(text.split(","))
+    if not _NUMBER.fullmatch(text):
+        return tuple(text.split(","))
+    if not (text.isdecimal() and 1 <= int(text) <= _MAX_TOKENS):
+        raise click.UsageError(
+            f"--tokens is {text}: must be a whole number from 1 to {_MAX_TOKENS}, "
+            "or names with commas between them"
+        )
+    return simulator.token_names(int(text))
 
 
 async def _publish(
@@ -257,7 +270,6 @@ def metrics() -> None:
 @cli.command()
 def keys() -> None:
     """Say which keys tokens are checked with, or why they can't be used."""
-    from odinws.access.errors import KeysError
     from odinws.admission.authentication import sources
     from odinws.errors import SettingsError
     from odinws.settings import Settings
@@ -265,7 +277,7 @@ def keys() -> None:
     now = time.time()
     try:
         found = [key for source in sources(Settings.from_environ(), now) for key in source.keys(now)]
-    except (SettingsError, KeysError) as error:
+    except SettingsError as error:
         raise click.ClickException(str(error)) from None
     for key in found:
         click.echo(f"{key.algorithm} {key.kid or '(no name)'}")
@@ -288,11 +300,11 @@ def lab() -> None:
 @click.option("--out", type=click.Path(dir_okay=False), help="Where to draw the picture (needs matplotlib).")
 def redelivery(rate: float, seconds: float, out: str | None) -> None:
     """What consumers that refuse messages do to their own feed, as the predecessor's did."""
+    if out is not None and importlib.util.find_spec("matplotlib") is None:
+        raise click.UsageError(f"--out: {_not_installed('matplotlib')}")
     from odinws.feed.embedded import EmbeddedNatsError
     from odinws.lab.redelivery import Count, run
 
-    if out is not None and importlib.util.find_spec("matplotlib") is None:
-        raise click.UsageError(f"--out: {_not_installed('matplotlib')}")
     pause = (seconds / 4, seconds / 4 + min(15.0, seconds / 2))
 
     def show(now: float, counts: list[Count]) -> None:
@@ -327,12 +339,11 @@ def cluster() -> None:
             click.echo(f"  page        http://127.0.0.1:{running.port}/")
             click.echo(f"  websocket   ws://127.0.0.1:{running.port}/ws")
             for number, port in enumerate(running.ports):
-                pid = running.pid(f"host-{number}")
+                pid = running.parts[f"host-{number}"].pid
                 click.echo(f"  host {number}      http://127.0.0.1:{port}/   kill {pid} drains it")
             for number, port in enumerate(running.node_ports):
-                click.echo(
-                    f"  nats {number}      nats://127.0.0.1:{port}   pid {running.pid(f'nats-{number}')}"
-                )
+                pid = running.parts[f"nats-{number}"].pid
+                click.echo(f"  nats {number}      nats://127.0.0.1:{port}   pid {pid}")
             nats_url = running.nats_url.partition(",")[0]
             click.echo(f"  feed it     odinws publish --nats-url {nats_url}")
             click.echo("  stop        Ctrl-C")

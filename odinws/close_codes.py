@@ -10,7 +10,17 @@ from typing import Final
 
 # Why an upgrade is refused, as labels of counters. The first five are for load, and can be a dry run.
 LOAD_REFUSALS: Final = ("capacity", "cpu", "memory", "greenlets", "hub_lag")
-REFUSALS: Final = (*LOAD_REFUSALS, "draining", "rate", "origin", "unauthorised", "forbidden", "handshake")
+REFUSALS: Final = (
+    *LOAD_REFUSALS,
+    "draining",
+    "rate",
+    "origin",
+    "unauthorised",
+    "forbidden",
+    "handshake",
+    "overload",  # more clients come than can be served
+    "gone",  # not even answered: the client had left
+)
 
 
 @unique

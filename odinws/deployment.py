@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import resource
 import signal
 import subprocess
@@ -15,10 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from gunicorn.sock import ssl_context
 
-import strategies
-from odinws import logs
-from odinws.choice import DEFAULT_STRATEGY
+from odinws import logs, strategy_check
+from odinws.assignment import DEFAULT_STRATEGY
 from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
 from odinws.settings import MAX_SHARDS, Settings, without_credentials
@@ -48,27 +49,21 @@ class Deployment:
 
     @classmethod
     def load(cls) -> Deployment:
-        """The deployment of this process. A reload (SIGHUP) keeps its shared state and its NATS.
+        """The deployment of this process. A reload (SIGHUP) keeps it: settings, shared state and NATS.
 
         Raises:
             SystemExit: a setting is wrong; one line on standard error says which.
         """
         global _current
-        try:
-            settings = Settings.from_environ()
-        except SettingsError as error:
-            sys.exit(f"odinws: {error}")
-        if settings.checks_tokens:
-            _check_alone("keys")
-        if settings.strategy not in ("", *strategies.NAMES):
-            _check_alone("strategies", "load", settings.strategy)
         if _current is None:
-            _current = cls(settings)
+            _current = cls(_usable_settings())
         return _current
 
     def on_starting(self, server: Any) -> None:
         """Start the embedded NATS and the demo feed, if they are wanted."""
         logs.configure(self.settings.log_level, self.settings.log_format, access=self.settings.log_access)
+        _check_configuration(server.cfg, self.settings)
+        _guard_reload(server, self.settings)
         self._make_room_for_descriptors()
         _before_stop(server, self.shared.mark_stop)  # workers ask whether they alone are told to stop, or all
         if self.settings.flags_file:
@@ -182,6 +177,65 @@ class Deployment:
             self._companion.close()
 
 
+class _ReloadError(Exception):
+    """What a reload has read can't be used."""
+
+
+def _guard_reload(server: Any, settings: Settings) -> None:
+    """Have a reload change nothing unless its workers could start; gunicorn would end the whole server.
+
+    gunicorn has no hook there: `on_reload` comes when the configuration is read and in use.
+    """
+    app, read, reload = server.app, server.app.reload, server.reload
+
+    def read_or_refuse() -> None:
+        try:
+            read()
+            _usable_settings()
+            _check_configuration(app.cfg, settings)
+        except SystemExit as ended:
+            # Not in `reload_or_stay`: workers are forked there, and end with SystemExit too.
+            told = isinstance(ended.code, str)
+            raise _ReloadError(
+                str(ended.code).removeprefix("odinws: ")
+                if told
+                else "gunicorn can't read its configuration: standard error has the reason"
+            ) from None
+
+    def reload_or_stay() -> None:
+        try:
+            reload()
+        except _ReloadError as error:
+            app.cfg = server.cfg
+            os.environ.update(server.cfg.env)  # gunicorn has taken it back already
+            log.error("reload refused: all workers stay as they are", problem=str(error))
+
+    app.reload, server.reload = read_or_refuse, reload_or_stay
+
+
+def _check_configuration(configuration: Any, settings: Settings) -> None:
+    """Look at what gunicorn's options may have changed.
+
+    Raises:
+        SystemExit: workers would not start, or the server would never be ready; its text is one line.
+    """
+    if configuration.workers != settings.workers:
+        sys.exit(
+            f"odinws: gunicorn is told to run {configuration.workers} workers (-w, --workers or a "
+            f"configuration file), but WS_WORKERS={settings.workers} counts: leave out gunicorn's option "
+            "and set WS_WORKERS"
+        )
+    concurrency = configuration.settings["workers"].default
+    if concurrency not in (1, settings.workers):
+        log.warning("WS_WORKERS wins over WEB_CONCURRENCY", workers=settings.workers, ignored=concurrency)
+    if configuration.is_ssl:
+        try:
+            ssl_context(configuration)
+        except OSError as error:
+            files = f"certfile={configuration.certfile!r}, keyfile={configuration.keyfile!r}"
+            sys.exit(f"odinws: gunicorn's {files} can't be used: {error.strerror or error}")
+
+
 def _before_stop(server: Any, call: Callable[[], None]) -> None:
     """Have something called before the arbiter tells its workers that the whole server ends.
 
@@ -197,20 +251,39 @@ def _before_stop(server: Any, call: Callable[[], None]) -> None:
     server.stop = call_and_stop
 
 
-def _check_alone(*verb: str) -> None:
-    """Look at keys, or at a strategy that is not ours, before anything starts.
+def _usable_settings() -> Settings:
+    """The settings of this environment, once keys and strategy can be used too.
+
+    Raises:
+        SystemExit: they can't be; one line says why.
+    """
+    try:
+        settings = Settings.from_environ()
+    except SettingsError as error:
+        sys.exit(f"odinws: {error}")
+    if settings.checks_tokens:
+        _check_keys()
+    if settings.strategy:
+        try:
+            strategy_check.check(settings.strategy)
+        except ValueError as error:
+            sys.exit(f"odinws: WS_SHARD_STRATEGY: {error}")
+    return settings
+
+
+def _check_keys() -> None:
+    """Look at the keys before anything starts.
 
     In a process of its own: their libraries must not be loaded before gevent patches a worker.
 
     Raises:
         SystemExit: they can't be used; one line on standard error says why.
     """
-    command = (sys.executable, "-m", "odinws", *verb)
+    command = (sys.executable, "-m", "odinws", "keys")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_CHECK_SECONDS)
     except subprocess.TimeoutExpired:
-        sys.exit(f"odinws: {' '.join(verb)} did not end within {_CHECK_SECONDS:g} s")
+        sys.exit(f"odinws: the check of the keys did not end within {_CHECK_SECONDS:g} s")
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"{' '.join(verb)} ended with {done.returncode}"]
-        ours = [line for line in lines if line.startswith("odinws: ")]  # foreign code may write after it
-        sys.exit(f"odinws: {(ours or lines)[-1].removeprefix('odinws: ')}")
+        lines = done.stderr.strip().splitlines()
+        sys.exit(lines[-1] if lines else f"odinws: the check of the keys ended with {done.returncode}")

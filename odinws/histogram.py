@@ -33,7 +33,8 @@ def quantile(
     at = bisect_left(reached, rank)
     if at >= len(bounds):
         return bounds[-1]
-    high, part = bounds[at], (rank - reached[at] + counts[at]) / counts[at]
+    before = reached[at - 1] if at else 0  # not from `counts`, which another process may change meanwhile
+    high, part = bounds[at], (rank - before) / (reached[at] - before)
     if not logarithmic:
         low = bounds[at - 1] if at else 0.0
         return low + (high - low) * part

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import gevent
 
 SLICE_SECONDS = 0.002
-# Of each iteration, for new requests. Shorter than the hub's slice, so live messages have priority.
-_BUDGET_SECONDS = 0.0007
 # Any timer that has expired when the event loop checks it, so that the loop does not wait for it.
 _NEXT_SECONDS = 1e-9
 
@@ -55,34 +52,3 @@ class Slice:
             self._since = time.perf_counter()
             self.yields += 1
             self.away_seconds += self._since - now
-
-
-class IterationBudget:
-    """Bounds the time that new requests take in one iteration of the event loop.
-
-    When many clients connect at once, the loop finds hundreds of sockets ready, and would serve all of them
-    before anything else. With the budget, requests wait for the next iteration once 0.7 ms of this one are
-    used up.
-    """
-
-    __slots__ = ("_is_new", "_since", "_watcher")
-
-    def __init__(self) -> None:
-        self._is_new = True
-        self._since = 0.0
-        self._watcher: Any = None
-
-    def wait(self) -> None:
-        """Wait until an iteration has time left; mostly that is now. First come, first served."""
-        if self._watcher is None:
-            self._watcher = gevent.get_hub().loop.prepare(ref=False)
-            self._watcher.start(self._iteration_ends)
-        while True:
-            if self._is_new:
-                self._is_new, self._since = False, time.perf_counter()
-            if time.perf_counter() - self._since <= _BUDGET_SECONDS:
-                return
-            next_iteration()
-
-    def _iteration_ends(self) -> None:
-        self._is_new = True

@@ -20,7 +20,7 @@ from odinws import logs
 from odinws.admission.balance import Balance, Rebalancing
 from odinws.admission.decision import Admission, Admit, UpgradeRequest, Verdict
 from odinws.admission.load import Sensor, StallWatch
-from odinws.choice import DEFAULT_STRATEGY, Choice, Chooser
+from odinws.assignment import DEFAULT_STRATEGY, Assigner, Assignment
 from odinws.close_codes import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
@@ -86,9 +86,9 @@ class Services:
         self.shared = shared
         self.slot = slot
         self.stats = shared.workers[slot]
-        self.chooser = chooser(settings, self.stats.ordinal)
-        self.choice = self.stats.choice = self.chooser.choice
-        logs.always(self.choice.labels())
+        self.assigner = assigner(settings, self.stats.ordinal)
+        self.assignment = self.stats.assignment = self.assigner.assignment
+        logs.always(self.assignment.labels())
         self.stats.pid = pid
         log.info("strategy chosen", place=self.stats.ordinal)
         self._on_failure = on_failure
@@ -100,7 +100,7 @@ class Services:
         self._upgrading = 0  # slots taken by upgrades that are no connections yet
         self.admission = Admission(settings, shared, self.stats)
         self.strategy: Strategy[Connection] = strategies.create(
-            self.choice.strategy,
+            self.assignment.strategy,
             shards=shared.resizes.requested or settings.num_shards,
             shard_key=settings.shard_key,
         )
@@ -231,9 +231,9 @@ class Services:
         return Welcome(
             client_id=client_id,
             epoch=self.hub.epoch,
-            strategy=self.choice.strategy,
-            variant=self.choice.variant,
-            reason=self.choice.reason,
+            strategy=self.assignment.strategy,
+            variant=self.assignment.variant,
+            reason=self.assignment.reason,
             shards=self.strategy.shard_count,
             shard_key=self.settings.shard_key,
             server=f"odinws/{self.slot}",
@@ -264,10 +264,10 @@ class Services:
         self.stats.backlog = self.hub.backlog
         self.stats.feed_pending = self.feed.intake.pending
         self.stats.feed_lag_seconds = self.feed.intake.lag_seconds()
-        self.stats.flags_broken = bool(self.chooser.problem)
+        self.stats.flags_broken = bool(self.assigner.problem)
         details: dict[str, Any] = {
-            "strategy": self.choice.strategy,
-            "flags_problem": self.chooser.problem,
+            "strategy": self.assignment.strategy,
+            "flags_problem": self.assigner.problem,
             "shards": shards,
             "inherited": self._offsets.update(shards),
             "feed": asdict(self.feed.status),
@@ -343,16 +343,16 @@ class Opening:
         conn.start(early)
 
 
-def chooser(settings: Settings, ordinal: int) -> Chooser:
+def assigner(settings: Settings, ordinal: int) -> Assigner:
     """Choose for a worker: WS_SHARD_STRATEGY, else the flag in WS_FLAGS_FILE, else the default strategy.
 
     Args:
         ordinal: of the worker, see `SharedState`.
     """
     if settings.strategy:
-        return Chooser(Choice(settings.strategy, settings.strategy, "explicit"))
+        return Assigner(Assignment(settings.strategy, settings.strategy, "explicit"))
     if not settings.flags_file:
-        return Chooser(Choice(DEFAULT_STRATEGY, DEFAULT_STRATEGY, "default"))
-    from odinws.rollout.evaluation import FlagChooser  # 4 MB and 0.1 s that only those pay who use it
+        return Assigner(Assignment(DEFAULT_STRATEGY, DEFAULT_STRATEGY, "default"))
+    from odinws.rollout.evaluation import FlagAssigner  # 4 MB and 0.1 s that only those pay who use it
 
-    return FlagChooser(settings.flags_file, settings.environment, ordinal, settings.workers)
+    return FlagAssigner(settings.flags_file, settings.environment, ordinal, settings.workers)

@@ -7,6 +7,7 @@ import importlib.util
 import click
 
 import strategies as registry
+from odinws import strategy_check
 
 
 @click.group("strategies")
@@ -20,6 +21,7 @@ def list_() -> None:
     failed = False
     for name in registry.names():
         try:
+            strategy_check.check(name)
             made = registry.find(name)
         except ValueError as error:
             failed = True
@@ -68,6 +70,6 @@ def check(name: str, examples: int) -> None:
 
 def _load(name: str) -> None:
     try:
-        registry.check(name)
+        strategy_check.check(name)
     except ValueError as error:
         raise click.ClickException(str(error)) from None

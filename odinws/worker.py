@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import random
@@ -19,38 +18,22 @@ from gevent.pywsgi import LoggingLogAdapter, WSGIServer
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 from gunicorn.http.wsgi import base_environ
 from gunicorn.sock import ssl_context
-from gunicorn.workers.ggevent import VERSION, PyWSGIServer
+from gunicorn.workers.ggevent import VERSION
 
 from odinws.access.credentials import redact
 from odinws.close_codes import CloseReason
 from odinws.http.handover import Handler
+from odinws.http.listener import Listener
+from odinws.http.queue import RequestQueue
 from odinws.recycling import RecyclingPolicy
-from odinws.scheduling import IterationBudget
 
 _NOTIFY_SECONDS = 1.0
 _KEYS_RETRY_SECONDS = 1.0  # until the arbiter starts another
-_NO_DESCRIPTOR_SECONDS = 1.0  # until the next look whether clients can be accepted
 _SUCCESSOR_LOOK_SECONDS = 0.1
 _SUCCESSOR_SECONDS = 30.0  # how long an outdated worker waits for one that takes over
 _REQUEST_SECONDS = 1.0  # what HTTP requests under way get when the worker stops
 
 log = structlog.get_logger("odinws.worker")
-
-
-class Listener(PyWSGIServer):  # type: ignore[misc]
-    """Accepts clients; without descriptors it waits a moment instead of writing a traceback each time."""
-
-    def do_read(self) -> Any:
-        """As gevent's."""
-        try:
-            return super().do_read()
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                raise
-            log.warning("no descriptor left: clients wait", seconds=_NO_DESCRIPTOR_SECONDS)
-            self.stop_accepting()
-            gevent.spawn_later(_NO_DESCRIPTOR_SECONDS, self._start_accepting_if_started)
-            return None
 
 
 class Worker(GeventWebSocketWorker):  # type: ignore[misc]
@@ -72,13 +55,13 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         """Called in the child; patches, builds the application, runs."""
         self._stopping = Event()
         self._interrupted = False
-        self._budget = IterationBudget()
+        self._queue = RequestQueue()
         super().init_process()
 
     def load_wsgi(self) -> None:
         """Build the services and the application, after the patching."""
-        from odinws.access.errors import KeysError
         from odinws.app import create_app
+        from odinws.errors import SettingsError
         from odinws.services import Services
 
         self._servers: list[WSGIServer] = []  # made in `run`: they need the application
@@ -94,7 +77,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 on_failure=self._stop,  # no worker is better than half of one: the arbiter starts another
                 is_observed=self.is_observed,
             )
-        except KeysError as error:
+        except SettingsError as error:
             # They were good when the server started. gunicorn would end it all if the application failed.
             self.log.critical("No worker without its keys: %s", error)
             gevent.sleep(_KEYS_RETRY_SECONDS)
@@ -116,7 +99,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             self.notify()
             self.deployment.say_open()
             stopping.wait(_NOTIFY_SECONDS)
-            end = services.chooser.outdated() or recycling.end(
+            end = services.assigner.outdated() or recycling.end(
                 time.monotonic() - began, services.stats.rss_bytes
             )
             if end and self.alive:
@@ -219,7 +202,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             environ=environ,
             **tls,
         )
-        server.balance, server.budget = self.services.balance, self._budget
+        server.balance, server.queue, server.stats = self.services.balance, self._queue, self.services.stats
         server.start()
         return server
 

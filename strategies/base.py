@@ -220,8 +220,8 @@ class Strategy(ABC, Generic[C]):
         """Change the number of shards while the registry is in use; all guarantees hold meanwhile.
 
         A generator: each `next()` is a step of about 0.25 ms that does not switch, and the resize is
-        complete when it is exhausted. The caller lets others run between steps. A step does nothing while a walk is open,
-        including one of `connections()`: so take steps between walks.
+        complete when it is exhausted. The caller lets others run between steps. A step does nothing while a
+        walk is open, including one of `connections()`: so take steps between walks.
 
         An unfinished resize leaves the registry usable, and the next resize completes it first. Two resizes
         at the same time help each other, and the one that was started last determines the number.

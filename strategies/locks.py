@@ -165,8 +165,8 @@ class InstrumentedLock:
         began = perf_counter()
         try:
             gate.acquire()
-        except BaseException:
-            # This greenlet was killed. If it has just been given the lock, it passes the lock on.
+        except BaseException:  # this greenlet was killed
+            # If it has just been given the lock, it passes the lock on.
             if gate in self._gates:
                 self._gates.remove(gate)
             else:

@@ -70,7 +70,7 @@ class Mailbox:
         self._put(command)
         try:
             gate.acquire()
-        except BaseException:
+        except BaseException:  # this greenlet was killed: nobody waits for the command any more
             if command in self._commands:
                 self._commands.remove(command)
             raise

@@ -25,7 +25,7 @@ from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, ConnectionLimits, State
 from odinws.messages.json_format import JsonFormat
-from odinws.messages.protocol import Outgoing
+from odinws.messages.protocol import Outgoing, Welcome
 from odinws.messages.wire_format import Bundle, FormatRegistry, WireFormat
 from odinws.settings import Settings
 from odinws.shared.counters import Counters
@@ -128,6 +128,22 @@ LIMITS = replace(
     ConnectionLimits.of(Settings.from_environ({})), max_message_bytes=1 << 20, outbox_bytes=1 << 20
 )
 FORMATS = FormatRegistry(JsonFormat, 0)
+
+
+def welcome(client_id: str, epoch: str) -> Welcome:
+    """What the services would greet a client with."""
+    return Welcome(
+        client_id=client_id,
+        epoch=epoch,
+        strategy="sync-dict",
+        variant="",
+        reason="static",
+        shards=1,
+        shard_key="channel",
+        server="odinws/0",
+        heartbeat_seconds=25.0,
+        limits={},
+    )
 
 
 class FakeConnection:

@@ -56,13 +56,14 @@ class Threaded(Engine[C]):
             self._wake_read.recv(4096)
 
     def _run(self) -> None:
+        seconds = 0.0  # until something is due
         try:
             while not self._stopping:
-                self.serve(self.next_tick_seconds())
+                self.serve(seconds)
                 while self._calls:
                     function, arguments = self._calls.popleft()
                     function(*arguments)
-                self.tick(time.monotonic())
+                seconds = self.call_due()
         except BaseException as error:
             self.failure = error
             raise

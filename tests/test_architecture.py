@@ -29,7 +29,8 @@ LAYERS = (
     "odinws.logs",
     "odinws.scheduling",
     "odinws.cgroup",
-    "odinws.choice",
+    "odinws.assignment",
+    "odinws.strategy_check",
     "odinws.messages",
     "odinws.access",
     "odinws.settings",
@@ -68,7 +69,7 @@ PURE = {
     "odinws.access.permissions",
     "odinws.access.rates",
     "odinws.admission.guard",
-    "odinws.choice",
+    "odinws.assignment",
     "odinws.close_codes",
     "odinws.connections.outbox",
     "odinws.connections.wheel",
@@ -151,6 +152,7 @@ ONLY_IN = {
         "odinws.feed.session",
         "odinws.connections.connection",
         "odinws.http.handover",
+        "odinws.http.listener",
         "odinws.fanout.hub",
         "odinws.admission.load",
         "odinws.monitoring.reconciliation",
@@ -165,7 +167,7 @@ ONLY_IN = {
         "odinws.worker",
     },
     "geventwebsocket": {"odinws.http.handover", "odinws.worker"},
-    "gunicorn": {"odinws.http.handover", "odinws.worker"},
+    "gunicorn": {"odinws.deployment", "odinws.http.handover", "odinws.http.listener", "odinws.worker"},
     "flask": {"odinws.app", "odinws.http.debug", "odinws.http.routes"},
     "werkzeug": {"odinws.app", "odinws.http.routes"},
     "prometheus_client": {"odinws.harness.prometheus", "odinws.metrics.collector", "odinws.metrics.text"},
@@ -219,6 +221,7 @@ ONLY_IN = {
 # They read the environment, or give it to their children.
 ENVIRONMENT = {
     "odinws.check",
+    "odinws.deployment",  # gives gunicorn's own variables back to it
     "odinws.harness.server",
     "odinws.lab.cluster",
     "odinws.settings.model",

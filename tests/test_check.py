@@ -82,9 +82,10 @@ def test_all_wrong_keys_are_told(tmp_path: Path) -> None:
     path.write_text(json.dumps(KEYS))
     found = told(State.PROBLEM, {"WS_JWT_SECRET": "too-short", "WS_JWKS_FILE": str(path)})
     assert [about for about, _ in found] == ["keys", "keys"]
-    assert found[0][1].startswith("WS_JWT_SECRET: shared secret: ")
-    assert found[1][1].startswith(f"WS_JWKS_FILE: {path}: ")
-    assert "too-short" not in found[0][1]
+    assert found[0][1] == (
+        f"WS_JWT_SECRET='***' is not valid: a shared secret of 9 bytes; expected at least 32{ADVICE}"
+    )
+    assert found[1][1].startswith(f"WS_JWKS_FILE='{path}' is not valid: no usable key: ")
 
 
 def test_keys_are_named() -> None:
@@ -113,9 +114,12 @@ def test_a_strategy_that_is_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "brought_to_check.py").write_text(
         "from strategies.sync_dict import SyncDict\nclass Mine(SyncDict): name = 'mine'\nNotOne = 1\n"
+        "class Ends(SyncDict):\n    def __init__(self, **options): __import__('os')._exit(0)\n"
     )
     good = {"WS_SHARD_STRATEGY": "brought_to_check:Mine"}
     assert ("flags", "all workers run brought_to_check:Mine") in told(State.OK, good)
+    [(_, text)] = told(State.PROBLEM, {"WS_SHARD_STRATEGY": "brought_to_check:Ends"})
+    assert "'brought_to_check:Ends' can't be used: importing or constructing it ends the process" in text
     [(about, text)] = told(State.PROBLEM, {"WS_SHARD_STRATEGY": "brought_to_check:NotOne"})
     assert about == "settings"
     assert text.startswith(

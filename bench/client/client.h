@@ -1,9 +1,10 @@
 /*
  * A measuring WebSocket client: opens many connections, subscribes, counts and judges what arrives.
  *
- *   client.c      commands, and when connections are begun     connection.c  one connection
- *   options.c     the command line                             frames.c      RFC 6455 and RFC 7692
- *   report.c      what is said on stdout                       judge.c       whether a message was due
+ *   client.c      options, commands and answers, when connections are begun
+ *   connection.c  one connection
+ *   frames.c      RFC 6455 and RFC 7692
+ *   judge.c       whether a message was due
  */
 #ifndef CLIENT_H
 #define CLIENT_H
@@ -11,17 +12,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
-/* --name value pairs. driver.py is the only writer of them, gives all, and explains them. */
-#define TEXT_OPTIONS(X) X(path) X(hello) X(prefix) X(separator) X(suffix) X(ack) X(ask) X(reply) X(channels_file)
+/* Variables of the environment. driver.py is the only writer of them, gives all, and explains them. */
+#define TEXT_OPTIONS(X) X(path) X(hello) X(prefix) X(item) X(separator) X(suffix) X(ack) X(ask) X(reply)
 #define NUMBER_OPTIONS(X)                                                                                              \
     X(port) X(connections) X(first_id) X(channels) X(subscribed) X(in_flight) X(ramp_per_second) X(stall_permille)     \
     X(churn_per_second) X(joins) X(join_rate) X(seed) X(binary) X(deflate) X(numbered)
 
-/* What happens in a window; what there was so far; what the end showed; what is wrong with messages. */
+/* What happens in a window; what there was so far, and what the end showed; what is wrong with messages. */
 #define WINDOW_COUNTS(X) X(delivered) X(stalled_delivered) X(bytes) X(frames) X(pings) X(churned)
-#define STATE_COUNTS(X) X(ready) X(failed) X(closed) X(stalled_closed) X(joined) X(gap_notices)
-#define FINAL_COUNTS(X) X(tail_missing) X(stalled_tail_missing) X(after_close) X(unequal) X(stalled_unequal)
+#define COUNTS(X)                                                                                                      \
+    X(ready) X(failed) X(closed) X(stalled_closed) X(joined) X(gap_notices)                                            \
+    X(tail_missing) X(stalled_tail_missing) X(after_close) X(unequal) X(stalled_unequal)
 #define TALLY_COUNTS(X) X(gaps) X(missing) X(duplicates) X(disorder) X(stray) X(told) X(misnumbered)
 
 #define TEXT_FIELD(name) const char *name;
@@ -31,7 +34,6 @@
 struct options {
     TEXT_OPTIONS(TEXT_FIELD)
     NUMBER_OPTIONS(NUMBER_FIELD)
-    char **names, **items; /* of the channels: the name, and what subscribes to it */
 };
 
 /* Log-linear, of nanoseconds: 60 octaves of 32 buckets, exact below 64, above to about 3 %. */
@@ -60,12 +62,10 @@ struct subscription {
 
 struct connection {
     int fd;
-    enum { IDLE, CONNECTING, UPGRADING, SUBSCRIBING, READY, CLOSED } state;
+    enum { IDLE, CONNECTING, UPGRADING, SUBSCRIBING, READY, CLOSED /* after READY, by the server */ } state;
     bool stalled;  /* chosen to stop reading */
     bool returned; /* came or came back while the feed ran: what it missed before is not a loss */
-    bool served;   /* was READY once */
-    bool ended;    /* the peer hung up while this stalled connection did not read: not watched */
-    uint16_t close_code;
+    uint16_t code; /* of the close frame, or the status of a handshake that failed; 0: none */
     uint32_t id;
     uint32_t leftover_length;
     uint8_t *leftover; /* a frame or a response cut by the last read; NULL most of the time */
@@ -82,8 +82,7 @@ struct client {
     uint64_t started_ns, window_ns, joined_ns; /* joined_ns: when the last of those who join was READY */
     double window_cpu;                         /* seconds used when the window began */
     struct window window;
-    STATE_COUNTS(COUNT_FIELD)
-    FINAL_COUNTS(COUNT_FIELD)
+    COUNTS(COUNT_FIELD)
     struct tally tally, stalled_tally;
     uint64_t closes[CLOSE_CODES];    /* by close code; 1006: no close frame */
     uint64_t refused[HTTP_STATUSES]; /* by HTTP status; 0: connect or read failed */
@@ -98,33 +97,29 @@ struct frame {
 };
 
 enum { OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
-enum frame_result { FRAME_WHOLE, FRAME_PARTIAL, FRAME_BAD };
 
 extern struct options options;
 extern struct client client;
 
-/* Exits with status 2 and one line on stderr when the command line or the file of channels is wrong. */
-void options_read(int count, char **arguments);
-
 /* Begin to connect; if that fails at once, the connection counts as failed. */
 void connection_begin(struct connection *connection);
-/* Handle what epoll reported. */
-void connection_event(struct connection *connection, uint32_t events);
+/* Something came for a connection that epoll watches. */
+void connection_event(struct connection *connection);
 /* Send a close frame and drop the socket; the connection may be begun again. */
 void connection_leave(struct connection *connection);
 /* A stalled connection reads again. */
 void connection_resume(struct connection *connection);
 
 /*
- * Read one frame at data. On FRAME_WHOLE *used is what it took. FRAME_BAD: masked, or longer than half a READ_BUFFER,
- * or with a reserved bit for which there is no extension.
+ * Read one frame at data; returns its size, 0 if it is not whole yet, -1 if it is masked, or longer than half a
+ * READ_BUFFER, or has a reserved bit for which there is no extension.
  */
-enum frame_result frame_read(const uint8_t *data, size_t length, struct frame *frame, size_t *used);
+ssize_t frame_read(const uint8_t *data, size_t length, struct frame *frame);
 /* Write a masked frame of at most 65,535 bytes of payload; out needs length + 8 bytes. Returns its size. */
 size_t frame_write(uint8_t *out, unsigned opcode, const void *payload, size_t length);
 /*
  * Replace the payload of a compressed frame by the message, which holds until the next call. False: it is no deflate
- * stream, the message is longer than 1 MiB, or this client was built without zlib.
+ * stream, or the message is longer than 1 MiB.
  */
 bool frame_inflate(struct frame *frame);
 
@@ -135,14 +130,10 @@ bool frame_inflate(struct frame *frame);
 bool judge(struct connection *connection, const struct frame *frame, uint64_t now, uint32_t *guess);
 /* Judge {"type":"gap","channel":"..","from":..,"to":..}. */
 void judge_gap(struct connection *connection, const struct frame *frame);
-/* Judge what did not come, when final[i] messages were published on channel i. */
-void judge_end(struct connection *connection, const uint32_t *final);
+/* Judge what did not come, when so many messages were published on all channels in turn. */
+void judge_end(struct connection *connection, uint64_t published);
 
 uint64_t now_ns(void);
-/* Used by this process. */
-double cpu_seconds(void);
 void histogram_add(struct histogram *histogram, uint64_t value);
-/* One line of JSON with all counts. */
-void report(const char *event);
 
 #endif

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { COMMAND_SIZE = 60000, SPARE = 64 /* for separator and suffix */ };
+enum { COMMAND_SIZE = 60000, ITEM_SIZE = 128 /* at most, separator and suffix included */ };
 enum { CATCH_UP_BUFFER = 1 << 20, PER_ADDRESS = 20000 /* source ports */ };
 
 static const char OFFER[] = "Sec-WebSocket-Extensions: permessage-deflate; "
@@ -39,13 +39,15 @@ static void drop(struct connection *connection)
     if (connection->state == READY) {
         client.ready--;
         *(connection->stalled ? &client.stalled_closed : &client.closed) += 1;
-        client.closes[connection->close_code ? connection->close_code : 1006]++;
+        client.closes[connection->code ? connection->code : 1006]++;
     } else {
         client.in_flight--;
         client.failed++;
+        if (connection->state != SUBSCRIBING)
+            client.refused[connection->code]++;
     }
     release(connection);
-    connection->state = CLOSED;
+    connection->state = connection->state == READY ? CLOSED : IDLE;
 }
 
 void connection_begin(struct connection *connection)
@@ -62,18 +64,15 @@ void connection_begin(struct connection *connection)
     struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     connection->begun_ns = now_ns();
-    if (bind(fd, (struct sockaddr *)&source, sizeof source) ||
-        (connect(fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS)) {
-        close(fd);
-        client.failed++;
-        client.refused[0]++;
-        return;
-    }
     connection->fd = fd;
     connection->state = CONNECTING;
-    connection->close_code = 0;
+    connection->code = 0;
     client.in_flight++;
-    watch(connection, EPOLLOUT, EPOLL_CTL_ADD);
+    if (bind(fd, (struct sockaddr *)&source, sizeof source) ||
+        (connect(fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS))
+        drop(connection);
+    else
+        watch(connection, EPOLLOUT, EPOLL_CTL_ADD);
 }
 
 static bool send_all(struct connection *connection, const void *data, size_t length)
@@ -109,7 +108,6 @@ static void become_ready(struct connection *connection)
 {
     uint64_t now = now_ns();
     connection->state = READY;
-    connection->served = true;
     client.in_flight--;
     client.ready++;
     histogram_add(&client.window.subscribe, now - connection->begun_ns);
@@ -118,7 +116,7 @@ static void become_ready(struct connection *connection)
         client.joined_ns = now;
     }
     if (connection->stalled && !client.quiet)
-        watch(connection, 0, EPOLL_CTL_MOD);
+        watch(connection, 0, EPOLL_CTL_DEL);
 }
 
 static bool subscribe(struct connection *connection)
@@ -127,12 +125,12 @@ static bool subscribe(struct connection *connection)
     for (uint32_t i = 0; i < options.subscribed; i++) {
         struct subscription *subscription = &connection->subscriptions[i];
         *subscription = (struct subscription){.channel = subscription->channel};
-        const char *item = options.items[subscription->channel];
-        if (strlen(item) + SPARE > (size_t)(command + sizeof command - at)) {
+        if (command + sizeof command - at < ITEM_SIZE) {
             fputs("client: the subscribe command is too long\n", stderr);
             exit(2);
         }
-        at = stpcpy(stpcpy(at, i ? options.separator : ""), item);
+        at = stpcpy(at, i ? options.separator : "");
+        at += sprintf(at, options.item, subscription->channel);
     }
     strcpy(at, options.suffix);
     connection->state = SUBSCRIBING;
@@ -145,7 +143,7 @@ static bool subscribe(struct connection *connection)
 
 /* Returns the bytes of the response head, 0 when it is not whole yet, -1 when it is not 101, or agrees to less than we
    insist on. */
-static ssize_t response(const uint8_t *data, size_t length)
+static ssize_t response(struct connection *connection, const uint8_t *data, size_t length)
 {
     static const char agreed[] = "server_no_context_takeover";
     const uint8_t *end = memmem(data, length, "\r\n\r\n", 4);
@@ -155,7 +153,7 @@ static ssize_t response(const uint8_t *data, size_t length)
     size_t head = (size_t)(end - data);
     if (status == 101 && (!options.deflate || memmem(data, head, agreed, sizeof agreed - 1)))
         return (ssize_t)head + 4;
-    client.refused[status > 0 && status < HTTP_STATUSES ? status : 0]++;
+    connection->code = (uint16_t)(status > 0 && status < HTTP_STATUSES ? status : 0);
     return -1;
 }
 
@@ -191,11 +189,11 @@ static bool handle(struct connection *connection, struct frame *frame, uint64_t 
     }
     if (frame->opcode == OP_CLOSE) {
         unsigned code = frame->length >= 2 ? (unsigned)(frame->payload[0] << 8 | frame->payload[1]) : 1005;
-        connection->close_code = (uint16_t)(code < CLOSE_CODES ? code : 1002);
+        connection->code = (uint16_t)(code < CLOSE_CODES ? code : 1002);
         return false;
     }
     if (frame->deflated && !(options.deflate && frame_inflate(frame))) {
-        connection->close_code = 1002;
+        connection->code = 1002;
         return false;
     }
     return judge(connection, frame, now, guess) || handle_control(connection, frame);
@@ -204,25 +202,25 @@ static bool handle(struct connection *connection, struct frame *frame, uint64_t 
 /* Consume whole frames of the buffer; returns the bytes used, or -1 to drop the connection. */
 static ssize_t consume(struct connection *connection, size_t length)
 {
-    size_t at = 0, used;
+    size_t at = 0;
+    ssize_t used;
     uint64_t now = now_ns();
     uint32_t guess = 0;
     struct frame frame;
     if (connection->state == UPGRADING) {
-        ssize_t head = response(buffer, length);
+        ssize_t head = response(connection, buffer, length);
         if (head <= 0)
             return head;
         if (!subscribe(connection))
             return -1;
         at = (size_t)head;
     }
-    enum frame_result result;
-    for (; (result = frame_read(buffer + at, length - at, &frame, &used)) == FRAME_WHOLE; at += used)
+    for (; (used = frame_read(buffer + at, length - at, &frame)) > 0; at += (size_t)used)
         if (!handle(connection, &frame, now, &guess))
             return -1;
-    if (result == FRAME_PARTIAL)
+    if (!used)
         return (ssize_t)at;
-    connection->close_code = 1002;
+    connection->code = 1002;
     return -1;
 }
 
@@ -234,8 +232,6 @@ static void receive(struct connection *connection)
     ssize_t got = recv(connection->fd, buffer + have, READ_BUFFER - have, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (got <= 0 && connection->state == UPGRADING)
-        client.refused[0]++;
     size_t length = have + (got > 0 ? (size_t)got : 0);
     client.window.bytes += length - have;
     ssize_t used = got > 0 ? consume(connection, length) : -1;
@@ -244,31 +240,21 @@ static void receive(struct connection *connection)
         return;
     }
     size_t rest = length - (size_t)used;
-    if (rest > have || !rest) {
-        free(connection->leftover);
-        connection->leftover = rest ? malloc(rest) : NULL;
-    }
-    if (rest)
-        memcpy(connection->leftover, buffer + used, rest);
+    free(connection->leftover);
+    connection->leftover = rest ? memcpy(malloc(rest), buffer + used, rest) : NULL;
     connection->leftover_length = (uint32_t)rest;
 }
 
-void connection_event(struct connection *connection, uint32_t events)
+void connection_event(struct connection *connection)
 {
     if (connection->state == CONNECTING) {
         int error = 0;
         socklen_t size = sizeof error;
         getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-        if (error || !upgrade(connection)) {
-            client.refused[0]++;
+        if (error || !upgrade(connection))
             drop(connection);
-        }
-    } else if (!connection->stalled || connection->state != READY || client.quiet) {
+    } else {
         receive(connection);
-    } else if (events & (EPOLLHUP | EPOLLERR)) {
-        /* What came before is still to be read, once it reads again. */
-        epoll_ctl(client.epoll, EPOLL_CTL_DEL, connection->fd, NULL);
-        connection->ended = true;
     }
 }
 
@@ -286,5 +272,5 @@ void connection_resume(struct connection *connection)
 {
     int size = CATCH_UP_BUFFER; /* a window of a few kilobytes would take its time */
     setsockopt(connection->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-    watch(connection, EPOLLIN, connection->ended ? EPOLL_CTL_ADD : EPOLL_CTL_MOD);
+    watch(connection, EPOLLIN, EPOLL_CTL_ADD);
 }

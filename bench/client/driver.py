@@ -8,20 +8,21 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.build import BENCH, compile_c, has_zlib
-from bench.client.totals import add_up
-from bench.scenarios import Scenario
+from bench.build import BENCH, compile_c
+from bench.scenarios import CHANNEL_NAME, Scenario
 from odinws.harness.process import STOP_SECONDS, Process, ProcessError
+from odinws.histogram import quantile
 
 Event = dict[str, Any]
 
 SPARE_FILES = 100
 """Descriptors of a process that are not connections."""
+_WORST = ("seconds", "window_seconds", "join_seconds", "longest_pass", "latency.longest", "subscribe.longest")
 _IN_FLIGHT = 256  # handshakes at one time, of all processes together
 _SAME = ("channels", "subscribed", "stall_permille", "deflate")
 _RATES = ("ramp_per_second", "join_rate", "churn_per_second")  # of all processes together
@@ -36,7 +37,7 @@ class Wire:
     """A frame of its own, unless empty."""
     prefix: str = '{"type":"subscribe","data":{"channels":['
     item: str = '"%c"'
-    """What subscribes to a channel: %c is its name, %i its index. No line ends."""
+    """What subscribes to a channel: %c is its name, %i its index."""
     separator: str = ","
     suffix: str = "]}}"
     ack: str = "subscription_ack"
@@ -60,56 +61,88 @@ def raise_open_files_limit() -> None:
 
 
 def build() -> Path:
-    """Compile the client; without zlib when that is not there. Raises MissingError."""
-    if has_zlib():
-        return compile_c(BENCH / "client", "client", ("-lz",))
-    return compile_c(BENCH / "client", "client-without-zlib", ("-DWITHOUT_ZLIB",))
+    """Compile the client, which needs a C compiler and zlib. Raises MissingError."""
+    return compile_c(BENCH / "client", "client", "-lz")
+
+
+def bucket_bound(bucket: int) -> int:
+    """The nanoseconds that a bucket ends before: exact up to 64, within 3.2 % above. Mirrors client.c."""
+    return bucket + 1 if bucket < 64 else (33 + bucket % 32) << (bucket // 32 - 1)
+
+
+def latencies(histogram: Mapping[str, int]) -> dict[str, float | int | None]:
+    """Count, p50, p95, p99 and longest of what clients counted; milliseconds, None without values.
+
+    The longest is exact, and no percentile lies above it.
+
+    Args:
+        histogram: counts by bucket, and the `longest` in nanoseconds.
+    """
+    buckets = {int(bucket): count for bucket, count in histogram.items() if bucket != "longest"}
+    longest = histogram["longest"]
+    counts = [buckets.get(bucket, 0) for bucket in range(max(buckets, default=0) + 2)]
+    bounds = [bucket_bound(bucket) for bucket in range(len(counts) - 1)]
+
+    def percentile_ms(percent: int) -> float | None:
+        found = quantile(bounds, counts, percent / 100)
+        return None if found is None else min(found, longest) / 1e6
+
+    return {
+        "count": sum(counts),
+        **{f"p{percent}_ms": percentile_ms(percent) for percent in (50, 95, 99)},
+        "longest_ms": longest / 1e6 if buckets else None,
+    }
+
+
+def add_up(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One event of several: counts added, histograms summarised, of what has a worst the worst."""
+    whole: dict[str, Any] = {"closes": {}, "refused": {}}
+    for key in {key: None for event in events for key in event if key != "event"}:
+        values = [event.get(key, 0) for event in events]
+        group, _, member = key.rpartition(".")
+        where = whole.setdefault(group, {}) if group else whole
+        where[member] = max(values) if key in _WORST else sum(values)
+    for name in ("latency", "subscribe"):
+        whole[name] = latencies(whole[name])
+    shares = [event["cpu_seconds"] / max(event["window_seconds"], 1e-9) for event in events]
+    return {**whole, "busiest_core_share": max(shares)}
 
 
 class ClientProcess(Process):
     """One process of the client: it answers each command with one event. `end` must be called."""
 
     def say(self, line: str) -> None:
-        """Send a command. Raises ProcessError when the process has ended."""
-        try:
+        """Send a command. If the process has ended, `expect` tells."""
+        with contextlib.suppress(BrokenPipeError):
             self.pipes[0].write(line + "\n")
             self.pipes[0].flush()
-        except OSError as error:
-            raise self._ended_by_itself() from error
 
     def expect(self, name: str, timeout_seconds: float) -> Event:
         """Wait for an event of that name. Raises ProcessError when it does not come."""
         if not select.select([self.pipes[1]], [], [], timeout_seconds)[0]:
             raise ProcessError(f"no '{name}' from the client within {timeout_seconds:g} s")
         if not (line := self.pipes[1].readline()):
-            raise self._ended_by_itself()
+            self.wait()
+            self.check()
         event: Event = json.loads(line)
         if event["event"] != name:
             raise ProcessError(f"'{event['event']}' from the client, and not '{name}'")
         return event
 
-    def end(self, number: int = signal.SIGKILL, seconds: float = STOP_SECONDS) -> None:
+    def end(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> None:
         super().end(number, seconds)
         for pipe in self.pipes:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-
-    def _ended_by_itself(self) -> ProcessError:
-        self.wait()
-        return ProcessError(f"the client {self.exit_summary()}")
 
 
 class Clients:
     """All client processes of one trial. Use as a context manager: leaving it ends them."""
 
     def __init__(self, port: int, wire: Wire, scenario: Scenario, seed: int, directory: Path) -> None:
-        channels, self._finals = directory / "channels.txt", directory / "finals.txt"
-        with channels.open("w") as file:
-            for index, name in enumerate(scenario.channel_names()):
-                file.write(f"{name}\t{wire.item.replace('%c', name).replace('%i', str(index))}\n")
         options: dict[str, Any] = asdict(wire) | {name: getattr(scenario, name) for name in _SAME}
-        options |= {"port": port, "seed": seed, "channels_file": channels}
-        del options["item"]
+        item = wire.item.replace("%c", CHANNEL_NAME.format("%1$u")).replace("%i", "%1$u")
+        options |= {"port": port, "seed": seed, "item": item}
         parts = -(-scenario.most_connections // (open_files_limit() - SPARE_FILES))
         options |= {name: -(-getattr(scenario, name) // parts) for name in _RATES}
         options["in_flight"] = max(1, _IN_FLIGHT // parts)
@@ -120,9 +153,11 @@ class Clients:
             options |= {name: (getattr(scenario, name) + part) // parts for name in ("connections", "joins")}
             options["first_id"] = first
             first += options["connections"] + options["joins"]
-            words = (word for name, value in options.items() for word in (f"--{name}", _word(value)))
+            environ = {
+                name: str(int(value) if isinstance(value, bool) else value) for name, value in options.items()
+            }
             log = directory / f"client-{part}.log"
-            self._processes.append(ClientProcess([program, *words], log, piped=True).start())
+            self._processes.append(ClientProcess([program], log, environ=environ, piped=True).start())
 
     def __enter__(self) -> Clients:
         return self
@@ -131,10 +166,10 @@ class Clients:
         for process in self._processes:
             process.end()
 
-    def _all(self, command: str, timeout_seconds: float = 30.0) -> Event:
+    def _all(self, command: str) -> Event:
         for process in self._processes:
             process.say(command)
-        return self._answers(command.partition(" ")[0], timeout_seconds)
+        return self._answers(command.partition(" ")[0], 30.0)
 
     def _answers(self, name: str, timeout_seconds: float) -> Event:
         deadline = time.monotonic() + timeout_seconds
@@ -173,11 +208,6 @@ class Clients:
             time.sleep(0.1)
         return False
 
-    def finish(self, counts: Sequence[int]) -> Event:
-        """The verdict, given how many messages each channel had in all."""
-        self._finals.write_text("".join(f"{count}\n" for count in counts))
-        return self._all(f"finish {self._finals}")
-
-
-def _word(value: object) -> str:
-    return str(int(value) if isinstance(value, bool) else value)
+    def finish(self, published: int) -> Event:
+        """The verdict, given how many messages there were on all channels, which the feed takes in turn."""
+        return self._all(f"finish {published}")

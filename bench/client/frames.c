@@ -1,28 +1,29 @@
 #include "client.h"
 
+#include <zlib.h>
+
 static const uint8_t MASK[4] = {0x37, 0xfa, 0x21, 0x3d}; /* the example key of RFC 6455, section 5.7 */
 
-enum frame_result frame_read(const uint8_t *data, size_t length, struct frame *frame, size_t *used)
+ssize_t frame_read(const uint8_t *data, size_t length, struct frame *frame)
 {
     if (length < 2)
-        return FRAME_PARTIAL;
+        return 0;
     if (data[0] & 0x30 || data[1] & 0x80)
-        return FRAME_BAD;
+        return -1;
     uint64_t payload = data[1] & 0x7f;
     size_t extra = payload < 126 ? 0 : payload == 126 ? 2 : 8, header = 2 + extra;
     if (length < header)
-        return FRAME_PARTIAL;
+        return 0;
     if (extra)
         payload = 0;
     for (size_t i = 0; i < extra; i++)
         payload = payload << 8 | data[2 + i];
     if (payload > READ_BUFFER / 2)
-        return FRAME_BAD;
+        return -1;
     if (length < header + payload)
-        return FRAME_PARTIAL;
+        return 0;
     *frame = (struct frame){data[0] & 0x0f, data[0] & 0x40, data + header, (size_t)payload};
-    *used = header + (size_t)payload;
-    return FRAME_WHOLE;
+    return (ssize_t)(header + payload);
 }
 
 size_t frame_write(uint8_t *out, unsigned opcode, const void *payload, size_t length)
@@ -43,18 +44,6 @@ size_t frame_write(uint8_t *out, unsigned opcode, const void *payload, size_t le
         out[at++] = bytes[i] ^ MASK[i & 3];
     return at;
 }
-
-#ifdef WITHOUT_ZLIB
-
-bool frame_inflate(struct frame *frame)
-{
-    (void)frame;
-    return false;
-}
-
-#else
-
-#include <zlib.h>
 
 static bool feed(z_stream *stream, const uint8_t *data, size_t length)
 {
@@ -80,5 +69,3 @@ bool frame_inflate(struct frame *frame)
     frame->length = sizeof message - stream.avail_out;
     return true;
 }
-
-#endif

@@ -156,42 +156,38 @@ bool judge(struct connection *connection, const struct frame *frame, uint64_t no
 
 void judge_gap(struct connection *connection, const struct frame *frame)
 {
-    static const char head[] = "{\"type\":\"gap\",\"channel\":\"";
-    const uint8_t *name = frame->payload + sizeof head - 1;
-    uint64_t from, to, channels = options.channels;
-    if (frame->length < sizeof head || memcmp(frame->payload, head, sizeof head - 1) ||
+    uint64_t index, from, to, channels = options.channels;
+    uint32_t guess = 0;
+    if (!value(frame->payload, frame->length, "\"channel\":\"token.T", &index) ||
         !value(frame->payload, frame->length, "\"from\":", &from) ||
         !value(frame->payload, frame->length, "\"to\":", &to))
         return;
-    for (uint32_t i = 0; i < options.subscribed; i++) {
-        struct subscription *subscription = &connection->subscriptions[i];
-        const char *ours = options.names[subscription->channel];
-        size_t length = strlen(ours);
-        if (frame->length > sizeof head + length && !memcmp(name, ours, length) && name[length] == '"') {
-            uint64_t one = subscription->channel + 1ull; /* the sequence of the channel's first message */
-            uint32_t first = from <= one ? 1 : (uint32_t)((from - one + channels - 1) / channels + 1);
-            uint32_t last = to < one ? 0 : (uint32_t)((to - one) / channels + 1);
-            track_told(connection, subscription, first, last);
-            return;
-        }
+    struct subscription *subscription = find(connection, (uint32_t)index, &guess);
+    if (!subscription) {
+        tally_of(connection)->stray++;
+        return;
     }
-    tally_of(connection)->stray++;
+    uint64_t one = index + 1; /* the sequence of the channel's first message */
+    uint32_t first = from <= one ? 1 : (uint32_t)((from - one + channels - 1) / channels + 1);
+    uint32_t last = to < one ? 0 : (uint32_t)((to - one) / channels + 1);
+    track_told(connection, subscription, first, last);
 }
 
-void judge_end(struct connection *connection, const uint32_t *final)
+void judge_end(struct connection *connection, uint64_t published)
 {
     bool open = connection->state == READY, equal = true;
     uint64_t *sum = connection->stalled ? &client.stalled_tail_missing : &client.tail_missing;
-    if (!open && !(connection->state == CLOSED && connection->served))
+    if (!open && connection->state != CLOSED)
         return;
     if (!open)
         sum = &client.after_close;
     for (uint32_t i = 0; i < options.subscribed; i++) {
         const struct subscription *subscription = &connection->subscriptions[i];
-        uint32_t last = subscription->last, published = final[subscription->channel];
-        uint32_t rest = published > last && (last || !connection->returned) ? published - last : 0;
+        uint32_t last = subscription->last;
+        uint32_t final = (uint32_t)((published + options.channels - 1 - subscription->channel) / options.channels);
+        uint32_t rest = final > last && (last || !connection->returned) ? final - last : 0;
         *sum += rest;
-        equal = equal && subscription->had + subscription->told + (open ? 0 : rest) == published;
+        equal = equal && subscription->had + subscription->told + (open ? 0 : rest) == final;
     }
     if (!equal && !connection->returned)
         *(connection->stalled ? &client.stalled_unequal : &client.unequal) += 1;

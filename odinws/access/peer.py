@@ -50,9 +50,9 @@ def parse_networks(text: str) -> Networks:
             continue
         try:
             network = ip_network(part)
-        except ValueError as error:
-            why = str(error).encode("unicode_escape").decode()  # it repeats what may be anything
-            raise ValueError(f"{part!r} is no network: {why}") from None
+        except ValueError:
+            expected = "an address, or a network as 10.1.0.0/16 whose host bits are 0"
+            raise ValueError(f"{part!r} is no network: expected {expected}") from None
         if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
             raise ValueError(f"{part!r} is a network of IPv4: write it as one")
         networks.append(network)

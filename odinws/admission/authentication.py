@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+from odinws.access.errors import KeysError
 from odinws.access.keys import KeyFile, Secret, Source, parse_jwks, parse_secret
 from odinws.access.tokens import Tokens
-from odinws.settings import Settings
+from odinws.errors import SettingsError
+from odinws.settings import Settings, shown, variable
+
+_MAKERS: Mapping[str, Callable[[str, float], Source]] = {
+    "jwt_secret": lambda secret, _: Secret(secret),
+    "jwt_secret_file": lambda path, now: KeyFile(path, parse_secret, now),
+    "jwks_file": lambda path, now: KeyFile(path, parse_jwks, now),
+}
+"""By the field of the settings."""
 
 
 def tokens(settings: Settings, now: float) -> Tokens | None:
@@ -14,7 +25,7 @@ def tokens(settings: Settings, now: float) -> Tokens | None:
         now: seconds since 1970.
 
     Raises:
-        KeysError: a key can't be used.
+        SettingsError: a key can't be used.
     """
     if not settings.checks_tokens:
         return None
@@ -35,13 +46,15 @@ def sources(settings: Settings, now: float) -> list[Source]:
         now: seconds since 1970.
 
     Raises:
-        KeysError: a key can't be used.
+        SettingsError: a key can't be used.
     """
     found: list[Source] = []
-    if settings.jwt_secret:
-        found.append(Secret(settings.jwt_secret))
-    if settings.jwt_secret_file:
-        found.append(KeyFile(settings.jwt_secret_file, parse_secret, now))
-    if settings.jwks_file:
-        found.append(KeyFile(settings.jwks_file, parse_jwks, now))
+    for field, make in _MAKERS.items():
+        value: str = getattr(settings, field)
+        if value:
+            try:
+                found.append(make(value, now))
+            except KeysError as error:
+                name = variable(field)
+                raise SettingsError(name, shown(name, value), error.problem) from None
     return found

@@ -106,7 +106,7 @@ class Admission:
         going_away: the server leaves, and refuses all.
 
     Raises:
-        KeysError: a key can't be used.
+        SettingsError: a key can't be used.
     """
 
     def __init__(

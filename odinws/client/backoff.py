@@ -37,6 +37,7 @@ RETURN_AFTER_SECONDS: dict[int, float | None] = {
 """How long to stay away after a close code; None: do not come back."""
 
 _LOST = 1006
+_NO_PONG = 1011  # as the websockets library closes then
 _HINT = re.compile(r"; retry_after=([0-9]+(?:\.[0-9]+)?)$")
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LEAST_RENEWAL_SECONDS = 1.0
@@ -92,6 +93,16 @@ class Backoff:
         if least is None:
             raise RefusedError(code, text)
         return self._wait(least, steady, f"closed with {code} {text}".rstrip())
+
+    def ended(self, code: int, text: str, steady: bool) -> Wait:
+        """This side ended the connection: the server broke RFC 6455, or answered no ping (1011).
+
+        Args:
+            text: of our close frame.
+            steady: see `closed`.
+        """
+        why = f"closed by this side with {code} {text}".rstrip()
+        return self.lost(steady, why) if code == _NO_PONG else self.broken(why)
 
     def refused(self, status: int, retry_after: str | None, body: str) -> Wait:
         """The server answered the upgrade with something else.

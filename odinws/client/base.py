@@ -106,8 +106,11 @@ class BaseClient:
             try:
                 wait = await self._visit(put)
             except ConnectionClosed as error:
-                code, text = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, "")
-                wait = self._backoff.closed(code, text, self._was_steady())
+                if error.sent is not None and not error.rcvd_then_sent:
+                    wait = self._backoff.ended(error.sent.code, error.sent.reason, self._was_steady())
+                else:
+                    code, text = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, "")
+                    wait = self._backoff.closed(code, text, self._was_steady())
             except InvalidStatus as error:
                 answer = error.response
                 body = (answer.body or b"")[:200].decode(errors="replace")
@@ -179,7 +182,7 @@ class BaseClient:
             token = await self._call(self._token)
         except RefusedError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever the user's function raises
             log.warning("no token: %r", error)
             raise TokenError(repr(error)) from error
         if not isinstance(token, str) or not _FORM.fullmatch(token):

@@ -119,7 +119,7 @@ class Companion:
             except CompanionError as error:
                 companion.close()  # first, so that all it has to say is in the log
                 raise CompanionError(error.reason, _tail(log)) from None
-            except BaseException:
+            except BaseException:  # Ctrl-C too: nobody else would end it
                 companion.close()
                 raise
         return companion

@@ -11,7 +11,7 @@ It needs gevent and hypothesis.
 from __future__ import annotations
 
 import gc
-import linecache
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,32 +26,24 @@ from strategies import Strategy
 
 __all__ = ["Broken", "StrategyConformance", "check"]
 
-
 _PATIENCE_SECONDS = 5.0  # for a scenario, which takes milliseconds
 _STEPS = 15  # of a history: long enough for all that was ever found, short enough to shrink
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A promise that is broken.
+    """A promise that is broken."""
 
-    Attributes:
-        promise: in words.
-        history: the calls that show it, the shortest that was found, or the line of the scenario that failed.
-        problem: what was wrong, in one line.
-    """
-
-    promise: str
+    promise: str  # in words
     arm: str
-    history: tuple[str, ...]
-    problem: str
+    history: tuple[str, ...]  # the fewest calls that show it, or the line of the scenario that failed
+    problem: str  # what was wrong, in one line
 
 
 def check(strategy: type[Strategy[Any]], examples: int = 100) -> list[Broken]:
-    """Hold a strategy to all promises, in all configurations; one finding for each promise.
+    """Hold a strategy to all promises, in all configurations, with so many random histories in each.
 
-    Args:
-        examples: how many random histories are played in each configuration.
+    There is at most one finding for each promise.
     """
     found: dict[str, Broken] = {}
     hub = gevent.get_hub()
@@ -59,10 +51,10 @@ def check(strategy: type[Strategy[Any]], examples: int = 100) -> list[Broken]:
     try:
         for arm in arms(strategy.__name__, strategy):
             for promise in promises.PROMISES:
-                text = promise.text.rstrip(".")
+                text = (promise.__doc__ or "").rstrip(".")
                 if text in found:
                     continue  # one finding is enough: whoever waits for ever takes his time
-                error = _failure(partial(_in_time, promise.check), arm)
+                error = _failure(partial(_in_time, promise), arm)
                 if error is not None:
                     found[text] = Broken(text, str(arm), (_line(error),), _problem(error))
             if any(len(broken.history) > 1 for broken in found.values()):
@@ -108,13 +100,8 @@ def _problem(error: BaseException) -> str:
 
 def _line(error: BaseException) -> str:
     """The line of a scenario that failed."""
-    trace, found = error.__traceback__, ""
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if code.co_filename == promises.__file__ and code.co_name != "check":
-            found = linecache.getline(code.co_filename, trace.tb_lineno).strip()
-        trace = trace.tb_next
-    return found
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((str(frame.line) for frame in reversed(frames) if frame.filename == promises.__file__), "")
 
 
 class StrategyConformance:
@@ -130,11 +117,11 @@ class StrategyConformance:
         if "strategy" not in vars(cls):
             return
         for promise in promises.PROMISES:
-            setattr(cls, f"test_{promise.name}", _test(partial(_in_time, promise.check), promise.text))
-        cls.test_any_history_agrees_with_the_model = _test(histories.run, histories.__doc__ or "")  # type: ignore[attr-defined]
+            setattr(cls, f"test_{promise.__name__}", _test(partial(_in_time, promise), promise.__doc__))
+        cls.test_any_history_agrees_with_the_model = _test(histories.run, histories.__doc__)  # type: ignore[attr-defined]
 
 
-def _test(run: Callable[[Arm], None], text: str) -> Callable[[StrategyConformance], None]:
+def _test(run: Callable[[Arm], None], text: str | None) -> Callable[[StrategyConformance], None]:
     def test(self: StrategyConformance) -> None:
         for arm in arms(self.strategy.__name__, self.strategy):
             run(arm)

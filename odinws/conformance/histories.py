@@ -148,6 +148,6 @@ def run(arm: Arm, examples: int = 40, steps: int = 40) -> None:
     )
     try:
         run_state_machine_as_test(machine, settings=bounds)
-    except BaseException as error:
+    except BaseException as error:  # whatever the strategy raised: its history belongs to it
         error.history = list(machine.history)  # type: ignore[attr-defined]
         raise

@@ -51,7 +51,6 @@ class GreenletThread:
     def __init__(self, target: Callable[[], None], name: str, *, daemon: bool) -> None:
         assert daemon, "a thread that is no daemon would keep the process"
         self._target = target
-        self._name = name
 
     def start(self) -> None:
         """Run the target from the next switch on."""
@@ -71,17 +70,12 @@ def cooperative_locks() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Arm:
-    """One strategy in one configuration.
+    """One strategy in one configuration."""
 
-    Attributes:
-        name: as settings name it; `strategies.create` makes it, unless `strategy` is there.
-        strategy: the class.
-    """
-
-    name: str
+    name: str  # as settings have it
     shards: int
     shard_key: str
-    strategy: type[Strategy[Any]] | None = None
+    strategy: type[Strategy[Any]] | None = None  # None: `strategies.create` finds it by its name
 
     def __str__(self) -> str:
         return f"{self.name}-{self.shards}-{self.shard_key}"
@@ -92,7 +86,6 @@ class Arm:
             return self.create(shards=self.shards, shard_key=self.shard_key, batch_size=batch_size)
 
     def create(self, **options: Unpack[Options]) -> Strategy[Conn]:
-        """An empty registry with other options."""
         return self.strategy(**options) if self.strategy else strategies.create(self.name, **options)
 
 
@@ -154,7 +147,7 @@ class Walk:
 
     def __init__(self, model: Model, channel: str, batch_size: int, *, free: bool = False) -> None:
         self.channel = channel
-        self.due: set[Conn] | None = None
+        self.due: set[Conn] = set()
         self.seen: set[Conn] = set()
         self._model = model
         self._batch_size = batch_size
@@ -246,7 +239,7 @@ class Model:
 
     def unsubscribe(self, conn: Conn, channel: str) -> None:
         for walk in self.walks:
-            if walk.due is not None and walk.channel == channel:
+            if walk.channel == channel:
                 walk.due.discard(conn)
         self._unsubscribing[conn, channel] += 1
         unsubscribed = self.strategy.unsubscribe(conn, channel)
@@ -260,8 +253,7 @@ class Model:
 
     def discard(self, conn: Conn) -> None:
         for walk in self.walks:
-            if walk.due is not None:
-                walk.due.discard(conn)
+            walk.due.discard(conn)
         alone = not self.leaving[conn]
         self.leaving[conn] += 1
         discarded = self.strategy.discard(conn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import socket
 import struct
@@ -9,10 +10,13 @@ import sys
 import termios
 from typing import NamedTuple
 
-# Of Linux's struct tcp_info: tcpi_rtt; tcpi_bytes_acked and tcpi_bytes_received.
+# Of Linux's struct tcp_info, where tcpi_state is the first byte: tcpi_last_data_recv; tcpi_rtt;
+# tcpi_bytes_acked and tcpi_bytes_received.
+_AGE, _AGE_OFFSET = struct.Struct("=I"), 52
 _RTT, _RTT_OFFSET = struct.Struct("=I"), 68
 _BYTES, _BYTES_OFFSET = struct.Struct("=QQ"), 120
 _SIZE = _BYTES_OFFSET + _BYTES.size
+_ESTABLISHED = 1  # TCP_ESTABLISHED: the peer has not closed its end
 
 
 class TcpInfo(NamedTuple):
@@ -45,3 +49,32 @@ def look(sock: socket.socket) -> TcpInfo | None:
     (rtt,) = _RTT.unpack_from(info, _RTT_OFFSET)
     taken, received = _BYTES.unpack_from(info, _BYTES_OFFSET)
     return TcpInfo(rtt / 1e6, taken, received, int.from_bytes(waiting, sys.byteorder))
+
+
+class Arrival(NamedTuple):
+    """What the kernel knows about a client that was accepted.
+
+    Attributes:
+        has_sent: it has sent something.
+        has_left: it has closed its end, or reset the connection.
+        age_seconds: since its last bytes came, to 1 ms (1 to 10 ms on some kernels).
+    """
+
+    has_sent: bool
+    has_left: bool
+    age_seconds: float
+
+
+def arrival(sock: _socket.socket) -> Arrival | None:
+    """How a client stands; None as in `look`."""
+    if not hasattr(socket, "TCP_INFO"):
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE)
+    except OSError:
+        return None
+    if len(info) < _SIZE:
+        return None
+    _, received = _BYTES.unpack_from(info, _BYTES_OFFSET)
+    (age_ms,) = _AGE.unpack_from(info, _AGE_OFFSET)
+    return Arrival(received > 0, info[0] != _ESTABLISHED, age_ms / 1e3)

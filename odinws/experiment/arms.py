@@ -30,7 +30,6 @@ _DEFAULTS = {
     "WS_STOP_SECONDS": "0.5",
     "LOG_LEVEL": "warning",
 }
-_RESERVED = ("WS_SUBJECT_PREFIX", "NATS_TOKEN", "NATS_CREDS_FILE", "NATS_NKEY_FILE")
 _SPARE_CONNECTIONS = 1000  # for probes, and for those that leave while others come
 
 T = TypeVar("T")
@@ -41,7 +40,6 @@ class ArmError(OdinError):
 
 
 def settings_of(arm: ArmPlan, nats_url: str, port: int) -> dict[str, str]:
-    """The variables of an arm's server."""
     room = max(10_000, arm.load.connections + _SPARE_CONNECTIONS)
     return {
         **_DEFAULTS,
@@ -59,9 +57,6 @@ def check(plan: Plan, file: str) -> None:
     """What a plan can't know by itself: whether servers would start with these settings. Raises PlanError."""
     for number, arm in enumerate(plan.arms):
         at = f"arm[{number}]"
-        for name in _RESERVED:
-            if name in arm.settings:
-                raise PlanError(file, f"{at}.settings.{name}", "", "the feed is not yours to choose here")
         try:
             Settings.from_environ(settings_of(arm, "nats://127.0.0.1:4222", 0))
         except SettingsError as error:
@@ -85,11 +80,11 @@ class Arm(Server):
     async def served(self) -> None:
         """Wait until clients are served. Raises ArmError: it ended, or was not ready in time."""
         try:
-            await self.ready()
+            await asyncio.to_thread(self.wait_ready)
         except ProcessError:
             self.check_alive()
             raise ArmError(f"not ready within {START_SECONDS:g} s: {self.last_words()}") from None
-        self._workers = {worker.pid for worker in (await self._ask(scrape.look)).stats.workers}
+        self._workers = (await self._ask(scrape.look)).pids
 
     def check_alive(self) -> None:
         """Raises ArmError when the server has ended."""
@@ -99,9 +94,8 @@ class Arm(Server):
     async def look(self) -> Look:
         """Look at it. Raises ArmError: it or one of its workers ended, or it does not answer."""
         found = await self._ask(scrape.look)
-        now = {worker.pid for worker in found.stats.workers}
-        if now != self._workers:
-            gone = ", ".join(map(str, sorted(self._workers - now))) or "none"
+        if found.pids != self._workers:
+            gone = ", ".join(map(str, sorted(self._workers - found.pids))) or "none"
             raise ArmError(f"its workers changed (gone: {gone}): {self.last_words()}")
         return found
 
@@ -112,7 +106,7 @@ class Arm(Server):
     async def _ask(self, question: Callable[[int], T]) -> T:
         try:
             return await asyncio.to_thread(question, self.port)
-        except (OSError, msgspec.MsgspecError, psutil.Error) as error:
+        except (OSError, msgspec.MsgspecError, LookupError, TypeError, psutil.Error) as error:
             self.check_alive()
             raise ArmError(f"it does not answer, or not as it should: {error}") from None
 

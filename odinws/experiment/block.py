@@ -19,7 +19,7 @@ from odinws.experiment import outcome, scrape
 from odinws.experiment.arms import Arm, ArmError
 from odinws.experiment.feed import Feed, Replay, recording
 from odinws.experiment.kinds import Second, Trial
-from odinws.experiment.load import Line, Swarm, SwarmError
+from odinws.experiment.load import Swarm, SwarmError
 from odinws.experiment.outcome import Part
 from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan
@@ -46,7 +46,7 @@ class Block:
     arms: Sequence[tuple[int, ArmPlan]]  # with their position in the round
     feed: Feed
     directory: Path  # for logs and the swarms' files
-    second: Callable[[Second], None]  # takes what each second gives
+    second: Callable[[Second], object]  # takes what each second gives
     stage: Callable[[str], None]  # is told what goes on
 
     def __post_init__(self) -> None:
@@ -55,13 +55,8 @@ class Block:
         self._replay: Replay | None = None
         self._warm = 0  # messages of the warm-up
 
-    async def run(self) -> list[Trial]:
-        """The trials, one for each arm, also when they failed.
-
-        Raises:
-            FeedLostError: NATS went away.
-            asyncio.CancelledError: it was broken off. In both cases `trials` has what there is.
-        """
+    async def run(self) -> None:
+        """Run it; `trials` has what there is then, also when it is cancelled or raises FeedLostError."""
         try:
             await self.feed.clear()
             await self._start()
@@ -70,7 +65,6 @@ class Block:
         finally:
             self.stage("ending servers and swarms")
             await self._end()
-        return self.trials("")
 
     def trials(self, interruption: str) -> list[Trial]:
         """What is known of each trial; an `interruption` says why the block did not come to its end."""
@@ -116,9 +110,7 @@ class Block:
             # Until nothing comes any more: two lines of each swarm, a second apart, that say the same.
             before = {part.order: len(part.swarm.lines) for part in self._parts}
             deadline = time.monotonic() + _SETTLE_SECONDS
-            await self._poll(
-                replaying, lambda part: _is_calm(part.swarm.lines[before[part.order] :]), deadline
-            )
+            await self._poll(replaying, lambda part: _is_calm(part, before[part.order]), deadline)
         for part in self._healthy:
             with _failing(part):
                 part.metrics = await part.arm.totals()
@@ -134,7 +126,6 @@ class Block:
             await asyncio.gather(task, return_exceptions=True)
 
     def _check_feed(self, playing: asyncio.Task[T]) -> None:
-        """Raises FeedLostError."""
         if playing.done():
             playing.result()
         self.feed.check()
@@ -158,16 +149,13 @@ class Block:
     def _has_come(self, part: Part, seconds: float) -> bool:
         """Whether a swarm has all its connections. Raises SwarmError when it takes too long."""
         wanted, last = part.plan.load.connections, part.swarm.last
-        connected = last.connected if last is not None else 0
-        self.stage(f"{part.plan.name}: {connected:,} of {wanted:,} connected")
+        self.stage(f"{part.plan.name}: {last.connected:,} of {wanted:,} connected")
         limit = wanted / part.plan.load.ramp + CONNECT_SECONDS
-        if connected >= wanted - part.plan.load.churn:  # with churn some are always away
+        if last.connected >= wanted - part.plan.load.churn:  # with churn some are always away
             return True
         if seconds > limit:
-            what = "the swarm has said nothing yet"
-            if last is not None:
-                what = f"{last.refused} were refused, {last.failed} failed of {last.attempts}"
-            raise SwarmError(f"{connected} of {wanted} connections after {limit:g} s: {what}")
+            what = f"{last.refused} were refused, {last.failed} failed of {last.attempts}"
+            raise SwarmError(f"{last.connected} of {wanted} connections after {limit:g} s: {what}")
         return False
 
     async def _measure(self, replaying: asyncio.Task[Replay]) -> None:
@@ -232,5 +220,6 @@ def _failing(part: Part) -> Iterator[None]:
         part.problem = str(error)
 
 
-def _is_calm(lines: Sequence[Line]) -> bool:
+def _is_calm(part: Part, before: int) -> bool:
+    lines = part.swarm.lines[before:]
     return len(lines) > 1 and lines[-1].delivered == lines[-2].delivered

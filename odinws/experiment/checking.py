@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from odinws.experiment.kinds import Records, Trial
 from odinws.experiment.measures import MEASURES
@@ -26,18 +26,14 @@ def check_plan(plan: Plan) -> list[Check]:
 
 
 def check_records(records: Records, rows: Sequence[Row]) -> list[Check]:
-    """What can be known after it.
-
-    Args:
-        rows: the comparisons made of it, for how sharp they are; may be empty.
-    """
+    """What can be known after it; the comparisons made of it, if any, for how sharp they are."""
     plan = records.run.plan
     primary = [row for row in rows if row.measure == plan.primary]
     good = {(trial.arm, trial.round): trial for trial in records.trials if trial.status == "ok"}
     return [
         *_unfinished(records),
-        *_limited(plan, list(good.values())),
-        *_counted(list(good.values())),
+        *_limited(plan, good.values()),
+        *_counted(good.values()),
         *_unequal(plan, good),
         *_order(plan, good),
         *_baseline_losses(plan, rows),
@@ -61,9 +57,8 @@ def _length(plan: Plan) -> Iterator[Check]:
         per_second = feed.rate / (feed.tokens if feed.spacing == "burst" else 1)
         passes = per_second * plan.measure_seconds
         if passes < _PASSES:
-            text = (
-                f"a trial has {passes:.0f} passes of the feed: percentiles of deliveries rest on these alone"
-            )
+            rest = "percentiles of deliveries rest on these alone"
+            text = f"a trial has {passes:.0f} passes of the feed: {rest}"
             yield Check("warning", text, f"set measure_seconds to {math.ceil(_PASSES / per_second)} or more")
 
 
@@ -90,7 +85,7 @@ def _unfinished(records: Records) -> Iterator[Check]:
             yield Check("error", text, "mend what it says, and run it again")
 
 
-def _limited(plan: Plan, good: Sequence[Trial]) -> Iterator[Check]:
+def _limited(plan: Plan, good: Collection[Trial]) -> Iterator[Check]:
     for arm in plan.arms:
         own = [trial for trial in good if trial.arm == arm.name]
         if limited := [trial.swarm for trial in own if trial.swarm.limited]:
@@ -99,7 +94,7 @@ def _limited(plan: Plan, good: Sequence[Trial]) -> Iterator[Check]:
             yield Check("warning", text, "fewer connections or probes, or a swarm with more processes")
 
 
-def _counted(good: Sequence[Trial]) -> Iterator[Check]:
+def _counted(good: Collection[Trial]) -> Iterator[Check]:
     """What servers say they sent, against what the swarm counted: nobody believes a server about itself."""
     for trial in good:
         counts = trial.counts
@@ -124,29 +119,25 @@ def _pairs(plan: Plan, arm: str, good: dict[tuple[str, int], Trial]) -> list[tup
 def _unequal(plan: Plan, good: dict[tuple[str, int], Trial]) -> Iterator[Check]:
     """Only what the plan gives to both may be expected to be the same."""
     base = plan.baseline
-
-    def differ(one: int, other: int, allowed: int, of: int) -> bool:
-        return abs(one - other) > max(allowed, _UNEQUAL * of)
-
     for arm in plan.others:
-        connections = messages = 0
-        for own, other in ((a.assigned, b.assigned) for a, b in _pairs(plan, arm.name, good)):
-            if arm.load == base.load:
-                held, others = own.connections, other.connections
-                connections += differ(held, others, 1, max(held, others))
-            if arm.feed == base.feed:
-                allowed = _BURSTS * arm.feed.tokens
-                heard, others = own.messages_published, other.messages_published
-                messages += differ(heard, others, allowed, max(heard, others)) or differ(
-                    own.first_seq, other.first_seq, allowed, others
-                )
+        pairs = [(own.assigned, other.assigned) for own, other in _pairs(plan, arm.name, good)]
+        burst = _BURSTS * arm.feed.tokens
+        held = [
+            abs(a.connections - b.connections) > max(1, _UNEQUAL * a.connections, _UNEQUAL * b.connections)
+            for a, b in pairs
+        ]
+        heard = [
+            abs(a.messages_published - b.messages_published) > max(burst, _UNEQUAL * a.messages_published)
+            or abs(a.first_seq - b.first_seq) > max(burst, _UNEQUAL * b.messages_published)
+            for a, b in pairs
+        ]
         both = f"{arm.name} and {base.name}"
-        if connections:
-            text = f"{both} held different numbers of connections in {connections} of {plan.rounds} rounds"
+        if arm.load == base.load and any(held):
+            text = f"{both} held different numbers of connections in {sum(held)} of {plan.rounds} rounds"
             advice = "look for refusals, and for trials that began before the ramp was over"
             yield Check("warning", text, advice)
-        if messages:
-            text = f"{both} heard different messages in {messages} of {plan.rounds} rounds"
+        if arm.feed == base.feed and any(heard):
+            text = f"{both} heard different messages in {sum(heard)} of {plan.rounds} rounds"
             yield Check("warning", text, "see that the feed is replayed from its start in each trial")
 
 

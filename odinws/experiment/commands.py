@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from odinws import resources
+from odinws.errors import OdinError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,11 +31,21 @@ class PlanPath(click.Path):
     """A file, or the name of a plan that comes with odinws."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path of the plan."""
         if not Path(value).exists():
-            with contextlib.suppress(FileNotFoundError):
-                value = resources.find(f"conf/experiments/{value}.toml")
+            shipped = _shipped_plans()
+            if str(value) not in shipped:
+                self.fail(
+                    f"{str(value)!r} is neither a file nor a plan that comes with odinws: "
+                    f"give one of {', '.join(shipped)}, or the path of a TOML file",
+                    param,
+                    ctx,
+                )
+            value = shipped[str(value)]
         return super().convert(value, param, ctx)
+
+
+def _shipped_plans() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(resources.find("conf/experiments").glob("*.toml"))}
 
 
 class Failure(click.ClickException):
@@ -46,16 +57,13 @@ class Failure(click.ClickException):
 @contextlib.contextmanager
 def errors_in_words() -> Iterator[None]:
     """What may go wrong with plans, records and missing libraries as one line and an exit status."""
-    from odinws.experiment.load import SwarmError
     from odinws.experiment.plan import PlanError
-    from odinws.experiment.record import RecordError
-    from odinws.feed.embedded import EmbeddedNatsError
 
     try:
         yield
     except PlanError as error:
         raise click.UsageError(str(error)) from None
-    except (EmbeddedNatsError, RecordError, SwarmError) as error:
+    except OdinError as error:
         raise Failure(str(error)) from None
     except OSError as error:
         raise Failure(f"{error.filename}: {error.strerror}") from None
@@ -63,8 +71,7 @@ def errors_in_words() -> Iterator[None]:
         library = (error.name or "").partition(".")[0]
         if library not in _TOOLS:
             raise
-        text = f"{library} is not installed: pip install 'odinws[experiment]'"
-        raise Failure(text) from None
+        raise Failure(f"{library} is not installed: pip install 'odinws[experiment]'") from None
 
 
 @click.group()
@@ -73,13 +80,26 @@ def experiment() -> None:
 
 
 @experiment.command()
+@click.argument("name", metavar="PLAN", required=False)
+def plan(name: str | None) -> None:
+    """Print a plan that comes with odinws, as a start of one's own; without PLAN, list their names."""
+    shipped = _shipped_plans()
+    if name is None:
+        click.echo("\n".join(shipped))
+        return
+    if name not in shipped:
+        raise click.UsageError(f"no plan {name!r} comes with odinws: expected one of {', '.join(shipped)}")
+    click.echo(shipped[name].read_text(), nl=False)
+
+
+@experiment.command()
 @click.argument("path", metavar="PLAN|DIR", type=PlanPath(exists=True, path_type=Path))
 @errors_in_words()
 def check(path: Path) -> int:
     """Say what speaks against a plan (a file) or a run (its directory), and what to do."""
-    from odinws.experiment import report
     from odinws.experiment.checking import check_plan
     from odinws.experiment.record import read
+    from odinws.experiment.report.terminal import print_checks
     from odinws.experiment.verdict import judge
 
     if path.is_dir():
@@ -88,7 +108,7 @@ def check(path: Path) -> int:
         plan = read_plan(path)
         click.echo(f"{plan.name}: {plan.question}", err=True)
         checks = check_plan(plan)
-    report.print_checks(checks, console())
+    print_checks(checks, console())
     if not checks:
         click.echo("nothing speaks against it")
     return int(any(check.severity == "error" for check in checks))
@@ -111,13 +131,14 @@ def run(path: Path, out: Path, rounds: int | None, seconds: float | None, connec
 
     from odinws.experiment import report
     from odinws.experiment import run as running
+    from odinws.experiment.report.terminal import print_result
 
     plan = running.changed(read_plan(path), rounds, seconds, connections)
     end = running.run(plan, out)
     if end.why:
         click.echo(f"odinws: the run is partial: {end.why}", err=True)
-    _, result = report.finish(out)
-    report.print_result(result, Console(highlight=False))
+    result = report.finish(out)
+    print_result(result, Console(highlight=False))
     click.echo(f"{out / 'report.html'} has the pictures, {out / 'records.jsonl'} all that was measured")
     return result.exit_status
 
@@ -136,16 +157,14 @@ def compare(directory: Path, other: Path | None, as_json: bool) -> int:
 
     from odinws.experiment import report
     from odinws.experiment.record import read
+    from odinws.experiment.report.terminal import print_result
     from odinws.experiment.verdict import judge_between
 
-    if other is None:
-        _, result = report.finish(directory)
-    else:
-        result = judge_between(read(directory), read(other))
+    result = report.finish(directory) if other is None else judge_between(read(directory), read(other))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(result), indent=2))
     else:
-        report.print_result(result, console())
+        print_result(result, console())
     return result.exit_status
 
 
@@ -154,10 +173,10 @@ def compare(directory: Path, other: Path | None, as_json: bool) -> int:
 @errors_in_words()
 def show(directory: Path) -> None:
     """Print what a run was: machine, versions, settings, its trials and what they measured."""
-    from odinws.experiment import report
     from odinws.experiment.record import read
+    from odinws.experiment.report.terminal import print_records
 
-    report.print_records(read(directory), console())
+    print_records(read(directory), console())
 
 
 def console() -> Console:

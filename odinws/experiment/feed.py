@@ -17,14 +17,13 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.js import JetStreamContext
 
 from odinws.errors import OdinError
 from odinws.experiment.plan import Feed as FeedPlan
@@ -52,8 +51,6 @@ class FeedLostError(OdinError):
 
 
 class Recorded(NamedTuple):
-    """One message of the recording."""
-
     due_seconds: float
     subject: str
     payload: bytes
@@ -82,59 +79,43 @@ class Replay(NamedTuple):
     last_seq: int
     longest_late_seconds: float
 
-    @property
-    def messages(self) -> int:
-        """How many."""
-        return self.last_seq - self.first_seq + 1
-
 
 class Feed:
-    """A nats-server, with its data in `directory`, and what is published there. An async context manager.
+    """What is published on a nats-server of the experiment's own."""
 
-    Raises EmbeddedNatsError at its start when NATS does not come up.
-    """
+    def __init__(self, server: EmbeddedNats, client: Client) -> None:
+        self._server = server
+        self._client = client
+        self._js = client.jetstream(timeout=_ANSWER_SECONDS)
+        self.url = server.url
+        self.pid = server.pid  # of the nats-server that was started
 
-    def __init__(self, directory: Path) -> None:
-        self._nats = EmbeddedNats(directory)
-        self._client = Client()
-        self.pid: int | None = None  # of the nats-server that was started
-        self._js: JetStreamContext
-
-    @property
-    def url(self) -> str:
-        """Where NATS is."""
-        return self._nats.url
-
-    async def __aenter__(self) -> Self:
-        await self._nats.start()
-        try:
-            self.pid = self._nats.pid
-            await self._client.connect(
-                self.url,
-                name="odinws-experiment",
-                allow_reconnect=False,
-                ping_interval=_PING_SECONDS,
-                max_outstanding_pings=2,
-                error_cb=_ignore,
-            )
-        except BaseException as error:
-            await self._nats.stop()
-            if isinstance(error, _TROUBLE):
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(cls, directory: Path) -> AsyncIterator[Self]:
+        """One with its data in a directory. Raises EmbeddedNatsError when NATS does not come up."""
+        client = Client()
+        async with EmbeddedNats(directory) as server:
+            try:
+                await client.connect(
+                    server.url,
+                    name="odinws-experiment",
+                    allow_reconnect=False,
+                    ping_interval=_PING_SECONDS,
+                    max_outstanding_pings=2,
+                    error_cb=_ignore,
+                )
+            except _TROUBLE as error:
                 raise EmbeddedNatsError(f"NATS does not answer: {error}") from error
-            raise
-        self._js = self._client.jetstream(timeout=_ANSWER_SECONDS)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        try:
-            with contextlib.suppress(*_TROUBLE):  # it is gone already
-                await self._client.close()
-        finally:
-            await self._nats.stop()
+            try:
+                yield cls(server, client)
+            finally:
+                with contextlib.suppress(*_TROUBLE):  # it is gone already
+                    await client.close()
 
     def check(self) -> None:
         """Raises FeedLostError when NATS has gone away since the start, even if it has come back."""
-        if self._nats.pid != self.pid:
+        if self._server.pid != self.pid:
             raise FeedLostError("the nats-server ended and was started again")
         if not self._client.is_connected:
             raise FeedLostError(self._client.last_error or "the connection is closed")

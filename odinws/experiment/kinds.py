@@ -10,8 +10,6 @@ from odinws.experiment.plan import Plan
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """Where a run took place."""
-
     cpu: str  # its model
     cores: int  # usable by the run
     kernel: str
@@ -31,8 +29,6 @@ class Run(Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"):
 
 
 class Second(Struct, frozen=True, kw_only=True, tag_field="kind", tag="second"):
-    """One second of a trial."""
-
     round: int  # from 0
     order: int  # position of the arm in its round, from 0
     arm: str
@@ -41,15 +37,11 @@ class Second(Struct, frozen=True, kw_only=True, tag_field="kind", tag="second"):
 
 
 class Histogram(Struct, frozen=True):
-    """Counts between bounds."""
-
     bounds: list[float]  # upper ends, rising
     counts: list[int]  # one for each bound, and one more for what is above the last
 
 
 class Swarm(Struct, frozen=True, kw_only=True):
-    """How the load was doing."""
-
     cpu_percent: float = 0.0  # of its busiest process; 100 is one core
     limited: bool = False  # whether it, and not the server, may have set the pace
     why: str = ""
@@ -65,8 +57,6 @@ class Assigned(Struct, frozen=True, kw_only=True):
 
 
 class Trial(Struct, frozen=True, kw_only=True, tag_field="kind", tag="trial"):
-    """One trial of one arm, at its end."""
-
     round: int
     order: int
     arm: str
@@ -99,5 +89,4 @@ class Records(Struct, frozen=True, kw_only=True):
 
     @property
     def complete(self) -> bool:
-        """Whether all that was planned was done."""
         return self.end.status == "complete"

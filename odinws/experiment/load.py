@@ -27,12 +27,6 @@ class SwarmError(OdinError):
     """The swarm is not there, ended by itself, or says what is not understood."""
 
 
-class _Head(Struct):
-    """The first line. The last bucket has all that is above the bound before it."""
-
-    bounds_ms: list[float]
-
-
 class Counts(Struct, kw_only=True):
     """Since the swarm's start."""
 
@@ -48,14 +42,17 @@ class Counts(Struct, kw_only=True):
 
 
 class Line(Counts, kw_only=True):
-    """What the swarm has seen since its start."""
-
     connected: int  # at this moment
     swarm_cpu_percent: float
     histograms: dict[str, list[int]]  # by name, the counts of the buckets
     final: bool = False
     limited: bool = False  # in the last line: whether the swarm itself was the limit
     why: str = ""
+
+
+_COUNTS = dict.fromkeys(Counts.__struct_fields__, 0)
+NOTHING = msgspec.convert({**_COUNTS, "connected": 0, "swarm_cpu_percent": 0.0, "histograms": {}}, Line)
+"""What a swarm has seen before its first line."""
 
 
 def check() -> None:
@@ -65,14 +62,9 @@ def check() -> None:
 
 
 class Swarm(Process):
-    """`start` it and `end_async` it; `poll` reads what it has said meanwhile.
+    """`start` it and `end_async` it; `poll` reads what it has said meanwhile in `record`, a new file.
 
-    Args:
-        port: of the server.
-        seconds: after which it ends by itself, if nobody ends it.
-        seed: of all its chances.
-        record: where it writes; must not exist.
-        log: takes what Locust says.
+    If nobody ends it, it ends by itself after so many `seconds`.
     """
 
     def __init__(self, load: LoadPlan, port: int, seconds: float, seed: int, record: Path, log: Path) -> None:
@@ -83,9 +75,9 @@ class Swarm(Process):
         super().__init__(_command(load, port, seconds, seed, record), log, environ=clean_environ({}))
 
     @property
-    def last(self) -> Line | None:
-        """The latest line; None before the first."""
-        return self.lines[-1] if self.lines else None
+    def last(self) -> Line:
+        """The latest line; `NOTHING` before the first."""
+        return self.lines[-1] if self.lines else NOTHING
 
     def poll(self) -> None:
         """Read the lines that are new. Raises SwarmError: it has ended, or a line is not understood."""
@@ -96,7 +88,7 @@ class Swarm(Process):
     def verdict(self) -> Line:
         """Its last line, once it has ended. Raises SwarmError when it left none."""
         self._read()
-        if self.last is None or not self.last.final:
+        if not self.last.final:
             raise SwarmError(f"the swarm left no last line: {self.last_words()}")
         return self.last
 
@@ -112,18 +104,18 @@ class Swarm(Process):
         for line in whole.splitlines():
             try:
                 if not self.bounds_ms:
-                    self.bounds_ms = msgspec.json.decode(line, type=_Head).bounds_ms[:-1]
+                    # The last bucket has all that is above the bound before it.
+                    self.bounds_ms = msgspec.json.decode(line)["bounds_ms"][:-1]
                 else:
                     self.lines.append(msgspec.json.decode(line, type=Line))
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, LookupError, TypeError) as error:
                 raise SwarmError(f"the swarm's record is not understood: {error}: {line[:200]!r}") from error
 
 
-def difference(before: Line | None, after: Line, name: str) -> list[int]:
+def difference(before: Line, after: Line, name: str) -> list[int]:
     """What a histogram got between two lines; empty when the swarm keeps none of this name."""
-    later = after.histograms.get(name, [])
-    earlier = before.histograms.get(name, []) if before is not None else []
-    return [b - a for a, b in zip(earlier, later, strict=True)] if earlier else list(later)
+    earlier, later = (line.histograms.get(name, []) for line in (before, after))
+    return [b - a for a, b in zip(earlier, later, strict=True)] if earlier else later
 
 
 def _command(load: LoadPlan, port: int, seconds: float, seed: int, record: Path) -> list[str]:

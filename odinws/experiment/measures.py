@@ -12,8 +12,6 @@ _MEMORY = "resident memory with all connections less that without, divided by th
 
 
 class Measure(Struct, frozen=True):
-    """One measure."""
-
     name: str  # as in plans, records and results; it ends with the unit
     title: str  # for people
     unit: str  # likewise; "" where it is a plain number

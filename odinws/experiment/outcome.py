@@ -16,15 +16,7 @@ from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan
 from odinws.experiment.scrape import Look
 
-_QUANTILES = {
-    "delivery_p50_ms": ("delivery", 0.5),
-    "delivery_p95_ms": ("delivery", 0.95),
-    "delivery_p99_ms": ("delivery", 0.99),
-    "ack_p50_ms": ("ack", 0.5),
-    "ack_p99_ms": ("ack", 0.99),
-    "connect_p50_ms": ("connect", 0.5),
-    "connect_p99_ms": ("connect", 0.99),
-}
+_PERCENTILES = {"delivery": (50, 95, 99), "ack": (50, 99), "connect": (50, 99)}
 _COUNTS = {
     "server_delivered": "ws_messages_delivered_total",
     "server_undelivered": "ws_messages_undelivered_total",
@@ -46,14 +38,12 @@ class Part:
     problem: str = ""
     empty: Look | None = None
     looks: list[Look] = field(default_factory=list)
-    lines: list[Line | None] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def latencies(swarm: Swarm, before: Line | None, after: Line | None) -> dict[str, float]:
+def latencies(swarm: Swarm, before: Line, after: Line) -> dict[str, float]:
     """Delivery and subscribe-to-ack between two lines of a swarm."""
-    if after is None:
-        return {}
     return _quantiles(
         swarm.bounds_ms, {name: load.difference(before, after, name) for name in ("delivery", "ack")}
     )
@@ -62,34 +52,31 @@ def latencies(swarm: Swarm, before: Line | None, after: Line | None) -> dict[str
 def trial(
     part: Part, number: int, plan: Plan, replay: Replay | None, warm_messages: int, interruption: str
 ) -> Trial:
-    """The record of a trial.
+    """The record of a trial of the round `number`.
 
     Args:
-        number: of the round.
         replay: what it was given; None if that did not come to its end.
         warm_messages: of the replay, those that are cut away.
         interruption: why it was broken off from outside; "" if it was not.
     """
-    problem = part.problem
+    problem, warm, swarm = part.problem, round(plan.warmup_seconds), SwarmRecord()
     values: dict[str, float] = {}
     histograms: dict[str, Histogram] = {}
     counts = {name: int(part.metrics[metric]) for name, metric in _COUNTS.items() if metric in part.metrics}
     if replay is not None:
         counts["feed_longest_late_ms"] = round(1000 * replay.longest_late_seconds)
-    swarm = SwarmRecord()
-    warm = round(plan.warmup_seconds)
     if part.empty is not None and len(part.looks) > warm + 1:
         values |= scrape.window_values(part.looks[warm:], part.empty)
     if len(part.lines) > warm:
         try:
             final = part.swarm.verdict()
         except SwarmError as error:
-            problem = problem or interruption or str(error)
+            problem = problem or str(error)
         else:
             seen, histograms = _seen(part.swarm, part.lines, warm, final)
             values |= seen
             counts |= {f"swarm_{name}": getattr(final, name) for name in load.Counts.__struct_fields__}
-            cpu = max(line.swarm_cpu_percent for line in part.lines[warm:] if line is not None)
+            cpu = max(line.swarm_cpu_percent for line in part.lines[warm:])
             swarm = SwarmRecord(cpu_percent=cpu, limited=final.limited, why=final.why)
     return Trial(
         round=number,
@@ -106,41 +93,36 @@ def trial(
 
 
 def _seen(
-    swarm: Swarm, lines: list[Line | None], warm: int, final: Line
+    swarm: Swarm, lines: list[Line], warm: int, final: Line
 ) -> tuple[dict[str, float], dict[str, Histogram]]:
     """What the swarm measured: all deliveries, acks while messages flowed, connects from its start."""
-    bounds, start, end = swarm.bounds_ms, lines[warm], lines[-1] or final
+    bounds, start = swarm.bounds_ms, lines[warm]
     parts = {
         "delivery": load.difference(start, final, "delivery"),
-        "ack": load.difference(start, end, "ack"),
-        "connect": load.difference(None, final, "connect"),
-        "reconnect": load.difference(None, final, "reconnect"),
+        "ack": load.difference(start, lines[-1], "ack"),
+        "connect": load.difference(load.NOTHING, final, "connect"),
+        "reconnect": load.difference(load.NOTHING, final, "reconnect"),
     }
     values = {name: float(getattr(final, name)) for name in ("lost", "duplicated", "disordered", "refused")}
     values |= _quantiles(bounds, parts)
-    farthest = histogram.longest(bounds, parts["delivery"])
-    if farthest is not None:
+    if (farthest := histogram.longest(bounds, parts["delivery"])) is not None:
         values["delivery_longest_ms"] = farthest
     return values, {name: Histogram(bounds, counts) for name, counts in parts.items() if any(counts)}
 
 
 def _quantiles(bounds: list[float], parts: Mapping[str, list[int]]) -> dict[str, float]:
     found = {
-        measure: histogram.quantile(bounds, parts.get(name, ()), share, logarithmic=True)
-        for measure, (name, share) in _QUANTILES.items()
+        f"{name}_p{percent}_ms": histogram.quantile(bounds, counts, percent / 100, logarithmic=True)
+        for name, counts in parts.items()
+        for percent in _PERCENTILES.get(name, ())
     }
     return {measure: value for measure, value in found.items() if value is not None}
 
 
 def _assigned(part: Part, replay: Replay | None, warm_messages: int) -> Assigned:
-    held = [line.connected for line in part.lines if line is not None]
-    connections = min(held, default=0)
-    first = replay.first_seq + warm_messages if replay is not None else 0
-    if replay is None or first > replay.last_seq:
+    connections = min((line.connected for line in part.lines), default=0)
+    if replay is None or (first := replay.first_seq + warm_messages) > (last := replay.last_seq):
         return Assigned(connections=connections)
     return Assigned(
-        connections=connections,
-        messages_published=replay.last_seq - first + 1,
-        first_seq=first,
-        last_seq=replay.last_seq,
+        connections=connections, messages_published=last - first + 1, first_seq=first, last_seq=last
     )

@@ -23,7 +23,7 @@ Value = str | int | float | bool
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"
 _SETTING = re.compile(r"[A-Z][A-Z0-9_]*")
-_OWN_SETTINGS = ("WS_ADDR", "NATS_URL", "WS_DEMO_FEED")
+_OWN_SETTING = re.compile(r"WS_(ADDR|DEMO_FEED|SUBJECT_PREFIX)|NATS_(URL|TOKEN|CREDS_FILE|NKEY_FILE)")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
 
@@ -44,8 +44,6 @@ class PlanError(OdinError):
 
 
 class Feed(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is published."""
-
     rate: Annotated[float, Meta(ge=0, le=10_000)] = 19.2  # messages/s over all tokens; 0: no publisher
     tokens: Annotated[int, Meta(ge=1, le=1000)] = 10
     spacing: Literal["burst", "even"] = "burst"  # all tokens at one instant, or at equal distances
@@ -64,8 +62,6 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Arm(Struct, frozen=True, forbid_unknown_fields=True):
-    """One configuration."""
-
     name: Annotated[str, Meta(pattern=_NAME)]
     settings: dict[str, Value] = field(default_factory=dict)  # variables of the server's environment
     config: Annotated[str, Meta(min_length=1)] = "python:odinws.gunicorn_conf"  # a file, or a module
@@ -83,8 +79,6 @@ class Arm(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An experiment."""
-
     name: Annotated[str, Meta(pattern=_NAME)]
     question: Annotated[str, Meta(min_length=1, max_length=300)]  # what its report answers
     mode: Literal["in-turn", "together"] = "in-turn"  # the arms one after the other, or all at once
@@ -101,12 +95,10 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def baseline(self) -> Arm:
-        """The arm that the others are set against."""
         return next(arm for arm in self.arms if arm.baseline)
 
     @property
     def others(self) -> tuple[Arm, ...]:
-        """All arms but the baseline."""
         return tuple(arm for arm in self.arms if not arm.baseline)
 
     def minimum(self, measure: str) -> float:
@@ -156,7 +148,7 @@ def _check(plan: Plan, file: str) -> None:
             path = f"{at}.settings.{name}"
             if not _SETTING.fullmatch(name):
                 raise PlanError(file, path, repr(value), "expected the name of an environment variable")
-            if name in _OWN_SETTINGS:
+            if _OWN_SETTING.fullmatch(name):
                 raise PlanError(file, path, repr(value), "the experiment sets this one itself: take it out")
     baselines = [arm.name for arm in plan.arms if arm.baseline]
     if len(baselines) != 1:
@@ -179,24 +171,23 @@ def _error(file: str, raw: Mapping[str, Any], text: str) -> PlanError:
     """A complaint of msgspec as ours: with the value, and with what is allowed."""
     complaint, _, path = text.partition(" - at `$")
     path = path.strip(".`").removesuffix("[...]")
+    allowed = complaint[:1].lower() + complaint[1:]
     if found := _FIELD.fullmatch(complaint):
         kind, name = found.groups()
-        full = f"{path}.{name}" if path else name
-        if kind == "missing required":
-            return PlanError(file, full, "", "must be there")
         tables: dict[str, type[Struct]] = {"": Plan, "feed": Feed, "load": Load}
-        table = tables.get(path.rpartition(".")[2], Arm)
-        fields = [field.encode_name for field in msgspec.structs.fields(table)]
-        return PlanError(file, full, _shown(raw, full), _unknown(name, fields, "field"))
-    return PlanError(file, path, _shown(raw, path), complaint[:1].lower() + complaint[1:])
+        fields = msgspec.structs.fields(tables.get(path.rpartition(".")[2], Arm))
+        path = f"{path}.{name}".lstrip(".")
+        known = [field.encode_name for field in fields]
+        allowed = "must be there" if kind == "missing required" else _unknown(name, known, "field")
+    return PlanError(file, path, _shown(raw, path), allowed)
 
 
 def _shown(raw: Any, path: str) -> str:
-    for name, number in _STEP.findall(path):
-        try:
+    try:
+        for name, number in _STEP.findall(path):
             raw = raw[int(number)] if number else raw[name]
-        except (KeyError, IndexError, TypeError):
-            return ""
+    except (KeyError, IndexError, TypeError):
+        return ""
     shown = repr(raw)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 

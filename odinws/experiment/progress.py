@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from rich.console import Console
@@ -33,17 +33,12 @@ class Progress(Bar):
         super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._plan = plan
         self._began = time.monotonic()
-        self._title = ""
         self._task = self.add_task(plan.name, total=plan.rounds * len(plan.arms))
 
-    def begin(self, number: int, arms: Sequence[str]) -> None:
-        """A block of the round `number`, from 0, begins."""
-        self._title = f"round {number + 1} of {self._plan.rounds}: {', '.join(arms)}"
-        self.stage("")
-
-    def stage(self, text: str) -> None:
-        """What goes on now; on a terminal only."""
-        self.update(self._task, description=f"{self._title}: {text}" if text else self._title)
+    def begin(self, number: int, arms: Sequence[str]) -> Callable[[str], None]:
+        """A block of the round `number`, from 0, begins; the result shows, on a terminal, what goes on."""
+        title = f"round {number + 1} of {self._plan.rounds}: {', '.join(arms)}"
+        return lambda text: self.update(self._task, description=f"{title}: {text}")
 
     def finish(self, trial: Trial) -> None:
         """A trial has ended."""

@@ -6,9 +6,9 @@ last line that is cut; any other line that can't be read is an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Self
 
 import msgspec
 
@@ -22,37 +22,21 @@ class RecordError(OdinError):
     """The records of a run are missing, or are no records."""
 
 
-class Writer:
-    """Appends records to a file in `directory`, which is made if need be; each is flushed at once.
+@contextlib.contextmanager
+def writing(directory: Path) -> Iterator[Callable[[Record], object]]:
+    """Give a function that appends a record to a file in `directory`, which is made if need be.
 
-    Raises:
-        RecordError: there are records already: nothing is overwritten.
-        OSError: the directory can't be written.
+    Raises RecordError when there are records already, and OSError when the directory can't be written.
     """
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            self._file: BinaryIO = (directory / FILE).open("xb")
-        except FileExistsError:
-            text = f"{directory / FILE}: a run is here already: take another directory, or remove this one"
-            raise RecordError(text) from None
-        self._encoder = msgspec.json.Encoder()
-
-    def write(self, record: Record) -> None:
-        """Append one line."""
-        self._file.write(self._encoder.encode(record) + b"\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Nothing can be written any more. Any number of times."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    directory.mkdir(parents=True, exist_ok=True)
+    encoder, path = msgspec.json.Encoder(), directory / FILE
+    try:
+        file = path.open("xb", buffering=0)
+    except FileExistsError:
+        text = f"{path}: a run is here already: take another directory, or remove this one"
+        raise RecordError(text) from None
+    with file:
+        yield lambda record: file.write(encoder.encode(record) + b"\n")
 
 
 def read(directory: Path) -> Records:

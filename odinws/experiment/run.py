@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,11 +24,11 @@ import odinws
 from odinws.experiment import arms, load
 from odinws.experiment.block import Block
 from odinws.experiment.feed import Feed, FeedLostError
-from odinws.experiment.kinds import End, Machine, Run, Trial
+from odinws.experiment.kinds import End, Machine, Record, Run
 from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.plan import Plan, sequences
 from odinws.experiment.progress import Progress
-from odinws.experiment.record import Writer
+from odinws.experiment.record import writing
 from odinws.feed.embedded import find_nats_server
 from odinws.harness.machine import machine
 
@@ -55,10 +55,8 @@ def run(plan: Plan, directory: Path) -> End:
     Ctrl-C and SIGTERM end it in order; a second one hurries. Records go into the directory, and into its
     `logs` what servers and swarms said. The last record says whether all was done, and if not, why.
 
-    Raises:
-        SwarmError: Locust is not installed.
-        RecordError, OSError: the records can't be written.
-        EmbeddedNatsError: NATS does not come up.
+    Raises SwarmError without Locust, EmbeddedNatsError without NATS, and RecordError or OSError when the
+    records can't be written.
     """
     load.check()
     with Progress(plan) as progress:
@@ -66,16 +64,15 @@ def run(plan: Plan, directory: Path) -> End:
 
 
 async def _run(plan: Plan, directory: Path, progress: Progress) -> End:
-    with Writer(directory) as writer, tempfile.TemporaryDirectory(prefix="nats-", dir=directory) as data:
+    with writing(directory) as write, tempfile.TemporaryDirectory(prefix="nats-", dir=directory) as data:
         (directory / LOGS).mkdir(exist_ok=True)
-        course = _Course(plan, directory, writer, progress)
-        work = asyncio.create_task(course.follow(Path(data)))
-        with _stopping(work.cancel) as caught:
-            try:
-                end = await work
-            except asyncio.CancelledError:
-                end = End(status="partial", why=f"stopped by {caught[0].name}" if caught else "stopped")
-        writer.write(end)
+        work = asyncio.create_task(_Course(plan, directory, write, progress).follow(Path(data)))
+        caught = _cancel_at_signals(work)
+        try:
+            end = await work
+        except asyncio.CancelledError:
+            end = End(status="partial", why=f"stopped by {caught[0].name}" if caught else "stopped")
+        write(end)
         return end
 
 
@@ -85,7 +82,7 @@ class _Course:
 
     plan: Plan
     directory: Path
-    writer: Writer
+    write: Callable[[Record], object]
     progress: Progress
     failures: Counter[str] = field(default_factory=Counter)  # trials, by arm
 
@@ -94,14 +91,14 @@ class _Course:
         plan = self.plan
         names = {arm.name: arm for arm in plan.arms}
         orders = sequences(list(names), plan.rounds, plan.seed)
-        async with Feed(data) as feed:
-            self.writer.write(
+        async with Feed.started(data) as feed:
+            self.write(
                 Run(
                     plan=plan,
                     started=datetime.now(UTC).isoformat(timespec="seconds"),
                     seed=plan.seed,
                     order=[(number, name) for number, order in enumerate(orders) for name in order],
-                    machine=Machine(**machine()._asdict()),
+                    machine=Machine(**machine()),
                     versions=_versions(),
                     settings={arm.name: arms.settings_of(arm, feed.url, 0) for arm in plan.arms},
                 )
@@ -120,25 +117,20 @@ class _Course:
         placed = [(order, arm) for order, arm in placed if self.failures[arm.name] < _FAILURES]
         if not placed:
             return ""
-        plan, progress = self.plan, self.progress
-        progress.begin(number, [arm.name for _, arm in placed])
-        block = Block(plan, number, placed, feed, self.directory / LOGS, self.writer.write, progress.stage)
+        stage = self.progress.begin(number, [arm.name for _, arm in placed])
+        block = Block(self.plan, number, placed, feed, self.directory / LOGS, self.write, stage)
+        why = "the run was stopped"
         try:
-            trials = await block.run()
+            await block.run()
+            why = ""
         except FeedLostError as error:
-            self._keep(block.trials(str(error)))
-            return str(error)
-        except asyncio.CancelledError:
-            self._keep(block.trials("the run was stopped"))
-            raise
-        self._keep(trials)
-        return self._hopeless()
-
-    def _keep(self, trials: list[Trial]) -> None:
-        for trial in trials:
-            self.writer.write(trial)
-            self.failures[trial.arm] += trial.status == "failed"
-            self.progress.finish(trial)
+            why = str(error)
+        finally:
+            for trial in block.trials(why):
+                self.write(trial)
+                self.failures[trial.arm] += trial.status == "failed"
+                self.progress.finish(trial)
+        return why or self._hopeless()
 
     def _hopeless(self) -> str:
         """Why nothing can be compared any more; "" as long as it can."""
@@ -150,28 +142,18 @@ class _Course:
         return ""
 
 
-@contextlib.contextmanager
-def _stopping(stop: Callable[[], object]) -> Iterator[list[signal.Signals]]:
-    """Call `stop` at each signal that asks for an end; gives the list of those that came."""
-    loop = asyncio.get_running_loop()
+def _cancel_at_signals(work: asyncio.Task[End]) -> list[signal.Signals]:
+    """Cancel at each signal that asks for an end, until the loop is closed; gives those that came."""
     caught: list[signal.Signals] = []
 
     def take(number: signal.Signals) -> None:
         caught.append(number)
-        stop()
+        work.cancel()
 
-    numbers = [  # what is ignored stays so: `nohup` means it
-        number
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    for number in numbers:
-        loop.add_signal_handler(number, take, number)
-    try:
-        yield caught
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # what is ignored stays so: `nohup` means it
+            asyncio.get_running_loop().add_signal_handler(number, take, number)
+    return caught
 
 
 def _versions() -> dict[str, str]:

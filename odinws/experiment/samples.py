@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from odinws.experiment.kinds import Second, Trial
-from odinws.experiment.measures import MEASURES, Measure
+from odinws.experiment.measures import MEASURES
 
 ByRound = Mapping[int, float]
 Samples = Mapping[str, Mapping[str, ByRound]]
@@ -28,8 +28,9 @@ def samples(trials: Iterable[Trial], seconds: Iterable[Second]) -> Samples:
         own = by_trial.get((trial.arm, trial.round), [])
         for name, measure in MEASURES.items():
             value = trial.values.get(name, trial.counts.get(name))
-            if value is None:
-                value = _folded(measure, [second.values[name] for second in own if name in second.values])
+            seen = [second.values[name] for second in own if name in second.values]
+            if value is None and seen:
+                value = max(seen) if measure.longest else statistics.median(seen)
             if value is not None and math.isfinite(value):
                 found[name][trial.arm][trial.round] = float(value)
     return found
@@ -38,18 +39,10 @@ def samples(trials: Iterable[Trial], seconds: Iterable[Second]) -> Samples:
 def measured_seconds(seconds: Iterable[Second]) -> dict[tuple[str, int], list[Second]]:
     """The seconds behind the warm-up, by arm and round, in their order."""
     found: dict[tuple[str, int], list[Second]] = defaultdict(list)
-    for second in seconds:
+    for second in sorted(seconds, key=lambda second: second.second):
         if second.second >= 0:
             found[second.arm, second.round].append(second)
-    for those in found.values():
-        those.sort(key=lambda second: second.second)
     return found
-
-
-def _folded(measure: Measure, values: Sequence[float]) -> float | None:
-    if not values:
-        return None
-    return max(values) if measure.longest else statistics.median(values)
 
 
 def logarithm(measure: str, value: float) -> float:

@@ -9,105 +9,73 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
-from msgspec import Struct
 
 from odinws.harness import fetch
 
 _LAG_SECONDS = 5.0  # the server's `hub_lag` is the longest iteration of so many seconds
 
 
-class Lock(Struct):
-    """Of a shard, since its worker began."""
-
-    waits: int
-    wait_seconds: float
-    longest_wait_seconds: float
-    longest_hold_seconds: float
-
-
-class Shard(Struct):
-    """One partition of one worker."""
-
-    subscriptions: int
-    lock: Lock | None = None
-
-
-class _Details(Struct):
-    shards: list[Shard] = []
-
-
-class _Worker(Struct):
-    pid: int
-    details: _Details | None = None
-    gc_longest_seconds: float = 0.0
-
-
-class _FanOut(Struct):
-    delivered: int
-
-
-class _Resource(Struct):
-    value: float
-
-
-class _Admission(Struct):
-    resources: dict[str, _Resource]
-
-
-class _Pauses(Struct):
-    bounds_seconds: list[float]
-    counts: list[int]  # the last is of what is above all bounds
-
-
-class _Collections(Struct):
-    pauses: _Pauses
-
-
-class Stats(Struct):
-    """`/stats`, as far as it matters here."""
-
-    connections: int
-    admission: _Admission
-    fan_out: _FanOut
-    workers: list[_Worker]
-    gc: _Collections | None = None
-
-    @property
-    def shards(self) -> list[Shard]:
-        """Of all workers."""
-        return [shard for worker in self.workers if worker.details for shard in worker.details.shards]
-
-    @property
-    def locks(self) -> list[Lock]:
-        """Of all workers; none where the strategy takes none."""
-        return [shard.lock for shard in self.shards if shard.lock is not None]
-
-
-class Look(Struct):
-    """One look at a server."""
+@dataclass(frozen=True)
+class Look:
+    """One look at a server; of locks the sums and the longest over all shards of all workers, in seconds."""
 
     at: float  # monotonic seconds
     cpu_seconds: float
     rss_bytes: int
-    stats: Stats
+    pids: set[int]  # of the workers
+    connections: int
+    delivered: int
+    hub_lag_ms: float
+    subscriptions: list[int]  # of each shard
+    lock_waits: int
+    lock_wait: float
+    longest_lock_wait: float
+    longest_lock_hold: float
+    gc_pauses: list[tuple[float, int]]  # upper bound and count; that of the last is the longest of all
 
 
 def look(port: int) -> Look:
     """Look now; blocks.
 
     Raises:
-        OSError, msgspec.MsgspecError: the server does not answer, or answers something else.
+        OSError, msgspec.MsgspecError, LookupError, TypeError: the server does not answer, or something else.
         psutil.Error: a worker ended between answer and look.
     """
-    stats = msgspec.json.decode(fetch.body(port, "/stats"), type=Stats)
-    pids = [worker.pid for worker in stats.workers]
+    stats = msgspec.json.decode(fetch.body(port, "/stats"))
+    pids = {worker["pid"] for worker in stats["workers"]}
     cpu = sum(cpu_seconds(pid) for pid in pids)
     rss = sum(psutil.Process(pid).memory_info().rss for pid in pids)
-    return Look(time.monotonic(), cpu, rss, stats)
+    return seen(time.monotonic(), cpu, rss, stats)
+
+
+def seen(at: float, cpu: float, rss: int, stats: Any) -> Look:
+    """What `/stats` says, as far as it matters here."""
+    workers = stats["workers"]
+    shards = [shard for worker in workers for shard in (worker.get("details") or {}).get("shards", ())]
+    locks = [lock for shard in shards if (lock := shard.get("lock"))]
+    pauses = stats["gc"]["pauses"] if stats.get("gc") else {"bounds_seconds": (), "counts": ()}
+    longest_pause = max((worker.get("gc_longest_seconds", 0.0) for worker in workers), default=0.0)
+    return Look(
+        at=at,
+        cpu_seconds=cpu,
+        rss_bytes=rss,
+        pids={worker["pid"] for worker in workers},
+        connections=stats["connections"],
+        delivered=stats["fan_out"]["delivered"],
+        hub_lag_ms=float(stats["admission"]["resources"]["hub_lag"]["value"]),
+        subscriptions=[shard["subscriptions"] for shard in shards],
+        lock_waits=sum(lock["waits"] for lock in locks),
+        lock_wait=sum(lock["wait_seconds"] for lock in locks),
+        longest_lock_wait=max((lock["longest_wait_seconds"] for lock in locks), default=0.0),
+        longest_lock_hold=max((lock["longest_hold_seconds"] for lock in locks), default=0.0),
+        gc_pauses=list(zip((*pauses["bounds_seconds"], longest_pause), pauses["counts"], strict=False)),
+    )
 
 
 def cpu_seconds(pid: int) -> float:
@@ -123,10 +91,10 @@ def second_values(before: Look, after: Look) -> dict[str, float]:
     """Of one second, for the record."""
     seconds = after.at - before.at
     return {
-        **_rates(before, after, seconds),
-        "delivered_per_s": (after.stats.fan_out.delivered - before.stats.fan_out.delivered) / seconds,
-        "hub_stall_max_ms": after.stats.admission.resources["hub_lag"].value,
-        "connections": float(after.stats.connections),
+        **_rates(before, after),
+        "delivered_per_s": (after.delivered - before.delivered) / seconds,
+        "hub_stall_max_ms": after.hub_lag_ms,
+        "connections": float(after.connections),
         "rss_mb": after.rss_bytes / (1 << 20),
         "cpu_cores": (after.cpu_seconds - before.cpu_seconds) / seconds,
     }
@@ -140,40 +108,35 @@ def window_values(looks: list[Look], empty: Look) -> dict[str, float]:
         empty: taken before the clients came.
     """
     first, last = looks[0], looks[-1]
-    values = _rates(first, last, last.at - first.at)
     # The longest iteration in the window; looks that reach back before it count only for want of others.
     inside = [each for each in looks if each.at >= first.at + _LAG_SECONDS] or looks[-1:]
-    values["hub_stall_max_ms"] = max(each.stats.admission.resources["hub_lag"].value for each in inside)
-    values |= _gc_pause(first.stats, last.stats)
-    locks = last.stats.locks
-    values["lock_longest_wait_ms"] = 1000 * max((lock.longest_wait_seconds for lock in locks), default=0.0)
-    values["lock_longest_hold_ms"] = 1000 * max((lock.longest_hold_seconds for lock in locks), default=0.0)
-    sizes = [shard.subscriptions for shard in last.stats.shards]
-    if any(sizes):
-        values["shard_balance"] = max(sizes) * len(sizes) / sum(sizes)
-        values["used_shards"] = sum(size > 0 for size in sizes) / len(last.stats.workers)
-    came = first.stats.connections - empty.stats.connections
+    values = {
+        **_rates(first, last),
+        "hub_stall_max_ms": max(each.hub_lag_ms for each in inside),
+        "lock_longest_wait_ms": 1000 * last.longest_lock_wait,
+        "lock_longest_hold_ms": 1000 * last.longest_lock_hold,
+    }
+    if last.gc_pauses:
+        # The longest pause in the window, by the bound of its bucket or the longest of all.
+        longest = last.gc_pauses[-1][0]
+        pairs = zip(first.gc_pauses, last.gc_pauses, strict=True)
+        found = [bound for (_, earlier), (bound, later) in pairs if later > earlier]
+        values["gc_pause_max_ms"] = 1000 * min(found[-1], longest) if found else 0.0
+    if total := sum(last.subscriptions):
+        values["shard_balance"] = max(last.subscriptions) * len(last.subscriptions) / total
+        values["used_shards"] = sum(size > 0 for size in last.subscriptions) / len(last.pids)
+    came = first.connections - empty.connections
     if came > 0:
         values["memory_kb_per_connection"] = (first.rss_bytes - empty.rss_bytes) / 1024 / came
     return values
 
 
-def _rates(before: Look, after: Look, seconds: float) -> dict[str, float]:
-    waits = sum(lock.waits for lock in after.stats.locks) - sum(lock.waits for lock in before.stats.locks)
-    waited = sum(x.wait_seconds for x in after.stats.locks) - sum(x.wait_seconds for x in before.stats.locks)
-    values = {"lock_waits_per_s": waits / seconds, "lock_wait_ms_per_s": 1000 * waited / seconds}
-    delivered = after.stats.fan_out.delivered - before.stats.fan_out.delivered
+def _rates(before: Look, after: Look) -> dict[str, float]:
+    seconds, delivered = after.at - before.at, after.delivered - before.delivered
+    values = {
+        "lock_waits_per_s": (after.lock_waits - before.lock_waits) / seconds,
+        "lock_wait_ms_per_s": 1000 * (after.lock_wait - before.lock_wait) / seconds,
+    }
     if delivered > 0:
         values["cpu_us_per_message"] = 1e6 * (after.cpu_seconds - before.cpu_seconds) / delivered
     return values
-
-
-def _gc_pause(before: Stats, after: Stats) -> dict[str, float]:
-    """The longest pause between two looks, by the bound of its bucket or the longest of all."""
-    if before.gc is None or after.gc is None:
-        return {}
-    longest = max((worker.gc_longest_seconds for worker in after.workers), default=0.0)
-    bounds = [*after.gc.pauses.bounds_seconds, longest]
-    counts = zip(before.gc.pauses.counts, after.gc.pauses.counts, strict=True)
-    found = [bound for bound, (earlier, later) in zip(bounds, counts, strict=True) if later > earlier]
-    return {"gc_pause_max_ms": 1000 * min(found[-1], longest) if found else 0.0}

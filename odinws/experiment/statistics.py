@@ -45,15 +45,10 @@ _TOLERANCE = 1e-9  # relative; equal statistics may differ by rounding
 
 
 class Significance(NamedTuple):
-    """How likely chance does as much.
+    """How likely chance does as much."""
 
-    Attributes:
-        alone: looking at this one measure of this one arm.
-        corrected: looking at all.
-    """
-
-    alone: float
-    corrected: float
+    alone: float  # looking at this one measure of this one arm
+    corrected: float  # looking at all
 
 
 def rounds_needed(alpha: float = ALPHA) -> int:
@@ -125,14 +120,8 @@ def joint_test(rows: Sequence[Sequence[float]], minimums: Sequence[float], seed:
 
 def separate_tests(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[Significance]:
     """Mann and Whitney's test for each pair of (values, references), and Holm's correction over all."""
-    alone = [_mann_whitney(values, references) for values, references in pairs]
+    alone = [float(stats.mannwhitneyu(*pair).pvalue) for pair in pairs]
     return [Significance(a, c) for a, c in zip(alone, holm(alone), strict=True)]
-
-
-def _mann_whitney(values: Sequence[float], references: Sequence[float]) -> float:
-    if len({*values, *references}) == 1:
-        return 1.0
-    return float(stats.mannwhitneyu(values, references, alternative="two-sided").pvalue)
 
 
 def holm(chances: Sequence[float]) -> list[float]:

@@ -22,6 +22,7 @@ from msgspec import Struct
 from odinws.experiment.checking import check_records
 from odinws.experiment.kinds import Records
 from odinws.experiment.measures import MEASURES, Measure
+from odinws.experiment.plan import Plan
 from odinws.experiment.result import ArmVerdict, Check, Result, Row, Verdict, chance, figure, percent
 from odinws.experiment.samples import ByRound, drifts, logarithm, samples
 from odinws.experiment.statistics import (
@@ -44,27 +45,19 @@ _SPOKEN_OF_FIRST = [Verdict.FAILED, Verdict.BETTER, Verdict.WORSE, Verdict.UNSTA
 def judge(records: Records) -> Result:
     """The answer of a run, its arms paired round by round."""
     plan = records.run.plan
-    baseline = plan.baseline.name
-    found = samples(records.trials, records.seconds)
+    baseline, arms = plan.baseline.name, [arm.name for arm in plan.others]
     moved = drifts(records.seconds)
     comparisons = []
-    for name, measure in MEASURES.items():
-        references = found[name].get(baseline, {})
-        for arm in plan.others:
-            values = found[name].get(arm.name, {})
+    for name, by_arm in samples(records.trials, records.seconds).items():
+        for arm in arms:
+            values, references = by_arm.get(arm, {}), by_arm.get(baseline, {})
             if rounds := sorted(values.keys() & references.keys()):
-                comparison = Comparison(
-                    measure=measure,
-                    arm=arm.name,
-                    baseline=baseline,
-                    values={number: values[number] for number in rounds},
-                    references={number: references[number] for number in rounds},
-                    minimum=plan.minimum(name),
-                    drift=moved.get((name, arm.name), 0.0) - moved.get((name, baseline), 0.0),
+                drift = moved.get((name, arm), 0.0) - moved.get((name, baseline), 0.0)
+                pairs = {n: values[n] for n in rounds}, {n: references[n] for n in rounds}
+                comparisons.append(
+                    Comparison(MEASURES[name], arm, baseline, *pairs, plan.minimum(name), drift)
                 )
-                comparisons.append(comparison)
     rows = _compare(comparisons, plan.seed)
-    arms = [_arm(records, arm.name, rows) for arm in plan.others]
     return _result(records, baseline, rows, arms, check_records(records, rows))
 
 
@@ -74,36 +67,25 @@ def judge_between(before: Records, after: Records) -> Result:
     Arms are the same if they have the same name. `after` gives the plan.
     """
     plan = after.run.plan
-    earlier = samples(before.trials, before.seconds)
-    later = samples(after.trials, after.seconds)
+    earlier, later = (samples(run.trials, run.seconds) for run in (before, after))
     known = {arm.name for arm in before.run.plan.arms}
-    names = [arm.name for arm in plan.arms if arm.name in known]
+    arms = [arm.name for arm in plan.arms if arm.name in known]
     comparisons = [
-        Comparison(
-            measure=measure,
-            arm=arm,
-            baseline=f"{arm} before",
-            values=later[name][arm],
-            references=earlier[name][arm],
-            minimum=plan.minimum(name),
-            paired=False,
-        )
-        for name, measure in MEASURES.items()
-        for arm in names
-        if later[name].get(arm) and earlier[name].get(arm)
+        Comparison(MEASURES[name], arm, f"{arm} before", values, references, plan.minimum(name), paired=False)
+        for name in MEASURES
+        for arm in arms
+        if (values := later[name].get(arm)) and (references := earlier[name].get(arm))
     ]
-    rows = _compare(comparisons, plan.seed)
-    arms = [_arm(after, name, rows) for name in names]
     checks = [*check_records(before, []), *check_records(after, [])]
-    if not names:
+    if not arms:
         checks.append(Check("error", "the runs have no arm in common", "compare runs of the same plan"))
-    return _result(after, "the run before", rows, arms, checks)
+    return _result(after, "the run before", _compare(comparisons, plan.seed), arms, checks)
 
 
 # -- one measure of one arm ------------------------------------------------------------------------
 
 
-class Comparison(Struct, frozen=True, kw_only=True):
+class Comparison(Struct, frozen=True):
     """One measure of one arm, and what it is set against."""
 
     measure: Measure
@@ -127,11 +109,9 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
     def logarithms(self) -> tuple[list[float], list[float]]:
         """Of the values and of the references."""
-        values, references = (
-            [logarithm(self.measure.name, value) for value in by_round.values()]
-            for by_round in (self.values, self.references)
-        )
-        return values, references
+        name = self.measure.name
+        own = [logarithm(name, value) for value in self.values.values()]
+        return own, [logarithm(name, value) for value in self.references.values()]
 
     def differences(self) -> dict[int, float]:
         """Of the logarithms, by round."""
@@ -160,9 +140,9 @@ def _row(comparison: Comparison, significance: Significance | None) -> Row:
     if significance is not None:
         estimate, effect = _size(comparison)
         verdict, why = _verdict(comparison, significance, estimate)
-        tested["shift"] = math.expm1(estimate.shift)
-        tested["interval"] = (math.expm1(estimate.low), math.expm1(estimate.high))
-        tested |= {"p": significance.corrected, "p_alone": significance.alone, "effect": effect}
+        shift, *interval = map(math.expm1, (estimate.shift, estimate.low, estimate.high))
+        tested = {"shift": shift, "interval": tuple(interval), "effect": effect}
+        tested |= {"p": significance.corrected, "p_alone": significance.alone}
     elif any(values.values()):
         verdict, why = Verdict.FAILED, "the baseline has none"
     else:
@@ -183,7 +163,6 @@ def _row(comparison: Comparison, significance: Significance | None) -> Row:
 
 
 def _size(comparison: Comparison) -> tuple[Estimate, float]:
-    """The shift and the effect size."""
     if comparison.paired:
         differences = list(comparison.differences().values())
         return paired_shift(differences), paired_effect(differences)
@@ -249,40 +228,26 @@ def _failed_trials(records: Records, arm: str) -> str:
     return f"{len(failed)} of {len(own)} trials of {arm}: {failed[0].problem}" if failed else ""
 
 
-def _answer(arms: Sequence[ArmVerdict], baseline: str) -> tuple[Verdict, str]:
-    """The verdict about the whole, and its sentence.
-
-    With several arms it is that of the one that failed, else of the best of those that are better, else of
-    one that is worse, else of one that is unstable. `arms` has the best one first.
-    """
-    first = min(arms, key=lambda arm: _SPOKEN_OF_FIRST.index(arm.verdict))
-    said = {
-        Verdict.BETTER: f"{first.arm} is better than {baseline}",
-        Verdict.WORSE: f"{first.arm} is worse than {baseline}",
-        Verdict.NO_DIFFERENCE: f"No difference between {first.arm} and {baseline} was shown",
-        Verdict.UNSTABLE: f"Nothing can be said of {first.arm} and {baseline}",
-        Verdict.FAILED: f"{first.arm} failed",
-    }[first.verdict]
-    others = ", ".join(f"{arm.arm} {arm.verdict}" for arm in arms if arm is not first)
-    return first.verdict, f"{said}: {first.why}{f' (the others: {others})' if others else ''}."
-
-
 def _result(
-    records: Records, baseline: str, rows: list[Row], arms: list[ArmVerdict], checks: list[Check]
+    records: Records, baseline: str, rows: list[Row], names: list[str], checks: list[Check]
 ) -> Result:
     plan = records.run.plan
-
-    def gain(arm: ArmVerdict) -> float:
-        """How far it is better in the measure asked for."""
-        row = _row_of(arm.arm, plan.primary, rows)
-        if row is None or row.shift is None:
-            return -math.inf
-        return -row.shift if MEASURES[plan.primary].lower_is_better else row.shift
-
+    arms = [_arm(records, name, rows) for name in names]
     if problem := _failed_trials(records, baseline):
         verdict, answer = Verdict.FAILED, f"The baseline failed: {problem}."
     elif arms:
-        verdict, answer = _answer(sorted(arms, key=gain, reverse=True), baseline)
+        ranked = sorted(arms, key=lambda arm: _loss(arm.arm, plan, rows))
+        first = min(ranked, key=lambda arm: _SPOKEN_OF_FIRST.index(arm.verdict))
+        verdict = first.verdict
+        said = {
+            Verdict.BETTER: f"{first.arm} is better than {baseline}",
+            Verdict.WORSE: f"{first.arm} is worse than {baseline}",
+            Verdict.NO_DIFFERENCE: f"No difference between {first.arm} and {baseline} was shown",
+            Verdict.UNSTABLE: f"Nothing can be said of {first.arm} and {baseline}",
+            Verdict.FAILED: f"{first.arm} failed",
+        }[verdict]
+        others = ", ".join(f"{arm.arm} {arm.verdict}" for arm in ranked if arm is not first)
+        answer = f"{said}: {first.why}{f' (the others: {others})' if others else ''}."
     else:
         verdict, answer = Verdict.FAILED, "There is nothing to compare."
     if not records.complete:
@@ -299,3 +264,11 @@ def _result(
         measures=rows,
         checks=checks,
     )
+
+
+def _loss(arm: str, plan: Plan, rows: Sequence[Row]) -> float:
+    """How far an arm is worse in the measure asked for."""
+    row = _row_of(arm, plan.primary, rows)
+    if row is None or row.shift is None:
+        return math.inf
+    return row.shift if MEASURES[plan.primary].lower_is_better else -row.shift

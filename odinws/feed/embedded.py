@@ -213,7 +213,7 @@ class EmbeddedNats:
         self._current = server = _ServerProcess(process)
         try:
             self._port = await self._ready(server, timeout_seconds)
-        except BaseException:
+        except BaseException:  # cancelled too: the process must not outlive this
             await server.end(0.0)
             raise
         return server

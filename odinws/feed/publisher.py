@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import math
 import random
 import re
 import time
@@ -35,6 +34,7 @@ _PING_SECONDS = 5  # a peer that vanished silently is noticed after about three 
 _BACKOFF_SECONDS = 2.0  # the maximum; with full jitter
 _MESSAGES_PER_YIELD = 64  # while late: the connection's own tasks must run between them
 _SCHEMES = ("nats", "tls", "ws", "wss")
+_MAX = 1_000_000_000  # of any number: a slip of the hand above that
 _PREFIX_PATTERN = re.compile(r"([A-Za-z0-9_-]+\.)*")
 
 
@@ -90,8 +90,8 @@ class PublishOptions:
             ("duration", self.duration_seconds),
             ("statistics", self.statistics_seconds),
         ):
-            if number is not None and not (math.isfinite(number) and number > 0):
-                raise OptionError(option, number, "a number above 0")
+            if number is not None and not 0 < number <= _MAX:
+                raise OptionError(option, number, f"a number above 0, at most {_MAX:,}")
         if not self.tokens or len(set(self.tokens)) < len(self.tokens):
             raise OptionError("tokens", ",".join(self.tokens), "at least one name, none of them twice")
         for token in self.tokens:
@@ -311,7 +311,7 @@ class _NatsConnection:
                 ping_interval=_PING_SECONDS,
                 error_cb=self._note,
             )
-        except BaseException:
+        except BaseException:  # cancelled too: it would reconnect for ever
             await client.close()
             raise
         return client

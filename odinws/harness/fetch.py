@@ -11,8 +11,6 @@ ANSWER_SECONDS = 10.0
 
 
 class Answer(NamedTuple):
-    """An answer in full."""
-
     status: int
     headers: dict[str, str]
     body: bytes
@@ -23,8 +21,7 @@ def get(
 ) -> Answer:
     """Ask on a connection of its own; blocks for at most `seconds` at a time.
 
-    Raises:
-        OSError: it does not answer, or not in HTTP.
+    Raises OSError when there is no answer, or none in HTTP.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:

@@ -5,34 +5,20 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import psutil
 
 
-class Machine(NamedTuple):
-    """A machine.
-
-    Attributes:
-        cores: that we may use.
-        memory: bytes.
-    """
-
-    cpu: str
-    cores: int
-    kernel: str
-    memory: int
-
-
-def machine() -> Machine:
-    """This one."""
+def machine() -> dict[str, Any]:
+    """This one: model and kernel, the cores that we may use, bytes of memory."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux
-    return Machine(
-        cpu=_cpu_model(),
-        cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
-        kernel=platform.release(),
-        memory=int(psutil.virtual_memory().total),
-    )
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(affinity(0)) if affinity else os.cpu_count() or 1,
+        "kernel": platform.release(),
+        "memory": int(psutil.virtual_memory().total),
+    }
 
 
 def _cpu_model() -> str:

@@ -18,7 +18,6 @@ class NatsServer(Process):
 
     Args:
         directory: where it keeps JetStream's data, its log and its ports file; made if missing.
-        jetstream: whether JetStream is on.
         port: the client port; -1 takes a free one, which later starts keep.
         options: further arguments of nats-server.
 
@@ -48,17 +47,16 @@ class NatsServer(Process):
         return f"nats://{HOST}:{self.port}"
 
     def start(self) -> Self:
-        """Start it and return when it accepts connections, at most `READY_SECONDS` later.
+        """Start it and return when it accepts connections.
 
-        Raises:
-            ProcessError: it ended, or was not ready in time. Nothing is left running.
+        Raises ProcessError, with nothing left running, when it ends or takes longer than `READY_SECONDS`.
         """
         self.launch()
         try:
             self.port = self.wait_until(
                 lambda: read_port(self._binary, self._store, self.pid) or 0, READY_SECONDS, "ready"
             )
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else would end it
             self.kill()
             raise
         return self

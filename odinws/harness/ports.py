@@ -18,9 +18,7 @@ def free_ports(count: int) -> list[int]:
 
     They lie below the range from which the kernel takes ports for outgoing connections, so none of these
     takes one before the server does. They are drawn by lot, so that two who search at once rarely meet.
-
-    Raises:
-        ProcessError: there are not so many.
+    Raises ProcessError when there are not so many.
     """
     lowest = int(_RANGE.read_text().split()[0]) if _RANGE.exists() else 32_768
     with contextlib.ExitStack() as held:

@@ -39,7 +39,6 @@ class Process:
     It may be started again after its end.
 
     Args:
-        command: with the program first.
         log: the file that takes what it says; made anew by the first start, appended to by later ones.
         environ: all of its environment; ours unless given.
         directory: where it runs; where we are unless given.
@@ -117,10 +116,9 @@ class Process:
         return f"{how}: {self.last_words()}"
 
     def wait_until(self, condition: Callable[[], T], seconds: float, what: str) -> T:
-        """Poll until `condition()` is true, and return what it gave.
+        """Poll until `condition()`, which is called `what`, is true, and return what it gave.
 
-        Raises:
-            ProcessError: the process ended, or the condition, `what`, is not true after `seconds`.
+        Raises ProcessError when the process ends, or after `seconds`.
         """
         deadline = time.monotonic() + seconds
         while not (value := condition()):

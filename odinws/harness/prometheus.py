@@ -15,11 +15,7 @@ Buckets = Mapping[float, float]
 
 
 class Metrics:
-    """The samples of one look.
-
-    Args:
-        text: the exposition format. What is not in it is 0 or empty.
-    """
+    """The samples of one look, from the exposition format. What is not in it is 0 or empty."""
 
     def __init__(self, text: str) -> None:
         self._samples: dict[str, list[Sample]] = defaultdict(list)

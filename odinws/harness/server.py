@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
 import sysconfig
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +19,6 @@ from odinws.harness.prometheus import Metrics, scrape
 
 CONFIG = "python:odinws.gunicorn_conf"
 START_SECONDS = 30.0
-_POLL_SECONDS = 0.1
 # Variables that odinws, its strategies under test and Locust read: a server gets none that it was not given.
 PREFIXES = ("WS_", "JS_", "NATS_", "LOG_", "ENVIRONMENT", "ODINWS_", "SABOTAGE_", "LOCUST_")
 
@@ -45,10 +42,7 @@ class Server(Process):
 
     Args:
         settings: its variables besides WS_ADDR.
-        log: takes what it says.
         port: where it listens on 127.0.0.1; a free one unless given.
-        command: what is run.
-        directory: where; where we are unless given.
         ready_path: answers 200 once it is ready; empty: it is when its port accepts.
     """
 
@@ -71,24 +65,15 @@ class Server(Process):
 
     @property
     def http(self) -> str:
-        """The base of its HTTP paths."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def ws(self) -> str:
-        """Its WebSocket address."""
         return f"ws://127.0.0.1:{self.port}/ws"
 
     def wait_ready(self, path: str = "/readyz", seconds: float = START_SECONDS) -> None:
         """Wait for 200 from `path`. Raises ProcessError when it ends, or takes longer than `seconds`."""
         self.wait_until(lambda: fetch.answers(self.port, path), seconds, "ready")
-
-    async def ready(self, path: str = "/readyz", seconds: float = START_SECONDS) -> None:
-        """The same, in an event loop of asyncio."""
-        deadline = time.monotonic() + seconds
-        while not await asyncio.to_thread(fetch.answers, self.port, path):
-            self.check(deadline, "ready")
-            await asyncio.sleep(_POLL_SECONDS)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Status, headers and body of a GET, on a connection of its own. Raises OSError."""
@@ -106,7 +91,7 @@ class Server(Process):
         self.start()
         try:
             self.wait_ready(self._ready_path)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: there is no `__exit__` after this
             self.end()
             raise
         return self

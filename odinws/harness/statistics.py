@@ -21,26 +21,16 @@ _SMALL = 30  # samples of an arm up to which Mann and Whitney's distribution is 
 
 
 class Estimate(NamedTuple):
-    """A shift.
-
-    Attributes:
-        shift: Hodges and Lehmann's.
-        low, high: the ends of its interval.
-        confidence: of the interval: exact, and less than asked for where there are too few samples.
-    """
+    """Hodges and Lehmann's shift and its interval."""
 
     shift: float
     low: float
     high: float
-    confidence: float
+    confidence: float  # exact, and less than asked for where there are too few samples
 
 
 def paired_shift(differences: Sequence[float]) -> Estimate:
-    """The middle of all means of two differences, with Wilcoxon's interval.
-
-    Args:
-        differences: one or more.
-    """
+    """The middle of all means of two differences, of one or more, with Wilcoxon's interval."""
     values = np.asarray(differences, float)
     first, second = np.triu_indices(len(values))
     walsh = np.sort((values[first] + values[second]) / 2)
@@ -48,11 +38,7 @@ def paired_shift(differences: Sequence[float]) -> Estimate:
 
 
 def unpaired_shift(values: Sequence[float], references: Sequence[float]) -> Estimate:
-    """The middle of all differences between a value and a reference, with Mann and Whitney's interval.
-
-    Args:
-        values, references: one or more each.
-    """
+    """The middle of all differences between a value and a reference, with Mann and Whitney's interval."""
     every = np.sort(np.subtract.outer(np.asarray(values, float), np.asarray(references, float)).ravel())
     return _estimate(every, _rank_sum_chances(len(values), len(references)))
 

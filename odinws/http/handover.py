@@ -122,7 +122,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         head = self.rfile.upgrade_head()
         if head is None:
             return super().handle_one_request()
-        self.server.budget.wait()
+        self.server.wait()
         self.command, self.path, self.request_version = "GET", head.target, "HTTP/1.1"
         self.requestline = f"GET {head.target} HTTP/1.1"
         self.headers, self.content_length, self.close_connection = PlainHeaders(head.lines), None, False
@@ -147,18 +147,20 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         return None if self.close_connection else True
 
     def read_requestline(self) -> str:
-        """As pywsgi's; then wait for the iteration budget of new requests."""
+        """As pywsgi's; then wait for the budget of requests, as for the whole head."""
         line: str = super().read_requestline()
-        self.server.budget.wait()
+        self.server.wait()
         return line
 
     def read_request(self, raw_requestline: str) -> bool:
         """As pywsgi's, with a timeout; malformed headers are the client's fault, so no traceback."""
         self.rfile.deadline = time.monotonic() + _HEAD_SECONDS
         try:
-            return bool(super().read_request(raw_requestline))
+            is_good = bool(super().read_request(raw_requestline))
         except (http.client.HTTPException, IndexError) as error:  # IndexError: "HTTP/1"
             raise ValueError(f"malformed headers: {error}") from None
+        self.server.wait()
+        return is_good
 
     def MessageClass(self, *arguments: Any) -> Any:  # noqa: N802 -- pywsgi's name
         """Read the headers."""
@@ -182,7 +184,6 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     def handle(self) -> None:
         """As pywsgi's; no traceback for a client that leaves before its response."""
         balance, descriptor = self.server.balance, self.socket.fileno()
-        balance.entered(descriptor)
         try:
             with contextlib.suppress(OSError):
                 super().handle()

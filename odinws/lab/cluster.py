@@ -25,7 +25,7 @@ from odinws.harness.server import Server, clean_environ
 NODES = 3
 HOSTS = 2
 _READY_SECONDS = 40.0
-_STOP_SECONDS = 20.0
+STOP_SECONDS = 20.0
 
 
 class ClusterError(OdinError):
@@ -46,6 +46,9 @@ class Cluster:
     Args:
         settings: environment of the odinws servers, besides what makes them a cluster.
 
+    Attributes:
+        parts: `host-0`, `host-1`, `haproxy`, `nats-0` and so on; each can be ended and started again.
+
     Raises:
         ClusterError: a part is missing, or does not come up.
     """
@@ -57,94 +60,63 @@ class Cluster:
         # Of the nats-servers, the odinws servers, the balancer.
         self.node_ports, routes = ports[:NODES], ports[NODES : 2 * NODES]
         self.ports, self.port = ports[2 * NODES : -1], ports[-1]
+        shared = {
+            "WS_WORKERS": "1",
+            "WS_DRAIN_SECONDS": "2",
+            **(settings or {}),
+            "NATS_URL": self.nats_url,
+            "JS_STREAM_REPLICAS": str(NODES),
+            "WS_TRUSTED_PROXIES": "127.0.0.1",
+        }
         self._hosts = [
-            Server(self._host_settings(settings or {}, number), self._log(f"host-{number}"), port=port)
+            Server({**shared, "ENVIRONMENT": f"host-{number}"}, self._log(f"host-{number}"), port=port)
             for number, port in enumerate(self.ports)
         ]
         binds = {"ODINWS_BIND": self.port, "ODINWS_ONE": self.ports[0], "ODINWS_TWO": self.ports[1]}
-        self._balancer = Process(
+        # In the order of their end: the servers, then what they need.
+        self.parts: dict[str, Process] = {f"host-{number}": host for number, host in enumerate(self._hosts)}
+        self.parts["haproxy"] = Process(
             [haproxy, "-db", "-f", str(resources.find("conf/haproxy.cfg"))],
             self._log("haproxy"),
             environ=clean_environ({name: f"127.0.0.1:{port}" for name, port in binds.items()}),
         )
-        self._nodes = [
-            Process(self._node_command(number, routes), self._log(f"nats-{number}"))
-            for number in range(NODES)
-        ]
-        # In the order of their end: the servers, then what they need.
-        self._processes = {
-            **{f"host-{number}": host for number, host in enumerate(self._hosts)},
-            "haproxy": self._balancer,
-            **{f"nats-{number}": node for number, node in enumerate(self._nodes)},
-        }
+        for number in range(NODES):
+            name = f"nats-{number}"
+            self.parts[name] = Process(self._node_command(number, routes), self._log(name))
 
     @property
     def nats_url(self) -> str:
         """All nodes, comma-separated."""
         return ",".join(f"nats://127.0.0.1:{port}" for port in self.node_ports)
 
-    def pid(self, name: str) -> int:
-        """Of `nats-0`, `host-0`, `haproxy` and so on."""
-        return self._processes[name].pid
-
-    def log(self, name: str) -> str:
-        """What a part has written."""
-        return self._processes[name].log()
-
     def start(self) -> Self:
         """Start all, and wait until clients are served."""
+        balancer = self.parts["haproxy"]
         try:
-            for process in (*self._nodes, *self._hosts):
-                process.start()
+            for part in reversed(self.parts.values()):
+                if part is not balancer:
+                    part.start()
             for host in self._hosts:
                 host.wait_ready(seconds=_READY_SECONDS)
             answers = partial(fetch.answers, self.port, "/readyz")
-            self._balancer.start().wait_until(answers, _READY_SECONDS, "ready")
-        except BaseException as error:
+            balancer.start().wait_until(answers, _READY_SECONDS, "ready")
+        except BaseException as error:  # Ctrl-C too: nobody else would end what has started
             self.stop()
             if isinstance(error, ProcessError):
                 raise ClusterError(str(error)) from error
             raise
         return self
 
-    def start_node(self, number: int) -> None:
-        """Start a nats-server again after its end; it is not waited for."""
-        self._nodes[number].start()
-
-    def start_host(self, number: int) -> None:
-        """Start an odinws server again after its end; it is not waited for."""
-        self._hosts[number].start()
-
-    def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a part."""
-        self._processes[name].send_signal(number)
-
-    def wait(self, name: str, seconds: float = _STOP_SECONDS) -> int:
-        """Wait for the end of a part; its exit status."""
-        return self._processes[name].wait(seconds)
-
     def stop(self) -> None:
-        """End all."""
         for host in self._hosts:
             if host.pid:
                 host.send_signal(signal.SIGTERM)  # they drain side by side
-        for process in self._processes.values():
-            process.end(seconds=_STOP_SECONDS)
+        for part in self.parts.values():
+            part.end(seconds=STOP_SECONDS)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _log(self, name: str) -> Path:
         return self._directory / f"{name}.log"
-
-    def _host_settings(self, own: dict[str, str], number: int) -> dict[str, str]:
-        return {
-            "WS_WORKERS": "1",
-            "WS_DRAIN_SECONDS": "2",
-            **own,
-            "NATS_URL": self.nats_url,
-            "JS_STREAM_REPLICAS": str(NODES),
-            "WS_TRUSTED_PROXIES": "127.0.0.1",
-            "ENVIRONMENT": f"host-{number}",
-        }
 
     def _node_command(self, number: int, routes: list[int]) -> list[str]:
         """A node of the cluster, which keeps its streams beside the logs."""

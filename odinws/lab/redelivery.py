@@ -34,8 +34,6 @@ _MOST_DELIVERIES = 2_000_000  # of one consumer: then it stops, and says so
 
 @dataclass(frozen=True)
 class Arm:
-    """One consumer."""
-
     name: str
     acks: bool = True  # whether it acknowledges at all
     naks: bool = True  # whether it refuses what it does not want, instead of keeping silent
@@ -53,12 +51,51 @@ ARMS = (
 
 @dataclass
 class Count:
-    """What one consumer got."""
+    """A consumer: what it got, and what it does with it."""
 
     arm: Arm
+    limit: Limit  # what it wants
+    pause: tuple[float, float]  # from when to when it wants nothing, in seconds since it began
+    began: float  # monotonic
     received: int = 0  # deliveries
     by_second: list[int] = field(default_factory=list)  # the same, in each second since the start
     stopped: bool = False  # it had more than it may have
+
+    def __post_init__(self) -> None:
+        self._due = self.began
+
+    async def listen(self, client: Client, name: str) -> None:
+        """Consume from now on."""
+        inbox, acks = client.new_inbox(), self.arm.acks
+        await client.subscribe(inbox, cb=self._take)
+        config = ConsumerConfig(
+            durable_name=name,
+            deliver_subject=inbox,
+            deliver_policy=DeliverPolicy.NEW,
+            ack_policy=AckPolicy.EXPLICIT if acks else AckPolicy.NONE,
+            ack_wait=self.arm.ack_wait_seconds if acks else None,
+            mem_storage=True,
+        )
+        await client.jetstream().add_consumer(_STREAM, config)
+
+    async def _take(self, msg: Msg) -> None:
+        if not msg.reply.startswith("$JS.ACK."):
+            return
+        now = time.monotonic()
+        second = int(now - self.began)
+        self.received += 1
+        self.by_second += [0] * (second + 1 - len(self.by_second))
+        self.by_second[second] += 1
+        self.stopped = self.received >= _MOST_DELIVERIES
+        if not self.arm.acks or self.stopped:
+            return
+        wait = 1.0  # while the feed is paused
+        if not self.pause[0] <= now - self.began < self.pause[1]:
+            self._due, wait = step(self._due, now, self.limit)
+        if not wait:
+            await msg.ack()
+        elif self.arm.naks:
+            await msg.nak()
 
 
 @dataclass(frozen=True)
@@ -71,38 +108,7 @@ class Result:
     counts: list[Count]
 
     def amplification(self, count: Count) -> float:
-        """Deliveries per published message."""
         return count.received / self.published if self.published else 0.0
-
-
-class _Consumer:
-    """Consumes as its arm says, for as long as it is called."""
-
-    def __init__(self, arm: Arm, rate: float, began: float, pause: tuple[float, float]) -> None:
-        self.count = Count(arm)
-        self._limit = Limit(rate, max(1, round(rate)))
-        self._due = began
-        self._began = began
-        self._pause = pause
-
-    async def take(self, msg: Msg) -> None:
-        if not msg.reply.startswith("$JS.ACK."):
-            return
-        now = time.monotonic()
-        count, second = self.count, int(now - self._began)
-        count.received += 1
-        count.by_second += [0] * (second + 1 - len(count.by_second))
-        count.by_second[second] += 1
-        count.stopped = count.received >= _MOST_DELIVERIES
-        if not count.arm.acks or count.stopped:
-            return
-        wait = 1.0  # while the feed is paused
-        if not self._pause[0] <= now - self._began < self._pause[1]:
-            self._due, wait = step(self._due, now, self._limit)
-        if not wait:
-            await msg.ack()
-        elif count.arm.naks:
-            await msg.nak()
 
 
 async def run(
@@ -116,12 +122,10 @@ async def run(
 
     Args:
         rate: messages per second, published and allowed.
-        seconds: how long.
         pause: from when to when the guards have paused the feed, in seconds since the start.
         progress: called each second with the time and the counts.
 
-    Raises:
-        EmbeddedNatsError: there is no nats-server here.
+    Raises EmbeddedNatsError when there is no nats-server here.
     """
     async with contextlib.AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="odinws-lab-"))
@@ -135,30 +139,13 @@ async def run(
         client = await connect()
         subjects = StreamConfig(name=_STREAM, subjects=[_SUBJECT], storage=StorageType.MEMORY)
         await client.jetstream().add_stream(subjects)
-        began = time.monotonic()
-        consumers = [_Consumer(arm, rate, began, pause) for arm in ARMS]
-        for number, consumer in enumerate(consumers):
-            await _listen(await connect(), number, consumer)
-        counts = [consumer.count for consumer in consumers]
+        began, limit = time.monotonic(), Limit(rate, max(1, round(rate)))
+        counts = [Count(arm, limit, pause, began) for arm in ARMS]
+        for number, count in enumerate(counts):
+            await count.listen(await connect(), f"arm-{number}")
         published = await _publish(client, rate, seconds, began, lambda now: progress(now, counts))
         await asyncio.sleep(0.5)
         return Result(published, time.monotonic() - began, pause, counts)
-
-
-async def _listen(client: Client, number: int, consumer: _Consumer) -> None:
-    inbox, arm = client.new_inbox(), consumer.count.arm
-    await client.subscribe(inbox, cb=consumer.take)
-    await client.jetstream().add_consumer(
-        _STREAM,
-        ConsumerConfig(
-            durable_name=f"arm-{number}",
-            deliver_subject=inbox,
-            deliver_policy=DeliverPolicy.NEW,
-            ack_policy=AckPolicy.EXPLICIT if arm.acks else AckPolicy.NONE,
-            ack_wait=arm.ack_wait_seconds if arm.acks else None,
-            mem_storage=True,
-        ),
-    )
 
 
 async def _publish(

@@ -149,7 +149,7 @@ class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome", kw_o
     """The first message on a connection. Sent again when the epoch changes, as sequences start over then.
 
     Attributes:
-        variant, reason: how the strategy was chosen, see `choice.Choice`.
+        variant, reason: how the strategy was chosen, see `assignment.Assignment`.
     """
 
     client_id: str

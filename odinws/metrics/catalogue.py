@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from odinws import choice
+from odinws import assignment
 from odinws.close_codes import LOAD_REFUSALS, REFUSALS
 from odinws.shared import SLOTS
 from odinws.shared.counters import (
@@ -28,7 +28,7 @@ from odinws.shared.shards import LockCounters, LockGauges, ShardGauges
 from odinws.shared.worker_stats import WorkerStats
 
 PART_LABELS = ("strategy", "variant", "strategy_reason")
-"""What the totals are divided by, beside their own labels: the choice of the workers."""
+"""What the totals are divided by, beside their own labels: the assignment of the workers."""
 WORKER_LABELS = ("worker", "shards", "shard_key", *PART_LABELS)
 SHARD_LABELS = ("worker", "shard")
 
@@ -133,7 +133,7 @@ LABELS: dict[str, str] = {
     "worker": f"slot of the worker, 0 to {SLOTS - 1}; a later worker may use the same slot",
     "strategy": "name of the strategy",
     "variant": "variant of the flag; the strategy's name where no flag was evaluated",
-    "strategy_reason": f"why the worker runs this strategy: {_listed(choice.REASONS)}",
+    "strategy_reason": f"why the worker runs this strategy: {_listed(assignment.REASONS)}",
     "place": "the worker's ordinal on its host; its successor inherits it",
     "shards": "`WS_NUM_SHARDS`",
     "shard_key": "`WS_SHARD_KEY`",

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 import odinws
 from odinws.admission.guard import Reading, State
-from odinws.choice import DEFAULT_STRATEGY, Choice
+from odinws.assignment import DEFAULT_STRATEGY, Assignment
 from odinws.metrics import catalogue
 from odinws.metrics.text import CONTENT_TYPE, number, text
 from odinws.settings import Settings, public
@@ -97,7 +97,7 @@ class StatsCollector(Collector):
         workers = []
         for index, stats in living:
             shards = str(self._shared.resizes.shards(index) or settings.num_shards)
-            workers.append(((str(index), shards, settings.shard_key, *stats.choice), stats))
+            workers.append(((str(index), shards, settings.shard_key, *stats.assignment), stats))
         for metric in catalogue.ROW:
             yield _family(metric, [(labels, getattr(stats, metric.field)) for labels, stats in workers])
         yield _family(
@@ -129,10 +129,10 @@ class StatsCollector(Collector):
             yield _family(metric, [(labels, counts[metric.field]) for labels, _, counts in locked])
 
     def _totals(self) -> Iterator[Family]:
-        totals = self._shared.counters_by_choice() or {Choice(): Counters()}
+        totals = self._shared.counters_by_assignment() or {Assignment(): Counters()}
         if len(totals) > 1:
-            totals.pop(Choice(), None)  # of a worker that is about to choose, and has counted nothing yet
-        parts: Parts = [(tuple(choice), sums) for choice, sums in totals.items()]
+            totals.pop(Assignment(), None)  # of a worker that is about to choose, and has counted nothing yet
+        parts: Parts = [(tuple(assignment), sums) for assignment, sums in totals.items()]
         for metric in catalogue.TOTALS:
             yield _total(metric, parts)
 

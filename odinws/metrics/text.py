@@ -18,7 +18,7 @@ from prometheus_client.utils import floatToGoString
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 number: Callable[[float], str] = floatToGoString
 _ENDS = {"counter": "_total", "info": "_info"}  # of a family's name
-_LABEL_SETS = 4096  # kept; some 400 per choice of strategy, and per worker
+_LABEL_SETS = 4096  # kept; some 400 per assignment, and per worker
 
 
 def text(families: Iterable[Metric]) -> bytes:

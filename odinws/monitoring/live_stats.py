@@ -74,7 +74,7 @@ def _worker(index: int, stats: WorkerStats, details: Mapping[str, Any], settings
     return {
         "slot": index,
         **{name: words[name] for name in _OF_WORKER},
-        "strategy": stats.choice.strategy or settings.strategy,
+        "strategy": stats.assignment.strategy or settings.strategy,
         "uptime_seconds": round(time.monotonic() - stats.started_at, 3),
         "accepting": bool(stats.accepting),
         "delivered": totals.delivered,
@@ -95,7 +95,7 @@ def _strategies(
     """The shards of each strategy, those of its workers with the same index together, column by column."""
     held: dict[str, list[list[Mapping[str, Any]]]] = {}
     for slot, stats in living:
-        workers = held.setdefault(stats.choice.strategy or settings.strategy, [])
+        workers = held.setdefault(stats.assignment.strategy or settings.strategy, [])
         for index, shard in enumerate(details[slot].get("shards", ())):
             if index == len(workers):
                 workers.append([])

@@ -11,7 +11,7 @@ from typing import Any
 
 from odinws.admission import load
 from odinws.admission.guard import State
-from odinws.choice import Choice
+from odinws.assignment import Assignment
 from odinws.feed.status import FeedStatus
 from odinws.histogram import quantile
 from odinws.settings import Settings
@@ -169,12 +169,12 @@ def stats(shared: SharedState, settings: Settings, slot: int, state: State) -> d
 
 def _chosen(shared: SharedState, settings: Settings) -> dict[str, Any]:
     """What the workers run; with several strategies `name` has all of them."""
-    workers: dict[Choice, list[WorkerStats]] = {}
+    workers: dict[Assignment, list[WorkerStats]] = {}
     for _, stats in shared.living():
-        workers.setdefault(stats.choice, []).append(stats)
+        workers.setdefault(stats.assignment, []).append(stats)
 
     def all_of(field: str) -> str:
-        return ", ".join(sorted({getattr(choice, field) for choice in workers}))
+        return ", ".join(sorted({getattr(assignment, field) for assignment in workers}))
 
     return {
         "name": all_of("strategy"),
@@ -185,11 +185,11 @@ def _chosen(shared: SharedState, settings: Settings) -> dict[str, Any]:
         "places": settings.workers,
         "choices": [
             {
-                **choice._asdict(),
+                **assignment._asdict(),
                 "workers": len(workers),
                 "connections": sum(stats.connections for stats in workers),
             }
-            for choice, workers in sorted(workers.items())
+            for assignment, workers in sorted(workers.items())
         ],
     }
 
@@ -274,7 +274,7 @@ def _accepting(shared: SharedState) -> list[WorkerStats]:
 def _worker(shared: SharedState, index: int, stats: WorkerStats) -> dict[str, Any]:
     return {
         "slot": index,
-        **stats.choice._asdict(),
+        **stats.assignment._asdict(),
         **words(stats),
         "uptime_seconds": round(time.monotonic() - stats.started_at, 3),
         "sampled_seconds_ago": round(time.monotonic() - stats.sampled_at, 3) if stats.sampled_at else None,

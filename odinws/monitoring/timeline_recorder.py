@@ -49,7 +49,7 @@ class TimelineRecorder:
         counts = self._counts()
         workers: dict[str, list[WorkerStats]] = {}
         for _, stats in living:
-            name = stats.choice.strategy or self._strategy
+            name = stats.assignment.strategy or self._strategy
             if stats.pid and name in counts:  # else the arbiter has cleared the slot meanwhile
                 workers.setdefault(name, []).append(stats)
         moments = {name: self._moment(name, found, counts, now) for name, found in sorted(workers.items())}
@@ -58,8 +58,8 @@ class TimelineRecorder:
 
     def _counts(self) -> _Counts:
         counts: _Counts = {}
-        for choice, totals in self._shared.counters_by_choice().items():
-            name = choice.strategy or self._strategy
+        for assignment, totals in self._shared.counters_by_assignment().items():
+            name = assignment.strategy or self._strategy
             own = [totals.delivered, sum(totals.refused), *totals.lag]
             held = counts.get(name)
             counts[name] = own if held is None else [a + b for a, b in zip(held, own, strict=True)]

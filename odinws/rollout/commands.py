@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from odinws import resources
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,9 +21,20 @@ if TYPE_CHECKING:
 _COLOURS = {"good": "green", "bad": "red", "": None}
 _EXITS = {"done": 0, "set back": 1, "failed": 1, "changed": 1, "waiting": 3, "interrupted": 130}
 
+
+def _existing(_: click.Context, __: click.Parameter, path: str) -> str:
+    """An installed odinws has no default file; the one that came with it is not what servers read."""
+    if not Path(path).exists():
+        raise click.UsageError(
+            f"{path}: no such file: name the one that the servers read with --file or WS_FLAGS_FILE; "
+            f"{resources.find('conf/flags.json')} is one to copy"
+        )
+    return path
+
+
 _file = click.option(
     "--file", "path", envvar="WS_FLAGS_FILE", default="conf/flags.json", show_default=True, show_envvar=True,
-    help="The file of flags.",
+    callback=_existing, help="The file of flags.",
 )  # fmt: skip
 _urls = click.option(
     "--url", "urls", multiple=True, default=("http://127.0.0.1:3004",), show_default=True,
@@ -130,7 +143,11 @@ def set_(percent: int, variant: str | None, path: str) -> None:
 @click.option("--window", default=5.0, show_default=True, type=click.FloatRange(1, 3600), help="Seconds.")
 @click.option("--windows", default=4, show_default=True, type=click.IntRange(3, 1000), help="Of a good step.")
 @click.option(
-    "--patience", default=300.0, show_default=True, type=click.FloatRange(0), help="Seconds for enough data."
+    "--patience",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(0, 86_400),
+    help="Seconds for enough data.",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Where to put the report.")
 def watch(
@@ -168,7 +185,7 @@ def watch(
 
 @rollout.command()
 @click.argument("path")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 128), default=1, show_default=True)
 @click.option("--deployment", default="development", show_default=True)
 @click.option("--host", default=socket.gethostname, help="[default: this machine]")
 def check(path: str, workers: int, deployment: str, host: str) -> None:
@@ -177,10 +194,10 @@ def check(path: str, workers: int, deployment: str, host: str) -> None:
     from odinws.rollout.flags import FlagsError
 
     try:
-        choices = Evaluation(deployment, host, workers).choose_all(path, _read(path))
+        assignments = Evaluation(deployment, host, workers).assign_all(path, _read(path))
     except FlagsError as error:
         raise click.ClickException(str(error)) from None
-    count = Counter(choice.variant for choice in choices)
+    count = Counter(assignment.variant for assignment in assignments)
     words = ", ".join(f"{variant} {number}" for variant, number in sorted(count.items()))
     click.echo(f"{words} of {workers} workers, by {path}")
 

@@ -20,8 +20,8 @@ from openfeature.exception import OpenFeatureError
 from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
-import strategies
-from odinws.choice import DEFAULT_STRATEGY, Choice, Chooser
+from odinws import strategy_check
+from odinws.assignment import DEFAULT_STRATEGY, Assigner, Assignment
 from odinws.rollout.flags import Document, FlagsError, fallback, read
 from odinws.rollout.targeting import FLAG, targeting_key
 
@@ -88,8 +88,8 @@ class Evaluation:
         api.set_provider_and_wait(self._provider, domain)
         self._client = api.get_client(domain)
 
-    def choose(self, path: str, document: Document, ordinal: int) -> Choice:
-        """The choice for a worker.
+    def assign(self, path: str, document: Document, ordinal: int) -> Assignment:
+        """The assignment for a worker.
 
         Args:
             path: of the document, for the error.
@@ -109,22 +109,22 @@ class Evaluation:
         if details.reason == Reason.ERROR:
             raise FlagsError(path, f"flag {FLAG}: {details.error_message or f'gives {details.value!r}'}")
         try:
-            strategies.check(details.value)
+            strategy_check.check(details.value)
         except ValueError as error:
             raise FlagsError(path, f"flag {FLAG}: {error}") from None
         reason = str(details.reason or Reason.UNKNOWN).lower()
-        return Choice(details.value, details.variant or details.value, reason)
+        return Assignment(details.value, details.variant or details.value, reason)
 
-    def choose_all(self, path: str, document: Document) -> list[Choice]:
-        """The choices for all workers, in their order.
+    def assign_all(self, path: str, document: Document) -> list[Assignment]:
+        """The assignments for all workers, in their order.
 
         Raises:
-            FlagsError: see `choose`.
+            FlagsError: see `assign`.
         """
-        return [self.choose(path, document, ordinal) for ordinal in range(self._workers)]
+        return [self.assign(path, document, ordinal) for ordinal in range(self._workers)]
 
 
-class FlagChooser(Chooser):
+class FlagAssigner(Assigner):
     """Chooses for one worker, and again whenever the file changes.
 
     Args:
@@ -141,28 +141,28 @@ class FlagChooser(Chooser):
         self._mark = _mark(path)
         self._why = ""
         super().__init__(fallback(path))
-        self.choice = self._ask() or self.choice
+        self.assignment = self._ask() or self.assignment
 
     def outdated(self) -> str:
-        """As `Chooser`. Looks only at a file that changed; one that can't be used replaces nobody."""
+        """As `Assigner`. Looks only at a file that changed; one that can't be used replaces nobody."""
         mark = _mark(self._path)
         if mark != self._mark:
             self._mark, self._why = mark, ""
             wanted = self._ask()
-            if wanted is not None and wanted[:2] != self.choice[:2]:
-                self._why = f"flag says {wanted.variant}, it has {self.choice.variant}"
+            if wanted is not None and wanted[:2] != self.assignment[:2]:
+                self._why = f"flag says {wanted.variant}, it has {self.assignment.variant}"
         return self._why
 
-    def _ask(self) -> Choice | None:
+    def _ask(self) -> Assignment | None:
         """What the file says now; None if it can't be used, which is logged."""
         try:
-            choice = self._evaluation.choose(self._path, read(self._path), self._ordinal)
+            assignment = self._evaluation.assign(self._path, read(self._path), self._ordinal)
         except FlagsError as error:
             self.problem = str(error)
             log.error("flags can't be used", problem=self.problem)
             return None
         self.problem = ""
-        return choice
+        return assignment
 
 
 def _mark(path: str) -> tuple[int, int, int] | None:

@@ -13,7 +13,8 @@ from typing import Any
 import jsonschema
 
 import strategies
-from odinws.choice import DEFAULT_STRATEGY, Choice
+from odinws import strategy_check
+from odinws.assignment import DEFAULT_STRATEGY, Assignment
 from odinws.errors import OdinError
 from odinws.rollout.targeting import FLAG
 
@@ -82,7 +83,7 @@ def _parse(path: str) -> Document:
     return document
 
 
-def fallback(path: str) -> Choice:
+def fallback(path: str) -> Assignment:
     """What runs where the file can't be used: its default variant if that can be read, else `sync-dict`."""
     try:
         flag = _parse(path)["flags"][FLAG]
@@ -91,10 +92,10 @@ def fallback(path: str) -> Choice:
     except (FlagsError, LookupError, TypeError):
         variant = strategy = DEFAULT_STRATEGY
     try:
-        strategies.check(strategy)
+        strategy_check.check(strategy)
     except (ValueError, AttributeError):
         variant = strategy = DEFAULT_STRATEGY
-    return Choice(strategy, variant, "error")
+    return Assignment(strategy, variant, "error")
 
 
 def shares(document: Document) -> dict[str, float] | None:
@@ -152,7 +153,7 @@ def write(path: str, document: Document) -> None:
                 file.flush()
                 os.fsync(descriptor)
             os.replace(name, real)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the half-written copy must not stay
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:

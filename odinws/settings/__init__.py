@@ -5,9 +5,9 @@ checks         values given as text: read, checked, shown
 documentation  settings in words, for the docs and for errors
 """
 
-from odinws.settings.checks import without_credentials
+from odinws.settings.checks import shown, without_credentials
 from odinws.settings.documentation import Description, describe, public
-from odinws.settings.model import MAX_SHARDS, Settings, usable_cores
+from odinws.settings.model import MAX_SHARDS, Settings, usable_cores, variable
 
 __all__ = [
     "MAX_SHARDS",
@@ -15,6 +15,8 @@ __all__ = [
     "Settings",
     "describe",
     "public",
+    "shown",
     "usable_cores",
+    "variable",
     "without_credentials",
 ]

@@ -422,7 +422,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
             allowed = f"expected at least {_MIN_SECRET_CHARACTERS} characters"
             raise SettingsError("WS_ADMIN_TOKEN", "***", allowed)
         if self.jwt_secret and self.jwt_secret_file:
-            raise SettingsError("WS_JWT_SECRET_FILE", self.jwt_secret_file, "WS_JWT_SECRET is set already")
+            allowed = "WS_JWT_SECRET is set already: leave one of them out"
+            raise SettingsError("WS_JWT_SECRET_FILE", self.jwt_secret_file, allowed)
         if self.allow_anonymous and not self.checks_tokens:
             allowed = "without WS_JWT_SECRET, WS_JWT_SECRET_FILE or WS_JWKS_FILE everybody may enter already"
             raise SettingsError("WS_ALLOW_ANONYMOUS", "true", allowed)

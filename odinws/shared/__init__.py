@@ -1,5 +1,5 @@
 """The shared state: what all processes of a server know of each other, in shared memory."""
 
-from odinws.shared.state import CHOICES, SLOTS, SharedState
+from odinws.shared.state import ASSIGNMENTS, SLOTS, SharedState
 
-__all__ = ["CHOICES", "SLOTS", "SharedState"]
+__all__ = ["ASSIGNMENTS", "SLOTS", "SharedState"]

@@ -2,7 +2,7 @@
 
 Stats for each worker slot, with one writer each: its worker while that lives, the arbiter before and after.
 Any worker reads all stats, so any of them answers for the whole server. The stats of a dead worker are
-cleared by the arbiter, and its totals move to those of its choice of strategy, so that totals never fall.
+cleared by the arbiter, and its totals move to those of its assignment, so that totals never fall.
 
 Fields are aligned 8-byte words; a reader sees an old or a new value of each, never a torn one. Two
 fields are not read at one instant.
@@ -21,7 +21,7 @@ import time
 import msgspec
 
 from odinws.access.rates import Limit, step
-from odinws.choice import Choice
+from odinws.assignment import Assignment
 from odinws.shared.counters import Counters, add_counters
 from odinws.shared.debug_lock import DebugLock
 from odinws.shared.fields import shared_struct
@@ -30,7 +30,7 @@ from odinws.shared.resizes import Resizes
 from odinws.shared.worker_stats import WorkerStats
 
 SLOTS = 256
-CHOICES = 16  # whose totals are kept apart when their workers are gone; more share the last
+ASSIGNMENTS = 16  # whose totals are kept apart when their workers are gone; more share the last
 _SUM_BYTE, _LEAVING_BYTE = 0, 1  # of the file, where locks are: of sums over workers, of the one that leaves
 _MARK = struct.Struct("<II")  # its size, and how often the writer has written
 _MARK_BYTES = _MARK.size
@@ -137,7 +137,7 @@ class SharedState:
         self.last_details: dict[int, object] = {}
         workers = ctypes.sizeof(_Header)
         gone = workers + SLOTS * ctypes.sizeof(WorkerStats)
-        details = gone + CHOICES * ctypes.sizeof(WorkerStats)
+        details = gone + ASSIGNMENTS * ctypes.sizeof(WorkerStats)
         size = details + SLOTS * details_bytes
         self._file.truncate(size)
         self._map = mmap.mmap(self._file.fileno(), size)
@@ -146,7 +146,8 @@ class SharedState:
             WorkerStats.from_buffer(self._map, workers + i * ctypes.sizeof(WorkerStats)) for i in range(SLOTS)
         ]
         self._gone = [
-            WorkerStats.from_buffer(self._map, gone + i * ctypes.sizeof(WorkerStats)) for i in range(CHOICES)
+            WorkerStats.from_buffer(self._map, gone + i * ctypes.sizeof(WorkerStats))
+            for i in range(ASSIGNMENTS)
         ]
         self._details = Details(self._map, details, details_bytes)
         self._header.started = time.monotonic()
@@ -218,18 +219,18 @@ class SharedState:
         """Clear the stats of a worker that is gone and keep its totals. The arbiter's call."""
         stats = self.workers[index]
         with self._exclusive():  # else `totals` would count the worker twice, or not at all
-            add_counters(self._retired(stats.choice).totals, stats.totals)
+            add_counters(self._retired(stats.assignment).totals, stats.totals)
             ctypes.memset(ctypes.addressof(stats), 0, ctypes.sizeof(WorkerStats))
         self.last_details[index] = self.details(index)
         self._details.write(index, b"")
         self.resizes.clear(index)
 
-    def _retired(self, choice: Choice) -> WorkerStats:
-        """The sums of retired workers with this choice; with too many choices the last ones share theirs."""
+    def _retired(self, assignment: Assignment) -> WorkerStats:
+        """The sums of retired workers with this assignment; above `ASSIGNMENTS` the last ones share."""
         for stats in self._gone:
             if not stats.started_at:
-                stats.started_at, stats.choice = time.monotonic(), choice
-            if stats.choice == choice:
+                stats.started_at, stats.assignment = time.monotonic(), assignment
+            if stats.assignment == assignment:
                 break
         return stats
 
@@ -244,17 +245,17 @@ class SharedState:
     def totals(self) -> Counters:
         """The totals of the whole server since its start, workers that are gone included."""
         totals = Counters()
-        for part in self.counters_by_choice().values():
+        for part in self.counters_by_assignment().values():
             add_counters(totals, part)
         return totals
 
-    def counters_by_choice(self) -> dict[Choice, Counters]:
-        """The same of each choice of strategy that there is or was."""
-        totals: dict[Choice, Counters] = {}
+    def counters_by_assignment(self) -> dict[Assignment, Counters]:
+        """The same of each assignment that there is or was."""
+        totals: dict[Assignment, Counters] = {}
         with self._exclusive():
             for stats in (*self._gone, *self._used()):
                 if stats.started_at or stats.pid:  # a free slot has none
-                    add_counters(totals.setdefault(stats.choice, Counters()), stats.totals)
+                    add_counters(totals.setdefault(stats.assignment, Counters()), stats.totals)
         return totals
 
     def reserve(self, stats: WorkerStats, limit: int) -> bool:

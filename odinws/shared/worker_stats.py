@@ -6,7 +6,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from odinws.choice import Chosen
+from odinws.assignment import Assigned
 from odinws.close_codes import LOAD_REFUSALS, REFUSALS, CloseReason
 from odinws.shared.counters import (
     CLOSES,
@@ -28,7 +28,7 @@ _REFUSAL_INDEX = {reason: index for index, reason in enumerate(REFUSALS)}
 
 
 @shared_struct
-class WorkerStats(Chosen):
+class WorkerStats(Assigned):
     """One worker."""
 
     pid: int = stat(stats="pid")  # 0: the slot is free

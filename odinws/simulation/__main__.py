@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from odinws.simulation import scenarios
-from odinws.simulation.model import LOOPING, Predecessor, Trace, reproduces, rhythm, run, swing
+from odinws.simulation.model import LOOPING, Load, Predecessor, Trace, reproduces, rhythm, run, swing
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=0, help="count how many seeds give the seven rows")
     parser.add_argument("--out", type=Path, help="where to draw the picture; .svg or .png, needs matplotlib")
     options = parser.parse_args()
-    traces = {name: make(options.seed) for name, make in scenarios.SCENARIOS.items()}
+    traces = {name: scenarios.play(name, options.seed) for name in scenarios.SCENARIOS}
     lines = [*_table(traces["predecessor"]), "", *(_summary(name, trace) for name, trace in traces.items())]
     if options.seeds:
         lines += ["", _share(options.seeds)]
@@ -51,7 +51,7 @@ def _summary(name: str, trace: Trace) -> str:
 
 
 def _share(seeds: int) -> str:
-    load = scenarios.ramp(LOOPING, seconds=71)
+    load = Load(LOOPING, seconds=71)
     failed = tuple(row.failed for row in scenarios.OBSERVED)
     traces = [run(Predecessor(), load, seed) for seed in range(seeds)]
     good = sum(reproduces(trace, failed) for trace in traces)

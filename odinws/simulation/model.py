@@ -12,7 +12,6 @@ import math
 import random
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
 
 from odinws.admission.guard import Guard, Limits, Usage, smooth
 
@@ -27,21 +26,13 @@ HEALTH_AGE_SECONDS = 5  # how old the CPU figure of a line of the load test is
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What uses CPU, in percent of the host.
+    """What uses CPU, in percent of the host."""
 
-    Attributes:
-        base: of a server without clients.
-        per_connection: of an open connection.
-        feed_per_connection: what an open connection costs besides while the feed runs.
-        per_attempt: of one attempt to connect per second, refused or not.
-        noise: standard deviation of a sample of 100 ms.
-    """
-
-    feed_per_connection: float
-    base: float = 10.5
+    feed_per_connection: float  # of an open connection while the feed runs, besides
+    base: float = 10.5  # of a server without clients
     per_connection: float = 0.0022
-    per_attempt: float = 0.02
-    noise: float = 12.0
+    per_attempt: float = 0.02  # to connect, per second, refused or not
+    noise: float = 12.0  # standard deviation of a sample of 100 ms
 
 
 LOOPING = Costs(feed_per_connection=0.0206)  # the feed of 25 October: what was refused came again at once
@@ -62,38 +53,14 @@ class Hog:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What comes to the server.
-
-    Attributes:
-        seconds: how long to look.
-        clients: that come in all, `batch` every 100 ms.
-        retries: whether a refused client comes back when it was told to; else it has failed for good.
-    """
+    """What comes to the server."""
 
     costs: Costs
-    seconds: int
+    seconds: int  # how long to look
     clients: int = 7000
-    batch: int = 10
-    retries: bool = False
+    batch: int = 10  # of the clients, every 100 ms
+    retries: bool = False  # whether a refused client comes back when it was told to; else it has failed
     hog: Hog | None = None
-
-
-class Policy(Protocol):
-    """Who gets in, and whether the feed runs."""
-
-    @property
-    def restricted(self) -> bool:
-        """Whether anybody may be refused for load."""
-
-    @property
-    def paused(self) -> bool:
-        """Whether the feed is held back."""
-
-    def look(self, now: float, sample: float, connections: int) -> None:
-        """Called every 100 ms with the host's CPU percent of the last 100 ms."""
-
-    def admit(self, now: float, connections: int, rng: random.Random) -> int:
-        """0: come in. Else the seconds after which to come back."""
 
 
 class Predecessor:
@@ -102,6 +69,9 @@ class Predecessor:
     Args:
         hold_seconds: between samples.
         phase_seconds: of the first sample; the clients begin at 0.
+
+    Attributes:
+        restricted: whether anybody may be refused for load; here it also holds the feed back.
     """
 
     def __init__(self, hold_seconds: float = 15.0, phase_seconds: float = 5.5) -> None:
@@ -111,25 +81,24 @@ class Predecessor:
 
     @property
     def paused(self) -> bool:
-        """While it refuses, it also holds the feed back."""
+        """Whether the feed is held back."""
         return self.restricted
 
     def look(self, now: float, sample: float, connections: int) -> None:
-        """Use the sample if it is time."""
+        """Called every 100 ms with the host's CPU percent of the last 100 ms."""
         if now >= self._next:
             self.restricted = sample > 75.0
             self._next += self._hold_seconds
 
     def admit(self, now: float, connections: int, rng: random.Random) -> int:
-        """All or nobody."""
+        """0: come in. Else the seconds after which to come back."""
         return int(self.restricted)
 
 
 class Guarded:
-    """`odinws.admission.guard` in several workers, as a server runs it; a client meets any of them.
+    """The same of `odinws.admission.guard` in several workers, as a server runs it.
 
-    Args:
-        limits: of the server.
+    A client meets any of them.
     """
 
     paused = False
@@ -154,26 +123,22 @@ class Guarded:
                 guard.observe(Usage(connections=connections, cpu_percent=self._cpu), now)
 
     def admit(self, now: float, connections: int, rng: random.Random) -> int:
-        """Ask the worker that the client happens to meet."""
         decision = rng.choice(self._guards).decide(connections, now, rng.random())
         return 0 if decision.admitted else decision.retry_after_seconds
 
 
+Policy = Predecessor | Guarded
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The server after 100 ms; counts are from the start on.
+    """The server after 100 ms; counts are from the start on."""
 
-    Attributes:
-        now: its beginning, in seconds.
-        refused: attempts that were refused, those that came back later included.
-        cpu: percent of the host in these 100 ms, without the noise of a sample.
-    """
-
-    now: float
+    now: float  # its beginning, in seconds
     attempts: int
     connections: int
-    refused: int
-    cpu: float
+    refused: int  # attempts, those of clients that came back later included
+    cpu: float  # percent of the host in these 100 ms, without the noise of a sample
     restricted: bool
 
 
@@ -190,8 +155,6 @@ class Row:
 
 @dataclass(slots=True)
 class Trace:
-    """What happened."""
-
     steps: list[Step] = field(default_factory=list)
 
     def cpu(self, second: int) -> float:
@@ -201,12 +164,11 @@ class Trace:
 
     def rows(self, last: int) -> list[Row]:
         """A line every 10 s until `last`, written just before the clients of that moment come."""
-        found = []
-        for second in range(10, last + 1, 10):
-            step = self.steps[second * STEPS_PER_SECOND - 1]
-            cpu = self.cpu(second - HEALTH_AGE_SECONDS)
-            found.append(Row(second, step.attempts, step.connections, step.refused, cpu))
-        return found
+        ends = [(second, self.steps[second * STEPS_PER_SECOND - 1]) for second in range(10, last + 1, 10)]
+        return [
+            Row(second, step.attempts, step.connections, step.refused, self.cpu(second - HEALTH_AGE_SECONDS))
+            for second, step in ends
+        ]
 
     def changes(self) -> list[tuple[float, bool]]:
         """When it became restricted (True) or open (False)."""

@@ -7,19 +7,7 @@ from functools import partial
 from typing import Final
 
 from odinws.admission.guard import Limits
-from odinws.simulation.model import (
-    CLEAN,
-    LOOPING,
-    Costs,
-    Guarded,
-    Hog,
-    Load,
-    Policy,
-    Predecessor,
-    Row,
-    Trace,
-    run,
-)
+from odinws.simulation.model import CLEAN, LOOPING, Guarded, Hog, Load, Policy, Predecessor, Row, Trace, run
 
 # The lowest that gives the seven rows, and later no sample that breaks the rhythm of 30 s or 10 s.
 SEED: Final = 86
@@ -39,22 +27,20 @@ OBSERVED: Final = (
 )
 
 
-def ramp(costs: Costs, seconds: int, *, retries: bool = False, hog: Hog | None = None) -> Load:
-    """7,000 clients, 100 a second."""
-    return Load(costs, seconds, retries=retries, hog=hog)
-
-
-def _run(make: Callable[[], Policy], load: Load, seed: int) -> Trace:
-    return run(make(), load, seed)
-
-
-_guarded = partial(Guarded, LIMITS)
-SCENARIOS: Final[dict[str, Callable[[int], Trace]]] = {
-    "predecessor": partial(_run, Predecessor, ramp(LOOPING, 250)),
-    "predecessor, held 5 s": partial(_run, partial(Predecessor, 5.0), ramp(LOOPING, 250)),
-    "predecessor, clean feed": partial(_run, Predecessor, ramp(CLEAN, 250)),
-    "predecessor, clean feed, hog": partial(_run, Predecessor, ramp(CLEAN, 250, hog=HOG)),
-    "ours": partial(_run, _guarded, ramp(CLEAN, 250, retries=True)),
-    "ours, looping feed": partial(_run, _guarded, ramp(LOOPING, 600, retries=True)),
-    "ours, hog": partial(_run, _guarded, ramp(CLEAN, 250, retries=True, hog=HOG)),
+# Who lets in whom, the feed, for how many seconds, and what else there is.
+_RAMPS: Final[dict[str, tuple[Callable[[], Policy], Load]]] = {
+    "predecessor": (Predecessor, Load(LOOPING, 250)),
+    "predecessor, held 5 s": (partial(Predecessor, 5.0), Load(LOOPING, 250)),
+    "predecessor, clean feed": (Predecessor, Load(CLEAN, 250)),
+    "predecessor, clean feed, hog": (Predecessor, Load(CLEAN, 250, hog=HOG)),
+    "ours": (partial(Guarded, LIMITS), Load(CLEAN, 250, retries=True)),
+    "ours, looping feed": (partial(Guarded, LIMITS), Load(LOOPING, 600, retries=True)),
+    "ours, hog": (partial(Guarded, LIMITS), Load(CLEAN, 250, retries=True, hog=HOG)),
 }
+SCENARIOS: Final = tuple(_RAMPS)
+
+
+def play(name: str, seed: int) -> Trace:
+    """What happens in a scenario."""
+    policy, load = _RAMPS[name]
+    return run(policy(), load, seed)

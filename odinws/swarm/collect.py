@@ -42,10 +42,8 @@ _PREDECESSOR_ROWS = (  # time, attempts, active, failed, success rate, server CP
 def limit(seconds: Sequence[tuple[float, float]]) -> str:
     """Why the swarm itself, not the server, was the limit; empty: it was not.
 
-    A process that fills its core, or whose loop stands still, reads late what the server sent in time.
-
-    Args:
-        seconds: of each, what the busiest process used of its core, in percent, and its longest stall in ms.
+    A process that fills its core, or whose loop stands still, reads late what the server sent in time. It is
+    judged by what the busiest one used of its core in each second, in percent, and its longest stall in ms.
     """
     allowed = max(_FEW_SECONDS - 1, _SHARE * len(seconds))
     full = [percent for percent, _ in seconds if percent >= FULL_PERCENT]
@@ -85,7 +83,6 @@ class Collector:
         return sum(part["final"] for part in self._parts.values())
 
     def second(self) -> None:
-        """A second has passed."""
         totals = merged(self._parts.values())
         self._seconds.append((totals["swarm_cpu_percent"], totals["swarm_stall_ms"]))
         self._write({"t": round(time.time(), 3), **totals})
@@ -145,7 +142,6 @@ class Collector:
 
 
 def summary(totals: dict[str, Any]) -> list[str]:
-    """The totals in lines."""
     lines = ["", f"{'Times, ms':<12}{'count':>10}{'p50':>10}{'p95':>10}{'p99':>10}{'longest':>10}"]
     for name in TIMES:
         times = Histogram(totals["histograms"][name])

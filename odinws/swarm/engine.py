@@ -7,8 +7,7 @@ What the bytes mean, and when a client comes back, is left to those who build on
 from __future__ import annotations
 
 import errno
-import heapq
-import itertools
+import sched
 import select
 import socket
 import struct
@@ -92,8 +91,7 @@ class Engine(ABC, Generic[C]):
         self._timeout = timeout
         self._epoll = _epoll()
         self._by_fd: dict[int, C] = {}
-        self._timers: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
-        self._numbers = itertools.count()
+        self._timers = sched.scheduler(time.monotonic, lambda _: None)
 
     @abstractmethod
     def _opened(self, conn: C) -> None:
@@ -117,7 +115,6 @@ class Engine(ABC, Generic[C]):
 
     @property
     def pending(self) -> int:
-        """Sockets that there are."""
         return len(self._by_fd)
 
     def close(self) -> None:
@@ -129,19 +126,13 @@ class Engine(ABC, Generic[C]):
     # -- time ----------------------------------------------------------------------------------------
 
     def later(self, seconds: float, call: Callable[..., object], *arguments: Any) -> None:
-        """Call something from `tick`, so many seconds from now."""
-        entry = (time.monotonic() + seconds, next(self._numbers), call, arguments)
-        heapq.heappush(self._timers, entry)
+        """Call something from `call_due`, so many seconds from now."""
+        self._timers.enter(seconds, 0, call, arguments)
 
-    def tick(self, now: float) -> None:
-        """Call what is due."""
-        while self._timers and self._timers[0][0] <= now:
-            _, _, call, arguments = heapq.heappop(self._timers)
-            call(*arguments)
-
-    def next_tick_seconds(self) -> float:
-        """Until something is due; -1: nothing is."""
-        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1.0
+    def call_due(self) -> float:
+        """Call what is due; seconds until something is again, -1: nothing will be."""
+        left = self._timers.run(blocking=False)
+        return -1.0 if left is None else left
 
     def _late(self, conn: C, attempt: int) -> None:
         if conn.attempt == attempt and Phase.NONE < conn.phase < Phase.OPEN:
@@ -201,7 +192,6 @@ class Engine(ABC, Generic[C]):
         conn.paused = True
 
     def unpause(self, conn: C) -> None:
-        """Undo `pause`."""
         if conn.paused:
             conn.paused = False
             self._epoll.register(conn.sock, select.EPOLLIN)
@@ -288,7 +278,6 @@ class Engine(ABC, Generic[C]):
             self._ended(conn, phase, why)
 
     def _drop(self, conn: C) -> None:
-        """The socket goes."""
         if conn.phase is not Phase.NONE:
             del self._by_fd[conn.sock.fileno()]
             conn.sock.close()  # epoll forgets it with that

@@ -59,7 +59,6 @@ class Fleet(Engine[Client]):
     """The clients of a process.
 
     Args:
-        url: `ws://host:port`.
         options: Locust's, see `options`.
         backoff: makes what says when a client comes back; None: who is cut off stays away.
         resume: whether who comes back asks for what it missed.
@@ -90,7 +89,6 @@ class Fleet(Engine[Client]):
 
     @property
     def connected(self) -> int:
-        """Clients that are subscribed and stay."""
         return len(self._open)
 
     def add(self, number: int) -> Client:
@@ -139,8 +137,7 @@ class Fleet(Engine[Client]):
         self.tally.settle(self._flow.chain, now)
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
-        super().tick(now)
+        self.call_due()
         passed, self._last_tick = now - self._last_tick, now
         if not self.closing:
             self._owed_probes += self.probes * passed

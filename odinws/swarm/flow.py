@@ -32,8 +32,6 @@ class Hole(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What is known of one channel."""
-
     seq: int  # all up to here was seen, named in a gap, or is in `holes`
     told: bool = False  # whether a gap said so last; then `prev` of the next may lie below
     holes: tuple[Hole, ...] = ()  # the latest
@@ -47,7 +45,6 @@ class Position:
     rest: bytes = b""
 
     def since(self) -> dict[str, int]:
-        """What to resume from."""
         return {channel: mark.seq for channel, mark in self.marks.items()}
 
 
@@ -78,7 +75,6 @@ class Chain:
         self._prev: dict[str, dict[int, int]] = {}
 
     def note(self, channel: str, seq: int, prev: int) -> None:
-        """A message came."""
         self._prev.setdefault(channel, {})[seq] = prev
 
     def size(self, hole: Hole) -> int:

@@ -42,8 +42,6 @@ def upgrade(host: str, path: str, *, compression: bool = False) -> bytes:
 
 
 class Answer(NamedTuple):
-    """The answer to an upgrade."""
-
     status: int
     retry_after: str | None  # the header, if there is one
     head: bytes  # with the empty line behind it
@@ -76,7 +74,6 @@ def frame(first: int, payload: bytes = b"") -> bytes:
 
 
 def command(kind: str, **data: object) -> bytes:
-    """The frame of a command."""
     return frame(TEXT, json.dumps({"type": kind, "data": data}).encode())
 
 

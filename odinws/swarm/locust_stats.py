@@ -19,11 +19,7 @@ _WRONG = ("lost", "duplicated", "disordered")
 
 
 class Reporter:
-    """Tells Locust what is new since the last time.
-
-    Args:
-        stats: Locust's `RequestStats`.
-    """
+    """Tells Locust's `RequestStats` what is new since the last time."""
 
     def __init__(self, stats: Any) -> None:
         self._stats = stats
@@ -31,7 +27,6 @@ class Reporter:
         self._counts = dict.fromkeys(("delivered", "failed", *_WRONG), 0)
 
     def report(self, tally: Tally) -> None:
-        """Bring Locust up to date."""
         for name in TIMES:
             counts, before = tally.times[name].counts, self._times[name]
             for index, count in enumerate(counts):

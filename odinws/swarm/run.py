@@ -58,7 +58,6 @@ class Deal:
         return {"index": index, "first": first, "count": end - first}
 
     def back(self, index: int) -> None:
-        """A user has left."""
         self._free.append(index)
 
 
@@ -115,7 +114,6 @@ class Swarm:
     # -- a run, in every process ---------------------------------------------------------------------
 
     def start(self) -> None:
-        """The run begins."""
         self.finish()
         self._finished = False
         options = self._options
@@ -213,21 +211,18 @@ class Swarm:
         self._runner.send_message("odin_share", answer, client_id=msg.node_id)
 
     def _shared(self, environment: Any, msg: Any) -> None:
-        answer = self._joining.pop(msg.data["user"], None)
-        if answer is not None:
+        if answer := self._joining.pop(msg.data["user"], None):
             answer.set(msg.data["share"])
 
     # -- time ----------------------------------------------------------------------------------------
 
     @staticmethod
     def _serve(fleet: Fleet) -> None:
-        served = False
         try:
             fleet.serve()
-            served = True
-        finally:
-            if not served:
-                log.unhandled_greenlet_exception = True  # a defect of the swarm: it ends with status 2
+        except BaseException:
+            log.unhandled_greenlet_exception = True  # a defect of the swarm: it ends with status 2
+            raise
 
     def _tick(self, fleet: Fleet) -> None:
         due = time.monotonic()

@@ -32,15 +32,12 @@ class Patience(Backoff):
         super().__init__(random.random)
 
     def closed(self, code: int, text: str, steady: bool) -> Wait:
-        """The server ended a connection."""
         return self.lost(steady)
 
     def refused(self, status: int, retry_after: str | None, body: str) -> Wait:
-        """The server answered the upgrade with something else."""
         return Wait(float(retry_after or 0) + self.lost(False).seconds, "")
 
     def lost(self, steady: bool, why: str = "") -> Wait:
-        """Nobody said anything."""
         return Wait(1.0 + random.random(), why)
 
 

@@ -60,7 +60,6 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many times were counted."""
         return sum(self.counts)
 
     def percentile_ms(self, percent: float) -> float | None:
@@ -69,16 +68,12 @@ class Histogram:
 
 
 class Tally:
-    """Counts and times, cumulative.
-
-    Attributes:
-        errors: what went wrong with connections, by its text.
-    """
+    """Counts and times, cumulative."""
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(COUNTS, 0)
         self.times = {name: Histogram() for name in TIMES}
-        self.errors: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()  # of connections, by their text
         self._holes: list[tuple[float, Hole, int]] = []
 
     def take(self, step: Step, times: int, now: float) -> None:
@@ -114,7 +109,9 @@ def merged(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         whole[name] = max((part[name] for part in parts), default=0.0)
     empty = [0] * len(BOUNDS_MS)
     whole["histograms"] = {
-        name: Histogram.merged([empty, *(part["histograms"][name] for part in parts)]).counts
+        name: [
+            sum(column) for column in zip(empty, *(part["histograms"][name] for part in parts), strict=True)
+        ]
         for name in TIMES
     }
     whole["errors"] = dict(sum((Counter(part["errors"]) for part in parts), Counter()))

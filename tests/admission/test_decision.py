@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from odinws.access.errors import AccessError, KeysError
+from odinws.access.errors import AccessError
 from odinws.access.permissions import EVERYTHING, PUBLIC
 from odinws.admission.decision import Admission, Admit, Refuse, UpgradeRequest
 from odinws.close_codes import REFUSALS
+from odinws.errors import SettingsError
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from tests.access.material import NOW, SECRET, token
@@ -224,8 +225,9 @@ def test_refresh() -> None:
 
 def test_a_key_that_can_not_be_used_stops_the_start() -> None:
     """With a text that has nothing of it."""
-    with pytest.raises(KeysError) as caught:
+    with pytest.raises(SettingsError) as caught:
         World(WS_JWT_SECRET="x" * 8)
+    assert (caught.value.name, caught.value.value) == ("WS_JWT_SECRET", "***")
     assert "xxx" not in str(caught.value)
 
 

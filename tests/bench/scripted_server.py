@@ -8,16 +8,14 @@ import struct
 import threading
 from collections.abc import Callable
 
+from odinws.messages import frames
+
 SECONDS = 10.0
 
 
 def text_frame(text: str | bytes, opcode: int = 1, deflated: bool = False) -> bytes:
-    """A server's frame, of fewer than 65,536 bytes."""
-    payload = text.encode() if isinstance(text, str) else text
-    head = bytes([0x80 | opcode | (0x40 if deflated else 0)])
-    if len(payload) < 126:
-        return head + bytes([len(payload)]) + payload
-    return head + struct.pack("!BH", 126, len(payload)) + payload
+    """A server's frame."""
+    return frames.encode(opcode, text.encode() if isinstance(text, str) else text, deflated=deflated)
 
 
 class Peer:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from bench.client.driver import Clients, Wire
-from tests.bench.scripted_server import SECONDS, Peer, ScriptedServer, text_frame
-from tests.bench.test_client import ACK, CLOSE, Conversation, load_of, messages, observe
+from bench.client.driver import Wire
+from tests.bench.scripted_server import SECONDS, Peer, text_frame
+from tests.bench.test_client import ACK, CLOSE, Conversation, load_of, messages, observe, talk_to
 
 NUMBERED = Wire(numbered=True)
 SLOW_CLOSE = text_frame(struct.pack("!H", 4008), CLOSE)
@@ -67,7 +67,7 @@ def test_delivered_and_told_make_what_was_published(
     tmp_path: Path, frames: Sequence[bytes], expected: dict[str, int]
 ) -> None:
     """Every message is delivered, told or behind the close; anything else is found."""
-    assert sums(observe(tmp_path, Conversation(frames), [9], wire=NUMBERED)) == expected
+    assert sums(observe(tmp_path, Conversation(frames), 9, wire=NUMBERED)) == expected
 
 
 def test_a_gap_of_sequences_counts_only_its_channel(tmp_path: Path) -> None:
@@ -84,20 +84,20 @@ def test_a_gap_of_sequences_counts_only_its_channel(tmp_path: Path) -> None:
         texts[8],
         texts[11],
     ]
-    final = observe(tmp_path, Conversation(frames), [4, 4, 4], load_of(1, 3, 3), NUMBERED)
+    final = observe(tmp_path, Conversation(frames), 12, load_of(1, 3, 3), NUMBERED)
     assert sums(final) == {"told": 4}
     assert final["gap_notices"] == 2
 
 
 def test_a_gap_of_a_channel_that_nobody_asked_for_is_stray(tmp_path: Path) -> None:
     """A gap counts for the channel it names."""
-    final = observe(tmp_path, Conversation([*TEXTS, gap(1, 2, "token.T7")]), [9], wire=NUMBERED)
+    final = observe(tmp_path, Conversation([*TEXTS, gap(1, 2, "token.T7")]), 9, wire=NUMBERED)
     assert sums(final) == {"stray": 1}
 
 
 def test_without_numbers_a_gap_tells_nothing(tmp_path: Path) -> None:
     """A server whose numbers are its own may say what it likes: what does not come is missing."""
-    final = observe(tmp_path, Conversation([TEXTS[0], gap(2, 8), TEXTS[8]]), [9])
+    final = observe(tmp_path, Conversation([TEXTS[0], gap(2, 8), TEXTS[8]]), 9)
     assert sums(final) == {"missing": 7, "gaps": 1, "unequal": 1}
 
 
@@ -107,7 +107,7 @@ def test_wrong_numbers_are_found(tmp_path: Path, old: bytes) -> None:
     texts = messages(1, 3)
     assert texts[1].count(old) == 1
     texts[1] = texts[1].replace(old, old[:-1] + b"7")
-    final = observe(tmp_path, Conversation([text_frame(text) for text in texts]), [3], wire=NUMBERED)
+    final = observe(tmp_path, Conversation([text_frame(text) for text in texts]), 3, wire=NUMBERED)
     assert sums(final) == {"misnumbered": 1}
 
 
@@ -124,7 +124,7 @@ def test_a_stalled_client_is_accounted_for_when_it_reads_again(tmp_path: Path) -
         peer.close()
 
     scenario = load_of(1, stall_permille=1000)
-    with ScriptedServer(script) as server, Clients(server.port, NUMBERED, scenario, 0, tmp_path) as clients:
+    with talk_to(script, scenario, tmp_path, NUMBERED) as clients:
         clients.wait_ready(SECONDS)
         clients.begin()
         go.set()
@@ -132,6 +132,6 @@ def test_a_stalled_client_is_accounted_for_when_it_reads_again(tmp_path: Path) -
         assert clients.end()["stalled_closed"] == 0, "it does not look before it reads"
         clients.quiet()
         assert clients.wait_drained(0.3, SECONDS)
-        final = clients.finish([9])
+        final = clients.finish(9)
     assert sums(final, "stalled_tally") == {"told": 2, "after_close": 4}
     assert (final["stalled_delivered"], final["closes"]) == (3, {"4008": 1})

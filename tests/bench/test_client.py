@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,24 @@ def messages(channels: int, count: int) -> list[bytes]:
 def load_of(connections: int = 1, channels: int = 1, subscribed: int = 1, **other: Any) -> Scenario:
     """What clients are to do."""
     return Scenario("test", "", connections=connections, channels=channels, subscribed=subscribed, **other)
+
+
+@contextlib.contextmanager
+def talk_to(
+    script: Callable[[Peer], None],
+    scenario: Scenario,
+    directory: Path,
+    wire: Wire | None = None,
+    seed: int = 0,
+    *,
+    upgrade: bool = True,
+) -> Iterator[Clients]:
+    """Clients of a server that follows the script."""
+    with (
+        ScriptedServer(script, upgrade) as server,
+        Clients(server.port, wire or Wire(), scenario, seed, directory) as clients,
+    ):
+        yield clients
 
 
 class Conversation:
@@ -61,24 +80,21 @@ class Conversation:
 def observe(
     directory: Path,
     talk: Conversation,
-    counts: Sequence[int],
+    published: int,
     scenario: Scenario | None = None,
     wire: Wire | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Run a conversation to its end; returns the client's verdict."""
     scenario = scenario or load_of()
-    with (
-        ScriptedServer(talk) as server,
-        Clients(server.port, wire or Wire(), scenario, seed, directory) as clients,
-    ):
+    with talk_to(talk, scenario, directory, wire, seed) as clients:
         assert clients.wait_ready(SECONDS)["ready"] == scenario.connections
         clients.begin()
         talk.go.set()
         assert clients.wait_drained(still_seconds=0.3, timeout_seconds=SECONDS)
         window = clients.end()
         clients.quiet()
-        return {**clients.finish(counts), "window": window}
+        return {**clients.finish(published), "window": window}
 
 
 def faults(final: dict[str, Any]) -> dict[str, int]:
@@ -109,7 +125,7 @@ def frames_of(order: Sequence[int], texts: Sequence[bytes]) -> list[bytes]:
 def test_faults_are_found(tmp_path: Path, order: list[int], expected: dict[str, int]) -> None:
     """Each kind of fault is counted as what it is, and nothing else is."""
     talk = Conversation(frames_of(order, messages(1, 5)))
-    final = observe(tmp_path, talk, counts=[5])
+    final = observe(tmp_path, talk, published=5)
     assert faults(final) == expected
     assert final["delivered"] == len(order)
 
@@ -118,7 +134,7 @@ def test_channels_are_judged_apart(tmp_path: Path) -> None:
     """A message missing on one channel is not hidden by those of another."""
     texts = messages(3, 9)
     talk = Conversation(frames_of([1, 2, 3, 4, 6, 7, 8, 9], texts))
-    final = observe(tmp_path, talk, [3, 3, 3], load_of(1, 3, 3))
+    final = observe(tmp_path, talk, 9, load_of(1, 3, 3))
     assert faults(final) == {"gaps": 1, "missing": 1}
 
 
@@ -126,7 +142,7 @@ def test_what_nobody_asked_for_is_stray(tmp_path: Path) -> None:
     """Messages of a channel that the client did not subscribe to are counted."""
     texts = messages(10, 10)
     talk = Conversation([text_frame(text) for text in texts])
-    final = observe(tmp_path, talk, [1] * 10, load_of(1, 10, 4))
+    final = observe(tmp_path, talk, 10, load_of(1, 10, 4))
     assert faults(final) == {"stray": 6}
 
 
@@ -134,7 +150,7 @@ def test_frames_cut_anywhere_are_read(tmp_path: Path) -> None:
     """Bytes may come one by one, and several frames at once."""
     whole = b"".join(frames_of([1, 2, 3, 4], messages(1, 4)))
     pieces = [whole[at : at + 7] for at in range(0, len(whole), 7)]
-    final = observe(tmp_path, Conversation(pieces), [4])
+    final = observe(tmp_path, Conversation(pieces), 4)
     assert faults(final) == {}
     assert final["delivered"] == 4
 
@@ -142,7 +158,7 @@ def test_frames_cut_anywhere_are_read(tmp_path: Path) -> None:
 def test_several_messages_in_one_frame(tmp_path: Path) -> None:
     """A server that packs messages into one frame, as nats-server does, has each of them counted."""
     texts = messages(1, 3)
-    final = observe(tmp_path, Conversation([text_frame(b"\r\n".join(texts))]), [3])
+    final = observe(tmp_path, Conversation([text_frame(b"\r\n".join(texts))]), 3)
     assert faults(final) == {}
     assert (final["delivered"], final["window"]["frames"]) == (3, 1)
 
@@ -150,7 +166,7 @@ def test_several_messages_in_one_frame(tmp_path: Path) -> None:
 def test_the_window_counts_bytes_and_frames(tmp_path: Path) -> None:
     """Bytes are those of the wire, headers included; latency is measured from the mark."""
     frames = frames_of([1, 2], messages(1, 2))
-    window = observe(tmp_path, Conversation(frames), [2])["window"]
+    window = observe(tmp_path, Conversation(frames), 2)["window"]
     assert window["bytes"] == sum(len(frame) for frame in frames)
     assert window["latency"]["count"] == 2
     assert window["latency"]["longest_ms"] > 1.0, "the mark says that it was sent at the boot of the machine"
@@ -161,7 +177,7 @@ def test_the_subscribe_command(tmp_path: Path) -> None:
     """The command names the chosen channels, each once, in odinws's form."""
     names = [f"token.T{index}" for index in range(6)]
     talk = Conversation([])
-    observe(tmp_path, talk, [0] * 6, load_of(20, 6, 4), seed=3)
+    observe(tmp_path, talk, 0, load_of(20, 6, 4), seed=3)
     asked = [json.loads(command)["data"]["channels"] for command in talk.commands]
     assert all(len(set(channels)) == 4 and set(channels) <= set(names) for channels in asked)
     assert len({tuple(sorted(channels)) for channels in asked}) > 1
@@ -172,7 +188,7 @@ def test_the_same_seed_chooses_the_same(tmp_path: Path) -> None:
     chosen = []
     for seed in (3, 3, 4):
         talk = Conversation([])
-        observe(tmp_path, talk, [0] * 6, load_of(20, 6, 2), seed=seed)
+        observe(tmp_path, talk, 0, load_of(20, 6, 2), seed=seed)
         chosen.append(sorted(talk.commands))
     assert chosen[0] == chosen[1] != chosen[2]
 
@@ -180,7 +196,7 @@ def test_the_same_seed_chooses_the_same(tmp_path: Path) -> None:
 def test_pings_are_answered(tmp_path: Path) -> None:
     """A ping brings a pong with the same bytes."""
     talk = Conversation([text_frame(b"abc", PING)])
-    final = observe(tmp_path, talk, [0])
+    final = observe(tmp_path, talk, 0)
     assert talk.answered.wait(SECONDS)
     assert talk.answers == [(10, b"abc")]
     assert final["pings"] == 1
@@ -189,7 +205,7 @@ def test_pings_are_answered(tmp_path: Path) -> None:
 def test_pings_of_the_application_are_answered(tmp_path: Path) -> None:
     """A protocol that pings in text, as Engine.IO does, is answered in text."""
     talk = Conversation([text_frame("2")])
-    observe(tmp_path, talk, [0], wire=Wire(ask="2", reply="3"))
+    observe(tmp_path, talk, 0, wire=Wire(ask="2", reply="3"))
     assert talk.answered.wait(SECONDS)
     assert talk.answers == [(1, b"3")]
 
@@ -207,7 +223,7 @@ def test_hello_and_items(tmp_path: Path) -> None:
         peer.read()
 
     scenario = load_of(1, 2, 2)
-    with ScriptedServer(script) as server, Clients(server.port, wire, scenario, 0, tmp_path) as clients:
+    with talk_to(script, scenario, tmp_path, wire) as clients:
         clients.wait_ready(SECONDS)
     assert seen[0] == (2, b"CONNECT\r\n")
     assert seen[1][0] == 2
@@ -228,7 +244,7 @@ def test_hello_and_items(tmp_path: Path) -> None:
 )
 def test_closes_are_counted_by_code(tmp_path: Path, last: bytes, code: str) -> None:
     """The server's code is kept; a frame that breaks the protocol ends the connection with 1002."""
-    final = observe(tmp_path, Conversation([last]), [0])
+    final = observe(tmp_path, Conversation([last]), 0)
     assert final["closes"] == {code: 1}
     assert (final["ready"], final["closed"]) == (0, 1)
 
@@ -241,13 +257,10 @@ def test_an_end_without_a_close_frame_is_1006(tmp_path: Path) -> None:
         peer.text(ACK)
         peer.close()
 
-    with (
-        ScriptedServer(script) as server,
-        Clients(server.port, Wire(), load_of(1), 0, tmp_path) as clients,
-    ):
+    with talk_to(script, load_of(1), tmp_path) as clients:
         clients.wait_ready(SECONDS)
         clients.wait_drained(0.3, SECONDS)
-        assert clients.finish([0])["closes"] == {"1006": 1}
+        assert clients.finish(0)["closes"] == {"1006": 1}
 
 
 def test_refusals_are_counted_by_status(tmp_path: Path) -> None:
@@ -258,10 +271,7 @@ def test_refusals_are_counted_by_status(tmp_path: Path) -> None:
         peer.close()
 
     scenario = load_of(3)
-    with (
-        ScriptedServer(script, upgrade=False) as server,
-        Clients(server.port, Wire(), scenario, 0, tmp_path) as clients,
-    ):
+    with talk_to(script, scenario, tmp_path, upgrade=False) as clients:
         ready = clients.wait_ready(SECONDS)
     assert (ready["ready"], ready["failed"], ready["refused"]) == (0, 3, {"503": 3})
 
@@ -301,13 +311,10 @@ def compressed(
         done.wait(SECONDS)
 
     scenario = load_of(1, deflate=True)
-    with (
-        ScriptedServer(script, upgrade=False) as server,
-        Clients(server.port, Wire(), scenario, 0, directory) as clients,
-    ):
+    with talk_to(script, scenario, directory, upgrade=False) as clients:
         ready = clients.wait_ready(SECONDS)
         clients.wait_drained(0.3, SECONDS)
-        final = clients.finish([3])
+        final = clients.finish(3)
         done.set()
     return ready, final
 
@@ -343,13 +350,13 @@ def test_joiners_come_in_the_window(tmp_path: Path) -> None:
         peer.read()
 
     scenario = load_of(2, joins=6, join_rate=200)
-    with ScriptedServer(script) as server, Clients(server.port, Wire(), scenario, 0, tmp_path) as clients:
+    with talk_to(script, scenario, tmp_path) as clients:
         assert clients.wait_ready(SECONDS)["ready"] == 2
         clients.begin()
         while (window := clients.end())["joined"] < 6:
             pass
         clients.wait_drained(0.3, SECONDS)
-        final = clients.finish([5])
+        final = clients.finish(5)
     assert 0.02 < window["join_seconds"] < SECONDS
     assert (final["ready"], final["delivered"]) == (8, 8)
     assert faults(final) == {"gaps": 2, "missing": 8}, "of the two that were there from the start"
@@ -371,10 +378,7 @@ def test_stalled_clients_stop_reading(tmp_path: Path) -> None:
     """A stalled client takes no bytes within the window, and is counted apart."""
     scenario = load_of(4, stall_permille=1000)
     frame = text_frame(messages(1, 1)[0])
-    with (
-        ScriptedServer(_until_closed(frame)) as server,
-        Clients(server.port, Wire(), scenario, 0, tmp_path) as clients,
-    ):
+    with talk_to(_until_closed(frame), scenario, tmp_path) as clients:
         clients.wait_ready(SECONDS)
         clients.begin()
         assert clients.wait_drained(0.5, SECONDS), "nobody reads, so nothing may be counted"
@@ -402,13 +406,13 @@ def test_churn_reconnects(tmp_path: Path) -> None:
             enough.set()
 
     scenario = load_of(2, churn_per_second=50)
-    with ScriptedServer(script) as server, Clients(server.port, Wire(), scenario, 0, tmp_path) as clients:
+    with talk_to(script, scenario, tmp_path) as clients:
         clients.wait_ready(SECONDS)
         clients.begin()
         assert enough.wait(SECONDS)
         window = clients.end()
         clients.quiet()
-        final = clients.finish([0])
+        final = clients.finish(0)
     assert left[0] == struct.pack("!H", 1000)
     assert window["churned"] >= 5
     assert window["subscribe"]["count"] >= 4
@@ -419,7 +423,7 @@ def test_connections_are_split_over_processes(tmp_path: Path, monkeypatch: pytes
     """More connections than one process may have are spread, each with an identity of its own."""
     monkeypatch.setattr("bench.client.driver.open_files_limit", lambda: 107)
     talk = Conversation([text_frame(messages(1, 1)[0])])
-    final = observe(tmp_path, talk, [1], load_of(20))
+    final = observe(tmp_path, talk, 1, load_of(20))
     assert (final["ready"], final["delivered"]) == (20, 20)
     assert faults(final) == {}
 
@@ -428,7 +432,7 @@ def test_last_words(tmp_path: Path) -> None:
     """A client that cannot run says why."""
     with (
         Clients(1, Wire(), load_of(1, 1, 2), 0, tmp_path) as clients,
-        pytest.raises(ProcessError, match="--subscribed"),
+        pytest.raises(ProcessError, match="subscribed must lie"),
     ):
         clients.wait_ready(SECONDS)
 
@@ -442,8 +446,7 @@ def _mute(peer: Peer) -> None:
 def test_silence_is_an_error(tmp_path: Path) -> None:
     """A server that never acknowledges keeps no one waiting for ever."""
     with (
-        ScriptedServer(_mute) as server,
-        Clients(server.port, Wire(), load_of(1), 0, tmp_path) as clients,
+        talk_to(_mute, load_of(1), tmp_path) as clients,
         pytest.raises(ProcessError, match="no 'ready'"),
     ):
         clients.wait_ready(0.3)

@@ -254,4 +254,32 @@ def test_a_server_that_never_says_anything_is_given_up(monkeypatch: pytest.Monke
     waits: list[str] = []
     with peer(mute) as server, pytest.raises(Stop):
         first_event(Client(server.url, on_wait=note, draw=lambda: 0.0))
-    assert waits == ["TimeoutError()", "closed with 1006"]
+    assert waits == ["TimeoutError()", "closed by this side with 1011 keepalive ping timeout"]
+
+
+@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [(frame(b"\xff"), 1007), (frame(b"", 3), 1002), (b"\x81\x7f" + b"\x00\x00\x01\x00" * 2, 1009)],
+)
+def test_the_code_of_this_side_is_told(data: bytes, code: int, answered: bool) -> None:
+    """A connection that breaks RFC 6455 is ended, and the client comes back, whatever the server answers."""
+
+    def broken(caller: Caller) -> None:
+        caller.upgrade()
+        caller.tell(WELCOME)
+        caller.send(data)
+        if answered:
+            assert caller.heard() == {}
+            caller.send(frame(code.to_bytes(2), 8))
+
+    def noted(seconds: float, why: str) -> None:
+        waits.append((seconds, why))
+        raise Stop
+
+    waits: list[tuple[float, str]] = []
+    with peer(broken) as server, pytest.raises(Stop):
+        first_event(Client(server.url, on_wait=noted, draw=lambda: 0.0))
+    [(seconds, why)] = waits
+    assert seconds == 5
+    assert why.startswith(f"closed by this side with {code}")

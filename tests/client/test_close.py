@@ -7,13 +7,13 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from odinws.client import AsyncClient, Client, Message
-from tests.client.peer import ACKNOWLEDGED, MESSAGE, WELCOME, Caller, frame, mute_host, peer
+from tests.client.peer import ACKNOWLEDGED, MESSAGE, WELCOME, Caller, Peer, frame, mute_host, peer
 
 SOON_SECONDS = (
     8.0  # far from the 30 s and 300 s that some states would last, far from what a busy machine needs
@@ -136,6 +136,22 @@ def close_in_time(client: Client) -> None:
     assert list(client) == []
 
 
+@contextlib.asynccontextmanager
+async def iterating(
+    server: Peer, state: Callable[[Caller], None]
+) -> AsyncIterator[tuple[AsyncClient, asyncio.Task[list[Any]]]]:
+    """A client and its iteration, which has come to that state; the body must end it soon."""
+    waiting = asyncio.Event()
+    client = AsyncClient(server.url, ["token.A"], on_wait=lambda *_: waiting.set())
+    iteration = asyncio.create_task(collect(client))
+    assert await asyncio.to_thread(server.reached.wait, SOON_SECONDS)
+    async with asyncio.timeout(SOON_SECONDS):
+        if state in WAITING:
+            await waiting.wait()
+        yield client, iteration
+    assert await asyncio.to_thread(server.left.wait, SOON_SECONDS)
+
+
 @states
 def test_from_another_thread(state: Callable[[Caller], None]) -> None:
     """The iteration ends, and so does the socket."""
@@ -156,23 +172,16 @@ def test_from_another_thread(state: Callable[[Caller], None]) -> None:
 def test_from_another_task(state: Callable[[Caller], None]) -> None:
     """The same in asyncio."""
 
-    async def main(url: str) -> None:
-        waiting = asyncio.Event()
-        client = AsyncClient(url, ["token.A"], on_wait=lambda *_: waiting.set())
-        iteration = asyncio.create_task(collect(client))
-        assert await asyncio.to_thread(server.reached.wait, SOON_SECONDS)
-        async with asyncio.timeout(SOON_SECONDS):
-            if state in WAITING:
-                await waiting.wait()
+    async def main() -> None:
+        async with iterating(server, state) as (client, iteration):
             await client.close()
             await client.close()
             await iteration
         assert await collect(client) == []
-        assert await asyncio.to_thread(server.left.wait, SOON_SECONDS)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     with peer(state) as server:
-        asyncio.run(main(server.url))
+        asyncio.run(main())
         assert server.calls == 1
 
 
@@ -180,22 +189,15 @@ def test_from_another_task(state: Callable[[Caller], None]) -> None:
 def test_by_cancelling_the_task(state: Callable[[Caller], None]) -> None:
     """Who cancels the task needs no `close`."""
 
-    async def main(url: str) -> None:
-        waiting = asyncio.Event()
-        client = AsyncClient(url, ["token.A"], on_wait=lambda *_: waiting.set())
-        iteration = asyncio.create_task(collect(client))
-        assert await asyncio.to_thread(server.reached.wait, SOON_SECONDS)
-        async with asyncio.timeout(SOON_SECONDS):
-            if state in WAITING:
-                await waiting.wait()
+    async def main() -> None:
+        async with iterating(server, state) as (_, iteration):
             iteration.cancel()
             await asyncio.wait([iteration])
         assert iteration.cancelled()
-        assert await asyncio.to_thread(server.left.wait, SOON_SECONDS)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     with peer(state) as server:
-        asyncio.run(main(server.url))
+        asyncio.run(main())
 
 
 async def collect(client: AsyncClient) -> list[Any]:

@@ -54,18 +54,23 @@ class World:
         conn.commands_done()
 
     def connect(self, *, tcp: bool = False, deflate: int = 0) -> tuple[Connection, Peer]:
-        """A new connection, counted in the shared state as after a handshake."""
+        """A new connection."""
         if tcp:
             with socket.create_server(("127.0.0.1", 0)) as server:
                 theirs = socket.create_connection(server.getsockname())
                 ours, _ = server.accept()
         else:
             ours, theirs = socket.socketpair()
+        peer = Peer(theirs)
+        return self.greet(ours.detach(), peer, "10.0.0.1", deflate), peer
+
+    def greet(self, descriptor: int, peer: Peer, address: str, deflate: int = 0) -> Connection:
+        """The connection of an accepted client, counted in the shared state as after a handshake."""
         self.stats.connections += 1
-        conn = self.clients.open(ours.detach(), "10.0.0.1", FORMATS.of(None, deflate))
+        conn = self.clients.open(descriptor, address, FORMATS.of(None, deflate))
         conn.start(b"")
-        self.peers.append(Peer(theirs))
-        return conn, self.peers[-1]
+        self.peers.append(peer)
+        return conn
 
     def members(self) -> list[Connection]:
         """The members of the strategy."""

@@ -42,7 +42,7 @@ def test_shipped_plans(path: Path) -> None:
             r"arm\[1\].settings.WS_WORKERS = 'no': expected",
         ),
         ("in-turn", 'settings = { WS_NUM_SHARD = "8" }', "did you mean WS_NUM_SHARDS"),
-        ("in-turn", 'settings = { WS_SUBJECT_PREFIX = "x." }', "the feed is not yours to choose"),
+        ("in-turn", 'settings = { WS_SUBJECT_PREFIX = "x." }', "the experiment sets this one itself"),
         (
             "in-turn",
             'config = "python:no.where"',

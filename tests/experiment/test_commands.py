@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from odinws.cli import main
-from odinws.experiment.record import FILE, Writer
+from odinws.experiment.record import FILE, writing
 from tests.experiment.synthetic import plan, run
 
 ROOT = Path(__file__).parents[2]
@@ -33,9 +33,9 @@ def _plan(path: Path, rounds: int = 6, settings: str = "") -> str:
 
 
 def _run(directory: Path, factor: float = 1.0, seed: int = 1, rounds: int = 6) -> str:
-    with Writer(directory) as writer:
+    with writing(directory) as write:
         for record in run(plan(rounds=rounds), seed, {"b": {"cpu_us_per_message": factor}}, noise=0.3):
-            writer.write(record)
+            write(record)
     return str(directory)
 
 
@@ -58,7 +58,32 @@ def test_a_plan_by_its_name(
     assert "a-a: " in capsys.readouterr().err
     _plan(tmp_path / "a-a", rounds=3)
     assert main(["experiment", "check", "a-a"]) == 1
-    assert main(["experiment", "check", "no-such-plan"]) == 2
+
+
+@pytest.mark.parametrize("verb", [["check"], ["run", "--out", "out"]])
+def test_a_plan_that_is_none(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The plans there are, and what else may be given."""
+    assert main(["experiment", *verb, "nope"]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "'nope' is neither a file nor a plan that comes with odinws: give one of a-a, compression, " in error
+    )
+    assert error.endswith("write-delay, or the path of a TOML file\n")
+    assert error.count("\n") == 1
+
+
+def test_a_plan_to_start_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An installed odinws prints what it has: names, or one plan that can be used as it is."""
+    assert main(["experiment", "plan"]) == 0
+    names = capsys.readouterr().out.split()
+    assert set(names) == {path.stem for path in (ROOT / "conf/experiments").glob("*.toml")}
+    assert main(["experiment", "plan", "strategies"]) == 0
+    mine = tmp_path / "mine.toml"
+    mine.write_text(capsys.readouterr().out)
+    assert main(["experiment", "check", str(mine)]) == 0
+    capsys.readouterr()
+    assert main(["experiment", "plan", "nope"]) == 2
+    assert "no plan 'nope' comes with odinws: expected one of a-a, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from odinws.experiment.load import Swarm, SwarmError, difference
+from odinws.experiment.load import NOTHING, Swarm, SwarmError, difference
 from odinws.experiment.plan import Load
 
 _LINE = {
@@ -37,16 +37,15 @@ def test_lines_are_read_when_they_are_whole(tmp_path: Path) -> None:
     """A line that is being written waits for its end."""
     swarm = _swarm(tmp_path)
     swarm.poll()
-    assert swarm.last is None
+    assert swarm.last is NOTHING
     text = json.dumps({"bounds_ms": [1.0, 2.0, 4.0], "names": ["delivery"], "seed": 1}) + "\n"
     text += json.dumps(_LINE) + "\n"
     (tmp_path / "record").write_text(text[:-5])
     swarm.poll()
     assert swarm.bounds_ms == [1.0, 2.0]
-    assert swarm.last is None
+    assert swarm.last is NOTHING
     (tmp_path / "record").write_text(text)
     swarm.poll()
-    assert swarm.last is not None
     assert swarm.last.delivered == 7
     (tmp_path / "log").write_text("Traceback\nOSError: no room\n")
     with pytest.raises(SwarmError, match=r"left no last line: Traceback \| OSError: no room"):
@@ -69,5 +68,5 @@ def test_difference(tmp_path: Path) -> None:
     swarm.poll()
     before, after = swarm.lines
     assert difference(before, after, "delivery") == [1, 0, 5]
-    assert difference(None, after, "delivery") == [2, 2, 9]
+    assert difference(NOTHING, after, "delivery") == [2, 2, 9]
     assert difference(before, after, "ack") == []

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from odinws.experiment.kinds import End, Run, Second, Trial
-from odinws.experiment.record import FILE, RecordError, Writer, read
+from odinws.experiment.record import FILE, RecordError, read, writing
 from tests.experiment.synthetic import as_read, plan, run
 
 
 def _written(directory: Path) -> Path:
-    with Writer(directory) as writer:
+    with writing(directory) as write:
         for record in run(plan(), seed=1):
-            writer.write(record)
+            write(record)
     return directory / FILE
 
 
@@ -27,12 +27,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_each_line_is_there_at_once(tmp_path: Path) -> None:
     """A run that is killed leaves all it had."""
     records = run(plan(), seed=1)
-    writer = Writer(tmp_path)
-    for record in records[:5]:
-        writer.write(record)
-    assert len(read(tmp_path).seconds) == 4
-    writer.close()
-    writer.close()
+    with writing(tmp_path) as write:
+        for record in records[:5]:
+            write(record)
+        assert len(read(tmp_path).seconds) == 4
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30])
@@ -83,8 +81,8 @@ def test_no_run(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     """A directory has one run."""
     before = _written(tmp_path).read_bytes()
-    with pytest.raises(RecordError, match="a run is here already"):
-        Writer(tmp_path)
+    with pytest.raises(RecordError, match="a run is here already"), writing(tmp_path):
+        pytest.fail("there is a run already")
     assert (tmp_path / FILE).read_bytes() == before
 
 

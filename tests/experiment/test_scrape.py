@@ -7,13 +7,12 @@ import os
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from odinws.experiment import scrape
 from odinws.experiment.arms import Arm, ArmError
 from odinws.experiment.plan import Arm as ArmPlan
-from odinws.experiment.scrape import Look, Stats
+from odinws.experiment.scrape import Look
 
 
 def _look(at: float, *, delivered: int = 0, lag_ms: float = 1.0, **more: object) -> Look:
@@ -34,7 +33,7 @@ def _look(at: float, *, delivered: int = 0, lag_ms: float = 1.0, **more: object)
         ],
         **more,
     }
-    return Look(at, cpu_seconds=at / 10, rss_bytes=int(at) << 20, stats=msgspec.convert(raw, Stats))
+    return scrape.seen(at, at / 10, int(at) << 20, raw)
 
 
 def test_a_second() -> None:

@@ -34,7 +34,7 @@ from odinws.shared.counters import FRAMES_BOUNDS, GAPS, LAG_BOUNDS_SECONDS
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
 from tests import wire
-from tests.fakes import SECONDS, FakeConnection, in_greenlet, running, settle
+from tests.fakes import SECONDS, FakeConnection, in_greenlet, running, settle, welcome
 from tests.strategies.support import cooperative_locks
 
 CHANNELS = ["token.A", "token.B", "global"]
@@ -75,18 +75,7 @@ class World:
 
     def welcome(self, conn: Connection) -> Welcome:
         """As the services make it."""
-        return Welcome(
-            client_id=conn.id,
-            epoch=self.hub.epoch,
-            strategy="sync-dict",
-            variant="",
-            reason="static",
-            shards=1,
-            shard_key="channel",
-            server="odinws/0",
-            heartbeat_seconds=25.0,
-            limits={},
-        )
+        return welcome(conn.id, self.hub.epoch)
 
     def welcome_json(self, conn: FakeConnection) -> Any:
         """The current welcome of a connection."""

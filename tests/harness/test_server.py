@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -26,15 +25,11 @@ def test_only_settings_that_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not {"JS_STREAM_NAME", "NATS_URL", "LOG_LEVEL", "ENVIRONMENT"} & environ.keys()
 
 
-@pytest.mark.parametrize("is_async", [False, True])
-def test_ready_is_a_status_of_200(is_async: bool, tmp_path: Path) -> None:
+def test_ready_is_a_status_of_200(tmp_path: Path) -> None:
     """A server that answers 503 is waited for."""
     port = free_port()
     server = Server({}, tmp_path / "log", port=port, command=ready_at_third(port)).start()
-    if is_async:
-        asyncio.run(server.ready())
-    else:
-        server.wait_ready()
+    server.wait_ready()
     server.end()
     assert server.log().count("503") == 2
 
@@ -47,8 +42,6 @@ def test_a_server_that_fails_is_quoted(tmp_path: Path) -> None:
         Server({}, tmp_path / "log", command=command),
     ):
         pytest.fail("it cannot be ready")
-    with pytest.raises(ProcessError, match="ended with status 1: no luck today"):
-        asyncio.run(Server({}, tmp_path / "log", command=command).start().ready())
 
 
 def test_odinws_serves_and_ends_with_all_its_processes(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ from flask import Flask, Response, request
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.pywsgi import LoggingLogAdapter
-from gunicorn.workers.ggevent import PyWSGIServer
 
 from odinws.admission.balance import Balance
 from odinws.http.handover import UPGRADE, Handler, Upgrade
-from odinws.scheduling import IterationBudget
+from odinws.http.listener import Listener
+from odinws.http.queue import RequestQueue
 from odinws.shared import SharedState
 from tests import wire
 from tests.certificate import self_signed
@@ -67,7 +67,7 @@ class Scene:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         self.port: int = listener.getsockname()[1]
-        self.server = PyWSGIServer(
+        self.server = Listener(
             listener,
             application=self._application(),
             spawn=Pool(100),
@@ -77,7 +77,7 @@ class Scene:
             **tls,
         )
         self.balance = self.server.balance = Balance(shared, self.stats, [self.server])
-        self.server.budget = IterationBudget()
+        self.server.queue, self.server.stats = RequestQueue(), self.stats
         self.server.start()
 
     def _application(self) -> Flask:

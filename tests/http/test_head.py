@@ -46,7 +46,7 @@ class Stopped(Handler):
     def __init__(self, parts: list[bytes]) -> None:
         self.log: list[str] = []
         server: Any = SimpleNamespace(
-            budget=SimpleNamespace(wait=lambda: None),
+            wait=lambda: None,
             get_environ=lambda: dict(SERVER_ENVIRON),
             application=object(),
             error_log=SimpleNamespace(write=self.log.append),

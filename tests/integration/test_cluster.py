@@ -18,7 +18,7 @@ import pytest
 from websockets.sync.client import connect
 
 from odinws.client import Client, Gap, Message
-from odinws.lab.cluster import Cluster, ClusterError, find_haproxy
+from odinws.lab.cluster import STOP_SECONDS, Cluster, ClusterError, find_haproxy
 from tests.ledger import Ledger, read
 from tests.resuming.sites import leader
 from tests.server import wait_for
@@ -126,20 +126,20 @@ def test_whatever_dies_nobody_misses_anything(cluster: Cluster) -> None:
         assert sum(held) == CLIENTS
         assert min(held) >= 1, "the balancer uses both"
 
-        cluster.signal("host-0", signal.SIGTERM)
+        cluster.parts["host-0"].send_signal(signal.SIGTERM)
         time.sleep(0.7)  # the balancer looks every half second
         for _ in range(5):
             with connect(url) as client:
                 assert json.loads(client.recv(5))["type"] == "welcome"
-        assert cluster.wait("host-0") == 0
-        cluster.start_host(0)
+        assert cluster.parts["host-0"].wait(STOP_SECONDS) == 0
+        cluster.parts["host-0"].start()
 
         lead = leader(cluster.nats_url)
-        cluster.signal(f"nats-{lead}", signal.SIGKILL)
-        cluster.wait(f"nats-{lead}")
+        cluster.parts[f"nats-{lead}"].send_signal(signal.SIGKILL)
+        cluster.parts[f"nats-{lead}"].wait(STOP_SECONDS)
         before = source.acknowledged
         wait_for(lambda: source.acknowledged > before + 100, 30, "another leader")
-        cluster.start_node(lead)
+        cluster.parts[f"nats-{lead}"].start()
         [worker] = stats(cluster.ports[1])["workers"]
         os.kill(worker["pid"], signal.SIGKILL)
         time.sleep(3)

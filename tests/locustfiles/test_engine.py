@@ -42,7 +42,7 @@ class Log(Engine[Connection]):
         deadline = time.monotonic() + 10
         while len(self.seen) < len(seen) and time.monotonic() < deadline:
             self.serve(0.01)
-            self.tick(time.monotonic())
+            self.call_due()
         assert tuple(self.seen) == seen
 
 

@@ -43,8 +43,8 @@ from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
 from tests import wire
-from tests.connections.test_connection import socket_pair
-from tests.fakes import Peer, in_greenlet, running, settle
+from tests.connections.link import socket_pair
+from tests.fakes import Peer, in_greenlet, running, settle, welcome
 from tests.server import Server
 from tests.strategies.support import cooperative_locks
 
@@ -184,19 +184,8 @@ class World:
         return old
 
     def welcome(self, conn: Connection) -> Welcome:
-        """A short one."""
-        return Welcome(
-            client_id=conn.id,
-            epoch=self.hub.epoch,
-            strategy="",
-            variant="",
-            reason="",
-            shards=1,
-            shard_key="",
-            server="",
-            heartbeat_seconds=1.0,
-            limits={},
-        )
+        """As the services make it."""
+        return welcome(conn.id, self.hub.epoch)
 
     def join(self, subprotocol: str | None = "lines") -> tuple[Connection, Peer]:
         """A client that was greeted."""

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import odinws
-from odinws.choice import Choice
+from odinws.assignment import Assignment
 from odinws.close_codes import REFUSALS
 from odinws.feed.status import FeedStatus
 from odinws.monitoring import live_stats
@@ -52,7 +52,7 @@ def shared(*details: dict[str, Any]) -> SharedState:
         stats.pid, stats.accepting, stats.feed_ready, stats.connections = 100 + number, 1, 1, 10 * number
         stats.totals.delivered = 1000 * number
         stats.refused_by("rate")
-        stats.choice = Choice(one.get("strategy", ""))
+        stats.assignment = Assignment(one.get("strategy", ""))
         made.publish_details(slot, one)
     return made
 
@@ -126,7 +126,7 @@ def shared_of_many(shards: list[dict[str, Any]]) -> SharedState:
     made = SharedState(1 << 20)
     slot = made.claim()
     made.workers[slot].pid = 1
-    made.workers[slot].choice = Choice("fnv-sharded")
+    made.workers[slot].assignment = Assignment("fnv-sharded")
     made.publish_details(slot, {"strategy": "fnv-sharded", "shards": shards})
     return made
 

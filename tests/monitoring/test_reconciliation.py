@@ -20,9 +20,9 @@ from odinws.monitoring.reconciliation import Reconciliation, client_socket, is_d
 from odinws.shared.counters import DIFFERENCES
 from strategies import NAMES
 from tests import wire
+from tests.connections.link import LINGER_RESET
 from tests.connections.test_clients import World
-from tests.connections.test_connection import LINGER_RESET
-from tests.fakes import FORMATS, Peer, forked, in_greenlet, join, running, settle
+from tests.fakes import Peer, forked, in_greenlet, join, running, settle
 
 BIG = frames.text(b"x" * 2_000_000)  # more than a socket of these takes at once
 TEXT = frames.text(b"hello")
@@ -58,14 +58,10 @@ class Reconciled(World):
         ours, _ = self.listener.accept()
         return ours.detach(), Peer(theirs)
 
-    def greet(self) -> tuple[Connection, Peer]:
+    def enter(self) -> tuple[Connection, Peer]:
         """A connection that came in by the worker's port."""
         descriptor, peer = self.accept()
-        self.stats.connections += 1
-        conn = self.clients.open(descriptor, "127.0.0.1", FORMATS.default)
-        conn.start(b"")
-        self.peers.append(peer)
-        return conn, peer
+        return self.greet(descriptor, peer, "127.0.0.1"), peer
 
     def run(self) -> dict[str, int]:
         """Compare once."""
@@ -115,7 +111,7 @@ def test_a_healthy_worker_has_no_difference(arm: str) -> None:
     """Open, slow, closing and upgrading ones, and a request under way, all are as they should be."""
     world = Reconciled(arm)
     with running(world.clients.reaper), running(world.clients.clock):
-        conns = [world.greet()[0] for _ in range(3)] + [world.connect()[0] for _ in range(3)]
+        conns = [world.enter()[0] for _ in range(3)] + [world.connect()[0] for _ in range(3)]
         stall(conns[1])
         conns[2].close(CloseReason.GOING_AWAY)
         world.strategy.subscribe(conns[0], "global")
@@ -144,7 +140,7 @@ def test_no_difference_while_connections_come_and_go() -> None:
         nonlocal many
         while True:
             for _ in range(rng.randint(1, 20)):
-                here.append(world.greet())
+                here.append(world.enter())
                 many += 1
             conn, peer = here[-1]
             world.strategy.subscribe(conn, "global")
@@ -297,8 +293,8 @@ def test_a_socket_that_the_kernel_gave_up() -> None:
     """No event would come of it any more: the connection is gone. Living ones are left alone."""
     world = Reconciled()
     with running(world.clients.reaper):
-        other, _ = world.greet()
-        conn, peer = world.greet()
+        other, _ = world.enter()
+        conn, peer = world.enter()
         conn._read.stop()  # as if the event had been lost
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
         peer.close()
@@ -315,7 +311,7 @@ def test_a_dead_socket_whose_commands_are_at_work() -> None:
     """Reading may pause meanwhile, so nobody could know: that is no difference yet."""
     world = Reconciled()
     with running(world.clients.reaper):
-        conn, peer = world.greet()
+        conn, peer = world.enter()
         world.clients._run_commands = lambda _: None  # they are never done
         peer.send(wire.frame(wire.TEXT, b"one"))
         settle()
@@ -378,7 +374,7 @@ def test_one_of_each_in_one_run() -> None:
     world = Reconciled()
     with running(world.clients.reaper):
         world.run()  # descriptors are compared with the run before
-        conns = [world.greet() for _ in range(4)]
+        conns = [world.enter() for _ in range(4)]
         world.strategy.discard(conns[0][0])
         _nobody_waits(conns[1][0])
         world.clients._wheel.cancel(conns[2][0])
@@ -398,7 +394,7 @@ def test_one_of_each_in_one_run() -> None:
 def test_a_descriptor_that_nobody_owns() -> None:
     """It is left alone at the first look, and shut down at the second: its peer is free. It stays open."""
     world = Reconciled()
-    conn, _ = world.greet()
+    conn, _ = world.enter()
     descriptor, peer = world.accept()
     assert world.run() == {}
     peer.send(b"still there")
@@ -438,9 +434,7 @@ def test_a_descriptor_that_changed_hands() -> None:
         os.dup2(again, descriptor)
         os.close(again)
     assert world.run() == {}, "the first look at this socket"
-    world.stats.connections += 1
-    conn = world.clients.open(descriptor, "127.0.0.1", FORMATS.default)
-    conn.start(b"")
+    conn = world.greet(descriptor, peer, "127.0.0.1")
     assert world.run() == {}
     assert conn.state is State.OPEN
     assert world.counted() == {}

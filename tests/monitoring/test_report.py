@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinws.choice import Choice
+from odinws.assignment import Assignment
 from odinws.close_codes import REFUSALS, CloseReason
 from odinws.feed.status import FeedStatus
 from odinws.histogram import quantile
@@ -324,8 +324,8 @@ def counted() -> SharedState:
 def test_stats_of_the_whole_server() -> None:
     """Sums, workers that are gone included, and which worker answered."""
     shared = counted()
-    shared.workers[0].choice = Choice("sync-dict", "sync-dict", "default")
-    shared.workers[1].choice = Choice("fnv-sharded", "wide", "targeting_match")
+    shared.workers[0].assignment = Assignment("sync-dict", "sync-dict", "default")
+    shared.workers[1].assignment = Assignment("fnv-sharded", "wide", "targeting_match")
     body = report.stats(shared, SETTINGS, 1, seen(shared, SETTINGS))
     assert body["connections"] == 6
     assert body["subscriptions"] == 14

@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from odinws import cli
 from odinws.harness.process import STOP_SECONDS
-from tests.server import ROOT, Server, wait_for
+from tests.server import GUNICORN, ROOT, Server, wait_for
 
 SERVE = (sys.executable, "-m", "odinws", "serve")
+_RELOAD_SECONDS = 40.0  # a busy machine starts workers slowly
 BY_MODULE = (sys.executable, "-m", "gunicorn", "-c", "python:odinws.gunicorn_conf")
 
 
@@ -58,18 +60,84 @@ def test_gunicorns_options_are_taken(tmp_path: Path, settings: dict[str, str]) -
         server.stop()
 
 
-def test_a_reload_reads_the_configuration_anew(tmp_path: Path, settings: dict[str, str]) -> None:
-    """SIGHUP looks at the keys again before workers are replaced: those that can't be used end the server."""
-    server = Server(settings, command=SERVE, directory=tmp_path)
+@pytest.mark.parametrize("command", [SERVE, BY_MODULE], ids=["odinws serve", "gunicorn"])
+def test_a_reload_looks_before_workers_are_replaced(
+    tmp_path: Path, settings: dict[str, str], command: tuple[str, ...]
+) -> None:
+    """With keys that can't be used, SIGHUP changes nothing; a line says why, and the next one may go well."""
+    server = Server(settings, command=command, directory=tmp_path)
     try:
         server.start()
         before = set(server.workers())
-        server.signal(signal.SIGHUP)
-        wait_for(lambda: not before & set(server.workers()), STOP_SECONDS, "new workers")
+        usable = (tmp_path / "secret").read_text()
         (tmp_path / "secret").write_text("short")
         server.signal(signal.SIGHUP)
-        assert server.wait(STOP_SECONDS) != 0
-        assert "odinws: secret: a shared secret of 5 bytes; expected at least 32" in server.log()
+        [refused] = wait_for(lambda: _refusals(server), _RELOAD_SECONDS, "a refused reload")
+        assert refused["problem"] == (
+            "WS_JWT_SECRET_FILE='secret' is not valid: a shared secret of 5 bytes; expected at least 32"
+        )
+        assert set(server.workers()) == before
+        (tmp_path / "secret").write_text(usable)
+        server.signal(signal.SIGHUP)
+        wait_for(lambda: not before & set(server.workers()), _RELOAD_SECONDS, "new workers")
+        assert len(_refusals(server)) == 1
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        ("import os; os.environ['WS_WORKERS'] = 'many'", "WS_WORKERS='many' is not valid: expected a whole"),
+        ("workers = 3", "gunicorn is told to run 3 workers (-w, --workers or a configuration file), but "),
+        ("certfile = __file__", "gunicorn's certfile='"),
+        ("1 +", "gunicorn can't read its configuration: standard error has the reason"),
+    ],
+)
+def test_a_reload_that_reads_nonsense_changes_nothing(
+    tmp_path: Path, settings: dict[str, str], broken: str, problem: str
+) -> None:
+    """Whatever is wrong, the workers stay, with the environment they have."""
+    conf = tmp_path / "conf.py"
+    usable = "import runpy\nglobals().update(runpy.run_module('odinws.gunicorn_conf'))\n"
+    conf.write_text(usable)
+    command = (*GUNICORN[:-1], "conf.py", "--env", "MARK=1")
+    server = Server(settings, command=command, directory=tmp_path)
+    try:
+        server.start()
+        before = server.workers()
+        conf.write_text(f"{usable}{broken}\n")
+        server.signal(signal.SIGHUP)
+        [refused] = wait_for(lambda: _refusals(server), _RELOAD_SECONDS, "a refused reload")
+        assert refused["problem"].startswith(problem)
+        assert server.workers() == before
+        assert server.poll() is None
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("option", ["-w3", "--workers=1"])
+def test_gunicorns_number_of_workers_must_be_ours(
+    tmp_path: Path, settings: dict[str, str], option: str
+) -> None:
+    """A server of which it is not would never be ready: one line says which of the two counts."""
+    ended = _run(tmp_path, settings | {"WS_WORKERS": "2", "WS_ADDR": "127.0.0.1:0"}, option)
+    assert ended.returncode == 1
+    told = [line for line in ended.stderr.splitlines() if line.startswith("odinws: ")]
+    assert told == [
+        f"odinws: gunicorn is told to run {option[-1]} workers (-w, --workers or a configuration file), but "
+        "WS_WORKERS=2 counts: leave out gunicorn's option and set WS_WORKERS"
+    ]
+
+
+def test_the_same_number_of_workers_is_taken(tmp_path: Path, settings: dict[str, str]) -> None:
+    """And WEB_CONCURRENCY, which a platform may set for all it runs, counts for nothing."""
+    server = Server(settings | {"WEB_CONCURRENCY": "5"}, command=(*SERVE, "-w2"), directory=tmp_path)
+    try:
+        server.start()
+        assert len(server.workers()) == 2
+        [said] = [line for line in _lines(server) if "WEB_CONCURRENCY" in line["message"]]
+        assert (said["message"], said["ignored"]) == ("WS_WORKERS wins over WEB_CONCURRENCY", 5)
     finally:
         server.stop()
 
@@ -83,15 +151,7 @@ def test_help(option: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_wrong_option_is_gunicorns_to_tell(tmp_path: Path) -> None:
     """No option is taken apart on the way: this one has an `h` in it."""
-    ended = subprocess.run(
-        [*SERVE, "--no-such-option", "-bhost:1"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=STOP_SECONDS,
-        check=False,
-    )
+    ended = _run(tmp_path, {"PYTHONPATH": str(ROOT)}, "--no-such-option", "-bhost:1")
     assert ended.returncode == 2
     assert "unrecognized arguments: --no-such-option" in ended.stderr
 
@@ -107,5 +167,22 @@ def test_what_is_not_installed(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert capsys.readouterr().err == "odinws: nats is not installed: pip install 'odinws[server]'\n"
 
 
-def _lines(server: Server) -> list[dict[str, str]]:
+def _run(directory: Path, settings: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    """A start that is to fail."""
+    return subprocess.run(
+        [*SERVE, *options],
+        cwd=directory,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=STOP_SECONDS,
+        check=False,
+    )
+
+
+def _refusals(server: Server) -> list[dict[str, Any]]:
+    return [line for line in _lines(server) if line["message"].startswith("reload refused")]
+
+
+def _lines(server: Server) -> list[dict[str, Any]]:
     return [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]

@@ -4,6 +4,8 @@ busy SECONDS                        takes one core
 asking PORT SECONDS                 asks for /metrics without a pause
 half PORT HELD RATE SECONDS         keeps so many half-sent requests open, at most RATE new ones a second
 slow PORT HELD RATE SECONDS         opens RATE handshakes a second, each of which gets a byte a second
+arriving PORT RATE PATIENCE SECONDS RATE clients a second, who leave after PATIENCE seconds without an answer
+closed PORT CLIENTS PATIENCE SECONDS so many clients, each of which comes again when it had its answer
 
 Each ends after its time, and with the process that started it.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import os
 import select
 import socket
@@ -25,11 +28,13 @@ from pathlib import Path
 from typing import Any
 
 from tests import wire
+from tests.protection.windows import share
 
 ROOT = Path(__file__).parents[2]
 _ROUND_SECONDS = 0.02
 _BYTE_SECONDS = 1.0
 _PARENT = os.getppid()
+_BIND_ADDRESS_NO_PORT = 24  # of Linux; Python has no name for it
 
 
 @contextlib.contextmanager
@@ -46,10 +51,10 @@ def background_load(*arguments: object) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
-def read_result(process: subprocess.Popen[str], seconds: float) -> dict[str, int]:
+def read_result(process: subprocess.Popen[str], seconds: float) -> dict[str, float]:
     """The result that an attacker prints at its end."""
     output, _ = process.communicate(timeout=seconds)
-    found: dict[str, int] = json.loads(output)
+    found: dict[str, float] = json.loads(output)
     return found
 
 
@@ -152,6 +157,89 @@ class Attack:
             self._sent[sock.fileno()] = at + len(chunk)
 
 
+class Arrivals:
+    """Clients that ask for an upgrade, and leave with the answer or when their patience is over.
+
+    Args:
+        rate: clients per second; 0: no more than `clients` at once.
+    """
+
+    def __init__(self, port: int, rate: float, clients: int, patience: float) -> None:
+        self._address = ("127.0.0.1", port)
+        self._rate = rate
+        self._clients = clients
+        self._patience = patience
+        self._request = wire.request()
+        self._waiting: dict[int, tuple[socket.socket, float]] = {}  # by descriptor, oldest first
+        self._epoll = select.epoll()
+        self._came = 0
+        self._admitted: list[float] = []
+        self._refused: list[float] = []
+        self._failed = 0
+        self._gave_up = 0
+
+    def run(self, seconds: float) -> dict[str, float]:
+        """Come for so long; what became of them."""
+        began = time.monotonic()
+        until = began + seconds
+        while _keeps_running(until):
+            due = (time.monotonic() - began) * self._rate if self._rate else math.inf
+            for _ in range(200):
+                if self._came >= due or len(self._waiting) >= self._clients:
+                    break
+                self._come()
+            self._look(0.001)
+        took = time.monotonic() - began
+        while self._waiting and _keeps_running(until + 2 * self._patience):
+            self._look(0.01)
+        return {
+            "came_per_second": self._came / took,
+            "admitted_per_second": len(self._admitted) / took,
+            "refused": len(self._refused),
+            "failed": self._failed,
+            "gave_up": self._gave_up,
+            **{f"refused_p{q:g}": share(self._refused, q / 100) for q in (50, 95, 99, 100)},
+            **{f"admitted_p{q:g}": share(self._admitted, q / 100) for q in (50, 99, 100)},
+        }
+
+    def _come(self) -> None:
+        self._came += 1
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((f"127.0.1.{self._came % 250 + 1}", 0))  # so that ports do not run out
+        with contextlib.suppress(BlockingIOError):
+            sock.connect(self._address)
+        with contextlib.suppress(OSError):  # on loopback it is connected already; an error shows itself
+            sock.send(self._request)
+        self._waiting[sock.fileno()] = (sock, time.monotonic())
+        self._epoll.register(sock, select.EPOLLIN)
+
+    def _look(self, seconds: float) -> None:
+        for descriptor, _ in self._epoll.poll(seconds, 1000):
+            sock, since = self._waiting.pop(descriptor)
+            try:
+                status = sock.recv(4096)[9:12]
+            except OSError:
+                status = b""
+            sock.close()
+            took = time.monotonic() - since
+            if status == b"101":
+                self._admitted.append(took)
+            elif status == b"503":
+                self._refused.append(took)
+            else:
+                self._failed += 1
+        late = time.monotonic() - self._patience
+        while self._waiting:
+            descriptor, (sock, since) = next(iter(self._waiting.items()))
+            if since > late:
+                break
+            del self._waiting[descriptor]
+            sock.close()
+            self._gave_up += 1
+
+
 def main(kind: str, *numbers: str) -> None:
     """One kind of burden."""
     *first, seconds = [float(number) for number in numbers]
@@ -159,6 +247,10 @@ def main(kind: str, *numbers: str) -> None:
         busy(seconds)
     elif kind == "asking":
         asking(int(first[0]), seconds)
+    elif kind in ("arriving", "closed"):
+        rate, clients = (first[1], 1 << 20) if kind == "arriving" else (0.0, int(first[1]))
+        arrivals = Arrivals(int(first[0]), rate, clients, first[2])
+        sys.stdout.write(json.dumps(arrivals.run(seconds)))
     else:
         half = kind == "half"
         attack = Attack(

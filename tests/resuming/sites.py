@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import nats
 
 from odinws.harness import fetch
-from odinws.lab.cluster import Cluster
+from odinws.lab.cluster import STOP_SECONDS, Cluster
 from tests.ledger import STREAM
 from tests.nats import NatsServer
 from tests.server import Server
@@ -103,7 +103,7 @@ class TwoHosts:
             (0.25, "the stream's leader killed and started again", self._kill_leader),
             (0.4, "a host drained and started again", self._drain),
             (0.6, "a nats-server killed and started again", lambda: self._bounce(0)),
-            (0.75, "reload of a host", lambda: self._cluster.signal("host-1", signal.SIGHUP)),
+            (0.75, "reload of a host", lambda: self._cluster.parts["host-1"].send_signal(signal.SIGHUP)),
         )
 
     def stats(self) -> list[Any]:
@@ -114,16 +114,16 @@ class TwoHosts:
         self._bounce(leader(self.nats_url))
 
     def _bounce(self, node: int) -> None:
-        self._cluster.signal(f"nats-{node}", signal.SIGKILL)
-        self._cluster.wait(f"nats-{node}")
+        self._cluster.parts[f"nats-{node}"].send_signal(signal.SIGKILL)
+        self._cluster.parts[f"nats-{node}"].wait(STOP_SECONDS)
         time.sleep(_AWAY_SECONDS)
-        self._cluster.start_node(node)
+        self._cluster.parts[f"nats-{node}"].start()
 
     def _drain(self) -> None:
-        self._cluster.signal("host-0", signal.SIGTERM)
-        self._cluster.wait("host-0")
+        self._cluster.parts["host-0"].send_signal(signal.SIGTERM)
+        self._cluster.parts["host-0"].wait(STOP_SECONDS)
         time.sleep(_AWAY_SECONDS)
-        self._cluster.start_host(0)
+        self._cluster.parts["host-0"].start()
 
 
 def leader(nats_url: str) -> int:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from odinws.choice import Choice
+from odinws import resources
+from odinws.assignment import Assignment
+from odinws.cli import main
 from odinws.rollout import flags
 from odinws.rollout.evaluation import Evaluation
 from odinws.rollout.flags import FlagsError
@@ -27,16 +29,16 @@ def put(path: Path, **changes: object) -> str:
     return str(flags_file(path, 25, **changes))
 
 
-def choices(path: str, workers: int = 4) -> list[Choice]:
+def assignments(path: str, workers: int = 4) -> list[Assignment]:
     """What four workers run by a file."""
-    return Evaluation("d", "h", workers).choose_all(path, flags.read(path))
+    return Evaluation("d", "h", workers).assign_all(path, flags.read(path))
 
 
 def test_the_file_we_ship() -> None:
     """It is right, names every strategy that is its own variant, and changes nothing."""
     document = flags.read(str(ROOT / "conf" / "flags.json"))
     assert flags.shares(document) == {"sync-dict": 100}
-    assert {choice[:2] for choice in choices(str(ROOT / "conf" / "flags.json"))} == {
+    assert {assignment[:2] for assignment in assignments(str(ROOT / "conf" / "flags.json"))} == {
         ("sync-dict", "sync-dict")
     }
     assert flags.rollout(document) == ("fnv-sharded", 0)
@@ -81,7 +83,7 @@ def test_a_broken_flag_is_one_line(tmp_path: Path, broken: str) -> None:
     assert str(caught.value).startswith(f"{path}: ")
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert flags.fallback(str(path)) == Choice("sync-dict", "sync-dict", "error")
+    assert flags.fallback(str(path)) == Assignment("sync-dict", "sync-dict", "error")
 
 
 @pytest.mark.parametrize(
@@ -105,26 +107,35 @@ def test_a_file_that_is_none(tmp_path: Path, text: bytes | None, problem: str) -
         path.write_bytes(text)
     with pytest.raises(FlagsError, match=problem):
         flags.read(str(path))
-    assert flags.fallback(str(path)) == Choice("sync-dict", "sync-dict", "error")
+    assert flags.fallback(str(path)) == Assignment("sync-dict", "sync-dict", "error")
 
 
 def test_a_broken_flag_falls_back_to_its_own_default(tmp_path: Path) -> None:
     """The default variant is the file's, not ours, as long as that can be read."""
     path = put(tmp_path, defaultVariant="fnv-sharded", state="ON")
-    assert flags.fallback(path) == Choice("fnv-sharded", "fnv-sharded", "error")
+    assert flags.fallback(path) == Assignment("fnv-sharded", "fnv-sharded", "error")
 
 
-def test_a_strategy_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("fails", "problem"),
+    [
+        ("1 / 0", "its constructor fails: ZeroDivisionError: division by zero"),
+        ("__import__('os')._exit(0)", "importing or constructing it ends the process: exit status 0"),
+    ],
+)
+def test_a_strategy_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, problem: str
+) -> None:
     """A live flag that names one would end every worker that it replaces: it can't be used."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "brought_by_a_flag.py").write_text(
         "from strategies.sync_dict import SyncDict\n"
-        "class Fails(SyncDict):\n def __init__(self, **options): 1 / 0\n"
+        f"class Fails(SyncDict):\n def __init__(self, **options): {fails}\n"
     )
     path = put(tmp_path, variants={"bad": "brought_by_a_flag:Fails"}, defaultVariant="bad", targeting={})
-    with pytest.raises(FlagsError, match="its constructor fails: ZeroDivisionError: division by zero"):
-        Evaluation("d", "h", 1).choose(path, flags.read(path), 0)
-    assert flags.fallback(path) == Choice("sync-dict", "sync-dict", "error")
+    with pytest.raises(FlagsError, match=problem):
+        Evaluation("d", "h", 1).assign(path, flags.read(path), 0)
+    assert flags.fallback(path) == Assignment("sync-dict", "sync-dict", "error")
 
 
 @pytest.mark.parametrize(
@@ -143,15 +154,15 @@ def test_a_strategy_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_reasons(tmp_path: Path, changes: Flag, variant: str, reason: str) -> None:
     """What OpenFeature says, in small letters."""
-    found = set(choices(put(tmp_path, **changes)))
-    assert found == {Choice(variant, variant, reason or "targeting_match")}
+    found = set(assignments(put(tmp_path, **changes)))
+    assert found == {Assignment(variant, variant, reason or "targeting_match")}
 
 
 @pytest.mark.parametrize("targeting", [{"fractionall": [["sync-dict", 1]]}, {"if": [True, "no-such", None]}])
 def test_a_rule_that_gives_nothing(tmp_path: Path, targeting: Flag) -> None:
     """What only the evaluator can know is an error too."""
     with pytest.raises(FlagsError, match="flag shard-strategy"):
-        choices(put(tmp_path, targeting=targeting))
+        assignments(put(tmp_path, targeting=targeting))
 
 
 def test_three_variants(tmp_path: Path) -> None:
@@ -161,7 +172,7 @@ def test_three_variants(tmp_path: Path) -> None:
         variants={name: name for name in ("sync-dict", "fnv-sharded", "single-lock")},
         targeting={"fractional": [["fnv-sharded", 25], ["single-lock", 50], ["sync-dict", 25]]},
     )
-    names = sorted(choice.strategy for choice in choices(path))
+    names = sorted(assignment.strategy for assignment in assignments(path))
     assert names == ["fnv-sharded", "single-lock", "single-lock", "sync-dict"]
     assert flags.shares(flags.read(path)) == {"fnv-sharded": 25, "single-lock": 50, "sync-dict": 25}
 
@@ -227,3 +238,17 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(FlagsError, match="not a regular file"):
         flags.read(str(path))
+
+
+@pytest.mark.parametrize("verb", [["status"], ["watch", "--variant", "x"], ["set", "5"]])
+def test_without_a_file_of_flags(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Away from a checkout there is no default: one line says how to name it, and where to get one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WS_FLAGS_FILE", raising=False)
+    assert main(["rollout", *verb]) == 2
+    assert capsys.readouterr().err == (
+        "odinws: conf/flags.json: no such file: name the one that the servers read with --file or "
+        f"WS_FLAGS_FILE; {resources.find('conf/flags.json')} is one to copy\n"
+    )

@@ -35,8 +35,8 @@ def nearest(percent: int, workers: int) -> int:
 
 def ordinals_with(evaluation: Evaluation, percent: int) -> set[int]:
     """The workers that have the variant."""
-    choices = evaluation.choose_all("flags.json", with_share(DOCUMENT, "new", percent))
-    return {ordinal for ordinal, choice in enumerate(choices) if choice.variant == "new"}
+    assignments = evaluation.assign_all("flags.json", with_share(DOCUMENT, "new", percent))
+    return {ordinal for ordinal, assignment in enumerate(assignments) if assignment.variant == "new"}
 
 
 @given(NAMES, NAMES, SIZES, st.integers(0, 100))

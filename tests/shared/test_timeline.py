@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from odinws.admission.load import ALIVE_SECONDS
-from odinws.choice import Choice
+from odinws.assignment import Assignment
 from odinws.monitoring.timeline_recorder import TimelineRecorder
 from odinws.shared import SharedState
 from odinws.shared.counters import LAG_BOUNDS_SECONDS
@@ -27,7 +27,7 @@ def read(timeline: Timeline, limit: int = SAMPLES) -> list[dict[str, Any]]:
 def worker(shared: SharedState, strategy: str = "sync-dict") -> WorkerStats:
     """A worker that is awake."""
     stats = shared.workers[shared.claim()]
-    stats.pid, stats.choice, stats.sampled_at = 1, Choice(strategy), time.monotonic()
+    stats.pid, stats.assignment, stats.sampled_at = 1, Assignment(strategy), time.monotonic()
     return stats
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import strategies
-from odinws.choice import Choice
+from odinws.assignment import Assignment
 from odinws.errors import SettingsError
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
@@ -69,8 +69,8 @@ def test_a_class_is_named_by_its_place() -> None:
     assert isinstance(strategies.create(MINE, shards=2), Strategy)
     assert Settings.from_environ({"WS_SHARD_STRATEGY": MINE}).strategy == MINE
     row = WorkerStats()
-    row.choice = Choice(MINE, MINE, "explicit")
-    assert row.choice.strategy == MINE
+    row.assignment = Assignment(MINE, MINE, "explicit")
+    assert row.assignment.strategy == MINE
 
 
 def test_an_entry_point_names_a_strategy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +118,21 @@ def test_an_entry_point_names_a_strategy(tmp_path: Path, monkeypatch: pytest.Mon
             "from strategies.sync_dict import SyncDict\nclass Mine(SyncDict):\n"
             " def __init__(self, **options): raise SystemExit(0)",
             "its constructor fails: SystemExit: 0",
+        ),
+        ("import os; os._exit(0)", "importing or constructing it ends the process: exit status 0"),
+        ("import os; os.kill(os.getpid(), 9)", "importing or constructing it ends the process: SIGKILL"),
+        ("import os; os.execv('/bin/true', ['true'])", "ends the process: exit status 0"),
+        ("raise KeyboardInterrupt('why')", "KeyboardInterrupt: why"),
+        ("import os; os.fork()", "its code forks, and comes back twice"),
+        (
+            "import os\nfrom strategies.sync_dict import SyncDict\nclass Mine(SyncDict):\n"
+            " def __init__(self, **options): os._exit(3)",
+            "importing or constructing it ends the process: exit status 3",
+        ),
+        (
+            "import os\nfrom strategies.sync_dict import SyncDict\nclass Mine(SyncDict):\n"
+            " def __init__(self, **options): os.fork(); super().__init__(**options)",
+            "its code forks, and comes back twice",
         ),
     ],
 )

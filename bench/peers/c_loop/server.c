@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <search.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -28,11 +26,11 @@
 #include <unistd.h>
 
 enum { EVENTS = 1024, FEED_SIZE = 1 << 22, REQUEST_SIZE = 1 << 16, PASS = 64, HEADER = 10 };
-enum { CHANNELS = 1 << 16, DESCRIPTORS = 1 << 20 /* at most */ };
+enum { CHANNELS = 100000, DESCRIPTORS = 1 << 20 /* at most */ };
 
 struct client;
 
-/* Its subscribers are an array, in no order. Names are never forgotten. */
+/* Its subscribers are an array, in no order. */
 struct channel {
     struct client **subscribers;
     uint32_t count, capacity;
@@ -46,12 +44,13 @@ struct client {
     uint64_t due; /* bit i: message i of this pass */
 };
 
+static struct channel channels[CHANNELS];
 static int poller, listener, feed;
 static int batch, ping_seconds;
 static char feed_buffer[FEED_SIZE];
 static size_t feed_length;
-static struct client **clients; /* by descriptor, NULL where there is none */
-static int client_limit;
+static struct client *clients[DESCRIPTORS]; /* by descriptor, NULL where there is none */
+static int highest; /* of those descriptors */
 static struct client **touched;
 static uint32_t touched_count;
 static struct iovec pass[PASS];
@@ -71,14 +70,10 @@ static void *grown(void *array, uint32_t count, uint32_t *capacity)
     return realloc(array, *capacity * sizeof(void *));
 }
 
-static struct channel *channel_of(const char *name, size_t length)
+/* Of a name such as token.T12, with anything behind it. */
+static struct channel *channel_of(const char *name)
 {
-    char key[length + 1];
-    *(char *)mempcpy(key, name, length) = 0;
-    ENTRY *found = hsearch((ENTRY){.key = key}, FIND);
-    if (!found)
-        found = hsearch((ENTRY){strdup(key), calloc(1, sizeof(struct channel))}, ENTER);
-    return found->data;
+    return &channels[strtoul(name + sizeof "token.T" - 1, NULL, 10) % CHANNELS];
 }
 
 static void add(struct channel *channel, struct client *client)
@@ -164,14 +159,13 @@ static void touch(struct client *client, unsigned position)
     client->due |= 1ull << position;
 }
 
-/* One record of the feed: 2 bytes length of the channel's name, the name, the text. The frame is made in place:
-   its header overwrites what stands before the text. */
-static void message(char *record, size_t length, unsigned position)
+/* One line of the feed: the channel's name, a space, the text. The frame is made in place: its header overwrites what
+   stands before the text. */
+static void message(char *line, const char *end, unsigned position)
 {
-    size_t name_length = (size_t)((uint8_t)record[0] << 8 | (uint8_t)record[1]);
-    struct channel *channel = channel_of(record + 2, name_length);
-    char *text = record + 2 + name_length;
-    size_t text_length = length - 2 - name_length;
+    struct channel *channel = channel_of(line);
+    char *text = (char *)rawmemchr(line, ' ') + 1;
+    size_t text_length = (size_t)(end - text);
     uint8_t start[HEADER];
     size_t header = frame_header(start, 1, text_length);
     pass[position] = (struct iovec){memcpy(text - header, start, header), header + text_length};
@@ -191,24 +185,18 @@ static void read_feed(void)
     if (got <= 0)
         exit(0);
     feed_length += (size_t)got;
-    size_t at = 0;
+    char *line = feed_buffer, *end;
     unsigned position = 0;
-    while (feed_length - at >= 4) {
-        uint32_t size;
-        memcpy(&size, feed_buffer + at, 4);
-        size = ntohl(size);
-        if (feed_length - at - 4 < size)
-            break;
-        message(feed_buffer + at + 4, size, position++);
-        at += 4 + size;
+    for (; (end = memchr(line, '\n', feed_length - (size_t)(line - feed_buffer))); line = end + 1) {
+        message(line, end, position++);
         if (position == PASS) {
             flush_pass();
             position = 0;
         }
     }
     flush_pass();
-    feed_length -= at;
-    memmove(feed_buffer, feed_buffer + at, feed_length);
+    feed_length -= (size_t)(line - feed_buffer);
+    memmove(feed_buffer, line, feed_length);
 }
 
 static void answer(struct client *client, unsigned opcode, const void *text, size_t length)
@@ -224,7 +212,7 @@ static void subscribe(struct client *client, const char *text, size_t length)
 {
     const char *at = memchr(text, '[', length), *end = text + length, *quote;
     while (at && (at = memchr(at, '"', (size_t)(end - at))) && (quote = memchr(at + 1, '"', (size_t)(end - at - 1)))) {
-        add(channel_of(at + 1, (size_t)(quote - at - 1)), client);
+        add(channel_of(at + 1), client);
         at = quote + 1;
     }
     static const char ack[] = "{\"type\":\"subscription_ack\"}";
@@ -292,27 +280,21 @@ static void accept_clients(void)
         struct client *client = calloc(1, sizeof *client);
         client->fd = fd;
         clients[fd] = client;
+        highest = fd > highest ? fd : highest;
         watch(fd);
     }
 }
 
 static void ping_everyone(void)
 {
-    for (int i = 0; i < client_limit; i++)
+    for (int i = 0; i <= highest; i++)
         if (clients[i] && clients[i]->open)
             answer(clients[i], 9, "", 0);
 }
 
 static void start(int port, const char *feed_path)
 {
-    struct rlimit limit;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    client_limit = (int)limit.rlim_cur;
-    clients = calloc(limit.rlim_cur, sizeof *clients);
     signal(SIGPIPE, SIG_IGN);
-    hcreate(CHANNELS);
     poller = epoll_create1(EPOLL_CLOEXEC);
     listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int on = 1;

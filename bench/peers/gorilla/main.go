@@ -4,14 +4,13 @@ package main
 
 import (
 	"bufio"
-	"encoding/binary"
 	"encoding/json"
-	"io"
 	"log"
 	"net"
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -151,19 +150,12 @@ func readFeed(path string, h *hub) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	reader := bufio.NewReader(socket)
-	for {
-		var length uint32
-		if binary.Read(reader, binary.BigEndian, &length) != nil {
-			os.Exit(0)
-		}
-		record := make([]byte, length)
-		if _, err := io.ReadFull(reader, record); err != nil {
-			os.Exit(0)
-		}
-		text := 2 + int(binary.BigEndian.Uint16(record))
-		h.broadcast <- message{string(record[2:text]), record[text:]}
+	lines := bufio.NewScanner(socket)
+	for lines.Scan() {
+		channel, text, _ := strings.Cut(lines.Text(), " ")
+		h.broadcast <- message{channel, []byte(text)}
 	}
+	os.Exit(0)
 }
 
 func main() {

@@ -1,23 +1,16 @@
-// Reads the bench's feed: 4 bytes length of the rest, 2 bytes length of the channel's name, name, text.
+// Reads the bench's feed: lines of a channel's name, a space and a text.
 'use strict'
 const net = require('node:net')
+const readline = require('node:readline')
 
-/** Call onMessage(channel, text as Buffer) for each record; the process ends with the feed. */
+/** Call onMessage(channel, text as Buffer) for each line; the process ends with the feed. */
 exports.readFeed = (path, onMessage) => {
-  let rest = Buffer.alloc(0)
-  const socket = net.connect(path)
-  socket.on('data', (data) => {
-    rest = rest.length ? Buffer.concat([rest, data]) : data
-    while (rest.length >= 4) {
-      const end = 4 + rest.readUInt32BE(0)
-      if (rest.length < end) break
-      const text = 6 + rest.readUInt16BE(4)
-      onMessage(rest.toString('latin1', 6, text), rest.subarray(text, end))
-      rest = rest.subarray(end)
-    }
+  const lines = readline.createInterface({ input: net.connect(path) })
+  lines.on('line', (line) => {
+    const space = line.indexOf(' ')
+    onMessage(line.slice(0, space), Buffer.from(line.slice(space + 1)))
   })
-  socket.on('close', () => process.exit(0))
-  socket.on('error', (error) => { console.error(error.message) })
+  lines.on('close', () => process.exit(0))
 }
 
 /** The channels of {"type":"subscribe","data":{"channels":[...]}}. */

@@ -11,7 +11,6 @@ monkey.patch_all()
 
 import json  # noqa: E402 - after the patch
 import socket  # noqa: E402
-import struct  # noqa: E402
 import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -34,15 +33,13 @@ socketio.on_event("subscribe", subscribe)
 
 
 def read_feed() -> None:
-    """Emit each record of the feed to the room of its channel; the process ends with the feed."""
+    """Emit each line of the feed to the room of its channel; the process ends with the feed."""
     feed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     feed.connect(feed_path)
-    with feed.makefile("rb") as records:
-        while head := records.read(6):
-            length, name_length = struct.unpack("!IH", head)
-            record = records.read(length - 2)
-            message = json.loads(record[name_length:])
-            socketio.emit("message", message, to=record[:name_length].decode())
+    with feed.makefile() as lines:
+        for line in lines:
+            name, _, text = line.partition(" ")
+            socketio.emit("message", json.loads(text), to=name)
 
 
 socketio.start_background_task(read_feed)

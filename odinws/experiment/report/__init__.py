@@ -6,18 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from odinws.experiment.kinds import Records
 from odinws.experiment.record import read
 from odinws.experiment.report.page import FILE as PAGE
 from odinws.experiment.report.page import page
-from odinws.experiment.report.terminal import print_checks, print_records, print_result
 from odinws.experiment.result import FILE, Result
 from odinws.experiment.verdict import judge
 
-__all__ = ["finish", "print_checks", "print_records", "print_result"]
 
-
-def finish(directory: Path) -> tuple[Records, Result]:
+def finish(directory: Path) -> Result:
     """Judge a run by its records and write `result.json` and `report.html` beside them.
 
     Raises RecordError where records are missing or broken, OSError where the directory can't be written.
@@ -26,4 +22,4 @@ def finish(directory: Path) -> tuple[Records, Result]:
     result = judge(records)
     (directory / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
     (directory / PAGE).write_text(page(records, result))
-    return records, result
+    return result

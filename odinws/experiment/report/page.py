@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from importlib import resources
 from itertools import accumulate
 from operator import add
 from typing import Any
@@ -28,27 +27,27 @@ _DIGITS = 5  # of a value in a picture
 
 
 def page(records: Records, result: Result) -> str:
-    """The report of a run, in HTML."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader(__package__, "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"figure": figure, "percent": percent, "chance": chance}
     settings = {arm: _shown(each) for arm, each in records.run.settings.items()}
-    return environment.from_string(_part("page.html")).render(
+    return environment.get_template("page.html").render(
         result=result,
+        records=records,
         run=records.run,
         plan=records.run.plan,
-        trials=records.trials,
-        end=records.end,
         settings=settings,
         setting_names=sorted({name for each in settings.values() for name in each}),
         measures=MEASURES,
         alpha=ALPHA,
         plan_text=_plan_text(records.run.plan),
-        style=_part("page.css"),
-        script=_part("page.js"),
         plotly=get_plotlyjs(),
-        data=_for_script(pictures(records, result)),
+        data=pictures(records, result),
     )
 
 
@@ -69,7 +68,7 @@ def pictures(records: Records, result: Result) -> dict[str, Any]:
     names.sort(key=lambda name: name != plan.primary)
     return {
         "arms": [plan.baseline.name, *(arm.name for arm in plan.others)],
-        "rows": [_bar(row, *row.interval) for row in result.measures if row.interval is not None],
+        "rows": [_bar(row) for row in result.measures if row.interval is not None],
         "measures": [
             msgspec.to_builtins(MEASURES[name]) | {"histogram": name.partition("_")[0]} for name in names
         ],
@@ -82,41 +81,37 @@ def pictures(records: Records, result: Result) -> dict[str, Any]:
     }
 
 
-def _bar(row: Row, low: float, high: float) -> dict[str, Any]:
-    percents = {"shift": row.shift or 0.0, "low": low, "high": high}
-    found: dict[str, Any] = {name: _rounded(100 * value) for name, value in percents.items()}
-    return found | {"title": MEASURES[row.measure].title, "arm": row.arm}
+def _bar(row: Row) -> dict[str, Any]:
+    shift, low, high = (_rounded(100 * value) for value in (row.shift or 0.0, *(row.interval or ())))
+    return {"shift": shift, "low": low, "high": high, "title": MEASURES[row.measure].title, "arm": row.arm}
 
 
 def _seconds(records: Records, name: str) -> dict[str, list[list[Any]]]:
-    found: dict[tuple[str, int], list[Any]] = {}
+    found: dict[str, dict[int, list[Any]]] = defaultdict(dict)
     for second in records.seconds:
         if name in second.values:
-            line = found.setdefault((second.arm, second.round), [second.round, [], []])
+            line = found[second.arm].setdefault(second.round, [second.round, [], []])
             line[1].append(second.second)
             line[2].append(_rounded(second.values[name]))
-    by_arm: dict[str, list[list[Any]]] = defaultdict(list)
-    for (arm, _), line in sorted(found.items()):
-        by_arm[arm].append(line)
-    return by_arm
+    return {arm: [by_round[number] for number in sorted(by_round)] for arm, by_round in found.items()}
 
 
 def _histograms(records: Records) -> dict[str, dict[str, dict[str, list[float]]]]:
     """Of all good trials of an arm together; what has other bounds than the first is left out."""
-    summed: dict[tuple[str, str], Histogram] = {}
+    summed: dict[str, dict[str, Histogram]] = defaultdict(dict)
     for trial in records.trials:
-        for name, histogram in trial.histograms.items() if trial.status == "ok" else ():
-            whole = summed.setdefault(
-                (name, trial.arm), Histogram(histogram.bounds, [0] * len(histogram.counts))
-            )
-            if whole.bounds == histogram.bounds:
-                whole.counts[:] = map(add, whole.counts, histogram.counts)
-    found: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(dict)
-    for (name, arm), whole in summed.items():
-        total = sum(whole.counts) or 1
-        shares = [_rounded(reached / total) for reached in accumulate(whole.counts[: len(whole.bounds)])]
-        found[name][arm] = {"bounds": whole.bounds, "shares": shares}
-    return found
+        for name, own in trial.histograms.items() if trial.status == "ok" else ():
+            whole = summed[name].get(trial.arm)
+            if whole is None or whole.bounds == own.bounds:
+                counts = list(map(add, whole.counts, own.counts)) if whole else own.counts
+                summed[name][trial.arm] = Histogram(own.bounds, counts)
+    return {name: {arm: _cumulated(each) for arm, each in by.items()} for name, by in summed.items()}
+
+
+def _cumulated(histogram: Histogram) -> dict[str, list[float]]:
+    reached, total = list(accumulate(histogram.counts)), sum(histogram.counts) or 1
+    shares = [_rounded(count / total) for count in reached[: len(histogram.bounds)]]
+    return {"bounds": histogram.bounds, "shares": shares}
 
 
 def _rounded(value: float) -> float:
@@ -140,12 +135,3 @@ def _plan_text(plan: Plan) -> str:
             if arm[part] == raw[part]:
                 del arm[part]
     return tomlkit.dumps(raw)
-
-
-def _part(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text()
-
-
-def _for_script(data: object) -> str:
-    """JSON that can stand in a script element."""
-    return msgspec.json.encode(data).decode().replace("<", "\\u003c")

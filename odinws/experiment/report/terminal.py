@@ -60,7 +60,6 @@ def _table(names: Sequence[str], left: Collection[str]) -> Table:
 
 
 def print_checks(checks: Sequence[Check], console: Console) -> None:
-    """What speaks against an answer, and what to do."""
     for check in checks:
         line = Text(check.severity, style=_SEVERITIES[check.severity])
         line.append(f": {check.text}", style="default")

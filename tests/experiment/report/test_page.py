@@ -11,7 +11,7 @@ import pytest
 
 from odinws.experiment.kinds import End, Record, Run
 from odinws.experiment.measures import MEASURES
-from odinws.experiment.record import Writer
+from odinws.experiment.record import writing
 from odinws.experiment.report import finish
 from odinws.experiment.result import percent
 from tests.browser import Browser, Page
@@ -27,9 +27,9 @@ def browser() -> Iterator[Browser]:
 
 
 def _reported(directory: Path, records: list[Record]) -> tuple[str, dict[str, Any]]:
-    with Writer(directory) as writer:
+    with writing(directory) as write:
         for record in records:
-            writer.write(record)
+            write(record)
     finish(directory)
     return (directory / "report.html").as_uri(), json.loads((directory / "result.json").read_text())
 

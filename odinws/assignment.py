@@ -1,4 +1,4 @@
-"""The choice of a worker's strategy, and its reason. Pure."""
+"""Which strategy a worker is assigned, and why. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ DEFAULT_STRATEGY = "sync-dict"
 REASONS = ("explicit", "default", "static", "targeting_match", "disabled", "error")
 
 
-class Choice(NamedTuple):
-    """The choice of one worker.
+class Assignment(NamedTuple):
+    """The assignment of one worker.
 
     Attributes:
         strategy: its name, see `strategies.check_name`.
@@ -30,16 +30,16 @@ class Choice(NamedTuple):
         return {name: value for name, value in named.items() if value}
 
 
-class Chooser:
-    """The choice of one worker, made when it starts; this one never changes.
+class Assigner:
+    """The assignment of one worker, made when it starts; this one never changes.
 
     Attributes:
-        choice: what the worker runs, for its whole life.
+        assignment: what the worker runs, for its whole life.
         problem: why the file of flags can't be used now; "": it can, or there is none.
     """
 
-    def __init__(self, choice: Choice) -> None:
-        self.choice = choice
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
         self.problem = ""
 
     def outdated(self) -> str:
@@ -47,20 +47,22 @@ class Chooser:
         return ""
 
 
-class Chosen(ctypes.Structure):
-    """A structure with a choice, for the shared state. The worker writes it once, before its pid."""
+class Assigned(ctypes.Structure):
+    """A structure with an assignment, for the shared state. The worker writes it once, before its pid."""
 
     strategy: Annotated[bytes, ctypes.c_char * 96]
     variant: Annotated[bytes, ctypes.c_char * 64]
     reason: Annotated[bytes, ctypes.c_char * 32]
 
     @property
-    def choice(self) -> Choice:
-        """The choice; texts are truncated to the size of their fields."""
+    def assignment(self) -> Assignment:
+        """The assignment; texts are truncated to the size of their fields."""
         # A truncated text may end within a character.
-        return Choice(*(text.decode(errors="replace") for text in (self.strategy, self.variant, self.reason)))
+        return Assignment(
+            *(text.decode(errors="replace") for text in (self.strategy, self.variant, self.reason))
+        )
 
-    @choice.setter
-    def choice(self, choice: Choice) -> None:
-        for name, text in choice._asdict().items():
+    @assignment.setter
+    def assignment(self, assignment: Assignment) -> None:
+        for name, text in assignment._asdict().items():
             setattr(self, name, text.encode()[: getattr(type(self), name).size])

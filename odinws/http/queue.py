@@ -1,0 +1,126 @@
+"""The queue of new requests: who is served in this iteration of the event loop, and who is refused. Pure.
+
+When many clients connect at once, the event loop finds hundreds of sockets ready, and would serve all of them
+before anything else. So requests have a budget in each iteration, and wait here once that is spent.
+
+First come, first served is good for a burst, and ruinous for an overload: whoever is served has waited
+longest, and is about to give up. So when the queue has not been empty for a while, the newest is served
+first, and the oldest are refused, while they still listen, until what waits can be served soon. What counts
+as an overload is CoDel's idea (RFC 8289), the order adaptive LIFO (Maurer: Fail at Scale, ACM Queue, 2015).
+
+A refused client is told when to come back: each a little later than the one before, at the rate at which
+requests have been served. So those that were refused do not come back together.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+# Of each iteration. Shorter than the hub's slice, so live messages have priority.
+BUDGET_SECONDS = 0.0007
+REFUSAL_SECONDS = 0.004  # of each iteration in an overload: 200 at once
+OVERLOAD_SECONDS = 0.5  # a queue that has not been empty for so long is no burst
+# In an overload no more wait than can be served in this time. At ten times what can be served the others
+# hear it after a tenth of it.
+TARGET_SECONDS = 0.8
+MOST_RETRY_SECONDS = 10  # to refuse once more is cheap, to be idle is not
+
+_LEAST_RATE = 10.0  # requests/s, to say when to come back
+
+
+class Request(Protocol):
+    """What waits."""
+
+    def serve(self) -> None:
+        """Serve it. Returns when it waits for something, or is done."""
+
+    def refuse(self, retry_after_seconds: int) -> bool:
+        """Refuse it; False: it is no upgrade request, and should be served."""
+
+
+class RequestQueue:
+    """New requests of one worker. Call `run` in each iteration while it is not empty.
+
+    Args:
+        clock: seconds, monotonic.
+        draw: 0 to 1 at random.
+
+    Attributes:
+        is_serving: a request is being served right now, in its own budget.
+        overloads: how often an overload began.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.perf_counter,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._clock = clock
+        self._draw = draw
+        self._waiting: deque[tuple[float, Request]] = deque()
+        self._since = math.inf  # when the queue was empty last
+        self._served = 0  # since then
+        self._return_at = 0.0  # when the client refused last may come back
+        self.is_serving = False
+        self.overloads = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether more comes than can be served, and has for a while."""
+        return self._clock() - self._since > OVERLOAD_SECONDS
+
+    def put(self, request: Request, age_seconds: float = 0.0) -> None:
+        """Add a request, which came `age_seconds` ago."""
+        now = self._clock()
+        if math.isinf(self._since):
+            self._since, self._served = now, 0
+        self._waiting.append((now - age_seconds, request))
+
+    def run(self) -> None:
+        """Serve and refuse for as long as the budget of an iteration allows."""
+        waiting, clock = self._waiting, self._clock
+        now = clock()
+        is_overloaded = now - self._since > OVERLOAD_SECONDS
+        until = now + BUDGET_SECONDS
+        while waiting and now < until:
+            _, request = waiting.pop() if is_overloaded else waiting.popleft()
+            self._serve(request)
+            now = clock()
+        if is_overloaded:
+            self._refuse_late(now)
+        if not waiting:
+            self._since = math.inf
+
+    def _serve(self, request: Request) -> None:
+        self._served += 1
+        self.is_serving = True
+        try:
+            request.serve()
+        finally:
+            self.is_serving = False
+
+    def _refuse_late(self, now: float) -> None:
+        rate = max(_LEAST_RATE, self._served / (now - self._since))
+        until, late, keep = now + REFUSAL_SECONDS, now - TARGET_SECONDS, rate * TARGET_SECONDS
+        waiting = self._waiting
+        while waiting and (len(waiting) > keep or waiting[0][0] < late) and now < until:
+            _, request = waiting.popleft()
+            if not request.refuse(self._retry_after(now, rate)):
+                self._serve(request)
+            now = self._clock()
+
+    def _retry_after(self, now: float, rate: float) -> int:
+        """Whole seconds, at least 1: clients come back one by one, as they can be served."""
+        self._return_at = max(now + 1.0, self._return_at + 1.0 / rate)
+        seconds = self._return_at - now
+        if seconds > MOST_RETRY_SECONDS:
+            return math.ceil(self._draw() * MOST_RETRY_SECONDS) or 1
+        return math.ceil(seconds)

@@ -1,0 +1,187 @@
+"""`odinws.http.queue`: bursts, overloads and returns, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odinws.http.queue import (
+    BUDGET_SECONDS,
+    MOST_RETRY_SECONDS,
+    OVERLOAD_SECONDS,
+    REFUSAL_SECONDS,
+    TARGET_SECONDS,
+    RequestQueue,
+)
+
+ANSWER_SECONDS = 25e-6
+OTHERS_SECONDS = 0.001  # what the rest of an iteration takes
+
+
+class Clock:
+    """Seconds; stands still but for the work that is done."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(eq=False)
+class Asking:
+    """One request of a client.
+
+    Attributes:
+        patience: seconds after which the client gives up.
+    """
+
+    world: World
+    client: int
+    cost: float
+    patience: float
+    is_upgrade: bool = True
+    came: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.came = self.world.clock.now
+
+    def serve(self) -> None:
+        world = self.world
+        if world.clock.now - self.came > self.patience:  # the server sees that it has left
+            world.clock.now += ANSWER_SECONDS
+            world.gone.append(self.client)
+            return
+        world.clock.now += self.cost
+        world.served.append((self.client, world.clock.now - self.came))
+
+    def refuse(self, retry_after_seconds: int) -> bool:
+        if not self.is_upgrade:
+            return False
+        assert 1 <= retry_after_seconds <= MOST_RETRY_SECONDS
+        world = self.world
+        world.clock.now += ANSWER_SECONDS
+        world.refused.append((self.client, world.clock.now, world.clock.now - self.came))
+        if world.returns:
+            world.comes(world.clock.now + retry_after_seconds + world.jitter(), self.client)
+        return True
+
+
+class World:
+    """A server that does nothing but serve clients, and what became of them."""
+
+    def __init__(self, cost: float, patience: float, *, seed: int = 1, returns: bool = False) -> None:
+        self.clock = Clock()
+        self.random = random.Random(seed)
+        self.queue = RequestQueue(self.clock, self.random.random)
+        self.cost = cost
+        self.patience = patience
+        self.returns = returns
+        self.arrivals: list[tuple[float, int]] = []
+        self.served: list[tuple[int, float]] = []
+        self.refused: list[tuple[int, float, float]] = []
+        self.gone: list[int] = []
+
+    def jitter(self) -> float:
+        """What a client adds to Retry-After: the first backoff of `odinws.client`."""
+        return self.random.random() * 0.5
+
+    def comes(self, at: float, client: int) -> None:
+        """A client comes at a time."""
+        heapq.heappush(self.arrivals, (at, client))
+
+    def run(self, until: float) -> None:
+        """Run iterations of the event loop."""
+        clock = self.clock
+        while clock.now < until and (self.arrivals or len(self.queue)):
+            if not len(self.queue):
+                clock.now = max(clock.now, self.arrivals[0][0])
+            while self.arrivals and self.arrivals[0][0] <= clock.now:
+                at, client = heapq.heappop(self.arrivals)
+                request = Asking(self, client, self.cost, self.patience)
+                request.came = at
+                self.queue.put(request, clock.now - at)
+            before = clock.now
+            self.queue.run()
+            assert clock.now - before <= BUDGET_SECONDS + REFUSAL_SECONDS + 2 * self.cost
+            clock.now += OTHERS_SECONDS if clock.now > before else 0.0
+
+
+def test_a_burst_is_served_in_order() -> None:
+    world = World(0.0005, 2.0)
+    for client in range(200):
+        world.comes(world.clock.now, client)
+    world.run(world.clock.now + 10)
+    assert [client for client, _ in world.served] == list(range(200))
+    assert world.refused == []
+    assert world.gone == []
+
+
+@pytest.mark.parametrize("times", [1.5, 3, 10])
+def test_an_overload_is_no_collapse(times: float) -> None:
+    """Nearly as many are served as at its best, and the others hear it at once."""
+    best = 1 / (0.0005 + OTHERS_SECONDS * 0.0005 / BUDGET_SECONDS)
+    world = World(0.0005, 2.0)
+    start, seconds = world.clock.now, 20.0
+    for index in range(int(seconds * times * best)):
+        world.comes(start + index / (times * best), index)
+    world.run(start + seconds)
+    assert len(world.served) >= 0.8 * best * seconds
+    assert world.gone == []
+    settled = [age for _, at, age in world.refused if at > start + 4 * OVERLOAD_SECONDS]
+    assert settled
+    assert max(settled) <= TARGET_SECONDS + 0.02
+    assert max(age for _, age in world.served) <= 1.5 * OVERLOAD_SECONDS
+
+
+def test_who_comes_back_does_not_come_at_once() -> None:
+    """10,000 at once, refused ones return as told: all are in, soon, and few are refused a second time."""
+    world = World(0.0005, 2.0, returns=True)
+    start = world.clock.now
+    for client in range(10_000):
+        world.comes(start, client)
+    world.run(start + 120)
+    assert sorted(client for client, _ in world.served) == list(range(10_000))
+    assert world.gone == []
+    times_refused = [client for client, _, _ in world.refused]
+    again = len(times_refused) - len(set(times_refused))
+    assert again <= 1_500
+    work = 10_000 * 0.0005 * (1 + OTHERS_SECONDS / BUDGET_SECONDS)
+    assert world.clock.now - start <= 2.5 * work + 2
+
+
+def test_what_is_no_upgrade_is_served() -> None:
+    world = World(0.0005, 2.0)
+    world.queue.put(Asking(world, 0, 0.0005, 2.0, is_upgrade=False))
+    for client in range(1, 3000):
+        world.queue.put(Asking(world, client, 0.0005, 2.0))
+    while len(world.queue):
+        world.queue.run()
+        world.clock.now += OTHERS_SECONDS
+    assert 0 in [client for client, _ in world.served]
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.2), st.floats(0, 0.003)), max_size=300), st.integers(0, 9))
+def test_everyone_gets_one_answer(arrivals: list[tuple[float, float]], seed: int) -> None:
+    """Whatever comes when and costs what."""
+    world = World(0.0, 1e9, seed=seed)
+    at = world.clock.now
+    waiting = iter(enumerate(itertools.accumulate((gap for gap, _ in arrivals), initial=at)))
+    following = next(waiting)
+    for _ in range(100_000):
+        while following is not None and following[0] < len(arrivals) and following[1] <= world.clock.now:
+            world.queue.put(Asking(world, following[0], arrivals[following[0]][1], 1e9))
+            following = next(waiting)
+        world.queue.run()
+        assert not world.queue.is_serving
+        world.clock.now += OTHERS_SECONDS
+        if following[0] == len(arrivals) and not len(world.queue):
+            break
+    answered = [client for client, _ in world.served] + [client for client, _, _ in world.refused]
+    assert sorted(answered) == list(range(len(arrivals)))
+    assert not world.queue.is_overloaded
