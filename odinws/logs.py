@@ -123,7 +123,7 @@ def configure(level: str, form: str, *, access: bool = False) -> None:
     # No line shows these, and to find them costs more than to write it: a look at `threading.current_thread`
     # makes an object for each greenlet.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # type: ignore[attr-defined] # as the standard library's documentation advises
+    logging._srcfile = None  # as the standard library's documentation advises
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

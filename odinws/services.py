@@ -217,7 +217,7 @@ class Services:
         self._upgrading -= 1
         entry = opening.entry
         conn = self.clients.open(
-            descriptor, entry.address, opening.wire_format, entry.identity, conn_id=opening.client_id
+            descriptor, entry.address, opening.wire_format, entry.identity, Connection, opening.client_id
         )
         conn.inspects = entry.inspects
         return conn

@@ -77,6 +77,7 @@ class Application(Flask):
     def _answer(self, context: RequestContext, rule: Rule) -> Response | list[tuple[str, str]]:
         """The response of a view, or the headers of its 101."""
         try:
+            answer: Any
             try:
                 answer = self.view_functions[rule.endpoint]()
             except Exception as error:  # noqa: BLE001 -- as Flask's

@@ -59,11 +59,11 @@ def build(
         return "text"
 
     @parts.route("/abort", websocket=True)
-    def aborts() -> None:
+    def aborts() -> Any:
         abort(409)
 
     @parts.route("/bug", websocket=True)
-    def bug() -> None:
+    def bug() -> Any:
         raise KeyError("bug")
 
     @parts.route("/after", websocket=True)
