@@ -158,6 +158,7 @@ class Clients:
             if len(self._parked) >= _PARKED:
                 return
             self._parked.append(gevent.getcurrent())
+            del conn  # it may end meanwhile
             conn = self.event_hub.switch()
 
     def _execute(self, conn: Connection) -> None:
