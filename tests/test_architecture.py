@@ -520,6 +520,7 @@ def test_exceptions_are_caught_narrowly(module: str) -> None:
         "odinws.debug.agent",
         "odinws.feed.nats",
         "odinws.fanout.hub",
+        "odinws.http.application",
         "strategies",
         "strategies.mailbox",
     }
