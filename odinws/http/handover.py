@@ -223,8 +223,8 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
             super().process_result()
             return
         upgrade: Upgrade = self.environ[UPGRADE]
-        self.headers_sent = self.connection_upgraded = self.close_connection = True
         answer = self._handshake() + upgrade.greet()
+        self.headers_sent = self.connection_upgraded = self.close_connection = True
         sent = self.socket.send(answer)  # mostly all
         if sent < len(answer):
             self._sendall(answer[sent:])
