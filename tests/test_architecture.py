@@ -170,8 +170,8 @@ ONLY_IN = {
     },
     "geventwebsocket": {"odinws.http.handover", "odinws.worker"},
     "gunicorn": {"odinws.deployment", "odinws.http.handover", "odinws.http.listener", "odinws.worker"},
-    "flask": {"odinws.app", "odinws.http.debug", "odinws.http.routes"},
-    "werkzeug": {"odinws.app", "odinws.http.routes"},
+    "flask": {"odinws.app", "odinws.http.application", "odinws.http.debug", "odinws.http.routes"},
+    "werkzeug": {"odinws.app", "odinws.http.application", "odinws.http.routes"},
     "prometheus_client": {"odinws.harness.prometheus", "odinws.metrics.collector", "odinws.metrics.text"},
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
     "cryptography": {"odinws.access.keys"},
@@ -525,6 +525,7 @@ def test_exceptions_are_caught_narrowly(module: str) -> None:
         "odinws.feed.nats",
         "odinws.feed.tap",
         "odinws.fanout.hub",
+        "odinws.http.application",
         "strategies",
         "strategies.mailbox",
     }
