@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from odinws.experiment import outcome, scrape
+from odinws.experiment import causes, outcome, scrape
 from odinws.experiment.arms import Arm, ArmError
 from odinws.experiment.feed import Feed, Replay, recording
 from odinws.experiment.kinds import Second, Trial
@@ -154,8 +154,10 @@ class Block:
         if last.connected >= wanted - part.plan.load.churn:  # with churn some are always away
             return True
         if seconds > limit:
-            what = f"{last.refused} were refused, {last.failed} failed of {last.attempts}"
-            raise SwarmError(f"{last.connected} of {wanted} connections after {limit:g} s: {what}")
+            what = f"{last.failed:,} of {last.attempts:,} attempts failed"
+            if last.errors:
+                what += f" ({causes.in_words(last.errors)}): {causes.advice(last.errors)}"
+            raise SwarmError(f"{last.connected:,} of {wanted:,} connections after {limit:g} s: {what}")
         return False
 
     async def _measure(self, replaying: asyncio.Task[Replay]) -> None:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from odinws import resources
 from odinws.errors import OdinError
@@ -45,6 +45,7 @@ class Line(Counts, kw_only=True):
     connected: int  # at this moment
     swarm_cpu_percent: float
     histograms: dict[str, list[int]]  # by name, the counts of the buckets
+    errors: dict[str, int] = field(default_factory=dict)  # of connections, by their cause
     final: bool = False
     limited: bool = False  # in the last line: whether the swarm itself was the limit
     why: str = ""
