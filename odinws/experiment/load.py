@@ -42,6 +42,7 @@ class Counts(Struct, kw_only=True):
 
 
 class Line(Counts, kw_only=True):
+    t: float  # seconds since 1970
     connected: int  # at this moment
     swarm_cpu_percent: float
     histograms: dict[str, list[int]]  # by name, the counts of the buckets
@@ -52,7 +53,9 @@ class Line(Counts, kw_only=True):
 
 
 _COUNTS = dict.fromkeys(Counts.__struct_fields__, 0)
-NOTHING = msgspec.convert({**_COUNTS, "connected": 0, "swarm_cpu_percent": 0.0, "histograms": {}}, Line)
+NOTHING = msgspec.convert(
+    {**_COUNTS, "t": 0.0, "connected": 0, "swarm_cpu_percent": 0.0, "histograms": {}}, Line
+)
 """What a swarm has seen before its first line."""
 
 
