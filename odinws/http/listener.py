@@ -35,6 +35,7 @@ _EACH_ITERATION = 1e-9  # a timer that has always expired
 _UPGRADES = (b"GET /ws", b"GET /echo")
 _PATIENCE_SECONDS = 0.1  # after that a client that has closed its end is taken to have left
 _HEAD_BYTES = 64 << 10
+_REFUSE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE
 
 log = structlog.get_logger("odinws.http.listener")
 
@@ -76,9 +77,10 @@ class Newcomer:
             if not self._is_upgrade():
                 return False
             with contextlib.suppress(OSError):
-                self._sock.send(_refusal(retry_after_seconds), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
                 # What is not read when a socket is closed makes the kernel reset it, and the answer is lost.
                 self._sock.recv(_HEAD_BYTES, socket.MSG_DONTWAIT)
+                # MSG_MORE: one packet has the answer and the end.
+                self._sock.send(_refusal(retry_after_seconds), _REFUSE)
         self._listener.refused()
         self.drop()
         return True
