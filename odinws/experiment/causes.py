@@ -30,7 +30,8 @@ _OTHERWISE = "see the logs of this trial"
 
 def in_words(errors: Mapping[str, int]) -> str:
     """The most frequent causes: `1,895 times refused with 503 (overload), 12 times reset while upgrading`."""
-    return ", ".join(f"{times:,} times {cause}" for cause, times in Counter(errors).most_common(_MOST))
+    most = Counter(errors).most_common(_MOST)
+    return ", ".join(f"{f'{times:,} times' if times > 1 else 'once'} {cause}" for cause, times in most)
 
 
 def advice(errors: Mapping[str, int]) -> str:
