@@ -67,7 +67,7 @@ class Block:
             await self._end()
 
     async def calibrate(self, seconds: float) -> list[Part]:
-        """Only let the clients come, for so many seconds at most; their swarms know how fast they did.
+        """Only let the clients come, for so many seconds of their swarms, which know how fast they did.
 
         Raises FeedLostError.
         """
@@ -78,6 +78,8 @@ class Block:
             async with self._playing(
                 self.feed.lead_in(messages, self._seconds, _SWARM_START_SECONDS, asyncio.Event())
             ) as playing:
+                latest = time.monotonic() + CONNECT_SECONDS
+                await self._poll(playing, lambda part: bool(part.swarm.lines), latest)
                 await self._poll(playing, self._has_come, time.monotonic() + seconds)
         finally:
             await self._end()

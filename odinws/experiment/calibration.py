@@ -18,7 +18,7 @@ from odinws.experiment.plan import Arm, Plan
 from odinws.experiment.result import Check
 
 _RAMP_SECONDS = 4.0  # of the ramp that are tried
-_PATIENCE_SECONDS = 12.0  # for these clients to come, with the start of the swarm
+_PATIENCE_SECONDS = 10.0  # for these clients to come, from the first line of their swarm on
 _ANY_MACHINE = 100.0  # connections/s that are not worth a trial
 _ENOUGH = 0.8  # of the ramp; beside other work a server has slower seconds
 _ADVISED = 0.8  # of what was taken
