@@ -13,7 +13,7 @@ import functools
 import json
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import structlog
@@ -21,10 +21,12 @@ from gevent.socket import socket as GeventSocket  # noqa: N812 -- it is a class
 from gunicorn.workers.ggevent import PyWSGIServer
 
 from odinws import logs
-from odinws.admission.balance import Balance
 from odinws.connections import tcp
 from odinws.http.queue import RequestQueue
 from odinws.shared.worker_stats import WorkerStats
+
+if TYPE_CHECKING:  # it imports ssl (by jwt), which may not be before gevent has patched it
+    from odinws.admission.balance import Balance
 
 _ACCEPTED_AT_ONCE = 64  # in one iteration of the event loop
 _NO_DESCRIPTOR_SECONDS = 1.0  # until the next look whether clients can be accepted

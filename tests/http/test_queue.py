@@ -122,6 +122,17 @@ def test_a_burst_is_served_in_order() -> None:
     assert world.gone == []
 
 
+def test_a_stall_is_no_overload() -> None:
+    """Who has waited because the worker stood still is served, in order."""
+    world = World(0.0005, 10.0)
+    for client in range(200):
+        world.queue.put(Asking(world, client, world.cost, world.patience))
+    while len(world.queue):
+        world.clock.now += 2 * OVERLOAD_SECONDS if len(world.served) < 10 else OTHERS_SECONDS
+        world.queue.run()
+    assert [client for client, _ in world.served] == list(range(200))
+
+
 @pytest.mark.parametrize("times", [1.5, 3, 10])
 def test_an_overload_is_no_collapse(times: float) -> None:
     """Nearly as many are served as at its best, and the others hear it at once."""
