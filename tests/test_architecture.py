@@ -76,6 +76,7 @@ PURE = {
     "odinws.debug.profile",
     "odinws.debug.verbs",
     "odinws.errors",
+    "odinws.experiment.causes",
     "odinws.experiment.checking",
     "odinws.experiment.kinds",
     "odinws.experiment.measures",
