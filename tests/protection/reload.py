@@ -44,10 +44,10 @@ def run(plan: Plan) -> Proof:
         proof.fact("until all workers were others, s", time.time() - began)
         back = play.wait_inside(plan.connections, 30.0)
         guests = crowd.guests()
-        ended = [guest for guest in guests if guest.state is State.ENDED]
+        ended = [guest for guest in guests if guest.state is State.ENDED and guest.admitted]
         codes = {guest.close_code for guest in ended}
         late = [
-            after.answered_at - guest.goodbye_at - (guest.hint_seconds or 0.0)
+            after.answered_at - (guest.goodbye_at or guest.answered_at) - (guest.hint_seconds or 0.0)
             for guest, after in _successions(guests)
             if after.admitted
         ]
