@@ -6,6 +6,7 @@ that for all of them.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import secrets
@@ -19,12 +20,14 @@ import gevent
 import structlog
 from gevent.event import Event
 
+from odinws import logs
 from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, ConnectionLimits
+from odinws.connections.ready import ReadyQueue
 from odinws.connections.wheel import TimingWheel
 from odinws.messages.wire_format import WireFormat
-from odinws.scheduling import next_iteration
+from odinws.scheduling import Slice
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
@@ -32,12 +35,15 @@ from strategies.base import Strategy
 _TICK_SECONDS = 0.25
 _POSITIONS = 1024  # 256 s; a longer delay takes several rounds
 _RECEIVE_BYTES = 8 << 10  # read at once from one client: about 1,300 pings, 6 ms of work
-_REAP_BURST = 64
+_PARKED = 8  # greenlets
 _NO_WAIT_SECONDS = 0.001  # close frames that are due within this time are sent together
 _SENT = struct.Struct("!d")
 _RETRY_SPREAD = 4.0  # the longest hint when to come back, as a multiple of the shortest
 
-log = structlog.get_logger("odinws.connections.clients")
+_LOG = "odinws.connections.clients"
+_OPENED, _CLOSED = "connection opened", "connection closed"
+
+log = structlog.get_logger(_LOG)
 
 
 class Clients:
@@ -68,21 +74,28 @@ class Clients:
         self._stats = stats
         self._run_commands = run_commands
         self._wheel: TimingWheel[Connection] = TimingWheel(_TICK_SECONDS, _POSITIONS)
+        self.ready: ReadyQueue[Connection] = ReadyQueue()
         self._leaving: deque[Connection] = deque()
         self._anyone_leaving = Event()
         self.moving: set[Connection] = (
             set()
         )  # being added to the strategy or removed, which may wait for locks
         self._names = secrets.token_hex(4)  # so that ids differ between workers and restarts
-        self._opened_count = 0
+        self._id_count = 0
         self._started = time.perf_counter()
         self.busy = 0  # connections whose commands are being executed
+        self._parked: list[gevent.Greenlet] = []  # wait for the commands of another connection
         self._open: set[Connection] = set()
         self._ended = Event()
         self._ended.set()
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def next_id(self) -> str:
+        """The id of one more connection."""
+        self._id_count += 1
+        return f"{self._names}-{self._id_count:x}"
 
     def open(
         self,
@@ -91,6 +104,7 @@ class Clients:
         wire_format: WireFormat,
         identity: Identity = OPEN,
         kind: type[Connection] = Connection,
+        conn_id: str = "",
     ) -> Connection:
         """Create a connection for an upgraded socket. It is already counted in the shared state.
 
@@ -100,6 +114,7 @@ class Clients:
             wire_format: the client's format.
             identity: who the client is.
             kind: the class, which decides what the connection does with its input.
+            conn_id: from `next_id`; "": a new one.
         """
         sock = socket._socket.socket(fileno=descriptor)  # type: ignore[attr-defined]
         sock.setblocking(False)
@@ -112,8 +127,7 @@ class Clients:
                 seconds = max(limits.idle_seconds, limits.outbox_seconds + limits.close_seconds)
                 limit_ms = int(1000 * seconds)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
-        self._opened_count += 1
-        conn = kind(self, f"{self._names}-{self._opened_count:x}", sock, peer, wire_format)
+        conn = kind(self, conn_id or self.next_id(), sock, peer, wire_format)
         conn.identity = identity
         self._open.add(conn)
         self._ended.clear()
@@ -121,17 +135,34 @@ class Clients:
         self._strategy.add(conn)
         self.moving.discard(conn)
         self._stats.totals.accepted += 1
-        log.info("connection opened", client=conn.id, peer=peer)
+        if not logs.is_suppressed(_LOG, logging.INFO, _OPENED):
+            log.info(_OPENED, client=conn.id, peer=peer)
         return conn
 
     # -- what a connection calls -------------------------------------------------------------------
 
     def on_command(self, conn: Connection) -> None:
-        """Execute the commands of a connection in a greenlet of its own."""
+        """Execute the commands of a connection in a greenlet."""
         self.busy += 1
-        gevent.spawn(self._work, conn)
+        if self._parked:
+            self.event_hub.loop.run_callback(self._parked.pop().switch, conn)
+        else:
+            gevent.spawn(self._work, conn)
 
     def _work(self, conn: Connection) -> None:
+        """Execute commands of one connection after another; a few greenlets are kept for the next ones.
+
+        A new greenlet takes longer than most commands, as its stack has to be mapped.
+        """
+        while True:
+            self._execute(conn)
+            if len(self._parked) >= _PARKED:
+                return
+            self._parked.append(gevent.getcurrent())
+            del conn  # it may end meanwhile
+            conn = self.event_hub.switch()
+
+    def _execute(self, conn: Connection) -> None:
         try:
             self._run_commands(conn)
         except Exception:  # a bug must cost this connection, not the worker
@@ -171,9 +202,11 @@ class Clients:
 
     def _log_end(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
         """The second log line of a connection; the kernel has counted its bytes."""
+        if logs.is_suppressed(_LOG, logging.INFO, _CLOSED):
+            return
         tcp_info = conn.tcp_info()
         log.info(
-            "connection closed",
+            _CLOSED,
             client=conn.id,
             peer=conn.peer,
             code=reason.code,
@@ -216,15 +249,16 @@ class Clients:
         Each close frame says when the client should come back. That is random too, so that clients that leave
         together do not return together.
         """
-        started, conns = time.monotonic(), list(self._open)
+        started, conns, time_slice = time.monotonic(), list(self._open), Slice()
         random.shuffle(conns)
         for index, conn in enumerate(conns):
             due_at = started + spread_seconds * (index + random.random()) / len(conns)
             wait_seconds = due_at - time.monotonic()
             if wait_seconds > _NO_WAIT_SECONDS:
                 gevent.sleep(wait_seconds)
-            elif index % _REAP_BURST == 0:
-                next_iteration()
+                time_slice.begin()
+            else:
+                time_slice.yield_if_over()
             self.close_with_retry_hint(conn, reason)
         for conn in list(self._open):  # opened meanwhile
             self.close_with_retry_hint(conn, reason)
@@ -259,7 +293,7 @@ class Clients:
 
         Time in which the worker has stood still does not count: it could hear nobody.
         """
-        due_at = time.monotonic()
+        due_at, time_slice = time.monotonic(), Slice()
         stalled_seconds = 0.0
         while True:
             due_at += _TICK_SECONDS
@@ -269,22 +303,21 @@ class Clients:
                 stalled_seconds += now - due_at
                 due_at = now
             self.now = now - stalled_seconds
-            for index, conn in enumerate(self._wheel.tick()):
+            time_slice.begin()
+            for conn in self._wheel.tick():
                 if conn.position < 0:  # else it has been rescheduled meanwhile
                     conn.on_timer()
-                if index % _REAP_BURST == _REAP_BURST - 1:
-                    next_iteration()
+                time_slice.yield_if_over()
 
     def reaper(self) -> None:
         """Remove closing connections from the strategy. Runs for the life of the worker."""
+        time_slice = Slice()
         while True:
             self._anyone_leaving.wait()
             self._anyone_leaving.clear()
-            count = 0
+            time_slice.begin()
             while self._leaving:
                 conn = self._leaving.popleft()
                 self._strategy.discard(conn)
                 self.moving.discard(conn)
-                count += 1
-                if count % _REAP_BURST == 0:
-                    next_iteration()
+                time_slice.yield_if_over()

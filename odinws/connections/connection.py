@@ -28,6 +28,7 @@ from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections import tcp
 from odinws.connections.outbox import Outbox, SlowPolicy
+from odinws.connections.ready import ReadyQueue
 from odinws.errors import FrameError
 from odinws.messages.frames import Message, Opcode
 from odinws.messages.protocol import MAX_CHANNEL_BYTES, Outgoing
@@ -129,6 +130,7 @@ class Owner(Protocol):
     now: float  # monotonic seconds, to the last tick: one object shared by all
     limits: ConnectionLimits
     default_format: WireFormat  # the hub writes it directly, see `Connection.direct_socket`
+    ready: ReadyQueue[Connection]  # what must wait for a later iteration
 
     def on_command(self, conn: Connection) -> None:
         """There are commands in `conn.commands`, and nobody executes them yet."""
@@ -309,7 +311,7 @@ class Connection:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.close(CloseReason.GONE)
+            self._end_soon()
             return False
         if sent != len(data):
             self.queue_rest(bundles, sent)
@@ -385,8 +387,8 @@ class Connection:
         except BlockingIOError:
             return
         except OSError:
-            self.close(CloseReason.GONE)
-            self._release()
+            self._write.stop()
+            self._end_soon()
             return
         outbox.advance(taken)
         # Room means that the peer's kernel has taken something, so a client that only reads is not idle.
@@ -410,6 +412,20 @@ class Connection:
     # -- in ----------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
+        if self._owner.ready.has_time():
+            self._receive_some()
+        else:
+            self._read.stop()  # else the event loop would call in each iteration
+            if self not in self._owner.ready:
+                self._owner.ready.add(self, self._receive_late)
+
+    def _receive_late(self) -> None:
+        if self.state is not State.CLOSED:
+            if not self._read.active:
+                self._read.start(self._readable)  # first, as a command may pause it
+            self._receive_some()
+
+    def _receive_some(self) -> None:
         buffer = self._owner.buffer
         try:
             size = self._sock.recv_into(buffer)
@@ -422,8 +438,7 @@ class Connection:
             if not self._ignores_input:
                 self._receive(bytes(memoryview(buffer)[:size]))
         else:
-            self.close(CloseReason.GONE)
-            self._release()
+            self._end()
 
     def _receive(self, data: bytes) -> None:
         reader = self._reader or self.wire_format.reader(self._owner.limits.max_message_bytes)
@@ -551,6 +566,17 @@ class Connection:
             if self._ignores_input and self._outbox is None:
                 self._half_close()
         return True
+
+    def _end_soon(self) -> None:
+        """The peer is gone; a pass may find out about thousands."""
+        if self._owner.ready.has_time():
+            self._end()
+        else:
+            self._owner.ready.add(self, self._end)
+
+    def _end(self) -> None:
+        self.close(CloseReason.GONE)
+        self._release()
 
     def abort(self) -> None:
         """Close at once: what the kernel has not accepted yet is dropped."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import gevent
 from gevent import socket
-from gevent.ssl import SSLSocket, SSLWantReadError
+from gevent.ssl import SSLSocket
 
-__all__ = ["SSLSocket", "SSLWantReadError", "bridge"]
+__all__ = ["SSLSocket", "bridge"]
 
 _CHUNK_BYTES = 16 << 10  # one TLS record
 _BUFFER_BYTES = 32 << 10  # of the plain pair; small, so that what waits is in the connection's outbox
