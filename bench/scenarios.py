@@ -42,6 +42,12 @@ class Scenario:
     """Connections that come in addition, from the beginning of the window on."""
     join_rate: int = 0
     """Of these begun per second, at most."""
+    vanishing: int = 0
+    """Connections that vanish at one instant, without a close frame, when the window begins."""
+    away_seconds: float = 0.0
+    """Until they come back, 256 handshakes at one time, and resume if the server can; 0: they do not."""
+    calm_seconds: float = 0.0
+    """Before that, latency is measured in this time too."""
     deflate: bool = False
     """Clients offer permessage-deflate without context takeover, and take no server that refuses."""
     overload: bool = False

@@ -41,12 +41,18 @@ USUAL = (
     Column("RSS KB/conn", "resident_kb_per_connection", 1),
     Column("slab KB/conn", "slab_kb_per_connection", 1),
     Column("conn/s", "connections_per_second", 0),
+    Column("open µs", "open_us", 0),
+    Column("close µs", "close_us", 0),
 )
 ON_REQUEST = (
     Column("cores, median of 5 s", "cores_median", 2),
     Column("highest", "cores_highest", 2),
     Column("to kernel p99 ms ≤", "lag_p99_ms", 0),
     Column("wire B/msg", "wire_bytes_per_message", 0),
+    Column("return µs", "return_us", 0),
+    Column("returns/s", "returns_per_second", 0),
+    Column("caught up after s", "caught_up_seconds", 1),
+    Column("p99 ms before", "calm_p99_ms", 1),
     Column("join/s", "joins_per_second", 0),
     Column("join p99 ms", "subscribe_p99_ms", 1),
     Column("published/s", "published_per_second", 0),

