@@ -83,6 +83,9 @@ def build(arms: list[Arm]) -> tuple[list[Arm], dict[str, dict[str, str]], dict[s
     "--reference",
     help=f"The arm that the others are set against. Default: {REFERENCE}; with --before {BEFORE}.",
 )
+@click.option(
+    "--connections", type=click.IntRange(1), help="So many in every scenario, instead of its own number."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where results go; .json and .png are appended.")
 def run(
     scenarios: tuple[str, ...],
@@ -91,10 +94,13 @@ def run(
     seed: int,
     checkout: Path | None,
     reference: str | None,
+    connections: int | None,
     out: Path | None,
 ) -> None:
     """Measure arms under SCENARIOS (all when none is named), in interleaved rounds."""
     todo = [scenario for name in scenarios or SCENARIOS for scenario in SCENARIOS[name]]
+    if connections is not None:
+        todo = [scenario.sized(connections) for scenario in todo]
     known = ARMS
     defaults = "all", REFERENCE
     if checkout is not None:
@@ -110,6 +116,7 @@ def run(
         "machine": describe(),
         "seed": seed,
         "rounds": rounds,
+        "connections": connections,
         "reference": reference,
         "versions": versions,
         "missing": missing,
@@ -153,6 +160,8 @@ def _show(record: dict[str, Any], base: Path) -> None:
     reference = record.get("reference", REFERENCE)
     summary = rows(record["results"], reference)
     wide = Console(width=max(console.width, WIDE))
+    if record.get("connections"):
+        wide.print(f"every scenario with {record['connections']:,} connections", style="bold")
     report.show(wide, summary, record["missing"], reference)
     if summary:
         report.picture(base.with_suffix(".png"), summary)

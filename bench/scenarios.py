@@ -67,6 +67,16 @@ class Scenario:
         """Messages per second due to all connections together, when none is stalled and none joins."""
         return self.bursts_per_second * self.burst_size * self.connections * self.subscribed / self.channels
 
+    def sized(self, connections: int) -> Scenario:
+        """The same with so many connections, and as many more or fewer who join or vanish."""
+        share = connections / self.connections
+        return replace(
+            self,
+            connections=connections,
+            joins=round(self.joins * share),
+            vanishing=round(self.vanishing * share),
+        )
+
     def channel_names(self) -> list[str]:
         """The channels in the order of their indices."""
         return [CHANNEL_NAME.format(index) for index in range(self.channels)]

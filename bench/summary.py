@@ -193,6 +193,21 @@ def _feed(result: Result) -> list[str]:
     return [said, *(f"limit of the bench: {limit}" for limit in result["limits"])]
 
 
+def _comings(result: Result) -> list[str]:
+    """What became of those who joined or came back, where any should."""
+    scenario, final = BY_NAME[result["scenario"]], result["final"]
+    said = []
+    if scenario.joins:
+        said.append(f"{final['joined']:,} joined")
+    if scenario.away_seconds:
+        how = "with what they have" if result["resumes"] else "without what they missed (no resume here)"
+        said.append(f"{final['returned']:,} came back {how}")
+    if said and final["refused"]:
+        codes = ", ".join(f"{code}: {count:,}" for code, count in sorted(final["refused"].items()))
+        said.append(f"attempts that failed, by HTTP status (0: no answer): {codes}")
+    return ["; ".join(said)] if said else []
+
+
 def _stalled(result: Result) -> list[str]:
     """What became of clients that stopped reading; empty when there were none."""
     final = result["final"]
@@ -219,6 +234,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
             notes.append(f"{result['status']}: {'; '.join(result['reasons'])}")
             continue
         notes += [f"{count:,} {kind}" for kind, count in faults(result).items()]
+        notes += _comings(result)
         notes += _stalled(result)
         if told := result["final"]["tally"].get("told", 0):
             delivered = f"{result['final']['delivered']:,} delivered since the window began"

@@ -172,6 +172,7 @@ class Trial:
             "final": final,
             "drained": drained,
             "published": feed.published,
+            "resumes": bool(self.arm.wire.since),
             "feed_lag_seconds": feed.worst_lag_seconds,
             "feed_held_seconds": feed.held_seconds,
             "cpu": {**asdict(seen.used), "samples": seen.samples},

@@ -95,6 +95,9 @@ def figures(scenario: Scenario, seen: Observed) -> dict[str, Any]:
         # The two windows differ by milliseconds, so rates are divided, not sums.
         return cpu_seconds / used.seconds * window["window_seconds"] / delivered * 1e6 if delivered else None
 
+    open_seconds, close_seconds, closed = seen.opened_seconds / connected, seen.closed_seconds, seen.closed
+    if scenario.vanishing and not scenario.away_seconds:
+        close_seconds, closed = used.total - window["joined"] * open_seconds, scenario.vanishing
     return {
         "cpu_us_per_message": per_message(used.total),
         "cpu_user_us_per_message": per_message(used.user),
@@ -114,8 +117,8 @@ def figures(scenario: Scenario, seen: Observed) -> dict[str, Any]:
         "resident_after_mb": after.resident / 2**20,
         "resident_growth_mb": (after.resident - full.resident) / 2**20,
         "socket_buffers_mb": after.socket_buffers / 2**20,
-        "open_us": seen.opened_seconds / connected * 1e6,
-        "close_us": seen.closed_seconds / seen.closed * 1e6 if seen.closed else None,
+        "open_us": open_seconds * 1e6,
+        "close_us": close_seconds / closed * 1e6 if closed else None,
         **storm(scenario, seen),
         "connections_per_second": seen.ready["ready"] / seen.ready["seconds"],
         "joins_per_second": window["joined"] / window["join_seconds"] if window["joined"] else None,
