@@ -23,7 +23,7 @@ from odinws.errors import OdinError
 from odinws.harness.nats import NatsServer
 from odinws.harness.ports import free_ports
 from odinws.harness.prometheus import Metrics, scrape
-from odinws.harness.server import START_SECONDS
+from odinws.harness.server import START_SECONDS, Server
 
 CONNECT_SECONDS = 180.0
 SETTLE_SECONDS = 1.0
@@ -106,11 +106,11 @@ class Trial:
                     target = sockets or stack.enter_context(
                         contextlib.closing(NatsTarget(nats_port, whole_text=arm.feed is FeedKind.OWN_NATS))
                     )
-            return self._under_load(server.pid, ours, place, target)
+            return self._under_load(server, ours, place, target)
 
-    def _under_load(self, root: int, ours: list[psutil.Process], place: Place, target: Target) -> Result:
+    def _under_load(self, server: Server, ours: list[psutil.Process], place: Place, target: Target) -> Result:
         scenario = self.scenario
-        servers = measure.processes(root)
+        servers = measure.processes(server.pid)
         empty, idle = measure.memory(servers), measure.cpu(servers)
         feed = Feed(scenario, target)
         with Clients(place.port, self.arm.wire, scenario, self.seed, place.directory) as clients:
@@ -123,15 +123,15 @@ class Trial:
             try:
                 time.sleep(scenario.warmup_seconds)
                 calm = self._calm(clients)
-                told_before = self._told(place.port)
+                told_before = self._told(server.port)
                 published = feed.published
                 clients.begin()
                 began = measure.cpu(servers)
                 storm = self._vanish(servers, clients, began) if scenario.vanishing else None
-                used, ours_used, samples, peak = self._watch(servers, began, ours, place.port, clients)
+                used, ours_used, samples, peak = self._watch(servers, began, ours, server.port, clients)
                 window = clients.end()
                 published = feed.published - published
-                told_after = self._told(place.port)
+                told_after = self._told(server.port)
                 after = measure.memory(servers)
             finally:
                 feed.stop()
@@ -180,7 +180,9 @@ class Trial:
 
     def _told(self, port: int) -> Metrics | None:
         """What the server says of itself; None when it says nothing."""
-        return scrape(port) if self.arm.feed is FeedKind.NATS else None
+        if self.arm.feed is not FeedKind.NATS or self.arm.is_silent:
+            return None
+        return scrape(port)
 
     def _calm(self, clients: Clients) -> Event | None:
         """What clients see before the storm; None: there is none."""

@@ -5,6 +5,7 @@ NATS -> NatsFeed -> Hub -> Strategy -> Connection -> socket
 
 from __future__ import annotations
 
+import _socket
 import gc
 import time
 from collections.abc import Callable, Sequence, Set
@@ -196,7 +197,7 @@ class Services:
         SharedState.release(self.stats)
         self.stats.refused_by("handshake")
 
-    def open(self, descriptor: int, early: bytes, entry: Admit, deflate: int) -> None:
+    def open(self, descriptor: int | _socket.socket, early: bytes, entry: Admit, deflate: int) -> None:
         """Make a connection of an upgraded socket, in the slot that `admit` took.
 
         Args:
@@ -212,7 +213,7 @@ class Services:
         conn.send_value(self.welcome(conn))
         conn.start(early)
 
-    def open_echo(self, descriptor: int, early: bytes, entry: Admit, deflate: int) -> None:
+    def open_echo(self, descriptor: int | _socket.socket, early: bytes, entry: Admit, deflate: int) -> None:
         """As `open`, but the connection is not greeted and echoes what it hears."""
         self._upgrading -= 1
         wire_format = self.formats.of(None, deflate)

@@ -60,6 +60,11 @@ def _arm(
     )
 
 
+def plain(name: str, what: str) -> Arm:
+    """The server as shipped, under another name, to be changed; on request."""
+    return _arm(name, what)
+
+
 def before(directory: Path) -> Arm:
     """The server of another checkout, to set this one against. Raises click.BadParameter when it has none."""
     if not (directory / "gunicorn.conf.py").is_file():

@@ -82,7 +82,7 @@ def _python(name: str, title: str, *packages: str, **traits: Any) -> Arm:
     return _peer(name, title, lambda: python_packages(packages), *program, pip_only=True, **traits)
 
 
-def _debian(program: str, *packages: str, needs: Path | None = None) -> Build:
+def debian(program: str, *packages: str, needs: Path | None = None) -> Build:
     """What Debian's packages bring: their versions."""
 
     def build() -> dict[str, str]:
@@ -228,7 +228,7 @@ ARMS = (
     Arm(
         "nchan",
         "nginx with nchan",
-        _debian("nginx", *_NCHAN_PACKAGES, needs=_NCHAN),
+        debian("nginx", *_NCHAN_PACKAGES, needs=_NCHAN),
         _nchan,
         Wire(path="/subscribe?c=", in_path=True, prefix="", item="%c", suffix="", ack=""),
         FeedKind.HTTP,
@@ -239,7 +239,7 @@ ARMS = (
     Arm(
         "mosquitto",
         "mosquitto, MQTT over WebSocket",
-        _debian("mosquitto", "mosquitto"),
+        debian("mosquitto", "mosquitto"),
         _mosquitto,
         Wire(path="/mqtt", headers="Sec-WebSocket-Protocol: mqtt\r\n", item="%c", mqtt=True),
         FeedKind.MQTT,

@@ -6,6 +6,7 @@ that for all of them.
 
 from __future__ import annotations
 
+import _socket
 import math
 import random
 import secrets
@@ -14,6 +15,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 import structlog
@@ -86,7 +88,7 @@ class Clients:
 
     def open(
         self,
-        descriptor: int,
+        descriptor: int | _socket.socket,
         peer: str,
         wire_format: WireFormat,
         identity: Identity = OPEN,
@@ -95,13 +97,13 @@ class Clients:
         """Create a connection for an upgraded socket. It is already counted in the shared state.
 
         Args:
-            descriptor: of a TCP or Unix socket; the connection owns it from now on.
+            descriptor: of a TCP or Unix socket, or the socket itself; the connection owns it from now on.
             peer: the client's address, for logs.
             wire_format: the client's format.
             identity: who the client is.
             kind: the class, which decides what the connection does with its input.
         """
-        sock = socket._socket.socket(fileno=descriptor)  # type: ignore[attr-defined]
+        sock: Any = _socket.socket(fileno=descriptor) if isinstance(descriptor, int) else descriptor
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
         if sock.family in (socket.AF_INET, socket.AF_INET6):

@@ -11,6 +11,7 @@ handshake are in the handler's read buffer, and are handed over too.
 
 from __future__ import annotations
 
+import _socket
 import base64
 import contextlib
 import http.client
@@ -40,11 +41,12 @@ class Upgrade(NamedTuple):
     """The callbacks of an upgrade. Exactly one of the two is called.
 
     Attributes:
-        take: with the descriptor, which it must close, and what the client sent after its handshake.
+        take: with the descriptor, for TLS a socket, which it must close, and what the client sent after its
+            handshake.
         abandon: there is no socket, as the client is gone or the request was aborted.
     """
 
-    take: Callable[[int, bytes], None]
+    take: Callable[[int | _socket.socket, bytes], None]
     abandon: Callable[[], None]
 
 
@@ -176,8 +178,8 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         self.response_headers += headers
         self.write(b"")
 
-    def _detach(self) -> tuple[int, bytes]:
-        """Detach the socket from the handler: returns its descriptor, and what was already read from it."""
+    def _detach(self) -> tuple[int | _socket.socket, bytes]:
+        """Detach the socket from the handler: returns its descriptor (TLS: a socket), and what was read."""
         sock = self.socket
         sock.settimeout(0.0)  # so that peek does not wait
         try:
@@ -185,13 +187,10 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         except tls.SSLWantReadError:  # nothing was read, over TLS
             early = b""
         owned = self.server.balance.descriptors
-        if isinstance(sock, tls.SSLSocket):
-            descriptor = tls.bridge(sock, owned)
-        else:
-            owned.discard(sock.fileno())
-            descriptor = sock.detach()
+        owned.discard(sock.fileno())
+        detached = tls.TlsSocket(sock) if isinstance(sock, tls.SSLSocket) else sock.detach()
         self.socket, self.is_detached = None, True
-        return descriptor, early
+        return detached, early
 
     def log_request(self) -> None:
         """Log the access, unless there was no request, or it became a connection, which has its own."""

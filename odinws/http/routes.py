@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -75,7 +76,9 @@ def echo() -> Response:
     return _upgrade(services, services.open_echo)
 
 
-def _upgrade(services: Services, open_connection: Callable[[int, bytes, Admit, int], None]) -> Response:
+def _upgrade(
+    services: Services, open_connection: Callable[[int | _socket.socket, bytes, Admit, int], None]
+) -> Response:
     """Refuse a client, or answer 101: then the handler passes the socket to `open_connection`."""
     headers = request.headers
     verdict = services.admit(
