@@ -17,10 +17,10 @@ from typing import Any, Self
 import playwright.sync_api as driver
 import pytest
 
+from tests.server import PATIENCE_SECONDS
+
 PACKAGE = "chromium"  # of Debian; the program has the same name
 SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"  # kept by CI
-START_SECONDS = 20.0
-COMMAND_SECONDS = 20.0
 POLL_SECONDS = 0.05
 PHONE_BELOW = 600  # CSS pixels
 # Names under .test lead to this machine, for pages that are not of it by their name.
@@ -63,7 +63,7 @@ class Browser:
                 executable_path=self._program,
                 args=list(_FLAGS),
                 chromium_sandbox=False,
-                timeout=1000 * START_SECONDS,
+                timeout=1000 * PATIENCE_SECONDS,
             )
         except BaseException:
             playwright.stop()
@@ -93,7 +93,7 @@ class Browser:
             color_scheme="dark" if dark else "light",
             is_mobile=width < PHONE_BELOW,
         )
-        context.set_default_timeout(1000 * COMMAND_SECONDS)
+        context.set_default_timeout(1000 * PATIENCE_SECONDS)
         try:
             if script:
                 context.add_init_script(script)
@@ -152,8 +152,10 @@ class Page:
             condition: a JavaScript expression, or a function.
 
         Raises:
-            AssertionError: it did not become true within `seconds`; a screenshot shows the page.
+            AssertionError: it did not become true within `seconds`, or `PATIENCE_SECONDS` if that is more; a
+                screenshot shows the page.
         """
+        seconds = max(seconds, PATIENCE_SECONDS)
         deadline = time.monotonic() + seconds
         while True:
             value = condition() if callable(condition) else self.evaluate(condition)

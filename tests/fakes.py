@@ -31,8 +31,8 @@ from odinws.settings import Settings
 from odinws.shared.counters import Counters
 from tests import wire
 
-SECONDS = 5.0  # no test body waits longer for anything
-FORK_SECONDS = 20  # nor does a process that a test forks live longer
+SECONDS = 60.0  # no test body waits longer for anything
+FORK_SECONDS = 120  # nor does a process that a test forks live longer
 
 # A machine under load may be slow: that is no failure.
 hypothesis.settings.register_profile("odinws", deadline=None)

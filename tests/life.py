@@ -99,6 +99,11 @@ class Life(Connection):
         self._pending.append(Pending(kind, channels, now))
         self.out += wire.command(kind, channels=list(channels))
 
+    def repeat(self) -> None:
+        """Put what is not answered yet into `out` once more, behind the request of another attempt."""
+        for kind, channels, _ in self._pending:
+            self.out += wire.command(kind, channels=list(channels))
+
     def leave(self, now: float) -> None:
         """From now on what comes may stop anywhere."""
         for stretch in self._current.values():

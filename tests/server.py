@@ -17,11 +17,11 @@ import psutil
 
 from odinws.harness import server
 from odinws.harness.ports import free_port
-from odinws.harness.process import STOP_SECONDS, ProcessError
-from odinws.harness.server import START_SECONDS
+from odinws.harness.process import ProcessError
 
-__all__ = ["GUNICORN", "ROOT", "START_SECONDS", "Server", "established", "free_port", "wait_for"]
+__all__ = ["GUNICORN", "PATIENCE_SECONDS", "ROOT", "Server", "established", "free_port", "wait_for"]
 
+PATIENCE_SECONDS = 60.0  # for what takes moments on a machine that does nothing else
 ROOT = Path(__file__).parents[1]
 GUNICORN = server.gunicorn("gunicorn.conf.py")
 
@@ -29,9 +29,13 @@ GUNICORN = server.gunicorn("gunicorn.conf.py")
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     """Poll until `condition()` is true, and return what it gave.
 
+    Args:
+        seconds: how long it may take; `PATIENCE_SECONDS` at least.
+
     Raises:
-        AssertionError: it did not become true within `seconds`.
+        AssertionError: it did not become true in time.
     """
+    seconds = max(seconds, PATIENCE_SECONDS)
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -78,7 +82,7 @@ class Server(server.Server):
         """Start it and wait until it is ready, or only alive."""
         self.launch()
         try:
-            self.wait_ready("/readyz" if ready else "/livez")
+            self.wait_ready("/readyz" if ready else "/livez", PATIENCE_SECONDS)
         except ProcessError as error:
             raise AssertionError(f"{error}\n{self.log()}") from None
         return self
@@ -108,7 +112,7 @@ class Server(server.Server):
 
     def stop(self) -> None:
         """End it, with force if it does not end by itself."""
-        self.end(signal.SIGTERM, STOP_SECONDS)
+        self.end(signal.SIGTERM, PATIENCE_SECONDS)
         self._log.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

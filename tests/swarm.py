@@ -109,7 +109,10 @@ class Swarm(Threaded[Life]):
     # -- what a test asks for: each takes one number or many, and returns at once --------------------
 
     def connect(self, who: Who) -> None:
-        """Connect; answered by the welcome or a refusal. A number that is connected already stays so."""
+        """Connect; answered by the welcome or a refusal. A number that is connected already stays so.
+
+        Who is refused because more come than a busy machine can serve comes again when the server says.
+        """
         self._ask("connect", who)
 
     def subscribe(self, who: Who, channels: Sequence[str]) -> None:
@@ -133,7 +136,7 @@ class Swarm(Threaded[Life]):
         """
         self._ask("disconnect", who, how)
 
-    def settle(self, seconds: float = 30.0) -> None:
+    def settle(self, seconds: float = 60.0) -> None:
         """Wait until everything asked for is answered.
 
         Raises:
@@ -199,6 +202,9 @@ class Swarm(Threaded[Life]):
         elif kind == "disconnect":
             life.owed += 1
             life.leave(time.time())
+            if life.phase is Phase.NONE:  # it was to come again
+                self._over(life)
+                return
             if argument == "close" and life.state is State.OPEN:
                 life.state = State.LEAVING
             self.leave(life, argument)
@@ -219,8 +225,16 @@ class Swarm(Threaded[Life]):
             self._flush(life)
 
     def _refused(self, life: Life, answer: Answer) -> None:
+        if answer.status == 503 and b'"overload"' in answer.behind and answer.retry_after:
+            self.later(float(answer.retry_after), self._come_again, life)
+            return
         life.refuse(answer, time.time())
         self._over(life)
+
+    def _come_again(self, life: Life) -> None:
+        if life.state is State.CONNECTING:
+            self.dial(life)
+            life.repeat()
 
     def _ended(self, life: Life, phase: Phase, why: str) -> None:
         if why.startswith("broken"):

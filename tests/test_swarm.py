@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 
+from odinws.http.listener import _refusal
+from odinws.swarm import frames
+from odinws.swarm.engine import Phase
 from tests import wire
 from tests.ledger import Ledger
 from tests.life import Life, State, Stretch
+from tests.server import wait_for
+from tests.swarm import Swarm
 
 NOW = 1_000_000.0
 
@@ -131,3 +137,40 @@ def test_the_ledger_finds_what_is_missing(got: Stretch, fault: str) -> None:
     faults = ledger.faults([got])
     assert len(faults) == bool(fault)
     assert fault in "".join(faults)
+
+
+def test_who_is_refused_in_an_overload_comes_again() -> None:
+    """With all that it has asked for; it is one connection to the test, which was never refused."""
+    command = wire.command("subscribe", channels=["token.BTC"])
+    accepted = b"HTTP/1.1 101 Switching Protocols\r\n" + frames._ACCEPT + b"\r\n\r\n"
+    answers = (_refusal(1), accepted + message(type="welcome", client_id="c", epoch="e") + ACK)
+    with socket.create_server(("127.0.0.1", 0)) as server, Swarm(server.getsockname()[1]) as swarm:
+        swarm.connect(0)
+        swarm.subscribe(0, ["token.BTC"])
+        for answer in answers:
+            client, _ = server.accept()
+            with client, client.makefile("rb") as stream:
+                while stream.readline() != b"\r\n":
+                    pass
+                assert len(stream.read(len(command))) == len(command)
+                client.sendall(answer)
+                if answer is answers[-1]:
+                    swarm.settle()
+                    [life] = swarm.open()
+        assert swarm.lives == [life]
+        assert (life.refused, life.owed, life.problems) == (0, 0, [])
+
+
+def test_who_is_to_come_again_may_leave() -> None:
+    """Without waiting for it."""
+    with socket.create_server(("127.0.0.1", 0)) as server, Swarm(server.getsockname()[1]) as swarm:
+        swarm.connect(0)
+        client, _ = server.accept()
+        with client, client.makefile("rb") as stream:
+            while stream.readline() != b"\r\n":
+                pass
+            client.sendall(_refusal(10))
+        wait_for(lambda: swarm.now[0].phase is Phase.NONE, 60, "the refusal")
+        swarm.disconnect(0)
+        swarm.settle()
+        assert swarm.now[0].state is State.ENDED

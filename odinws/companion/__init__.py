@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import select
 import shutil
 import subprocess
@@ -109,7 +110,8 @@ class Companion:
         if demo:
             arguments.append("--demo")
         if embedded:
-            directory = Path(tempfile.mkdtemp(prefix="odinws-nats-"))
+            # Only a name: nobody would remove the directory if we ended before the companion runs.
+            directory = Path(tempfile.gettempdir(), f"odinws-nats-{secrets.token_hex(8)}")
             arguments += ["--directory", str(directory), "--embedded"]
         # Until it is ready its stderr goes to a file, for the error message; then where the arbiter's goes.
         with tempfile.TemporaryFile() as log:

@@ -1,7 +1,8 @@
 """`python -m odinws.companion`: the companion itself. Started by the server, not by hand.
 
 Its first line on stdin is the URL of the NATS server to use, empty when it runs one. Once NATS is up, one
-line of JSON goes to stdout: `{"nats_url": …}`. It ends when stdin ends or SIGTERM comes.
+line of JSON goes to stdout: `{"nats_url": …}`. It ends when stdin ends or SIGTERM comes. Without a first line
+it does nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from odinws.companion import remove
@@ -37,6 +39,7 @@ def main() -> int:
         0 after an orderly end; 1 after a failure, which one line on stderr tells.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the arbiter's business
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # until the event loop heeds it: removes the data
     options = _options()
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -46,22 +49,35 @@ def main() -> int:
     with open(
         _STDIN, "rb", buffering=0, closefd=False
     ) as stdin:  # unbuffered: the rest is for the event loop
-        nats_url = stdin.readline().decode().strip()
+        line = stdin.readline().decode()
+    if not line:  # the arbiter has ended already
+        return 0
     try:
-        asyncio.run(_serve(options, nats_url))
+        with _directory(options.directory):
+            asyncio.run(_serve(options, line.strip()))
     except (OdinError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - the arbiter shows it
         return 1
-    finally:
-        if options.directory is not None:
-            remove(options.directory)
     return 0
+
+
+@contextlib.contextmanager
+def _directory(path: Path | None) -> Iterator[None]:
+    """A directory for NATS, made now and removed in the end; None: none. Raises OSError: it exists."""
+    if path is None:
+        yield
+        return
+    path.mkdir(mode=0o700)
+    try:
+        yield
+    finally:
+        remove(path)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m odinws.companion", description=__doc__)
     parser.add_argument("--embedded", action="store_true", help="run a NATS server")
-    parser.add_argument("--directory", type=Path, help="for its data; exists, and is REMOVED in the end")
+    parser.add_argument("--directory", type=Path, help="for its data; made, and removed in the end")
     parser.add_argument("--demo", action="store_true", help="publish the demo feed")
     parser.add_argument("--prefix", default=DEFAULT_PREFIX, help="of the demo feed's subjects")
     parser.add_argument("--log-level", default="info")

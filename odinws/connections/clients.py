@@ -257,16 +257,20 @@ class Clients:
             conn.abort()
 
     def clock(self) -> None:
-        """Update `now` and fire the timers of connections. Runs for the life of the worker."""
+        """Update `now` and fire the timers of connections. Runs for the life of the worker.
+
+        Time in which the worker has stood still does not count: it could hear nobody.
+        """
         due_at = time.monotonic()
+        stalled_seconds = 0.0
         while True:
             due_at += _TICK_SECONDS
             gevent.sleep(max(0.0, due_at - time.monotonic()))
-            self.now = time.monotonic()
-            if self.now - due_at > 4 * _TICK_SECONDS:
-                due_at = (
-                    self.now
-                )  # after a long stall the wheel stays late: it does not catch up tick by tick
+            now = time.monotonic()
+            if now - due_at > 4 * _TICK_SECONDS:  # the wheel stays late too: it does not catch up
+                stalled_seconds += now - due_at
+                due_at = now
+            self.now = now - stalled_seconds
             for index, conn in enumerate(self._wheel.tick()):
                 if conn.position < 0:  # else it has been rescheduled meanwhile
                     conn.on_timer()

@@ -6,7 +6,7 @@ import { NONE, age, byId, bytes, count, duration, fill, fraction, make, mark, ra
 const REASONS = {
   capacity: "all connections taken", cpu: "CPU", memory: "memory", greenlets: "greenlets", hub_lag: "hub lag",
   draining: "draining", rate: "too many at once", origin: "origin", unauthorised: "no good token",
-  forbidden: "not allowed", handshake: "bad handshake",
+  forbidden: "not allowed", handshake: "bad handshake", overload: "more than can be served", gone: "gone before served",
 };
 const ENDS = {
   client: "said goodbye", gone: "gone without a word", going_away: "server drained", protocol: "protocol error",

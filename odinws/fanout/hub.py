@@ -123,10 +123,9 @@ class Hub:
                 gevent.sleep(self._delay_seconds)
             while True:
                 self._run_tasks()
-                events = self._backlog.take(_EVENTS_PER_PASS)
-                if events:
+                if events := self._backlog.take(_EVENTS_PER_PASS):
                     self.deliver(events)
-                elif not self._tasks:
+                if not self._tasks and not self._backlog:
                     break
                 next_iteration()
 

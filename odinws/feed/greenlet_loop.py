@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import Context
 from selectors import SelectorKey
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import gevent
 from gevent.event import Event
 
 from odinws.scheduling import Slice
+
+Ts = TypeVarTuple("Ts")
 
 
 class GreenletSelector(selectors.BaseSelector):
@@ -31,7 +34,13 @@ class GreenletSelector(selectors.BaseSelector):
         self._watchers: dict[int, Any] = {}
         self._ready: dict[int, int] = {}  # descriptor -> events since the last `select`
         self._any_ready = Event()
+        self._waits = False
         self._slice = Slice()
+
+    def wake(self) -> None:
+        """Have `select` return if it waits: there is something to do other than for a descriptor."""
+        if self._waits:
+            self._any_ready.set()
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         """Watch a descriptor for `EVENT_READ` (1), `EVENT_WRITE` (2) or both.
@@ -63,7 +72,11 @@ class GreenletSelector(selectors.BaseSelector):
         """What is ready; waits at most `timeout` seconds (None: forever; 0 or less: not at all)."""
         if not self._ready and (timeout is None or timeout > 0):
             self._any_ready.clear()
-            self._any_ready.wait(timeout)
+            self._waits = True
+            try:
+                self._any_ready.wait(timeout)
+            finally:
+                self._waits = False
             self._slice.begin()
         else:
             self._slice.yield_if_over()
@@ -84,6 +97,30 @@ class GreenletSelector(selectors.BaseSelector):
         self._any_ready.set()
 
 
-def greenlet_event_loop() -> asyncio.AbstractEventLoop:
-    """A new event loop, to be run in one greenlet; only one such loop can run at a time in a thread."""
-    return asyncio.SelectorEventLoop(GreenletSelector())
+class GreenletEventLoop(asyncio.SelectorEventLoop):
+    """To be run in one greenlet; only one such loop can run at a time in a thread.
+
+    Other greenlets of the thread may schedule callbacks too.
+    """
+
+    def __init__(self) -> None:
+        self._greenlet_selector = GreenletSelector()
+        super().__init__(self._greenlet_selector)
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """See `asyncio.AbstractEventLoop`."""
+        self._greenlet_selector.wake()
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See `asyncio.AbstractEventLoop`."""
+        self._greenlet_selector.wake()
+        return super().call_at(when, callback, *args, context=context)

@@ -28,7 +28,7 @@ from tenacity import AsyncRetrying, wait_random_exponential
 
 from odinws.errors import FeedError
 from odinws.feed.events import FeedEvent
-from odinws.feed.greenlet_loop import greenlet_event_loop
+from odinws.feed.greenlet_loop import GreenletEventLoop
 from odinws.feed.session import Intake, Session
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
@@ -76,7 +76,7 @@ class NatsFeed:
 
     def run(self) -> None:
         """Run forever in the calling greenlet, with an asyncio event loop of its own."""
-        with asyncio.Runner(loop_factory=greenlet_event_loop) as runner:
+        with asyncio.Runner(loop_factory=GreenletEventLoop) as runner:
             runner.run(self._sessions())
 
     def query(self, request: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
@@ -136,7 +136,7 @@ def _run_query(loop: asyncio.AbstractEventLoop, request: Coroutine[Any, Any, T],
         except Exception as error:  # noqa: BLE001 - raised again in the calling greenlet
             answer.set_exception(error)
 
-    loop.call_soon_threadsafe(loop.create_task, run())
+    loop.call_soon(loop.create_task, run())
     try:
         return cast("T", answer.get(timeout=timeout_seconds + _SPARE_SECONDS))
     except (nats.errors.Error, OSError, TimeoutError, gevent.Timeout) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +15,6 @@ import nats.errors
 import nats.js.errors
 import structlog
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
@@ -22,6 +23,7 @@ from odinws.feed import authentication, history, stream
 from odinws.feed.cursor import Cursor
 from odinws.feed.events import Backfill, FeedEvent, Message
 from odinws.feed.status import FeedStatus
+from odinws.feed.tap import Tap
 from odinws.messages.protocol import CHANNEL
 from odinws.settings import Settings, without_credentials
 from odinws.shared.worker_stats import WorkerStats
@@ -31,10 +33,9 @@ _HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 3.0  # without a heartbeat for this long the consumer counts as lost
 _PING_SECONDS = 2
 _BACKPRESSURE_SECONDS = 0.002
-_MESSAGES_PER_ITERATION = 32  # about a millisecond of work
+_STALLED = re.compile(rb"\r\nNats-Consumer-Stalled:[ \t]*([^\s]+)")
+_KNOWN_SUBJECTS = 20_000  # some 3 MB
 _BACKFILL_MESSAGES = 2000  # read by a new worker before it accepts connections: a third of a second
-_PENDING_MESSAGES = 1_000_000
-_PENDING_BYTES = 256 << 20
 
 log = structlog.get_logger("odinws.feed")
 
@@ -64,11 +65,13 @@ class Intake:
         self.cursor = Cursor()
         self.pending = 0
         self._stats = stats
+        self._totals = stats.totals  # kept, as ctypes makes an object of each access
         self._sink = sink
         self._backlog = backlog
         self._high_water = settings.feed_backlog // 2
         self._channels = settings.channel_filter
         self._prefix_length = len(settings.subject_prefix)
+        self._known: dict[str, str | None] = {}  # subject -> channel
         self._taken_ms = 0  # when NATS stored the latest message, Unix milliseconds
         self._heard = 0.0  # when it was received, monotonic seconds
         self._was_up = False
@@ -91,11 +94,16 @@ class Intake:
 
     def channel(self, subject: str) -> str | None:
         """The channel of a subject; None if it is not carried, which is counted."""
-        channel = subject[self._prefix_length :]
-        if self.carries(channel):
-            return channel
-        self._stats.totals.feed_ignored += 1
-        return None
+        try:
+            channel = self._known[subject]
+        except KeyError:
+            name = subject[self._prefix_length :]
+            if len(self._known) >= _KNOWN_SUBJECTS:
+                self._known.clear()
+            channel = self._known[subject] = name if self.carries(name) else None
+        if channel is None:
+            self._totals.feed_ignored += 1
+        return channel
 
     # -- the state of the feed ---------------------------------------------------------------------
 
@@ -107,8 +115,8 @@ class Intake:
         self.status.ready = True
         self.status.since = time.time()
         self._stats.feed_ready = 1
-        self._stats.totals.feed_sessions += 1
-        self._stats.totals.feed_reconnects += self._was_up
+        self._totals.feed_sessions += 1
+        self._totals.feed_reconnects += self._was_up
         self._was_up = True
         log.info("feed is up", mode=mode, nats=server, epoch=self.cursor.epoch, last_seq=self.cursor.seq)
 
@@ -144,7 +152,7 @@ class Intake:
         lost = self.cursor.expire(first_seq)
         if lost is None:
             return 0
-        self._stats.totals.feed_gaps += 1
+        self._totals.feed_gaps += 1
         log.warning("stream no longer has messages", first=lost.first, last=lost.last)
         self._sink(lost)
         self._update_status()
@@ -163,10 +171,10 @@ class Intake:
         """
         channel = self.channel(subject)
         if seq <= self.cursor.seq:
-            self._stats.totals.feed_duplicates += 1
+            self._totals.feed_duplicates += 1
             self._stats.count_received(0, 1)
             return
-        gone = self.expire(seq) if whole_stream else 0
+        gone = self.expire(seq) if whole_stream and seq != self.cursor.seq + 1 else 0
         self._stats.count_received(1 + gone, deliveries)
         self._taken_ms, self._heard = ts_ms, time.monotonic()
         self._emit(channel, seq, ts_ms, payload)
@@ -181,9 +189,9 @@ class Intake:
         if channel is None:
             self.cursor.skip(seq)
         else:
-            self._stats.totals.feed_messages += 1
+            self._totals.feed_messages += 1
             self._sink(self.cursor.take(channel, seq, ts_ms, payload))
-        self._update_status()
+        self.status.last_seq = seq
 
     def _update_status(self) -> None:
         self.status.epoch, self.status.last_seq = self.cursor.epoch, self.cursor.seq
@@ -206,12 +214,13 @@ class Session:
         self._urls = urls
         self._intake = intake
         self.client = Client()
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         # A session that fails before it is up never awaits it, and asyncio would complain.
         self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         self._heard = time.monotonic()
         self._consumer_seq = 0
-        self._taken = 0
+        self._answering: asyncio.Task[None] | None = None  # of flow control, the latest
         self._whole_stream = False  # whether we receive every message of the stream
 
     async def run(self) -> None:
@@ -233,7 +242,8 @@ class Session:
             **authentication.options(self._settings),
         )
         if self.client._server_info.get("jetstream") and await self._on_jetstream():
-            await self._watch_heartbeats()
+            self._heard = time.monotonic()
+            self._check_heartbeats(self._heard)
         else:
             await self._on_core()
         await self._ended
@@ -271,12 +281,10 @@ class Session:
             intake.begin(epoch, state.last_seq, latest, backfill)
         self._whole_stream = info.config.subjects == list(self._settings.channel_filter.subjects)
         inbox = self.client.new_inbox()
-        await self.client.subscribe(
-            inbox,
-            cb=self._on_stream_message,
-            pending_msgs_limit=_PENDING_MESSAGES,
-            pending_bytes_limit=_PENDING_BYTES,
+        tap = Tap(
+            self.client, self._on_stream_message, lambda: intake.is_full, self._wait_for_room, self._end
         )
+        await tap.subscribe(self.client, inbox)
         await self._consume(js, inbox)
         return True
 
@@ -348,63 +356,61 @@ class Session:
             upto = page.upto
         return Backfill(first, last_seq, messages)
 
-    async def _let_others_run(self) -> None:
-        """nats-py calls for all that it has read without a pause of its own."""
-        self._taken += 1
-        if self._taken % _MESSAGES_PER_ITERATION == 0:
-            await asyncio.sleep(0)
-
     def _wait_for_room(self) -> None:
         """Stop all reading from NATS until the hub has room: a feed that is too fast waits in the stream.
 
-        The greenlet sleeps, and asyncio with it: else nats-py would read on, into memory.
+        The greenlet sleeps, and asyncio with it: else it would read on, into memory.
         """
         while self._intake.is_full:
             gevent.sleep(_BACKPRESSURE_SECONDS)
 
-    async def _on_stream_message(self, msg: Msg) -> None:
-        await self._let_others_run()
-        self._wait_for_room()
+    def _on_stream_message(self, subject: str, reply: bytes, headers: bytes, payload: bytes) -> None:
+        if self._ended.done():
+            return
         self._heard = time.monotonic()
-        if not msg.reply.startswith("$JS.ACK."):
-            await self._on_control(msg)
+        if not reply.startswith(b"$JS.ACK."):
+            self._on_control(reply, headers)
             return
         # NATS ADR-15: $JS.ACK, in the newer form a domain and an account, then
         # stream, consumer, delivered, seq, consumer seq, ns, pending.
-        tokens = msg.reply.split(".")
+        tokens = reply.split(b".")
         fields = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
-        seq, consumer_seq, ts_ns = int(fields[1]), int(fields[2]), int(fields[3])
+        consumer_seq = int(fields[2])
         if consumer_seq != self._consumer_seq + 1:
             self._end(FeedError(f"consumer skipped from {self._consumer_seq} to {consumer_seq}"))
             return
         self._consumer_seq = consumer_seq
         self._intake.pending = int(fields[4])
         self._intake.take(
-            msg.subject,
-            seq,
-            ts_ns // 1_000_000,
-            msg.data,
+            subject,
+            int(fields[1]),
+            int(fields[3]) // 1_000_000,
+            payload,
             deliveries=int(fields[0]),
             whole_stream=self._whole_stream,
         )
 
-    async def _on_control(self, msg: Msg) -> None:
+    def _on_control(self, reply: bytes, headers: bytes) -> None:
         """Answer flow control."""
-        reply = msg.reply
-        if not reply and msg.headers:
-            reply = msg.headers.get("Nats-Consumer-Stalled", "")
+        if not reply and (found := _STALLED.search(headers)):
+            reply = found[1]
         if reply:
+            self._answering = self._loop.create_task(self._answer(reply.decode()))
+
+    async def _answer(self, reply: str) -> None:
+        with contextlib.suppress(nats.errors.Error, OSError):  # without a connection the session ends
             await self.client.publish(reply)
 
-    async def _watch_heartbeats(self) -> None:
-        while not self._ended.done():
-            asked = time.monotonic()
-            await asyncio.wait((self._ended,), timeout=_HEARTBEAT_SECONDS)
-            now = time.monotonic()
-            if now - asked > 2 * _HEARTBEAT_SECONDS:
-                self._heard = now  # this loop was stalled itself: heartbeats may wait to be read
-            elif now - self._heard > _SILENCE_SECONDS:
-                self._end(FeedError(f"no heartbeat of the consumer for {_SILENCE_SECONDS:g} s"))
+    def _check_heartbeats(self, asked: float) -> None:
+        """Every second while the session lasts; `asked` is when this call was asked for."""
+        if self._ended.done():
+            return
+        now = time.monotonic()
+        if now - asked > 2 * _HEARTBEAT_SECONDS:
+            self._heard = now  # this loop was stalled itself: heartbeats may wait to be read
+        elif now - self._heard > _SILENCE_SECONDS:
+            self._end(FeedError(f"no heartbeat of the consumer for {_SILENCE_SECONDS:g} s"))
+        self._loop.call_later(_HEARTBEAT_SECONDS, self._check_heartbeats, now)
 
     # -- core NATS ---------------------------------------------------------------------------------
 
@@ -415,19 +421,15 @@ class Session:
             self._intake.rename(epoch)
         else:
             self._intake.begin(epoch, 0, {})
+        tap = Tap(self.client, self._on_core_message, lambda: False, lambda: None, self._end)
         for subject in self._settings.channel_filter.subjects:
-            await self.client.subscribe(
-                subject,
-                cb=self._on_core_message,
-                pending_msgs_limit=_PENDING_MESSAGES,
-                pending_bytes_limit=_PENDING_BYTES,
-            )
+            await tap.subscribe(self.client, subject)
         await self.client.flush(_CONNECT_SECONDS)
         self._ready("core")
 
-    async def _on_core_message(self, msg: Msg) -> None:
-        await self._let_others_run()
-        self._intake.take_uncounted(msg.subject, msg.data)
+    def _on_core_message(self, subject: str, reply: bytes, headers: bytes, payload: bytes) -> None:
+        if not self._ended.done():
+            self._intake.take_uncounted(subject, payload)
 
     # -- both --------------------------------------------------------------------------------------
 
@@ -436,10 +438,7 @@ class Session:
         self._intake.up(mode, without_credentials(url.geturl()) if url is not None else "")
 
     async def _on_error(self, error: Exception) -> None:
-        if isinstance(error, nats.errors.SlowConsumerError):
-            self._end(FeedError("messages were dropped on the way from NATS"))
-        else:
-            log.debug("NATS client", error=repr(error))
+        log.debug("NATS client", error=repr(error))
 
     async def _on_closed(self) -> None:
         self._end(FeedError("connection to NATS lost"))

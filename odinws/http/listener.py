@@ -13,7 +13,7 @@ import functools
 import json
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import structlog
@@ -21,10 +21,12 @@ from gevent.socket import socket as GeventSocket  # noqa: N812 -- it is a class
 from gunicorn.workers.ggevent import PyWSGIServer
 
 from odinws import logs
-from odinws.admission.balance import Balance
 from odinws.connections import tcp
 from odinws.http.queue import RequestQueue
 from odinws.shared.worker_stats import WorkerStats
+
+if TYPE_CHECKING:  # it imports ssl (by jwt), which may not be before gevent has patched it
+    from odinws.admission.balance import Balance
 
 _ACCEPTED_AT_ONCE = 64  # in one iteration of the event loop
 _NO_DESCRIPTOR_SECONDS = 1.0  # until the next look whether clients can be accepted
@@ -35,6 +37,7 @@ _EACH_ITERATION = 1e-9  # a timer that has always expired
 _UPGRADES = (b"GET /ws", b"GET /echo")
 _PATIENCE_SECONDS = 0.1  # after that a client that has closed its end is taken to have left
 _HEAD_BYTES = 64 << 10
+_REFUSE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE
 
 log = structlog.get_logger("odinws.http.listener")
 
@@ -76,9 +79,10 @@ class Newcomer:
             if not self._is_upgrade():
                 return False
             with contextlib.suppress(OSError):
-                self._sock.send(_refusal(retry_after_seconds), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
                 # What is not read when a socket is closed makes the kernel reset it, and the answer is lost.
                 self._sock.recv(_HEAD_BYTES, socket.MSG_DONTWAIT)
+                # MSG_MORE: one packet has the answer and the end.
+                self._sock.send(_refusal(retry_after_seconds), _REFUSE)
         self._listener.refused()
         self.drop()
         return True

@@ -30,6 +30,8 @@ OVERLOAD_SECONDS = 0.5  # a queue that has not been empty for so long is no burs
 TARGET_SECONDS = 0.8
 MOST_RETRY_SECONDS = 10  # to refuse once more is cheap, to be idle is not
 
+_STALL_SECONDS = 0.1  # between two iterations: the worker stood still, and that is no overload
+
 _LEAST_RATE = 10.0  # requests/s, to say when to come back
 
 
@@ -63,7 +65,8 @@ class RequestQueue:
         self._clock = clock
         self._draw = draw
         self._waiting: deque[tuple[float, Request]] = deque()
-        self._since = math.inf  # when the queue was empty last
+        self._since = math.inf  # when the queue was empty last; later by the stalls since then
+        self._ran = 0.0  # when the last iteration began
         self._served = 0  # since then
         self._return_at = 0.0  # when the client refused last may come back
         self.is_serving = False
@@ -81,13 +84,16 @@ class RequestQueue:
         """Add a request, which came `age_seconds` ago."""
         now = self._clock()
         if math.isinf(self._since):
-            self._since, self._served = now, 0
+            self._since, self._ran, self._served = now, now, 0
         self._waiting.append((now - age_seconds, request))
 
     def run(self) -> None:
         """Serve and refuse for as long as the budget of an iteration allows."""
         waiting, clock = self._waiting, self._clock
         now = clock()
+        if now - self._ran > _STALL_SECONDS:
+            self._since += now - self._ran
+        self._ran = now
         is_overloaded = now - self._since > OVERLOAD_SECONDS
         until = now + BUDGET_SECONDS
         while waiting and now < until:

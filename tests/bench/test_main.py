@@ -46,7 +46,6 @@ def test_what_does_not_exist_is_refused(runner: CliRunner, words: list[str]) -> 
     assert "single" in result.output or "c-loop" in result.output
 
 
-@pytest.mark.timeout(120)
 def test_a_run_from_build_to_picture(runner: CliRunner, tmp_path: Path) -> None:
     """A run leaves JSON with machine, seed, order, versions and results, a table and a picture."""
     out = tmp_path / "results" / "short"
@@ -71,7 +70,6 @@ def test_a_run_from_build_to_picture(runner: CliRunner, tmp_path: Path) -> None:
     assert "x c-batch" in again.output
 
 
-@pytest.mark.timeout(120)
 def test_a_run_against_another_checkout(runner: CliRunner, tmp_path: Path) -> None:
     """Both servers run in turn, and the ratio is that to the other; here it is the same checkout."""
     out = tmp_path / "before"
@@ -95,7 +93,6 @@ def test_what_is_no_checkout_is_refused(runner: CliRunner, tmp_path: Path) -> No
     assert "is no checkout of odinws" in result.output
 
 
-@pytest.mark.timeout(300)
 def test_the_smoke(runner: CliRunner) -> None:
     """odinws and every peer that needs only Python packages start and deliver without a fault."""
     arms = "odinws:sync-dict,nats-websocket,websockets,picows,flask-socketio"

@@ -666,7 +666,7 @@ class Scripted:
 )
 @in_greenlet
 def test_a_late_tick(monkeypatch: pytest.MonkeyPatch, late: float, sleeps: list[float]) -> None:
-    """Ticks are regular; but after a stall the wheel stays late and does not catch up."""
+    """Ticks are regular; but after a stall the wheel stays late, and the stall is nobody's silence."""
     world = World()
     slept: list[float] = []
     monkeypatch.setattr("odinws.connections.clients.gevent.sleep", slept.append)
@@ -675,7 +675,7 @@ def test_a_late_tick(monkeypatch: pytest.MonkeyPatch, late: float, sleeps: list[
     with pytest.raises(gevent.GreenletExit):
         world.clients.clock()
     assert slept == pytest.approx(sleeps)
-    assert world.clients.now == 0.25 + late
+    assert world.clients.now == (0.25 if late > 1.0 else 0.25 + late)
 
 
 @in_greenlet

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import gevent
 import pytest
 
-from odinws.feed.greenlet_loop import GreenletSelector, greenlet_event_loop
+from odinws.feed.greenlet_loop import GreenletEventLoop, GreenletSelector
 from tests.fakes import in_greenlet, running, settle
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in a loop of its own, in this greenlet."""
-    with asyncio.Runner(loop_factory=greenlet_event_loop) as runner:
+    with asyncio.Runner(loop_factory=GreenletEventLoop) as runner:
         return runner.run(main)
 
 

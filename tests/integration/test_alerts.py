@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import pytest
 import yaml
 
 from strategies.hashing import fnv1a_64, octets
@@ -54,8 +53,6 @@ FEED_FIRST = (
 FEED_SECOND = ("NatsDown",)
 FEED_THIRD = ("WsMessagesLost",)
 SESSIONS = (WORKERS_FIRST, WORKERS_SECOND, WORKERS_THIRD, FEED_FIRST, FEED_SECOND, FEED_THIRD)
-
-pytestmark = pytest.mark.timeout(150)
 
 
 def test_none_is_left_out() -> None:

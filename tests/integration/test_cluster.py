@@ -26,8 +26,6 @@ from tests.server import wait_for
 CHANNELS = [f"token.T{n}" for n in range(10)]
 CLIENTS = 8
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:

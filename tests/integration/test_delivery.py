@@ -6,6 +6,7 @@ messages are published. Each checks while it reads; afterwards all are held agai
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
@@ -44,7 +45,6 @@ def nats(tmp_path: Path) -> Iterator[NatsServer]:
         yield server
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("strategy", "shard_key", "messages"), ARMS)
 def test_every_message_reaches_every_subscriber_once_and_in_order(
     nats: NatsServer, strategy: str, shard_key: str, messages: int
@@ -72,7 +72,10 @@ def test_every_message_reaches_every_subscriber_once_and_in_order(
         # One more on each channel, so that whoever subscribed last has something to wait for.
         ledger.publish(nats.url, [(channel, b"{}") for channel in CHANNELS])
         truth = ledger.read(nats.url)
-        wait_for(lambda: truth.reached(swarm), 10, "the last message everywhere")
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: truth.reached(swarm), 60, "the last message everywhere")
+        due = truth.faults(stretch for life in swarm.open() for stretch in life.stretches)
+        assert not due, (seed, len(due), due[:5], server.json("/stats"))
 
         assert len(truth) >= messages
         assert not swarm.problems(), (seed, swarm.problems()[:5])

@@ -25,11 +25,10 @@ import strategies
 from tests.integration.conftest import Serve
 from tests.ledger import Publisher, publish
 from tests.nats import NatsServer
-from tests.server import ROOT, START_SECONDS, Server, free_port, wait_for
+from tests.server import PATIENCE_SECONDS, ROOT, Server, free_port, wait_for
 from tests.swarm import Swarm
 from tests.wire import Peer
 
-END_SECONDS = 5.0
 CLIENTS = 50
 
 
@@ -79,15 +78,14 @@ def listening(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
-def nothing_is_left(processes: list[psutil.Process], port: int, home: Home, seconds: float) -> None:
-    """No process, no port, no file, within `seconds`."""
-    deadline = time.monotonic() + seconds
+def nothing_is_left(processes: list[psutil.Process], port: int, home: Home) -> None:
+    """No process, no port, no file, soon."""
     with contextlib.suppress(AssertionError):
-        wait_for(lambda: not alive(processes), seconds, "the end of all processes")
+        wait_for(lambda: not alive(processes), PATIENCE_SECONDS, "the end of all processes")
     assert alive(processes) == []
     assert not listening(port)
     with contextlib.suppress(AssertionError):
-        wait_for(lambda: not home.left(), max(0.1, deadline - time.monotonic()), "empty directories")
+        wait_for(lambda: not home.left(), PATIENCE_SECONDS, "empty directories")
     assert home.left() == []
 
 
@@ -113,7 +111,7 @@ def swarm(server: Server) -> Iterator[Swarm]:
 def all_closed_with(swarm: Swarm, code: int, count: int = CLIENTS) -> None:
     """All connections ended with this close code, and nothing was wrong before."""
     with contextlib.suppress(AssertionError):
-        wait_for(lambda: not swarm.open(), END_SECONDS, "the clients' end")
+        wait_for(lambda: not swarm.open(), PATIENCE_SECONDS, "the clients' end")
     assert swarm.close_codes() == {code: count}
     assert swarm.problems() == []
 
@@ -127,8 +125,8 @@ def test_an_orderly_stop(server: Server, swarm: Swarm, home: Home, number: signa
     processes = server.processes()
     assert len(processes) == 5, "arbiter, companion, nats-server and two workers"
     server.signal(number)
-    assert server.wait(END_SECONDS) == 0
-    nothing_is_left(processes, server.port, home, seconds=0.5)
+    assert server.wait(PATIENCE_SECONDS) == 0
+    nothing_is_left(processes, server.port, home)
     all_closed_with(swarm, 1001)
     assert "Traceback" not in server.log()
     assert "[error" not in server.log()
@@ -141,8 +139,8 @@ def test_a_stop_does_not_wait_for_clients_that_do_not_answer(server: Server, hom
         deaf.upgrade()
         slow.send(b"GET /health HTTP/1.1\r\nHost:")
         server.signal(signal.SIGTERM)
-        assert server.wait(END_SECONDS) == 0
-        nothing_is_left(processes, server.port, home, seconds=0.5)
+        assert server.wait(PATIENCE_SECONDS) == 0
+        nothing_is_left(processes, server.port, home)
         assert deaf.closing().code == 1001
 
 
@@ -153,8 +151,8 @@ def test_an_impatient_stop(server: Server, swarm: Swarm, home: Home) -> None:
         with contextlib.suppress(ProcessLookupError):
             server.signal(signal.SIGINT)
         time.sleep(0.05)
-    server.wait(END_SECONDS)
-    nothing_is_left(processes, server.port, home, seconds=0.5)
+    server.wait(PATIENCE_SECONDS)
+    nothing_is_left(processes, server.port, home)
     all_closed_with(swarm, 1001)
 
 
@@ -181,7 +179,7 @@ def test_a_killed_arbiter_takes_all_with_it(server: Server, swarm: Swarm, home: 
     processes = server.processes()
     server.signal(signal.SIGKILL)
     assert server.wait() == -signal.SIGKILL
-    nothing_is_left(processes, server.port, home, seconds=END_SECONDS)
+    nothing_is_left(processes, server.port, home)
     all_closed_with(swarm, 1001)
 
 
@@ -191,7 +189,7 @@ def test_all_killed_but_the_companion(server: Server, home: Home) -> None:
     for pid in [server.pid, *server.workers()]:
         os.kill(pid, signal.SIGKILL)
     server.wait()
-    nothing_is_left(processes, server.port, home, seconds=END_SECONDS)
+    nothing_is_left(processes, server.port, home)
 
 
 def test_a_worker_that_hangs_does_not_keep_the_companion(server: Server, home: Home) -> None:
@@ -203,8 +201,8 @@ def test_a_worker_that_hangs_does_not_keep_the_companion(server: Server, home: H
         server.signal(signal.SIGKILL)
         server.wait()
         others = [process for process in processes if process.pid != hanging]
-        wait_for(lambda: not alive(others), END_SECONDS, "the end of all others")
-        assert home.left() == []
+        wait_for(lambda: not alive(others), PATIENCE_SECONDS, "the end of all others")
+        wait_for(lambda: not home.left(), PATIENCE_SECONDS, "empty directories")
     finally:
         os.kill(hanging, signal.SIGKILL)
 
@@ -222,11 +220,22 @@ def test_a_stop_while_nats_is_away(
         away(nats)
         wait_for(lambda: server.get("/readyz")[0] == 503, 6, "that it is noticed")
         server.signal(signal.SIGTERM)
-        assert server.wait(END_SECONDS) == 0
-        nothing_is_left(processes, server.port, home, seconds=0.5)
+        assert server.wait(PATIENCE_SECONDS) == 0
+        nothing_is_left(processes, server.port, home)
         all_closed_with(swarm, 1001)
 
 
+@pytest.fixture
+def heeded_interrupt() -> Iterator[None]:
+    """What a shell runs in the background ignores SIGINT, and so would a server of ours at its start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupt")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.5, 0.7, 1.0])
 def test_a_stop_during_the_start(home: Home, number: signal.Signals, seconds: float) -> None:
@@ -237,8 +246,8 @@ def test_a_stop_during_the_start(home: Home, number: signal.Signals, seconds: fl
         time.sleep(seconds)
         processes = server.processes()
         server.signal(number)
-        server.wait(END_SECONDS)
-        nothing_is_left(processes, server.port, home, seconds=END_SECONDS)
+        server.wait(PATIENCE_SECONDS)
+        nothing_is_left(processes, server.port, home)
     finally:
         server.stop()
 
@@ -252,11 +261,11 @@ def test_a_taken_port_ends_the_start(home: Home) -> None:
         server.launch()
         try:
             processes = wait_for(lambda: len(found := server.processes()) > 1 and found, 5, "the companion")
-            assert server.wait(15) != 0
+            assert server.wait(PATIENCE_SECONDS) != 0
             assert "in use" in server.log()
         finally:
             server.stop()
-    nothing_is_left(processes, server.port, home, seconds=END_SECONDS)
+    nothing_is_left(processes, server.port, home)
 
 
 # -- what it survives -----------------------------------------------------------------------------------
@@ -280,8 +289,8 @@ def test_a_reload_replaces_the_workers(server: Server, swarm: Swarm, home: Home)
     assert stats["accepted"] == CLIENTS + 10
     processes = started + server.processes()
     server.signal(signal.SIGTERM)
-    assert server.wait(END_SECONDS) == 0
-    nothing_is_left(processes, server.port, home, seconds=0.5)
+    assert server.wait(PATIENCE_SECONDS) == 0
+    nothing_is_left(processes, server.port, home)
 
 
 def test_a_killed_worker_costs_its_own_clients(server: Server, swarm: Swarm, home: Home) -> None:
@@ -296,8 +305,8 @@ def test_a_killed_worker_costs_its_own_clients(server: Server, swarm: Swarm, hom
     assert swarm.problems() == []
     processes += server.processes()
     server.signal(signal.SIGTERM)
-    assert server.wait(END_SECONDS) == 0
-    nothing_is_left(processes, server.port, home, seconds=0.5)
+    assert server.wait(PATIENCE_SECONDS) == 0
+    nothing_is_left(processes, server.port, home)
 
 
 def test_the_embedded_nats_comes_back(server: Server, swarm: Swarm, home: Home) -> None:
@@ -314,8 +323,8 @@ def test_the_embedded_nats_comes_back(server: Server, swarm: Swarm, home: Home) 
     assert swarm.problems() == []
     processes += server.processes()
     server.signal(signal.SIGTERM)
-    assert server.wait(END_SECONDS) == 0
-    nothing_is_left(processes, server.port, home, seconds=0.5)
+    assert server.wait(PATIENCE_SECONDS) == 0
+    nothing_is_left(processes, server.port, home)
 
 
 def test_a_killed_companion_is_reported_and_leaves_nothing(server: Server, swarm: Swarm, home: Home) -> None:
@@ -327,8 +336,8 @@ def test_a_killed_companion_is_reported_and_leaves_nothing(server: Server, swarm
     assert server.json("/health")["status"] == "unhealthy"
     assert len(swarm.open()) == CLIENTS
     server.signal(signal.SIGTERM)
-    assert server.wait(END_SECONDS) == 0
-    nothing_is_left(processes, server.port, home, seconds=0.5)
+    assert server.wait(PATIENCE_SECONDS) == 0
+    nothing_is_left(processes, server.port, home)
 
 
 # -- make run ---------------------------------------------------------------------------------------------
@@ -363,8 +372,8 @@ def test_make_run_stops_with_make(make: Server, home: Home, how: str) -> None:
             os.killpg(make.pid, signal.SIGINT)
         else:
             make.signal(signal.SIGTERM)
-        make.wait(END_SECONDS)
-        nothing_is_left(processes, make.port, home, seconds=0.5)
+        make.wait(PATIENCE_SECONDS)
+        nothing_is_left(processes, make.port, home)
         all_closed_with(swarm, 1001)
 
 
@@ -401,7 +410,7 @@ def test_a_wrong_setting_stops_the_start(home: Home, name: str, value: str, allo
         env=environ,
         capture_output=True,
         text=True,
-        timeout=START_SECONDS,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert ended.returncode not in (0, None)

@@ -41,10 +41,11 @@ def swarm(server: Server) -> Iterator[Swarm]:
 
 
 def join(swarm: Swarm) -> None:
-    """Connect and subscribe."""
+    """Connect and subscribe; nobody is refused."""
     swarm.connect(range(CLIENTS))
     swarm.subscribe(range(CLIENTS), CHANNELS)
     swarm.settle()
+    assert [life.http for life in swarm.lives if life.refused] == []
 
 
 def goes_on(swarm: Swarm, seconds: float = BACK_SECONDS) -> None:

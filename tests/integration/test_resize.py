@@ -38,7 +38,6 @@ def post(server: Server, query: str, **headers: str) -> tuple[int, Any]:
             return error.code, json.load(error)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("shard_key", ["channel", "connection"])
 def test_nothing_is_lost_doubled_or_out_of_order_while_shards_come_and_go(
     serve: Serve, nats: NatsServer, shard_key: str

@@ -20,7 +20,7 @@ from tests.wire import CLOSE, END, PING, TEXT, Frame, Peer
 
 OTHERS = 499
 CHANNELS = ["token.A", "token.B"]
-OUTBOX_SECONDS = 4.0
+OUTBOX_SECONDS = 8.0  # well-behaved clients may be that late on a busy machine
 # Nobody who waited for the stalled client to be given up would be served sooner.
 LONGEST_DELAY_SECONDS = OUTBOX_SECONDS / 2
 
@@ -42,11 +42,12 @@ def payload(number: int) -> bytes:
 @pytest.fixture(params=["bytes", "seconds"])
 def scene(request: pytest.FixtureRequest, nats: NatsServer, serve: Serve) -> Iterator[Scene]:
     """The stalled client exceeds a bound of its outbox, either in bytes or in seconds."""
+    by_bytes = request.param == "bytes"
     server = serve(
         NATS_URL=nats.url,
         WS_SEND_BUFFER_BYTES="4096",
-        WS_OUTBOX_BYTES="65536" if request.param == "bytes" else str(16 << 20),
-        WS_OUTBOX_SECONDS=str(OUTBOX_SECONDS),
+        WS_OUTBOX_BYTES=str(256 << 10 if by_bytes else 16 << 20),
+        WS_OUTBOX_SECONDS=str(60.0 if by_bytes else OUTBOX_SECONDS),
         WS_CLOSE_SECONDS="1",
         WS_CPU_REJECT_THRESHOLD="100",  # so that a busy machine lets all in
         WS_HUB_LAG_THRESHOLD_MS="60000",
@@ -171,7 +172,7 @@ def test_many_stalled_clients_are_all_let_go(scene: Scene) -> None:
 
 def test_silent_clients_are_let_go_and_answering_ones_are_not(nats: NatsServer, serve: Serve) -> None:
     """Clients that answer pings stay; the others are closed with 4009, but never without a ping before."""
-    server = serve(NATS_URL=nats.url, WS_HEARTBEAT_SECONDS="1", WS_IDLE_SECONDS="1.8", WS_CLOSE_SECONDS="0.5")
+    server = serve(NATS_URL=nats.url, WS_HEARTBEAT_SECONDS="1", WS_IDLE_SECONDS="5", WS_CLOSE_SECONDS="0.5")
     started = time.monotonic()
     with Swarm(server.port) as swarm, Peer(server.port) as silent, Peer(server.port) as vanished:
         swarm.connect(range(20))
@@ -182,12 +183,12 @@ def test_silent_clients_are_let_go_and_answering_ones_are_not(nats: NatsServer, 
         vanished.ask("heartbeat")
         assert silent.next().opcode == PING
         assert silent.closing().code == 4009
-        assert time.monotonic() - started > 1.2  # they were silent before it began
+        assert time.monotonic() - started > 4.4  # they were silent before it began
         assert silent.ended(), "also without an answer to the goodbye"
         assert vanished.next().opcode == PING
         assert vanished.closing().code == 4009
         wait_for(lambda: server.json("/stats")["connections"] == 20, 3, "their slots")
         assert server.json("/stats")["closed"]["idle"] == 2
         assert len(swarm.open()) == 20
-        time.sleep(max(0.0, started + 5 - time.monotonic()))  # several more rounds of pings
+        time.sleep(max(0.0, started + 9 - time.monotonic()))  # several more rounds of pings
         assert len(swarm.open()) == 20

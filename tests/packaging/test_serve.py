@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 from odinws import cli
-from odinws.harness.process import STOP_SECONDS
-from tests.server import GUNICORN, ROOT, Server, wait_for
+from tests.server import GUNICORN, PATIENCE_SECONDS, ROOT, Server, wait_for
 
 SERVE = (sys.executable, "-m", "odinws", "serve")
-_RELOAD_SECONDS = 40.0  # a busy machine starts workers slowly
 BY_MODULE = (sys.executable, "-m", "gunicorn", "-c", "python:odinws.gunicorn_conf")
 
 
@@ -44,7 +42,7 @@ def test_it_needs_no_checkout(tmp_path: Path, settings: dict[str, str], command:
         assert up["strategy"] == "sync-dict 2 of 2 workers, by flags.json"
         assert len(server.workers()) == 2
         server.signal(signal.SIGTERM)
-        assert server.wait(STOP_SECONDS) == 0
+        assert server.wait(PATIENCE_SECONDS) == 0
     finally:
         server.stop()
 
@@ -72,14 +70,14 @@ def test_a_reload_looks_before_workers_are_replaced(
         usable = (tmp_path / "secret").read_text()
         (tmp_path / "secret").write_text("short")
         server.signal(signal.SIGHUP)
-        [refused] = wait_for(lambda: _refusals(server), _RELOAD_SECONDS, "a refused reload")
+        [refused] = wait_for(lambda: _refusals(server), PATIENCE_SECONDS, "a refused reload")
         assert refused["problem"] == (
             "WS_JWT_SECRET_FILE='secret' is not valid: a shared secret of 5 bytes; expected at least 32"
         )
         assert set(server.workers()) == before
         (tmp_path / "secret").write_text(usable)
         server.signal(signal.SIGHUP)
-        wait_for(lambda: not before & set(server.workers()), _RELOAD_SECONDS, "new workers")
+        wait_for(lambda: not before & set(server.workers()), PATIENCE_SECONDS, "new workers")
         assert len(_refusals(server)) == 1
     finally:
         server.stop()
@@ -108,7 +106,7 @@ def test_a_reload_that_reads_nonsense_changes_nothing(
         before = server.workers()
         conf.write_text(f"{usable}{broken}\n")
         server.signal(signal.SIGHUP)
-        [refused] = wait_for(lambda: _refusals(server), _RELOAD_SECONDS, "a refused reload")
+        [refused] = wait_for(lambda: _refusals(server), PATIENCE_SECONDS, "a refused reload")
         assert refused["problem"].startswith(problem)
         assert server.workers() == before
         assert server.poll() is None
@@ -175,7 +173,7 @@ def _run(directory: Path, settings: dict[str, str], *options: str) -> subprocess
         env=os.environ | settings,
         capture_output=True,
         text=True,
-        timeout=STOP_SECONDS,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

@@ -1,4 +1,4 @@
-"""Show what protects the server: `python -m tests.protection ramp|kill|drain|reload|slowloris`.
+"""Show what protects the server: `python -m tests.protection ramp|kill|drain|reload|slowloris|overload`.
 
 Exit status: 0 if every check holds, 1 if not.
 """
@@ -8,10 +8,17 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.protection import drain, kill, ramp, reload, slowloris
+from tests.protection import drain, kill, overload, ramp, reload, slowloris
 from tests.protection.proof import Plan
 
-PROOFS = {"ramp": ramp, "kill": kill, "drain": drain, "reload": reload, "slowloris": slowloris}
+PROOFS = {
+    "ramp": ramp,
+    "kill": kill,
+    "drain": drain,
+    "reload": reload,
+    "slowloris": slowloris,
+    "overload": overload,
+}
 
 
 def main() -> int:

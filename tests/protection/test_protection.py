@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.swarm import frames
 from tests import wire
-from tests.protection import drain, kill, ramp, reload, slowloris
+from tests.protection import drain, kill, overload, ramp, reload, slowloris
 from tests.protection.crowd import Guest
 from tests.protection.proof import Plan, Proof
 from tests.protection.windows import longest_refusal, most_within, share
@@ -24,8 +24,8 @@ times = st.lists(st.integers(0, 100).map(float), max_size=40)
 
 @pytest.mark.parametrize(
     ("run", "plan"),
-    [(proof.run, proof.REDUCED) for proof in (ramp, kill, drain, reload, slowloris)],
-    ids=["ramp", "kill", "drain", "reload", "slowloris"],
+    [(proof.run, proof.REDUCED) for proof in (ramp, kill, drain, reload, slowloris, overload)],
+    ids=["ramp", "kill", "drain", "reload", "slowloris", "overload"],
 )
 def test_a_proof(run: Callable[[Plan], Proof], plan: Plan) -> None:
     """Every check of it holds."""

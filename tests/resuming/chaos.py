@@ -70,7 +70,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
         Publisher(site.nats_url, CHANNELS, plan.rate) as publisher,
         Crowd(site.port, plan.clients, CHANNELS, plan.seed, stay_seconds=plan.stay_seconds) as crowd,
     ):
-        wait_for(lambda: crowd.live > 0.9 * plan.clients, 60, "the crowd")
+        wait_for(lambda: all(client.heard for client in crowd.clients), 60, "the first messages")
         kills = _harm(plan, site, crowd, tell)
         crowd.stay()
         publisher.stop()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.resuming import chaos, storm
 
 
-@pytest.mark.timeout(120)
 def test_chaos() -> None:
     """Sixty clients for twelve seconds, two workers killed, NATS restarted, a reload."""
     plan = chaos.Plan(clients=60, seconds=12.0, kill_seconds=2.5, stay_seconds=3.0, seed=3)
@@ -15,7 +12,6 @@ def test_chaos() -> None:
     assert proof.broken == []
 
 
-@pytest.mark.timeout(120)
 def test_small_stream() -> None:
     """The stream keeps half a second: what nobody has any more is named, exactly."""
     plan = chaos.Plan(
@@ -25,7 +21,6 @@ def test_small_stream() -> None:
     assert proof.broken == []
 
 
-@pytest.mark.timeout(120)
 def test_storm() -> None:
     """Half of six hundred come back at once."""
     proof = storm.run(storm.Plan(clients=600, calm_seconds=2.0))

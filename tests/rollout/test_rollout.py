@@ -6,7 +6,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from odinws.cli import cli
@@ -19,13 +18,11 @@ from tests.wire import Peer
 SMALL = Plan(clients=120, rate=60.0, drain_seconds=0.3)
 
 
-@pytest.mark.timeout(120)
 def test_steps() -> None:
     """From 0 to 25 to 100 % on four workers under load; then the file breaks and is mended."""
     assert proofs.steps(SMALL).broken == []
 
 
-@pytest.mark.timeout(120)
 def test_sabotaged() -> None:
     """Two workers, one with a variant that burns CPU time: it is taken back, and the report says why."""
     plan = Plan(clients=160, workers=2, rate=100.0, drain_seconds=0.3)

@@ -157,10 +157,12 @@ def _nak(seconds: float) -> None:
         return ConsumerConfig(**{**asked, "ack_policy": AckPolicy.EXPLICIT, "max_deliver": -1})
 
     @wraps(on_message)
-    async def refusing(feed_session: Any, msg: Msg) -> None:
-        await on_message(feed_session, msg)
-        if msg.reply.startswith("$JS.ACK."):
-            await (msg.nak(seconds) if _active() else msg.ack())
+    def refusing(feed_session: Any, subject: str, reply: bytes, headers: bytes, payload: bytes) -> None:
+        on_message(feed_session, subject, reply, headers, payload)
+        if reply.startswith(b"$JS.ACK."):
+            verdict = Msg.Ack.Nak + b' {"delay": %d}' % (seconds * 1e9) if _active() else Msg.Ack.Ack
+            publish = feed_session.client.publish(reply.decode(), verdict)
+            feed_session._verdict = feed_session._loop.create_task(publish)
 
     parts: Any = session
     parts.ConsumerConfig = config

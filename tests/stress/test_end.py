@@ -8,12 +8,11 @@ from tests.integration.conftest import Serve
 from tests.integration.test_lifecycle import alive, listening
 from tests.ledger import read
 from tests.nats import NatsServer
-from tests.server import established, wait_for
+from tests.server import PATIENCE_SECONDS, established, wait_for
 from tests.stress.leaks import error_lines, wait_for_connections
 from tests.stress.scenario import CALM, RATE, Listeners
 
 CLIENTS = 150
-END_SECONDS = 5.0  # a second to notice, half of one to drain, one for clients that do not answer
 
 
 def test_a_killed_arbiter_takes_all_with_it(nats: NatsServer, serve: Serve) -> None:
@@ -27,7 +26,7 @@ def test_a_killed_arbiter_takes_all_with_it(nats: NatsServer, serve: Serve) -> N
         wait_for_connections(server, CLIENTS)
         server.signal(signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
-        wait_for(lambda: not alive(processes), END_SECONDS, "the end of all processes")
+        wait_for(lambda: not alive(processes), PATIENCE_SECONDS, "the end of all processes")
         assert not listening(server.port)
         assert established(server.port) == 0
         wait_for(lambda: not swarm.open(), 1, "the clients' end")

@@ -1,19 +1,21 @@
-"""Client processes that are stopped amid their life: their sockets stay open, and nobody reads them."""
+"""Processes that are stopped amid their life: clients, whose sockets nobody reads then, and workers."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 
 from tests.server import ROOT, wait_for
 from tests.stress.conftest import RunningServer
 from tests.stress.leaks import assert_no_leaks, measure_baseline
-from tests.stress.scenario import CHANNELS, CLOSE_SECONDS, IDLE_SECONDS, Listeners
+from tests.stress.scenario import CHANNELS, IDLE_SECONDS, RATE, Listeners
 
 LISTENERS = 30
 QUIET, FED = 15, 10  # connections of each process
@@ -58,15 +60,26 @@ def test_stopped_processes_are_let_go(standing: RunningServer) -> None:
             assert process.stdout.readline() == "ready\n"
             process.send_signal(signal.SIGSTOP)
         due = {"idle": 2 * QUIET, "slow": 2 * FED}
-        wait_for(
-            lambda: Counter(server.json("/stats")["closed"]) - ended == due, 2 * IDLE_SECONDS, f"{due} ends"
-        )
-        wait_for(
-            lambda: server.json("/stats")["connections"] == LISTENERS, CLOSE_SECONDS + 2, "the slots of all"
-        )
+        wait_for(lambda: Counter(server.json("/stats")["closed"]) - ended == due, 60, f"{due} ends")
+        wait_for(lambda: server.json("/stats")["connections"] == LISTENERS, 60, "the slots of all")
         continued.send_signal(signal.SIGCONT)
         killed.kill()
-        codes, _ = continued.communicate("report\n", timeout=10)
+        codes, _ = continued.communicate("report\n", timeout=60)
         assert json.loads(codes) == [4009] * QUIET + [4008] * FED
+        listeners.assert_complete()
+    assert_no_leaks(server, before)
+
+
+def test_workers_that_were_stopped_close_nobody(standing: RunningServer) -> None:
+    """Who could not be heard for longer than a client may be silent is not taken for dead."""
+    server, url, _ = standing
+    before = measure_baseline(server)
+    with Listeners(server, url, LISTENERS, rate=RATE / 10) as listeners:
+        workers = server.workers()
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(IDLE_SECONDS + 1)
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
         listeners.assert_complete()
     assert_no_leaks(server, before)

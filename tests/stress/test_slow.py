@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.ledger import Ledger, read
-from tests.server import wait_for
+from tests.server import PATIENCE_SECONDS, wait_for
 from tests.stress.conftest import RunningServer, stand
 from tests.stress.leaks import assert_no_leaks, measure_baseline
 from tests.stress.scenario import QUICK, Listeners, seeded_random
@@ -63,7 +63,7 @@ class Sipper:
         if newest is not None:
             self._done = lambda: self._last() == newest
         self._hurry.set()
-        self._thread.join(15.0)
+        self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive(), "it is not told all"
         assert self._failure is None, self._failure
 

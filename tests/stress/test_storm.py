@@ -16,7 +16,6 @@ from tests.swarm import Swarm
 
 LISTENERS = 50
 GUESTS = 1000  # in one storm
-FEED_RATE = 600.0  # messages per second: a storm is over within a second
 CROWD = 60  # guests at one time
 TORN = wire.request() + wire.command("subscribe", channels=CHANNELS)  # cut once at each of its bytes
 TORN_EVERY = 2  # guests between two that are cut
@@ -72,7 +71,7 @@ def storm(port: int, draw: random.Random) -> None:
             leave(guests, number, draw.choice(WAYS))
         assert not sizes
         guests.settle()
-        wait_for(lambda: not guests.open(), 5, "the end of those that closed their half")
+        wait_for(lambda: not guests.open(), 60, "the end of those that closed their half")
         assert guests.problems() == []
         assert [life.http for life in guests.lives if life.refused] == []
         assert sum(1 for life in guests.lives if life.client_id) > GUESTS / 2, "most were greeted"
@@ -95,11 +94,11 @@ def test_a_storm_of_guests_leaves_nothing_and_takes_nothing(standing: RunningSer
     """A thousand come and go, twice; those who stay lose no message; the second storm leaves no trace."""
     server, url, _ = standing
     draw = seeded_random("storm")
-    with Listeners(server, url, LISTENERS, rate=FEED_RATE) as listeners:
+    with Listeners(server, url, LISTENERS) as listeners:
         storm(server.port, draw)
         listeners.assert_complete()
     before = measure_baseline(server)
-    with Listeners(server, url, LISTENERS, rate=FEED_RATE) as listeners:
+    with Listeners(server, url, LISTENERS) as listeners:
         storm(server.port, draw)
         listeners.assert_complete()
     assert_no_leaks(server, before)
