@@ -134,7 +134,7 @@ def storm(scenario: Scenario, seen: Observed) -> dict[str, Any]:
     `return_us` is all that the server used until they were back, for the feed and for what they missed too.
     """
     window, back = seen.window, seen.storm
-    caught_up = scenario.vanishing and window["caught_up"] >= scenario.vanishing
+    caught_up = 0 < scenario.vanishing <= window["caught_up"]
     return {
         "return_us": back.total / scenario.vanishing * 1e6 if back else None,
         "returns_per_second": scenario.vanishing / window["return_seconds"] if back else None,

@@ -89,13 +89,16 @@ server {{
 
 
 def _arm(
-    name: str, title: str, build: Callable[[], dict[str, str]], server: Callable[[Place, Server], Server]
+    name: str,
+    title: str,
+    server: Callable[[Place, Server], Server],
+    *packages: str,
 ) -> Arm:
     plain = odinws.plain(name, title)
 
     def build_all() -> dict[str, str]:
         _build_certificate()
-        return {**plain.build(), **build()}
+        return {**plain.build(), **(peers.debian(*packages, *packages)() if packages else {})}
 
     return replace(
         plain,
@@ -103,6 +106,7 @@ def _arm(
         server=lambda place: server(place, plain.server(place)),
         wire=replace(plain.wire, tls=True),
         pip_only=False,
+        debian=("libssl-dev", *packages),
         is_silent=name == "odinws-tls",
     )
 
@@ -124,7 +128,7 @@ def _behind(proxy: Callable[[Place], Sequence[str]]) -> Callable[[Place, Server]
 
 
 ARMS = (
-    _arm("odinws-tls", ", TLS by itself", dict, _own),
-    _arm("odinws-haproxy", ", haproxy ends TLS", peers.debian("haproxy", "haproxy"), _behind(_haproxy)),
-    _arm("odinws-nginx", ", nginx ends TLS", peers.debian("nginx", "nginx"), _behind(_nginx)),
+    _arm("odinws-tls", ", TLS by itself", _own),
+    _arm("odinws-haproxy", ", haproxy ends TLS", _behind(_haproxy), "haproxy"),
+    _arm("odinws-nginx", ", nginx ends TLS", _behind(_nginx), "nginx"),
 )
