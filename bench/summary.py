@@ -202,7 +202,7 @@ def _comings(result: Result) -> list[str]:
     if scenario.away_seconds:
         how = "with what they have" if result["resumes"] else "without what they missed (no resume here)"
         said.append(f"{final['returned']:,} came back {how}")
-    if said and final["refused"]:
+    if final["refused"]:
         codes = ", ".join(f"{code}: {count:,}" for code, count in sorted(final["refused"].items()))
         said.append(f"attempts that failed, by HTTP status (0: no answer): {codes}")
     return ["; ".join(said)] if said else []

@@ -217,9 +217,9 @@ class Trial:
         while time.monotonic() < deadline:
             time.sleep(LEAVE_LOOK_SECONDS)
             now = measure.cpu(servers)
-            if now.since(last).total < AT_REST * LEAVE_LOOK_SECONDS:
+            used, last = now.since(last).total, now
+            if used < AT_REST * LEAVE_LOOK_SECONDS:
                 break
-            last = now
         return last.since(before).total
 
     def _watch(

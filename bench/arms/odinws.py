@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import click
 
@@ -28,7 +29,7 @@ def _arm(
     strategy: str = "sync-dict",
     start: tuple[str, ...] = gunicorn(),
     directory: Path = ROOT,
-    **traits: bool,
+    **traits: Any,
 ) -> Arm:
     def build() -> dict[str, str]:
         return {"revision": revision(directory), **python_packages(_PACKAGES)}

@@ -123,9 +123,14 @@ static void quiet(void)
 static void vanish(uint32_t count)
 {
     client.return_ns = now_ns() + (uint64_t)options.away_ms * 1000000;
-    for (uint32_t i = 0; i < count; i++)
-        if (client.connections[i].state == READY)
-            connection_vanish(&client.connections[i]);
+    for (uint32_t i = 0; i < count; i++) {
+        struct connection *connection = &client.connections[i];
+        if (connection->state != READY)
+            continue;
+        connection_vanish(connection);
+        if (options.away_ms && !client.quiet)
+            connection_wait(connection);
+    }
 }
 
 static void read_command(void)
@@ -169,20 +174,22 @@ static void open_more(uint64_t now)
     }
     while (begun < end && begun < allowed && client.in_flight < options.in_flight)
         connection_begin(&client.connections[begun++]);
-    if (!announced && begun == options.connections && !client.in_flight) {
+    if (!announced && begun == options.connections && !client.in_flight && !client.waiting) {
         announced = true;
         report("ready");
     }
 }
 
-/* Those who vanished come back, as fast as in_flight allows; who was refused tries again after a second. */
-static void come_back(uint64_t now)
+/* Those who vanished come back, as fast as in_flight allows; who was refused with 503 tries again after a second. */
+static void try_again(uint64_t now)
 {
     static uint32_t next;
-    for (uint32_t tried = 0; tried < options.vanishing && client.in_flight < options.in_flight; tried++) {
+    if (!client.waiting || client.quiet || now < client.return_ns)
+        return;
+    for (uint32_t tried = 0; tried < total && client.in_flight < options.in_flight; tried++) {
         struct connection *connection = &client.connections[next];
-        next = (next + 1) % options.vanishing;
-        if (connection->state == IDLE && now - connection->begun_ns >= RETRY_NS)
+        next = (next + 1) % total;
+        if (connection->waits && now - connection->begun_ns >= RETRY_NS)
             connection_begin(connection);
     }
 }
@@ -272,8 +279,7 @@ static void pass(struct epoll_event *events)
     open_more(woken);
     if (in_window && !client.quiet)
         churn(woken);
-    if (client.return_ns && options.away_ms && !client.quiet && woken >= client.return_ns)
-        come_back(woken);
+    try_again(woken);
     uint64_t took = now_ns() - woken;
     if (took > client.window.longest_pass_ns)
         client.window.longest_pass_ns = took;

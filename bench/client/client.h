@@ -79,6 +79,7 @@ struct connection {
     } state;
     bool stalled;  /* chosen to stop reading */
     bool returned; /* came or came back while the feed ran: what it missed before is not a loss */
+    bool waits;    /* to be begun again */
     bool vanishes; /* chosen to vanish */
     bool behind;   /* came back, and has nothing yet that was published since */
     uint16_t code; /* of the close frame, or the status of a handshake that failed; 0: none */
@@ -95,7 +96,7 @@ enum { COMMAND_SIZE = 60000, CLOSE_CODES = 5000, HTTP_STATUSES = 600, READ_BUFFE
 struct client {
     int epoll;
     bool quiet; /* no more churn and joins; stalled connections read again */
-    uint32_t in_flight;
+    uint32_t in_flight, waiting;
     uint64_t started_ns, window_ns;
     uint64_t joined_ns, returned_ns, caught_up_ns; /* when the last of those who join, or came back, had */
     uint64_t return_ns;                            /* when those who vanished may come back; 0: none has vanished */
@@ -122,6 +123,8 @@ extern struct client client;
 
 /* Begin to connect; if that fails at once, the connection counts as failed. */
 void connection_begin(struct connection *connection);
+/* Begin it again, a second after its last beginning. */
+void connection_wait(struct connection *connection);
 /* Something came for a connection that epoll watches. */
 void connection_event(struct connection *connection);
 /* Send a close frame and drop the socket; the connection may be begun again. */

@@ -35,6 +35,12 @@ static void release(struct connection *connection)
     connection->leftover_length = 0;
 }
 
+void connection_wait(struct connection *connection)
+{
+    connection->waits = true;
+    client.waiting++;
+}
+
 static void drop(struct connection *connection)
 {
     if (connection->state == READY) {
@@ -43,9 +49,12 @@ static void drop(struct connection *connection)
         client.closes[connection->code ? connection->code : 1006]++;
     } else {
         client.in_flight--;
-        client.failed++;
         if (connection->state < GREETING)
             client.refused[connection->code]++;
+        if (connection->code == 503 || (connection->vanishes && client.return_ns))
+            connection_wait(connection);
+        else
+            client.failed++;
     }
     release(connection);
     connection->state = connection->state == READY ? CLOSED : IDLE;
@@ -65,6 +74,8 @@ void connection_begin(struct connection *connection)
     struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     connection->begun_ns = now_ns();
+    client.waiting -= connection->waits;
+    connection->waits = false;
     connection->fd = fd;
     connection->state = CONNECTING;
     connection->code = 0;

@@ -270,13 +270,13 @@ def test_refusals_are_counted_by_status(tmp_path: Path) -> None:
     """A server that refuses the upgrade is quoted."""
 
     def script(peer: Peer) -> None:
-        peer.send(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\r\n")
+        peer.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
         peer.close()
 
     scenario = load_of(3)
     with talk_to(script, scenario, tmp_path, upgrade=False) as clients:
         ready = clients.wait_ready(SECONDS)
-    assert (ready["ready"], ready["failed"], ready["refused"]) == (0, 3, {"503": 3})
+    assert (ready["ready"], ready["failed"], ready["refused"]) == (0, 3, {"403": 3})
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
