@@ -165,8 +165,8 @@ class World:
         shard = self.strategy._shard
         channels = [shard.channels[name] for name in _CHANNELS]
         return {
-            "strategy: dict of members": sys.getsizeof(shard.members),
-            "strategy: 5 dicts of subscribers": sum(sys.getsizeof(each.subscribers) for each in channels),
+            "strategy: dict of members": sys.getsizeof(shard.members.conns),
+            "strategy: 5 dicts of subscribers": sum(sys.getsizeof(each.conns) for each in channels),
             "strategy: 5 snapshots": sum(sys.getsizeof(each.snapshot()) for each in channels),
             "wheel: sets of its places": sum(map(sys.getsizeof, self.clients._wheel._positions)),
             "clients: set of those open": sys.getsizeof(self.clients._open),

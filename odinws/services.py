@@ -20,6 +20,7 @@ import strategies
 from odinws import logs
 from odinws.admission.balance import Balance, Rebalancing
 from odinws.admission.decision import Admission, Admit, UpgradeRequest, Verdict
+from odinws.admission.heap import Heap, find_trim
 from odinws.admission.load import Sensor, StallWatch
 from odinws.assignment import DEFAULT_STRATEGY, Assigner, Assignment
 from odinws.close_codes import CloseReason
@@ -137,6 +138,7 @@ class Services:
             self.broadcaster,
         )
         self._stalls = StallWatch(self.stats)
+        self._heap = Heap(find_trim())
         self.collector = CollectorWatch(self.stats)
         self.sensor = Sensor(self.stats, self._stalls, self.count_greenlets, self._sampled)
         self.reconciliation = Reconciliation(
@@ -167,6 +169,7 @@ class Services:
         for run in (
             self.clients.clock,
             self.clients.reaper,
+            self.clients.ready.run,
             self.hub.run,
             self.feed.run,
             self.sensor.run,
@@ -277,6 +280,7 @@ class Services:
         self.publish_details()
         self.admission.observe()
         now = time.monotonic()
+        self._heap.look(len(self.clients), self.admission.state.memory.pressure > 0, now)
         self._event_recorder.record(now)
         if self._is_observed:
             self._timeline_recorder.record(now)

@@ -153,6 +153,7 @@ def _problem(made: object) -> str:
         **dict.fromkeys(("connections", "shards", "locks"), (None,)),
         "has_subscribers": (None, ""),
         "batches": (None, "", 0),
+        "everyone": (None, (), 0),
     }
     for method, arguments in calls.items():
         try:

@@ -1,6 +1,6 @@
 """The base of strategies with one lock per shard, held while the shard is walked."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 from strategies._shard import Shard
 from strategies._sharded import ShardedStrategy
@@ -37,7 +37,9 @@ class LockedStrategy(ShardedStrategy[C, LockedShard[C]]):
         with shard.lock:
             return operation(shard)
 
-    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
-        for shard in self._shards_to_walk(channel, rotation):
+    def _walk(
+        self, shards: Sequence[LockedShard[C]], start: Callable[[LockedShard[C]], Iterable[Sequence[C]]]
+    ) -> Generator[Sequence[C], None, None]:
+        for shard in shards:
             with shard.lock:
-                yield from shard.walk(channel, self._batch_size, rotation)
+                yield from start(shard)

@@ -1,40 +1,94 @@
 """The data of one shard. Nothing here takes a lock or switches greenlets."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Generic
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar, Unpack
+from weakref import WeakValueDictionary
 
-from strategies.base import C, ShardStats, Strategy
+from strategies.base import C, Options, ShardStats, Strategy, Subscriber
 from strategies.locks import LockProfile, LockStats
 
+_MAX_SHARED_CHANNELS = 32  # larger sets are rarely equal, and their key costs memory
+_CHANNELS_PER_SUBSCRIPTION = 10  # that a walk of everyone may look up for each that is there
+_MAX_SHARED_SETS = 1024  # 252 are all choices of 5 of 10 channels
 
-class Channel(Generic[C]):
-    """The subscribers of one channel in one shard. Never empty while it is in the shard."""
 
-    __slots__ = ("_snapshot", "name", "subscribers")
+class Channels(dict[str, None]):
+    """The channels of a connection, and of others that have the same. Never changes; hashed by identity."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.subscribers: dict[C, None] = {}
+    __slots__ = ("__weakref__",)
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __setitem__(self, *_: object) -> None:
+        raise TypeError("shared by several connections: replace it by a copy")
+
+    __delitem__ = __setitem__
+
+    def pop(self, *_: Any) -> Any:
+        """Refuse, as `__setitem__`."""
+        self[""] = None
+
+
+class ChannelSets:
+    """Gives connections with the same channels the same object, by which a pass knows what they are due."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[frozenset[str], Channels] = WeakValueDictionary()
+
+    def share(self, conns: Iterable[Subscriber]) -> None:
+        """Replace the channels of each connection, unless that is done and they have not changed since."""
+        for conn in conns:
+            if type(conn.channels) is dict:
+                conn.channels = self._shared(conn.channels)
+
+    def _shared(self, channels: dict[str, None]) -> Channels:
+        if len(channels) > _MAX_SHARED_CHANNELS:
+            return Channels(channels)
+        key = frozenset(channels)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _MAX_SHARED_SETS:
+                self._known.clear()  # they stay with their connections, and newcomers share others
+            found = self._known[key] = Channels(channels)
+        return found
+
+
+def _own(conn: Subscriber) -> dict[str, None]:
+    """The channels of a connection, to be changed."""
+    if type(conn.channels) is not dict:
+        conn.channels = dict(conn.channels)
+    return conn.channels
+
+
+class Roster(Generic[C]):
+    """Connections in the order in which they came, and a snapshot of them for walks."""
+
+    __slots__ = ("_snapshot", "conns")
+
+    def __init__(self) -> None:
+        self.conns: dict[C, None] = {}
         self._snapshot: tuple[C, ...] | None = None
 
     def add(self, conn: C) -> None:
-        """Add a connection that is not subscribed. O(1): the next walk rebuilds the snapshot."""
-        self.subscribers[conn] = None
+        """Add a connection that is not there. O(1): the next walk rebuilds the snapshot."""
+        self.conns[conn] = None
         self._snapshot = None
 
     def remove(self, conn: C) -> None:
-        """Remove a subscriber. O(1), as `add`."""
-        del self.subscribers[conn]
+        """Remove a connection that is there. O(1), as `add`."""
+        del self.conns[conn]
         self._snapshot = None
 
     def snapshot(self) -> tuple[C, ...]:
-        """The current subscribers, oldest subscription first. Built at most once per walk."""
+        """The current connections, the oldest entry first. Built at most once per walk."""
         if self._snapshot is None:
-            self._snapshot = tuple(self.subscribers)
+            self._snapshot = tuple(self.conns)
         return self._snapshot
 
     def walk(self, snapshot: tuple[C, ...], size: int, rotation: int = 0) -> Iterator[Sequence[C]]:
-        """Yield a snapshot of this channel in batches of at most `size`, without those removed since.
+        """Yield a snapshot of this roster in batches of at most `size`, without those removed since.
 
         The walk begins with batch number `rotation`, modulo their number, so that nobody is always last.
         """
@@ -43,9 +97,19 @@ class Channel(Generic[C]):
             start = index % count * size
             batch = snapshot[start : start + size]
             if self._snapshot is not snapshot:
-                batch = tuple([conn for conn in batch if conn in self.subscribers])
+                batch = tuple([conn for conn in batch if conn in self.conns])
             if batch:
                 yield batch
+
+
+class Channel(Roster[C]):
+    """The subscribers of one channel in one shard. Never empty while it is in the shard."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
 
 
 class Shard(Generic[C]):
@@ -54,21 +118,21 @@ class Shard(Generic[C]):
     __slots__ = ("channels", "members")
 
     def __init__(self) -> None:
-        self.members: dict[C, None] = {}
+        self.members = Roster[C]()
         self.channels: dict[str, Channel[C]] = {}
 
     def add(self, conn: C) -> bool:
         """Make a connection a member; False if it is one already, or still has subscriptions."""
-        if conn in self.members or conn.channels:
+        if conn in self.members.conns or conn.channels:
             return False
-        self.members[conn] = None
+        self.members.add(conn)
         return True
 
     def remove(self, conn: C) -> bool:
         """End a membership; False if there was none. Subscriptions remain."""
-        if conn not in self.members:
+        if conn not in self.members.conns:
             return False
-        del self.members[conn]
+        self.members.remove(conn)
         return True
 
     def subscribe(self, conn: C, channel: str) -> bool:
@@ -76,21 +140,21 @@ class Shard(Generic[C]):
         entry = self.channels.get(channel)
         if entry is None:
             entry = self.channels[channel] = Channel(channel)
-        elif conn in entry.subscribers:
+        elif conn in entry.conns:
             return False
         entry.add(conn)
         # Keep the channel's string rather than the parsed copy, so that all subscriptions share it.
-        conn.channels[entry.name] = None
+        _own(conn)[entry.name] = None
         return True
 
     def unsubscribe(self, conn: C, channel: str) -> bool:
         """Remove a subscription, and the channel with its last one; False if there was none."""
         entry = self.channels.get(channel)
-        if entry is None or conn not in entry.subscribers:
+        if entry is None or conn not in entry.conns:
             return False
         entry.remove(conn)
-        conn.channels.pop(channel, None)
-        if not entry.subscribers:
+        _own(conn).pop(channel, None)
+        if not entry.conns:
             del self.channels[channel]
         return True
 
@@ -99,10 +163,25 @@ class Shard(Generic[C]):
         for channel in tuple(conn.channels):
             self.unsubscribe(conn, channel)
 
+    def count(self, channel: str) -> int:
+        """How many subscribers a channel has."""
+        entry = self.channels.get(channel)
+        return 0 if entry is None else len(entry.conns)
+
     def walk(self, channel: str, size: int, rotation: int) -> Iterable[Sequence[C]]:
         """The channel's current subscribers in batches, without those removed meanwhile."""
         entry = self.channels.get(channel)
         return () if entry is None else entry.walk(entry.snapshot(), size, rotation)
+
+    def everyone(self, sets: ChannelSets, size: int, rotation: int) -> Iterable[Sequence[C]]:
+        """The current members in batches, without those removed meanwhile. Their channels are shared."""
+        return self._sharing(sets, self.members.walk(self.members.snapshot(), size, rotation))
+
+    @staticmethod
+    def _sharing(sets: ChannelSets, batches: Iterable[Sequence[C]]) -> Iterator[Sequence[C]]:
+        for batch in batches:
+            sets.share(batch)
+            yield batch
 
     def lock_stats(self) -> LockStats | None:
         """The stats of the shard's lock; None if it has none."""
@@ -114,22 +193,71 @@ class Shard(Generic[C]):
 
     def stats(self, index: int) -> ShardStats:
         """The current state of the shard; `index` is its index in the strategy."""
-        subscriptions = sum(len(entry.subscribers) for entry in self.channels.values())
-        return ShardStats(index, len(self.members), len(self.channels), subscriptions, self.lock_stats())
+        subscriptions = sum(len(entry.conns) for entry in self.channels.values())
+        return ShardStats(
+            index, len(self.members.conns), len(self.channels), subscriptions, self.lock_stats()
+        )
 
 
-class ShardStrategy(Strategy[C]):
+S = TypeVar("S", bound=Shard[Any])
+
+
+class ShardStrategy(Strategy[C], Generic[C, S]):
     """The base of strategies that consist of one or more shards."""
 
-    _shards: Sequence[Shard[C]]
+    _shards: Sequence[S]
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__(**options)
+        self._sets = ChannelSets()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "batches" in cls.__dict__ and "everyone" not in cls.__dict__:
+            cls.everyone = Strategy.everyone  # type: ignore[method-assign]  # it must not pass by these batches
+
+    def _shards_to_walk(self, channel: str, rotation: int) -> Sequence[S]:
+        """The shards that a walk of a channel visits, in order."""
+        return self._rotated(rotation)
+
+    def _rotated(self, rotation: int) -> Sequence[S]:
+        first = rotation % len(self._shards)
+        return (*self._shards[first:], *self._shards[:first])
+
+    @abstractmethod
+    def _walk(
+        self, shards: Sequence[S], start: Callable[[S], Iterable[Sequence[C]]]
+    ) -> Generator[Sequence[C], None, None]:
+        """Walk shards one after another, each as `start` does, with the locks that this takes."""
+
+    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
+        yield from self._walk(
+            self._shards_to_walk(channel, rotation),
+            lambda shard: shard.walk(channel, self._batch_size, rotation),
+        )
+
+    def everyone(
+        self, channels: Collection[str], rotation: int = 0
+    ) -> Generator[Sequence[C], None, None] | None:
+        members = sum([len(shard.members.conns) for shard in self._shards])
+        least = members * max(1, len(channels) // _CHANNELS_PER_SUBSCRIPTION)
+        found = 0
+        for channel in channels:
+            for shard in self._shards_to_walk(channel, 0):
+                found += shard.count(channel)
+            if found >= least:
+                return self._walk_everyone(rotation)
+        return None
+
+    def _walk_everyone(self, rotation: int) -> Generator[Sequence[C], None, None]:
+        yield from self._walk(
+            self._rotated(rotation), lambda shard: shard.everyone(self._sets, self._batch_size, rotation)
+        )
 
     def connections(self) -> Iterator[Sequence[C]]:
-        # All shards are copied before the first switch, so this needs no lock.
-        for shard, members in [(shard, tuple(shard.members)) for shard in self._shards]:
-            for start in range(0, len(members), self._batch_size):
-                batch = members[start : start + self._batch_size]
-                if present := [conn for conn in batch if conn in shard.members]:
-                    yield present
+        # The snapshots of all shards are taken before the first switch, so this needs no lock.
+        for members, snapshot in [(shard.members, shard.members.snapshot()) for shard in self._shards]:
+            yield from members.walk(snapshot, self._batch_size)
 
     def shards(self) -> list[ShardStats]:
         return [shard.stats(index) for index, shard in enumerate(self._shards)]

@@ -6,16 +6,15 @@ Subclasses decide how a key maps to a shard, and how an operation gets exclusive
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Generic, TypeVar, Unpack
+from typing import Generic, Unpack
 
-from strategies._shard import Shard, ShardStrategy
+from strategies._shard import S, ShardStrategy
 from strategies.base import C, Options
 from strategies.hashing import fnv1a_64, octets
 
 # Channels whose shard is cached. A miss costs one hash (1 to 2 µs).
 _CACHED_CHANNELS = 4096
 
-S = TypeVar("S", bound=Shard[Any])
 Locator = Callable[[str], int]
 
 
@@ -24,15 +23,13 @@ def by_fnv(shards: int) -> Locator:
     return lambda key: fnv1a_64(octets(key)) % shards
 
 
-class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
+class ShardedStrategy(ShardStrategy[C, S], Generic[C, S]):
     """An operation never holds two shards at once.
 
     The membership is in the shard of the connection's id, its home. With the shard key "channel", a
     subscription is in the shard of its channel; with "connection" it is in the home, and a walk visits all
     shards one after another. There is no data beside the shards, as a global map would need a global lock.
     """
-
-    _shards: Sequence[S]
 
     def __init__(self, **options: Unpack[Options]) -> None:
         super().__init__(**options)
@@ -66,11 +63,7 @@ class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
         return self._home(conn) if self._by_connection else self._shard_of(channel)
 
     def _shards_to_walk(self, channel: str, rotation: int) -> Sequence[S]:
-        """The shards that a walk visits, in order."""
-        if not self._by_connection:
-            return (self._shard_of(channel),)
-        first = rotation % len(self._shards)
-        return (*self._shards[first:], *self._shards[:first])
+        return self._rotated(rotation) if self._by_connection else (self._shard_of(channel),)
 
     def add(self, conn: C) -> bool:
         return self._exclusively(lambda: self._home(conn), lambda home: home.add(conn))
@@ -93,7 +86,7 @@ class ShardedStrategy(ShardStrategy[C], Generic[C, S]):
             # Checked here because the connection may have been discarded while this greenlet waited. Reading
             # another shard's members without its lock is safe, as nothing switches during the lookup.
             home = shard if self._by_connection else self._home(conn)
-            return conn in home.members and shard.subscribe(conn, channel)
+            return conn in home.members.conns and shard.subscribe(conn, channel)
 
         return self._exclusively(lambda: self._shard_for(conn, channel), join)
 

@@ -52,9 +52,11 @@ class Actor(ShardedStrategy[C, ActorShard[C]]):
         shard = locate()
         return shard.mailbox.call(lambda: operation(shard))
 
-    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
-        for shard in self._shards_to_walk(channel, rotation):
-            yield from shard.mailbox.call(partial(shard.walk, channel, self._batch_size, rotation))
+    def _walk(
+        self, shards: Sequence[ActorShard[C]], start: Callable[[ActorShard[C]], Iterable[Sequence[C]]]
+    ) -> Generator[Sequence[C], None, None]:
+        for shard in shards:
+            yield from shard.mailbox.call(partial(start, shard))
 
 
 def _close(mailboxes: Iterable[Mailbox]) -> None:

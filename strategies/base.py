@@ -25,7 +25,7 @@ Obligations of the caller
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
@@ -41,7 +41,7 @@ class Subscriber(Protocol):
     id: str
     """Unique among the members of a worker, and constant. Determines the shard of the membership."""
     channels: dict[str, None]
-    """Its subscriptions. Created empty by the owner, and written only by the strategy.
+    """Its subscriptions. Created empty by the owner. Only the strategy changes it, or replaces it by another.
 
     A dict, because in CPython a set of five takes 728 bytes, and a dict of five 184 (`sys.getsizeof`).
     """
@@ -195,6 +195,21 @@ class Strategy(ABC, Generic[C]):
 
         A generator. It may hold a lock until it ends, and may wait for one in any `next()`.
         """
+
+    def everyone(
+        self, channels: Collection[str], rotation: int = 0
+    ) -> Generator[Sequence[C], None, None] | None:
+        """Walk all members, if that is cheaper than to walk these channels one by one.
+
+        A walk as `batches()`, of all these channels at once, in which members without any of them appear
+        too. The caller reads from `conn.channels` what a connection is subscribed to at that moment. In a
+        batch it is hashable, never changes (the strategy replaces it by another), and is mostly the same
+        object for connections with the same channels. So what they are due can be looked up.
+
+        Returns:
+            None if it is not cheaper, or the strategy has no such walk: then walk each channel.
+        """
+        return None
 
     def has_subscribers(self, channel: str) -> bool:
         """Whether a channel has subscribers. May wait for a lock, as a walk may."""

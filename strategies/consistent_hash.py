@@ -8,7 +8,7 @@ How a resize keeps the guarantees
     - After waiting for a lock, an operation checks again that its key still belongs to that shard.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Unpack
 
 from strategies._locked import LockedShard, LockedStrategy
@@ -44,7 +44,7 @@ class ConsistentHash(LockedStrategy[C]):
     def _home(self, conn: C) -> LockedShard[C]:
         if self._former is not None:
             former = self._shards[self._former[0](conn.id)]
-            if conn in former.members:
+            if conn in former.members.conns:
                 return former
         return super()._home(conn)
 
@@ -65,10 +65,12 @@ class ConsistentHash(LockedStrategy[C]):
                 if (self._former is None and resizes == self._resizes) or shard is locate():
                     return operation(shard)
 
-    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
+    def _walk(
+        self, shards: Sequence[LockedShard[C]], start: Callable[[LockedShard[C]], Iterable[Sequence[C]]]
+    ) -> Generator[Sequence[C], None, None]:
         self._open_walks += 1
         try:
-            yield from super().batches(channel, rotation)
+            yield from super()._walk(shards, start)
         finally:
             self._open_walks -= 1
 
@@ -128,7 +130,7 @@ class ConsistentHash(LockedStrategy[C]):
             if not self._by_connection:
                 for channel in tuple(shard.channels):
                     yield shard, channel
-            for conn in tuple(shard.members):
+            for conn in shard.members.snapshot():
                 yield shard, conn
 
     def _move_channel(self, shard: LockedShard[C], channel: str) -> bool:
@@ -140,10 +142,10 @@ class ConsistentHash(LockedStrategy[C]):
 
     def _move_connection(self, shard: LockedShard[C], conn: C) -> bool:
         target = self._shards[self._locate(conn.id)]
-        if target is shard or conn not in shard.members:
+        if target is shard or conn not in shard.members.conns:
             return False
-        del shard.members[conn]
-        target.members[conn] = None
+        shard.members.remove(conn)
+        target.members.add(conn)
         if self._by_connection:
             for channel in tuple(conn.channels):
                 shard.unsubscribe(conn, channel)

@@ -1,8 +1,8 @@
 """`hybrid`: one lock per shard, held only while a walk takes its snapshot."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 
-from strategies._locked import LockedStrategy
+from strategies._locked import LockedShard, LockedStrategy
 from strategies._sharded import Locator, by_fnv
 from strategies.base import C
 
@@ -19,8 +19,10 @@ class Hybrid(LockedStrategy[C]):
     def _locator(self, shards: int) -> Locator:
         return by_fnv(shards)
 
-    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
-        for shard in self._shards_to_walk(channel, rotation):
+    def _walk(
+        self, shards: Sequence[LockedShard[C]], start: Callable[[LockedShard[C]], Iterable[Sequence[C]]]
+    ) -> Generator[Sequence[C], None, None]:
+        for shard in shards:
             with shard.lock:
-                batches = shard.walk(channel, self._batch_size, rotation)
+                batches = start(shard)
             yield from batches

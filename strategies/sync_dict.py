@@ -1,13 +1,13 @@
 """`sync-dict`: no partitions and no lock. A walk reads an immutable snapshot; a write invalidates it."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Unpack
 
 from strategies._shard import Shard, ShardStrategy
 from strategies.base import C, Options
 
 
-class SyncDict(ShardStrategy[C]):
+class SyncDict(ShardStrategy[C, Shard[C]]):
     """One shard without a lock, whatever `shards` and `shard_key` are. No operation ever waits.
 
     Each of many joins costs O(1), and each walk rebuilds the snapshot at most once: 8 bytes and a few ns per
@@ -29,10 +29,13 @@ class SyncDict(ShardStrategy[C]):
         return self._shard.remove(conn)
 
     def subscribe(self, conn: C, channel: str) -> bool:
-        return conn in self._shard.members and self._shard.subscribe(conn, channel)
+        return conn in self._shard.members.conns and self._shard.subscribe(conn, channel)
 
     def unsubscribe(self, conn: C, channel: str) -> bool:
         return self._shard.unsubscribe(conn, channel)
 
-    def batches(self, channel: str, rotation: int = 0) -> Generator[Sequence[C], None, None]:
-        yield from self._shard.walk(channel, self._batch_size, rotation)
+    def _walk(
+        self, shards: Sequence[Shard[C]], start: Callable[[Shard[C]], Iterable[Sequence[C]]]
+    ) -> Generator[Sequence[C], None, None]:
+        for shard in shards:
+            yield from start(shard)

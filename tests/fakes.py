@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, ConnectionLimits, State
+from odinws.connections.ready import ReadyQueue
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.protocol import Outgoing, Welcome
 from odinws.messages.wire_format import Bundle, FormatRegistry, WireFormat
@@ -250,6 +251,7 @@ class FakeOwner:
         self.buffer = bytearray(64 << 10)
         self.now = 1000.0
         self.limits = replace(LIMITS, **limits)
+        self.ready: ReadyQueue[Connection] = ReadyQueue()
         self.default_format: WireFormat = FORMATS.default
         self.left = (math.inf, CloseReason.POLICY, "")
         self.delays: list[float] = []

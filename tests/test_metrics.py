@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import platform
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -89,7 +90,7 @@ def shared_with_workers() -> SharedState:
     numbers = itertools.count(1)
     for slot in range(3):
         stats = shared.workers[shared.claim()]
-        stats.pid = 100 + slot
+        stats.pid, stats.sampled_at = 100 + slot, time.monotonic()
         for metric in catalogue.ROW:
             setattr(stats, metric.field, next(numbers))
         fill(stats.totals, numbers)

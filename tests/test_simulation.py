@@ -11,7 +11,7 @@ import pytest
 from odinws.admission.guard import Limits
 from odinws.simulation import __main__ as command
 from odinws.simulation.model import CLEAN, LOOPING, Guarded, Hog, Load, Row, Trace, rhythm, run, swing
-from odinws.simulation.scenarios import HOG, LIMITS, OBSERVED, SCENARIOS, SEED, SETTLED_SECONDS, play
+from odinws.simulation.scenarios import BEHIND, HOG, LIMITS, OBSERVED, SCENARIOS, SEED, SETTLED_SECONDS, play
 
 PICTURE = Path(__file__).parents[1] / "docs" / "investigation.svg"
 SEEDS = range(SEED, SEED + 3)
@@ -104,6 +104,31 @@ def test_ours_lives_through_a_hog(seed: int) -> None:
     assert during == pytest.approx(50 * LIMITS.floor, rel=0.1)
     assert seen.steps[round(HOG.end * 10) + 450].connections == 7000
     assert swing(seen, 130) < 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", ["all vanish", "slow disk", "stopped", "collections"])
+def test_no_stall_of_our_own_refuses_anybody(name: str, seed: int) -> None:
+    """While the CPU is free; who vanished is back, and nobody had to come twice."""
+    seen = trace(f"ours, {name}", seed)
+    assert (seen.steps[-1].connections, seen.steps[-1].refused) == (7000, 0)
+    assert seen.steps[-1].attempts == (14_000 if name == "all vanish" else 7000)
+    assert seen.changes() == []
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_workers_that_are_behind_admit_few(seed: int) -> None:
+    """Although they leave the CPU free: never shut, and all are in soon after it."""
+    seen = trace("ours, behind", seed)
+    end = BEHIND[-1].start + BEHIND[-1].seconds
+    restricted = [step.now for step in seen.steps if step.restricted]
+    assert BEHIND[0].start < restricted[0] < BEHIND[0].start + 4
+    assert {step.restricted for step in seen.steps if 30 < step.now < end} == {True}
+    assert end < restricted[-1] < end + 15  # what the feed has held back uses the CPU
+    assert seen.longest_without_entry() <= 2
+    inside = {step.now: step.connections for step in seen.steps}
+    assert inside[80.0] - inside[30.0] < 0.7 * 50 * 100  # of 100 a second
+    assert seen.steps[round(end * 10) + 450].connections == 7000
 
 
 @pytest.mark.parametrize("percent", range(40, 101, 10))

@@ -3,7 +3,8 @@
 The server that this one replaces looked once in 15 s at its CPU and then refused everybody, or nobody, until
 the next look (docs/investigation.md). So here:
 
-- The values are smooth: CPU by `smooth`, hub lag by taking the worst of the last seconds.
+- The values last: CPU is smoothed by `smooth`, hub lag is what most of the last seconds had (`SustainedLag`).
+  No single stall refuses anybody, however long it was; a worker that is behind, second after second, does.
 - A resource that has become unhealthy at its threshold stays so until it is below a lower one, and either
   state lasts at least `DWELL_SECONDS`.
 - Admission falls gradually. An unhealthy resource makes a token bucket of admission, whose rate falls from
@@ -18,10 +19,13 @@ Every worker runs a guard on the same figures, those of the whole server, and ad
 from __future__ import annotations
 
 import math
+import statistics
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 SMOOTHING_SECONDS: Final = 2.8  # time constant: a step is 83 % through after 5 s
+LAG_SAMPLES: Final = 5  # one a second; the median of them is what more than half had
 DWELL_SECONDS: Final = 5.0
 BURST_SECONDS: Final = 0.5  # of its rate, what a worker may admit at once; at least 1
 WORKER_FLOOR_RATE: Final = 1.0  # connections/s; whichever worker a client meets, a token comes in a second
@@ -40,6 +44,28 @@ def smooth(held: float, sample: float, elapsed_seconds: float) -> float:
     return held + (1.0 - math.exp(-elapsed_seconds / SMOOTHING_SECONDS)) * (sample - held)
 
 
+class SustainedLag:
+    """How long whoever becomes ready has to wait for the event loop, again and again.
+
+    A sample is the mean length of the iterations by the time that they take: what somebody meets who comes at
+    any moment. A figure is the median of the last samples. So it rises when most seconds are bad, and falls
+    when most are good: a stall, which makes one sample bad or two, does not move it.
+    """
+
+    def __init__(self) -> None:
+        self._samples: deque[float] = deque([0.0] * LAG_SAMPLES, LAG_SAMPLES)
+
+    def add(self, squares: float, elapsed_seconds: float) -> float:
+        """Take in what has passed since the last call; returns the figure, in seconds.
+
+        Args:
+            squares: of the lengths of all iterations that have ended in this time, in seconds², as a sum.
+            elapsed_seconds: this time, in which the event loop also slept.
+        """
+        self._samples.append(squares / elapsed_seconds if elapsed_seconds > 0 else 0.0)
+        return statistics.median(self._samples)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the guard goes by.
@@ -50,7 +76,7 @@ class Limits:
         cpu_percent: threshold, percent of the CPU limit; 100 or more: the CPU does not matter.
         memory_percent: threshold, percent of the memory limit.
         memory_hard_percent: where nobody enters any more; above `memory_percent`.
-        hub_lag_ms: threshold, lateness of the event loop.
+        hub_lag_ms: threshold, lasting lateness of the event loop.
         workers: that share the rate, at least 1.
         start_rate: connections/s of the whole server when admission begins to fall.
         floor_rate: connections/s of the whole server that always remain; at least `WORKER_FLOOR_RATE` per
@@ -92,7 +118,7 @@ class Usage:
     Attributes:
         cpu_percent: of the CPU limit, smoothed with `smooth`; may exceed 100.
         memory_percent: of the memory limit.
-        hub_lag_ms: worst of the last seconds, of all workers.
+        hub_lag_ms: `SustainedLag`, the worst of all workers.
     """
 
     connections: int = 0

@@ -7,12 +7,13 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 import gevent
 import psutil
 
 from odinws import cgroup
-from odinws.admission.guard import Usage, smooth
+from odinws.admission.guard import SustainedLag, Usage, smooth
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats
@@ -21,7 +22,9 @@ SAMPLE_SECONDS = 1.0
 ALIVE_SECONDS = 3.0  # a worker whose last sample is older does not count as one that accepts
 _DESCRIPTORS = "/proc/self/fd"
 _LISTING_SECONDS = 15.0  # between two listings, where needed: one takes 5 ms for 10,000 descriptors
-_LAG_SAMPLES = 5  # the longest iteration of these counts as the lag of now
+_RECENT_SAMPLES = 5  # of which the longest iteration is shown
+# A worker that has not sampled for so long is stopped, or hangs: what it used then says nothing about now.
+SILENT_SECONDS = 5.0
 
 
 class Sensor:
@@ -52,12 +55,13 @@ class Sensor:
         self._group_seconds = cgroup.cpu_used_seconds() or 0.0
         self._group_elapsed = 0.0
         self._sampled = time.monotonic()
-        self._lags: deque[float] = deque(maxlen=_LAG_SAMPLES)
+        self._lag = SustainedLag()
+        self._longest: deque[float] = deque(maxlen=_RECENT_SAMPLES)
         self._listed = -math.inf  # when the descriptors were
 
     def run(self) -> None:
         """Sample for the life of the worker."""
-        self._stalls.longest()  # what came before is of the start
+        self._stalls.take()  # what came before is of the start
         while True:
             self.sample()
             gevent.sleep(SAMPLE_SECONDS)
@@ -70,8 +74,10 @@ class Sensor:
             stats.cpu_cores = smooth(stats.cpu_cores, (used - self._cpu_seconds) / elapsed, elapsed)
             self._cpu_seconds, self._sampled = used, now
             self._sample_group(elapsed)
-            self._lags.append(self._stalls.longest())
-            stats.hub_lag_seconds = max(self._lags)
+            iterations = self._stalls.take()
+            self._longest.append(iterations.longest)
+            stats.hub_stall_recent_seconds = max(self._longest)
+            stats.hub_lag_seconds = self._lag.add(iterations.squares, iterations.elapsed)
         stats.totals.cpu_seconds = used
         self._count_descriptors(now)
         stats.rss_bytes = self._resident_bytes()
@@ -114,6 +120,20 @@ class Sensor:
             return self._stats.rss_bytes
 
 
+class Iterations(NamedTuple):
+    """The iterations of some time.
+
+    Attributes:
+        longest: of them, in seconds; also the one under way counts.
+        squares: the sum of their squared lengths, in seconds²; the one under way is left for the next time.
+        elapsed: seconds, the sleep between them included.
+    """
+
+    longest: float
+    squares: float
+    elapsed: float
+
+
 class StallWatch:
     """Measures every iteration of the event loop: how long whoever became ready may have waited for it.
 
@@ -124,7 +144,8 @@ class StallWatch:
         loop = gevent.get_hub().loop
         self._stats = stats
         self._longest = 0.0
-        self._began = time.perf_counter()
+        self._squares = 0.0
+        self._began = self._taken = time.perf_counter()
         self._before = loop.prepare(ref=False, priority=loop.MINPRI)  # after gevent has run the greenlets
         self._after = loop.check(ref=False, priority=loop.MAXPRI)
 
@@ -139,17 +160,20 @@ class StallWatch:
         self._before.stop()
         self._after.stop()
 
-    def longest(self) -> float:
-        """The longest iteration since the last call, in seconds; also the one under way counts."""
+    def take(self) -> Iterations:
+        """The iterations since the last call."""
         longest = max(self._longest, time.perf_counter() - self._began)
-        self._longest = 0.0
-        return longest
+        taken = Iterations(longest, self._squares, self._began - self._taken)
+        self._longest = self._squares = 0.0
+        self._taken = self._began
+        return taken
 
     def _begin_iteration(self) -> None:
         self._began = time.perf_counter()
 
     def _end_iteration(self) -> None:
         seconds = time.perf_counter() - self._began
+        self._squares += seconds * seconds
         if seconds > self._longest:
             self._longest = seconds
         self._stats.observe_stall(seconds)
@@ -179,20 +203,23 @@ def measure(shared: SharedState, settings: Settings) -> Usage:
     """What the whole server uses, from the shared state.
 
     Where a control group has a limit, what all in it use counts too: the kernel throttles and kills by that.
+    Of a worker that is silent only what it still holds counts: memory and greenlets.
     """
+    since = time.monotonic() - SILENT_SECONDS
     workers = [stats for _, stats in shared.living()]
-    cores = sum(stats.cpu_cores for stats in workers)
+    awake = [stats for stats in workers if stats.sampled_at > since]
+    cores = sum(stats.cpu_cores for stats in awake)
     return Usage(
         connections=shared.connections(),
         cpu_percent=max(
-            [100.0 * cores / settings.cpu_limit, *(stats.group_cpu_percent for stats in workers)],
+            [100.0 * cores / settings.cpu_limit, *(stats.group_cpu_percent for stats in awake)],
         ),
         memory_percent=max(
             [
                 100.0 * memory_bytes(shared) / settings.memory_limit,
-                *(stats.group_memory_percent for stats in workers),
+                *(stats.group_memory_percent for stats in awake),
             ]
         ),
         greenlets=sum(stats.greenlets for stats in workers),
-        hub_lag_ms=max((1000.0 * stats.hub_lag_seconds for stats in workers), default=0.0),
+        hub_lag_ms=max((1000.0 * stats.hub_lag_seconds for stats in awake), default=0.0),
     )

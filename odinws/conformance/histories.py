@@ -80,10 +80,10 @@ class Churn(RuleBasedStateMachine):
         self.call(self.model.discard, self.conns[number])
 
     @precondition(lambda self: len(self.walks) < 3)
-    @rule(channel=CHANNELS)
-    def start_walk(self, channel: str) -> None:
-        self.history.append(f"walk of {channel!r}: first batch")
+    @rule(channel=CHANNELS | st.none())
+    def start_walk(self, channel: str | None) -> None:
         walk = Walk(self.model, channel, BATCH_SIZE)
+        self.history.append(f"walk of {walk}: first batch")
         self.walks.append(walk)
         walk.step()
         self.settle()
@@ -92,7 +92,7 @@ class Churn(RuleBasedStateMachine):
     @rule(data=st.data())
     def step_walk(self, data: st.DataObject) -> None:
         walk = data.draw(st.sampled_from(self.walks))
-        self.history.append(f"walk of {walk.channel!r}: next batch")
+        self.history.append(f"walk of {walk}: next batch")
         walk.step()
         self.settle()
 
@@ -100,7 +100,7 @@ class Churn(RuleBasedStateMachine):
     @rule(data=st.data())
     def stop_walk(self, data: st.DataObject) -> None:
         walk = data.draw(st.sampled_from(self.walks))
-        self.history.append(f"walk of {walk.channel!r}: closed")
+        self.history.append(f"walk of {walk}: closed")
         walk.stop()
         self.settle()
 

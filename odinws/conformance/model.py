@@ -143,9 +143,13 @@ class Walker:
 
 
 class Walk:
-    """A greenlet that walks a channel, one batch per `step()`, and checks what it meets against a model."""
+    """A greenlet that walks a channel, one batch per `step()`, and checks what it meets against a model.
 
-    def __init__(self, model: Model, channel: str, batch_size: int, *, free: bool = False) -> None:
+    Args:
+        channel: None: it walks everyone, if the strategy has that for the channels of the model.
+    """
+
+    def __init__(self, model: Model, channel: str | None, batch_size: int, *, free: bool = False) -> None:
         self.channel = channel
         self.due: set[Conn] = set()
         self.seen: set[Conn] = set()
@@ -155,6 +159,9 @@ class Walk:
         self._stopped = False
         self._permits = gevent.lock.Semaphore(0)
         self.greenlet = gevent.spawn(self._run)
+
+    def __str__(self) -> str:
+        return "everyone" if self.channel is None else repr(self.channel)
 
     def step(self) -> None:
         """Allow one batch more."""
@@ -176,7 +183,13 @@ class Walk:
         self.due = self._model.staying(self.channel)
         self._model.walks.append(self)
         try:
-            with closing(self._model.strategy.batches(self.channel)) as batches:
+            if self.channel is not None:
+                walk = self._model.strategy.batches(self.channel)
+            elif (everyone := self._model.strategy.everyone(list(self._model.subscribers))) is not None:
+                walk = everyone
+            else:
+                return
+            with closing(walk) as batches:
                 for batch in batches:
                     self._check(batch)
                     self._pause()
@@ -191,8 +204,7 @@ class Walk:
         assert 0 < len(conns) <= self._batch_size, f"{BATCHES}: one has {len(conns)}"
         assert len(set(conns)) == len(conns), f"{TWICE}: one batch is {conns}"
         assert not self.seen & set(conns), f"{TWICE}: {self.seen & set(conns)}"
-        arriving = {conn for conn, channel in +self._model.subscribing if channel == self.channel}
-        left = set(conns) - self._model.subscribers[self.channel] - arriving
+        left = set(conns) - self._model.present(self.channel)
         assert not left, f"{LEFT}: {left}"
         self.seen.update(conns)
 
@@ -212,10 +224,19 @@ class Model:
         self.walks: list[Walk] = []
         self.leaving: Counter[Conn] = Counter()
         self.subscribing: Counter[tuple[Conn, str]] = Counter()
+        self._adding: Counter[Conn] = Counter()
         self._unsubscribing: Counter[tuple[Conn, str]] = Counter()
 
-    def staying(self, channel: str) -> set[Conn]:
-        """The subscribers that nobody is about to remove."""
+    def present(self, channel: str | None) -> set[Conn]:
+        """The subscribers, or all members, and those who are about to become one."""
+        if channel is None:
+            return self.members | set(+self._adding)
+        return self.subscribers[channel] | {conn for conn, name in +self.subscribing if name == channel}
+
+    def staying(self, channel: str | None) -> set[Conn]:
+        """The subscribers, or all members, that nobody is about to remove."""
+        if channel is None:
+            return {conn for conn in self.members if not self.leaving[conn]}
         return {
             conn
             for conn in self.subscribers[channel]
@@ -223,7 +244,9 @@ class Model:
         }
 
     def add(self, conn: Conn) -> None:
+        self._adding[conn] += 1
         added = self.strategy.add(conn)
+        self._adding[conn] -= 1
         assert added == (conn not in self.members), f"{CHANGED}: add({conn}) gave {added}"
         self.members.add(conn)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import random
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 
 import gevent
@@ -354,6 +354,84 @@ def a_channel_that_empties_and_fills_during_a_walk(arm: Arm) -> None:
     gevent.joinall(others, raise_error=True)
     assert len(met) == len(set(met))
     assert set(walked(strategy, "x")) == set(conns)
+
+
+# Walks of everyone
+
+
+def everyone(strategy: Strategy[Conn], *channels: str) -> Generator[Sequence[Conn], None, None]:
+    """A walk of everyone; an empty one if the strategy has none, which is allowed."""
+    walk = strategy.everyone(channels)
+    if walk is not None:
+        yield from walk
+
+
+@promise
+def a_walk_of_everyone_meets_each_member_once_in_batches(arm: Arm) -> None:
+    """It meets those without the channels too, if the strategy has such a walk."""
+    strategy = arm.make(batch_size=3)
+    conns = populate(strategy, 20, "x", "y")
+    for number in range(5):
+        conns.append(Conn(f"silent-{number}"))
+        assert strategy.add(conns[-1])
+    batches = list(everyone(strategy, "x", "y"))
+    assert {len(batch) for batch in batches} <= {1, 2, 3}
+    met = [conn for batch in batches for conn in batch]
+    assert len(met) in (0, 25)
+    assert set(met) in (set(), set(conns))
+
+
+@promise
+def what_a_walk_of_everyone_is_told_by_channels_stays(arm: Arm) -> None:
+    """In its batches `channels` is hashable, has what is subscribed at that moment, and never changes."""
+    strategy = arm.make(batch_size=3)
+    conns = populate(strategy, 20, "x", "y")
+    seen: list[tuple[dict[str, None], set[str]]] = []
+    for _ in range(2):
+        for batch in everyone(strategy, "x", "y"):
+            seen += [(conn.channels, set(conn.channels)) for conn in batch]
+        strategy.unsubscribe(conns[0], "x")
+        strategy.subscribe(conns[1], "z")
+        strategy.discard(conns[2])
+    for channels, before in seen:
+        assert channels.keys() == before
+        assert isinstance(hash(channels), int)
+    held = [set(conn.channels) for conn in conns]
+    assert held == [{"y"}, {"x", "y", "z"}, set()] + [{"x", "y"}] * 17
+
+
+@promise
+def who_has_left_is_in_no_later_batch_of_everyone(arm: Arm) -> None:
+    """As soon as `discard` has returned a walk of everyone does not meet the connection."""
+    strategy = arm.make(batch_size=2)
+    conns = populate(strategy, 40, "x", "y")
+    gone: set[Conn] = set()
+
+    def leave(conn: Conn) -> None:
+        assert strategy.discard(conn)
+        gone.add(conn)
+
+    leavers: list[gevent.Greenlet] = []
+    met: set[Conn] = set()
+    with closing(everyone(strategy, "x", "y")) as batches:
+        for number, batch in enumerate(batches):
+            assert not gone & set(batch)
+            assert not met & set(batch)
+            met |= set(batch)
+            leavers += [gevent.spawn(leave, conn) for conn in conns[4 * number : 4 * number + 2]]
+            settle(len(leavers))
+    gevent.joinall(leavers, raise_error=True)
+
+
+@promise
+def a_walk_of_everyone_given_up_holds_no_lock(arm: Arm) -> None:
+    """After its early end everything can be written at once."""
+    strategy = arm.make(batch_size=1)
+    conns = populate(strategy, 20, "x", "y")
+    walk = everyone(strategy, "x", "y")
+    next(walk, None)
+    walk.close()
+    assert [strategy.discard(conn) for conn in conns] == [True] * 20
 
 
 @promise

@@ -24,9 +24,10 @@ from gevent.event import Event
 from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, ConnectionLimits
+from odinws.connections.ready import ReadyQueue
 from odinws.connections.wheel import TimingWheel
 from odinws.messages.wire_format import WireFormat
-from odinws.scheduling import next_iteration
+from odinws.scheduling import Slice
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
@@ -34,7 +35,6 @@ from strategies.base import Strategy
 _TICK_SECONDS = 0.25
 _POSITIONS = 1024  # 256 s; a longer delay takes several rounds
 _RECEIVE_BYTES = 8 << 10  # read at once from one client: about 1,300 pings, 6 ms of work
-_REAP_BURST = 64
 _NO_WAIT_SECONDS = 0.001  # close frames that are due within this time are sent together
 _SENT = struct.Struct("!d")
 _RETRY_SPREAD = 4.0  # the longest hint when to come back, as a multiple of the shortest
@@ -70,6 +70,7 @@ class Clients:
         self._stats = stats
         self._run_commands = run_commands
         self._wheel: TimingWheel[Connection] = TimingWheel(_TICK_SECONDS, _POSITIONS)
+        self.ready: ReadyQueue[Connection] = ReadyQueue()
         self._leaving: deque[Connection] = deque()
         self._anyone_leaving = Event()
         self.moving: set[Connection] = (
@@ -218,15 +219,16 @@ class Clients:
         Each close frame says when the client should come back. That is random too, so that clients that leave
         together do not return together.
         """
-        started, conns = time.monotonic(), list(self._open)
+        started, conns, time_slice = time.monotonic(), list(self._open), Slice()
         random.shuffle(conns)
         for index, conn in enumerate(conns):
             due_at = started + spread_seconds * (index + random.random()) / len(conns)
             wait_seconds = due_at - time.monotonic()
             if wait_seconds > _NO_WAIT_SECONDS:
                 gevent.sleep(wait_seconds)
-            elif index % _REAP_BURST == 0:
-                next_iteration()
+                time_slice.begin()
+            else:
+                time_slice.yield_if_over()
             self.close_with_retry_hint(conn, reason)
         for conn in list(self._open):  # opened meanwhile
             self.close_with_retry_hint(conn, reason)
@@ -261,7 +263,7 @@ class Clients:
 
         Time in which the worker has stood still does not count: it could hear nobody.
         """
-        due_at = time.monotonic()
+        due_at, time_slice = time.monotonic(), Slice()
         stalled_seconds = 0.0
         while True:
             due_at += _TICK_SECONDS
@@ -271,22 +273,21 @@ class Clients:
                 stalled_seconds += now - due_at
                 due_at = now
             self.now = now - stalled_seconds
-            for index, conn in enumerate(self._wheel.tick()):
+            time_slice.begin()
+            for conn in self._wheel.tick():
                 if conn.position < 0:  # else it has been rescheduled meanwhile
                     conn.on_timer()
-                if index % _REAP_BURST == _REAP_BURST - 1:
-                    next_iteration()
+                time_slice.yield_if_over()
 
     def reaper(self) -> None:
         """Remove closing connections from the strategy. Runs for the life of the worker."""
+        time_slice = Slice()
         while True:
             self._anyone_leaving.wait()
             self._anyone_leaving.clear()
-            count = 0
+            time_slice.begin()
             while self._leaving:
                 conn = self._leaving.popleft()
                 self._strategy.discard(conn)
                 self.moving.discard(conn)
-                count += 1
-                if count % _REAP_BURST == 0:
-                    next_iteration()
+                time_slice.yield_if_over()

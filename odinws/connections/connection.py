@@ -28,6 +28,7 @@ from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections import tcp
 from odinws.connections.outbox import Outbox, SlowPolicy
+from odinws.connections.ready import ReadyQueue
 from odinws.errors import FrameError
 from odinws.messages.frames import Message, Opcode
 from odinws.messages.protocol import MAX_CHANNEL_BYTES, Outgoing
@@ -129,6 +130,7 @@ class Owner(Protocol):
     now: float  # monotonic seconds, to the last tick: one object shared by all
     limits: ConnectionLimits
     default_format: WireFormat  # the hub writes it directly, see `Connection.direct_socket`
+    ready: ReadyQueue[Connection]  # what must wait for a later iteration
 
     def on_command(self, conn: Connection) -> None:
         """There are commands in `conn.commands`, and nobody executes them yet."""
@@ -310,7 +312,7 @@ class Connection:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.close(CloseReason.GONE)
+            self._end_soon()
             return False
         if sent != len(data):
             self.queue_rest(bundles, sent)
@@ -386,8 +388,8 @@ class Connection:
         except BlockingIOError:
             return
         except OSError:
-            self.close(CloseReason.GONE)
-            self._release()
+            self._write.stop()
+            self._end_soon()
             return
         outbox.advance(taken)
         # Room means that the peer's kernel has taken something, so a client that only reads is not idle.
@@ -411,6 +413,20 @@ class Connection:
     # -- in ----------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
+        if self._owner.ready.has_time():
+            self._receive_some()
+        else:
+            self._read.stop()  # else the event loop would call in each iteration
+            if self not in self._owner.ready:
+                self._owner.ready.add(self, self._receive_late)
+
+    def _receive_late(self) -> None:
+        if self.state is not State.CLOSED:
+            if not self._read.active:
+                self._read.start(self._readable)  # first, as a command may pause it
+            self._receive_some()
+
+    def _receive_some(self) -> None:
         buffer = self._owner.buffer
         try:
             size = self._sock.recv_into(buffer)
@@ -425,8 +441,7 @@ class Connection:
             if size == len(buffer):  # TLS may have decrypted more than that
                 self._read_again()
         else:
-            self.close(CloseReason.GONE)
-            self._release()
+            self._end()
 
     def _read_again(self) -> None:
         """Read soon without an event, unless reading has paused by then."""
@@ -563,6 +578,17 @@ class Connection:
             if self._ignores_input and self._outbox is None:
                 self._half_close()
         return True
+
+    def _end_soon(self) -> None:
+        """The peer is gone; a pass may find out about thousands."""
+        if self._owner.ready.has_time():
+            self._end()
+        else:
+            self._owner.ready.add(self, self._end)
+
+    def _end(self) -> None:
+        self.close(CloseReason.GONE)
+        self._release()
 
     def abort(self) -> None:
         """Close at once: what the kernel has not accepted yet is dropped."""

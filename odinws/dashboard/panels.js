@@ -37,7 +37,7 @@ export function renderWorkers(sources, ours) {
     const arm = source.arms.get(worker.strategy);
     const texts = [
       String(worker.slot), arm.label, count(worker.connections),
-      rate(delivered), fraction(worker.cpu_cores), duration(1000 * worker.hub_lag_seconds),
+      rate(delivered), fraction(worker.cpu_cores), duration(1000 * worker.hub_stall_recent_seconds),
       bytes(worker.rss_bytes), worker.feed.ready ? worker.feed.mode : worker.feed.problem || "no feed",
       age(worker.uptime_seconds),
     ];

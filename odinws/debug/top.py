@@ -90,7 +90,7 @@ def _workers(earlier: dict[int, dict[str, Any]], workers: list[dict[str, Any]], 
                 "cpu": f"{100 * worker['cpu_cores']:.1f}",
                 "memory": f"{worker['rss_bytes'] / (1 << 20):,.0f}",
                 "lag": _lag(old, worker),
-                "stall": worker.get("hub_lag_seconds"),
+                "stall": worker.get("hub_stall_recent_seconds"),
                 "backlog": worker["details"].get("backlog"),
             }
         )

@@ -18,7 +18,7 @@ import psutil
 
 from odinws.harness import fetch
 
-_LAG_SECONDS = 5.0  # the server's `hub_lag` is the longest iteration of so many seconds
+_RECENT_SECONDS = 5.0  # a worker tells its longest iteration of so many seconds
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Look:
     pids: set[int]  # of the workers
     connections: int
     delivered: int
-    hub_lag_ms: float
+    stall_ms: float
     subscriptions: list[int]  # of each shard
     lock_waits: int
     lock_wait: float
@@ -68,7 +68,7 @@ def seen(at: float, cpu: float, rss: int, stats: Any) -> Look:
         pids={worker["pid"] for worker in workers},
         connections=stats["connections"],
         delivered=stats["fan_out"]["delivered"],
-        hub_lag_ms=float(stats["admission"]["resources"]["hub_lag"]["value"]),
+        stall_ms=1000 * max((worker.get("hub_stall_recent_seconds", 0.0) for worker in workers), default=0.0),
         subscriptions=[shard["subscriptions"] for shard in shards],
         lock_waits=sum(lock["waits"] for lock in locks),
         lock_wait=sum(lock["wait_seconds"] for lock in locks),
@@ -93,7 +93,7 @@ def second_values(before: Look, after: Look) -> dict[str, float]:
     return {
         **_rates(before, after),
         "delivered_per_s": (after.delivered - before.delivered) / seconds,
-        "hub_stall_max_ms": after.hub_lag_ms,
+        "hub_stall_max_ms": after.stall_ms,
         "connections": float(after.connections),
         "rss_mb": after.rss_bytes / (1 << 20),
         "cpu_cores": (after.cpu_seconds - before.cpu_seconds) / seconds,
@@ -109,10 +109,10 @@ def window_values(looks: list[Look], empty: Look) -> dict[str, float]:
     """
     first, last = looks[0], looks[-1]
     # The longest iteration in the window; looks that reach back before it count only for want of others.
-    inside = [each for each in looks if each.at >= first.at + _LAG_SECONDS] or looks[-1:]
+    inside = [each for each in looks if each.at >= first.at + _RECENT_SECONDS] or looks[-1:]
     values = {
         **_rates(first, last),
-        "hub_stall_max_ms": max(each.hub_lag_ms for each in inside),
+        "hub_stall_max_ms": max(each.stall_ms for each in inside),
         "lock_longest_wait_ms": 1000 * last.longest_lock_wait,
         "lock_longest_hold_ms": 1000 * last.longest_lock_hold,
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import NamedTuple, TypeVar, cast
 
@@ -19,38 +19,19 @@ from gevent.event import AsyncResult, Event
 
 from odinws.connections.connection import Connection
 from odinws.fanout.backlog import Backlog
+from odinws.fanout.due import MAX_JOINED, Due, JoinCache, JoinedBundles
 from odinws.fanout.observer import DeliveryObserver
 from odinws.fanout.ring import Ring
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
 from odinws.messages.protocol import Welcome, wildcard
-from odinws.messages.wire_format import INVALID, Bundle, Packet, WireFormat
+from odinws.messages.wire_format import INVALID, Packet, WireFormat
 from odinws.scheduling import SLICE_SECONDS, Slice, next_iteration
 from strategies.base import Strategy
 
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
 _FLUSH_BATCH = 64  # sends between two checks of the clock
-_MAX_JOINED = 512  # combinations that are cached: 5 of 10 tokens are 252
 
 T = TypeVar("T")
-
-
-class _JoinedBundles:
-    """The joined bytes of some bundles, for all connections with the same ones pending.
-
-    Attributes:
-        count: how many of the frames are messages or gaps.
-        sends: how many connections they were sent to.
-    """
-
-    __slots__ = ("count", "data", "sends")
-
-    def __init__(self, bundles: Sequence[Bundle]) -> None:
-        self.data = b"".join([bundle.data for bundle in bundles])
-        self.count = sum([bundle.data_count for bundle in bundles])
-        self.sends = 0
-
-
-_JoinCache = dict[tuple[Bundle, ...], _JoinedBundles]
 
 
 class Hub:
@@ -179,7 +160,11 @@ class Hub:
         if len(by_channel) == 1 and not wildcard_events:
             self._deliver_one(*next(iter(by_channel.items())))
         elif by_channel:
-            self._deliver_many(by_channel, wildcard_events)
+            batches = self._strategy.everyone((*by_channel, *wildcard_events), self._rotation)
+            if batches is None:
+                self._deliver_many(by_channel, wildcard_events)
+            else:
+                self._deliver_to_everyone(batches, by_channel, wildcard_events)
         if self._invalid:
             self._observer.count_invalid(len(self._invalid))
         self._rotation += 1
@@ -274,7 +259,7 @@ class Hub:
                     self._slice.yield_if_over()
             if packet and packet.has_gaps:
                 self._has_gaps = True
-        joined_by_key: _JoinCache = {}
+        joined_by_key: JoinCache = {}
         unobserved = 0
         for start in range(0, len(recipients), _FLUSH_BATCH):
             unobserved += self._flush(recipients[start : start + _FLUSH_BATCH], joined_by_key)
@@ -284,6 +269,59 @@ class Hub:
                 self._slice.yield_if_over()
         self._observer.observe_lag(self._oldest_ms, unobserved)
         self._count(joined_by_key)
+
+    def _deliver_to_everyone(
+        self,
+        walk: Generator[Sequence[Connection], None, None],
+        by_channel: dict[str, list[Message | Lost]],
+        wildcard_events: dict[str, list[Message | Lost]],
+    ) -> None:
+        """Several channels with many subscribers: meet each connection once, and send it what it is due.
+
+        What that is, is looked up by its set of channels. The order is that of `_deliver_many`.
+        """
+        due = Due({**by_channel, **wildcard_events}, wildcard_events, self._pack, self._default_format)
+        plain, default_format = due.plain, self._default_format
+        unobserved = 0
+        with closing(walk) as batches:
+            for batch in batches:
+                if due.is_full:
+                    self._count_due(due)
+                delivered = failed = 0
+                for conn in batch:
+                    sock, channels = conn.direct_socket, conn.channels
+                    if sock is not None:  # as in `_deliver_one`
+                        joined = plain.get(channels) or due.find(channels, default_format)
+                        size = joined.size
+                        if not size:
+                            continue
+                        try:
+                            sent = sock.send(joined.data)
+                        except OSError:
+                            sent = 0
+                        if sent:
+                            joined.sends += 1
+                            delivered += joined.count
+                            if sent != size:
+                                conn.queue_rest(joined.bundles, sent)
+                            continue
+                    else:
+                        joined = due.find(channels, conn.wire_format)
+                        if not joined.size:
+                            continue
+                    if conn.send(joined.data, joined.bundles):
+                        joined.sends += 1
+                        delivered += joined.count
+                    else:
+                        failed += joined.count
+                self._count_sends(0, delivered, failed, 0)
+                unobserved += delivered
+                if self._slice.is_over:
+                    self._observer.observe_lag(self._oldest_ms, unobserved)
+                    unobserved = 0
+                    self._slice.yield_if_over()
+        self._observer.observe_lag(self._oldest_ms, unobserved)
+        self._count_due(due)
 
     def _wildcard_events(
         self, by_channel: dict[str, list[Message | Lost]]
@@ -313,7 +351,7 @@ class Hub:
             else:
                 pending.append(bundle)
 
-    def _flush(self, recipients: Sequence[Connection], joined_by_key: _JoinCache) -> int:
+    def _flush(self, recipients: Sequence[Connection], joined_by_key: JoinCache) -> int:
         """Send what is pending for these connections; returns how many messages were delivered."""
         delivered = failed = 0
         for conn in recipients:
@@ -324,9 +362,9 @@ class Hub:
             key = tuple(pending)
             joined = joined_by_key.get(key)
             if joined is None:
-                if len(joined_by_key) == _MAX_JOINED:
+                if len(joined_by_key) == MAX_JOINED:
                     self._count(joined_by_key)
-                joined = joined_by_key[key] = _JoinedBundles(pending)
+                joined = joined_by_key[key] = JoinedBundles(pending)
             if conn.send(joined.data, pending):
                 joined.sends += 1
                 delivered += joined.count
@@ -335,14 +373,25 @@ class Hub:
         self._count_sends(0, delivered, failed, 0)
         return delivered
 
-    def _count(self, joined_by_key: _JoinCache) -> None:
+    def _count_due(self, due: Due) -> None:
+        self._has_gaps = due.has_gaps
+        self._count(due.joined)
+        due.clear()
+
+    def _count(self, joined_by_key: JoinCache) -> None:
         """Count the sends by joined bundle rather than one by one, and empty the cache."""
+        sends = size = 0
+        sends_by_count: dict[int, int] = {}
         for bundles, joined in joined_by_key.items():
-            self._count_sends(joined.sends, 0, 0, joined.sends * len(joined.data))
-            self._observer.count_frames(joined.count, joined.sends)
+            sends += joined.sends
+            size += joined.sends * joined.size
+            sends_by_count[joined.count] = sends_by_count.get(joined.count, 0) + joined.sends
             if self._has_gaps:
                 for bundle in bundles:
                     self._observer.count_gaps(bundle.gaps, joined.sends)
+        self._count_sends(sends, 0, 0, size)
+        for count, sends in sends_by_count.items():
+            self._observer.count_frames(count, sends)
         joined_by_key.clear()
 
     def _count_sends(self, sends: int, delivered: int, undelivered: int, size: int) -> None:

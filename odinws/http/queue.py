@@ -5,8 +5,9 @@ before anything else. So requests have a budget in each iteration, and wait here
 
 First come, first served is good for a burst, and ruinous for an overload: whoever is served has waited
 longest, and is about to give up. So when the queue has not been empty for a while, the newest is served
-first, and the oldest are refused, while they still listen, until what waits can be served soon. What counts
-as an overload is CoDel's idea (RFC 8289), the order adaptive LIFO (Maurer: Fail at Scale, ACM Queue, 2015).
+first. As long as more come than are served, whoever has waited for a tenth of a second is refused, as that
+one's turn will not come; else only those whose turn comes too late. What counts as an overload is CoDel's
+idea (RFC 8289), the order is adaptive LIFO (Maurer: Fail at Scale, ACM Queue, 2015).
 
 A refused client is told when to come back: each a little later than the one before, at the rate at which
 requests have been served. So those that were refused do not come back together.
@@ -25,13 +26,16 @@ from typing import Protocol
 BUDGET_SECONDS = 0.0007
 REFUSAL_SECONDS = 0.004  # of each iteration in an overload: 200 at once
 OVERLOAD_SECONDS = 0.5  # a queue that has not been empty for so long is no burst
-# In an overload no more wait than can be served in this time. At ten times what can be served the others
-# hear it after a tenth of it.
-TARGET_SECONDS = 0.8
-MOST_RETRY_SECONDS = 10  # to refuse once more is cheap, to be idle is not
+TARGET_SECONDS = 0.08  # in an overload, what one may wait for while more come than are served
+PATIENCE_SECONDS = 1.2  # in an overload, no more wait than can be served in this time
+MOST_RETRY_SECONDS = 20  # to refuse once more is cheap, to be idle is not
 
+# Who was told to come back comes at a full second, so it takes one to tell whether more come than are served.
+_JUDGED_SECONDS = 1.0
+_TOO_MANY = 1.2  # times what is served
 _STALL_SECONDS = 0.1  # between two iterations: the worker stood still, and that is no overload
 
+_RETURN_SHARE = 0.8  # of the rate: others come for the first time
 _LEAST_RATE = 10.0  # requests/s, to say when to come back
 
 
@@ -54,7 +58,6 @@ class RequestQueue:
 
     Attributes:
         is_serving: a request is being served right now, in its own budget.
-        overloads: how often an overload began.
     """
 
     def __init__(
@@ -68,9 +71,13 @@ class RequestQueue:
         self._since = math.inf  # when the queue was empty last; later by the stalls since then
         self._ran = 0.0  # when the last iteration began
         self._served = 0  # since then
+        self._arrived = 0  # since then
+        self._arrived_at = 0.0  # the last of them
+        self._judged_at = 0.0
+        self._judged = 0, 0  # `_arrived` and `_served` at that time
+        self._is_rising = False  # more have come than were served, from one judgement to the next
         self._return_at = 0.0  # when the client refused last may come back
         self.is_serving = False
-        self.overloads = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -84,7 +91,11 @@ class RequestQueue:
         """Add a request, which came `age_seconds` ago."""
         now = self._clock()
         if math.isinf(self._since):
-            self._since, self._ran, self._served = now, now, 0
+            self._since = self._ran = self._judged_at = now
+            self._served = self._arrived = 0
+            self._judged = 0, 0
+        self._arrived += 1
+        self._arrived_at = now
         self._waiting.append((now - age_seconds, request))
 
     def run(self) -> None:
@@ -95,6 +106,8 @@ class RequestQueue:
             self._since += now - self._ran
         self._ran = now
         is_overloaded = now - self._since > OVERLOAD_SECONDS
+        if is_overloaded and (self._judged == (0, 0) or now - self._judged_at > _JUDGED_SECONDS):
+            self._judge(now)
         until = now + BUDGET_SECONDS
         while waiting and now < until:
             _, request = waiting.pop() if is_overloaded else waiting.popleft()
@@ -115,7 +128,9 @@ class RequestQueue:
 
     def _refuse_late(self, now: float) -> None:
         rate = max(_LEAST_RATE, self._served / (now - self._since))
-        until, late, keep = now + REFUSAL_SECONDS, now - TARGET_SECONDS, rate * TARGET_SECONDS
+        until, keep = now + REFUSAL_SECONDS, rate * PATIENCE_SECONDS
+        is_quiet = now - self._arrived_at > TARGET_SECONDS  # as behind a burst
+        late = now - TARGET_SECONDS if self._is_rising and not is_quiet else -math.inf
         waiting = self._waiting
         while waiting and (len(waiting) > keep or waiting[0][0] < late) and now < until:
             _, request = waiting.popleft()
@@ -123,9 +138,14 @@ class RequestQueue:
                 self._serve(request)
             now = self._clock()
 
+    def _judge(self, now: float) -> None:
+        arrived, served = self._judged
+        self._is_rising = self._arrived - arrived > _TOO_MANY * (self._served - served)
+        self._judged, self._judged_at = (self._arrived, self._served), now
+
     def _retry_after(self, now: float, rate: float) -> int:
         """Whole seconds, at least 1: clients come back one by one, as they can be served."""
-        self._return_at = max(now + 1.0, self._return_at + 1.0 / rate)
+        self._return_at = max(now + 1.0, self._return_at + 1.0 / (_RETURN_SHARE * rate))
         seconds = self._return_at - now
         if seconds > MOST_RETRY_SECONDS:
             return math.ceil(self._draw() * MOST_RETRY_SECONDS) or 1

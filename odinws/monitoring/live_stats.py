@@ -27,7 +27,15 @@ _EVENTS = 32
 _RECENT = 5  # samples of the timeline, for who has those before
 MOST_SHARDS = 64  # more are told in groups of neighbours
 _NOT_SHOWN = ("lag", "stall", "reconciliation")  # of the whole server
-_OF_WORKER = ("pid", "connections", "subscriptions", "rss_bytes", "cpu_cores", "hub_lag_seconds")
+_OF_WORKER = (
+    "pid",
+    "connections",
+    "subscriptions",
+    "rss_bytes",
+    "cpu_cores",
+    "hub_lag_seconds",
+    "hub_stall_recent_seconds",
+)
 _SHARD_SUMS = tuple(shown(ShardGauges))
 _LOCK_SUMS = tuple(shown(LockCounters))
 _LOCK_LONGEST = tuple(shown(LockGauges))

@@ -97,6 +97,8 @@ class Reconciliation:
         open_ones = {conn for conn in owned if conn.state is State.OPEN}
         suspects: dict[str, set[Connection]] = {"outbox": set(), "wheel": set(), "kernel": set()}
         for conn in self._living(owned):
+            if conn in self._clients.ready:
+                continue  # what its sockets told has not been looked at yet
             if not conn.is_consistent:
                 suspects["outbox"].add(conn)
             if conn.position < 0 and conn not in moving:

@@ -21,7 +21,6 @@ from odinws.shared.fields import Counter, Histogram, Shown, shown
 from odinws.shared.worker_stats import WorkerStats
 
 _EVENTS = 32  # of the event log, in /stats
-_STUCK_SECONDS = 5.0  # a worker samples itself each second; older than this it does not run
 
 
 def not_ready(shared: SharedState, settings: Settings, feed: FeedStatus) -> list[str]:
@@ -62,13 +61,13 @@ def health(shared: SharedState, settings: Settings, feed: FeedStatus, state: Sta
     stuck = [
         stats.pid
         for stats in living
-        if stats.sampled_at and time.monotonic() - stats.sampled_at > _STUCK_SECONDS
+        if stats.sampled_at and time.monotonic() - stats.sampled_at > load.SILENT_SECONDS
     ]
     nats_healthy = feed.ready and all(stats.feed_ready for stats in living if stats.accepting)
     if not nats_healthy:
         errors.append(f"nats: {feed.problem or 'a worker has no feed'}")
     if stuck:
-        errors.append(f"workers {stuck} have not been seen for {_STUCK_SECONDS:g} s")
+        errors.append(f"workers {stuck} have not been seen for {load.SILENT_SECONDS:g} s")
     if len(living) < settings.workers:
         warnings.append(f"{len(living)} of {settings.workers} workers run")
     if problem := _flags_problem(shared):

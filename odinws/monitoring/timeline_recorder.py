@@ -78,6 +78,6 @@ class TimelineRecorder:
             p50=p50,
             p99=p99,
             cpu=round(sum(stats.cpu_cores for stats in workers), 4),
-            stall=round(1000 * max(stats.hub_lag_seconds for stats in workers), 2),
+            stall=round(1000 * max(stats.hub_stall_recent_seconds for stats in workers), 2),
             refused=round(rose[1] / seconds, 2) if seconds else None,
         )

@@ -136,7 +136,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         float, about("percent of WS_MEMORY_LIMIT at which no connection is admitted", gt=0, le=200)
     ] = 95.0
     hub_lag_threshold_ms: Annotated[
-        float, about("longest event loop iteration above which fewer connections are admitted", 10, 60_000)
+        float, about("lasting lag of an event loop above which fewer connections are admitted", 10, 60_000)
     ] = 250.0
     max_greenlets: Annotated[
         int, about("greenlets of the whole server; from nine tenths on fewer connections are admitted", 100)

@@ -68,7 +68,14 @@ class WorkerStats(Assigned):
         "ws_cpu_cores", "CPU use in cores, smoothed over about 3 s.", stats="cpu_cores", digits=4
     )
     hub_lag_seconds: float = gauge(
-        "ws_hub_lag_seconds", "Longest event loop iteration in the last 5 s.", stats="hub_lag_seconds"
+        "ws_hub_lag_seconds",
+        "Lasting lag of the event loop: its mean iteration, by time, in most of the last 5 s.",
+        stats="hub_lag_seconds",
+    )
+    hub_stall_recent_seconds: float = gauge(
+        "ws_hub_stall_recent_seconds",
+        "Longest event loop iteration in the last 5 s.",
+        stats="hub_stall_recent_seconds",
     )
     hub_stall_seconds: float = gauge(
         "ws_hub_stall_longest_seconds",

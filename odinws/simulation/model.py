@@ -10,10 +10,11 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from odinws.admission.guard import Guard, Limits, Usage, smooth
+from odinws.admission.guard import Guard, Limits, SustainedLag, Usage, smooth
 
 STEPS_PER_SECOND = 10
 STEP_SECONDS = 1 / STEPS_PER_SECOND
@@ -52,6 +53,15 @@ class Hog:
 
 
 @dataclass(frozen=True, slots=True)
+class Stall:
+    """The event loops of all workers stand still, which is the worst case; who comes is answered after it."""
+
+    start: float
+    seconds: float  # in steps of 100 ms
+    works: bool = False  # whether all cores work meanwhile; else the workers wait for something
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What comes to the server."""
 
@@ -61,6 +71,8 @@ class Load:
     batch: int = 10  # of the clients, every 100 ms
     retries: bool = False  # whether a refused client comes back when it was told to; else it has failed
     hog: Hog | None = None
+    stalls: tuple[Stall, ...] = ()  # in their order; at least 100 ms lie between two
+    leave_at: float = math.inf  # when all who are connected vanish; they come back as fast as they came
 
 
 class Predecessor:
@@ -84,8 +96,12 @@ class Predecessor:
         """Whether the feed is held back."""
         return self.restricted
 
-    def look(self, now: float, sample: float, connections: int) -> None:
-        """Called every 100 ms with the host's CPU percent of the last 100 ms."""
+    def look(self, now: float, sample: float, connections: int, stall: float | None) -> None:
+        """Called every 100 ms with the host's CPU percent of the last 100 ms.
+
+        Args:
+            stall: length of one that has just ended, in seconds, else 0.0; None: one is under way.
+        """
         if now >= self._next:
             self.restricted = sample > 75.0
             self._next += self._hold_seconds
@@ -107,20 +123,32 @@ class Guarded:
         self._guards = [Guard(limits) for _ in range(limits.workers)]
         self._samples: list[float] = []
         self._cpu = 0.0
+        self._lag = SustainedLag()
+        self._squares = 0.0  # of the stalls since the last sample
+        self._sampled = -STEP_SECONDS
 
     @property
     def restricted(self) -> bool:
-        """Whether the guards take the CPU for unhealthy."""
-        return not self._guards[0].state.cpu.healthy
+        """Whether the guards take CPU or lag for unhealthy."""
+        state = self._guards[0].state
+        return not (state.cpu.healthy and state.hub_lag.healthy)
 
-    def look(self, now: float, sample: float, connections: int) -> None:
-        """Once a second take the mean in, smoothed as the sensor does it."""
+    def look(self, now: float, sample: float, connections: int, stall: float | None) -> None:
+        """Once a second, or after a stall, take in what has passed, as the sensor does it."""
         self._samples.append(sample)
-        if len(self._samples) == STEPS_PER_SECOND:
-            self._cpu = smooth(self._cpu, sum(self._samples) / STEPS_PER_SECOND, 1.0)
-            self._samples.clear()
-            for guard in self._guards:
-                guard.observe(Usage(connections=connections, cpu_percent=self._cpu), now)
+        if stall is None:
+            return
+        self._squares += stall * stall
+        elapsed = now - self._sampled
+        if elapsed < 1.0 - STEP_SECONDS / 2:
+            return
+        self._cpu = smooth(self._cpu, sum(self._samples) / len(self._samples), elapsed)
+        lag = self._lag.add(self._squares, elapsed)
+        self._samples.clear()
+        self._squares, self._sampled = 0.0, now
+        for guard in self._guards:
+            usage = Usage(connections=connections, cpu_percent=self._cpu, hub_lag_ms=1000 * lag)
+            guard.observe(usage, now)
 
     def admit(self, now: float, connections: int, rng: random.Random) -> int:
         decision = rng.choice(self._guards).decide(connections, now, rng.random())
@@ -190,6 +218,8 @@ def run(policy: Policy, load: Load, seed: int) -> Trace:
     """Let the load come to a server with this policy."""
     rng = random.Random(seed)
     costs, hog = load.costs, load.hog
+    stalls, leaves = deque(load.stalls), load.leave_at
+    held = 0  # clients that wait for the end of a stall
     waiting: list[float] = []  # when refused clients come back: a heap
     backlog = 0.0  # work that the feed has held back, in percent of the host times seconds
     sample = 0.0
@@ -198,12 +228,23 @@ def run(policy: Policy, load: Load, seed: int) -> Trace:
     trace = Trace()
     for index in range(load.seconds * STEPS_PER_SECOND):
         now = index / STEPS_PER_SECOND
-        policy.look(now, sample, connections)
+        ended = 0.0
+        if stalls and now > stalls[0].start + stalls[0].seconds - STEP_SECONDS / 2:
+            ended = stalls.popleft().seconds
+        stalled = bool(stalls) and now > stalls[0].start - STEP_SECONDS / 2
+        policy.look(now, sample, connections, None if stalled else ended)
+        if now >= leaves:
+            fresh, connections, leaves = fresh + connections, 0, math.inf
         coming = min(fresh, load.batch) if index else 0  # the first batch is launched after 100 ms
         fresh -= coming
         while waiting and waiting[0] <= now:
             heapq.heappop(waiting)
             coming += 1
+        held += coming
+        if stalled:
+            coming = 0
+        else:
+            coming, held = held, 0
         for _ in range(coming):
             wait = policy.admit(now, connections, rng)
             if not wait:
@@ -218,7 +259,9 @@ def run(policy: Policy, load: Load, seed: int) -> Trace:
         demand += costs.per_attempt * coming * STEPS_PER_SECOND
         if hog is not None and hog.start <= now < hog.end:
             demand += hog.percent
-        if policy.paused:
+        if stalled:
+            demand = SATURATED if stalls[0].works else 0.0
+        if policy.paused or stalled:
             messages = MESSAGES_PER_CONNECTION * connections * STEP_SECONDS
             backlog += SATURATED * SECONDS_PER_MESSAGE * messages / CORES
         else:

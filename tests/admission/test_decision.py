@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -51,7 +53,7 @@ class World:
 
     def busy(self, cores: float) -> None:
         """Let the guard see this use of CPU."""
-        self.stats.cpu_cores = cores
+        self.stats.cpu_cores, self.stats.sampled_at = cores, time.monotonic()
         self.now += 1
         self.admission.observe()
 

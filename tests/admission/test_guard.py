@@ -13,10 +13,12 @@ import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.admission.guard import (
     BURST_SECONDS,
     DWELL_SECONDS,
+    LAG_SAMPLES,
     SMOOTHING_SECONDS,
     Decision,
     Guard,
     Limits,
+    SustainedLag,
     Usage,
     retry_after,
     smooth,
@@ -341,3 +343,36 @@ def test_how_often_one_looks_does_not_matter(held: float, sample: float, parts: 
         value = smooth(value, sample, 1 / parts)
     assert value == pytest.approx(smooth(held, sample, 1.0))
     assert min(held, sample) - 1e-9 <= value <= max(held, sample) + 1e-9
+
+
+# -- lag -------------------------------------------------------------------------------------------
+
+seconds_of = st.lists(st.floats(0, 100), max_size=20)  # lengths of the iterations of one sample
+
+
+def lag_of(samples: Sequence[Sequence[float]]) -> list[float]:
+    """The figure after each sample; the loop sleeps for the rest of each second."""
+    lag = SustainedLag()
+    return [lag.add(sum(s * s for s in lengths), max(1.0, sum(lengths))) for lengths in samples]
+
+
+@given(stalls=st.lists(st.floats(0, 3600), max_size=LAG_SAMPLES // 2), calm=st.floats(0, 0.05))
+def test_no_stall_is_lag_however_long(stalls: Sequence[float], calm: float) -> None:
+    """As long as most of the last samples are calm; those before and after are."""
+    history = [[calm]] * LAG_SAMPLES + [[stall] for stall in stalls] + [[calm]] * LAG_SAMPLES
+    assert max(lag_of(history)) <= calm
+
+
+@given(length=st.floats(0.01, 60))
+def test_who_is_behind_shows_it_from_the_third_sample_on(length: float) -> None:
+    """Iterations without a pause between: the lag is their length, until most samples are calm again."""
+    behind = [length] * max(1, math.ceil(1 / length))
+    lags = lag_of([behind] * 6 + [[]] * 5)
+    assert lags == pytest.approx([0.0] * 2 + [length] * 6 + [0.0] * 3)
+
+
+@given(history=st.lists(seconds_of, min_size=1, max_size=20))
+def test_lag_is_never_more_than_the_longest_iteration(history: Sequence[Sequence[float]]) -> None:
+    """Of all there were."""
+    longest = max((max(lengths, default=0.0) for lengths in history), default=0.0)
+    assert all(0 <= lag <= longest * (1 + 1e-9) for lag in lag_of(history))

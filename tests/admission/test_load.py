@@ -16,7 +16,7 @@ import pytest
 from odinws import cgroup
 from odinws.admission import load
 from odinws.admission.guard import SMOOTHING_SECONDS, Usage
-from odinws.admission.load import Sensor, StallWatch
+from odinws.admission.load import Iterations, Sensor, StallWatch
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.counters import STALL_BOUNDS_SECONDS
@@ -81,12 +81,15 @@ class World:
         monkeypatch.setattr(load, "psutil", SimpleNamespace(Process=lambda: self.process))
         monkeypatch.setattr(load, "time", self.time)
         monkeypatch.setattr(load, "os", self.process)
-        self.stalls = [0.0]
+        self.iterations: list[list[float]] = []  # their lengths, of each second
         self.sensor = Sensor(self.stats, cast(Any, self), lambda: 42, self._also)
 
-    def longest(self) -> float:
-        """What the watch of turns would say."""
-        return self.stalls.pop(0) if self.stalls else 0.0
+    def take(self) -> Iterations:
+        """What the watch of iterations would say."""
+        lengths = self.iterations.pop(0) if self.iterations else []
+        return Iterations(
+            max(lengths, default=0.0), sum(length**2 for length in lengths), max(1.0, sum(lengths))
+        )
 
     def _also(self) -> None:
         self.also += 1
@@ -169,7 +172,8 @@ def test_it_samples_for_the_life_of_the_worker(monkeypatch: pytest.MonkeyPatch) 
         if count == 3:
             sampled.set()
 
-    with running(Sensor(WorkerStats(), cast(Any, SimpleNamespace(longest=float)), lambda: 0, also).run):
+    nothing = SimpleNamespace(take=lambda: Iterations(0.0, 0.0, 0.0))
+    with running(Sensor(WorkerStats(), cast(Any, nothing), lambda: 0, also).run):
         assert sampled.wait(5)
 
 
@@ -213,6 +217,7 @@ def test_measure_sums_the_workers_that_run() -> None:
     shared = SharedState(4096)
     for pid in (11, 0, 12):
         stats = shared.workers[shared.claim()]
+        stats.sampled_at = time.monotonic()
         stats.pid, stats.connections, stats.greenlets, stats.rss_bytes, stats.cpu_cores = (
             pid,
             5,
@@ -240,14 +245,40 @@ def test_measure_sums_the_workers_that_run() -> None:
     assert (used.cpu_percent, used.memory_percent) == (80.0, 70.0)
 
 
-def test_the_lag_is_the_worst_of_five_samples(world: World) -> None:
-    """A long turn is seen for as long as five samples, then it is forgotten."""
-    world.stalls = [0.3, 0.1]
-    lags = []
+def test_a_stall_is_shown_and_is_no_lag(world: World) -> None:
+    """The longest iteration of five samples stands by itself; only what lasts is lag."""
+    world.iterations = [[30.0], [0.1]]
+    seen = []
     for _ in range(8):
         world.use(0.0)
+        seen.append((world.stats.hub_stall_recent_seconds, world.stats.hub_lag_seconds))
+    assert [stall for stall, _ in seen] == [30.0] * 5 + [0.1, 0.0, 0.0]
+    assert {lag for _, lag in seen} == {0.0}
+
+
+def test_lag_is_what_most_seconds_have(world: World) -> None:
+    """A worker that is behind for three seconds shows it, until it has been well for three."""
+    world.iterations = [[0.4, 0.4]] * 6
+    lags = []
+    for _ in range(10):
+        world.use(0.0)
         lags.append(world.stats.hub_lag_seconds)
-    assert lags == [0.3, 0.3, 0.3, 0.3, 0.3, 0.1, 0.0, 0.0]
+    assert lags == pytest.approx([0.0] * 2 + [0.32] * 6 + [0.0] * 2)
+
+
+def test_a_silent_worker_does_not_hold_back_the_others() -> None:
+    """A stopped process keeps its memory; what it used when it was stopped says nothing about now."""
+    shared = SharedState(4096)
+    for sampled_at in (time.monotonic(), time.monotonic() - 11):
+        stats = shared.workers[shared.claim()]
+        stats.pid, stats.sampled_at, stats.greenlets, stats.rss_bytes = 11, sampled_at, 10, 1 << 20
+    settings = Settings.from_environ({"WS_CPU_LIMIT": "1", "WS_MEMORY_LIMIT": str(4 << 20)})
+    stopped = shared.workers[1]
+    stopped.cpu_cores, stopped.group_cpu_percent, stopped.hub_lag_seconds = 1.0, 100.0, 2.0
+    assert load.measure(shared, settings) == Usage(memory_percent=50.0, greenlets=20)
+    stopped.sampled_at = time.monotonic()
+    used = load.measure(shared, settings)
+    assert (used.cpu_percent, used.hub_lag_ms) == (100.0, 2000.0)
 
 
 def test_a_control_group_counts_as_a_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,18 +300,23 @@ def test_a_control_group_counts_as_a_whole(world: World, monkeypatch: pytest.Mon
 
 
 @in_greenlet
-def test_the_longest_turn_since_the_last_look() -> None:
-    """The one under way counts too."""
+def test_the_iterations_since_the_last_look() -> None:
+    """The one under way counts as the longest too; its time is left for the next look."""
     watch = StallWatch(WorkerStats())
     watch.start()
     try:
         gevent.sleep(0.001)
+        watch.take()
         time.sleep(0.05)
-        assert watch.longest() >= 0.05
+        longest, squares, elapsed = watch.take()
+        assert longest >= 0.05
+        assert (squares, elapsed) == (0.0, 0.0)
         gevent.sleep(0.001)
-        assert watch.longest() >= 0.05  # now it is over
+        longest, squares, elapsed = watch.take()  # now it is over
+        assert elapsed >= longest >= 0.05
+        assert 0.0025 <= squares <= longest * elapsed
         gevent.sleep(0.001)
-        assert watch.longest() < 0.05
+        assert watch.take().squares < 0.0025
     finally:
         watch.stop()
 

@@ -17,6 +17,7 @@ from gevent.event import Event
 from structlog.testing import capture_logs
 
 import strategies
+from odinws import scheduling
 from odinws.access.tokens import OPEN
 from odinws.close_codes import CloseReason
 from odinws.connections import clients
@@ -352,10 +353,11 @@ def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("at_once", [False, True])
 @in_greenlet
-def test_closing_many_lets_others_run(at_once: bool) -> None:
-    """Closing hundreds, and removing hundreds from the strategy, yields now and then."""
+def test_closing_many_lets_others_run(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing many, and removing many from the strategy, yields after each slice."""
+    monkeypatch.setattr(scheduling, "SLICE_SECONDS", 0.0)
     world = World()
-    conns = [world.connect()[0] for _ in range(4 * clients._REAP_BURST)]
+    conns = [world.connect()[0] for _ in range(40)]
     turns: list[tuple[int, int]] = []
 
     def other() -> None:
@@ -372,8 +374,8 @@ def test_closing_many_lets_others_run(at_once: bool) -> None:
         while _members(world):
             gevent.sleep(0)
     closed, members = zip(*turns, strict=True)
-    assert at_once or {64, 128, 192, 256} <= set(closed)
-    assert max(a - b for a, b in itertools.pairwise(members)) <= clients._REAP_BURST
+    assert at_once or set(range(41)) == set(closed)
+    assert max(a - b for a, b in itertools.pairwise(members)) == 1
     world.clients.abort_all()
 
 
@@ -445,7 +447,7 @@ class Timeline:
         self._cost_seconds = cost_seconds
         monkeypatch.setattr(clients, "time", self)
         monkeypatch.setattr("odinws.connections.clients.gevent.sleep", self._sleep)
-        monkeypatch.setattr(clients, "next_iteration", self._turn)
+        monkeypatch.setattr(clients, "Slice", lambda: self)
         monkeypatch.setattr(world.clients, "close_with_retry_hint", self._close_with_retry_hint)
 
     def monotonic(self) -> float:
@@ -456,7 +458,11 @@ class Timeline:
         assert seconds > 0
         self.now += seconds
 
-    def _turn(self) -> None:
+    def begin(self) -> None:
+        """A slice begins."""
+
+    def yield_if_over(self) -> None:
+        """Others are let run."""
         self.turns += 1
 
     def _close_with_retry_hint(self, conn: Connection, reason: CloseReason) -> bool:
@@ -490,13 +496,13 @@ def test_close_frames_are_spread_evenly(monkeypatch: pytest.MonkeyPatch, count: 
 def test_a_drain_that_is_behind_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
     """If close frames take longer than their time there is no sleep between, but others are let run."""
     world = World()
-    for _ in range(3 * clients._REAP_BURST):
+    for _ in range(200):
         world.connect()
     line = Timeline(monkeypatch, world, cost_seconds=0.1)
     world.clients.close_all(CloseReason.GOING_AWAY, 1.0)
     monkeypatch.undo()
-    assert len(line.closed) == 3 * clients._REAP_BURST
-    assert line.now < 100.0 + 0.1 * 3 * clients._REAP_BURST + 1.0
+    assert len(line.closed) == 200
+    assert line.now < 100.0 + 0.1 * 200 + 1.0
     assert line.turns >= 2
     world.clients.abort_all()
 
@@ -681,16 +687,16 @@ def test_a_late_tick(monkeypatch: pytest.MonkeyPatch, late: float, sleeps: list[
 @in_greenlet
 def test_who_gets_a_new_time_during_a_tick_is_not_called_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tick of many yields; a connection that begins to close meanwhile keeps its whole deadline."""
+    monkeypatch.setattr(scheduling, "SLICE_SECONDS", 0.0)
     monkeypatch.setattr(clients, "_TICK_SECONDS", 0.002)
     world = World(WS_HEARTBEAT_SECONDS="0.1", WS_IDLE_SECONDS="60")
-    conns = [world.connect()[0] for _ in range(3 * clients._REAP_BURST)]
+    conns = [world.connect()[0] for _ in range(20)]
     called: list[Any] = []
     reached = Event()
 
     def on_timer(conn: Connection) -> None:
         called.append(conn)
-        if len(called) == clients._REAP_BURST:  # the last before the yield
-            reached.set()
+        reached.set()
 
     monkeypatch.setattr(Connection, "on_timer", on_timer)
     with running(world.clients.clock):
@@ -699,7 +705,7 @@ def test_who_gets_a_new_time_during_a_tick_is_not_called_in_it(monkeypatch: pyte
             if other not in called:
                 other.close(CloseReason.GOING_AWAY)
         settle()
-        assert len(called) == clients._REAP_BURST
+        assert len(called) == 1
         closing = [conn for conn in conns if conn not in called]
         assert all(conn.state is State.CLOSING and conn.position >= 0 for conn in closing)
     monkeypatch.undo()

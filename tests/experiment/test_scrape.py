@@ -15,20 +15,20 @@ from odinws.experiment.plan import Arm as ArmPlan
 from odinws.experiment.scrape import Look
 
 
-def _look(at: float, *, delivered: int = 0, lag_ms: float = 1.0, **more: object) -> Look:
+def _look(at: float, *, delivered: int = 0, stall_ms: float = 1.0, **more: object) -> Look:
     """One worker with two shards, of which one is used and locked."""
     lock = {"waits": 2 * at, "wait_seconds": at / 100, "longest_wait_seconds": 0.02}
     lock |= {"waits": int(2 * at), "longest_hold_seconds": 0.03}
     raw = {
         "connections": 100,
         "refused": {},
-        "admission": {"resources": {"hub_lag": {"value": lag_ms}}},
         "fan_out": {"delivered": delivered, "undelivered": 0, "shed": 0},
         "workers": [
             {
                 "pid": 1,
                 "details": {"shards": [{"subscriptions": 6, "lock": lock}, {"subscriptions": 0}]},
                 "gc_longest_seconds": 0.004,
+                "hub_stall_recent_seconds": stall_ms / 1000,
             }
         ],
         **more,
@@ -38,7 +38,7 @@ def _look(at: float, *, delivered: int = 0, lag_ms: float = 1.0, **more: object)
 
 def test_a_second() -> None:
     """CPU time goes by what was delivered in it."""
-    values = scrape.second_values(_look(1.0, delivered=100), _look(2.0, delivered=1100, lag_ms=7.0))
+    values = scrape.second_values(_look(1.0, delivered=100), _look(2.0, delivered=1100, stall_ms=7.0))
     assert values["cpu_us_per_message"] == pytest.approx(100.0)
     assert values["delivered_per_s"] == 1000.0
     assert values["hub_stall_max_ms"] == 7.0
@@ -49,7 +49,7 @@ def test_a_second() -> None:
 def test_a_window() -> None:
     """Locks, shards and memory; and no stall that was before it."""
     looks = [
-        _look(float(at), delivered=100 * at, lag_ms=50.0 if at < 13 else 5.0 + at) for at in range(10, 19)
+        _look(float(at), delivered=100 * at, stall_ms=50.0 if at < 13 else 5.0 + at) for at in range(10, 19)
     ]
     empty = _look(2.0, connections=0)
     values = scrape.window_values(looks, empty)

@@ -7,7 +7,7 @@ import json
 import time
 import zlib
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +20,7 @@ import strategies
 from odinws import scheduling
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
+from odinws.fanout import due as due_module
 from odinws.fanout import hub
 from odinws.fanout.hub import Hub
 from odinws.fanout.ring import Ring
@@ -42,7 +43,13 @@ ARMS = [(name, key) for name in strategies.NAMES for key in strategies.SHARD_KEY
 
 
 class World:
-    """A hub, a strategy and connections; time goes on only in `deliver`."""
+    """A hub, a strategy and connections; time goes on only in `deliver`.
+
+    Attributes:
+        gathers: whether the strategy has no walk of everyone, as one that was written without it.
+    """
+
+    gathers = False
 
     def __init__(
         self,
@@ -58,6 +65,8 @@ class World:
             self.strategy: Strategy[Connection] = strategies.create(
                 arm, shard_key=shard_key, batch_size=batch_size
             )
+        if self.gathers:
+            self.strategy.everyone = lambda *_: None  # type: ignore[method-assign]
         self.stats = WorkerStats()
         self.formats = FormatRegistry(JsonFormat, min_deflate_bytes)
         self.hub = Hub(
@@ -116,6 +125,14 @@ class World:
         gevent.sleep(0)
         while not self.hub._arrived.linkcount():
             gevent.sleep(0)
+
+
+@pytest.fixture(params=["everyone", "gathers"], autouse=True, scope="module")
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways of a pass over several channels."""
+    World.gathers = request.param == "gathers"
+    yield
+    World.gathers = False
 
 
 def expected(message: Message) -> Any:
@@ -193,7 +210,8 @@ def test_a_channel_is_encoded_once_for_all() -> None:
 @in_greenlet
 def test_what_several_are_due_alike_is_joined_once(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     """Connections with the same channels are sent the same object; how many are kept changes no byte."""
-    monkeypatch.setattr(hub, "_MAX_JOINED", kept)
+    for module in (hub, due_module):
+        monkeypatch.setattr(module, "MAX_JOINED", kept)
     world = World()
     pairs = [world.join(*CHANNELS[:2]) for _ in range(3)]
     others = [world.join(*CHANNELS[1:]), world.join(*CHANNELS[:2], deflate=15)]
@@ -206,8 +224,9 @@ def test_what_several_are_due_alike_is_joined_once(monkeypatch: pytest.MonkeyPat
         assert conn.messages == due
 
 
+@pytest.mark.parametrize("channels", [["token.A"], CHANNELS])
 @in_greenlet
-def test_a_socket_that_is_ready_is_sent_to_directly() -> None:
+def test_a_socket_that_is_ready_is_sent_to_directly(channels: list[str]) -> None:
     """Taken whole it is done; what is left is kept; what fails goes the way that knows the error."""
 
     class Socket:
@@ -221,22 +240,25 @@ def test_a_socket_that_is_ready_is_sent_to_directly() -> None:
             self.got.append(data)
             return min(self.takes, len(data))
 
+    if World.gathers:
+        channels = channels[:1]  # what was gathered goes through `Connection.send`
     world = World()
-    whole, part, full, gone = conns = [world.join("token.A") for _ in range(4)]
+    whole, part, full, gone = conns = [world.join(*channels) for _ in range(4)]
     taken: list[int | OSError] = [1 << 20, 7, BlockingIOError(), ConnectionResetError()]
     for conn, takes in zip(conns, taken, strict=True):
         conn.direct_socket = Socket(takes)
     gone.close(CloseReason.GONE)
-    made = world.publish("token.A")
+    made = world.publish(*channels)
     world.deliver()
     (data,) = whole.direct_socket.got
-    assert [frame.json for frame in wire.split(data)[0]] == [expected(made[0])]
+    assert [frame.json for frame in wire.split(data)[0]] == [expected(message) for message in made]
     assert (whole.sent, whole.kept) == ([], [])
     assert (part.sent, part.kept) == ([], [(data, 7)])
     assert full.sent == [data]
     assert gone.sent == []
     totals = world.stats.totals
-    assert (totals.sends, totals.delivered, totals.undelivered) == (3, 3, 1)
+    due = len(channels)
+    assert (totals.sends, totals.delivered, totals.undelivered) == (3, 3 * due, due)
     assert totals.delivered_bytes == 3 * len(data)
 
 
@@ -298,6 +320,7 @@ def test_an_answer_stands_behind_what_was_gathered_before_it() -> None:
                 conn.send_frame(answer)
 
     world.strategy.batches = batches  # type: ignore[method-assign]
+    world.strategy.everyone = lambda *_: None  # type: ignore[method-assign]
     a, g = world.publish("token.A", "global")
     world.deliver()
     assert conn.messages == [expected(a), {"type": "pong"}, expected(g)]
@@ -837,6 +860,68 @@ def test_a_pass_yields_between_batches(monkeypatch: pytest.MonkeyPatch, plan: li
     runs = [len(list(group)) for _, group in itertools.groupby(seen)]
     assert len(runs) >= 3
     assert all(run % 64 == 0 for run in runs)
+
+
+@given(
+    wanted=st.lists(st.sets(st.sampled_from([*CHANNELS, "token.*"])), min_size=1, max_size=6),
+    plan=st.lists(
+        st.tuples(
+            st.sampled_from(["subscribe", "unsubscribe", "discard", "close"]),
+            st.integers(0, 5),
+            st.sampled_from(CHANNELS),
+        ),
+        max_size=12,
+    ),
+    arm=st.sampled_from(ARMS),
+)
+@in_greenlet
+def test_whatever_changes_during_a_pass(
+    wanted: list[set[str]], plan: list[tuple[str, int, str]], arm: tuple[str, str]
+) -> None:
+    """Who stays gets each message once and in order; none follows the answer that its channel is left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduling, "time", SlowClock())  # a pass yields after each batch
+        world = World(arm[0], shard_key=arm[1], batch_size=1)
+        conns = [world.join(*sorted(channels)) for channels in wanted]
+        stays = [set(channels) for channels in wanted]
+        changes: list[gevent.Greenlet] = []
+
+        def change(move: str, conn: FakeConnection, channel: str) -> None:
+            if move == "subscribe":
+                world.strategy.subscribe(conn.real, channel)
+            elif move == "unsubscribe":
+                if world.strategy.unsubscribe(conn.real, channel):
+                    conn.send_frame(frames.text(b'{"type":"left","channel":"%s"}' % channel.encode()))
+            elif move == "discard":
+                world.strategy.discard(conn.real)
+            else:
+                conn.close(CloseReason.IDLE)
+
+        def others() -> None:
+            for move, number, channel in plan:
+                index = number % len(conns)
+                stays[index] -= {channel} if move in ("subscribe", "unsubscribe") else stays[index]
+                changes.append(gevent.spawn(change, move, conns[index], channel))
+                gevent.sleep(0)
+
+        made = world.publish("token.A", "token.B", "global", "token.A")
+        other = gevent.spawn(others)
+        world.deliver()
+        gevent.joinall([other], raise_error=True)
+        gevent.joinall(changes, raise_error=True)
+    for index, (conn, channels, conn_wanted) in enumerate(zip(conns, stays, wanted, strict=True)):
+        moves = [(move, channel) for move, number, channel in plan if number % len(conns) == index]
+        for channel in CHANNELS:
+            texts = [text for text in conn.messages if text["channel"] == channel]
+            heard = [text["seq"] for text in texts if text["type"] == "message"]
+            due = [message.seq for message in made if message.channel == channel]
+            is_due = channel in channels or (channel != "global" and "token.*" in channels)
+            assert heard == due if is_due else heard in ([], due)
+            types = [text["type"] for text in texts]
+            comes_back = ("subscribe", channel) in moves
+            if "left" in types and not comes_back and "token.*" not in conn_wanted:
+                assert types[-1] == "left"
+        assert conn.pending is None
 
 
 @pytest.mark.parametrize("plan", [["token.A"], CHANNELS])

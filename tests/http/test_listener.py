@@ -24,7 +24,9 @@ class HeldQueue(RequestQueue):
     held = False
 
     def run(self) -> None:
-        if not self.held:
+        if self.held:
+            self._ran = self._clock()  # the worker is busy, and does not stand still
+        else:
             super().run()
 
 
@@ -141,7 +143,7 @@ def test_in_an_overload_the_oldest_hear_it(scene: Overload) -> None:
         while chunk := client.recv(4096):
             rest += chunk
         assert head == b"HTTP/1.1 503"
-        assert 1 <= int(re.search(rb"\r\nRetry-After: (\d+)\r\n", rest)[1]) <= 10  # type: ignore[index]
+        assert 1 <= int(re.search(rb"\r\nRetry-After: (\d+)\r\n", rest)[1]) <= 20  # type: ignore[index]
         assert json.loads(rest.partition(b"\r\n\r\n")[2])["error"] == "overload"
         refused += 1
     assert read(plain, 12) == b"HTTP/1.1 200"

@@ -20,8 +20,8 @@ from odinws.http.queue import (
     RequestQueue,
 )
 
-ANSWER_SECONDS = 25e-6
-OTHERS_SECONDS = 0.001  # what the rest of an iteration takes
+ANSWER_SECONDS = 15e-6
+OTHERS_SECONDS = 0.0003  # what the rest of an iteration takes
 
 
 class Clock:
@@ -147,7 +147,7 @@ def test_an_overload_is_no_collapse(times: float) -> None:
     settled = [age for _, at, age in world.refused if at > start + 4 * OVERLOAD_SECONDS]
     assert settled
     assert max(settled) <= TARGET_SECONDS + 0.02
-    assert max(age for _, age in world.served) <= 1.5 * OVERLOAD_SECONDS
+    assert max(age for _, age in world.served) <= OVERLOAD_SECONDS + 2 * TARGET_SECONDS
 
 
 def test_who_comes_back_does_not_come_at_once() -> None:
@@ -161,7 +161,7 @@ def test_who_comes_back_does_not_come_at_once() -> None:
     assert world.gone == []
     times_refused = [client for client, _, _ in world.refused]
     again = len(times_refused) - len(set(times_refused))
-    assert again <= 1_500
+    assert again <= 2_500
     work = 10_000 * 0.0005 * (1 + OTHERS_SECONDS / BUDGET_SECONDS)
     assert world.clock.now - start <= 2.5 * work + 2
 

@@ -76,7 +76,7 @@ def test_faults_of_workers_are_seen(tmp_path: Path) -> None:
         "WS_REBALANCE_RATE": "0",
         "WS_HUB_LAG_THRESHOLD_MS": "60000",
         "WS_CPU_REJECT_THRESHOLD": "100",
-        "SABOTAGE_PASS_MS": "280",
+        "SABOTAGE_PASS_MS": "400",
         "SABOTAGE_LOCK_MS": "700",
         "SABOTAGE_DROP_EVERY": "50",
         "SABOTAGE_ZOMBIES": "3",

@@ -244,6 +244,7 @@ def test_everything_at_once() -> None:
     shared = serving()
     for change in (_full, _busy, _fat, _crowded):
         change(shared)
+    shared.workers[0].cpu_cores = 1.6  # a silent worker's does not count
     shared.workers[1].feed_ready = 0
     shared.workers[1].sampled_at = 1.0
     body = health(shared, FeedStatus(mode="core", problem="down", stream_differs="x"))

@@ -9,6 +9,8 @@ environment names:
     SABOTAGE_LEAK_BYTES=1024    for each connection so much is kept for ever
     SABOTAGE_ZOMBIES=3          so many connections more than there are, again and again
     SABOTAGE_BURN_SECONDS=3     for so long all of a core is used, then for as long nothing, again and again
+    SABOTAGE_GC_SECONDS=0.4     a garbage collection takes so long; there is one every
+    SABOTAGE_GC_EVERY=2         so many seconds
     SABOTAGE_REFUSE=memory      clients are refused for this resource, however much of it is free
     SABOTAGE_NAK_SECONDS=0.2    the feed refuses each message, and has it again after so long
     SABOTAGE_STRATEGY=sync-dict only in workers with this strategy
@@ -17,6 +19,7 @@ environment names:
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -56,6 +59,8 @@ def sabotage(services: Any, environ: Mapping[str, str]) -> None:
         gevent.spawn(_haunt, services.stats, int(environ["SABOTAGE_ZOMBIES"]))
     if "SABOTAGE_BURN_SECONDS" in environ:
         gevent.spawn(_oscillate, float(environ["SABOTAGE_BURN_SECONDS"]))
+    if "SABOTAGE_GC_SECONDS" in environ:
+        gevent.spawn(_collect, float(environ["SABOTAGE_GC_SECONDS"]), float(environ["SABOTAGE_GC_EVERY"]))
     if "SABOTAGE_REFUSE" in environ:
         _refuse(services.admission._guard, environ["SABOTAGE_REFUSE"])
     if "SABOTAGE_NAK_SECONDS" in environ:
@@ -118,6 +123,7 @@ def _drop(strategy: Any, every: int) -> None:
                     yield batch
 
     strategy.batches = lossy
+    strategy.everyone = lambda *_: None  # so that all walks are these
 
 
 def _haunt(stats: Any, count: int) -> None:
@@ -126,6 +132,19 @@ def _haunt(stats: Any, count: int) -> None:
         if _active():
             stats.connections += count
         gevent.sleep(_HAUNT_EVERY_SECONDS)
+
+
+def _collect(seconds: float, every_seconds: float) -> None:
+    def burn(phase: str, _info: object) -> None:
+        until = time.perf_counter() + seconds * (phase == "start")
+        while time.perf_counter() < until:
+            pass
+
+    while True:
+        gevent.sleep(every_seconds)
+        gc.callbacks.append(burn)
+        gc.collect()
+        gc.callbacks.remove(burn)
 
 
 def _oscillate(seconds: float) -> None:

@@ -77,7 +77,7 @@ def test_rates_are_of_the_last_seconds() -> None:
         second.refused_by("capacity")
         first.connections, second.connections, other.connections = 3, 4, 5
         first.cpu_cores, second.cpu_cores = 0.25, 0.5
-        first.hub_lag_seconds, second.hub_lag_seconds = 0.004, 0.0071
+        first.hub_stall_recent_seconds, second.hub_stall_recent_seconds = 0.004, 0.0071
         recorder.record(now + second_number)
     before, *_, last = read(shared.timeline)
     assert before["arms"]["sync-dict"] == {

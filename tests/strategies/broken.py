@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 
 from odinws.conformance import model
 from odinws.conformance.model import Conn
@@ -90,7 +90,7 @@ class ByName(SyncDict[Conn]):
     """Discards by id."""
 
     def discard(self, conn: Conn) -> bool:
-        for member in list(self._shard.members):
+        for member in list(self._shard.members.conns):
             if member is not conn and member.id == conn.id:
                 super().discard(member)
         return super().discard(conn)
@@ -140,7 +140,29 @@ class Raises(SyncDict[Conn]):
         return super().unsubscribe(conn, channel)
 
 
+class Outdated(SyncDict[Conn]):
+    """Its walk of everyone is that of its beginning."""
+
+    def everyone(
+        self, channels: Collection[str], rotation: int = 0
+    ) -> Generator[Sequence[Conn], None, None] | None:
+        found = super().everyone(channels, rotation)
+        return None if found is None else (batch for batch in list(found))
+
+
+class Omits(SyncDict[Conn]):
+    """Its walk of everyone omits the last batch."""
+
+    def everyone(
+        self, channels: Collection[str], rotation: int = 0
+    ) -> Generator[Sequence[Conn], None, None] | None:
+        found = super().everyone(channels, rotation)
+        return None if found is None else (batch for batch in list(found)[:-1])
+
+
 BROKEN = {
+    Outdated: "As soon as `discard` has returned a walk of everyone does not meet the connection",
+    Omits: model.ONCE,
     Loses: model.ONCE,
     Doubles: model.TWICE,
     Remembers: model.LEFT,

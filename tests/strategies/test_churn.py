@@ -66,7 +66,7 @@ class ResizedChurn(Churn):
         assert self.model.strategy.shard_count == len(self.model.strategy.shards()) == 4
         locate = Ring.of(4).locate
         for shard, held in enumerate(self.model.strategy._shards):  # type: ignore[attr-defined]
-            assert {locate(conn.id) for conn in held.members} <= {shard}
+            assert {locate(conn.id) for conn in held.members.conns} <= {shard}
             if self.arm.shard_key == "channel":
                 assert {locate(channel) for channel in held.channels} <= {shard}
 

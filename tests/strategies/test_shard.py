@@ -35,7 +35,7 @@ def test_a_storm_of_joins_builds_no_snapshot() -> None:
             return super().__iter__()
 
     channel, _ = channel_of(0)
-    channel.subscribers = Counted()
+    channel.conns = Counted()
     for number in range(100):
         channel.add(Conn(str(number)))
     assert copies == 0
