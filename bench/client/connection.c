@@ -51,7 +51,8 @@ static void drop(struct connection *connection)
         client.in_flight--;
         if (connection->state < GREETING)
             client.refused[connection->code]++;
-        if (connection->code == 503 || (connection->vanishes && client.return_ns))
+        /* Over TLS a refusal before the handshake can't be told from an end. */
+        if (connection->code == 503 || connection->state == SECURING || (connection->vanishes && client.return_ns))
             connection_wait(connection);
         else
             client.failed++;
