@@ -52,7 +52,8 @@ static void drop(struct connection *connection)
         if (connection->state < GREETING)
             client.refused[connection->code]++;
         /* Over TLS a refusal before the handshake can't be told from an end. */
-        if (connection->code == 503 || connection->state == SECURING || (connection->vanishes && client.return_ns))
+        if (connection->code == 503 || (options.tls && connection->state < UPGRADING) ||
+            (connection->vanishes && client.return_ns))
             connection_wait(connection);
         else
             client.failed++;
