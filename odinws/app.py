@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
+from odinws.http.application import Application
 from odinws.http.debug import debug
 from odinws.http.routes import echo, routes
 from odinws.services import Services
@@ -13,7 +14,7 @@ EXTENSION = "odinws"
 
 def create_app(services: Services) -> Flask:
     """Create the application for the services of a worker."""
-    app = Flask("odinws", static_folder=None)
+    app = Application("odinws", static_folder=None)
     app.extensions[EXTENSION] = services
     app.register_blueprint(routes)
     app.register_blueprint(debug)

@@ -120,6 +120,10 @@ def config(level: str, form: str, *, access: bool = False) -> dict[str, Any]:
 
 def configure(level: str, form: str, *, access: bool = False) -> None:
     """Set up logging of this process, as `config` says."""
+    # No line shows these, and to find them costs more than to write it: a look at `threading.current_thread`
+    # makes an object for each greenlet.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # as the standard library's documentation advises
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -185,19 +189,26 @@ class RateLimitingHandler(logging.StreamHandler[Any]):
         if logging.getLogger().level <= logging.DEBUG:
             super().emit(record)
             return
+        key = (record.name, record.levelno, _text(record))
+        if self.suppress(*key):
+            return
         now = time.monotonic()
         if now >= self._due or len(self._kinds) >= _KINDS:
             self.report(now if len(self._kinds) < _KINDS else float("inf"))
-        key = (record.name, record.levelno, _text(record))
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._kinds[key] = _Kind(now + WINDOW_SECONDS)
             self._due = min(self._due, kind.until)
-        if kind.lines >= LINES:
-            kind.suppressed += 1
-            return
         kind.lines += 1
         super().emit(record)
+
+    def suppress(self, name: str, level: int, text: str) -> bool:
+        """Whether a line of this kind is not to be written now; then it is counted."""
+        kind = self._kinds.get((name, level, text))
+        if kind is None or kind.lines < LINES or time.monotonic() >= kind.until:
+            return False
+        kind.suppressed += 1
+        return True
 
     def report(self, now: float) -> None:
         """Say what was not written in windows that have ended.
@@ -231,6 +242,22 @@ def report_suppressed() -> None:
                 handler.report(time.monotonic())
             finally:
                 handler.release()
+
+
+def is_suppressed(name: str, level: int, text: str) -> bool:
+    """Whether a line would not be written. To be asked before a line that many clients cause is made.
+
+    A line that is not made for this reason is counted, as one that was made would be.
+
+    Args:
+        name: of the logger.
+        text: before anything is filled in.
+    """
+    root = logging.getLogger()
+    for handler in root.handlers:
+        if isinstance(handler, RateLimitingHandler):
+            return level < root.level or (root.level > logging.DEBUG and handler.suppress(name, level, text))
+    return False
 
 
 def _text(record: logging.LogRecord) -> str:

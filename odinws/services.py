@@ -107,6 +107,7 @@ class Services:
             shard_key=settings.shard_key,
         )
         self.limits = ConnectionLimits.of(settings)
+        self._welcome_limits = self.limits.for_welcome()
         self.formats = FormatRegistry(JsonFormat, settings.compression_min_bytes)
         self.clients = Clients(
             self.limits,
@@ -200,32 +201,39 @@ class Services:
         SharedState.release(self.stats)
         self.stats.refused_by("handshake")
 
-    def open(self, descriptor: int | _socket.socket, early: bytes, entry: Admit, deflate: int) -> None:
-        """Make a connection of an upgraded socket, in the slot that `admit` took.
+    def opening(self, entry: Admit, deflate: int) -> Opening:
+        """How the connection is opened for which `admit` took a slot.
 
         Args:
-            descriptor: of the socket; it has a new owner from here on.
-            early: what the client sent behind its handshake.
             entry: what `admit` gave.
             deflate: the window agreed for compression, in bits; 0: none.
         """
-        self._upgrading -= 1
-        wire_format = self.formats.of(entry.subprotocol, deflate)
-        conn = self.clients.open(descriptor, entry.address, wire_format, entry.identity)
-        conn.inspects = entry.inspects
-        conn.send_value(self.welcome(conn))
-        conn.start(early)
+        return Opening(self, entry, deflate)
 
     def open_echo(self, descriptor: int | _socket.socket, early: bytes, entry: Admit, deflate: int) -> None:
-        """As `open`, but the connection is not greeted and echoes what it hears."""
+        """Open a connection that is not greeted and echoes what it hears."""
         self._upgrading -= 1
         wire_format = self.formats.of(None, deflate)
         self.clients.open(descriptor, entry.address, wire_format, entry.identity, Echo).start(early)
 
+    def open(self, descriptor: int | _socket.socket, opening: Opening) -> Connection:
+        """Make a connection of an upgraded socket, in the slot that `admit` took."""
+        self._upgrading -= 1
+        entry = opening.entry
+        conn = self.clients.open(
+            descriptor, entry.address, opening.wire_format, entry.identity, Connection, opening.client_id
+        )
+        conn.inspects = entry.inspects
+        return conn
+
     def welcome(self, conn: Connection) -> Welcome:
         """What a connection is greeted with."""
+        return self.welcome_of(conn.id)
+
+    def welcome_of(self, client_id: str) -> Welcome:
+        """What the connection of that id is greeted with."""
         return Welcome(
-            client_id=conn.id,
+            client_id=client_id,
             epoch=self.hub.epoch,
             strategy=self.assignment.strategy,
             variant=self.assignment.variant,
@@ -234,7 +242,7 @@ class Services:
             shard_key=self.settings.shard_key,
             server=f"odinws/{self.slot}",
             heartbeat_seconds=self.limits.heartbeat_seconds,
-            limits=self.limits.for_welcome(),
+            limits=self._welcome_limits,
         )
 
     def drain(self, reason: CloseReason) -> None:
@@ -302,6 +310,42 @@ class Services:
         if not isinstance(part.value, gevent.GreenletExit):
             log.critical("a part of the worker ended", part=part.name, error=repr(part.exception))
             self._on_failure()
+
+
+class Opening:
+    """A connection from its admission until it reads. `greet` comes before `take`.
+
+    Attributes:
+        entry: what `Services.admit` gave.
+        client_id: of the connection.
+    """
+
+    __slots__ = ("_epoch", "_services", "client_id", "entry", "wire_format")
+
+    def __init__(self, services: Services, entry: Admit, deflate: int) -> None:
+        self._services = services
+        self._epoch = ""
+        self.entry = entry
+        self.wire_format = services.formats.of(entry.subprotocol, deflate)
+        self.client_id = services.clients.next_id()
+
+    def greet(self) -> bytes:
+        """The frame of the welcome."""
+        self._epoch = self._services.hub.epoch
+        return self.wire_format.encode(self._services.welcome_of(self.client_id))
+
+    def take(self, descriptor: int | _socket.socket, early: bytes) -> None:
+        """Open the connection.
+
+        Args:
+            descriptor: of the socket; it has a new owner from here on.
+            early: what the client sent behind its handshake.
+        """
+        services = self._services
+        conn = services.open(descriptor, self)
+        if services.hub.epoch != self._epoch:  # it changed while the answer was sent
+            conn.send_value(services.welcome(conn))
+        conn.start(early)
 
 
 def assigner(settings: Settings, ordinal: int) -> Assigner:

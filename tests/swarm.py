@@ -92,8 +92,11 @@ class Swarm(Threaded[Life]):
     Attributes:
         lives: every connection there ever was, in the order of connecting.
         now: the last or present connection of each number.
+        comes_again: whether who is refused in an overload comes again when the server says, unseen by a test.
         delays_ms: how many reads had a first data message of which age in whole ms; a test may clear it.
     """
+
+    comes_again = True
 
     def __init__(self, port: int, *, keep: bool = False) -> None:
         super().__init__(port)
@@ -111,7 +114,7 @@ class Swarm(Threaded[Life]):
     def connect(self, who: Who) -> None:
         """Connect; answered by the welcome or a refusal. A number that is connected already stays so.
 
-        Who is refused because more come than a busy machine can serve comes again when the server says.
+        See `comes_again`: a busy machine may not be able to serve all who come at one time.
         """
         self._ask("connect", who)
 
@@ -225,7 +228,7 @@ class Swarm(Threaded[Life]):
             self._flush(life)
 
     def _refused(self, life: Life, answer: Answer) -> None:
-        if answer.status == 503 and b'"overload"' in answer.behind and answer.retry_after:
+        if self.comes_again and answer.retry_after and b'"overload"' in answer.behind:
             self.later(float(answer.retry_after), self._come_again, life)
             return
         life.refuse(answer, time.time())

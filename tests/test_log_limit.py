@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from odinws import logs
-from odinws.logs import LINES, WINDOW_SECONDS, RateLimitingHandler, report_suppressed
+from odinws.logs import LINES, WINDOW_SECONDS, RateLimitingHandler, is_suppressed, report_suppressed
 
 
 class Clock:
@@ -118,3 +118,27 @@ def test_who_asks_for_all_gets_all(stream: io.StringIO) -> None:
     for _ in range(100):
         logging.getLogger("plain").info("one")
     assert len(stream.getvalue().splitlines()) == 100
+
+
+def test_a_line_that_would_not_be_written_need_not_be_made(stream: io.StringIO, clock: Clock) -> None:
+    """The log is the same as if it had been made."""
+    log = structlog.get_logger("some")
+    for _ in range(1000):
+        if not is_suppressed("some", logging.INFO, "again"):
+            log.info("again")
+    assert len(stream.getvalue().splitlines()) == LINES
+    assert not is_suppressed("some", logging.INFO, "other")
+    clock.now += WINDOW_SECONDS
+    assert not is_suppressed("some", logging.INFO, "again")
+    report_suppressed()
+    assert stream.getvalue().splitlines()[LINES:] == [f"event='again' not_logged={1000 - LINES}"]
+
+
+@pytest.mark.usefixtures("stream")
+def test_what_is_suppressed_depends_on_the_level() -> None:
+    """Below the level of the root logger all, at DEBUG nothing."""
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    assert is_suppressed("some", logging.INFO, "text")
+    root.setLevel(logging.DEBUG)
+    assert not any(is_suppressed("some", logging.INFO, "text") for _ in range(100))

@@ -45,6 +45,9 @@ class Credentials(NamedTuple):
         return f"Credentials(token={'***' if self.token else None}, subprotocol={self.subprotocol!r})"
 
 
+_NONE = Credentials(None, None)
+
+
 def find(
     authorization: str | None, protocols: str | None, query: str, formats: Collection[str] = ()
 ) -> Credentials:
@@ -60,6 +63,8 @@ def find(
         AccessError: 401 for a token that can't be one, 400 for more than one or for a query or
             subprotocols that can't be answered.
     """
+    if not authorization and not protocols and not query:
+        return _NONE
     offered = [part for part in (part.strip(" \t") for part in (protocols or "").split(",")) if part]
     found = [part[len(_BEARER) :] for part in offered if part.startswith(_BEARER)]
     agreed = next((name for name in offered if name == SUBPROTOCOL or name in formats), None)

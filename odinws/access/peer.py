@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ MAX_HOPS = 16
 
 _HOST = re.compile(r"https?://(\[[0-9a-f:.]{2,45}\]|[a-z0-9.-]{1,253})(?::[0-9]{1,5})?")
 _MAX_CHARACTERS = 64  # of an address with its port
+_CACHED = 1024  # addresses; one connection needs each several times, and `ipaddress` is slow
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 
@@ -59,8 +61,11 @@ def parse_networks(text: str) -> Networks:
 
 def parse_address(text: str) -> Address | None:
     """An address as it compares: IPv4 in IPv6 as IPv4, without the zone of a link. None if it is none."""
-    if len(text) > _MAX_CHARACTERS:
-        return None
+    return _parse(text) if len(text) <= _MAX_CHARACTERS else None
+
+
+@lru_cache(_CACHED)
+def _parse(text: str) -> Address | None:
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -85,11 +90,11 @@ def resolve(peer: str, x_forwarded_for: str | None, trusted: Networks) -> Resolv
         The first address that is no trusted proxy. If all are, the one farthest from here. An entry that is
         no address ends the walk, as do 16 proxies: the last one believed is given, and `certain` is False.
     """
+    if x_forwarded_for is None:
+        return _direct(peer)
     address = parse_address(peer)
     if address is None:
         return Resolved(peer, False)
-    if x_forwarded_for is None:
-        return Resolved(str(address), True)
     if not _is_in(address, trusted):
         return Resolved(str(address), False)
     parts = x_forwarded_for.rsplit(",", MAX_HOPS)
@@ -102,6 +107,13 @@ def resolve(peer: str, x_forwarded_for: str | None, trusted: Networks) -> Resolv
         if not _is_in(address, trusted):
             return Resolved(str(address), True)
     return Resolved(str(address), unread is None)
+
+
+@lru_cache(_CACHED)
+def _direct(peer: str) -> Resolved:
+    """Of a peer that does not say that it forwards."""
+    address = parse_address(peer)
+    return Resolved(peer, False) if address is None else Resolved(str(address), True)
 
 
 def _entry(part: str) -> Address | None:
@@ -171,6 +183,7 @@ def has_admin_token(given: str | None, admin_token: str) -> bool:
     return hmac.compare_digest(_digest(given), _digest(admin_token))
 
 
+@lru_cache(_CACHED)
 def is_loopback(address: str) -> bool:
     """Whether an address is of this machine: 127.0.0.0/8, also within IPv6, or ::1."""
     parsed = parse_address(address)

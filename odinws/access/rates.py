@@ -25,7 +25,7 @@ import math
 from collections import OrderedDict
 from typing import NamedTuple
 
-from odinws.access.peer import parse_address
+from odinws.access.peer import is_loopback, parse_address
 
 _ROUNDING_SECONDS = 1e-6  # so that a client that waits exactly as told is admitted
 _DROPS = 2  # per admission, while there is one more at most: so the full ones go in the end
@@ -103,9 +103,9 @@ class Rates:
         """
         if self._limit is None:
             return 0.0
-        parsed = parse_address(client)
-        if self._exempt_loopback and parsed is not None and parsed.is_loopback:
+        if self._exempt_loopback and is_loopback(client):
             return 0.0
+        parsed = parse_address(client)
         key = b"" if parsed is None else parsed.packed[: 4 if parsed.version == 4 else 8]
         due, wait = step(self._due.get(key, -math.inf), now, self._limit)
         if not wait:

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -36,8 +37,7 @@ _LOOK_SECONDS = 0.5
 log = structlog.get_logger("odinws.admission.decision")
 
 
-@dataclass(frozen=True, slots=True)
-class UpgradeRequest:
+class UpgradeRequest(NamedTuple):
     """What an upgrade request brings; headers that are absent are None.
 
     Attributes:
@@ -54,8 +54,7 @@ class UpgradeRequest:
     forwarded: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(NamedTuple):
     """The upgrade may go on: a connection slot is taken.
 
     Attributes:

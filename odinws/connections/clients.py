@@ -7,6 +7,7 @@ that for all of them.
 from __future__ import annotations
 
 import _socket
+import logging
 import math
 import random
 import secrets
@@ -21,6 +22,7 @@ import gevent
 import structlog
 from gevent.event import Event
 
+from odinws import logs
 from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, ConnectionLimits
@@ -35,11 +37,15 @@ from strategies.base import Strategy
 _TICK_SECONDS = 0.25
 _POSITIONS = 1024  # 256 s; a longer delay takes several rounds
 _RECEIVE_BYTES = 8 << 10  # read at once from one client: about 1,300 pings, 6 ms of work
+_PARKED = 8  # greenlets
 _NO_WAIT_SECONDS = 0.001  # close frames that are due within this time are sent together
 _SENT = struct.Struct("!d")
 _RETRY_SPREAD = 4.0  # the longest hint when to come back, as a multiple of the shortest
 
-log = structlog.get_logger("odinws.connections.clients")
+_LOG = "odinws.connections.clients"
+_OPENED, _CLOSED = "connection opened", "connection closed"
+
+log = structlog.get_logger(_LOG)
 
 
 class Clients:
@@ -77,15 +83,21 @@ class Clients:
             set()
         )  # being added to the strategy or removed, which may wait for locks
         self._names = secrets.token_hex(4)  # so that ids differ between workers and restarts
-        self._opened_count = 0
+        self._id_count = 0
         self._started = time.perf_counter()
         self.busy = 0  # connections whose commands are being executed
+        self._parked: list[gevent.Greenlet] = []  # wait for the commands of another connection
         self._open: set[Connection] = set()
         self._ended = Event()
         self._ended.set()
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def next_id(self) -> str:
+        """The id of one more connection."""
+        self._id_count += 1
+        return f"{self._names}-{self._id_count:x}"
 
     def open(
         self,
@@ -94,6 +106,7 @@ class Clients:
         wire_format: WireFormat,
         identity: Identity = OPEN,
         kind: type[Connection] = Connection,
+        conn_id: str = "",
     ) -> Connection:
         """Create a connection for an upgraded socket. It is already counted in the shared state.
 
@@ -103,6 +116,7 @@ class Clients:
             wire_format: the client's format.
             identity: who the client is.
             kind: the class, which decides what the connection does with its input.
+            conn_id: from `next_id`; "": a new one.
         """
         sock: Any = _socket.socket(fileno=descriptor) if isinstance(descriptor, int) else descriptor
         sock.setblocking(False)
@@ -115,8 +129,7 @@ class Clients:
                 seconds = max(limits.idle_seconds, limits.outbox_seconds + limits.close_seconds)
                 limit_ms = int(1000 * seconds)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
-        self._opened_count += 1
-        conn = kind(self, f"{self._names}-{self._opened_count:x}", sock, peer, wire_format)
+        conn = kind(self, conn_id or self.next_id(), sock, peer, wire_format)
         conn.identity = identity
         self._open.add(conn)
         self._ended.clear()
@@ -124,17 +137,34 @@ class Clients:
         self._strategy.add(conn)
         self.moving.discard(conn)
         self._stats.totals.accepted += 1
-        log.info("connection opened", client=conn.id, peer=peer)
+        if not logs.is_suppressed(_LOG, logging.INFO, _OPENED):
+            log.info(_OPENED, client=conn.id, peer=peer)
         return conn
 
     # -- what a connection calls -------------------------------------------------------------------
 
     def on_command(self, conn: Connection) -> None:
-        """Execute the commands of a connection in a greenlet of its own."""
+        """Execute the commands of a connection in a greenlet."""
         self.busy += 1
-        gevent.spawn(self._work, conn)
+        if self._parked:
+            self.event_hub.loop.run_callback(self._parked.pop().switch, conn)
+        else:
+            gevent.spawn(self._work, conn)
 
     def _work(self, conn: Connection) -> None:
+        """Execute commands of one connection after another; a few greenlets are kept for the next ones.
+
+        A new greenlet takes longer than most commands, as its stack has to be mapped.
+        """
+        while True:
+            self._execute(conn)
+            if len(self._parked) >= _PARKED:
+                return
+            self._parked.append(gevent.getcurrent())
+            del conn  # it may end meanwhile
+            conn = self.event_hub.switch()
+
+    def _execute(self, conn: Connection) -> None:
         try:
             self._run_commands(conn)
         except Exception:  # a bug must cost this connection, not the worker
@@ -174,9 +204,11 @@ class Clients:
 
     def _log_end(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
         """The second log line of a connection; the kernel has counted its bytes."""
+        if logs.is_suppressed(_LOG, logging.INFO, _CLOSED):
+            return
         tcp_info = conn.tcp_info()
         log.info(
-            "connection closed",
+            _CLOSED,
             client=conn.id,
             peer=conn.peer,
             code=reason.code,

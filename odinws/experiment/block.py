@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from odinws.experiment import outcome, scrape
+from odinws.experiment import causes, outcome, scrape
 from odinws.experiment.arms import Arm, ArmError
-from odinws.experiment.feed import Feed, Replay, recording
+from odinws.experiment.feed import Feed, Recorded, Replay, recording
 from odinws.experiment.kinds import Second, Trial
 from odinws.experiment.load import Swarm, SwarmError
 from odinws.experiment.outcome import Part
@@ -66,6 +66,25 @@ class Block:
             self.stage("ending servers and swarms")
             await self._end()
 
+    async def calibrate(self, seconds: float) -> list[Part]:
+        """Only let the clients come, for so many seconds of their swarms, which know how fast they did.
+
+        Raises FeedLostError.
+        """
+        try:
+            await self.feed.clear()
+            await self._start()
+            messages = await self._recording()
+            async with self._playing(
+                self.feed.lead_in(messages, self._seconds, _SWARM_START_SECONDS, asyncio.Event())
+            ) as playing:
+                latest = time.monotonic() + CONNECT_SECONDS
+                await self._poll(playing, lambda part: bool(part.swarm.lines), latest)
+                await self._poll(playing, self._has_come, time.monotonic() + seconds)
+        finally:
+            await self._end()
+        return self._parts
+
     def trials(self, interruption: str) -> list[Trial]:
         """What is known of each trial; an `interruption` says why the block did not come to its end."""
         return [
@@ -88,16 +107,18 @@ class Block:
         for part in self._healthy:
             part.swarm.start()
 
+    async def _recording(self) -> Sequence[Recorded]:
+        return await asyncio.to_thread(recording, self._parts[0].plan.feed, self._seconds, self.plan.seed)
+
     async def _feed_and_measure(self) -> None:
-        feed, seed = self._parts[0].plan.feed, self.plan.seed
-        messages = await asyncio.to_thread(recording, feed, self._seconds, seed)
+        messages = await self._recording()
         self._warm = sum(message.due_seconds < self.plan.warmup_seconds for message in messages)
         # Clients come while messages flow, as they do in life.
         come = asyncio.Event()
         lead = self.feed.lead_in(messages, self._seconds, lead_seconds(self.plan), come)
         async with self._playing(lead) as leading:
             started = time.monotonic()
-            await self._poll(leading, lambda part: self._has_come(part, time.monotonic() - started))
+            await self._poll(leading, lambda part: self._has_come_in_time(part, time.monotonic() - started))
             come.set()
             await leading
         if not self._healthy:
@@ -146,16 +167,23 @@ class Block:
             waiting = [part for part in waiting if not part.problem]
             await asyncio.sleep(_POLL_SECONDS)
 
-    def _has_come(self, part: Part, seconds: float) -> bool:
-        """Whether a swarm has all its connections. Raises SwarmError when it takes too long."""
+    def _has_come(self, part: Part) -> bool:
+        """Whether a swarm has all its connections."""
         wanted, last = part.plan.load.connections, part.swarm.last
         self.stage(f"{part.plan.name}: {last.connected:,} of {wanted:,} connected")
-        limit = wanted / part.plan.load.ramp + CONNECT_SECONDS
-        if last.connected >= wanted - part.plan.load.churn:  # with churn some are always away
+        return last.connected >= wanted - part.plan.load.churn  # with churn some are always away
+
+    def _has_come_in_time(self, part: Part, seconds: float) -> bool:
+        """The same. Raises SwarmError when it takes too long."""
+        if self._has_come(part):
             return True
+        wanted, last = part.plan.load.connections, part.swarm.last
+        limit = wanted / part.plan.load.ramp + CONNECT_SECONDS
         if seconds > limit:
-            what = f"{last.refused} were refused, {last.failed} failed of {last.attempts}"
-            raise SwarmError(f"{last.connected} of {wanted} connections after {limit:g} s: {what}")
+            what = f"{last.failed:,} of {last.attempts:,} attempts failed"
+            if last.errors:
+                what += f" ({causes.in_words(last.errors)}): {causes.advice(last.errors)}"
+            raise SwarmError(f"{last.connected:,} of {wanted:,} connections after {limit:g} s: {what}")
         return False
 
     async def _measure(self, replaying: asyncio.Task[Replay]) -> None:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
+from odinws.experiment import causes
 from odinws.experiment.kinds import Records, Trial
 from odinws.experiment.measures import MEASURES
 from odinws.experiment.plan import Plan
@@ -32,6 +33,7 @@ def check_records(records: Records, rows: Sequence[Row]) -> list[Check]:
     good = {(trial.arm, trial.round): trial for trial in records.trials if trial.status == "ok"}
     return [
         *_unfinished(records),
+        *_failed_attempts(plan, good.values()),
         *_limited(plan, good.values()),
         *_counted(good.values()),
         *_unequal(plan, good),
@@ -83,6 +85,15 @@ def _unfinished(records: Records) -> Iterator[Check]:
             first = f"the first, round {failed[0].round}: {failed[0].problem}"
             text = f"{len(failed)} trials of {arm.name} failed; {first}"
             yield Check("error", text, "mend what it says, and run it again")
+
+
+def _failed_attempts(plan: Plan, good: Collection[Trial]) -> Iterator[Check]:
+    """Clients come back, so a trial can be sound in which some attempts failed."""
+    for arm in plan.arms:
+        errors = causes.summed(trial.errors for trial in good if trial.arm == arm.name)
+        if errors:
+            text = f"connections to {arm.name} failed, and came back: {causes.in_words(errors)}"
+            yield Check("note", text, causes.advice(errors))
 
 
 def _limited(plan: Plan, good: Collection[Trial]) -> Iterator[Check]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from odinws.experiment.plan import Plan
+    from odinws.experiment.result import Check
 
 _TOOLS = ("numpy", "scipy", "plotly", "tomlkit", "jinja2")
 _WIDTH = 150  # of a table that goes into a file
@@ -94,8 +95,9 @@ def plan(name: str | None) -> None:
 
 @experiment.command()
 @click.argument("path", metavar="PLAN|DIR", type=PlanPath(exists=True, path_type=Path))
+@click.option("--measure", is_flag=True, help="Also start servers of the plan, and try its ramp.")
 @errors_in_words()
-def check(path: Path) -> int:
+def check(path: Path, measure: bool) -> int:
     """Say what speaks against a plan (a file) or a run (its directory), and what to do."""
     from odinws.experiment.checking import check_plan
     from odinws.experiment.record import read
@@ -108,6 +110,8 @@ def check(path: Path) -> int:
         plan = read_plan(path)
         click.echo(f"{plan.name}: {plan.question}", err=True)
         checks = check_plan(plan)
+        if measure:
+            checks += calibrated(plan)
     print_checks(checks, console())
     if not checks:
         click.echo("nothing speaks against it")
@@ -124,21 +128,26 @@ def check(path: Path) -> int:
 def run(path: Path, out: Path, rounds: int | None, seconds: float | None, connections: int | None) -> int:
     """Run a plan, and write records.jsonl, result.json and report.html to DIR.
 
+    Servers of the plan are tried first: does this machine take clients as fast as they are to come?
     PLAN is a file, or the name of one that comes with odinws: a-a, strategies and so on.
     Ctrl-C ends it in order and keeps what was measured. `compare DIR` gives the same answer again.
     """
-    from rich.console import Console
-
     from odinws.experiment import report
     from odinws.experiment import run as running
+    from odinws.experiment.plan import PlanError
     from odinws.experiment.report.terminal import print_result
 
     plan = running.changed(read_plan(path), rounds, seconds, connections)
+    for check in calibrated(plan):
+        said = f"{check.text}: {check.what_to_do}"
+        if check.severity == "error":
+            raise PlanError(str(path), "", "", said)
+        click.echo(f"odinws: {said}", err=True)
     end = running.run(plan, out)
     if end.why:
         click.echo(f"odinws: the run is partial: {end.why}", err=True)
     result = report.finish(out)
-    print_result(result, Console(highlight=False))
+    print_result(result, console())
     click.echo(f"{out / 'report.html'} has the pictures, {out / 'records.jsonl'} all that was measured")
     return result.exit_status
 
@@ -177,6 +186,17 @@ def show(directory: Path) -> None:
     from odinws.experiment.report.terminal import print_records
 
     print_records(read(directory), console())
+
+
+def calibrated(plan: Plan) -> list[Check]:
+    """What a trial of the plan's ramp says. Raises SwarmError, EmbeddedNatsError and FeedLostError."""
+    import asyncio
+
+    from odinws.experiment import load
+    from odinws.experiment.calibration import calibrate
+
+    load.check()
+    return asyncio.run(calibrate(plan, lambda text: click.echo(text, err=True)))
 
 
 def console() -> Console:

@@ -65,6 +65,7 @@ class Trial(Struct, frozen=True, kw_only=True, tag_field="kind", tag="trial"):
     values: dict[str, float] = field(default_factory=dict)  # by measure, over all that was measured
     histograms: dict[str, Histogram] = field(default_factory=dict)  # such as "delivery", bounds in ms
     counts: dict[str, int] = field(default_factory=dict)  # exact
+    errors: dict[str, int] = field(default_factory=dict)  # of connections, by their cause
     swarm: Swarm = field(default_factory=Swarm)
     assigned: Assigned = field(default_factory=Assigned)
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from odinws import resources
 from odinws.errors import OdinError
@@ -42,16 +42,20 @@ class Counts(Struct, kw_only=True):
 
 
 class Line(Counts, kw_only=True):
+    t: float  # seconds since 1970
     connected: int  # at this moment
     swarm_cpu_percent: float
     histograms: dict[str, list[int]]  # by name, the counts of the buckets
+    errors: dict[str, int] = field(default_factory=dict)  # of connections, by their cause
     final: bool = False
     limited: bool = False  # in the last line: whether the swarm itself was the limit
     why: str = ""
 
 
 _COUNTS = dict.fromkeys(Counts.__struct_fields__, 0)
-NOTHING = msgspec.convert({**_COUNTS, "connected": 0, "swarm_cpu_percent": 0.0, "histograms": {}}, Line)
+NOTHING = msgspec.convert(
+    {**_COUNTS, "t": 0.0, "connected": 0, "swarm_cpu_percent": 0.0, "histograms": {}}, Line
+)
 """What a swarm has seen before its first line."""
 
 

@@ -87,6 +87,7 @@ def trial(
         values=values,
         histograms=histograms,
         counts=counts,
+        errors=part.swarm.last.errors,
         swarm=swarm,
         assigned=_assigned(part, replay, warm_messages),
     )

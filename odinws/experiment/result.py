@@ -58,6 +58,14 @@ class Check(Struct, frozen=True):
     what_to_do: str = ""
 
 
+class Errors(Struct, frozen=True):
+    """Why connections of a trial failed or ended: how often, by cause, the most frequent first."""
+
+    arm: str
+    round: int
+    counts: dict[str, int]
+
+
 class Result(Struct, frozen=True, kw_only=True):
     """What comes of an experiment."""
 
@@ -71,6 +79,7 @@ class Result(Struct, frozen=True, kw_only=True):
     arms: list[ArmVerdict] = field(default_factory=list)
     measures: list[Row] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    errors: list[Errors] = field(default_factory=list)  # of the trials that have any
 
     @property
     def exit_status(self) -> int:

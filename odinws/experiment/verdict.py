@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from odinws.experiment.checking import check_records
 from odinws.experiment.kinds import Records
 from odinws.experiment.measures import MEASURES, Measure
 from odinws.experiment.plan import Plan
-from odinws.experiment.result import ArmVerdict, Check, Result, Row, Verdict, chance, figure, percent
+from odinws.experiment.result import ArmVerdict, Check, Errors, Result, Row, Verdict, chance, figure, percent
 from odinws.experiment.samples import ByRound, drifts, logarithm, samples
 from odinws.experiment.statistics import (
     ALPHA,
@@ -263,6 +264,11 @@ def _result(
         arms=arms,
         measures=rows,
         checks=checks,
+        errors=[
+            Errors(trial.arm, trial.round, dict(Counter(trial.errors).most_common()))
+            for trial in records.trials
+            if trial.errors
+        ],
     )
 
 

@@ -1,5 +1,7 @@
 """HTTP: the routes, and the upgrade from a request to a WebSocket.
 
-routes    all paths but `/debug`                       debug     the paths of `/debug`
-handover  the handshake: gives the socket away        tls       a WebSocket over TLS
+routes       all paths but `/debug`                    debug     the paths of `/debug`
+application  Flask, with a short way for upgrades      head      reads the heads of requests
+handover     the handshake: gives the socket away      tls       a WebSocket over TLS
+listener     accepts clients                           queue     whose request is served next
 """

@@ -1,25 +1,28 @@
 """The WSGI handler, and how it hands a socket over to become a WebSocket.
 
 A route that admits a client answers 101, and puts an `Upgrade` into the environ, which takes the socket. The
-handler completes the response by gevent-websocket's handshake, sends it, and hands the descriptor over.
+handler completes the response by the handshake, sends it together with what the connection says first, and
+hands the descriptor over.
 
-Otherwise pywsgi's handler would read from the socket and close it at the end of the request, and
-gevent-websocket would send a close frame. To prevent that, the descriptor is detached, the handler's
-`socket` is None, and the WebSocket object is marked as closed. Bytes that the client sent after its
-handshake are in the handler's read buffer, and are handed over too.
+Otherwise pywsgi's handler would read from the socket and close it at the end of the request. To prevent that,
+the descriptor is detached, and the handler's `socket` is None. Bytes that the client sent after its handshake
+are in the handler's read buffer, and are handed over too.
 """
 
 from __future__ import annotations
 
 import _socket
 import base64
+import binascii
 import contextlib
+import functools
+import hashlib
 import http.client
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-import gevent
 from gevent.pywsgi import Input, WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler
@@ -27,6 +30,7 @@ from gunicorn.workers.ggevent import PyWSGIHandler
 from odinws.access.credentials import redact
 from odinws.errors import HandshakeError
 from odinws.http import tls
+from odinws.http.head import PlainHeaders, Reader
 
 UPGRADE = "odinws.upgrade"  # environ key: the `Upgrade` of a response with status 101
 
@@ -35,26 +39,36 @@ _KEEP_ALIVE_SECONDS = 75.0  # between two requests: longer than balancers keep i
 _SEND_SECONDS = 30.0  # for a client to read a response
 _VERSION = "13"  # 7 and 8 were drafts
 _KEY_BYTES = 16
+_sha1 = functools.partial(hashlib.sha1, usedforsecurity=False)
+_OF_BODIES = ("Content-Type", "Content-Length")  # what Flask says of every answer
+_SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\n"
+    b"Upgrade: websocket\r\n"
+    b"Connection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n"
+    b"%b\r\n"
+)
 
 
 class Upgrade(NamedTuple):
-    """The callbacks of an upgrade. Exactly one of the two is called.
+    """The callbacks of an upgrade. Exactly one of the first two is called.
 
     Attributes:
         take: with the descriptor, for TLS a socket, which it must close, and what the client sent after its
             handshake.
         abandon: there is no socket, as the client is gone or the request was aborted.
+        greet: called before one of these; returns what is sent behind the answer, as the first frames.
     """
 
     take: Callable[[int | _socket.socket, bytes], None]
     abandon: Callable[[], None]
+    greet: Callable[[], bytes] = bytes
 
 
 def check_handshake(environ: Mapping[str, Any]) -> None:
     """Check an opening handshake (RFC 6455 4.2.1), but not `Upgrade` and `Connection`: they chose the route.
 
-    The route does this, so that errors look like those of other routes. gevent-websocket, which completes the
-    handshake afterwards, then finds nothing to refuse.
+    The route does this, so that errors look like those of other routes.
 
     Args:
         environ: the WSGI environ.
@@ -92,27 +106,73 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     """
 
     is_detached = False
+    rfile: Reader
     socket: Any
     _served = False
 
-    def read_requestline(self) -> str:
-        """As pywsgi's, with a timeout; then wait for the budget of requests, as for the whole head."""
-        self.socket.settimeout(None)
-        with gevent.Timeout(_KEEP_ALIVE_SECONDS if self._served else _HEAD_SECONDS, TimeoutError()):
-            line: str = super().read_requestline()
-        self.server.wait()
+    def __init__(self, sock: Any, address: Any, server: Any) -> None:
+        super().__init__(sock, address, server, Reader(sock))
+
+    def handle_one_request(self) -> Any:
+        """As pywsgi's; a plain upgrade request takes a shorter way to the application.
+
+        In the end the handler is in the state, and the environ has the content, that pywsgi's way would have
+        led to.
+        """
+        self.rfile.deadline = time.monotonic() + (_KEEP_ALIVE_SECONDS if self._served else _HEAD_SECONDS)
         self._served = True
+        head = self.rfile.upgrade_head()
+        if head is None:
+            return super().handle_one_request()
+        self.server.wait()
+        self.command, self.path, self.request_version = "GET", head.target, "HTTP/1.1"
+        self.requestline = f"GET {head.target} HTTP/1.1"
+        self.headers, self.content_length, self.close_connection = PlainHeaders(head.lines), None, False
+        self.wsgi_input = Input(self.rfile, None)
+        self.application = self.server.application
+        self.environ = environ = self.server.get_environ()
+        environ["REQUEST_METHOD"] = "GET"
+        environ["SCRIPT_NAME"] = ""
+        environ["PATH_INFO"] = head.path
+        environ["QUERY_STRING"] = head.query
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1"
+        if isinstance(self.client_address, tuple):
+            environ["REMOTE_ADDR"] = self.client_address[0]
+            environ["REMOTE_PORT"] = str(self.client_address[1])
+        environ.update(head.headers)
+        environ["wsgi.input"] = self.rfile
+        environ["wsgi.input_terminated"] = False
+        environ["gunicorn.sock"] = self.socket
+        environ["RAW_URI"] = head.target
+        self.socket.settimeout(_SEND_SECONDS)
+        self.handle_one_response()
+        return None if self.close_connection else True
+
+    def read_requestline(self) -> str:
+        """As pywsgi's; then wait for the budget of requests, as for the whole head."""
+        line: str = super().read_requestline()
+        self.server.wait()
         return line
 
     def read_request(self, raw_requestline: str) -> bool:
         """As pywsgi's, with a timeout; malformed headers are the client's fault, so no traceback."""
+        self.rfile.deadline = time.monotonic() + _HEAD_SECONDS
         try:
-            with gevent.Timeout(_HEAD_SECONDS, TimeoutError()):
-                is_good = bool(super().read_request(raw_requestline))
+            is_good = bool(super().read_request(raw_requestline))
         except (http.client.HTTPException, IndexError) as error:  # IndexError: "HTTP/1"
             raise ValueError(f"malformed headers: {error}") from None
         self.server.wait()
         return is_good
+
+    def MessageClass(self, *arguments: Any) -> Any:  # noqa: N802 -- pywsgi's name
+        """Read the headers."""
+        lines = self.rfile.plain_lines()
+        return super().MessageClass(*arguments) if lines is None else PlainHeaders(lines)
+
+    def _headers(self) -> Iterable[tuple[str, str]]:
+        """The headers as they are in the environ."""
+        headers = self.headers
+        return headers.environ_items() if isinstance(headers, PlainHeaders) else super()._headers()
 
     def get_environ(self) -> dict[str, Any]:
         """As pywsgi's; a body is not read, and the connection is closed after the response."""
@@ -164,30 +224,35 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         if self.code != HTTPStatus.SWITCHING_PROTOCOLS:
             super().process_result()
             return
-        self._send_handshake()
-        self.environ[UPGRADE].take(*self._detach())
+        upgrade: Upgrade = self.environ[UPGRADE]
+        answer = self._handshake() + upgrade.greet()
+        self.headers_sent = self.connection_upgraded = self.close_connection = True
+        sent = self.socket.send(answer)  # mostly all
+        if sent < len(answer):
+            self._sendall(answer[sent:])
+        upgrade.take(*self._detach())
 
-    def _send_handshake(self) -> None:
-        """Send the application's response with gevent-websocket's headers."""
-        headers = self.response_headers
-        self.upgrade_websocket()  # calls `start_response`
-        websocket = self.environ.pop("wsgi.websocket")
-        websocket.closed = True
-        websocket.handler = None  # else its __del__ notifies the application, which takes 50 µs
-        self.websocket = None
-        self.response_headers += headers
-        self.write(b"")
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        """As pywsgi's; to switch protocols takes less."""
+        if not status.startswith("101 "):
+            return super().start_response(status, headers, exc_info)
+        self.code, self.status = HTTPStatus.SWITCHING_PROTOCOLS, status.encode("latin-1")
+        self.response_headers = headers
+        return self.write
+
+    def _handshake(self) -> bytes:
+        """The head of the application's response, with the headers of an opening handshake."""
+        key = self.environ["HTTP_SEC_WEBSOCKET_KEY"] + self.GUID
+        accept = binascii.b2a_base64(_sha1(key.encode()).digest(), newline=False)
+        fields = [f"{name}: {value}\r\n" for name, value in self.response_headers if name not in _OF_BODIES]
+        if any("\r" in field[:-2] or "\n" in field[:-2] for field in fields):
+            raise ValueError("a header of the answer has a line end")
+        return _SWITCH % (accept, "".join(fields).encode("latin-1"))
 
     def _detach(self) -> tuple[int | _socket.socket, bytes]:
         """Detach the socket from the handler: returns its descriptor (TLS: a socket), and what was read."""
-        sock = self.socket
-        sock.settimeout(0.0)  # so that peek does not wait
-        try:
-            early = self.rfile.peek()
-        except tls.SSLWantReadError:  # nothing was read, over TLS
-            early = b""
-        owned = self.server.balance.descriptors
-        owned.discard(sock.fileno())
+        sock, early = self.socket, self.rfile.take()
+        self.server.balance.descriptors.discard(sock.fileno())
         detached = tls.TlsSocket(sock) if isinstance(sock, tls.SSLSocket) else sock.detach()
         self.socket, self.is_detached = None, True
         return detached, early

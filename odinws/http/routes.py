@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import _socket
 from collections.abc import Callable
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request, send_from_directory
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import MethodNotAllowed
 
 from odinws import metrics
@@ -64,32 +64,46 @@ def json_error(status: int, code: str, message: str) -> Response:
 
 
 @routes.route("/ws", websocket=True)
-def websocket() -> Response:
+def websocket() -> ResponseReturnValue:
     """The WebSocket endpoint."""
     services = current_services()
-    return _upgrade(services, services.open)
+
+    def accept(entry: Admit, deflate: int) -> Upgrade:
+        opening = services.opening(entry, deflate)
+        return Upgrade(opening.take, services.give_back, opening.greet)
+
+    return _upgrade(services, accept)
 
 
-def echo() -> Response:
+def echo() -> ResponseReturnValue:
     """The WebSocket endpoint `/echo`, only with WS_TEST_ECHO."""
     services = current_services()
-    return _upgrade(services, services.open_echo)
+
+    def accept(entry: Admit, deflate: int) -> Upgrade:
+        def take(descriptor: int | _socket.socket, early: bytes) -> None:
+            services.open_echo(descriptor, early, entry, deflate)
+
+        return Upgrade(take, services.give_back)
+
+    return _upgrade(services, accept)
 
 
-def _upgrade(
-    services: Services, open_connection: Callable[[int | _socket.socket, bytes, Admit, int], None]
-) -> Response:
-    """Refuse a client, or answer 101: then the handler passes the socket to `open_connection`."""
-    headers = request.headers
+def _upgrade(services: Services, accept: Callable[[Admit, int], Upgrade]) -> ResponseReturnValue:
+    """Refuse a client, or answer 101: then the handler passes the socket to what `accept` gives.
+
+    `accept` gets the verdict, and the window agreed for compression, in bits; 0: none.
+    """
+    environ = request.environ
+    header = environ.get  # without the detour over `request.headers`
     verdict = services.admit(
         UpgradeRequest(
             peer=request.remote_addr or "",
-            forwarded_for=headers.get("X-Forwarded-For"),
-            origin=headers.get("Origin"),
-            authorization=headers.get("Authorization"),
-            protocols=headers.get("Sec-WebSocket-Protocol"),
-            query=request.query_string.decode("latin-1"),
-            forwarded=headers.get("Forwarded"),
+            forwarded_for=header("HTTP_X_FORWARDED_FOR"),
+            origin=header("HTTP_ORIGIN"),
+            authorization=header("HTTP_AUTHORIZATION"),
+            protocols=header("HTTP_SEC_WEBSOCKET_PROTOCOL"),
+            query=header("QUERY_STRING", ""),
+            forwarded=header("HTTP_FORWARDED"),
         )
     )
     if isinstance(verdict, Refuse):
@@ -99,25 +113,21 @@ def _upgrade(
             response.headers["Retry-After"] = str(verdict.retry_after_seconds)
         return response
     try:
-        check_handshake(request.environ)
+        check_handshake(environ)
     except HandshakeError as error:
         services.give_back()
         response = json_error(error.status, "handshake", error.message)
         response.headers.extend(dict(error.headers))
         return response
-    offers = headers.get("Sec-WebSocket-Extensions", "") if services.settings.compression else ""
-    agreement = deflate.negotiate(offers)
-    response = Response(status=HTTPStatus.SWITCHING_PROTOCOLS)
-    del response.headers["Content-Type"]
+    offers = header("HTTP_SEC_WEBSOCKET_EXTENSIONS") if services.settings.compression else None
+    agreement = deflate.negotiate(offers) if offers else deflate.NONE
+    environ[UPGRADE] = accept(verdict, agreement.bits)
+    fields = []
     if agreement.header:
-        response.headers["Sec-WebSocket-Extensions"] = agreement.header
+        fields.append(("Sec-WebSocket-Extensions", agreement.header))
     if verdict.subprotocol:
-        response.headers["Sec-WebSocket-Protocol"] = verdict.subprotocol
-    request.environ[UPGRADE] = Upgrade(
-        take=lambda descriptor, early: open_connection(descriptor, early, verdict, agreement.bits),
-        abandon=services.give_back,
-    )
-    return response
+        fields.append(("Sec-WebSocket-Protocol", verdict.subprotocol))
+    return "", 101, fields
 
 
 @routes.get("/ws")
@@ -221,16 +231,6 @@ def prometheus() -> Response:
         services.shared, services.settings, services.admission.state, Slice().yield_if_over
     )
     return Response(body, content_type=content_type)
-
-
-@routes.after_app_request
-def secure(response: Response) -> Response:
-    """Add the security headers that a response does not have yet."""
-    if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-        return response
-    for name, value in security_headers(page=False).items():
-        response.headers.setdefault(name, value)
-    return response
 
 
 @routes.app_errorhandler(404)

@@ -13,9 +13,9 @@ import ssl
 from collections.abc import Iterable
 from typing import Any
 
-from gevent.ssl import SSLSocket, SSLWantReadError
+from gevent.ssl import SSLSocket
 
-__all__ = ["SSLSocket", "SSLWantReadError", "TlsSocket"]
+__all__ = ["SSLSocket", "TlsSocket"]
 
 _RECORD_BYTES = 16 << 10  # the most that one record of TLS carries
 _BUSY = (ssl.SSLWantReadError, ssl.SSLWantWriteError)

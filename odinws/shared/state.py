@@ -17,8 +17,6 @@ import secrets
 import struct
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import msgspec
 
@@ -95,6 +93,23 @@ class Details:
         self._map[start:at] = _MARK.pack(len(encoded), self._writes)
 
 
+class _Exclusive:
+    """What only one process of the server does at a time; for some microseconds, and without waiting inside.
+
+    Args:
+        descriptor: of a file; the lock is on one byte of it.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, _SUM_BYTE)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _SUM_BYTE)
+
+
 class SharedState:
     """The shared memory of a server.
 
@@ -114,6 +129,7 @@ class SharedState:
         # An unlinked file: nothing is left behind however the server ends. POSIX record locks on it
         # are held per process and fall with the process.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the shared state
+        self._lock = _Exclusive(self._file.fileno())
         self.event_log = EventLog()
         self.timeline = Timeline()
         self.name = f"odinws-{secrets.token_hex(8)}"
@@ -299,10 +315,5 @@ class SharedState:
         """The stats that can hold anything: looking at all 256 would cost each upgrade 30 µs."""
         return self.workers[: self._header.high]
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _SUM_BYTE)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _SUM_BYTE)
+    def _exclusive(self) -> _Exclusive:
+        return self._lock

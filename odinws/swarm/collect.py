@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 import urllib.error
 import urllib.request
@@ -72,6 +73,7 @@ class Collector:
         self._every = options.odin_table
         self._next_row = self._every
         self._peak = 0.0
+        self.settled_after = math.inf  # seconds until each connection was open, or had failed or been cut
         self.limit = ""  # why the swarm was the limit, when the run has ended; empty: it was not
 
     def take(self, node: str, snapshot: dict[str, Any]) -> None:
@@ -87,6 +89,9 @@ class Collector:
         self._seconds.append((totals["swarm_cpu_percent"], totals["swarm_stall_ms"]))
         self._write({"t": round(time.time(), 3), **totals})
         passed = time.monotonic() - self._began
+        settled = totals["connected"] + totals["failed"] + totals["cut"]
+        if settled >= self._environment.parsed_options.odin_connections:
+            self.settled_after = min(self.settled_after, passed)
         if self._every and passed >= self._next_row:
             if self._next_row == self._every:
                 head = _ROW.format("Time", "Attempts", "Active", "Failed", "Success Rate", "Server CPU")
@@ -149,5 +154,6 @@ def summary(totals: dict[str, Any]) -> list[str]:
             shown = "".join(f"{times.percentile_ms(p) or 0:>10.1f}" for p in (50, 95, 99, 100))
             lines.append(f"{name:<12}{times.count:>10}{shown}")
     lines += ["", "  ".join(f"{name} {totals[name]}" for name in COUNTS if name != "cut")]
-    lines += [f"  {count} times: {error}" for error, count in sorted(totals["errors"].items())]
+    errors = sorted(totals["errors"].items(), key=lambda item: (-item[1], item[0]))
+    lines += [f"  {count} times: {error}" for error, count in errors]
     return lines

@@ -45,6 +45,7 @@ class Phase(IntEnum):
 
 
 _UPGRADING = Phase.UPGRADING  # an attribute of an enum is slow to look up
+_UNANSWERED = {Phase.CONNECTING: "no connection", Phase.UPGRADING: "no answer to the upgrade"}
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -107,7 +108,10 @@ class Engine(ABC, Generic[C]):
 
     @abstractmethod
     def _ended(self, conn: C, phase: Phase, why: str) -> None:
-        """The socket is closed, without a refusal; `why` is "" if the stream just ended, or we left."""
+        """The socket is closed, without a refusal; `why` is "" if the stream just ended, or we left.
+
+        A stream that is reset ends just so, but before OPEN.
+        """
 
     def fileno(self) -> int:
         """What becomes readable when there is something to serve."""
@@ -136,7 +140,8 @@ class Engine(ABC, Generic[C]):
 
     def _late(self, conn: C, attempt: int) -> None:
         if conn.attempt == attempt and Phase.NONE < conn.phase < Phase.OPEN:
-            self._end(conn, f"not subscribed within {self._timeout:g} s")
+            what = _UNANSWERED.get(conn.phase, "not subscribed")
+            self._end(conn, f"{what} within {self._timeout:g} s")
 
     # -- a connection --------------------------------------------------------------------------------
 
@@ -221,6 +226,8 @@ class Engine(ABC, Generic[C]):
             return 0
         except OSError:
             data = b""
+            if conn.phase < Phase.OPEN:
+                self._end(conn, f"reset while {conn.phase.name.lower()}")
         try:
             if not data:
                 self._end(conn)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from odinws.client.backoff import Backoff, RefusedError, Wait
+from odinws.client.backoff import STEADY_SECONDS, Backoff, RefusedError, Wait
 from odinws.swarm import frames
 from odinws.swarm.engine import Connection, Engine, Phase
 from odinws.swarm.flow import START, Flow, Position
@@ -24,7 +24,6 @@ from odinws.swarm.tally import Tally
 TOKENS = ("BTC", "ETH", "SOL", "ODIN", "DOGE")  # of the predecessor's test
 _DIALS = 200  # in one tick at most
 _SAMPLE = 8  # one read in so many is timed, all its messages
-_STEADY_SECONDS = 5.0
 _SLOW_BUFFER_BYTES = 4096
 _LOST = (1006, "")  # the close of a connection that ended without a close frame
 
@@ -245,13 +244,13 @@ class Fleet(Engine[Client]):
 
     def _refused(self, client: Client, answer: Answer) -> None:
         self.tally.counts["refused"] += 1
-        self._failed(f"refused with {answer.status}")
+        self._failed(f"refused with {answer.status}{f' ({answer.reason})' if answer.reason else ''}")
         self._return(client, lambda backoff: backoff.refused(answer.status, answer.retry_after, ""))
 
     def _ended(self, client: Client, phase: Phase, why: str) -> None:
         self._open.pop(client, None)
         self._slow.pop(client, None)
-        steady = time.monotonic() - client.began >= _STEADY_SECONDS
+        steady = time.monotonic() - client.asked >= STEADY_SECONDS  # who is not open is none below
         code, text = client.close
         if why or phase < Phase.OPEN:
             self._failed(why or f"ended while {phase.name.lower()}")

@@ -47,6 +47,14 @@ class Answer(NamedTuple):
     head: bytes  # with the empty line behind it
     behind: bytes  # the body of a refusal, or the first frames
 
+    @property
+    def reason(self) -> str:
+        """Why the server refuses, in one word of its own; "" where it does not say."""
+        try:
+            return str(json.loads(self.behind)["error"])
+        except (ValueError, LookupError, TypeError):
+            return ""
+
 
 def answer(data: bytes) -> Answer | None:
     """Read an answer; None: it is not whole. Raises WireError: no HTTP, or another key is accepted."""

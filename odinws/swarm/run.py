@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -170,6 +171,10 @@ class Swarm:
         runner, collector = self._runner, self._collector
         if collector is not None and collector.limit and not runner.errors and not runner.exceptions:
             self._environment.process_exit_code = 3
+
+    def settled_after(self) -> float:
+        """Seconds after which each of the connections had been answered; infinite as long as one has not."""
+        return math.inf if self._collector is None else self._collector.settled_after
 
     # -- users ---------------------------------------------------------------------------------------
 

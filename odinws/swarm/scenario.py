@@ -14,7 +14,7 @@ import gevent
 from locust import LoadTestShape, User, constant, events, task
 from locust.runners import WorkerRunner
 
-from odinws.client.backoff import Backoff, Wait
+from odinws.client.backoff import Backoff, RefusedError, Wait
 from odinws.swarm import options
 from odinws.swarm.engine import problem_of
 from odinws.swarm.run import DEFAULT_HOST, Swarm
@@ -26,19 +26,22 @@ Library = partial(Backoff, random.random)
 
 
 class Patience(Backoff):
-    """Comes back after one to two seconds, or that much behind what the server says, whatever it was."""
+    """Comes back as the public client library does, and also where that would stay away."""
 
     def __init__(self) -> None:
         super().__init__(random.random)
 
     def closed(self, code: int, text: str, steady: bool) -> Wait:
-        return self.lost(steady)
+        try:
+            return super().closed(code, text, steady)
+        except RefusedError as error:
+            return self.broken(str(error))
 
     def refused(self, status: int, retry_after: str | None, body: str) -> Wait:
-        return Wait(float(retry_after or 0) + self.lost(False).seconds, "")
-
-    def lost(self, steady: bool, why: str = "") -> Wait:
-        return Wait(1.0 + random.random(), why)
+        try:
+            return super().refused(status, retry_after, body)
+        except RefusedError as error:
+            return self.broken(str(error))
 
 
 class Clients(User):
@@ -63,7 +66,10 @@ class Clients(User):
 
 
 class Ramp(LoadTestShape):
-    """`--odin-connections` come at `--odin-ramp` per second; all stay for `--odin-sustain` seconds."""
+    """`--odin-connections` come at `--odin-ramp` per second; all stay for `--odin-sustain` seconds.
+
+    These begin when each has been answered, or has had the time for it.
+    """
 
     abstract = True
     runner: Any
@@ -74,7 +80,9 @@ class Ramp(LoadTestShape):
         rate = chosen.odin_ramp or float(chosen.odin_connections)
         per_user = max(1.0, rate / _USERS_PER_SECOND)
         passed = self.get_run_time()  # type: ignore[no-untyped-call]
-        if passed > chosen.odin_connections / rate + chosen.odin_sustain:
+        latest = chosen.odin_connections / rate + chosen.odin_timeout
+        since = min(self.runner.environment.odin.settled_after(), latest)
+        if passed > max(since, chosen.odin_connections / rate) + chosen.odin_sustain:
             return None
         return max(1, ceil(chosen.odin_connections / per_user)), min(rate, _USERS_PER_SECOND)
 

@@ -711,3 +711,41 @@ def test_who_gets_a_new_time_during_a_tick_is_not_called_in_it(monkeypatch: pyte
     monkeypatch.undo()
     world.clients.abort_all()
     assert world.stats.connections == 0
+
+
+@in_greenlet
+def test_commands_of_many_are_executed_by_a_few_greenlets_that_stay() -> None:
+    """Each connection's, and each time."""
+    world = World()
+    everybody = [world.connect() for _ in range(3 * clients._PARKED)]
+    for turn in range(3):
+        world.asked.clear()
+        for number, (_, peer) in enumerate(everybody):
+            peer.send(wire.frame(wire.TEXT, b"%d %d" % (turn, number)))
+        settle()
+        assert sorted(world.asked) == sorted(b"%d %d" % (turn, number) for number in range(len(everybody)))
+        assert world.clients.busy == 0
+        assert len(world.clients._parked) == len(set(world.clients._parked)) == clients._PARKED
+    world.clients.abort_all()
+
+
+@in_greenlet
+def test_a_greenlet_stays_after_a_command_that_failed() -> None:
+    """That connection is closed; the next one's commands are executed."""
+    world = World()
+    (bad, first), (_, second) = world.connect(), world.connect()
+    run, world.clients._run_commands = world.clients._run_commands, failing
+    first.send(wire.frame(wire.TEXT, b"one"))
+    settle()
+    assert bad.reason is CloseReason.INTERNAL
+    world.clients._run_commands = run
+    second.send(wire.frame(wire.TEXT, b"two"))
+    settle()
+    assert world.asked == [b"two"]
+    assert (world.clients.busy, len(world.clients._parked)) == (0, 1)
+    world.clients.abort_all()
+
+
+def failing(_: Connection) -> None:
+    """A bug."""
+    raise KeyError("bug")

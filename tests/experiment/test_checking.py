@@ -99,6 +99,21 @@ def test_failed_trials() -> None:
     assert {failed.severity, few.severity} == {"error"}
 
 
+def test_attempts_that_failed() -> None:
+    """In sound trials, by arm, over all its trials: clients came back."""
+    records = _changed(
+        run(plan(), 1, noise=0.2),
+        lambda trial: trial.arm == "a" and trial.round < 2,
+        lambda trial: {
+            "errors": {"refused with 503 (overload)": 3 + trial.round, "reset while upgrading": 1}
+        },
+    )
+    check = _only(_checks(records))
+    assert (check.severity, check.what_to_do) == ("note", "lower load.ramp")
+    causes = "7 times refused with 503 (overload), 2 times reset while upgrading"
+    assert check.text == f"connections to a failed, and came back: {causes}"
+
+
 def test_the_swarm_was_the_limit() -> None:
     """By arm, with its reason."""
     records = _changed(

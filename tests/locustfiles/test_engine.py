@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Iterator
 
@@ -128,6 +129,14 @@ def test_a_reset(scene: Scene) -> None:
         scene.peer.recv(1)
 
 
+def test_a_reset_by_the_server(scene: Scene) -> None:
+    """Before a connection is open it is told from an end."""
+    scene.heard(b"early")
+    scene.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    scene.peer.close()
+    scene.engine.until((Phase.UPGRADING, "reset while upgrading"))
+
+
 def test_nobody_listens(scene: Scene) -> None:
     """A connection that is refused by the kernel has ended."""
     scene.engine.leave(scene.conn, "vanish")
@@ -153,5 +162,13 @@ def test_what_is_paused_is_read_by_hand(scene: Scene) -> None:
 def test_a_deadline() -> None:
     """Who is not OPEN by then is given up."""
     scene = Scene(timeout=0.1)
-    scene.engine.until((Phase.UPGRADING, "not subscribed within 0.1 s"))
+    scene.engine.until((Phase.UPGRADING, "no answer to the upgrade within 0.1 s"))
+    scene.close()
+
+
+def test_a_deadline_after_the_upgrade() -> None:
+    """It says how far the connection was."""
+    scene = Scene(timeout=0.1)
+    scene.peer.sendall(ACCEPTED)
+    scene.engine.until("opened", (Phase.GREETING, "not subscribed within 0.1 s"))
     scene.close()

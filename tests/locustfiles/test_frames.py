@@ -70,6 +70,8 @@ def test_answers() -> None:
     refusal = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\nRetry-After: 7\r\n\r\n"
     assert frames.answer(refusal + b"{") is None, "its body is not whole"
     assert frames.answer(refusal + b"{}") == (503, "7", refusal, b"{}")
+    for body, reason in ((b'{"error":"overload"}', "overload"), (b"{}", ""), (b"[1]", ""), (b"<p>", "")):
+        assert frames.Answer(503, "7", refusal, body).reason == reason
     for wrong in (b"SSH-2.0\r\n\r\n", b"HTTP/1.1 101 Switching Protocols\r\n\r\n"):
         with pytest.raises(WireError):
             frames.answer(wrong)

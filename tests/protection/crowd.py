@@ -77,6 +77,8 @@ class Crowd(Swarm):
         returning: whether clients come back; a test may change it.
     """
 
+    comes_again = False  # here they do by themselves, and are counted
+
     def __init__(
         self, port: int, channels: Sequence[str], seed: int, lost_seconds: tuple[float, float] = (0.5, 2.0)
     ) -> None:

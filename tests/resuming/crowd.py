@@ -10,13 +10,13 @@ from array import array
 from collections import deque
 from collections.abc import Sequence
 
+from odinws.client.backoff import Backoff
 from odinws.swarm import frames
 from odinws.swarm.engine import Connection, Phase
 from odinws.swarm.frames import CLOSE, PING, PONG, Answer
 from tests.swarm import Threaded
 
 _HINT = re.compile(rb"; retry_after=([0-9.]+)$")
-_REFUSED_SECONDS = 1.0
 _DIAL_SECONDS = 10.0
 
 
@@ -24,14 +24,16 @@ class Client(Connection):
     """One client over all its connections.
 
     Attributes:
+        backoff: as the client library comes back; anew after each subscription.
         last: up to here it has heard all of its channel, or was told what it will not hear; 0: nothing yet.
         heard: the sequences of all its messages.
         gaps: what it was told that will not come.
         faults: what can't be right.
     """
 
-    def __init__(self, number: int, channel: str) -> None:
+    def __init__(self, number: int, channel: str, backoff: Backoff) -> None:
         super().__init__()
+        self.backoff = backoff
         self.number = number
         self.channel = channel
         self.epoch = ""
@@ -79,7 +81,9 @@ class Crowd(Threaded[Client]):
         self._rng = random.Random(seed)
         self._stay_seconds = stay_seconds
         self._most_dials = most_dials
-        self.clients = [Client(n, channels[n % len(channels)]) for n in range(count)]
+        self.clients = [
+            Client(n, channels[n % len(channels)], Backoff(self._rng.random)) for n in range(count)
+        ]
         self._to_dial = deque(self.clients)
         self._dialling: set[int] = set()
         self._leaving_is_over = threading.Event()
@@ -150,6 +154,7 @@ class Crowd(Threaded[Client]):
                 client.epoch = str(message["epoch"])
         elif kind == "subscription_ack":
             client.greeted = True
+            client.backoff = Backoff(self._rng.random)
             if self._stay_seconds:
                 stay = self._rng.expovariate(1 / self._stay_seconds)
                 self.later(stay, self._leave, client, client.attempt)
@@ -164,15 +169,17 @@ class Crowd(Threaded[Client]):
 
     def _refused(self, client: Client, answer: Answer) -> None:
         self.refused += 1
-        self._come_back(client, _REFUSED_SECONDS)
+        self._come_back(client, client.backoff.refused(answer.status, answer.retry_after, "").seconds)
 
     def _ended(self, client: Client, phase: Phase, why: str) -> None:
         if why.startswith("broken"):
             client.faults.append(why)
         refused = not client.greeted and not client.code
         self.refused += refused
-        wait = client.hint or (_REFUSED_SECONDS if refused else 0.0)
-        self._come_back(client, wait + self._rng.uniform(0.0, 0.5))
+        if refused:
+            self._come_back(client, client.backoff.lost(False).seconds)
+        else:
+            self._come_back(client, client.hint + self._rng.uniform(0.0, 0.5))
 
     def _come_back(self, client: Client, wait_seconds: float) -> None:
         client.greeted = False

@@ -103,6 +103,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
         proof.fact("p99 of live messages before", f"{1000 * statistics.median(steady):.0f} ms")
         proof.fact("p99 meanwhile", f"{1000 * statistics.median(during):.0f} ms")
         proof.fact("resumed", str(stats["recovery"]["resumed"]))
+        proof.fact("refused", str({reason: n for reason, n in stats["refused"].items() if n}))
         proof.check("the crowd lives", crowd.failure is None, repr(crowd.failure))
         proof.check("all caught up within 30 s", caught - killed <= 30, caught - killed)
         proof.check("no message missing, twice or out of order", not crowd.faults(), crowd.faults()[:3])

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from odinws.experiment.kinds import Records
 from odinws.experiment.measures import MEASURES
-from odinws.experiment.result import Check, Result, Row, Verdict, chance, figure, percent
+from odinws.experiment.result import Check, Errors, Result, Row, Verdict, chance, figure, percent
 from odinws.experiment.samples import Samples, samples
 
 _COLOURS = {
@@ -29,7 +29,18 @@ def print_result(result: Result, console: Console) -> None:
     for arm in result.arms:
         if rows := [row for row in result.measures if row.arm == arm.arm]:
             console.print(_comparison(rows))
+    if result.errors:
+        console.print(_errors(result.errors))
     print_checks(result.checks, console)
+
+
+def _errors(errors: Sequence[Errors]) -> Table:
+    table = _table(("round", "arm", "times", "cause"), left=("arm", "cause"))
+    table.title, table.title_justify = "why connections failed or ended", "left"
+    for trial in errors:
+        for cause, times in trial.counts.items():
+            table.add_row(str(trial.round), trial.arm, f"{times:,}", cause)
+    return table
 
 
 def _comparison(rows: Sequence[Row]) -> Table:

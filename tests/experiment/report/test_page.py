@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from odinws.experiment.kinds import End, Record, Run
+from odinws.experiment.kinds import End, Record, Run, Trial
 from odinws.experiment.measures import MEASURES
 from odinws.experiment.record import writing
 from odinws.experiment.report import finish
@@ -61,6 +62,27 @@ def test_the_page_agrees_with_the_result(browser: Browser, tmp_path: Path) -> No
         assert page.errors == []
         assert page.failures == []
         assert page.requests == [url]
+
+
+def test_why_connections_failed(tmp_path: Path) -> None:
+    """By trial; what a server said is text. Without such trials there is no such table."""
+    records = run(plan(), 1)
+    assert 'id="errors"' not in _text(tmp_path / "sound", records)
+    records = [
+        msgspec.structs.replace(record, errors={"refused with 503 (<b>)": 1895})
+        if isinstance(record, Trial) and (record.arm, record.round) == ("b", 3)
+        else record
+        for record in records
+    ]
+    found = _text(tmp_path / "failed", records).partition('id="errors"')[2].partition("</table>")[0]
+    for cell in (">3<", ">b<", ">1,895<", ">refused with 503 (&lt;b&gt;)<"):
+        assert cell in found
+    assert found.count("1,895") == 1
+
+
+def _text(directory: Path, records: list[Record]) -> str:
+    _reported(directory, records)
+    return (directory / "report.html").read_text()
 
 
 def test_pictures_show_what_was_recorded(browser: Browser, tmp_path: Path) -> None:

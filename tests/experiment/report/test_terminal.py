@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 
+import msgspec
 from rich.console import Console
 
+from odinws.experiment.kinds import Trial
 from odinws.experiment.report.terminal import print_records, print_result
 from odinws.experiment.verdict import judge
 from tests.experiment.synthetic import as_read, plan, run
@@ -29,6 +31,24 @@ def test_result() -> None:
         line.startswith("messages lost ") and line.endswith("failed: the baseline has none") for line in lines
     )
     assert any(line.startswith("error: 5 rounds can't show a difference") for line in lines)
+
+
+def test_why_connections_failed() -> None:
+    """By trial, the most frequent cause first."""
+    records = run(plan(), 1)
+    errors = {"reset while upgrading": 1, "refused with 503 (overload)": 1895}
+    found = [
+        msgspec.structs.replace(record, errors=errors)
+        if isinstance(record, Trial) and (record.arm, record.round) == ("b", 3)
+        else record
+        for record in records
+    ]
+    console, text = _console()
+    print_result(judge(as_read(found)), console)
+    lines = [line.split() for line in text.getvalue().splitlines()]
+    assert "why connections failed or ended" in text.getvalue()
+    assert ["3", "b", "1,895", "refused", "with", "503", "(overload)"] in lines
+    assert ["3", "b", "1", "reset", "while", "upgrading"] in lines
 
 
 def test_records() -> None:
