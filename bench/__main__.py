@@ -14,6 +14,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from bench import build as builds
 from bench import report
 from bench.arms import ARMS, REFERENCE, choose
 from bench.arms.base import Arm
@@ -49,13 +50,20 @@ def describe() -> dict[str, Any]:
     }
 
 
-def build(arms: list[Arm]) -> tuple[list[Arm], dict[str, dict[str, str]], dict[str, str]]:
-    """Build the arms; returns those that are there, the versions, and the reason for each that is missing."""
+def build(
+    arms: list[Arm], *, with_packages: bool = False
+) -> tuple[list[Arm], dict[str, dict[str, str]], dict[str, str]]:
+    """Build the arms, perhaps with their packages of Debian.
+
+    Returns those that are there, the versions, and the reason for each that is missing.
+    """
     versions: dict[str, dict[str, str]] = {}
     missing: dict[str, str] = {}
     for arm in arms:
         try:
             driver.build()  # none can be measured without
+            if with_packages and arm.debian:
+                builds.install(arm.debian)
             versions[arm.name] = arm.build()
         except MissingError as error:
             missing[arm.name] = str(error)
@@ -83,6 +91,10 @@ def build(arms: list[Arm]) -> tuple[list[Arm], dict[str, dict[str, str]], dict[s
     "--reference",
     help=f"The arm that the others are set against. Default: {REFERENCE}; with --before {BEFORE}.",
 )
+@click.option(
+    "--connections", type=click.IntRange(1), help="So many in every scenario, instead of its own number."
+)
+@click.option("--install", is_flag=True, help="apt-get the packages of Debian that arms need; needs root.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where results go; .json and .png are appended.")
 def run(
     scenarios: tuple[str, ...],
@@ -91,10 +103,14 @@ def run(
     seed: int,
     checkout: Path | None,
     reference: str | None,
+    connections: int | None,
+    install: bool,
     out: Path | None,
 ) -> None:
     """Measure arms under SCENARIOS (all when none is named), in interleaved rounds."""
     todo = [scenario for name in scenarios or SCENARIOS for scenario in SCENARIOS[name]]
+    if connections is not None:
+        todo = [scenario.sized(connections) for scenario in todo]
     known = ARMS
     defaults = "all", REFERENCE
     if checkout is not None:
@@ -102,7 +118,7 @@ def run(
     wanted, reference = choose(arms or defaults[0], known), reference or defaults[1]
     if reference not in known:
         raise click.BadParameter(f"{reference} names no arm; there are {', '.join(known)}")
-    present, versions, missing = build(wanted)
+    present, versions, missing = build(wanted, with_packages=install)
     base = out.with_suffix("") if out else BENCH / "results" / f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
     base.parent.mkdir(parents=True, exist_ok=True)
     steps = plan(todo, present, rounds, seed)
@@ -110,6 +126,7 @@ def run(
         "machine": describe(),
         "seed": seed,
         "rounds": rounds,
+        "connections": connections,
         "reference": reference,
         "versions": versions,
         "missing": missing,
@@ -153,6 +170,8 @@ def _show(record: dict[str, Any], base: Path) -> None:
     reference = record.get("reference", REFERENCE)
     summary = rows(record["results"], reference)
     wide = Console(width=max(console.width, WIDE))
+    if record.get("connections"):
+        wide.print(f"every scenario with {record['connections']:,} connections", style="bold")
     report.show(wide, summary, record["missing"], reference)
     if summary:
         report.picture(base.with_suffix(".png"), summary)

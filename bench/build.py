@@ -58,6 +58,19 @@ def call(
     return done.stdout
 
 
+def install(packages: Sequence[str]) -> None:
+    """Have apt-get install those of Debian's packages that are missing; needs root. Raises MissingError."""
+    there = subprocess.run(
+        [tool("dpkg-query", "this is no Debian"), "-W", "-f", "${Package} ${db:Status-Status}\n", *packages],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.splitlines()
+    if missing := [name for name in packages if f"{name} installed" not in there]:
+        words = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing)
+        call(words, environment={"DEBIAN_FRONTEND": "noninteractive"})
+
+
 def python_packages(names: Sequence[str]) -> dict[str, str]:
     """The versions of Python and of these packages. Raises MissingError."""
     try:

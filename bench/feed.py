@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 import select
 import socket
 import threading
@@ -211,6 +212,84 @@ class NatsTarget:
     def _wait(self, most: int) -> None:
         while not self._whole_text and self._packed - self._taken > most:
             self._read_lines()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class HttpTarget:
+    """A connection to nchan that publishes by requests, the next before the answer to the last."""
+
+    def __init__(self, port: int, timeout_seconds: float = 10.0) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout_seconds)
+        self._cut = b""
+        self._awaited = 0
+
+    def pack(self, messages: Sequence[Message]) -> bytes:
+        self._awaited += len(messages)
+        return b"".join(
+            b"POST /publish?c=%b HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n%b"
+            % (message.channel.encode(), len(message.text), message.text)
+            for message in messages
+        )
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+        while self._awaited and select.select([self._socket], [], [], 0)[0]:
+            self._read()
+
+    def settle(self) -> None:
+        while self._awaited:
+            self._read()
+
+    def _read(self) -> None:
+        """Read answers; waits for something. Raises ConnectionError for one that is no success."""
+        if not (data := self._socket.recv(65536)):
+            raise ConnectionError("nchan closed the feed's connection")
+        data = self._cut + data
+        end = 0
+        for found in re.finditer(rb"HTTP/1\.1 (\d{3})", data):
+            end = found.end()
+            self._awaited -= 1
+            if not found[1].startswith(b"2"):
+                raise ConnectionError(f"nchan refused a message: {found[0].decode()}")
+        self._cut = data[max(end, len(data) - len("HTTP/1.1 20")) :]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class MqttTarget:
+    """An MQTT connection that only publishes, at QoS 0."""
+
+    _CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x05bench"
+
+    def __init__(self, port: int, timeout_seconds: float = 10.0) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout_seconds)
+        self._socket.sendall(self._CONNECT)
+        self._expect(b"\x20\x02\x00\x00")
+        self._socket.settimeout(SEND_SECONDS)
+
+    def _expect(self, answer: bytes) -> None:
+        if (got := self._socket.recv(len(answer), socket.MSG_WAITALL)) != answer:
+            raise ConnectionError(f"{answer.hex()} was expected of the MQTT server, not {got.hex()}")
+
+    def pack(self, messages: Sequence[Message]) -> bytes:
+        packets = bytearray()
+        for message in messages:
+            topic = message.channel.encode()
+            length = 2 + len(topic) + len(message.text)
+            head = (0x30, 0x80 | length & 0x7F, 0x80 | length >> 7 & 0x7F, length >> 14)
+            packets += bytes(head) + len(topic).to_bytes(2, "big") + topic + message.text
+        return bytes(packets)
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def settle(self) -> None:
+        """A ping is answered after what was sent before it."""
+        self._socket.sendall(b"\xc0\x00")
+        self._expect(b"\xd0\x00")
 
     def close(self) -> None:
         self._socket.close()

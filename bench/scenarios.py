@@ -42,6 +42,12 @@ class Scenario:
     """Connections that come in addition, from the beginning of the window on."""
     join_rate: int = 0
     """Of these begun per second, at most."""
+    vanishing: int = 0
+    """Connections that vanish at one instant, without a close frame, when the window begins."""
+    away_seconds: float = 0.0
+    """Until they come back, 256 handshakes at one time, and resume if the server can; 0: they do not."""
+    calm_seconds: float = 0.0
+    """Before that, latency is measured in this time too."""
     deflate: bool = False
     """Clients offer permessage-deflate without context takeover, and take no server that refuses."""
     overload: bool = False
@@ -60,6 +66,16 @@ class Scenario:
     def due_per_second(self) -> float:
         """Messages per second due to all connections together, when none is stalled and none joins."""
         return self.bursts_per_second * self.burst_size * self.connections * self.subscribed / self.channels
+
+    def sized(self, connections: int) -> Scenario:
+        """The same with so many connections, and as many more or fewer who join or vanish."""
+        share = connections / self.connections
+        return replace(
+            self,
+            connections=connections,
+            joins=round(self.joins * share),
+            vanishing=round(self.vanishing * share),
+        )
 
     def channel_names(self) -> list[str]:
         """The channels in the order of their indices."""

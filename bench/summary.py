@@ -41,12 +41,18 @@ USUAL = (
     Column("RSS KB/conn", "resident_kb_per_connection", 1),
     Column("slab KB/conn", "slab_kb_per_connection", 1),
     Column("conn/s", "connections_per_second", 0),
+    Column("open µs", "open_us", 0),
+    Column("close µs", "close_us", 0),
 )
 ON_REQUEST = (
     Column("cores, median of 5 s", "cores_median", 2),
     Column("highest", "cores_highest", 2),
     Column("to kernel p99 ms ≤", "lag_p99_ms", 0),
     Column("wire B/msg", "wire_bytes_per_message", 0),
+    Column("return µs", "return_us", 0),
+    Column("returns/s", "returns_per_second", 0),
+    Column("caught up after s", "caught_up_seconds", 1),
+    Column("p99 ms before", "calm_p99_ms", 1),
     Column("join/s", "joins_per_second", 0),
     Column("join p99 ms", "subscribe_p99_ms", 1),
     Column("published/s", "published_per_second", 0),
@@ -187,6 +193,21 @@ def _feed(result: Result) -> list[str]:
     return [said, *(f"limit of the bench: {limit}" for limit in result["limits"])]
 
 
+def _comings(result: Result) -> list[str]:
+    """What became of those who joined or came back, where any should."""
+    scenario, final = BY_NAME[result["scenario"]], result["final"]
+    said = []
+    if scenario.joins:
+        said.append(f"{final['joined']:,} joined")
+    if scenario.away_seconds:
+        how = "with what they have" if result["resumes"] else "without what they missed (no resume here)"
+        said.append(f"{final['returned']:,} came back {how}")
+    if final["refused"]:
+        codes = ", ".join(f"{code}: {count:,}" for code, count in sorted(final["refused"].items()))
+        said.append(f"attempts that failed, by HTTP status (0: no answer): {codes}")
+    return ["; ".join(said)] if said else []
+
+
 def _stalled(result: Result) -> list[str]:
     """What became of clients that stopped reading; empty when there were none."""
     final = result["final"]
@@ -213,6 +234,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
             notes.append(f"{result['status']}: {'; '.join(result['reasons'])}")
             continue
         notes += [f"{count:,} {kind}" for kind, count in faults(result).items()]
+        notes += _comings(result)
         notes += _stalled(result)
         if told := result["final"]["tally"].get("told", 0):
             delivered = f"{result['final']['delivered']:,} delivered since the window began"

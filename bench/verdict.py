@@ -51,6 +51,16 @@ class Observed:
     """Bytes: the most of one look a second."""
     told: tuple[Metrics, Metrics] | None
     """What the server said of itself at the beginning and the end of the window."""
+    opened_seconds: float
+    """CPU of the server from before the first connection until all have subscribed."""
+    closed_seconds: float
+    """The same from when all clients vanish, after the window, until the server has come to rest."""
+    closed: int
+    """How many those were."""
+    storm: Cpu | None
+    """From when clients come back until all are there; None: they do not, or not all did."""
+    calm: Mapping[str, Any] | None
+    """What clients had before the storm; None: there is none."""
 
 
 def limits(window: Mapping[str, Any], feed_lag_seconds: float) -> list[str]:
@@ -85,6 +95,9 @@ def figures(scenario: Scenario, seen: Observed) -> dict[str, Any]:
         # The two windows differ by milliseconds, so rates are divided, not sums.
         return cpu_seconds / used.seconds * window["window_seconds"] / delivered * 1e6 if delivered else None
 
+    open_seconds, close_seconds, closed = seen.opened_seconds / connected, seen.closed_seconds, seen.closed
+    if scenario.vanishing and not scenario.away_seconds:
+        close_seconds, closed = used.total - window["joined"] * open_seconds, scenario.vanishing
     return {
         "cpu_us_per_message": per_message(used.total),
         "cpu_user_us_per_message": per_message(used.user),
@@ -104,11 +117,29 @@ def figures(scenario: Scenario, seen: Observed) -> dict[str, Any]:
         "resident_after_mb": after.resident / 2**20,
         "resident_growth_mb": (after.resident - full.resident) / 2**20,
         "socket_buffers_mb": after.socket_buffers / 2**20,
+        "open_us": open_seconds * 1e6,
+        "close_us": close_seconds / closed * 1e6 if closed else None,
+        **storm(scenario, seen),
         "connections_per_second": seen.ready["ready"] / seen.ready["seconds"],
         "joins_per_second": window["joined"] / window["join_seconds"] if window["joined"] else None,
         "foreign_cores": foreign / used.seconds,
         "noisy": foreign / used.seconds > FOREIGN_CORES,
         **told(seen.told),
+    }
+
+
+def storm(scenario: Scenario, seen: Observed) -> dict[str, Any]:
+    """The figures of clients that vanish and come back; None where they do not.
+
+    `return_us` is all that the server used until they were back, for the feed and for what they missed too.
+    """
+    window, back = seen.window, seen.storm
+    caught_up = 0 < scenario.vanishing <= window["caught_up"]
+    return {
+        "return_us": back.total / scenario.vanishing * 1e6 if back else None,
+        "returns_per_second": scenario.vanishing / window["return_seconds"] if back else None,
+        "caught_up_seconds": window["catch_up_seconds"] if caught_up else None,
+        "calm_p99_ms": seen.calm["latency"]["p99_ms"] if seen.calm else None,
     }
 
 

@@ -5,6 +5,7 @@ NATS -> NatsFeed -> Hub -> Strategy -> Connection -> socket
 
 from __future__ import annotations
 
+import _socket
 import gc
 import time
 from collections.abc import Callable, Sequence, Set
@@ -209,13 +210,13 @@ class Services:
         """
         return Opening(self, entry, deflate)
 
-    def open_echo(self, descriptor: int, early: bytes, entry: Admit, deflate: int) -> None:
+    def open_echo(self, descriptor: int | _socket.socket, early: bytes, entry: Admit, deflate: int) -> None:
         """Open a connection that is not greeted and echoes what it hears."""
         self._upgrading -= 1
         wire_format = self.formats.of(None, deflate)
         self.clients.open(descriptor, entry.address, wire_format, entry.identity, Echo).start(early)
 
-    def open(self, descriptor: int, opening: Opening) -> Connection:
+    def open(self, descriptor: int | _socket.socket, opening: Opening) -> Connection:
         """Make a connection of an upgraded socket, in the slot that `admit` took."""
         self._upgrading -= 1
         entry = opening.entry
@@ -333,7 +334,7 @@ class Opening:
         self._epoch = self._services.hub.epoch
         return self.wire_format.encode(self._services.welcome_of(self.client_id))
 
-    def take(self, descriptor: int, early: bytes) -> None:
+    def take(self, descriptor: int | _socket.socket, early: bytes) -> None:
         """Open the connection.
 
         Args:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import click
 
-from bench.arms import odinws, peers
+from bench.arms import odinws, peers, tls
 from bench.arms.base import Arm
 
-ARMS: dict[str, Arm] = {arm.name: arm for arm in (*odinws.ARMS, *peers.ARMS)}
+ARMS: dict[str, Arm] = {arm.name: arm for arm in (*odinws.ARMS, *peers.ARMS, *tls.ARMS)}
 
 REFERENCE = "c-loop"
 """What ratios are taken against, unless told otherwise."""

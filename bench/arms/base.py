@@ -21,6 +21,8 @@ class FeedKind(Enum):
     SOCKET = "whole frames over a unix socket"
     NATS = "payloads over a nats-server beside it, whose CPU does not count; the server is an odinws"
     OWN_NATS = "whole frames over NATS; the server is a nats-server itself"
+    HTTP = "whole frames, published by requests to nchan"
+    MQTT = "whole frames, published over MQTT"
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,11 @@ class Place:
     """Empty, the server's alone, gone afterwards."""
     port: int
     nats_port: int
+    """Of the nats-server, or of another listener for the feed."""
     scenario: Scenario
     """What is wanted of it."""
+    inner_port: int = 0
+    """Of a server that has a proxy in front."""
 
     @property
     def feed_socket(self) -> Path:
@@ -60,8 +65,14 @@ class Arm:
     """False: one process, whatever the scenario says."""
     pip_only: bool = False
     """True: needs nothing but Python packages, so the smoke runs it."""
+    debian: tuple[str, ...] = ()
+    """Its packages of Debian."""
+    most_subscribed: int | None = None
+    """Channels that one of its connections can have; None: any number."""
     deflates: bool = False
     """It can compress messages (permessage-deflate)."""
+    is_silent: bool = False
+    """True: an odinws that is not asked for its metrics, as it answers over TLS only."""
     is_watched: bool = False
     """True: its metrics are fetched every five seconds of a window, as conf/prometheus has it."""
     on_request: bool = False

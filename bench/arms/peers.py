@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from bench.arms.base import Arm, Build, FeedKind, Place
 from bench.build import BENCH, BUILD, ROOT, MissingError, call, compile_c, python_packages, tool
-from bench.client.driver import Wire
+from bench.client.driver import Wire, raise_open_files_limit
 from bench.feed import SUBJECT_PREFIX
 from odinws.feed.embedded import NatsServerNotFoundError, find_nats_server
 from odinws.harness.server import Server
@@ -81,6 +82,85 @@ def _python(name: str, title: str, *packages: str, **traits: Any) -> Arm:
     return _peer(name, title, lambda: python_packages(packages), *program, pip_only=True, **traits)
 
 
+def debian(program: str, *packages: str, needs: Path | None = None) -> Build:
+    """What Debian's packages bring: their versions."""
+
+    def build() -> dict[str, str]:
+        hint = f"Debian: {' '.join(packages)}"
+        tool(program, hint)
+        if needs is not None and not needs.exists():
+            raise MissingError(f"{needs} is not there ({hint})")
+        if not shutil.which("dpkg-query"):
+            return {}
+        return {name: call(["dpkg-query", "-W", "-f", "${Version}", name]) for name in packages}
+
+    return build
+
+
+def nginx(place: Place, http: str, module: Path | None = None) -> list[str]:
+    """The command of an nginx without anything of Debian's configuration."""
+    config, files = place.directory / "nginx.conf", raise_open_files_limit()
+    load = f"load_module {module};\n" if module else ""
+    temporary = "".join(
+        f"{name}_temp_path {place.directory}/{name};\n"
+        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config.write_text(
+        f"{'user root;' if os.geteuid() == 0 else ''}\ndaemon off;\npid {place.directory}/nginx.pid;\n"
+        f"error_log stderr error;\nworker_processes {place.scenario.workers};\n"
+        f"worker_rlimit_nofile {files};\n"
+        f"{load}events {{ worker_connections {files}; }}\nhttp {{\naccess_log off;\n{temporary}{http}\n}}\n"
+    )
+    return ["nginx", "-e", "stderr", "-p", str(place.directory), "-c", str(config)]
+
+
+def _nchan(place: Place) -> Server:
+    """Clients subscribe by the URL of their upgrade."""
+    ping = place.scenario.ping_seconds
+    deflate = "nchan_permessage_deflate_compression_window 15;" if place.scenario.deflate else ""
+    http = f"""
+nchan_shared_memory_size 512M;
+{deflate}
+large_client_header_buffers 4 64k;
+keepalive_requests 1000000000;
+server {{
+  listen 127.0.0.1:{place.port} backlog=4096;
+  location = /subscribe {{
+    nchan_subscriber websocket;
+    nchan_channel_id $arg_c;
+    nchan_channel_id_split_delimiter ",";
+    nchan_subscriber_first_message newest;
+    {f"nchan_websocket_ping_interval {ping};" if ping else ""}
+  }}
+  location = /publish {{
+    nchan_publisher http;
+    nchan_channel_id $arg_c;
+    nchan_message_buffer_length 100;
+    nchan_message_timeout 10s;
+  }}
+}}"""
+    return _server(place, *nginx(place, http, _NCHAN))
+
+
+def _mosquitto(place: Place) -> Server:
+    config = place.directory / "mosquitto.conf"
+    config.write_text(
+        f"""
+{"user root" if os.geteuid() == 0 else ""}
+allow_anonymous true
+persistence false
+log_dest stderr
+log_type error
+set_tcp_nodelay true
+listener {place.port} 127.0.0.1
+protocol websockets
+listener {place.nats_port} 127.0.0.1
+protocol mqtt
+"""
+    )
+    return _server(place, "mosquitto", "-c", config)
+
+
 def _build_nats() -> dict[str, str]:
     try:
         binary = find_nats_server()
@@ -114,17 +194,21 @@ _NATS_WIRE = Wire(
     reply="PONG\r\n",
     binary=True,
 )
-# Engine.IO and Socket.IO: 40 opens the namespace, 42 is an event; a ping is the text 2, its answer 3.
+# Engine.IO and Socket.IO: 40 opens the namespace and answers that, 42 is an event; 3 answers the ping 2.
 _SOCKETIO_WIRE = Wire(
     path="/socket.io/?EIO=4&transport=websocket",
     hello="40",
+    greeting="40",
     prefix='42["subscribe",{"channels":[',
     suffix="]}]",
     ask="2",
     reply="3",
 )
 _SOCKETIO_PACKAGES = ("flask-socketio", "python-socketio", "python-engineio", "gevent", "gevent-websocket")
-_C_LOOP, _UWS, _WS = str(BUILD / "c_loop"), str(_NODE / "uwebsockets_server.js"), str(_NODE / "ws_server.js")
+_C_LOOP = str(BUILD / "c_loop")
+_UWS, _WS, _SIO = (str(_NODE / f"{name}_server.js") for name in ("uwebsockets", "ws", "socketio"))
+_NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+_NCHAN_PACKAGES = ("nginx", "libnginx-mod-nchan")
 
 _BOTH = {"takes_workers": True, "deflates": True}
 
@@ -133,7 +217,43 @@ ARMS = (
     _peer("c-batch", "bare C: one writev() per burst", _build_c_loop, _C_LOOP, "1", takes_workers=True),
     _peer("uwebsockets", "uWebSockets, Node binding", _build_node("uwebsockets"), "node", _UWS, **_BOTH),
     _peer("node-ws", "Node ws", _build_node("ws"), "node", _WS, deflates=True),
-    _peer("gorilla", "Go gorilla, PreparedMessage", _build_gorilla, str(BUILD / "gorilla"), deflates=True),
+    _peer(
+        "gorilla",
+        "Go gorilla, PreparedMessage",
+        _build_gorilla,
+        str(BUILD / "gorilla"),
+        deflates=True,
+        debian=("golang-go", "golang-github-gorilla-websocket-dev"),
+    ),
+    Arm(
+        "nchan",
+        "nginx with nchan",
+        debian("nginx", *_NCHAN_PACKAGES, needs=_NCHAN),
+        _nchan,
+        Wire(path="/subscribe?c=", in_path=True, prefix="", item="%c", suffix="", ack=""),
+        FeedKind.HTTP,
+        takes_workers=True,
+        debian=_NCHAN_PACKAGES,
+        most_subscribed=255,
+    ),
+    Arm(
+        "mosquitto",
+        "mosquitto, MQTT over WebSocket",
+        debian("mosquitto", "mosquitto"),
+        _mosquitto,
+        Wire(path="/mqtt", headers="Sec-WebSocket-Protocol: mqtt\r\n", item="%c", mqtt=True),
+        FeedKind.MQTT,
+        debian=("mosquitto",),
+    ),
+    _peer(
+        "socketio",
+        "Socket.IO on Node, a room per channel",
+        _build_node("socket.io"),
+        "node",
+        _SIO,
+        wire=_SOCKETIO_WIRE,
+        deflates=True,
+    ),
     Arm(
         "nats-websocket",
         "nats-server's WebSocket listener",

@@ -3,6 +3,8 @@
  * stdin, one a line, each after the answer to the last: one line of JSON on stdout, with an "event" of that name.
  *   begin         a measured window starts: forget the counts of a window
  *   end           nothing but the answer
+ *   vanish        those who vanish do, and come back later if away_ms is not 0; once
+ *   leave         all do, for good
  *   quiet         stop churn and joins, let stalled connections read again
  *   finish COUNT  judge what did not come, when so many messages were published
  * At the end of the input it leaves. "ready" is said unasked, when no connection is left to be opened.
@@ -10,13 +12,14 @@
 #define _GNU_SOURCE
 #include "client.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <time.h>
 
-enum { STDIN_TAG = 0xffffffff, TICK_MS = 10 };
+enum { STDIN_TAG = 0xffffffff, TICK_MS = 10, RETRY_NS = 1000000000 };
 
 struct options options;
 struct client client;
@@ -93,6 +96,8 @@ static void report(const char *event)
     print_seconds("seconds", (double)(now - client.started_ns) / 1e9);
     print_seconds("window_seconds", (double)(now - client.window_ns) / 1e9);
     print_seconds("join_seconds", client.joined ? (double)(client.joined_ns - client.window_ns) / 1e9 : 0);
+    print_seconds("return_seconds", client.returned ? (double)(client.returned_ns - client.return_ns) / 1e9 : 0);
+    print_seconds("catch_up_seconds", client.caught_up ? (double)(client.caught_up_ns - client.return_ns) / 1e9 : 0);
     print_seconds("cpu_seconds", cpu_seconds() - client.window_cpu);
     puts("}");
     fflush(stdout);
@@ -114,6 +119,20 @@ static void quiet(void)
             connection_resume(&client.connections[i]);
 }
 
+/* The first `count` connections, as far as they are there. */
+static void vanish(uint32_t count)
+{
+    client.return_ns = now_ns() + (uint64_t)options.away_ms * 1000000;
+    for (uint32_t i = 0; i < count; i++) {
+        struct connection *connection = &client.connections[i];
+        if (connection->state != READY)
+            continue;
+        connection_vanish(connection);
+        if (options.away_ms && !client.quiet)
+            connection_wait(connection);
+    }
+}
+
 static void read_command(void)
 {
     char line[64];
@@ -126,6 +145,10 @@ static void read_command(void)
         return;
     if (!strcmp(name, "begin"))
         begin();
+    else if (!strcmp(name, "vanish"))
+        vanish(options.vanishing);
+    else if (!strcmp(name, "leave"))
+        vanish(total);
     else if (!strcmp(name, "quiet"))
         quiet();
     else if (!strcmp(name, "finish") && count)
@@ -151,9 +174,23 @@ static void open_more(uint64_t now)
     }
     while (begun < end && begun < allowed && client.in_flight < options.in_flight)
         connection_begin(&client.connections[begun++]);
-    if (!announced && begun == options.connections && !client.in_flight) {
+    if (!announced && begun == options.connections && !client.in_flight && !client.waiting) {
         announced = true;
         report("ready");
+    }
+}
+
+/* Those who vanished come back, as fast as in_flight allows; who was refused with 503 tries again after a second. */
+static void try_again(uint64_t now)
+{
+    static uint32_t next;
+    if (!client.waiting || client.quiet || now < client.return_ns)
+        return;
+    for (uint32_t tried = 0; tried < total && client.in_flight < options.in_flight; tried++) {
+        struct connection *connection = &client.connections[next];
+        next = (next + 1) % total;
+        if (connection->waits && now - connection->begun_ns >= RETRY_NS)
+            connection_begin(connection);
     }
 }
 
@@ -213,6 +250,7 @@ static void prepare(void)
         connection->id = options.first_id + i;
         connection->subscriptions = subscriptions + (size_t)i * options.subscribed;
         connection->returned = i >= options.connections;
+        connection->vanishes = i < options.vanishing;
         connection->stalled =
             !connection->returned && connection->id * 2654435761u / 1000u % 1000u < options.stall_permille;
         choose(connection->subscriptions, deck);
@@ -241,6 +279,7 @@ static void pass(struct epoll_event *events)
     open_more(woken);
     if (in_window && !client.quiet)
         churn(woken);
+    try_again(woken);
     uint64_t took = now_ns() - woken;
     if (took > client.window.longest_pass_ns)
         client.window.longest_pass_ns = took;
@@ -251,6 +290,7 @@ static void pass(struct epoll_event *events)
 int main(void)
 {
     prepare();
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
     struct epoll_event *events = calloc(total + 1, sizeof *events);
     while (!leaving)
         pass(events);

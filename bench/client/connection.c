@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { COMMAND_SIZE = 60000, ITEM_SIZE = 128 /* at most, separator and suffix included */ };
+enum { ITEM_SIZE = 128 /* at most, separator and suffix included */ };
 enum { CATCH_UP_BUFFER = 1 << 20, PER_ADDRESS = 20000 /* source ports */ };
 
 static const char OFFER[] = "Sec-WebSocket-Extensions: permessage-deflate; "
@@ -28,10 +28,17 @@ static void watch(struct connection *connection, uint32_t events, int operation)
 
 static void release(struct connection *connection)
 {
+    tls_end(connection);
     close(connection->fd);
     free(connection->leftover);
     connection->leftover = NULL;
     connection->leftover_length = 0;
+}
+
+void connection_wait(struct connection *connection)
+{
+    connection->waits = true;
+    client.waiting++;
 }
 
 static void drop(struct connection *connection)
@@ -42,9 +49,14 @@ static void drop(struct connection *connection)
         client.closes[connection->code ? connection->code : 1006]++;
     } else {
         client.in_flight--;
-        client.failed++;
-        if (connection->state != SUBSCRIBING)
+        if (connection->state < GREETING)
             client.refused[connection->code]++;
+        /* Over TLS a refusal before the handshake can't be told from an end. */
+        if (connection->code == 503 || (options.tls && connection->state < UPGRADING) ||
+            (connection->vanishes && client.return_ns))
+            connection_wait(connection);
+        else
+            client.failed++;
     }
     release(connection);
     connection->state = connection->state == READY ? CLOSED : IDLE;
@@ -64,6 +76,8 @@ void connection_begin(struct connection *connection)
     struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     connection->begun_ns = now_ns();
+    client.waiting -= connection->waits;
+    connection->waits = false;
     connection->fd = fd;
     connection->state = CONNECTING;
     connection->code = 0;
@@ -78,7 +92,8 @@ void connection_begin(struct connection *connection)
 static bool send_all(struct connection *connection, const void *data, size_t length)
 {
     /* A new socket takes some tens of kilobytes at once; less would mean that the server does not read. */
-    return send(connection->fd, data, length, MSG_NOSIGNAL) == (ssize_t)length;
+    ssize_t sent = connection->tls ? tls_send(connection, data, length) : send(connection->fd, data, length, MSG_NOSIGNAL);
+    return sent == (ssize_t)length;
 }
 
 static bool send_frame(struct connection *connection, unsigned opcode, const void *payload, size_t length)
@@ -92,13 +107,37 @@ static bool send_text(struct connection *connection, const char *text)
     return !*text || send_frame(connection, options.binary ? OP_BINARY : OP_TEXT, text, strlen(text));
 }
 
+/* What subscribes, as text: in a command, or in the path. */
+static void write_items(char *at, const struct connection *connection)
+{
+    const char *end = at + COMMAND_SIZE;
+    bool resumes = connection->vanishes && client.return_ns && *options.since;
+    at = stpcpy(at, options.prefix);
+    for (uint32_t i = 0; i < (resumes ? 2 : 1) * options.subscribed; i++) {
+        const struct subscription *subscription = &connection->subscriptions[i % options.subscribed];
+        bool first = i % options.subscribed == 0;
+        unsigned long long seq = subscription->last;
+        if (seq)
+            seq = (seq - 1) * options.channels + subscription->channel + 1;
+        if (end - at < ITEM_SIZE) {
+            fputs("client: the subscribe command is too long\n", stderr);
+            exit(2);
+        }
+        at = stpcpy(at, !first ? options.separator : i ? options.since : "");
+        at += sprintf(at, i < options.subscribed ? options.item : options.since_item, subscription->channel, seq);
+    }
+    strcpy(at, resumes ? options.since_suffix : options.suffix);
+}
+
 static bool upgrade(struct connection *connection)
 {
-    char request[512];
+    char request[COMMAND_SIZE + 512], items[COMMAND_SIZE] = "";
+    if (options.in_path)
+        write_items(items, connection);
     int length = snprintf(request, sizeof request,
-                          "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-                          options.path, options.port, options.deflate ? OFFER : "");
+                          "GET %s%s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s%s\r\n",
+                          options.path, items, options.port, options.headers, options.deflate ? OFFER : "");
     connection->state = UPGRADING;
     watch(connection, EPOLLIN, EPOLL_CTL_MOD);
     return send_all(connection, request, (size_t)length);
@@ -115,30 +154,49 @@ static void become_ready(struct connection *connection)
         client.joined++;
         client.joined_ns = now;
     }
+    if (connection->vanishes && client.return_ns) {
+        client.returned++;
+        client.returned_ns = now;
+        connection->behind = true;
+    }
     if (connection->stalled && !client.quiet)
         watch(connection, 0, EPOLL_CTL_DEL);
 }
 
+static bool mqtt_begin(struct connection *connection)
+{
+    static uint8_t packet[COMMAND_SIZE];
+    if (!send_frame(connection, OP_BINARY, packet, mqtt_connect(packet, connection->id)))
+        return false;
+    size_t size = mqtt_subscribe(packet, sizeof packet, connection);
+    return size && send_frame(connection, OP_BINARY, packet, size);
+}
+
 static bool subscribe(struct connection *connection)
 {
-    char command[COMMAND_SIZE], *at = stpcpy(command, options.prefix);
-    for (uint32_t i = 0; i < options.subscribed; i++) {
+    char command[COMMAND_SIZE] = "";
+    if (!options.in_path && !options.mqtt)
+        write_items(command, connection);
+    bool resumes = connection->vanishes && client.return_ns && *options.since;
+    for (uint32_t i = 0; i < options.subscribed && !resumes; i++) {
         struct subscription *subscription = &connection->subscriptions[i];
         *subscription = (struct subscription){.channel = subscription->channel};
-        if (command + sizeof command - at < ITEM_SIZE) {
-            fputs("client: the subscribe command is too long\n", stderr);
-            exit(2);
-        }
-        at = stpcpy(at, i ? options.separator : "");
-        at += sprintf(at, options.item, subscription->channel);
     }
-    strcpy(at, options.suffix);
     connection->state = SUBSCRIBING;
-    if (!send_text(connection, options.hello) || !send_text(connection, command))
+    if (!(options.mqtt ? mqtt_begin(connection) : send_text(connection, command)))
         return false;
-    if (!*options.ack)
+    if (!*options.ack && !options.mqtt)
         become_ready(connection);
     return true;
+}
+
+/* After the upgrade. */
+static bool greet(struct connection *connection)
+{
+    if (!send_text(connection, options.hello))
+        return false;
+    connection->state = GREETING;
+    return *options.greeting || subscribe(connection);
 }
 
 /* Returns the bytes of the response head, 0 when it is not whole yet, -1 when it is not 101, or agrees to less than we
@@ -171,8 +229,11 @@ static bool handle_control(struct connection *connection, const struct frame *fr
         if (options.numbered)
             judge_gap(connection, frame);
     }
-    if (connection->state == SUBSCRIBING && memmem(frame->payload, frame->length, options.ack, strlen(options.ack)))
+    if (connection->state == SUBSCRIBING &&
+        (options.mqtt ? mqtt_is_ack(frame) : !!memmem(frame->payload, frame->length, options.ack, strlen(options.ack))))
         become_ready(connection);
+    if (connection->state == GREETING && begins(frame, options.greeting))
+        return subscribe(connection);
     if (!begins(frame, options.ask))
         return true;
     client.window.pings++;
@@ -211,7 +272,7 @@ static ssize_t consume(struct connection *connection, size_t length)
         ssize_t head = response(connection, buffer, length);
         if (head <= 0)
             return head;
-        if (!subscribe(connection))
+        if (!greet(connection))
             return -1;
         at = (size_t)head;
     }
@@ -229,7 +290,8 @@ static void receive(struct connection *connection)
     size_t have = connection->leftover_length;
     if (have)
         memcpy(buffer, connection->leftover, have);
-    ssize_t got = recv(connection->fd, buffer + have, READ_BUFFER - have, 0);
+    ssize_t got = connection->tls ? tls_receive(connection, buffer + have, READ_BUFFER - have)
+                                  : recv(connection->fd, buffer + have, READ_BUFFER - have, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     size_t length = have + (got > 0 ? (size_t)got : 0);
@@ -245,14 +307,28 @@ static void receive(struct connection *connection)
     connection->leftover_length = (uint32_t)rest;
 }
 
+static void secure(struct connection *connection)
+{
+    if (connection->state == CONNECTING)
+        watch(connection, EPOLLIN, EPOLL_CTL_MOD);
+    connection->state = SECURING;
+    int done = tls_handshake(connection);
+    if (done < 0 || (done && !upgrade(connection)))
+        drop(connection);
+}
+
 void connection_event(struct connection *connection)
 {
     if (connection->state == CONNECTING) {
         int error = 0;
         socklen_t size = sizeof error;
         getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-        if (error || !upgrade(connection))
+        if (error || (options.tls ? !tls_begin(connection) : !upgrade(connection)))
             drop(connection);
+        else if (options.tls)
+            secure(connection);
+    } else if (connection->state == SECURING) {
+        secure(connection);
     } else {
         receive(connection);
     }
@@ -266,6 +342,15 @@ void connection_leave(struct connection *connection)
     release(connection);
     connection->state = IDLE;
     connection->returned = true;
+}
+
+void connection_vanish(struct connection *connection)
+{
+    client.ready--;
+    release(connection);
+    connection->state = IDLE;
+    connection->returned = connection->returned || !*options.since;
+    connection->begun_ns = 0;
 }
 
 void connection_resume(struct connection *connection)

@@ -22,24 +22,35 @@ Event = dict[str, Any]
 
 SPARE_FILES = 100
 """Descriptors of a process that are not connections."""
-_WORST = ("seconds", "window_seconds", "join_seconds", "longest_pass", "latency.longest", "subscribe.longest")
+_WORST = (
+    *("seconds", "window_seconds", "join_seconds", "return_seconds", "catch_up_seconds", "longest_pass"),
+    *("latency.longest", "subscribe.longest"),
+)
 _IN_FLIGHT = 256  # handshakes at one time, of all processes together
 _SAME = ("channels", "subscribed", "stall_permille", "deflate")
+_SHARED_OUT = ("connections", "joins", "vanishing")
 _RATES = ("ramp_per_second", "join_rate", "churn_per_second")  # of all processes together
 
 
 @dataclass(frozen=True)
 class Wire:
-    """How a client speaks to a server: hello, then prefix, items with separators, suffix."""
+    """How a client speaks to a server: hello, then a command of prefix, items with separators, suffix."""
 
     path: str = "/"
     hello: str = ""
     """A frame of its own, unless empty."""
+    greeting: str = ""
+    """The command waits for a frame that begins with this; empty: for none."""
     prefix: str = '{"type":"subscribe","data":{"channels":['
     item: str = '"%c"'
     """What subscribes to a channel: %c is its name, %i its index."""
     separator: str = ","
     suffix: str = "]}}"
+    since: str = ""
+    """Between the items and, for who resumes, `since_item`s, then `since_suffix`. Empty: nobody does."""
+    since_item: str = ""
+    """%s is the sequence of the last message, 0 if there was none."""
+    since_suffix: str = ""
     ack: str = "subscription_ack"
     """A frame with this in it means subscribed; empty: no waiting."""
     ask: str = ""
@@ -48,6 +59,14 @@ class Wire:
     binary: bool = False
     numbered: bool = False
     """The server numbers as odinws does, and tells of what it leaves out."""
+    headers: str = ""
+    """More lines of the upgrade's head, each with its end."""
+    in_path: bool = False
+    """What subscribes is the end of the path, and no command."""
+    mqtt: bool = False
+    """Clients speak MQTT; `item` is a topic."""
+    tls: bool = False
+    """wss, without checks of the certificate."""
 
 
 def open_files_limit() -> int:
@@ -55,13 +74,21 @@ def open_files_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def raise_open_files_limit() -> None:
+def raise_open_files_limit() -> int:
     """Let this process, and what it starts from now on, have as many descriptors as the hard limit says."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (open_files_limit(), open_files_limit()))
+    return open_files_limit()
+
+
+def has_tls() -> bool:
+    """Whether the client can speak TLS: OpenSSL's headers are there."""
+    return Path("/usr/include/openssl/ssl.h").is_file()
 
 
 def build() -> Path:
     """Compile the client, which needs a C compiler and zlib. Raises MissingError."""
+    if has_tls():
+        return compile_c(BENCH / "client", "client-tls", "-DWITH_TLS", "-lz", "-lssl", "-lcrypto")
     return compile_c(BENCH / "client", "client", "-lz")
 
 
@@ -141,8 +168,10 @@ class Clients:
 
     def __init__(self, port: int, wire: Wire, scenario: Scenario, seed: int, directory: Path) -> None:
         options: dict[str, Any] = asdict(wire) | {name: getattr(scenario, name) for name in _SAME}
-        item = wire.item.replace("%c", CHANNEL_NAME.format("%1$u")).replace("%i", "%1$u")
-        options |= {"port": port, "seed": seed, "item": item}
+        for name in ("item", "since_item"):
+            item = options[name].replace("%c", CHANNEL_NAME.format("%1$u")).replace("%i", "%1$u")
+            options[name] = item.replace("%s", "%2$llu")
+        options |= {"port": port, "seed": seed, "away_ms": round(1000 * scenario.away_seconds)}
         parts = -(-scenario.most_connections // (open_files_limit() - SPARE_FILES))
         options |= {name: -(-getattr(scenario, name) // parts) for name in _RATES}
         options["in_flight"] = max(1, _IN_FLIGHT // parts)
@@ -150,7 +179,7 @@ class Clients:
         self._processes: list[ClientProcess] = []
         for part in range(parts):
             # As even as can be.
-            options |= {name: (getattr(scenario, name) + part) // parts for name in ("connections", "joins")}
+            options |= {name: (getattr(scenario, name) + part) // parts for name in _SHARED_OUT}
             options["first_id"] = first
             first += options["connections"] + options["joins"]
             environ = {
@@ -188,6 +217,14 @@ class Clients:
     def end(self) -> Event:
         """The counts since `begin`."""
         return self._all("end")
+
+    def vanish(self) -> None:
+        """Those of the scenario who vanish do, and come back when they have been away."""
+        self._all("vanish")
+
+    def leave(self) -> None:
+        """All clients vanish, for good."""
+        self._all("leave")
 
     def quiet(self) -> None:
         """No more churn and joins; stalled clients read again."""

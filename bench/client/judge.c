@@ -142,7 +142,13 @@ bool judge(struct connection *connection, const struct frame *frame, uint64_t no
             client.window.stalled_delivered++;
         } else {
             client.window.delivered++;
-            histogram_add(&client.window.latency, now > sent_ns ? now - sent_ns : 0);
+            if (!connection->vanishes || !client.return_ns) /* of those who stay */
+                histogram_add(&client.window.latency, now > sent_ns ? now - sent_ns : 0);
+        }
+        if (connection->behind && sent_ns >= connection->begun_ns) {
+            connection->behind = false;
+            client.caught_up++;
+            client.caught_up_ns = now;
         }
         struct subscription *subscription = find(connection, channel, guess);
         if (subscription)

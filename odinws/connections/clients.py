@@ -6,6 +6,7 @@ that for all of them.
 
 from __future__ import annotations
 
+import _socket
 import logging
 import math
 import random
@@ -15,6 +16,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 import structlog
@@ -99,7 +101,7 @@ class Clients:
 
     def open(
         self,
-        descriptor: int,
+        descriptor: int | _socket.socket,
         peer: str,
         wire_format: WireFormat,
         identity: Identity = OPEN,
@@ -109,14 +111,14 @@ class Clients:
         """Create a connection for an upgraded socket. It is already counted in the shared state.
 
         Args:
-            descriptor: of a TCP or Unix socket; the connection owns it from now on.
+            descriptor: of a TCP or Unix socket, or the socket itself; the connection owns it from now on.
             peer: the client's address, for logs.
             wire_format: the client's format.
             identity: who the client is.
             kind: the class, which decides what the connection does with its input.
             conn_id: from `next_id`; "": a new one.
         """
-        sock = socket._socket.socket(fileno=descriptor)  # type: ignore[attr-defined]
+        sock: Any = _socket.socket(fileno=descriptor) if isinstance(descriptor, int) else descriptor
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
         if sock.family in (socket.AF_INET, socket.AF_INET6):

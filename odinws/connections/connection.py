@@ -242,6 +242,7 @@ class Connection:
         self._owner.schedule(self, min(self._owner.limits.heartbeat_seconds, self._owner.deadline(self)[0]))
         if early:
             self._receive(early)
+            self._read_again()
 
     def identify(self, identity: Identity) -> None:
         """Set another identity, with another expiry."""
@@ -437,8 +438,18 @@ class Connection:
             self.last_seen = self._owner.now
             if not self._ignores_input:
                 self._receive(bytes(memoryview(buffer)[:size]))
+            if size == len(buffer):  # TLS may have decrypted more than that
+                self._read_again()
         else:
             self._end()
+
+    def _read_again(self) -> None:
+        """Read soon without an event, unless reading has paused by then."""
+        self._owner.event_hub.loop.run_callback(self._read_more)
+
+    def _read_more(self) -> None:
+        if self.state is not State.CLOSED and self._read.active:
+            self._readable()
 
     def _receive(self, data: bytes) -> None:
         reader = self._reader or self.wire_format.reader(self._owner.limits.max_message_bytes)
@@ -487,6 +498,7 @@ class Connection:
         self.commands = None
         if self.state is not State.CLOSED and not self._read.active:
             self._read.start(self._readable)
+            self._read_again()
 
     # -- time --------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ are in the handler's read buffer, and are handed over too.
 
 from __future__ import annotations
 
+import _socket
 import base64
 import binascii
 import contextlib
@@ -53,12 +54,13 @@ class Upgrade(NamedTuple):
     """The callbacks of an upgrade. Exactly one of the first two is called.
 
     Attributes:
-        take: with the descriptor, which it must close, and what the client sent after its handshake.
+        take: with the descriptor, for TLS a socket, which it must close, and what the client sent after its
+            handshake.
         abandon: there is no socket, as the client is gone or the request was aborted.
         greet: called before one of these; returns what is sent behind the answer, as the first frames.
     """
 
-    take: Callable[[int, bytes], None]
+    take: Callable[[int | _socket.socket, bytes], None]
     abandon: Callable[[], None]
     greet: Callable[[], bytes] = bytes
 
@@ -247,16 +249,13 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
             raise ValueError("a header of the answer has a line end")
         return _SWITCH % (accept, "".join(fields).encode("latin-1"))
 
-    def _detach(self) -> tuple[int, bytes]:
-        """Detach the socket from the handler: returns its descriptor, and what was already read from it."""
-        sock, early, owned = self.socket, self.rfile.take(), self.server.balance.descriptors
-        if isinstance(sock, tls.SSLSocket):
-            descriptor = tls.bridge(sock, owned)
-        else:
-            owned.discard(sock.fileno())
-            descriptor = sock.detach()
+    def _detach(self) -> tuple[int | _socket.socket, bytes]:
+        """Detach the socket from the handler: returns its descriptor (TLS: a socket), and what was read."""
+        sock, early = self.socket, self.rfile.take()
+        self.server.balance.descriptors.discard(sock.fileno())
+        detached = tls.TlsSocket(sock) if isinstance(sock, tls.SSLSocket) else sock.detach()
         self.socket, self.is_detached = None, True
-        return descriptor, early
+        return detached, early
 
     def log_request(self) -> None:
         """Log the access, unless there was no request, or it became a connection, which has its own."""

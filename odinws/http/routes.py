@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def echo() -> ResponseReturnValue:
     services = current_services()
 
     def accept(entry: Admit, deflate: int) -> Upgrade:
-        def take(descriptor: int, early: bytes) -> None:
+        def take(descriptor: int | _socket.socket, early: bytes) -> None:
             services.open_echo(descriptor, early, entry, deflate)
 
         return Upgrade(take, services.give_back)

@@ -1,65 +1,106 @@
-"""WebSocket over TLS: two greenlets copy bytes between the encrypted socket and a pair of plain ones.
+"""WebSocket over TLS: the socket of a connection, which encrypts what it sends.
 
-The connection gets a plain socket and is like any other. That costs two greenlets, about 20 KB, and a copy of
-each message. For many thousands of clients, terminate TLS in a proxy.
+It takes the place of the plain one, so a connection needs no greenlet and no other descriptor for TLS. What
+OpenSSL keeps for each comes on top.
 """
 
 from __future__ import annotations
 
+import _socket
 import contextlib
+import errno
+import ssl
+from collections.abc import Iterable
 from typing import Any
 
-import gevent
-from gevent import socket
 from gevent.ssl import SSLSocket
 
-__all__ = ["SSLSocket", "bridge"]
+__all__ = ["SSLSocket", "TlsSocket"]
 
-_CHUNK_BYTES = 16 << 10  # one TLS record
-_BUFFER_BYTES = 32 << 10  # of the plain pair; small, so that what waits is in the connection's outbox
-_SEND_SECONDS = 60.0  # for a peer that reads nothing, after its connection has been closed
+_RECORD_BYTES = 16 << 10  # the most that one record of TLS carries
+_BUSY = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-def bridge(encrypted: Any, owned: set[int]) -> int:
-    """Start copying.
+class _Closed:
+    """In place of OpenSSL's object once the descriptor is closed."""
+
+    def read(self, *_: Any) -> int:
+        raise OSError(errno.EBADF, "the socket is closed")
+
+    write = shutdown = read
+
+
+_CLOSED = _Closed()
+
+
+class TlsSocket(_socket.socket):
+    """A non-blocking socket whose peer speaks TLS.
+
+    OpenSSL takes a record as a whole, and insists on it: when the kernel has no room, the same bytes must
+    come again. So they are kept here, and all but the last of them count as sent: that byte comes again
+    first, as it belongs to a half-sent frame, which is never dropped.
 
     Args:
-        encrypted: an `SSLSocket` after its TLS handshake; it is closed when the plain end is.
-        owned: contains its descriptor while that is open.
-
-    Returns:
-        The descriptor of the plain end. The caller must close it.
+        encrypted: gevent's socket, after its TLS handshake; it is detached.
     """
-    ours, theirs = socket.socketpair()
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-    encrypted.settimeout(None)
-    # gevent closes the socket at the end of the request; a file object of it keeps it open.
-    keeper = encrypted.makefile("rb", buffering=0)
-    owned.add(encrypted.fileno())
-    gevent.spawn(_carry_in, encrypted, ours)
-    gevent.spawn(_carry_out, ours, encrypted, keeper, owned)
-    return int(theirs.detach())
 
+    def __init__(self, encrypted: Any) -> None:
+        self._openssl: Any = encrypted._sslobj
+        self._carrier = encrypted._sock  # OpenSSL's object has a weak reference to it
+        self._kept = b""
+        super().__init__(fileno=encrypted.detach())
 
-def _carry_in(encrypted: Any, plain: Any) -> None:
-    """Copy from the peer to the connection; the end of the stream is passed on."""
-    with contextlib.suppress(OSError):
-        while data := encrypted.recv(_CHUNK_BYTES):
-            plain.sendall(data)
-    with contextlib.suppress(OSError):
-        plain.shutdown(socket.SHUT_WR)
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        """As a socket's. Raises BlockingIOError."""
+        if not self._kept and len(data) <= _RECORD_BYTES:
+            return self._write(data)
+        taken = 0
+        if self._kept:
+            try:
+                self._openssl.write(self._kept)
+            except _BUSY:
+                raise BlockingIOError from None
+            self._kept, taken = b"", 1
+        view = memoryview(data)
+        while taken < len(view) and not self._kept:
+            try:
+                taken += self._write(view[taken : taken + _RECORD_BYTES])
+            except BlockingIOError:
+                break
+        if not taken:
+            raise BlockingIOError
+        return taken
 
+    def _write(self, data: bytes | memoryview) -> int:
+        """Send one record."""
+        try:
+            return int(self._openssl.write(data))
+        except _BUSY:
+            if len(data) < 2:
+                raise BlockingIOError from None
+            self._kept = bytes(data)
+            return len(data) - 1
 
-def _carry_out(plain: Any, encrypted: Any, keeper: Any, owned: set[int]) -> None:
-    """Copy from the connection to the peer; the socket is closed when the connection is."""
-    with contextlib.suppress(OSError):
-        while data := plain.recv(_CHUNK_BYTES):
-            with gevent.Timeout(_SEND_SECONDS, TimeoutError()):
-                encrypted.sendall(data)
-    with contextlib.suppress(OSError):
-        encrypted.shutdown(socket.SHUT_RDWR)
-    owned.discard(encrypted.fileno())
-    keeper.close()
-    encrypted.close()
-    plain.close()
+    def sendmsg(self, buffers: Iterable[Any], *_: Any) -> int:
+        """As a socket's, without ancillary data."""
+        return self.send(b"".join(buffers))
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """As a socket's; if it fills the buffer, there may be more that no event tells of."""
+        try:
+            return int(self._openssl.read(nbytes or len(buffer), buffer))
+        except _BUSY:
+            raise BlockingIOError from None
+        except ssl.SSLZeroReturnError:
+            return 0
+
+    def shutdown(self, how: int, /) -> None:
+        """As a socket's; the peer is told that this was the end."""
+        with contextlib.suppress(OSError):
+            self._openssl.shutdown()
+        super().shutdown(how)
+
+    def close(self) -> None:
+        """As a socket's. OpenSSL would go on using the number of the descriptor."""
+        self._openssl = _CLOSED
+        super().close()

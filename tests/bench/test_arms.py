@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
+from bench.__main__ import _smoke, build
 from bench.arms import ARMS, REFERENCE, choose
 from bench.arms.base import FeedKind, Place
 from bench.arms.odinws import before
-from bench.build import ROOT, MissingError, call, compile_c, tool
+from bench.build import ROOT, MissingError, call, compile_c, install, tool
 from bench.scenarios import SCENARIOS
 from bench.trial import Trial, impossible
 from strategies import NAMES
@@ -19,10 +21,12 @@ from strategies import NAMES
 PEERS = {
     *("c-loop", "c-batch", "uwebsockets", "node-ws", "gorilla"),
     *("nats-websocket", "websockets", "picows", "flask-socketio"),
+    *("nchan", "mosquitto", "socketio"),
 }
 
 
-ON_REQUEST = {"odinws-blind", "odinws-conflate", "odinws-drop-oldest", "odinws-watched"}
+OVER_TLS = {"odinws-tls", "odinws-haproxy", "odinws-nginx"}
+ON_REQUEST = {"odinws-blind", "odinws-conflate", "odinws-drop-oldest", "odinws-watched", *OVER_TLS}
 
 
 def test_the_arms() -> None:
@@ -92,7 +96,7 @@ def test_who_compresses() -> None:
     """An arm without permessage-deflate says so."""
     compressed = SCENARIOS["compressed"][1]
     able = {arm.name for arm in ARMS.values() if impossible(arm, compressed) is None}
-    unable = {"c-loop", "c-batch", "picows", "flask-socketio"}
+    unable = {"c-loop", "c-batch", "picows", "flask-socketio", "nchan", "mosquitto"}
     assert able == set(ARMS) - unable
     assert impossible(ARMS["c-loop"], compressed) == "no permessage-deflate"
     assert impossible(ARMS["c-loop"], SCENARIOS["compressed"][0]) is None
@@ -111,10 +115,38 @@ def test_the_ends_fit_into_20_000_open_files(name: str, monkeypatch: pytest.Monk
 def test_only_python_is_pip_only() -> None:
     """The smoke needs no compiler of other languages and no other registry."""
     names = {arm.name for arm in ARMS.values() if arm.pip_only}
-    assert names == {name for name in ARMS if name.startswith("odinws")} | {
+    assert names == {name for name in ARMS if name.startswith("odinws")} - OVER_TLS | {
         *("nats-websocket", "websockets", "picows", "flask-socketio")
     }
-    assert {ARMS[name].feed for name in names} == set(FeedKind)
+    assert {ARMS[name].feed for name in names} == set(FeedKind) - {FeedKind.HTTP, FeedKind.MQTT}
+    assert not any(ARMS[name].debian for name in names)
+
+
+def test_channels_of_one_connection() -> None:
+    """An arm that can't have as many says so."""
+    assert impossible(ARMS["nchan"], SCENARIOS["wide"][0]) == "255 channels for one connection at most"
+    assert impossible(ARMS["nchan"], SCENARIOS["single"][0]) is None
+
+
+@pytest.mark.parametrize("name", sorted(name for name, arm in ARMS.items() if arm.debian))
+@pytest.mark.timeout(120)
+def test_what_debian_brings(name: str) -> None:
+    """Where its packages are installed, an arm delivers; else it is said what is missing."""
+    present, _, missing = build([ARMS[name]])
+    if missing:
+        assert any(word in missing[name] for word in ("Debian: ", "Node", "cc"))
+        pytest.skip(missing[name])
+    assert _smoke(present[0]) == []
+
+
+def test_packages_that_are_there_are_not_installed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """apt-get is not called for them; for the others it is."""
+    calls: list[Sequence[str]] = []
+    monkeypatch.setattr("bench.build.call", lambda words, **_: calls.append(words))
+    install(["dpkg"])
+    assert calls == []
+    install(["dpkg", "no-such-package"])
+    assert [words[-1] for words in calls] == ["no-such-package"]
 
 
 def test_a_missing_tool_is_named() -> None:

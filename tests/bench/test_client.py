@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
+import ssl
 import struct
 import threading
 import zlib
@@ -14,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from bench.client.driver import Clients, Wire
+from bench.client.driver import Clients, Wire, has_tls
 from bench.feed import Composer
 from bench.scenarios import Scenario
 from odinws.harness.process import ProcessError
 from tests.bench.scripted_server import SECONDS, Peer, ScriptedServer, text_frame
+from tests.certificate import self_signed
 
 ACK = '{"type":"subscription_ack"}'
 PING, CLOSE = 9, 8
@@ -267,13 +270,13 @@ def test_refusals_are_counted_by_status(tmp_path: Path) -> None:
     """A server that refuses the upgrade is quoted."""
 
     def script(peer: Peer) -> None:
-        peer.send(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\r\n")
+        peer.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
         peer.close()
 
     scenario = load_of(3)
     with talk_to(script, scenario, tmp_path, upgrade=False) as clients:
         ready = clients.wait_ready(SECONDS)
-    assert (ready["ready"], ready["failed"], ready["refused"]) == (0, 3, {"503": 3})
+    assert (ready["ready"], ready["failed"], ready["refused"]) == (0, 3, {"403": 3})
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
@@ -450,3 +453,213 @@ def test_silence_is_an_error(tmp_path: Path) -> None:
         pytest.raises(ProcessError, match="no 'ready'"),
     ):
         clients.wait_ready(0.3)
+
+
+def _numbers(commands: Sequence[bytes]) -> list[dict[str, int] | None]:
+    """What clients that subscribed say that they have."""
+    return [json.loads(command)["data"].get("since") for command in commands]
+
+
+def test_who_vanishes_comes_back_with_what_it_has(tmp_path: Path) -> None:
+    """Without a close frame; the second command names its last messages, and judging goes on."""
+    wire = Wire(since='],"since":{', since_item='"%c":%s', since_suffix="}}}")
+    texts = messages(2, 8)
+    commands: list[bytes] = []
+    ends: list[str] = []
+    go, again = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        commands.append(peer.read()[1])
+        first = len(commands) <= 2
+        peer.text(ACK)
+        assert (go if first else again).wait(SECONDS)
+        for text in texts[:5] if first else texts[5:]:
+            peer.text(text)
+        try:
+            opcode, _ = peer.read()
+            ends.append(f"frame {opcode}")
+        except ConnectionError as error:
+            ends.append(str(error))
+
+    load = load_of(2, 2, 2, vanishing=1, away_seconds=0.05)
+    with talk_to(script, load, tmp_path, wire) as clients:
+        clients.wait_ready(SECONDS)
+        clients.begin()
+        go.set()
+        while clients.end()["delivered"] < 10:
+            pass
+        clients.vanish()
+        while clients.end()["returned"] < 1:
+            pass
+        again.set()
+        while clients.end()["delivered"] < 13:
+            pass
+        window = clients.end()
+        clients.quiet()
+        final = clients.finish(8)
+        clients.leave()
+        assert clients.end()["ready"] == 0
+    since = {"token.T0": 5, "token.T1": 4}
+    assert sorted(_numbers(commands), key=bool) == [None, None, since]
+    assert ends[0] == "closed"
+    assert window["latency"]["count"] == 10, "of those who vanish only until then"
+    assert final["tally"]["missing"] == 0
+    assert final["tail_missing"] == 3, "of the one that stayed"
+    assert final["caught_up"] == 0, "nothing that was published since its return"
+
+
+def test_who_vanishes_from_a_server_without_resume(tmp_path: Path) -> None:
+    """What it missed is no loss."""
+    texts = messages(1, 9)
+    served: list[Peer] = []
+
+    def script(peer: Peer) -> None:
+        peer.read()
+        served.append(peer)
+        numbers = (1, 2) if len(served) == 1 else (8, 9)
+        peer.text(ACK)
+        for number in numbers:
+            peer.text(texts[number - 1])
+        peer.read()
+
+    with talk_to(script, load_of(1, vanishing=1, away_seconds=0.01), tmp_path) as clients:
+        clients.wait_ready(SECONDS)
+        clients.begin()
+        while clients.end()["delivered"] < 2:
+            pass
+        clients.vanish()
+        while clients.end()["delivered"] < 4:
+            pass
+        clients.quiet()
+        final = clients.finish(9)
+    assert (final["ready"], final["tally"]["missing"], final["tail_missing"]) == (1, 0, 0)
+
+
+def test_who_is_refused_comes_again(tmp_path: Path) -> None:
+    """After a second, until it is let in."""
+    served: list[int] = []
+
+    def script(peer: Peer) -> None:
+        served.append(len(served))
+        if len(served) == 2:
+            peer.send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+            return
+        peer.accept()
+        peer.read()
+        peer.text(ACK)
+        with contextlib.suppress(ConnectionError):
+            peer.read()
+
+    load = load_of(1, vanishing=1, away_seconds=0.01)
+    with talk_to(script, load, tmp_path, upgrade=False) as clients:
+        clients.wait_ready(SECONDS)
+        clients.begin()
+        clients.vanish()
+        while clients.end()["returned"] < 1:
+            pass
+        final = clients.finish(0)
+    assert final["refused"] == {"503": 1}
+    assert final["ready"] == 1
+
+
+def test_subscribing_by_the_path(tmp_path: Path) -> None:
+    """The names are in the request, with headers of our own, and no command follows."""
+    talked = threading.Event()
+    requests: list[bytes] = []
+    text = messages(2, 1)[0]
+
+    def script(peer: Peer) -> None:
+        requests.append(peer.request)
+        assert talked.wait(SECONDS)
+        peer.text(text)
+        peer.read()
+
+    wire = Wire(
+        path="/sub?c=", in_path=True, prefix="", item="%c", suffix="", ack="", headers="X-Bench: yes\r\n"
+    )
+    with talk_to(script, load_of(1, 2, 2), tmp_path, wire) as clients:
+        assert clients.wait_ready(SECONDS)["ready"] == 1
+        clients.begin()
+        talked.set()
+        while clients.end()["delivered"] < 1:
+            pass
+        assert faults(clients.finish(2)) == {"tail": 1}
+    line, *headers = requests[0].split(b"\r\n")
+    assert line in (b"GET /sub?c=token.T0,token.T1 HTTP/1.1", b"GET /sub?c=token.T1,token.T0 HTTP/1.1")
+    assert b"X-Bench: yes" in headers
+
+
+def test_a_greeting_is_awaited(tmp_path: Path) -> None:
+    """The command follows the server's answer to the hello."""
+    order: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        order.append(peer.read()[1])
+        peer.text("0{}")
+        peer.text('40{"sid":"x"}')
+        order.append(peer.read()[1])
+        peer.text(ACK)
+        peer.read()
+
+    with talk_to(script, load_of(), tmp_path, Wire(hello="40", greeting="40")) as clients:
+        assert clients.wait_ready(SECONDS)["ready"] == 1
+    assert order == [b"40", b'{"type":"subscribe","data":{"channels":["token.T0"]}}']
+
+
+def test_mqtt(tmp_path: Path) -> None:
+    """CONNECT, SUBSCRIBE and PUBLISH of MQTT 3.1.1, in binary frames."""
+    packets: list[tuple[int, bytes]] = []
+    text = messages(1, 1)[0]
+    talked = threading.Event()
+
+    def script(peer: Peer) -> None:
+        packets.append(peer.read())
+        peer.send(text_frame(b"\x20\x02\x00\x00", opcode=2))
+        packets.append(peer.read())
+        peer.send(text_frame(b"\x90\x03\x00\x01\x00", opcode=2))
+        assert talked.wait(SECONDS)
+        body = b"\x00\x08token.T0" + text
+        length = bytes((0x80 | len(body) & 0x7F, len(body) >> 7))
+        peer.send(text_frame(b"\x30" + length + body, opcode=2))
+        peer.read()
+
+    with talk_to(script, load_of(), tmp_path, Wire(item="%c", mqtt=True)) as clients:
+        assert clients.wait_ready(SECONDS)["ready"] == 1
+        clients.begin()
+        talked.set()
+        while clients.end()["delivered"] < 1:
+            pass
+        assert faults(clients.finish(1)) == {}
+    assert packets == [
+        (2, b"\x10\x8e\x80\x00\x00\x04MQTT\x04\x02\x00\x00\x00\x02c0"),
+        (2, b"\x82\x8d\x80\x00\x00\x01\x00\x08token.T0\x00"),
+    ]
+
+
+@pytest.mark.skipif(not has_tls(), reason="no headers of OpenSSL")
+def test_tls(tmp_path: Path) -> None:
+    """A client speaks it without looking at the certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed(tmp_path))
+    text = messages(1, 1)[0]
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with context.wrap_socket(connection, server_side=True) as secure:
+            peer = Peer(secure)
+            peer.accept()
+            peer.read()
+            peer.text(ACK)
+            peer.send(text_frame(text))
+            with contextlib.suppress(OSError):
+                peer.read()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    port = listener.getsockname()[1]
+    with listener, Clients(port, Wire(tls=True), load_of(), 0, tmp_path) as clients:
+        assert clients.wait_ready(SECONDS)["ready"] == 1
+        assert clients.wait_drained(0.3, SECONDS)
+        assert faults(clients.finish(1)) == {}
+    thread.join(SECONDS)

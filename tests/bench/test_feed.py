@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.feed import Composer, Feed, Message, NatsTarget, SocketTarget
+from bench.feed import Composer, Feed, HttpTarget, Message, MqttTarget, NatsTarget, SocketTarget
 from bench.scenarios import SCENARIOS, SMOKE
 
 SECONDS = 10.0
@@ -263,3 +264,62 @@ def test_no_messages_no_thread() -> None:
     feed.start()
     feed.stop()
     assert feed.published == 0
+
+
+def _answering(listener: socket.socket, greeting: bytes, answer: bytes, got: list[bytes]) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        if greeting:
+            connection.recv(4096)
+            connection.sendall(greeting)
+        got.append(connection.recv(65536))
+        connection.sendall(answer)
+        connection.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"HTTP/1.1 201 Created\r\n\r\nHTTP/1.1 202 Accepted\r\n\r\n", None),
+        (b"HTTP/1.1 201 Created\r\n\r\nHTTP/1.1 507 No room\r\n\r\n", "refused a message: HTTP/1.1 507"),
+    ],
+)
+def test_requests_of_nchan(answer: bytes, error: str | None) -> None:
+    """One for each message, the next before the answer to the last; a refused one is an error."""
+    got: list[bytes] = []
+    burst = Composer(replace(BURST, channels=2)).burst(2, 1, 1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_answering, args=(listener, b"", answer, got), daemon=True).start()
+        with closing(HttpTarget(listener.getsockname()[1])) as target:
+            target.send(target.pack(burst))
+            if error:
+                with pytest.raises(ConnectionError, match=error):
+                    target.settle()
+            else:
+                target.settle()
+    assert got[0].count(b"POST /publish?c=token.T") == 2
+    assert all(message.text in got[0] for message in burst)
+
+
+def test_packets_of_mqtt() -> None:
+    """A PUBLISH for each message; a ping's answer says that all are taken."""
+    got: list[bytes] = []
+    (message,) = Composer(SMOKE).burst(1, 1, 1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        words = (listener, b"\x20\x02\x00\x00", b"\xd0\x00", got)
+        threading.Thread(target=_answering, args=words, daemon=True).start()
+        with closing(MqttTarget(listener.getsockname()[1])) as target:
+            target.send(target.pack([message]))
+            target.settle()
+    body = b"\x00\x08token.T0" + message.text
+    length = bytes((0x80 | len(body) & 0x7F, 0x80 | len(body) >> 7, 0))
+    assert got[0].startswith(b"\x30" + length + body)
+
+
+def test_an_mqtt_server_that_refuses() -> None:
+    """It is an error, and not silence."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        words: tuple[Any, ...] = (listener, b"\x20\x02\x00\x05", b"", [])
+        threading.Thread(target=_answering, args=words, daemon=True).start()
+        with pytest.raises(ConnectionError, match="20020000 was expected of the MQTT server, not 20020005"):
+            MqttTarget(listener.getsockname()[1])

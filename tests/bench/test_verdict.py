@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from bench.measure import Cpu, Memory
 from bench.scenarios import BY_NAME, SCENARIOS, Scenario
 from bench.summary import FIGURES
-from bench.verdict import Observed, bound_ms, figures, limits, told, void_reasons
+from bench.verdict import Observed, bound_ms, figures, limits, storm, told, void_reasons
 from odinws.harness.prometheus import Metrics, within
 from odinws.metrics import exposition
 from odinws.settings import Settings
@@ -28,6 +29,9 @@ WINDOW: dict[str, Any] = {
     "bytes": 240_000_000,
     "joined": 0,
     "join_seconds": 0.0,
+    "caught_up": 0,
+    "return_seconds": 0.0,
+    "catch_up_seconds": 0.0,
 }
 READY = {"ready": 2_000, "seconds": 0.5}
 
@@ -50,7 +54,43 @@ def measured(total: float = 2.4, machine_busy: float = 7.0, **window: Any) -> Ob
         peak_resident=full.resident + (5 << 20),
         published=400,
         told=None,
+        opened_seconds=1.0,
+        closed_seconds=0.4,
+        closed=2_000,
+        storm=None,
+        calm=None,
     )
+
+
+def test_the_price_of_a_connection() -> None:
+    """CPU for opening by those who came, and for closing by those who left at the end."""
+    found = figures(SINGLE, measured())
+    assert (found["open_us"], found["close_us"]) == (500.0, 200.0)
+    assert figures(SINGLE, replace(measured(), closed=0))["close_us"] is None
+
+
+def test_those_who_leave_and_do_not_return() -> None:
+    """What the window cost without its newcomers is theirs."""
+    load = replace(SINGLE, vanishing=2_000, bursts_per_second=0.0)
+    found = figures(load, measured(joined=400, join_seconds=4.0))
+    assert found["close_us"] == pytest.approx((2.4 - 400 * 0.0005) / 2_000 * 1e6)
+    assert found["returns_per_second"] is None
+
+
+def test_those_who_come_back() -> None:
+    """How fast, at which price, and when they had caught up; nothing if some did not."""
+    load = replace(SINGLE, vanishing=1_000, away_seconds=2.0)
+    back = replace(measured().used, total=1.5)
+    calm = {"latency": {"p99_ms": 7.0}}
+    seen = replace(measured(caught_up=1_000, return_seconds=2.0, catch_up_seconds=2.5), storm=back, calm=calm)
+    assert storm(load, seen) == {
+        "return_us": 1_500.0,
+        "returns_per_second": 500.0,
+        "caught_up_seconds": 2.5,
+        "calm_p99_ms": 7.0,
+    }
+    assert set(storm(load, measured(caught_up=999)).values()) == {None}
+    assert set(storm(SINGLE, measured()).values()) == {None}
 
 
 @pytest.mark.parametrize(

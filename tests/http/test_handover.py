@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import logging
 import os
 import socket
@@ -58,7 +58,7 @@ class Scene:
     def __init__(self, handler: type[Handler] = Handler, **tls: Any) -> None:
         shared = SharedState(4096)
         self.stats = shared.workers[shared.claim()]
-        self.taken: list[tuple[int, bytes]] = []
+        self.taken: list[tuple[Any, bytes]] = []
         self.abandoned = 0
         self.asked, self.answers = Event(), Event()  # a request is in the route; the route goes on
         self.answers.set()
@@ -108,7 +108,7 @@ class Scene:
 
         return app
 
-    def _take(self, descriptor: int, early: bytes) -> None:
+    def _take(self, descriptor: Any, early: bytes) -> None:
         self.taken.append((descriptor, early))
 
     def _abandon(self) -> None:
@@ -130,8 +130,11 @@ class Scene:
     def close(self) -> None:
         """End it."""
         self.server.stop(0)
-        for descriptor, _ in self.taken:
-            os.close(descriptor)
+        for detached, _ in self.taken:
+            if isinstance(detached, int):
+                os.close(detached)
+            else:
+                detached.close()
 
 
 @pytest.fixture
@@ -220,7 +223,7 @@ def test_what_came_behind_the_handshake_goes_along(scene: Scene, size: int) -> N
 
 @pytest.mark.parametrize("early", [b"", b"x" * 100])
 def test_a_socket_of_tls_changes_hands(tls_scene: tuple[Scene, gevent.ssl.SSLContext], early: bytes) -> None:
-    """Who takes it gets a plain end; the encrypted one stays known until that is closed."""
+    """Who takes it gets a socket that encrypts, and nobody else has a descriptor."""
     scene, trust = tls_scene
 
     @in_greenlet
@@ -230,42 +233,83 @@ def test_a_socket_of_tls_changes_hands(tls_scene: tuple[Scene, gevent.ssl.SSLCon
         client.sendall(wire.request() + early)
         assert read(client, len(HEAD)) == HEAD
         scene.server.pool.join(SECONDS)
-        [(descriptor, got)] = scene.taken
+        [(sock, got)] = scene.taken
         assert got == early
-        assert len(scene.balance.descriptors) == 1
-        os.write(descriptor, b"from here")
-        assert read(client, 9) == b"from here"
-        client.sendall(b"from there")
-        gevent.socket.wait_read(descriptor, SECONDS)
-        assert os.read(descriptor, 100) == b"from there"
-        os.close(scene.taken.pop()[0])
-        assert client.recv(100) == b""
-        settle()
         scene.at_rest()
+        assert sock.send(b"from here") == 9
+        assert read(client, 9) == b"from here"
+        buffer = bytearray(100)
+        with pytest.raises(BlockingIOError):
+            sock.recv_into(buffer)
+        client.sendall(b"from there")
+        gevent.socket.wait_read(sock.fileno(), SECONDS)
+        assert buffer[: sock.recv_into(buffer)] == b"from there"
+        sock.shutdown(socket.SHUT_WR)
+        assert client.recv(100) == b"", "the client is told of the end"
+        sock.close()
+        with pytest.raises(OSError, match="closed"):
+            sock.send(b"late")
+        with pytest.raises(OSError, match="closed"):
+            sock.recv_into(buffer)
 
     run()
 
 
-def test_no_descriptor_is_left_for_tls(
-    tls_scene: tuple[Scene, gevent.ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The client's stream ends, and the upgrade is abandoned."""
+def test_a_full_socket_of_tls(tls_scene: tuple[Scene, gevent.ssl.SSLContext]) -> None:
+    """Of what the kernel has no room for, the last byte comes again; all arrives once, in order."""
     scene, trust = tls_scene
-
-    def socketpair() -> None:
-        raise OSError(errno.EMFILE, "too many open files")
+    data = os.urandom(4 << 20)
 
     @in_greenlet
     def run() -> None:
         plain = gevent.socket.create_connection(("127.0.0.1", scene.port), timeout=SECONDS)
         client = trust.wrap_socket(plain, server_hostname="127.0.0.1")
-        monkeypatch.setattr(gevent.socket, "socketpair", socketpair)
         client.sendall(wire.request())
         assert read(client, len(HEAD)) == HEAD
-        assert client.recv(100) == b""
-        scene.at_rest()
-        assert scene.taken == []
-        assert scene.abandoned == 1
+        scene.server.pool.join(SECONDS)
+        [(sock, _)] = scene.taken
+        sent = 0
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 << 10)
+        with contextlib.suppress(BlockingIOError):
+            while sent < len(data):
+                sent += sock.send(data[sent : sent + 20_000])
+        assert 0 < sent < len(data)
+        reading = gevent.spawn(read, client, len(data))
+        while sent < len(data):
+            gevent.socket.wait_write(sock.fileno(), SECONDS)
+            with contextlib.suppress(BlockingIOError):
+                # Other bytes behind the one that must come again, and another number of them.
+                sent += sock.sendmsg([data[sent : sent + 1], data[sent + 1 : sent + 30_001]])
+        assert reading.get(timeout=SECONDS) == data
+
+    run()
+
+
+@pytest.mark.parametrize("size", [10_000, 16_384, 40_000])
+def test_records_of_tls_longer_than_the_buffer(
+    tls_scene: tuple[Scene, gevent.ssl.SSLContext], size: int
+) -> None:
+    """A read that does not fill its buffer leaves nothing behind that no event tells of."""
+    scene, trust = tls_scene
+    data = os.urandom(size)
+
+    @in_greenlet
+    def run() -> None:
+        plain = gevent.socket.create_connection(("127.0.0.1", scene.port), timeout=SECONDS)
+        client = trust.wrap_socket(plain, server_hostname="127.0.0.1")
+        client.sendall(wire.request())
+        assert read(client, len(HEAD)) == HEAD
+        scene.server.pool.join(SECONDS)
+        [(sock, _)] = scene.taken
+        client.sendall(data)
+        got, buffer = b"", bytearray(8192)
+        while len(got) < size:
+            gevent.socket.wait_read(sock.fileno(), SECONDS)
+            count = len(buffer)
+            while count == len(buffer) and len(got) < size:
+                count = sock.recv_into(buffer)
+                got += buffer[:count]
+        assert got == data
 
     run()
 
