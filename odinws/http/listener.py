@@ -28,7 +28,7 @@ from odinws.shared.worker_stats import WorkerStats
 if TYPE_CHECKING:  # it imports ssl (by jwt), which may not be before gevent has patched it
     from odinws.admission.balance import Balance
 
-_ACCEPTED_AT_ONCE = 256  # in one iteration of the event loop: 2 ms
+_ACCEPTED_AT_ONCE = 128  # in one iteration of the event loop: 2 ms
 _NO_DESCRIPTOR_SECONDS = 1.0  # until the next look whether clients can be accepted
 _FULL_SECONDS = 0.05
 _SILENT_SECONDS = 10.0  # for a client to send the first byte

@@ -24,7 +24,7 @@ from typing import Protocol
 
 # Of each iteration. Shorter than the hub's slice, so live messages have priority.
 BUDGET_SECONDS = 0.0007
-REFUSAL_SECONDS = 0.004  # of each iteration in an overload: 200 at once
+REFUSAL_SECONDS = 0.003  # of each iteration in an overload: some 150, and to serve gets as long as that took
 OVERLOAD_SECONDS = 0.5  # a queue that has not been empty for so long is no burst
 TARGET_SECONDS = 0.08  # in an overload, what one may wait for while more come than are served
 PATIENCE_SECONDS = 1.2  # in an overload, no more wait than can be served in this time
@@ -75,6 +75,7 @@ class RequestQueue:
         self._arrived_at = 0.0  # the last of them
         self._judged_at = 0.0
         self._judged = 0, 0  # `_arrived` and `_served` at that time
+        self._refusing_seconds = 0.0  # of the last iteration
         self._is_rising = False  # more have come than were served, from one judgement to the next
         self._return_at = 0.0  # when the client refused last may come back
         self.is_serving = False
@@ -108,13 +109,14 @@ class RequestQueue:
         is_overloaded = now - self._since > OVERLOAD_SECONDS
         if is_overloaded and (self._judged == (0, 0) or now - self._judged_at > _JUDGED_SECONDS):
             self._judge(now)
-        until = now + BUDGET_SECONDS
+        until = now + max(BUDGET_SECONDS, self._refusing_seconds)
         while waiting and now < until:
             _, request = waiting.pop() if is_overloaded else waiting.popleft()
             self._serve(request)
             now = clock()
         if is_overloaded:
             self._refuse_late(now)
+        self._refusing_seconds = clock() - now
         if not waiting:
             self._since = math.inf
 
