@@ -108,7 +108,8 @@ class World:
                 self.queue.put(request, clock.now - at)
             before = clock.now
             self.queue.run()
-            assert clock.now - before <= max(BUDGET_SECONDS, REFUSAL_SECONDS) + REFUSAL_SECONDS + 2 * self.cost
+            longest = max(BUDGET_SECONDS, REFUSAL_SECONDS) + REFUSAL_SECONDS + 2 * self.cost
+            assert clock.now - before <= longest
             clock.now += OTHERS_SECONDS if clock.now > before else 0.0
 
 
@@ -161,7 +162,7 @@ def test_who_comes_back_does_not_come_at_once() -> None:
     assert world.gone == []
     times_refused = [client for client, _, _ in world.refused]
     again = len(times_refused) - len(set(times_refused))
-    assert again <= 2_500
+    assert again <= 3_000
     work = 10_000 * 0.0005 * (1 + OTHERS_SECONDS / BUDGET_SECONDS)
     assert world.clock.now - start <= 2.5 * work + 2
 
