@@ -99,9 +99,9 @@ def _problem(error: BaseException) -> str:
 
 
 def _line(error: BaseException) -> str:
-    """The line of a scenario that failed."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((str(frame.line) for frame in reversed(frames) if frame.filename == promises.__file__), "")
+    """The assertion that failed, in a scenario or in what it walks with."""
+    lines = [str(frame.line) for frame in reversed(traceback.extract_tb(error.__traceback__))]
+    return next((line for line in lines if line.startswith("assert ")), lines[0])
 
 
 class StrategyConformance:
