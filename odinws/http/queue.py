@@ -4,10 +4,11 @@ When many clients connect at once, the event loop finds hundreds of sockets read
 before anything else. So requests have a budget in each iteration, and wait here once that is spent.
 
 First come, first served is good for a burst, and ruinous for an overload: whoever is served has waited
-longest, and is about to give up. So when the queue has not been empty for a while, the newest is served
-first. As long as more come than are served, whoever has waited for a tenth of a second is refused, as that
-one's turn will not come; else only those whose turn comes too late. What counts as an overload is CoDel's
-idea (RFC 8289), the order is adaptive LIFO (Maurer: Fail at Scale, ACM Queue, 2015).
+longest, and is about to give up. So when the queue has not been empty for a while, and more come than are
+served, the newest is served first, and whoever has waited for a tenth of a second is refused, as that one's
+turn will not come. If no more come than are served, only those are refused whose turn comes too late. What
+counts as an overload is CoDel's idea (RFC 8289), the order is adaptive LIFO (Maurer: Fail at Scale, ACM
+Queue, 2015).
 
 A refused client is told when to come back: each a little later than the one before, at the rate at which
 requests have been served. So those that were refused do not come back together.
@@ -72,9 +73,8 @@ class RequestQueue:
         self._ran = 0.0  # when the last iteration began
         self._served = 0  # since then
         self._arrived = 0  # since then
-        self._arrived_at = 0.0  # the last of them
-        self._judged_at = 0.0
-        self._judged = 0, 0  # `_arrived` and `_served` at that time
+        self._judge_at = 0.0
+        self._judged: tuple[int, int] | None = None  # `_arrived` and `_served` at the last judgement
         self._refusing_seconds = 0.0  # of the last iteration
         self._is_rising = False  # more have come than were served, from one judgement to the next
         self._return_at = 0.0  # when the client refused last may come back
@@ -92,11 +92,10 @@ class RequestQueue:
         """Add a request, which came `age_seconds` ago."""
         now = self._clock()
         if math.isinf(self._since):
-            self._since = self._ran = self._judged_at = now
+            self._since = self._ran = now
             self._served = self._arrived = 0
-            self._judged = 0, 0
+            self._judge_at, self._judged, self._is_rising = now + OVERLOAD_SECONDS / 2, None, False
         self._arrived += 1
-        self._arrived_at = now
         self._waiting.append((now - age_seconds, request))
 
     def run(self) -> None:
@@ -107,11 +106,11 @@ class RequestQueue:
             self._since += now - self._ran
         self._ran = now
         is_overloaded = now - self._since > OVERLOAD_SECONDS
-        if is_overloaded and (self._judged == (0, 0) or now - self._judged_at > _JUDGED_SECONDS):
+        if now > self._judge_at:
             self._judge(now)
         until = now + max(BUDGET_SECONDS, self._refusing_seconds)
         while waiting and now < until:
-            _, request = waiting.pop() if is_overloaded else waiting.popleft()
+            _, request = waiting.pop() if is_overloaded and self._is_rising else waiting.popleft()
             self._serve(request)
             now = clock()
         if is_overloaded:
@@ -131,8 +130,7 @@ class RequestQueue:
     def _refuse_late(self, now: float) -> None:
         rate = max(_LEAST_RATE, self._served / (now - self._since))
         until, keep = now + REFUSAL_SECONDS, rate * PATIENCE_SECONDS
-        is_quiet = now - self._arrived_at > TARGET_SECONDS  # as behind a burst
-        late = now - TARGET_SECONDS if self._is_rising and not is_quiet else -math.inf
+        late = now - TARGET_SECONDS if self._is_rising else -math.inf
         waiting = self._waiting
         while waiting and (len(waiting) > keep or waiting[0][0] < late) and now < until:
             _, request = waiting.popleft()
@@ -141,9 +139,13 @@ class RequestQueue:
             now = self._clock()
 
     def _judge(self, now: float) -> None:
-        arrived, served = self._judged
-        self._is_rising = self._arrived - arrived > _TOO_MANY * (self._served - served)
-        self._judged, self._judged_at = (self._arrived, self._served), now
+        """Whether more come than are served, without those who came together at first."""
+        seconds = OVERLOAD_SECONDS / 2
+        if self._judged is not None:
+            arrived, served = self._judged
+            self._is_rising = self._arrived - arrived > _TOO_MANY * (self._served - served)
+            seconds = _JUDGED_SECONDS
+        self._judged, self._judge_at = (self._arrived, self._served), now + seconds
 
     def _retry_after(self, now: float, rate: float) -> int:
         """Whole seconds, at least 1: clients come back one by one, as they can be served."""

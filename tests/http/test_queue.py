@@ -123,6 +123,22 @@ def test_a_burst_is_served_in_order() -> None:
     assert world.gone == []
 
 
+def test_clients_that_come_one_after_the_other_wait_for_each_other() -> None:
+    """300 at once, each of which comes again when it was served: never an empty queue, and no overload."""
+    world = World(0.0005, 2.0)
+    for client in range(300):
+        world.queue.put(Asking(world, client, world.cost, world.patience))
+    for _ in range(5_000):
+        before = len(world.served)
+        world.queue.run()
+        world.clock.now += OTHERS_SECONDS
+        for client, _ in world.served[before:]:
+            world.queue.put(Asking(world, client, world.cost, world.patience))
+    assert world.refused == []
+    assert world.gone == []
+    assert max(age for _, age in world.served) <= 300 * world.cost * (1 + OTHERS_SECONDS / BUDGET_SECONDS)
+
+
 def test_a_stall_is_no_overload() -> None:
     """Who has waited because the worker stood still is served, in order."""
     world = World(0.0005, 10.0)
