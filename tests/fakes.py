@@ -36,7 +36,7 @@ SECONDS = 60.0  # no test body waits longer for anything
 FORK_SECONDS = 120  # nor does a process that a test forks live longer
 
 # A machine under load may be slow: that is no failure.
-hypothesis.settings.register_profile("odinws", deadline=None)
+hypothesis.settings.register_profile("odinws", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("odinws")
 
 P = ParamSpec("P")

@@ -152,11 +152,11 @@ persistence false
 log_dest stderr
 log_type error
 set_tcp_nodelay true
-listener {place.port} 127.0.0.1
-protocol websockets
 listener {place.nats_port} 127.0.0.1
 protocol mqtt
-"""
+listener {place.port} 127.0.0.1
+protocol websockets
+"""  # the port that is waited for comes last
     )
     return _server(place, "mosquitto", "-c", config)
 
