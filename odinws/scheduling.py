@@ -8,7 +8,7 @@ import gevent
 
 SLICE_SECONDS = 0.002
 # Any timer that has expired when the event loop checks it, so that the loop does not wait for it.
-_NEXT_SECONDS = 1e-9
+NEXT_SECONDS = 1e-9
 
 
 def next_iteration() -> None:
@@ -17,7 +17,7 @@ def next_iteration() -> None:
     `gevent.sleep(0)` waits only for the ready greenlets, and the loop runs 50 rounds of them before it polls
     the sockets and timers: with slices of 2 ms, that is 100 ms.
     """
-    gevent.sleep(_NEXT_SECONDS)
+    gevent.sleep(NEXT_SECONDS)
 
 
 class Slice:

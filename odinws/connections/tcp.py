@@ -37,14 +37,12 @@ class TcpInfo(NamedTuple):
 
 def look(sock: socket.socket) -> TcpInfo | None:
     """The current figures; None if the socket is closed, is not TCP, or the system is not Linux."""
-    if not hasattr(socket, "TCP_INFO"):
+    info = _info(sock)
+    if info is None:
         return None
     try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE)
         waiting = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
     except (OSError, ValueError):
-        return None
-    if len(info) < _SIZE:
         return None
     (rtt,) = _RTT.unpack_from(info, _RTT_OFFSET)
     taken, received = _BYTES.unpack_from(info, _BYTES_OFFSET)
@@ -67,14 +65,20 @@ class Arrival(NamedTuple):
 
 def arrival(sock: _socket.socket) -> Arrival | None:
     """How a client stands; None as in `look`."""
+    info = _info(sock)
+    if info is None:
+        return None
+    _, received = _BYTES.unpack_from(info, _BYTES_OFFSET)
+    (age_ms,) = _AGE.unpack_from(info, _AGE_OFFSET)
+    return Arrival(received > 0, info[0] != _ESTABLISHED, age_ms / 1e3)
+
+
+def _info(sock: _socket.socket) -> bytes | None:
+    """The kernel's struct; None as in `look`."""
     if not hasattr(socket, "TCP_INFO"):
         return None
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE)
     except OSError:
         return None
-    if len(info) < _SIZE:
-        return None
-    _, received = _BYTES.unpack_from(info, _BYTES_OFFSET)
-    (age_ms,) = _AGE.unpack_from(info, _AGE_OFFSET)
-    return Arrival(received > 0, info[0] != _ESTABLISHED, age_ms / 1e3)
+    return info if len(info) >= _SIZE else None

@@ -23,6 +23,7 @@ from gunicorn.workers.ggevent import PyWSGIServer
 from odinws import logs
 from odinws.connections import tcp
 from odinws.http.queue import RequestQueue
+from odinws.scheduling import NEXT_SECONDS
 from odinws.shared.worker_stats import WorkerStats
 
 if TYPE_CHECKING:  # it imports ssl (by jwt), which may not be before gevent has patched it
@@ -33,7 +34,6 @@ _NO_DESCRIPTOR_SECONDS = 1.0  # until the next look whether clients can be accep
 _FULL_SECONDS = 0.05
 _SILENT_SECONDS = 10.0  # for a client to send the first byte
 _LOOK_SECONDS = 1.0  # for silent clients
-_EACH_ITERATION = 1e-9  # a timer that has always expired
 _UPGRADES = (b"GET /ws", b"GET /echo")
 _PATIENCE_SECONDS = 0.1  # after that a client that has closed its end is taken to have left
 _HEAD_BYTES = 64 << 10
@@ -116,7 +116,7 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
     def start(self) -> None:
         """As gevent's."""
         self._silent: dict[int, Newcomer] = {}  # oldest first
-        self._each_iteration = self.loop.timer(_EACH_ITERATION, _EACH_ITERATION, ref=False)
+        self._each_iteration = self.loop.timer(NEXT_SECONDS, NEXT_SECONDS, ref=False)
         self._look = self.loop.timer(_LOOK_SECONDS, _LOOK_SECONDS, ref=False)
         self._look.start(self._drop_silent)
         self._logged = logs.OncePerSecond()

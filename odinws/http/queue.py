@@ -105,7 +105,7 @@ class RequestQueue:
         if now - self._ran > _STALL_SECONDS:
             self._since += now - self._ran
         self._ran = now
-        is_overloaded = now - self._since > OVERLOAD_SECONDS
+        is_overloaded = self.is_overloaded
         if now > self._judge_at:
             self._judge(now)
         until = now + max(BUDGET_SECONDS, self._refusing_seconds)
