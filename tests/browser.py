@@ -5,8 +5,6 @@ What a page has done is known after the next call: Playwright delivers events wh
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +13,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import playwright.sync_api as driver
-import pytest
 
+from tests.programs import find
 from tests.server import PATIENCE_SECONDS
 
-PACKAGE = "chromium"  # of Debian; the program has the same name
 SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"  # kept by CI
 POLL_SECONDS = 0.05
 PHONE_BELOW = 600  # CSS pixels
@@ -38,22 +35,11 @@ class PageError(AssertionError):
     """JavaScript that the test ran in a page threw; the text is its stack."""
 
 
-def find_chromium() -> str:
-    """The path of the browser. Without one the test is skipped, on CI it fails."""
-    path = shutil.which(PACKAGE)
-    if path is None:
-        missing = f"no `{PACKAGE}` on PATH: install the Debian package {PACKAGE}"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(f"BROWSER TESTS DID NOT RUN, {missing}")
-    return path
-
-
 class Browser:
     """A Chromium with a fresh profile, from `with` to the end of its block."""
 
     def __init__(self) -> None:
-        self._program = find_chromium()
+        self._program = find("chromium", "chromium")
         self._playwright = driver.sync_playwright()
 
     def __enter__(self) -> Self:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import time
 import urllib.parse
@@ -13,35 +11,28 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
 import yaml
 
 from odinws.harness import fetch
 from odinws.harness.ports import free_port
 from odinws.harness.process import Process
+from tests.programs import find
 from tests.server import ROOT
 
 CONF = ROOT / "conf" / "prometheus"
 WINDOW = "5s"
-PACKAGE = "prometheus"  # of Debian; it has promtool too
+PACKAGE = "prometheus"  # of Debian
 SECONDS = 30.0
-
-
-def find(program: str) -> str:
-    """The path of a program of the package. Without it the test is skipped, on CI it fails."""
-    path = shutil.which(program)
-    if path is None:
-        missing = f"no `{program}` on PATH: install the Debian package {PACKAGE}"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(f"PROMETHEUS TESTS DID NOT RUN, {missing}")
-    return path
 
 
 def promtool(*arguments: str, stdin: bytes = b"", directory: Path | None = None) -> str:
     """What promtool says; it must find no fault."""
     done = subprocess.run(
-        (find("promtool"), *arguments), input=stdin, capture_output=True, timeout=SECONDS, cwd=directory
+        (find("promtool", PACKAGE), *arguments),
+        input=stdin,
+        capture_output=True,
+        timeout=SECONDS,
+        cwd=directory,
     )
     said = (done.stdout + done.stderr).decode()
     assert done.returncode == 0, said
@@ -62,7 +53,7 @@ class Prometheus(Process):
     def __init__(self, directory: Path, targets: Mapping[str, Sequence[str]]) -> None:
         self._port = free_port()
         command = (
-            find("prometheus"),
+            find("prometheus", PACKAGE),
             "--config.file=prometheus.yml",
             "--storage.tsdb.path=data",
             f"--web.listen-address=127.0.0.1:{self._port}",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -143,10 +144,25 @@ def test_an_error_ends_it() -> None:
     asyncio.run(both())
 
 
-def in_loop(main: Callable[[], Any]) -> None:
-    """Run a coroutine in asyncio's loop as the feed does."""
-    with asyncio.Runner(loop_factory=GreenletEventLoop) as runner:
-        runner.run(main())
+@in_greenlet
+def beside_nats(directory: Path, main: Callable[[NatsServer], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine in asyncio's loop as the feed does, with a real nats-server."""
+    with NatsServer(directory) as server, asyncio.Runner(loop_factory=GreenletEventLoop) as runner:
+        runner.run(main(server))
+
+
+@contextlib.asynccontextmanager
+async def tapped(
+    server: NatsServer,
+    take: Callable[..., None],
+    full: Callable[[], bool] = lambda: False,
+    wait: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Client]:
+    """A client of nats-py whose messages of `odin.>` are taken."""
+    async with Client() as client:
+        await client.connect(server.url)
+        await Tap(client, take, full, wait, _fail).subscribe(client, "odin.>")
+        yield client
 
 
 def test_this_nats_py_can_be_tapped(tmp_path: Path) -> None:
@@ -196,12 +212,7 @@ def test_this_nats_py_can_be_tapped(tmp_path: Path) -> None:
         assert tap._watcher is None
         await other.close()
 
-    @in_greenlet
-    def body() -> None:
-        with NatsServer(tmp_path / "nats") as server:
-            in_loop(lambda: main(server))
-
-    body()
+    beside_nats(tmp_path / "nats", main)
 
 
 def test_a_reader_that_is_behind(tmp_path: Path) -> None:
@@ -210,10 +221,7 @@ def test_a_reader_that_is_behind(tmp_path: Path) -> None:
 
     async def main(server: NatsServer) -> None:
         taken: list[bytes] = []
-        async with Client() as client:
-            await client.connect(server.url)
-            tap = Tap(client, lambda *message: taken.append(message[3]), lambda: False, lambda: None, _fail)
-            await tap.subscribe(client, "odin.>")
+        async with tapped(server, lambda *message: taken.append(message[3])) as client:
             theirs = await client.subscribe("other")
             for number in range(count):
                 await client.publish("odin.a", b"%d" % number)
@@ -222,12 +230,7 @@ def test_a_reader_that_is_behind(tmp_path: Path) -> None:
                 assert (await theirs.next_msg(5)).data.rstrip() == b"%d" % number
             assert taken == [b"%d" % number for number in range(count)]
 
-    @in_greenlet
-    def body() -> None:
-        with NatsServer(tmp_path / "nats") as server:
-            in_loop(lambda: main(server))
-
-    body()
+    beside_nats(tmp_path / "nats", main)
 
 
 def test_a_connection_without_room_is_not_read(tmp_path: Path) -> None:
@@ -248,22 +251,14 @@ def test_a_connection_without_room_is_not_read(tmp_path: Path) -> None:
             gevent.sleep(0.001)
             used = 0
 
-        async with Client() as client:
-            await client.connect(server.url)
-            tap = Tap(client, take, lambda: used >= 500, wait, _fail)
-            await tap.subscribe(client, "odin.>")
+        async with tapped(server, take, lambda: used >= 500, wait) as client:
             for number in range(count):
                 await client.publish("odin.a", b"%d" % number)
             while len(taken) < count:
                 await client.flush()
             assert taken == [b"%d" % number for number in range(count)]
 
-    @in_greenlet
-    def body() -> None:
-        with NatsServer(tmp_path / "nats") as server:
-            in_loop(lambda: main(server))
-
-    body()
+    beside_nats(tmp_path / "nats", main)
 
 
 def _fail(error: Exception) -> None:
