@@ -26,7 +26,7 @@ from odinws.connections.connection import Connection, State
 from odinws.errors import FeedError
 from odinws.fanout.hub import Hub
 from odinws.feed import history
-from odinws.feed.events import Message
+from odinws.feed.events import Lost, Message
 from odinws.feed.status import FeedStatus
 from odinws.messages.protocol import WILDCARDS, ReplayComplete, ReplayIncomplete, wildcard
 from odinws.messages.wire_format import encode
@@ -118,7 +118,9 @@ class Recovery:
                 if status.mode == "jetstream" and tries < _TRIES:
                     gevent.sleep(_NATS_SECONDS / 10)
                     continue
-                page = history.Page([], missing.horizon + 1, missing.horizon, missing.last)
+                gone = Lost(None, since + 1, missing.horizon, "expired")
+                upto = max(since, missing.horizon)
+                page = history.Page([gone] if since < upto else [], upto, missing.last)
             if since > missing.last:  # another worker was faster, or these are numbers of another life
                 if since > page.last_seq or time.monotonic() > until:
                     self._restart_from_newest(conn, channel)
@@ -127,15 +129,13 @@ class Recovery:
                 continue
             if missing.horizon > since:
                 outcome = "stream" if outcome == "ring" else outcome
-            if page.first_seq > since + 1:
+            if any(isinstance(event, Lost) for event in page.events):
                 outcome = "expired"
-                known = page.first_seq - 1
-                self._send_gap(conn, channel, since + 1, known, "expired")
-            if not self.send(conn, channel, page.messages):
+            if not self.send(conn, channel, page.events):
                 return
-            if page.messages:
-                known = page.messages[-1].seq
-            since = max(since, page.upto, page.first_seq - 1)
+            if page.events:
+                known = _last_seq(page.events[-1])
+            since = max(since, page.upto)
 
     def latest(self, conn: Connection, channel: str) -> None:
         """Subscribe a connection and send it the newest message of the channel."""
@@ -155,7 +155,7 @@ class Recovery:
             newest = self._hub.ring.newest(channel)
             value = newest or found
             if self._strategy.subscribe(conn, channel) and value is not None:
-                self._send_messages(conn, channel, [value])
+                self._send_events(conn, channel, [value])
 
         self._hub.run_between_passes(subscribe)
 
@@ -172,26 +172,28 @@ class Recovery:
         most = self._settings.replay_messages
         while conn.state is State.OPEN:
             end = self._hub.ring.last if last is None else last
-            found = self._from_ring(channel, first - 1)
+            found: Sequence[Message | Lost] | None = self._from_ring(channel, first - 1)
+            upto = end
             if found is None:
                 page = self._page(channel, first - 1, known)
-                if page.first_seq > first:
-                    incomplete = "expired"
-                    gone = min(page.first_seq - 1, end)
-                    self._send_gap(conn, channel, first, gone, "expired")
-                found, upto = page.messages, max(page.upto, page.first_seq - 1)
-            else:
-                upto = end
-            due = [message for message in found if message.seq <= end]
-            if count + len(due) > most:
-                due = due[: most - count]
-                incomplete = "too_many"
-                end = due[-1].seq if due else first - 1
+                found, upto = page.events, page.upto
+            due: list[Message | Lost] = []
+            for event in found:
+                if isinstance(event, Lost):
+                    if event.first <= end:
+                        due.append(event._replace(last=min(event.last, end)))
+                        incomplete = "expired"
+                elif event.seq <= end:
+                    if count == most:
+                        incomplete = "too_many"
+                        end = _last_seq(due[-1]) if due else first - 1
+                        break
+                    due.append(event)
+                    count += 1
             if not self.send(conn, channel, due):
                 break
-            count += len(due)
             if due:
-                known = due[-1].seq
+                known = _last_seq(due[-1])
             first = min(upto, end) + 1
             if first > end:
                 break
@@ -199,14 +201,14 @@ class Recovery:
             return ReplayIncomplete(channel, start, first - 1, count, incomplete)
         return ReplayComplete(channel, start, first - 1, count)
 
-    def send(self, conn: Connection, channel: str, messages: list[Message]) -> bool:
+    def send(self, conn: Connection, channel: str, events: Sequence[Message | Lost]) -> bool:
         """Send past messages in chunks, each once the outbox is empty; False: the connection is closing."""
-        for start in range(0, len(messages), _CHUNK_MESSAGES):
+        for start in range(0, len(events), _CHUNK_MESSAGES):
             while conn.has_waiting:
                 if conn.state is not State.OPEN:
                     return False
                 gevent.sleep(_POLL_SECONDS)
-            if not self._send_messages(conn, channel, messages[start : start + _CHUNK_MESSAGES]):
+            if not self._send_events(conn, channel, events[start : start + _CHUNK_MESSAGES]):
                 return False
         return conn.state is State.OPEN
 
@@ -229,10 +231,10 @@ class Recovery:
             # Too many to send at once: pages first, as from the stream.
             return _BeyondRing(found[-1].seq if found else since, ring.last)
         if self._strategy.subscribe(conn, channel) and found:
-            self._send_messages(conn, channel, found)
+            self._send_events(conn, channel, found)
         return None
 
-    def _from_ring(self, channel: str, since: int) -> list[Message] | None:
+    def _from_ring(self, channel: str, since: int) -> Sequence[Message] | None:
         ring = self._hub.ring
         if channel not in WILDCARDS:
             return ring.after(channel, since)
@@ -251,7 +253,7 @@ class Recovery:
         if found is not None:
             part = found[:_CHUNK_MESSAGES]
             upto = part[-1].seq if len(part) < len(found) else ring.last
-            return history.Page(part, 0, upto, ring.last)
+            return history.Page([*part], upto, ring.last)
         with self._readers:
             return self._query(
                 lambda client: history.page(
@@ -281,10 +283,14 @@ class Recovery:
         if conn.send_frame(conn.wire_format.gap(channel, first, last, reason, channel)):
             self._stats.count_gaps((reason,), 1)
 
-    def _send_messages(self, conn: Connection, channel: str, messages: Sequence[Message]) -> bool:
-        bundle = encode(messages, channel, conn.wire_format)
+    def _send_events(self, conn: Connection, channel: str, events: Sequence[Message | Lost]) -> bool:
+        bundle = encode(events, channel, conn.wire_format)
         sent = conn.send(bundle.data, (bundle,))
         if sent:
-            self._stats.totals.replayed += len(messages)
+            self._stats.totals.replayed += sum(isinstance(event, Message) for event in events)
             self._stats.count_gaps(bundle.gaps, 1)
         return sent
+
+
+def _last_seq(event: Message | Lost) -> int:
+    return event.seq if isinstance(event, Message) else event.last

@@ -50,8 +50,12 @@ class Cursor:
         if first_seq <= self.seq + 1:
             return None
         lost = Lost(None, self.seq + 1, first_seq - 1, "expired")
-        self.seq = self.floor = lost.last
+        self.lose(lost)
         return lost
+
+    def lose(self, lost: Lost) -> None:
+        """Advance past what is lost, which begins after the cursor."""
+        self.seq = self.floor = lost.last
 
     def take(self, channel: str, seq: int, ts_ms: int, payload: bytes) -> Message:
         """Advance to a message of a channel that is carried; `seq` is higher than the cursor's."""

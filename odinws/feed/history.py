@@ -1,7 +1,8 @@
 """Reads past messages of a channel from the stream, in pages, by direct gets (NATS ADR-31).
 
 A direct get is one request without a consumer, so there is nothing to clean up. Servers before 2.11 answer
-with one message instead of a batch: then there is one request for each message.
+with one message instead of a batch: then there is one request for each message. A page names what the stream
+no longer has of the range that it covers.
 """
 
 from __future__ import annotations
@@ -17,39 +18,43 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from odinws.errors import FeedError
-from odinws.feed.events import Message
+from odinws.feed import stream
+from odinws.feed.events import Lost, Message
+from odinws.feed.stream import Holes
 
 _NO_MESSAGE = "404"
 _END_OF_BATCH = "204"
 _MESSAGE_SECONDS = 5.0
+_IDLE_SECONDS = 1.0
+_BATCHES = (2, 11)  # the first version of nats-server that answers with several messages
 
 
 class Page(NamedTuple):
     """A page of past messages.
 
     Attributes:
-        messages: of the requested channels, in order. `prev` refers to this page; that of the first message
-            of a channel is the `prev` of the request, or the last sequence that is lost.
-        first_seq: messages between `after` and this sequence may be lost; `after` + 1: none is.
-        upto: every message of the channels up to here is in `messages`, or is lost.
+        events: the messages of the requested channels in order, and before what follows it each range of
+            which the stream no longer has everything. The `prev` of a message refers to this page; that of
+            the first one of a channel is the `prev` of the request, or the last sequence that is lost.
+        upto: every message of the channels up to here is in `events`, or is lost.
         last_seq: the latest sequence of the stream, of any channel.
     """
 
-    messages: list[Message]
-    first_seq: int
+    events: list[Message | Lost]
     upto: int
     last_seq: int
 
 
 async def page(
-    client: Client, stream: str, prefix: str, channel: str, after: int, most: int, max_bytes: int, prev: int
+    client: Client, name: str, prefix: str, channel: str, after: int, most: int, max_bytes: int, prev: int
 ) -> Page:
     """Read the messages of a channel after a sequence.
 
-    A stream may delete messages while it is read. So its last sequence is read before the messages, and its
-    first one afterwards.
+    A stream may delete messages while it is read. So its last sequence is read before the messages, and what
+    it has lost afterwards.
 
     Args:
+        name: of the stream.
         channel: a channel, or a wildcard.
         after: the sequence after which the page begins.
         most: the maximum number of messages.
@@ -60,43 +65,51 @@ async def page(
         FeedError: the stream does not exist, or allows no direct gets.
         nats.errors.Error, TimeoutError: NATS is lost.
     """
-    js = client.jetstream()
-    last_seq = (await js.stream_info(stream)).state.last_seq
-    first_seq, upto = after + 1, after
+    last_seq = (await stream.info(client, name)).state.last_seq
+    upto, size = after, 0
     messages: list[Message] = []
-    last: dict[str, int] = {}
-    size = 0
     while upto < last_seq and len(messages) < most and size < max_bytes:
-        found = await _batch(
-            client, stream, prefix + channel, upto + 1, most - len(messages), max_bytes - size
-        )
-        kept = (await js.stream_info(stream)).state.first_seq
-        next_seq = _seq(found[0]) if found else last_seq + 1
-        if kept > upto + 1 and next_seq > upto + 1:
-            if messages:
-                break  # the next page begins with this gap
-            first_seq = min(kept, next_seq)
-            prev = upto = first_seq - 1
+        found = await _batch(client, name, prefix + channel, upto + 1, most - len(messages), max_bytes - size)
         if not found:
-            upto = max(upto, last_seq)
+            upto = last_seq
         for msg in found:
-            seq, name = _seq(msg), (msg.headers or {})["Nats-Subject"].removeprefix(prefix)
+            seq = _seq(msg)
             if seq > last_seq:
                 upto = last_seq
                 break
-            messages.append(Message(name, seq, last.get(name, prev), _ts_ms(msg), msg.data))
-            last[name] = upto = seq
+            messages.append(Message(_subject(msg).removeprefix(prefix), seq, 0, _ts_ms(msg), msg.data))
+            upto = seq
             size += len(msg.data)
-    return Page(messages, first_seq, upto, last_seq)
+    if upto <= after:
+        return Page([], upto, last_seq)
+    return Page(_with_losses(messages, await stream.holes(client, name), after, upto, prev), upto, last_seq)
 
 
-async def latest(client: Client, stream: str, prefix: str, channel: str) -> Message | None:
+def _with_losses(
+    messages: list[Message], holes: Holes, after: int, upto: int, prev: int
+) -> list[Message | Lost]:
+    """The messages after `after` and up to `upto`, with what is lost between them, and the right `prev`."""
+    events: list[Message | Lost] = []
+    last: dict[str, int] = {}
+    known = after
+    for message in messages:
+        if lost := holes.within(known + 1, message.seq - 1):
+            events.append(lost)
+            prev = lost.last
+        known = message.seq
+        events.append(message._replace(prev=max(prev, last.get(message.channel, 0))))
+        last[message.channel] = known
+    if lost := holes.within(known + 1, upto):
+        events.append(lost)
+    return events
+
+
+async def latest(client: Client, name: str, prefix: str, channel: str) -> Message | None:
     """The newest message of a channel in the stream, if there is one."""
     request = json.dumps({"last_by_subj": prefix + channel})
-    msg = await client.request(f"$JS.API.DIRECT.GET.{stream}", request.encode(), timeout=_MESSAGE_SECONDS)
-    if _status(msg) == _NO_MESSAGE:
+    msg = await client.request(f"$JS.API.DIRECT.GET.{name}", request.encode(), timeout=_MESSAGE_SECONDS)
+    if _is_answer(msg, _NO_MESSAGE):
         return None
-    _check(msg)
     return Message(channel, _seq(msg), 0, _ts_ms(msg), msg.data)
 
 
@@ -106,7 +119,7 @@ def subject_filter(subjects: Sequence[str]) -> dict[str, Any]:
 
 
 async def latest_of_all(
-    client: Client, js: JetStreamContext, stream: str, subjects: Sequence[str]
+    client: Client, js: JetStreamContext, name: str, subjects: Sequence[str]
 ) -> dict[str, int]:
     """The sequence of the newest message of each subject.
 
@@ -118,7 +131,7 @@ async def latest_of_all(
     found: dict[str, int] = {}
     try:
         consumer = await js.add_consumer(
-            stream,
+            name,
             ConsumerConfig(
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
@@ -127,6 +140,7 @@ async def latest_of_all(
                 max_deliver=1,
                 headers_only=True,
                 inactive_threshold=5.0,
+                idle_heartbeat=_IDLE_SECONDS,
                 mem_storage=True,
                 num_replicas=1,
             ),
@@ -134,46 +148,56 @@ async def latest_of_all(
         pending = consumer.num_pending or 0
         while pending:
             msg = await answers.next_msg(_MESSAGE_SECONDS)
+            if not msg.reply:  # a heartbeat: what was still to come has been deleted meanwhile
+                break
             found[msg.subject] = msg.metadata.sequence.stream
             pending = msg.metadata.num_pending
-        await js.delete_consumer(stream, consumer.name)
+        await js.delete_consumer(name, consumer.name)
     finally:
         await answers.unsubscribe()
     return found
 
 
-async def _batch(
-    client: Client, stream: str, subject: str, start: int, most: int, max_bytes: int
-) -> list[Msg]:
+async def _batch(client: Client, name: str, subject: str, start: int, most: int, max_bytes: int) -> list[Msg]:
     """Messages from `start` on, as many as one request gives; empty if there are none."""
     inbox = client.new_inbox()
     answers = await client.subscribe(inbox)
     request = {"seq": start, "next_by_subj": subject, "batch": most, "max_bytes": max(1, max_bytes)}
     found: list[Msg] = []
     try:
-        await client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox)
+        await client.publish(f"$JS.API.DIRECT.GET.{name}", json.dumps(request).encode(), reply=inbox)
         while len(found) < most:
             msg = await answers.next_msg(_MESSAGE_SECONDS)
-            status = _status(msg)
-            if status == _END_OF_BATCH or (status == _NO_MESSAGE and not found):
+            if _is_answer(msg, _END_OF_BATCH, _NO_MESSAGE):
                 break
-            _check(msg)
             found.append(msg)
-            if "Nats-Num-Pending" not in (msg.headers or {}):  # a server without batches
+            if (client.connected_server_version.major, client.connected_server_version.minor) < _BATCHES:
                 break
     finally:
         await answers.unsubscribe()
     return found
 
 
-def _check(msg: Msg) -> None:
-    if _status(msg):
-        described = (msg.headers or {}).get("Description", "")
-        raise FeedError(f"the stream allows no direct gets: {_status(msg)} {described}".rstrip())
+def _is_answer(msg: Msg, *expected: str) -> bool:
+    """Whether a message is an answer of the server with one of these codes; False: it is a stored message.
+
+    A stored message may have any headers, those of the server included. But the server adds its own behind
+    them, among which is always the subject, and of several headers with one name the last counts.
+
+    Raises:
+        FeedError: it is an answer with another code.
+    """
+    headers = msg.headers or {}
+    if "Nats-Subject" in headers:
+        return False
+    status = headers.get("Status", "")
+    if status in expected:
+        return True
+    raise FeedError(f"the stream allows no direct gets: {status} {headers.get('Description', '')}".rstrip())
 
 
-def _status(msg: Msg) -> str:
-    return (msg.headers or {}).get("Status", "")
+def _subject(msg: Msg) -> str:
+    return (msg.headers or {})["Nats-Subject"]
 
 
 def _seq(msg: Msg) -> int:

@@ -21,8 +21,9 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from odinws.errors import FeedError
 from odinws.feed import authentication, history, stream
 from odinws.feed.cursor import Cursor
-from odinws.feed.events import Backfill, FeedEvent, Message
+from odinws.feed.events import Backfill, FeedEvent, Lost, Message
 from odinws.feed.status import FeedStatus
+from odinws.feed.stream import ALL_HOLES, NO_HOLES, Holes
 from odinws.feed.tap import Tap
 from odinws.messages.protocol import CHANNEL
 from odinws.settings import Settings, without_credentials
@@ -31,8 +32,10 @@ from odinws.shared.worker_stats import WorkerStats
 _CONNECT_SECONDS = 2
 _HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 3.0  # without a heartbeat for this long the consumer counts as lost
+_LOOK_SECONDS = 4.0  # from one look at the stream to the next
 _PING_SECONDS = 2
 _BACKPRESSURE_SECONDS = 0.002
+_IDLE = re.compile(rb"\r\nNats-Last-Consumer:[ \t]*(\d+)\r\nNats-Last-Stream:[ \t]*(\d+)")
 _STALLED = re.compile(rb"\r\nNats-Consumer-Stalled:[ \t]*([^\s]+)")
 _KNOWN_SUBJECTS = 20_000  # some 3 MB
 _BACKFILL_MESSAGES = 2000  # read by a new worker before it accepts connections: a third of a second
@@ -70,7 +73,7 @@ class Intake:
         self._backlog = backlog
         self._high_water = settings.feed_backlog // 2
         self._channels = settings.channel_filter
-        self._prefix_length = len(settings.subject_prefix)
+        self._prefix = settings.subject_prefix
         self._known: dict[str, str | None] = {}  # subject -> channel
         self._taken_ms = 0  # when NATS stored the latest message, Unix milliseconds
         self._heard = 0.0  # when it was received, monotonic seconds
@@ -97,10 +100,11 @@ class Intake:
         try:
             channel = self._known[subject]
         except KeyError:
-            name = subject[self._prefix_length :]
+            name = subject.removeprefix(self._prefix)
             if len(self._known) >= _KNOWN_SUBJECTS:
                 self._known.clear()
-            channel = self._known[subject] = name if self.carries(name) else None
+            is_ours = subject.startswith(self._prefix) and self.carries(name)
+            channel = self._known[subject] = name if is_ours else None
         if channel is None:
             self._totals.feed_ignored += 1
         return channel
@@ -149,32 +153,41 @@ class Intake:
 
     def expire(self, first_seq: int) -> int:
         """The stream begins at `first_seq` now; returns how many messages are lost by that."""
-        lost = self.cursor.expire(first_seq)
-        if lost is None:
-            return 0
-        self._totals.feed_gaps += 1
-        log.warning("stream no longer has messages", first=lost.first, last=lost.last)
-        self._sink(lost)
+        gone = self._lose(ALL_HOLES.within(self.cursor.seq + 1, first_seq - 1))
         self._update_status()
-        return lost.last - lost.first + 1
+        return gone
+
+    def pass_by(self, seq: int, holes: Holes) -> None:
+        """The stream has nothing for us up to `seq`: what we have not received was of others, or is lost."""
+        if seq <= self.cursor.seq:
+            return
+        self._lose(holes.within(self.cursor.seq + 1, seq))
+        self.cursor.skip(seq)
+        self._update_status()
+
+    def tell(self, lost: Lost) -> None:
+        """Something is lost of what lies behind the cursor, or before it."""
+        self._totals.feed_gaps += 1
+        log.warning("stream no longer has messages", first=lost.first, last=lost.last, reason=lost.reason)
+        self._sink(lost)
 
     def take(
-        self, subject: str, seq: int, ts_ms: int, payload: bytes, *, deliveries: int, whole_stream: bool
+        self, subject: str, seq: int, ts_ms: int, payload: bytes, *, deliveries: int, holes: Holes
     ) -> None:
         """Take a message of the stream.
 
         Args:
             ts_ms: when NATS stored it, Unix milliseconds.
             deliveries: how often NATS has delivered it.
-            whole_stream: whether we receive every message of the stream: then those between the last one and
-                this are lost.
+            holes: what the stream does not have of the sequences between the last message and this. The
+                others are not for us.
         """
         channel = self.channel(subject)
         if seq <= self.cursor.seq:
             self._totals.feed_duplicates += 1
             self._stats.count_received(0, 1)
             return
-        gone = self.expire(seq) if whole_stream and seq != self.cursor.seq + 1 else 0
+        gone = self._lose(holes.within(self.cursor.seq + 1, seq - 1)) if seq != self.cursor.seq + 1 else 0
         self._stats.count_received(1 + gone, deliveries)
         self._taken_ms, self._heard = ts_ms, time.monotonic()
         self._emit(channel, seq, ts_ms, payload)
@@ -184,6 +197,13 @@ class Intake:
         channel = self.channel(subject)
         if channel is not None:
             self._emit(channel, self.cursor.seq + 1, int(time.time() * 1000), payload)
+
+    def _lose(self, lost: Lost | None) -> int:
+        if lost is None:
+            return 0
+        self.cursor.lose(lost)
+        self.tell(lost)
+        return lost.last - lost.first + 1
 
     def _emit(self, channel: str | None, seq: int, ts_ms: int, payload: bytes) -> None:
         if channel is None:
@@ -221,7 +241,9 @@ class Session:
         self._heard = time.monotonic()
         self._consumer_seq = 0
         self._answering: asyncio.Task[None] | None = None  # of flow control, the latest
-        self._whole_stream = False  # whether we receive every message of the stream
+        self._is_filtered = False  # whether the consumer leaves out messages that are not for us
+        self._holes = NO_HOLES  # what the stream does not have of what the consumer passes over
+        self._looked_at = 0  # the cursor, the last time that the stream was looked at
 
     async def run(self) -> None:
         """Consume until anything fails. Always raises.
@@ -230,6 +252,17 @@ class Session:
             nats.errors.Error, OSError, TimeoutError: NATS can't be reached, or is lost.
             FeedError: the consumer is lost, or skipped messages.
         """
+        work = asyncio.ensure_future(self._work())
+        try:
+            await asyncio.wait({work, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+        if work.done() and isinstance(error := work.exception(), Exception):
+            self._end(error)
+        await self._ended
+
+    async def _work(self) -> None:
+        """Connect, begin to consume, and look after it."""
         await self.client.connect(
             servers=self._urls,
             name=f"odinws {self._settings.environment}",
@@ -244,9 +277,10 @@ class Session:
         if self.client._server_info.get("jetstream") and await self._on_jetstream():
             self._heard = time.monotonic()
             self._check_heartbeats(self._heard)
+            await self._watch()
         else:
             await self._on_core()
-        await self._ended
+            await self._ended
 
     async def close(self) -> None:
         """Close the connection, whatever its state. Errors of NATS are ignored."""
@@ -270,8 +304,11 @@ class Session:
             raise FeedError(f"stream {self._settings.stream_name}: {error.description}") from error
         self._report(stream.differences(info, self._settings))
         state, epoch = info.state, stream.epoch(info)
+        self._is_filtered = stream.needs_filter(info, self._settings.channel_filter.subjects)
         if intake.cursor.continues(epoch, state.last_seq):
             intake.expire(state.first_seq)
+            if self._is_filtered:
+                self._holes = await stream.holes(self.client, self._settings.stream_name)
         else:
             latest = await self._latest(js, state.last_seq)
             backfill = await self._backfill(state.last_seq)
@@ -279,7 +316,9 @@ class Session:
                 latest.update((message.channel, message.seq) for message in backfill.messages)
             # Clients are promised everything after it, even if this session ends before it is ready.
             intake.begin(epoch, state.last_seq, latest, backfill)
-        self._whole_stream = info.config.subjects == list(self._settings.channel_filter.subjects)
+        if not self._is_filtered:
+            self._holes = stream.left_out(info)
+        self._looked_at = intake.cursor.seq
         inbox = self.client.new_inbox()
         tap = Tap(
             self.client, self._on_stream_message, lambda: intake.is_full, self._wait_for_room, self._end
@@ -296,13 +335,14 @@ class Session:
         status.stream_differs = differences
 
     async def _consume(self, js: JetStreamContext, inbox: str) -> None:
+        settings = self._settings
         await js.add_consumer(
-            self._settings.stream_name,
+            settings.stream_name,
             ConsumerConfig(
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=self._intake.cursor.seq + 1,
-                **history.subject_filter(self._settings.channel_filter.subjects),
+                **(history.subject_filter(settings.channel_filter.subjects) if self._is_filtered else {}),
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
                 flow_control=True,
@@ -345,14 +385,14 @@ class Session:
                 )
             except FeedError:
                 return None  # a stream without direct gets; clients that resume get a gap
-            if page.first_seq > upto + 1:
-                first = page.first_seq - 1
-                messages.clear()
-                latest.clear()
-            for message in page.messages:
-                if message.seq <= last_seq and self._intake.carries(message.channel):
-                    messages.append(message._replace(prev=latest.get(message.channel, first)))
-                    latest[message.channel] = message.seq
+            for event in page.events:
+                if isinstance(event, Lost):
+                    first = event.last
+                    messages.clear()
+                    latest.clear()
+                elif event.seq <= last_seq and self._intake.carries(event.channel):
+                    messages.append(event._replace(prev=latest.get(event.channel, first)))
+                    latest[event.channel] = event.seq
             upto = page.upto
         return Backfill(first, last_seq, messages)
 
@@ -387,11 +427,13 @@ class Session:
             int(fields[3]) // 1_000_000,
             payload,
             deliveries=int(fields[0]),
-            whole_stream=self._whole_stream,
+            holes=self._holes,
         )
 
     def _on_control(self, reply: bytes, headers: bytes) -> None:
-        """Answer flow control."""
+        """Answer flow control, and note how far a consumer has looked that has nothing for us."""
+        if (idle := _IDLE.search(headers)) and int(idle[1]) == self._consumer_seq:
+            self._intake.pass_by(int(idle[2]), self._holes)
         if not reply and (found := _STALLED.search(headers)):
             reply = found[1]
         if reply:
@@ -400,6 +442,42 @@ class Session:
     async def _answer(self, reply: str) -> None:
         with contextlib.suppress(nats.errors.Error, OSError):  # without a connection the session ends
             await self.client.publish(reply)
+
+    async def _watch(self) -> None:
+        """Compare what the stream has with what came, from time to time. Ends with an exception.
+
+        Raises:
+            FeedError: the consumer does not go on, or the stream is another one or has other settings now.
+        """
+        due = before = 0  # the last sequence of the stream, and ours, at the look before
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            cursor = self._intake.cursor
+            seen = cursor.seq
+            try:
+                info = await stream.info(self.client, self._settings.stream_name)
+                if self._is_filtered and info.state.num_deleted:
+                    await self._look_for_holes(seen)
+            except nats.js.errors.NotFoundError as error:
+                raise FeedError(f"stream {self._settings.stream_name} is gone") from error
+            except (nats.errors.Error, TimeoutError) as error:
+                log.debug("the stream can't be looked at", error=repr(error))  # heartbeats tell of an outage
+                continue
+            self._looked_at = seen
+            if stream.epoch(info) != cursor.epoch:
+                raise FeedError(f"stream {self._settings.stream_name} was replaced")
+            if stream.needs_filter(info, self._settings.channel_filter.subjects) != self._is_filtered:
+                raise FeedError(f"stream {self._settings.stream_name} has other settings now")
+            self._report(stream.differences(info, self._settings))
+            if before == cursor.seq < due and not self._intake.is_full:
+                raise FeedError(f"no message since {before}, and the stream has more, up to {due}")
+            due, before = info.state.last_seq, cursor.seq
+
+    async def _look_for_holes(self, seen: int) -> None:
+        """What was deleted since the last look may have been passed over: that shows nowhere else."""
+        holes = await stream.holes(self.client, self._settings.stream_name)
+        if lost := holes.within(self._looked_at + 1, seen):
+            self._intake.tell(lost._replace(reason="uncertain"))
 
     def _check_heartbeats(self, asked: float) -> None:
         """Every second while the session lasts; `asked` is when this call was asked for."""

@@ -1,17 +1,29 @@
-"""The JetStream stream of the feed: created if it is missing, never altered."""
+"""The JetStream stream of the feed: created if it is missing, never altered. And what it no longer has.
+
+At its front a stream deletes by age and size, and its first sequence tells. It may also have holes inside, by
+a limit per subject, messages that expire or roll up others, acknowledgements, deletes and purges.
+"""
 
 from __future__ import annotations
 
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import nats.js.errors
 import structlog
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 
+from odinws.feed.events import Lost
 from odinws.settings import Settings
 
 JETSTREAM_OFF_FOR_ACCOUNT = 10039  # error code of the JetStream API
+LISTED_HOLES = 5000  # with more deleted messages inside, the stream is not asked which: some 50 KB
+_INFO_SECONDS = 2.0
 
 log = structlog.get_logger("odinws.feed")
 
@@ -64,3 +76,99 @@ def epoch(info: StreamInfo) -> str:
     """The epoch of a stream. It contains the time of creation, so a recreated stream has another one."""
     created = info.created.timestamp() if isinstance(info.created, datetime) else 0.0
     return f"{info.config.name}-{int(created * 1000):x}"
+
+
+class Holes:
+    """The sequences that a stream does not have.
+
+    Args:
+        first_seq: it has nothing before.
+        deleted: what it does not have behind that, ascending; None: not known.
+    """
+
+    def __init__(self, first_seq: int, deleted: Sequence[int] | None) -> None:
+        self._first_seq = first_seq
+        self._deleted = deleted
+
+    def within(self, first: int, last: int) -> Lost | None:
+        """What is lost between two sequences, inclusive, from the first hole to the last; None: nothing.
+
+        Which channels are concerned is not known. The reason is `uncertain` if it is not even known whether
+        there are holes.
+        """
+        if first > last:
+            return None
+        front = min(last, self._first_seq - 1)
+        if self._deleted is None and front < last:
+            return Lost(None, first, last, "uncertain")
+        inside = self._deleted or ()
+        low, high = bisect_left(inside, first), bisect_right(inside, last)
+        begin = first if front >= first else inside[low] if low < high else 0
+        end = inside[high - 1] if low < high else front
+        return Lost(None, begin, max(end, front), "expired") if begin else None
+
+
+NO_HOLES = Holes(0, ())
+ALL_HOLES = Holes(1 << 64, ())
+
+
+def needs_filter(info: StreamInfo, subjects: Sequence[str]) -> bool:
+    """Whether a consumer of these subjects should leave out the other messages of the stream.
+
+    Without a filter everything comes that the stream has, so what does not come is a hole. With one it may as
+    well be of others. So a stream that gets holes by its settings, or has many, is consumed as a whole.
+    """
+    config = info.config
+    is_ours = set(config.subjects or ()) <= set(subjects) and not config.sources and config.mirror is None
+    return not (is_ours or gets_holes(config) or (info.state.num_deleted or 0) > LISTED_HOLES)
+
+
+def gets_holes(config: StreamConfig) -> bool:
+    """Whether a stream deletes messages between others by itself."""
+    return (
+        config.max_msgs_per_subject > 0
+        or bool(config.allow_msg_ttl)
+        or config.allow_rollup_hdrs
+        or config.retention not in (None, RetentionPolicy.LIMITS)
+        or config.mirror is not None
+    )
+
+
+def left_out(info: StreamInfo) -> Holes:
+    """What is lost of the sequences that a consumer without a filter passes over: all, as a rule.
+
+    A mirror that leaves out subjects keeps the sequences of its origin, so its holes say nothing.
+    """
+    mirror = info.config.mirror
+    return NO_HOLES if mirror and (mirror.filter_subject or mirror.subject_transforms) else ALL_HOLES
+
+
+async def info(client: Client, name: str, *, deleted: bool = False) -> StreamInfo:
+    """What JetStream says of a stream.
+
+    Args:
+        deleted: list what it does not have inside.
+
+    Raises:
+        nats.js.errors.APIError: there is none of this name, or JetStream refuses.
+        nats.errors.Error, TimeoutError: NATS is lost.
+    """
+    request = json.dumps({"deleted_details": True}) if deleted else ""
+    answer = await client.request(f"$JS.API.STREAM.INFO.{name}", request.encode(), timeout=_INFO_SECONDS)
+    found: dict[str, Any] = json.loads(answer.data)
+    if "error" in found:
+        raise nats.js.errors.APIError.from_error(found["error"])
+    result: StreamInfo = StreamInfo.from_response(found)
+    return result
+
+
+async def holes(client: Client, name: str) -> Holes:
+    """What a stream does not have now. Raises as `info`."""
+    found = await info(client, name)
+    state = found.state
+    if not state.num_deleted or left_out(found) is NO_HOLES:
+        return Holes(state.first_seq, ())
+    if state.num_deleted > LISTED_HOLES:
+        return Holes(state.first_seq, None)
+    state = (await info(client, name, deleted=True)).state
+    return Holes(state.first_seq, sorted(state.deleted or ()))

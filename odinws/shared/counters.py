@@ -11,7 +11,14 @@ from odinws.close_codes import LOAD_REFUSALS, REFUSALS, CloseReason
 from odinws.shared.fields import Counts, Times, counter, histogram, shared_struct, stat
 
 RECOVERIES = ("ring", "stream", "expired", "epoch")  # where what was missed came from, or why not
-GAPS = ("slow", "expired", "overflow", "invalid_payload", "epoch")  # why clients are told of gaps
+GAPS = (
+    "slow",
+    "expired",
+    "uncertain",
+    "overflow",
+    "invalid_payload",
+    "epoch",
+)  # why clients are told of gaps
 DIFFERENCES = ("board", "strategy", "outbox", "wheel", "kernel", "descriptor")  # see reconciliation
 CLOSES = tuple(CloseReason)
 GENERATIONS = ("0", "1", "2")  # of the garbage collector

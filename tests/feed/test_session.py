@@ -8,6 +8,7 @@ import pytest
 
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
 from odinws.feed.session import Intake
+from odinws.feed.stream import ALL_HOLES, NO_HOLES, Holes
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 
@@ -22,9 +23,9 @@ class World:
         settings = Settings.from_environ(environ)
         self.intake = Intake(settings, self.stats, self.events.append, lambda: self.backlog)
 
-    def take(self, subject: str, seq: int, *, deliveries: int = 1, whole_stream: bool = True) -> None:
+    def take(self, subject: str, seq: int, *, deliveries: int = 1, holes: Holes = ALL_HOLES) -> None:
         """A message of the stream, taken at 1 s."""
-        self.intake.take(subject, seq, 1000, b"1", deliveries=deliveries, whole_stream=whole_stream)
+        self.intake.take(subject, seq, 1000, b"1", deliveries=deliveries, holes=holes)
 
 
 @pytest.fixture
@@ -40,9 +41,9 @@ def test_lag() -> None:
     """From NATS taking the latest message to its coming here; clocks that differ make it 0, not less."""
     intake = World().intake
     assert intake.lag_seconds() == 0.0
-    intake.take("odin.global", 1, int((time.time() - 60) * 1000), b"1", deliveries=1, whole_stream=True)
+    intake.take("odin.global", 1, int((time.time() - 60) * 1000), b"1", deliveries=1, holes=ALL_HOLES)
     assert intake.lag_seconds() == pytest.approx(60, abs=5)
-    intake.take("odin.global", 2, int((time.time() + 60) * 1000), b"1", deliveries=1, whole_stream=True)
+    intake.take("odin.global", 2, int((time.time() + 60) * 1000), b"1", deliveries=1, holes=ALL_HOLES)
     assert intake.lag_seconds() == 0.0
 
 
@@ -81,9 +82,40 @@ def test_a_hole_is_told_where_every_message_comes(world: World) -> None:
     world.take("odin.global", 9)
     assert world.events == [Lost(None, 6, 8, "expired"), Message("global", 9, 8, 1000, b"1")]
     assert (world.stats.totals.feed_gaps, world.stats.totals.feed_published) == (1, 4)
-    world.take("odin.global", 12, whole_stream=False)
+    world.take("odin.global", 12, holes=NO_HOLES)
     assert world.events[2:] == [Message("global", 12, 9, 1000, b"1")]
     assert (world.stats.totals.feed_gaps, world.stats.totals.feed_published) == (1, 5)
+
+
+def test_a_hole_is_told_where_it_is_known(world: World) -> None:
+    """Of what a consumer leaves out for others, only what the stream does not have is lost."""
+    holes = Holes(0, (7, 8, 12, 30))
+    world.take("odin.global", 11, holes=holes)
+    world.take("odin.global", 14, holes=holes)
+    world.take("odin.global", 20, holes=holes)
+    assert [(event.first, event.last) for event in world.events if isinstance(event, Lost)] == [
+        (7, 8),
+        (12, 12),
+    ]
+    assert [event.prev for event in world.events if isinstance(event, Message)] == [8, 12, 14]
+
+
+def test_what_a_consumer_has_passed_by(world: World) -> None:
+    """Nothing is there for us any more: it is told without waiting for what comes next."""
+    world.intake.pass_by(5, ALL_HOLES)
+    world.intake.pass_by(8, ALL_HOLES)
+    world.intake.pass_by(8, ALL_HOLES)
+    world.intake.pass_by(20, NO_HOLES)
+    world.intake.pass_by(7, ALL_HOLES)
+    assert world.events == [Lost(None, 6, 8, "expired")]
+    assert world.intake.status.last_seq == 20
+
+
+def test_a_foreign_subject_is_no_channel(world: World) -> None:
+    """However much its end looks like one."""
+    world.take("evil.global", 6)
+    assert world.events == []
+    assert world.stats.totals.feed_ignored == 1
 
 
 def test_what_the_stream_forgot_between_two_sessions(world: World) -> None:
