@@ -31,7 +31,7 @@ from odinws.feed import authentication, history, stream
 from odinws.feed.embedded import EmbeddedNatsError, find_nats_server
 from odinws.rollout import flags
 from odinws.rollout.evaluation import Evaluation
-from odinws.settings import Settings, without_credentials
+from odinws.settings import Settings, platform_variables, without_credentials
 
 _SECONDS = 2.0  # for one answer of NATS
 _KEY_FIELDS = ("jwt_secret", "jwt_secret_file", "jwks_file")
@@ -70,8 +70,8 @@ def _ok(about: str, text: str) -> Finding:
     return Finding(State.OK, about, text)
 
 
-def _note(text: str) -> Finding:
-    return Finding(State.NOTE, "nats", text)
+def _note(text: str, about: str = "nats") -> Finding:
+    return Finding(State.NOTE, about, text)
 
 
 def _problem(text: str, next_step: str) -> Finding:
@@ -89,8 +89,11 @@ def findings(environ: Mapping[str, str] | None = None, *, offline: bool = False)
         environ: the variables; None: those of this process.
         offline: leave NATS out.
     """
-    settings, problems = read_settings(os.environ if environ is None else environ)
+    environ = os.environ if environ is None else environ
+    settings, problems = read_settings(environ)
     found = [Finding(State.PROBLEM, "settings", f"{error}; correct it or unset it") for error in problems]
+    if names := platform_variables(environ):
+        found.append(_note(f"ignored, as they tell of a Kubernetes Service: {', '.join(names)}", "settings"))
     if not problems:
         found.append(_ok("settings", "can be used"))
     if settings is None:

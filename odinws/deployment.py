@@ -6,23 +6,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import mmap
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
-from gunicorn.sock import ssl_context
+from gunicorn import sock
+from gunicorn.pidfile import Pidfile
 
 from odinws import logs, strategy_check
 from odinws.assignment import DEFAULT_STRATEGY
 from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
-from odinws.settings import MAX_SHARDS, Settings, without_credentials
+from odinws.settings import MAX_SHARDS, Settings, platform_variables, without_credentials
 from odinws.shared import SharedState
 
 _DETAILS_BYTES = 8 << 10
@@ -52,18 +57,24 @@ class Deployment:
         """The deployment of this process. A reload (SIGHUP) keeps it: settings, shared state and NATS.
 
         Raises:
-            SystemExit: a setting is wrong; one line on standard error says which.
+            SystemExit: a setting is wrong, or there is no memory to share; a line on standard error says it.
         """
         global _current
         if _current is None:
-            _current = cls(_usable_settings())
+            settings = _usable_settings()
+            try:
+                _current = cls(settings)
+            except OSError as error:
+                sys.exit(f"odinws: the system gives no memory to share: {error.strerror or error}")
         return _current
 
     def on_starting(self, server: Any) -> None:
         """Start the embedded NATS and the demo feed, if they are wanted."""
         logs.configure(self.settings.log_level, self.settings.log_format, access=self.settings.log_access)
         _check_configuration(server.cfg, self.settings)
-        _guard_reload(server, self.settings)
+        if ignored := platform_variables():
+            log.info("variables of a Kubernetes Service are no settings: ignored", names=ignored)
+        _guard_reload(server, self)
         self._make_room_for_descriptors()
         _before_stop(server, self.shared.mark_stop)  # workers ask whether they alone are told to stop, or all
         if self.settings.flags_file:
@@ -116,15 +127,19 @@ class Deployment:
     def when_ready(self, server: Any) -> None:
         """Say what runs and how to stop it."""
         settings = self.settings
-        host, port = settings.host, settings.port
-        if server.LISTENERS:
-            host, port = server.LISTENERS[0].sock.getsockname()[:2]
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._page = f"http://{address}/"
+        names = [listener.sock.getsockname() for listener in server.LISTENERS]
+        address = _shown_address(names or [(settings.host, settings.port)])
+        secure = "s" if server.cfg.is_ssl else ""
+        self._page = f"http{secure}://{address}/"
+        if any(not isinstance(name, tuple) for name in names) and not settings.believed_proxies.unix:
+            log.warning(
+                "clients of the Unix socket are all one: WS_TRUSTED_PROXIES=unix: has them told apart by "
+                "X-Forwarded-For"
+            )
         nats = ", ".join(without_credentials(url) for url in self.nats_urls)
         facts = {
             "page": self._page,
-            "websocket": f"ws://{address}/ws",
+            "websocket": f"ws{secure}://{address}/ws",
             "strategy": self._strategy,
             "shards": settings.num_shards,
             "shard_key": settings.shard_key,
@@ -138,7 +153,7 @@ class Deployment:
             log.info("odinws is up", **facts)
         else:
             lines = [f"  {name:<16} {value}" for name, value in facts.items()]
-            sys.stderr.write("\n".join(["", "odinws is up", *lines, "", ""]))
+            _write("\n".join(["", "odinws is up", *lines, "", ""]))
 
     def say_open(self) -> None:
         """The last line of a start: once, by the first worker who sees that all accept."""
@@ -148,7 +163,7 @@ class Deployment:
         if self.settings.log_format == "json":
             log.info("all workers accept", page=self._page)
         else:
-            sys.stderr.write(f"\nopen {self._page}\n\n")
+            _write(f"\nopen {self._page}\n\n")
 
     def pre_fork(self, server: Any, worker: Any) -> None:
         """Take a slot for a worker; in the parent, so that no two can take the same."""
@@ -181,7 +196,7 @@ class _ReloadError(Exception):
     """What a reload has read can't be used."""
 
 
-def _guard_reload(server: Any, settings: Settings) -> None:
+def _guard_reload(server: Any, deployment: Deployment) -> None:
     """Have a reload change nothing unless its workers could start; gunicorn would end the whole server.
 
     gunicorn has no hook there: `on_reload` comes when the configuration is read and in use.
@@ -189,18 +204,20 @@ def _guard_reload(server: Any, settings: Settings) -> None:
     app, read, reload = server.app, server.app.reload, server.reload
 
     def read_or_refuse() -> None:
+        told = io.StringIO()  # gunicorn writes there what it does not like
         try:
-            read()
+            with contextlib.redirect_stderr(told):
+                read()
             _usable_settings()
-            _check_configuration(app.cfg, settings)
-        except SystemExit as ended:
+            _check_configuration(app.cfg, deployment.settings)
+            _check_replaced(server.cfg, app.cfg, server.log)
+        except (SystemExit, Exception) as problem:  # noqa: BLE001 - a configuration is code
             # Not in `reload_or_stay`: workers are forked there, and end with SystemExit too.
-            told = isinstance(ended.code, str)
-            raise _ReloadError(
-                str(ended.code).removeprefix("odinws: ")
-                if told
-                else "gunicorn can't read its configuration: standard error has the reason"
-            ) from None
+            _write(told.getvalue())
+            code = problem.code if isinstance(problem, SystemExit) else str(problem)
+            last = (told.getvalue().strip().splitlines() or ["its log says why"])[-1]
+            text = code if isinstance(code, str) else f"gunicorn can't read its configuration: {last}"
+            raise _ReloadError(text.removeprefix("odinws: ")) from None
 
     def reload_or_stay() -> None:
         try:
@@ -208,9 +225,37 @@ def _guard_reload(server: Any, settings: Settings) -> None:
         except _ReloadError as error:
             app.cfg = server.cfg
             os.environ.update(server.cfg.env)  # gunicorn has taken it back already
+            deployment.shared.refuse_reload(str(error))
             log.error("reload refused: all workers stay as they are", problem=str(error))
 
     app.reload, server.reload = read_or_refuse, reload_or_stay
+
+
+def _check_replaced(before: Any, after: Any, gunicorn_log: Any) -> None:
+    """Look at what gunicorn replaces in its own process at a reload: where it fails, it ends the server.
+
+    Args:
+        before, after: its configuration.
+
+    Raises:
+        Exception: it can't be done; the text says why.
+    """
+    _ = after.worker_class  # imports it
+    if after.pidfile:
+        if Pidfile(after.pidfile).validate() not in (None, os.getpid()):
+            raise RuntimeError(f"{after.pidfile} is of another process")
+        with tempfile.TemporaryFile(dir=Path(after.pidfile).parent, buffering=0) as file:
+            file.write(b"%d" % os.getpid())
+    if before.address == after.address:
+        return
+    if set(before.address) & set(after.address):
+        # Workers that run still listen there, so nobody else can.
+        raise RuntimeError("a reload can replace all addresses (-b), but not some: restart the server")
+    for address in after.address:
+        try:
+            sock._sock_type(address)(address, after, gunicorn_log).close()
+        except OSError as error:
+            raise RuntimeError(f"nobody can listen at {address}: {error.strerror}") from None
 
 
 def _check_configuration(configuration: Any, settings: Settings) -> None:
@@ -230,10 +275,27 @@ def _check_configuration(configuration: Any, settings: Settings) -> None:
         log.warning("WS_WORKERS wins over WEB_CONCURRENCY", workers=settings.workers, ignored=concurrency)
     if configuration.is_ssl:
         try:
-            ssl_context(configuration)
-        except OSError as error:
+            sock.ssl_context(configuration)
+        except (OSError, ValueError) as error:
             files = f"certfile={configuration.certfile!r}, keyfile={configuration.keyfile!r}"
-            sys.exit(f"odinws: gunicorn's {files} can't be used: {error.strerror or error}")
+            reason = getattr(error, "strerror", None) or error
+            sys.exit(f"odinws: gunicorn's {files} can't be used: {reason}")
+
+
+def _shown_address(names: Sequence[Any]) -> str:
+    """The first address of the network, else the first Unix socket in nginx's form; as part of a URL."""
+    for name in names:
+        if isinstance(name, tuple):
+            host, port = name[:2]
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    path = os.fsdecode(names[0])
+    return f"unix:{path.replace(chr(0), '@', 1)}:"
+
+
+def _write(text: str) -> None:
+    """To standard error, which may be a file on a full disk, or closed."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
 
 
 def _before_stop(server: Any, call: Callable[[], None]) -> None:

@@ -4,7 +4,6 @@ What a deployment may choose are environment variables, read in `odinws/settings
 """
 
 import math
-import os
 
 from odinws import logs
 from odinws.deployment import Deployment
@@ -25,8 +24,6 @@ backlog = 4096
 timeout = 30
 # More than a worker needs: it says goodbye for `drain_seconds`, waits for `stop_seconds`, and ends.
 graceful_timeout = math.ceil(settings.drain_seconds + settings.stop_seconds) + 4
-# In memory, so that a busy disk can't make a worker look dead.
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 # One name for all servers of a user would make them share it.
 control_socket_disable = True
 logconfig_dict = logs.config(settings.log_level, settings.log_format, access=settings.log_access)

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import time
 from types import FrameType
 from typing import Any
@@ -18,7 +19,9 @@ from gevent.pywsgi import LoggingLogAdapter, WSGIServer
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 from gunicorn.http.wsgi import base_environ
 from gunicorn.sock import ssl_context
+from gunicorn.workers import base
 from gunicorn.workers.ggevent import VERSION
+from gunicorn.workers.workertmp import WorkerTmp
 
 from odinws.access.credentials import redact
 from odinws.close_codes import CloseReason
@@ -26,14 +29,28 @@ from odinws.http.handover import Handler
 from odinws.http.listener import Listener
 from odinws.http.queue import RequestQueue
 from odinws.recycling import RecyclingPolicy
+from odinws.shared.memory import unnamed_file
 
 _NOTIFY_SECONDS = 1.0
-_KEYS_RETRY_SECONDS = 1.0  # until the arbiter starts another
+_RETRY_SECONDS = 1.0  # until the arbiter starts another
 _SUCCESSOR_LOOK_SECONDS = 0.1
-_SUCCESSOR_SECONDS = 30.0  # how long an outdated worker waits for one that takes over
 _REQUEST_SECONDS = 1.0  # what HTTP requests under way get when the worker stops
 
 log = structlog.get_logger("odinws.worker")
+
+
+class _Heartbeat(WorkerTmp):  # type: ignore[misc]
+    """gunicorn's file by whose time of change the arbiter sees that a worker lives, here in memory.
+
+    On a disk a busy one could make a worker look dead, and one that is full ends the arbiter.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        self._tmp = unnamed_file()
+        os.fchown(self._tmp.fileno(), cfg.uid, cfg.gid)  # of whom the worker will be
+
+
+base.WorkerTmp = _Heartbeat  # there is no setting for it
 
 
 class Worker(GeventWebSocketWorker):  # type: ignore[misc]
@@ -52,11 +69,25 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
     is_observed = True
 
     def init_process(self) -> None:
-        """Called in the child; patches, builds the application, runs."""
+        """Called in the child; patches, builds the application, runs.
+
+        gunicorn ends the whole server for a worker that does not boot. At the start that is right. Later
+        others still serve, such as those of before a reload: then another one is tried.
+        """
         self._stopping = Event()
         self._interrupted = False
         self._queue = RequestQueue()
-        super().init_process()
+        shared = self.deployment.shared
+        try:
+            super().init_process()
+        except Exception as error:
+            if shared.starts <= self.deployment.settings.workers:
+                raise
+            self.log.exception("Exception in worker process")
+            why = f"worker {self.pid} failed: {type(error).__name__}: {error}"
+            shared.event_log.add("worker_killed", why)
+            time.sleep(_RETRY_SECONDS)
+            sys.exit(1)
 
     def load_wsgi(self) -> None:
         """Build the services and the application, after the patching."""
@@ -80,7 +111,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         except SettingsError as error:
             # They were good when the server started. gunicorn would end it all if the application failed.
             self.log.critical("No worker without its keys: %s", error)
-            gevent.sleep(_KEYS_RETRY_SECONDS)
+            gevent.sleep(_RETRY_SECONDS)
             os._exit(1)
         self.wsgi = create_app(self.services)
 
@@ -122,9 +153,8 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         From then on newcomers are the successor's: here they would soon have to move again.
         """
         shared, stats = self.services.shared, self.services.stats
-        until = time.monotonic() + _SUCCESSOR_SECONDS
         while (shared.is_outdated(stats) or stats.recycling) and not self._ends() and self._has_arbiter():
-            if shared.has_successor(stats) or time.monotonic() > until:
+            if shared.has_successor(stats):
                 stats.accepting = 0
                 for server in self._servers:
                     server.stop_accepting()

@@ -67,6 +67,14 @@ def test_all_wrong_settings_are_told() -> None:
     assert text.count(ADVICE) == len(environ)
 
 
+def test_variables_of_the_platform_are_noted() -> None:
+    """They are no settings, and no problem."""
+    found = findings({"WS_PORT": "tcp://10.96.0.7:3004", "WS_SERVICE_HOST": "10.96.0.7"}, offline=True)
+    [note] = [finding for finding in found if finding.state is State.NOTE]
+    assert note.text == "ignored, as they tell of a Kubernetes Service: WS_PORT, WS_SERVICE_HOST"
+    assert not any(finding.state is State.PROBLEM for finding in found)
+
+
 def test_a_setting_that_another_makes_wrong() -> None:
     """The default of one is wrong beside the value of another: that does not hide what else is wrong."""
     found = told(State.PROBLEM, {"WS_HEARTBEAT_SECONDS": "100", "WS_WORKERS": "many"})

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import strategies
 import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.errors import SettingsError
-from odinws.settings import Settings, usable_cores, without_credentials
+from odinws.settings import Settings, describe, platform_variables, usable_cores, without_credentials
 
 FIELDS = {f.encode_name: f.name for f in msgspec.structs.fields(Settings)}
 
@@ -591,9 +591,9 @@ def test_lists_are_parsed_once() -> None:
     assert settings.channel_filter.subjects == ("odin.token.BTC", "odin.user.*")
     assert settings.allowed_origins.allow("https://a.test", without=False)
     assert not settings.allowed_origins.allow("https://b.test", without=True)
-    assert [str(network) for network in settings.trusted_networks] == ["10.0.0.0/8", "::1/128"]
+    assert [str(network) for network in settings.believed_proxies.networks] == ["10.0.0.0/8", "::1/128"]
     assert (settings.jwt_audiences, settings.jwt_issuers) == (("a", "b"), ())
-    for name in ("nats_urls", "channel_filter", "allowed_origins", "trusted_networks"):
+    for name in ("nats_urls", "channel_filter", "allowed_origins", "believed_proxies"):
         assert getattr(settings, name) is getattr(settings, name)
 
 
@@ -604,3 +604,51 @@ def test_settings_that_differ_have_values_of_their_own() -> None:
     assert settings.channel_filter.has("global")
     assert not other.channel_filter.has("global")
     assert settings == read(WS_SUBJECTS="global")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("WS_PORT", "tcp://10.0.0.1:3004"),
+        ("WS_SERVICE_HOST", "10.0.0.1"),
+        ("WS_SERVICE_PORT", "3004"),
+        ("WS_SERVICE_PORT_HTTP", "3004"),
+        ("WS_PORT_3004_TCP", "tcp://10.0.0.1:3004"),
+        ("WS_PORT_3004_TCP_PROTO", "tcp"),
+        ("WS_PORT_3004_TCP_PORT", "3004"),
+        ("WS_PORT_53_UDP_ADDR", "fd00::1"),
+        ("WS_API_V2_SERVICE_HOST", "10.0.0.1"),
+        ("WS_API_V2_PORT", "udp://10.0.0.1:3004"),
+        ("WS_API_PORT_3004_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_what_a_platform_makes_of_a_service_is_ignored(name: str, text: str) -> None:
+    """Kubernetes gives these to every pod beside a Service `ws`, or `ws-api`; Docker links were alike."""
+    environ = {name: text, "WS_WORKERS": "3"}
+    assert Settings.from_environ(environ).workers == 3
+    assert platform_variables(environ) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("WS_PORT", "3004"),
+        ("WS_PORT", "http://example.com"),
+        ("WS_SERVICE", "10.0.0.1"),
+        ("WS_SERVICE_HOSTS", "10.0.0.1"),
+        ("WS_PORT_HTTP_TCP", "tcp://10.0.0.1:3004"),
+        ("WS_PORT_3004_TCP_X", "tcp"),
+        ("WS_WORKER", "3"),
+    ],
+)
+def test_what_only_looks_like_it_stops_the_start(name: str, text: str) -> None:
+    """A misspelt setting is never ignored."""
+    assert platform_variables({name: text}) == []
+    with pytest.raises(SettingsError, match="no setting has this name"):
+        Settings.from_environ({name: text})
+
+
+def test_no_setting_is_taken_for_a_platforms() -> None:
+    """Whatever its value."""
+    names = [setting.name for setting in describe(Settings)]
+    assert platform_variables(dict.fromkeys(names, "tcp://10.0.0.1:3004")) == []

@@ -15,7 +15,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import NamedTuple
 
 Address = IPv4Address | IPv6Address
-Networks = tuple[IPv4Network | IPv6Network, ...]
+Network = IPv4Network | IPv6Network
+
+UNIX = "unix:"
+"""The other end of a Unix socket, as nginx calls it: a process of this machine."""
 
 MAX_HOPS = 16
 
@@ -23,6 +26,25 @@ _HOST = re.compile(r"https?://(\[[0-9a-f:.]{2,45}\]|[a-z0-9.-]{1,253})(?::[0-9]{
 _MAX_CHARACTERS = 64  # of an address with its port
 _CACHED = 1024  # addresses; one connection needs each several times, and `ipaddress` is slow
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
+
+
+class Proxies(NamedTuple):
+    """The proxies that are believed.
+
+    Attributes:
+        networks: that they are in.
+        unix: whether the other end of a Unix socket is one.
+    """
+
+    networks: tuple[Network, ...] = ()
+    unix: bool = False
+
+    def believe(self, hop: Address | str) -> bool:
+        """Whether an address, or `UNIX`, is one of them."""
+        return self.unix if isinstance(hop, str) else any(hop in network for network in self.networks)
+
+
+NOBODY = Proxies()
 
 
 class Resolved(NamedTuple):
@@ -38,25 +60,26 @@ class Resolved(NamedTuple):
     certain: bool
 
 
-def parse_networks(text: str) -> Networks:
-    """Read comma-separated networks or addresses (`10.0.0.0/8, ::1`).
+def parse_proxies(text: str) -> Proxies:
+    """Read comma-separated networks or addresses (`10.0.0.0/8, ::1`), and `unix:`.
 
     Raises:
         ValueError: one is none, or has bits behind its prefix; the text names it.
     """
-    networks = []
-    for part in (part.strip() for part in text.split(",")):
-        if not part:
+    networks: list[Network] = []
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if part in ("", UNIX):
             continue
         try:
             network = ip_network(part)
         except ValueError:
-            expected = "an address, or a network as 10.1.0.0/16 whose host bits are 0"
+            expected = f"an address, a network as 10.1.0.0/16 whose host bits are 0, or {UNIX}"
             raise ValueError(f"{part!r} is no network: expected {expected}") from None
         if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
             raise ValueError(f"{part!r} is a network of IPv4: write it as one")
         networks.append(network)
-    return tuple(networks)
+    return Proxies(tuple(networks), UNIX in parts)
 
 
 def parse_address(text: str) -> Address | None:
@@ -73,16 +96,16 @@ def _parse(text: str) -> Address | None:
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
-def client_address(peer: str, x_forwarded_for: str | None, trusted: Networks) -> str:
+def client_address(peer: str, x_forwarded_for: str | None, trusted: Proxies) -> str:
     """The client's address, in its shortest form; see `resolve`."""
     return resolve(peer, x_forwarded_for, trusted).address
 
 
-def resolve(peer: str, x_forwarded_for: str | None, trusted: Networks) -> Resolved:
+def resolve(peer: str, x_forwarded_for: str | None, trusted: Proxies) -> Resolved:
     """Walk from the peer towards the client.
 
     Args:
-        peer: address of the other end of the socket; what is no address is given back as it is.
+        peer: address of the other end of the socket, or `UNIX`; what is neither is given back as it is.
         x_forwarded_for: the header, several joined with commas; None: absent.
         trusted: the proxies that are believed.
 
@@ -92,26 +115,26 @@ def resolve(peer: str, x_forwarded_for: str | None, trusted: Networks) -> Resolv
     """
     if x_forwarded_for is None:
         return _direct(peer)
-    address = parse_address(peer)
-    if address is None:
-        return Resolved(peer, False)
-    if not _is_in(address, trusted):
-        return Resolved(str(address), False)
+    hop = UNIX if peer == UNIX else parse_address(peer)
+    if hop is None or not trusted.believe(hop):
+        return Resolved(peer if hop is None else str(hop), False)
     parts = x_forwarded_for.rsplit(",", MAX_HOPS)
     unread = parts.pop(0) if len(parts) > MAX_HOPS else None
     for part in reversed(parts):
-        entry = _entry(part)
+        entry = UNIX if trusted.unix and part.strip(" \t") == UNIX else _entry(part)
         if entry is None:
-            return Resolved(str(address), False)
-        address = entry
-        if not _is_in(address, trusted):
-            return Resolved(str(address), True)
-    return Resolved(str(address), unread is None)
+            return Resolved(str(hop), False)
+        hop = entry
+        if not trusted.believe(hop):
+            return Resolved(str(hop), True)
+    return Resolved(str(hop), unread is None)
 
 
 @lru_cache(_CACHED)
 def _direct(peer: str) -> Resolved:
     """Of a peer that does not say that it forwards."""
+    if peer == UNIX:
+        return Resolved(UNIX, True)
     address = parse_address(peer)
     return Resolved(peer, False) if address is None else Resolved(str(address), True)
 
@@ -125,10 +148,6 @@ def _entry(part: str) -> Address | None:
     return parse_address((match[1] or match[2]) if match else text)
 
 
-def _is_in(address: Address, networks: Networks) -> bool:
-    return any(address in network for network in networks)
-
-
 def may_inspect(
     peer: str,
     authorization: str | None,
@@ -136,13 +155,14 @@ def may_inspect(
     *,
     x_forwarded_for: str | None = None,
     forwarded: str | None = None,
-    trusted: Networks = (),
+    trusted: Proxies = NOBODY,
 ) -> bool:
     """Whether a request may see what is not for everybody.
 
-    A proxy on this machine calls from loopback for the whole world. So a request that came through one is
-    local only if a trusted proxy says so: by `X-Forwarded-For`, and without `Forwarded`, which is not read
-    here and could say otherwise. A proxy that writes neither header can't be told from a local client.
+    A proxy on this machine calls from loopback, or over a Unix socket, for the whole world. So a request that
+    came through one is local only if a trusted proxy says so: by `X-Forwarded-For`, and without `Forwarded`,
+    which is not read here and could say otherwise. A proxy that writes neither header can't be told from a
+    local client.
 
     Args:
         peer: address of the other end of the socket.
@@ -185,7 +205,9 @@ def has_admin_token(given: str | None, admin_token: str) -> bool:
 
 @lru_cache(_CACHED)
 def is_loopback(address: str) -> bool:
-    """Whether an address is of this machine: 127.0.0.0/8, also within IPv6, or ::1."""
+    """Whether an address is of this machine: 127.0.0.0/8, also within IPv6, ::1, or `UNIX`."""
+    if address == UNIX:
+        return True
     parsed = parse_address(address)
     return parsed is not None and parsed.is_loopback
 

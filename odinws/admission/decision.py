@@ -18,7 +18,7 @@ import structlog
 
 from odinws import logs
 from odinws.access import credentials
-from odinws.access.errors import AccessError, forbidden
+from odinws.access.errors import AccessError
 from odinws.access.peer import client_address, is_local_page, is_loopback, may_inspect
 from odinws.access.rates import Limit, Rates
 from odinws.access.tokens import OPEN, Identity
@@ -155,20 +155,20 @@ class Admission:
 
     def enter(self, asked: UpgradeRequest) -> Verdict:
         """Decide on a client. With `Admit` a connection slot is taken: fill it, or give it back."""
-        address = client_address(asked.peer, asked.forwarded_for, self._settings.trusted_networks)
+        address = client_address(asked.peer, asked.forwarded_for, self._settings.believed_proxies)
         verdict = self._decide(asked, address)
         if isinstance(verdict, Refuse):
             self._stats.refused_by(verdict.reason)
         return verdict
 
     def refresh(self, old: Identity, token: str) -> Identity:
-        """The identity of an open connection that brings another token.
+        """The identity of an open connection that brings another token; the old one where nobody needs one.
 
         Raises:
-            AccessError: the token is no good, or of somebody else, or nobody is asked for one here.
+            AccessError: the token is no good, or of somebody else.
         """
         if self._tokens is None:
-            raise forbidden("this server asks nobody for a token")
+            return old
         return self._tokens.refresh(old, token, self._now())
 
     def _decide(self, asked: UpgradeRequest, address: str) -> Verdict:
@@ -185,8 +185,11 @@ class Admission:
             self._say("origin", "origin refused", address=address, origin=(asked.origin or "")[:100])
             return Refuse(403, "origin", "this origin may not connect; WS_ORIGINS lists those that may")
         try:
-            found = credentials.find(asked.authorization, asked.protocols, asked.query, BY_SUBPROTOCOL)
-            identity = OPEN if self._tokens is None else self._tokens.identify(found.token, self._now())
+            if self._tokens is None:
+                found, identity = credentials.without_token(asked.protocols, BY_SUBPROTOCOL), OPEN
+            else:
+                found = credentials.find(asked.authorization, asked.protocols, asked.query, BY_SUBPROTOCOL)
+                identity = self._tokens.identify(found.token, self._now())
         except AccessError as error:
             self._say(error.reason.label, "client refused", address=address, problem=error.message)
             return Refuse(error.status, error.reason.label, error.message, headers=error.headers)
@@ -202,7 +205,7 @@ class Admission:
             self._settings.admin_token,
             x_forwarded_for=asked.forwarded_for,
             forwarded=asked.forwarded,
-            trusted=self._settings.trusted_networks,
+            trusted=self._settings.believed_proxies,
         )
 
     def _wait(self, seconds: int) -> int:

@@ -26,6 +26,7 @@ from typing import IO, Self, cast
 
 from odinws.errors import OdinError
 from odinws.feed.simulator import DEFAULT_PREFIX
+from odinws.shared.memory import unnamed_file
 
 START_SECONDS = 10.0  # for the companion to say that NATS is up
 END_SECONDS = 2.0  # for the companion to end by itself
@@ -111,10 +112,13 @@ class Companion:
             arguments.append("--demo")
         if embedded:
             # Only a name: nobody would remove the directory if we ended before the companion runs.
-            directory = Path(tempfile.gettempdir(), f"odinws-nats-{secrets.token_hex(8)}")
+            try:
+                directory = Path(tempfile.gettempdir(), f"odinws-nats-{secrets.token_hex(8)}")
+            except OSError as error:
+                raise CompanionError(f"no place for the data of NATS: {error.strerror}") from None
             arguments += ["--directory", str(directory), "--embedded"]
         # Until it is ready its stderr goes to a file, for the error message; then where the arbiter's goes.
-        with tempfile.TemporaryFile() as log:
+        with unnamed_file() as log:
             companion = cls(_spawn(arguments, log), directory)
             try:
                 companion._await_ready(nats_url or "", deadline)

@@ -28,6 +28,7 @@ from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler
 
 from odinws.access.credentials import redact
+from odinws.access.peer import UNIX
 from odinws.errors import HandshakeError
 from odinws.http import tls
 from odinws.http.head import PlainHeaders, Reader
@@ -139,6 +140,8 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         if isinstance(self.client_address, tuple):
             environ["REMOTE_ADDR"] = self.client_address[0]
             environ["REMOTE_PORT"] = str(self.client_address[1])
+        else:
+            environ["REMOTE_ADDR"] = UNIX
         environ.update(head.headers)
         environ["wsgi.input"] = self.rfile
         environ["wsgi.input_terminated"] = False
@@ -177,6 +180,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     def get_environ(self) -> dict[str, Any]:
         """As pywsgi's; a body is not read, and the connection is closed after the response."""
         environ: dict[str, Any] = super().get_environ()
+        environ.setdefault("REMOTE_ADDR", UNIX)
         if self.content_length or self.headers.get("Transfer-Encoding"):
             self.close_connection = True
             self.wsgi_input = environ["wsgi.input"] = Input(self.rfile, 0)

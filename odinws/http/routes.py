@@ -52,7 +52,7 @@ def may_look_inside(services: Services) -> bool:
         services.settings.admin_token,
         x_forwarded_for=headers.get("X-Forwarded-For"),
         forwarded=headers.get("Forwarded"),
-        trusted=services.settings.trusted_networks,
+        trusted=services.settings.believed_proxies,
     )
 
 

@@ -21,6 +21,7 @@ from odinws.shared.fields import Counter, Histogram, Shown, shown
 from odinws.shared.worker_stats import WorkerStats
 
 _EVENTS = 32  # of the event log, in /stats
+_RELOAD_SECONDS = 30.0  # for a new worker to accept
 
 
 def not_ready(shared: SharedState, settings: Settings, feed: FeedStatus) -> list[str]:
@@ -72,6 +73,8 @@ def health(shared: SharedState, settings: Settings, feed: FeedStatus, state: Sta
         warnings.append(f"{len(living)} of {settings.workers} workers run")
     if problem := _flags_problem(shared):
         warnings.append(f"flags: {problem}")
+    if problem := _reload_problem(shared, living):
+        warnings.append(problem)
     if feed.mode == "core":
         warnings.append("nats: no JetStream, so seq counts per worker and nothing can be recovered")
     if feed.stream_differs:
@@ -200,6 +203,21 @@ def _flags_problem(shared: SharedState) -> str:
         if stats.flags_broken and isinstance(details, dict):
             return str(details.get("flags_problem") or "a worker can't use the file, see its log")
     return ""
+
+
+def _reload_problem(shared: SharedState, living: Sequence[WorkerStats]) -> str:
+    """Why workers are those of before the last reload; "": they are not, or not for long."""
+    if problem := shared.reload_problem:
+        return f"reload refused: {problem}"
+    seconds = time.monotonic() - shared.reloaded
+    old = [stats.pid for stats in living if shared.is_outdated(stats)]
+    if (
+        seconds < _RELOAD_SECONDS
+        or not old
+        or any(stats.accepting for stats in living if stats.pid not in old)
+    ):
+        return ""
+    return f"reload: no new worker has accepted for {seconds:.0f} s; workers {old} serve on, the log says why"
 
 
 def admission(settings: Settings, state: State) -> dict[str, Any]:

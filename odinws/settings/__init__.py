@@ -7,13 +7,14 @@ documentation  settings in words, for the docs and for errors
 
 from odinws.settings.checks import shown, without_credentials
 from odinws.settings.documentation import Description, describe, public
-from odinws.settings.model import MAX_SHARDS, Settings, usable_cores, variable
+from odinws.settings.model import MAX_SHARDS, Settings, platform_variables, usable_cores, variable
 
 __all__ = [
     "MAX_SHARDS",
     "Description",
     "Settings",
     "describe",
+    "platform_variables",
     "public",
     "shown",
     "usable_cores",

@@ -17,6 +17,11 @@ _LIKELY = 0.6  # of difflib: one of several letters wrong
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _DURATION_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_OF_SERVICE = re.compile(
+    r"(?:_[A-Z0-9_]+)?_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_PORT_OF_SERVICE = re.compile(r"(?:_[A-Z0-9_]+)?_PORT")
+_LINK = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
 _NATS_SCHEMES = ("nats", "tls", "ws", "wss")
 _NATS_SCHEME = re.compile(rf"(?:{'|'.join(_NATS_SCHEMES)})://")
 
@@ -33,6 +38,18 @@ def shown_of_unknown(name: str, text: str) -> str:
     likely = difflib.get_close_matches(name, SECRETS, n=1, cutoff=_LIKELY)
     secret = bool(likely) or any(word in name.upper() for word in _SECRET_WORDS)
     return "***" if secret and text else text
+
+
+def is_of_platform(prefix: str, name: str, text: str) -> bool:
+    """Whether a variable tells of a Kubernetes Service or a Docker link; these platforms make them.
+
+    Those of a Service `ws-api` begin with `WS_API_`.
+
+    Args:
+        prefix: of our variables, with its `_`, which `name` has.
+    """
+    rest = name[len(prefix) - 1 :]
+    return bool(_OF_SERVICE.fullmatch(rest) or (_PORT_OF_SERVICE.fullmatch(rest) and _LINK.match(text)))
 
 
 def check_unicode(name: str, text: str) -> None:

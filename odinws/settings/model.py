@@ -22,7 +22,7 @@ from msgspec import Meta, field
 import strategies
 from odinws import cgroup
 from odinws.access.origin import Origins
-from odinws.access.peer import Networks, parse_networks
+from odinws.access.peer import Proxies, parse_proxies
 from odinws.access.permissions import ChannelFilter
 from odinws.errors import SettingsError
 from odinws.settings import checks
@@ -62,6 +62,20 @@ def variable(field: str) -> str:
     """The environment variable of a field, as `WS_NUM_SHARDS` of `num_shards`."""
     prefix = _PREFIXES.get(field.partition("_")[0], _OWN_PREFIX)
     return _VARIABLES.get(field, prefix + field.upper())
+
+
+def platform_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Variables that look like ours and are made by the platform, for a Service named `ws`; they are ignored.
+
+    Args:
+        environ: the variables; None: those of this process.
+    """
+    environ = os.environ if environ is None else environ
+    return [
+        name
+        for name in sorted(environ)
+        if name.startswith(_OWN_PREFIX) and checks.is_of_platform(_OWN_PREFIX, name, environ[name])
+    ]
 
 
 def about(description: str, ge: float | None = None, le: float | None = None, **more: Any) -> Meta:
@@ -168,7 +182,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         bool, about("exempt clients on this machine from the upgrade rates")
     ] = True
     trusted_proxies: Annotated[
-        str, about("networks of proxies whose X-Forwarded-For is trusted, comma-separated")
+        str,
+        about(
+            "networks of proxies whose X-Forwarded-For is trusted, comma-separated; `unix:`: the other end "
+            "of a Unix socket"
+        ),
     ] = ""
 
     origins: Annotated[
@@ -338,9 +356,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         return checks.parsed("WS_ORIGINS", self.origins, Origins.parse)
 
     @cached_property
-    def trusted_networks(self) -> Networks:
+    def believed_proxies(self) -> Proxies:
         """The proxies that are believed (WS_TRUSTED_PROXIES)."""
-        return checks.parsed("WS_TRUSTED_PROXIES", self.trusted_proxies, parse_networks)
+        return checks.parsed("WS_TRUSTED_PROXIES", self.trusted_proxies, parse_proxies)
 
     @cached_property
     def jwt_audiences(self) -> tuple[str, ...]:
@@ -376,12 +394,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
                 empty value counts as unset.
 
         Raises:
-            SettingsError: a value is wrong, or a `WS_` variable is unknown.
+            SettingsError: a value is wrong, or a `WS_` variable is unknown and not of the platform.
         """
         environ = os.environ if environ is None else environ
         known = {f.encode_name for f in msgspec.structs.fields(cls)}
+        of_platform = set(platform_variables(environ))
         for name in sorted(environ):
-            if name.startswith(_OWN_PREFIX) and name not in known:
+            if name.startswith(_OWN_PREFIX) and name not in known and name not in of_platform:
                 close = difflib.get_close_matches(name, sorted(known), n=1)
                 hint = f"did you mean {close[0]}?" if close else "see docs/operations.md for the list"
                 value = checks.shown_of_unknown(name, environ[name])
@@ -405,7 +424,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     def _check(self) -> None:
         """What one field alone can't say: lists, URLs, and values that depend on each other."""
         # Parsed now, and kept.
-        _ = self._address, self.nats_urls, self.allowed_origins, self.trusted_networks, self.channel_filter
+        _ = self._address, self.nats_urls, self.allowed_origins, self.believed_proxies, self.channel_filter
         if self.strategy:
             try:
                 strategies.check_name(self.strategy)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from odinws.errors import OdinError
+from odinws.shared.memory import unnamed_file
 
 _ROOM = 128  # bytes; blanks behind JSON are JSON
 
@@ -40,9 +40,8 @@ class DebugLock:
     """Made before the fork; each process takes it for itself."""
 
     def __init__(self) -> None:
-        # Unlinked, as the shared state's. A record lock is held per process: within one a flag is needed.
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
-        self._mine = False
+        self._file = unnamed_file()
+        self._mine = False  # a record lock is held per process: within one a flag is needed
 
     @contextmanager
     def held(self, verb: str, seconds: float) -> Iterator[None]:

@@ -6,10 +6,8 @@ They are of the whole server, outlive its workers and end with it.
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import struct
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,12 +16,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from odinws.shared.memory import shared_memory, unnamed_file
+
 EVENTS = 128
 KINDS = (
     "worker_started",
     "worker_left",
     "worker_killed",
     "config_reload",
+    "reload_refused",
     "feed_up",
     "feed_lost",
     "refusals_began",
@@ -52,13 +53,11 @@ class RingBuffer:
     """
 
     def __init__(self, entries: int, entry_bytes: int) -> None:
-        # As the shared state's: an unlinked file, whose record locks fall with the process that holds them.
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
+        self._file = unnamed_file()
         self._entries = entries
         self._room = _HEAD.size + entry_bytes
         size = _COUNT.size + entries * self._room
-        self._file.truncate(size)
-        self._map = mmap.mmap(self._file.fileno(), size)
+        self._map = shared_memory(self._file, size)
 
     def add(self, entry: bytes) -> None:
         """Write an entry over the oldest one.

@@ -15,7 +15,6 @@ import fcntl
 import mmap
 import secrets
 import struct
-import tempfile
 import time
 
 import msgspec
@@ -25,13 +24,15 @@ from odinws.assignment import Assignment
 from odinws.shared.counters import Counters, add_counters
 from odinws.shared.debug_lock import DebugLock
 from odinws.shared.fields import shared_struct
-from odinws.shared.recent import EventLog, Timeline
+from odinws.shared.memory import shared_memory, unnamed_file
+from odinws.shared.recent import EventLog, RingBuffer, Timeline
 from odinws.shared.resizes import Resizes
 from odinws.shared.worker_stats import WorkerStats
 
 SLOTS = 256
 ASSIGNMENTS = 16  # whose totals are kept apart when their workers are gone; more share the last
 _SUM_BYTE, _LEAVING_BYTE = 0, 1  # of the file, where locks are: of sums over workers, of the one that leaves
+_PROBLEM_BYTES = 512
 _MARK = struct.Struct("<II")  # its size, and how often the writer has written
 _MARK_BYTES = _MARK.size
 
@@ -123,15 +124,17 @@ class SharedState:
         debug_lock: of whoever looks into the server at a price.
         last_details: by slot, what that its last worker left. The arbiter's own, as are those that a worker
             finds at its fork: so its counters go on where those of its predecessor ended.
+
+    Raises:
+        OSError: the system gives no memory to share.
     """
 
     def __init__(self, details_bytes: int = 64 << 10) -> None:
-        # An unlinked file: nothing is left behind however the server ends. POSIX record locks on it
-        # are held per process and fall with the process.
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the shared state
+        self._file = unnamed_file()
         self._lock = _Exclusive(self._file.fileno())
         self.event_log = EventLog()
         self.timeline = Timeline()
+        self._reload_problem = RingBuffer(1, _PROBLEM_BYTES)
         self.name = f"odinws-{secrets.token_hex(8)}"
         self.debug_lock = DebugLock()
         self.last_details: dict[int, object] = {}
@@ -139,8 +142,7 @@ class SharedState:
         gone = workers + SLOTS * ctypes.sizeof(WorkerStats)
         details = gone + ASSIGNMENTS * ctypes.sizeof(WorkerStats)
         size = details + SLOTS * details_bytes
-        self._file.truncate(size)
-        self._map = mmap.mmap(self._file.fileno(), size)
+        self._map = shared_memory(self._file, size)
         self._header = _Header.from_buffer(self._map)
         self.workers = [
             WorkerStats.from_buffer(self._map, workers + i * ctypes.sizeof(WorkerStats)) for i in range(SLOTS)
@@ -190,6 +192,22 @@ class SharedState:
     def mark_reload(self) -> None:
         """All workers forked before this moment are to be replaced. The arbiter's call."""
         self._header.reloaded = time.monotonic()
+        self._reload_problem.add(b"")
+
+    def refuse_reload(self, why: str) -> None:
+        """A reload changes nothing, as its workers could not start. The arbiter's call."""
+        self._reload_problem.add(why.encode()[:_PROBLEM_BYTES])
+        self.event_log.add("reload_refused", why)
+
+    @property
+    def reload_problem(self) -> str:
+        """Why the last reload was refused; "": it was not."""
+        return b"".join(self._reload_problem.latest(1)).decode(errors="replace")
+
+    @property
+    def reloaded(self) -> float:
+        """When the last reload was that was not refused, monotonic seconds; 0: there was none."""
+        return self._header.reloaded
 
     def is_outdated(self, stats: WorkerStats) -> bool:
         """Whether a worker was forked before the last reload."""

@@ -7,15 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
-from odinws.access.peer import has_admin_token, is_local_page, is_loopback, may_inspect, parse_networks
+from odinws.access.peer import has_admin_token, is_local_page, is_loopback, may_inspect, parse_proxies
 
 ADMIN = "an admin's token"
-TRUSTED = parse_networks("127.0.0.1, ::1, 10.0.0.0/8")
+TRUSTED = parse_proxies("127.0.0.1, ::1, 10.0.0.0/8")
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1"])
+@pytest.mark.parametrize(
+    "peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1", "unix:"]
+)
 def test_loopback(peer: str) -> None:
-    """IPv4, IPv6, and IPv4 within IPv6."""
+    """IPv4, IPv6, IPv4 within IPv6, and a Unix socket."""
     assert is_loopback(peer)
     assert may_inspect(peer, None, "")
     assert may_inspect(peer, "Bearer wrong", ADMIN)

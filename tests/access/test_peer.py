@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
-from odinws.access.peer import MAX_HOPS, client_address, parse_address, parse_networks, resolve
+from odinws.access.peer import MAX_HOPS, NOBODY, UNIX, client_address, parse_address, parse_proxies, resolve
 
-TRUSTED = parse_networks("10.0.0.0/8, fd00::/8, 127.0.0.1")
+TRUSTED = parse_proxies("10.0.0.0/8, fd00::/8, 127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_who_the_client_is(peer: str, header: str | None, client: str, certain: 
 
 def test_nobody_is_trusted_by_default() -> None:
     """Then the header means nothing."""
-    assert client_address("10.0.0.1", "203.0.113.9", ()) == "10.0.0.1"
+    assert client_address("10.0.0.1", "203.0.113.9", NOBODY) == "10.0.0.1"
 
 
 def test_hops_are_bounded() -> None:
@@ -76,7 +76,7 @@ def test_any_header_gives_an_address(peer: str, header: str) -> None:
 @given(st.ip_addresses().filter(lambda a: parse_address(str(a)) is not None), st.text())
 def test_what_a_client_writes_before_its_address_changes_nothing(address: object, forged: str) -> None:
     """The proxy's own entry is the last one."""
-    trusted = parse_networks("192.0.2.1")
+    trusted = parse_proxies("192.0.2.1")
     if str(address) == "192.0.2.1":
         return
     expected = str(parse_address(str(address)))
@@ -89,11 +89,42 @@ def test_what_a_client_writes_before_its_address_changes_nothing(address: object
 def test_networks_that_are_wrong_are_named(wrong: str) -> None:
     """At the start."""
     with pytest.raises(ValueError, match=r"is no|is a network of") as caught:
-        parse_networks(f"10.0.0.0/8,{wrong}")
+        parse_proxies(f"10.0.0.0/8,{wrong}")
     assert str(caught.value).startswith(repr(wrong))
 
 
 def test_networks() -> None:
     """Space and empty parts mean nothing; an address is a network of one."""
-    assert [str(network) for network in parse_networks(" 10.0.0.0/8 ,, ::1,")] == ["10.0.0.0/8", "::1/128"]
-    assert parse_networks("") == ()
+    assert [str(network) for network in parse_proxies(" 10.0.0.0/8 ,, ::1,").networks] == [
+        "10.0.0.0/8",
+        "::1/128",
+    ]
+    assert parse_proxies("") == NOBODY
+
+
+@pytest.mark.parametrize(
+    ("trusted", "header", "address", "certain"),
+    [
+        ("unix:", "203.0.113.9", "203.0.113.9", True),
+        ("unix:", "198.51.100.1, 203.0.113.9", "203.0.113.9", True),
+        ("unix:,203.0.113.9", "198.51.100.1, 203.0.113.9", "198.51.100.1", True),
+        ("unix:", "203.0.113.9, unix:", "203.0.113.9", True),
+        ("unix:", "unix:", UNIX, True),
+        ("unix:", "unknown", UNIX, False),
+        ("unix:", None, UNIX, True),
+        ("127.0.0.1", "203.0.113.9", UNIX, False),
+        ("", "203.0.113.9", UNIX, False),
+        ("", None, UNIX, True),
+    ],
+)
+def test_the_other_end_of_a_unix_socket(
+    trusted: str, header: str | None, address: str, certain: bool
+) -> None:
+    """A process of this machine, which is a proxy if the settings say so."""
+    assert resolve(UNIX, header, parse_proxies(trusted)) == (address, certain)
+
+
+def test_nobody_can_call_itself_a_unix_socket() -> None:
+    """A proxy over TCP may write what it likes."""
+    assert resolve("10.0.0.1", "unix:", TRUSTED) == ("10.0.0.1", False)
+    assert resolve("203.0.113.9", "unix:", parse_proxies("unix:")) == ("203.0.113.9", False)

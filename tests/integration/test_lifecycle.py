@@ -425,6 +425,17 @@ def test_a_wrong_setting_stops_the_start(home: Home, name: str, value: str, allo
     assert home.left() == []
 
 
+def test_a_service_named_ws_does_not_stop_the_start(serve: Serve) -> None:
+    """Its variables, as Kubernetes makes them, are named in a line."""
+    address = "tcp://10.96.0.7:3004"
+    server = serve(
+        WS_PORT=address, WS_SERVICE_HOST="10.96.0.7", WS_SERVICE_PORT="3004", WS_PORT_3004_TCP=address
+    )
+    [line] = [line for line in server.log().splitlines() if "Kubernetes" in line]
+    assert "WS_PORT_3004_TCP" in line
+    assert "WS_SERVICE_HOST" in line
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_the_start_says_what_runs_and_how_to_stop_it(serve: Serve, form: str) -> None:
     """Addresses, strategy, shards, shard key, workers, NATS, and how to stop it, each with its value."""

@@ -14,6 +14,7 @@ import pytest
 
 from odinws import cli
 from tests.server import GUNICORN, PATIENCE_SECONDS, ROOT, Server, wait_for
+from tests.wire import Peer
 
 SERVE = (sys.executable, "-m", "odinws", "serve")
 BY_MODULE = (sys.executable, "-m", "gunicorn", "-c", "python:odinws.gunicorn_conf")
@@ -75,10 +76,14 @@ def test_a_reload_looks_before_workers_are_replaced(
             "WS_JWT_SECRET_FILE='secret' is not valid: a shared secret of 5 bytes; expected at least 32"
         )
         assert set(server.workers()) == before
+        assert f"reload refused: {refused['problem']}" in server.json("/health")["warnings"]
+        [event] = [event for event in server.json("/stats")["events"] if event["kind"] == "reload_refused"]
+        assert refused["problem"].startswith(event["text"])
         (tmp_path / "secret").write_text(usable)
         server.signal(signal.SIGHUP)
         wait_for(lambda: not before & set(server.workers()), PATIENCE_SECONDS, "new workers")
         assert len(_refusals(server)) == 1
+        assert server.json("/health")["warnings"] == []
     finally:
         server.stop()
 
@@ -89,7 +94,13 @@ def test_a_reload_looks_before_workers_are_replaced(
         ("import os; os.environ['WS_WORKERS'] = 'many'", "WS_WORKERS='many' is not valid: expected a whole"),
         ("workers = 3", "gunicorn is told to run 3 workers (-w, --workers or a configuration file), but "),
         ("certfile = __file__", "gunicorn's certfile='"),
-        ("1 +", "gunicorn can't read its configuration: standard error has the reason"),
+        ("1 +", "gunicorn can't read its configuration: SyntaxError: invalid syntax"),
+        ("timeout = 'soon'", "gunicorn can't read its configuration: Error: invalid literal for int()"),
+        ("import nowhere", "gunicorn can't read its configuration: ModuleNotFoundError: No module named"),
+        ("worker_class = 'nowhere'", "class uri 'nowhere' invalid or not found"),
+        ("pidfile = '/nowhere/pid'", "[Errno 2] No such file or directory: '/nowhere/"),
+        ("bind = [bind, '127.0.0.1:0']", "a reload can replace all addresses (-b), but not some: restart"),
+        ("bind = '192.0.2.1:80'", "nobody can listen at ('192.0.2.1', 80): Cannot assign"),
     ],
 )
 def test_a_reload_that_reads_nonsense_changes_nothing(
@@ -110,6 +121,35 @@ def test_a_reload_that_reads_nonsense_changes_nothing(
         assert refused["problem"].startswith(problem)
         assert server.workers() == before
         assert server.poll() is None
+        assert server.json("/health")["status"] == "degraded"
+    finally:
+        server.stop()
+
+
+def test_workers_of_a_reload_that_fail_end_nobody(tmp_path: Path) -> None:
+    """What no check can see: the others serve on, however long it takes, and the next reload mends it."""
+    conf = tmp_path / "conf.py"
+    usable = "import runpy\nglobals().update(runpy.run_module('odinws.gunicorn_conf'))\n"
+    conf.write_text(usable)
+    quiet = {"WS_HEARTBEAT_SECONDS": "300", "WS_IDLE_SECONDS": "600"}
+    server = Server(quiet, command=(*GUNICORN[:-1], "conf.py"), directory=tmp_path)
+    try:
+        server.start()
+        before = set(server.workers())
+        with Peer(server.port) as peer:
+            peer.upgrade()
+            conf.write_text(f"{usable}def post_worker_init(worker):\n    raise ValueError('not today')\n")
+            server.signal(signal.SIGHUP)
+            wait_for(lambda: _warned(server, "reload: no new worker"), PATIENCE_SECONDS, "a warning")
+            assert set(server.workers()) >= before
+            assert server.get("/readyz")[0] == 200
+            assert peer.ask("heartbeat")["type"] == "pong"
+            assert any("not today" in event["text"] for event in server.json("/stats")["events"])
+            conf.write_text(usable)
+            server.signal(signal.SIGHUP)
+            assert peer.closing().code == 1012
+        wait_for(lambda: len(found := set(server.workers())) == 2 and not found & before, 10, "new workers")
+        assert server.json("/health")["warnings"] == []
     finally:
         server.stop()
 
@@ -176,6 +216,10 @@ def _run(directory: Path, settings: dict[str, str], *options: str) -> subprocess
         timeout=PATIENCE_SECONDS,
         check=False,
     )
+
+
+def _warned(server: Server, words: str) -> bool:
+    return any(words in warning for warning in server.json("/health")["warnings"])
 
 
 def _refusals(server: Server) -> list[dict[str, Any]]:
