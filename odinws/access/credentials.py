@@ -65,9 +65,9 @@ def find(
     """
     if not authorization and not protocols and not query:
         return _NONE
-    offered = [part for part in (part.strip(" \t") for part in (protocols or "").split(",")) if part]
+    offered = _offered(protocols)
     found = [part[len(_BEARER) :] for part in offered if part.startswith(_BEARER)]
-    agreed = next((name for name in offered if name == SUBPROTOCOL or name in formats), None)
+    agreed = _agreed(offered, formats)
     if found and agreed is None:
         raise _bad_request(f"offer the subprotocol {SUBPROTOCOL} beside the token")
     scheme, _, rest = (authorization or "").strip(" \t").partition(" ")
@@ -79,6 +79,11 @@ def find(
     if found:
         check_form(found[0])
     return Credentials(found[0] if found else None, agreed)
+
+
+def without_token(protocols: str | None, formats: Collection[str] = ()) -> Credentials:
+    """The subprotocol to agree on where nobody is asked for a token. One that is there is somebody else's."""
+    return Credentials(None, _agreed(_offered(protocols), formats)) if protocols else _NONE
 
 
 def check_form(token: str) -> None:
@@ -109,6 +114,14 @@ def _redact_part(part: str) -> str:
             version = _VERSION.search(part)
             return f"{''.join(pieces[:place])}{name}=***{version[0] if version else ''}"
     return part
+
+
+def _offered(protocols: str | None) -> list[str]:
+    return [part for part in (part.strip(" \t") for part in (protocols or "").split(",")) if part]
+
+
+def _agreed(offered: list[str], formats: Collection[str]) -> str | None:
+    return next((name for name in offered if name == SUBPROTOCOL or name in formats), None)
 
 
 def _of_query(query: str) -> list[str]:

@@ -13,7 +13,8 @@ _MAX_CHARACTERS = 300  # a host name has at most 253
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
     r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<wild>\*\.)?(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?))"
-    r"(?::(?P<port>[0-9]{1,5}))?"
+    r"(?::(?P<port>[0-9]{1,5}))?/?"
+    r"|(?P<hostless>[a-z][a-z0-9+.-]*):///?"  # file://, and apps with a scheme of their own
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -23,8 +24,9 @@ class Origins:
 
     Args:
         listed: each an origin (`https://example.com`, a default port may be left out), a pattern for all
-            names below one (`https://*.example.com`, not that one itself), `null` (sandboxed pages and
-            files), or `*` (every origin but `null`). Case does not matter.
+            names below one (`https://*.example.com`, not that one itself), a scheme whose pages have no host
+            (`file://`), `null` (sandboxed pages, and files in most browsers), or `*` (whatever a client
+            sends). Case does not matter, nor does a slash at the end.
 
     Raises:
         ValueError: one is none of these; the text names it.
@@ -42,7 +44,7 @@ class Origins:
             if match is None:
                 raise ValueError(
                     f"{text!r} is no origin: expected scheme://host or scheme://host:port without a path, "
-                    "scheme://*.domain, null or *; an international name in its xn-- form"
+                    "scheme://*.domain, file://, null or *; an international name in its xn-- form"
                 )
             (below if match["wild"] else exact).add(_canonical(match))
         self._exact = frozenset(exact)
@@ -62,17 +64,18 @@ class Origins:
 
         Args:
             origin: the `Origin` header; None: there is none.
-            without: the answer if there is none, as from clients that are no browsers.
+            without: the answer if there is none, as from clients that are no browsers. With `*` also for an
+                empty one; else that is one that is not listed.
         """
-        if origin is None:
+        if origin is None or (self._any and not origin):
             return without
+        if self._any:
+            return True
         if origin == "null":
             return self._null
         match = _match(origin)
         if match is None or match["wild"]:
             return False
-        if self._any:
-            return True
         scheme, host, port = canonical = _canonical(match)
         if canonical in self._exact:
             return True
@@ -87,7 +90,7 @@ def _match(text: str) -> re.Match[str] | None:
     if len(text) > _MAX_CHARACTERS or not text.isascii():
         return None
     match = _ORIGIN.fullmatch(text.lower())
-    if match is None or int(match["port"] or 0) > 65535:
+    if match is None or int(match["port"] or 0) > 65535 or match["hostless"] in _DEFAULT_PORTS:
         return None
     if match["ipv6"]:
         try:
@@ -99,6 +102,8 @@ def _match(text: str) -> re.Match[str] | None:
 
 def _canonical(match: re.Match[str]) -> tuple[str, str, int]:
     """Scheme, host and port as they compare; port -1: the scheme has no default and none was given."""
+    if match["hostless"]:
+        return match["hostless"], "", -1
     scheme = match["scheme"]
     host = f"[{IPv6Address(match['ipv6'])}]" if match["ipv6"] else match["host"]
     return scheme, host, int(match["port"]) if match["port"] else _DEFAULT_PORTS.get(scheme, -1)

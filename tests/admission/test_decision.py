@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from odinws.access.errors import AccessError
 from odinws.access.permissions import EVERYTHING, PUBLIC
+from odinws.access.tokens import OPEN
 from odinws.admission.decision import Admission, Admit, Refuse, UpgradeRequest
 from odinws.close_codes import REFUSALS
 from odinws.errors import SettingsError
@@ -214,15 +215,34 @@ def test_without_a_token_where_that_is_allowed() -> None:
 
 
 def test_refresh() -> None:
-    """Another token of the same subject; none where nobody is asked for one."""
+    """Another token of the same subject; any where nobody is asked for one."""
     world = World(WS_JWT_SECRET=SECRET)
     verdict = world.enter(authorization=f"Bearer {token()}")
     assert isinstance(verdict, Admit)
     assert world.admission.refresh(verdict.identity, token(exp=NOW + 600)).expires_at == NOW + 605
     with pytest.raises(AccessError, match="another subject"):
         world.admission.refresh(verdict.identity, token(sub="43"))
-    with pytest.raises(AccessError, match="asks nobody"):
-        World().admission.refresh(verdict.identity, token())
+    assert World().admission.refresh(OPEN, "of somebody else") == OPEN
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"authorization": "Bearer opaque"},
+        {"authorization": f"Bearer {'x' * 9000}"},
+        {"query": "token=opaque"},
+        {"query": "token=a&access_token=b"},
+        {"query": "&".join(f"a{n}=1" for n in range(100))},
+        {"authorization": "Bearer opaque", "protocols": "odinws, bearer.opaque"},
+        {"protocols": "bearer.opaque"},
+    ],
+)
+def test_where_nobody_is_asked_for_a_token_none_is_looked_at(asked: dict[str, str]) -> None:
+    """It may be a gateway's, or a proxy's, or whatever."""
+    verdict = World().enter(**asked)
+    assert isinstance(verdict, Admit)
+    assert verdict.identity == OPEN
+    assert verdict.subprotocol == ("odinws" if "odinws" in asked.get("protocols", "") else None)
 
 
 def test_a_key_that_can_not_be_used_stops_the_start() -> None:

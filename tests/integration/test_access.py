@@ -347,3 +347,20 @@ def test_over_tls(tmp_path: Path) -> None:
         assert "Traceback" not in server.log()
     finally:
         server.stop()
+
+
+def test_where_nobody_is_asked_for_a_token(serve: Serve) -> None:
+    """What a gateway passes on for others is not looked at, not by a command either; `*` is every origin."""
+    open_server = serve(WS_DEMO_FEED="0")
+    for path, headers in (
+        ("/ws", {"Authorization": "Bearer opaque"}),
+        ("/ws?token=opaque", {"Authorization": "Bearer opaque"}),
+        ("/ws", {"Sec_WebSocket_Protocol": "odinws, bearer.opaque"}),
+        *(("/ws", {"Origin": origin}) for origin in ("null", "file://", "", "https://a.test/", "x y")),
+    ):
+        peer, answer = entered(open_server, path, **headers)
+        with peer:
+            assert ("sec-websocket-protocol" in answer) == ("Sec_WebSocket_Protocol" in headers)
+            told = peer.ask("authenticate", token="opaque")  # noqa: S106
+            assert (told["type"], told["subject"], told["expires_at"]) == ("authenticated", None, None)
+            assert subscribed(peer, "user.42") == ["user.42"]

@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -305,6 +306,20 @@ def test_the_client_stays_away_when_told_to(browser: Browser, server: Server) ->
             }}))"""
         )
     assert state == ["ended", CloseReason.POLICY.code, 0]
+
+
+def test_a_page_in_a_local_file(browser: Browser, server: Server, tmp_path: Path) -> None:
+    """As an app that brings its pages along: `WS_ORIGINS=*` is meant for it too."""
+    (tmp_path / "page.html").write_text("<!doctype html><title>local</title>")
+    with browser.page((tmp_path / "page.html").as_uri()) as page:
+        first = page.evaluate(
+            f"""new Promise((resolve) => {{
+                const socket = new WebSocket({json.dumps(server.ws)});
+                socket.onmessage = ({{ data }}) => resolve(JSON.parse(data).type);
+                socket.onclose = ({{ code }}) => resolve(code);
+            }})"""
+        )
+    assert first == "welcome"
 
 
 # -- close codes ----------------------------------------------------------------------------------
