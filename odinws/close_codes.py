@@ -22,6 +22,17 @@ REFUSALS: Final = (
     "gone",  # not even answered: the client had left
 )
 
+# Why a client is turned away before it has sent a request.
+REJECTIONS: Final = (
+    "malformed",  # what it sent is no HTTP
+    "too_large",  # the head of its request
+    "timeout",  # nothing came, or half a head, or half a TLS handshake
+    "full",  # it was waited for longest when there was no room for another
+    "tls",  # the handshake failed
+    "plain_http",  # without TLS on a port of TLS
+    "unread",  # it did not read the answer
+)
+
 
 @unique
 class CloseReason(Enum):

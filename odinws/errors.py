@@ -2,6 +2,7 @@
 
 OdinError
 ├── SettingsError          a setting is invalid: the start stops with one line
+├── HeadError              (odinws.http.head) what came is no request head: it is answered, and closed
 ├── HandshakeError         an upgrade request violates RFC 6455 section 4.2.1
 ├── FrameError             bytes of a client violate RFC 6455: the connection closes
 ├── CommandError           a command of a client is invalid: it is answered with an error

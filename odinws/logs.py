@@ -1,4 +1,8 @@
-"""Logging: structlog over the standard library, so that gunicorn's lines come in the same form."""
+"""Logging: structlog over the standard library, so that gunicorn's lines come in the same form.
+
+Much of what is logged was said by strangers. So whatever is written is of bounded length, has no token in it,
+and no character by which it could pass for another line or command a terminal.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,9 @@ from typing import Any
 
 import structlog
 
+SAID_CHARACTERS = 200  # of what a stranger says
+_VALUE_CHARACTERS = 2000  # of any value
+_TRACEBACK_CHARACTERS = 20_000
 LINES = 20  # of one kind in one window
 WINDOW_SECONDS = 10.0
 _KINDS = 256
@@ -42,13 +49,58 @@ _SHARED: list[Any] = [
     structlog.processors.StackInfoRenderer(),
 ]
 
-# RFC 7515: base64url of `{"`, and two dots.
-_JWT = re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+# RFC 7515: base64url of `{"`, and what may be part of a token. Possessive: no character is looked at twice.
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+)*+")
 
 
-def _hide_tokens(_: Any, __: str, line: str) -> str:
-    """Whoever logs what a client sent: no token gets out, also not in a traceback."""
-    return _JWT.sub("***", line)
+def clip(text: str, limit: int = SAID_CHARACTERS) -> str:
+    """The beginning of a text, and how much was cut."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text) - limit} more)"
+
+
+def escape(text: str) -> str:
+    """A text with all that can't be printed as Python writes it in a string: `\\n`, `\\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+class _Escaped:
+    """A value that is shown as it is."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _clip_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, str):
+            limit = _TRACEBACK_CHARACTERS if name in ("exception", "stack") else _VALUE_CHARACTERS
+            event[name] = clip(value, limit)
+    return event
+
+
+def _escape_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """For a text log. Only a traceback has several lines, of which all but the first are indented."""
+    for name, value in event.items():
+        if name in ("exception", "stack"):
+            event[name] = "\n".join(f"    {escape(line)}" for line in value.split("\n"))
+        elif not isinstance(value, str):
+            if not isinstance(value, (int, float, type(None))):
+                event[name] = _Escaped(escape(clip(repr(value), _VALUE_CHARACTERS)))
+        elif not value.isprintable():
+            event[name] = escape(value) if name == "event" else _Escaped(f"'{escape(value)}'")
+    return event
+
+
+def _finish(_: Any, __: str, line: str) -> str:
+    """No token gets out, also not in a traceback. JSON has escaped all other control characters already."""
+    return _JWT.sub("***", line).replace("\x7f", "\\u007f")
 
 
 def _only_the_words(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
@@ -66,21 +118,25 @@ def config(level: str, form: str, *, access: bool = False) -> dict[str, Any]:
     last: list[Any]
     if form == "json":
         last = [
-            structlog.processors.format_exc_info,
+            _clip_values,
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(),
         ]
     else:
         # The plain form: a rich one shows local variables, and with them what clients sent.
         plain = structlog.dev.plain_traceback
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        colours = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+        last = [_clip_values, _escape_values, colours]
 
     def formatter(*last: Any) -> dict[str, Any]:
-        first = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+        first = [
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+        ]
         return {
             "()": structlog.stdlib.ProcessorFormatter,
             "foreign_pre_chain": _SHARED,
-            "processors": [first, *last, _hide_tokens],
+            "processors": [*first, *last, _finish],
         }
 
     return {
@@ -88,7 +144,7 @@ def config(level: str, form: str, *, access: bool = False) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {
             "odinws": formatter(*last),
-            "access": formatter(*(last if form == "json" else [_only_the_words])),
+            "access": formatter(*last[:-1], last[-1] if form == "json" else _only_the_words),
         },
         "handlers": {
             "stderr": {

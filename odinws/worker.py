@@ -28,6 +28,7 @@ from odinws.close_codes import CloseReason
 from odinws.http.handover import Handler
 from odinws.http.listener import Listener
 from odinws.http.queue import RequestQueue
+from odinws.logs import clip
 from odinws.recycling import RecyclingPolicy
 from odinws.shared.memory import unnamed_file
 
@@ -88,6 +89,11 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             shared.event_log.add("worker_killed", why)
             time.sleep(_RETRY_SECONDS)
             sys.exit(1)
+
+    def patch(self) -> None:
+        """As gunicorn's; from then on the log has what a greenlet raises."""
+        super().patch()
+        gevent.get_hub().print_exception = _log_exception
 
     def load_wsgi(self) -> None:
         """Build the services and the application, after the patching."""
@@ -238,10 +244,15 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
 
 class _ErrorLog(LoggingLogAdapter):  # type: ignore[misc]
-    """As gevent's; a malformed request line may have a token in it."""
+    """As gevent's; what it says may be a client's words, so all of it is one kind of line."""
 
     def write(self, msg: str) -> None:
-        super().write(redact(msg))
+        self._logger.log(self._level, "%s", redact(clip(msg.rstrip())))
+
+
+def _log_exception(context: Any, kind: Any, error: Any, trace: Any) -> None:
+    """In place of gevent's own report, which goes to stderr as it is."""
+    log.error("a greenlet failed", context=repr(context), exc_info=(kind, error, trace))
 
 
 def _has_port(sock: Any) -> bool:

@@ -73,6 +73,17 @@ def arrival(sock: _socket.socket) -> Arrival | None:
     return Arrival(received > 0, info[0] != _ESTABLISHED, age_ms / 1e3)
 
 
+def shut_down(descriptor: int) -> None:
+    """End both directions. It is not closed: whoever has it after all must not find somebody else's there."""
+    sock = _socket.socket(fileno=descriptor)
+    try:
+        sock.shutdown(_socket.SHUT_RDWR)
+    except OSError:
+        return
+    finally:
+        sock.detach()
+
+
 def _info(sock: _socket.socket) -> bytes | None:
     """The kernel's struct; None as in `look`."""
     if not hasattr(socket, "TCP_INFO"):

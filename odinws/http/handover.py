@@ -17,12 +17,15 @@ import binascii
 import contextlib
 import functools
 import hashlib
-import http.client
+import json
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
+import structlog
 from gevent.pywsgi import Input, WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler
@@ -31,16 +34,18 @@ from odinws.access.credentials import redact
 from odinws.access.peer import UNIX
 from odinws.errors import HandshakeError
 from odinws.http import tls
-from odinws.http.head import PlainHeaders, Reader
+from odinws.http.head import Fields, Head, HeadError, Reader, parse
+from odinws.logs import clip
 
 UPGRADE = "odinws.upgrade"  # environ key: the `Upgrade` of a response with status 101
 
-_HEAD_SECONDS = 10.0  # for a client to send the head of its request
-_KEEP_ALIVE_SECONDS = 75.0  # between two requests: longer than balancers keep idle connections
-_SEND_SECONDS = 30.0  # for a client to read a response
+_DRAIN_BYTES = 64 << 10  # at once
+_DRAINED_READS = 4
+_LOGGED_CHARACTERS = 1000  # of each field of the access log
 _VERSION = "13"  # 7 and 8 were drafts
 _KEY_BYTES = 16
 _sha1 = functools.partial(hashlib.sha1, usedforsecurity=False)
+_WITH_TOKENS = ("Authorization", "Sec-Websocket-Protocol")  # as `str.title` writes them
 _OF_BODIES = ("Content-Type", "Content-Length")  # what Flask says of every answer
 _SWITCH = (
     b"HTTP/1.1 101 Switching Protocols\r\n"
@@ -49,6 +54,8 @@ _SWITCH = (
     b"Sec-WebSocket-Accept: %b\r\n"
     b"%b\r\n"
 )
+
+log = structlog.get_logger("odinws.http.handover")
 
 
 class Upgrade(NamedTuple):
@@ -98,9 +105,8 @@ def check_handshake(environ: Mapping[str, Any]) -> None:
 class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     """pywsgi's handler, where the application decides on upgrades.
 
-    pywsgi has no timeouts for the head of a request, for its body, or for a client to read the response.
-    Enough such clients would fill the pool and block the server. So each wait has a timeout, and no body is
-    read, as no route needs one.
+    Heads are read and parsed by `odinws.http.head`. No body is read, as no route needs one: after a request
+    that has one the connection is closed. Each wait has a deadline, which the listener enforces.
 
     Attributes:
         is_detached: whether the socket has been handed over.
@@ -109,103 +115,100 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     is_detached = False
     rfile: Reader
     socket: Any
-    _served = False
+    headers: Any
+    _is_further = False  # this request is not the first one of its connection
+    _began = 0.0
 
     def __init__(self, sock: Any, address: Any, server: Any) -> None:
         super().__init__(sock, address, server, Reader(sock))
+        self._descriptor: int = sock.fileno()
 
-    def handle_one_request(self) -> Any:
-        """As pywsgi's; a plain upgrade request takes a shorter way to the application.
+    def handle(self) -> None:
+        """Serve requests until one of both sides ends the connection, or it is handed over."""
+        try:
+            with contextlib.suppress(OSError):  # the client left, or was dropped
+                while self.handle_one_request():
+                    self._is_further = True
+        finally:
+            self.server.forget(self._descriptor)
+            if not self.is_detached:
+                self._close()
+            self.server.balance.left(None if self.is_detached else self._descriptor)
+            for name in ("socket", "rfile", "wsgi_input"):  # a cycle would keep them
+                self.__dict__.pop(name, None)
 
-        In the end the handler is in the state, and the environ has the content, that pywsgi's way would have
-        led to.
-        """
-        self.rfile.deadline = time.monotonic() + (_KEEP_ALIVE_SECONDS if self._served else _HEAD_SECONDS)
-        self._served = True
-        head = self.rfile.upgrade_head()
+    def handle_one_request(self) -> bool:
+        """Serve a request; False: it was the last one, or none came."""
+        try:
+            head = self._head()
+        except HeadError as error:
+            self._reject(error)
+            return False
         if head is None:
-            return super().handle_one_request()
-        self.server.wait()
-        self.command, self.path, self.request_version = "GET", head.target, "HTTP/1.1"
-        self.requestline = f"GET {head.target} HTTP/1.1"
-        self.headers, self.content_length, self.close_connection = PlainHeaders(head.lines), None, False
-        self.wsgi_input = Input(self.rfile, None)
+            return False
+        self.command, self.path, self.request_version = head.method, head.target, head.version
+        self.requestline = f"{head.method} {head.target} {head.version}"
+        self.headers, self.close_connection = Fields(head.lines), head.closes
         self.application = self.server.application
         self.environ = environ = self.server.get_environ()
-        environ["REQUEST_METHOD"] = "GET"
+        environ["REQUEST_METHOD"] = head.method
         environ["SCRIPT_NAME"] = ""
-        environ["PATH_INFO"] = head.path
+        environ["PATH_INFO"] = unquote(head.path, encoding="latin-1")
         environ["QUERY_STRING"] = head.query
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1"
+        environ["SERVER_PROTOCOL"] = head.version
         if isinstance(self.client_address, tuple):
             environ["REMOTE_ADDR"] = self.client_address[0]
             environ["REMOTE_PORT"] = str(self.client_address[1])
         else:
             environ["REMOTE_ADDR"] = UNIX
-        environ.update(head.headers)
-        environ["wsgi.input"] = self.rfile
-        environ["wsgi.input_terminated"] = False
+        environ.update(head.environ)
+        self.wsgi_input = environ["wsgi.input"] = Input(self.rfile, 0)
+        environ["wsgi.input_terminated"] = True
         environ["gunicorn.sock"] = self.socket
         environ["RAW_URI"] = head.target
-        self.socket.settimeout(_SEND_SECONDS)
-        self.handle_one_response()
-        return None if self.close_connection else True
-
-    def read_requestline(self) -> str:
-        """As pywsgi's; then wait for the budget of requests, as for the whole head."""
-        line: str = super().read_requestline()
-        self.server.wait()
-        return line
-
-    def read_request(self, raw_requestline: str) -> bool:
-        """As pywsgi's, with a timeout; malformed headers are the client's fault, so no traceback."""
-        self.rfile.deadline = time.monotonic() + _HEAD_SECONDS
-        try:
-            is_good = bool(super().read_request(raw_requestline))
-        except (http.client.HTTPException, IndexError) as error:  # IndexError: "HTTP/1"
-            raise ValueError(f"malformed headers: {error}") from None
-        self.server.wait()
-        return is_good
-
-    def MessageClass(self, *arguments: Any) -> Any:  # noqa: N802 -- pywsgi's name
-        """Read the headers."""
-        lines = self.rfile.plain_lines()
-        return super().MessageClass(*arguments) if lines is None else PlainHeaders(lines)
-
-    def _headers(self) -> Iterable[tuple[str, str]]:
-        """The headers as they are in the environ."""
-        headers = self.headers
-        return headers.environ_items() if isinstance(headers, PlainHeaders) else super()._headers()
-
-    def get_environ(self) -> dict[str, Any]:
-        """As pywsgi's; a body is not read, and the connection is closed after the response."""
-        environ: dict[str, Any] = super().get_environ()
-        environ.setdefault("REMOTE_ADDR", UNIX)
-        if self.content_length or self.headers.get("Transfer-Encoding"):
+        if environ.get("CONTENT_LENGTH", "0").strip("0") or "HTTP_TRANSFER_ENCODING" in environ:
             self.close_connection = True
-            self.wsgi_input = environ["wsgi.input"] = Input(self.rfile, 0)
-        self.socket.settimeout(_SEND_SECONDS)
-        return environ
+        self.handle_one_response()
+        return not self.close_connection
 
-    def handle(self) -> None:
-        """As pywsgi's; no traceback for a client that leaves before its response."""
-        balance, descriptor = self.server.balance, self.socket.fileno()
-        try:
-            with contextlib.suppress(OSError):
-                super().handle()
-        finally:
-            balance.left(None if self.is_detached else descriptor)
+    def _head(self) -> Head | None:
+        """Wait for the next head, and then for the budget to serve it; None: the client has left."""
+        server, reader, descriptor = self.server, self.rfile, self._descriptor
+        if self._is_further and not reader.has_begun():
+            server.kept.add(descriptor)
+            if not reader.wait():
+                return None
+            server.kept.discard(descriptor)
+        server.unheard.add(descriptor)
+        head = reader.head()
+        server.unheard.discard(descriptor)
+        if head is None:
+            return None
+        server.wait(self._is_further)
+        self._began = time.perf_counter()
+        return parse(head)
+
+    def _reject(self, error: HeadError) -> None:
+        """Answer what is no request; what more comes of it is not looked at."""
+        self.server.forget(self._descriptor)
+        self.server.rejected(error.reason, self.client_address, why=str(error))
+        self.server.unread.add(self._descriptor)
+        self.socket.sendall(error_answer(error.status, error.reason, str(error)))
+
+    def _close(self) -> None:
+        """Close the socket. What is not read would make the kernel reset it, and the answer would be lost."""
+        if isinstance(self.socket, tls.SSLSocket):
+            tls.say_end(self.socket)
+        drain(self.socket._sock)
+        self.socket.close()
 
     def handle_error(self, kind: Any, error: Any, trace: Any) -> None:
         """As pywsgi's, unless the client is gone or too slow."""
         if isinstance(error, OSError):
             self.close_connection = True
         else:
-            super().handle_error(kind, error, trace)
-
-    def _handle_client_error(self, error: Exception) -> Any:
-        """As pywsgi's, unless the client is gone or too slow: then there is no response."""
-        return None if isinstance(error, OSError) else super()._handle_client_error(error)
+            log.error("request failed", exc_info=(kind, error, trace))
+            self._send_error_response_if_possible(HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _send_error_response_if_possible(self, error_code: int) -> None:
         """As pywsgi's, unless a response has begun already."""
@@ -231,13 +234,23 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         upgrade: Upgrade = self.environ[UPGRADE]
         answer = self._handshake() + upgrade.greet()
         self.headers_sent = self.connection_upgraded = self.close_connection = True
+        self.server.unread.add(self._descriptor)
         sent = self.socket.send(answer)  # mostly all
         if sent < len(answer):
             self._sendall(answer[sent:])
+        self.server.unread.discard(self._descriptor)
         upgrade.take(*self._detach())
 
+    def _sendall(self, data: bytes) -> None:
+        """As pywsgi's; a client that does not read it is dropped in time."""
+        self.server.unread.add(self._descriptor)
+        super()._sendall(data)
+        self.server.unread.discard(self._descriptor)
+
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        """As pywsgi's; to switch protocols takes less."""
+        """As pywsgi's; to switch protocols takes less. What the answer took is charged."""
+        if self._is_further:
+            self.server.queue.charge(time.perf_counter() - self._began)
         if not status.startswith("101 "):
             return super().start_response(status, headers, exc_info)
         self.code, self.status = HTTPStatus.SWITCHING_PROTOCOLS, status.encode("latin-1")
@@ -263,15 +276,45 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
 
     def log_request(self) -> None:
         """Log the access, unless there was no request, or it became a connection, which has its own."""
-        if self.environ is not None and not self.connection_upgraded:
-            self._forget_tokens()
+        if not self.connection_upgraded and self.server.log.access_log.isEnabledFor(logging.INFO):
+            self._prepare_log()
             super().log_request()
 
-    def _forget_tokens(self) -> None:
-        """Remove tokens, so that no format of the access log can contain one."""
+    def _prepare_log(self) -> None:
+        """Remove tokens and cut what is long, so that no format of the access log can contain it."""
+        environ = {
+            name: clip(value, _LOGGED_CHARACTERS) if isinstance(value, str) else value
+            for name, value in self.environ.items()
+        }
         for name in ("RAW_URI", "QUERY_STRING", "HTTP_REFERER"):
-            if name in self.environ:
-                self.environ[name] = redact(self.environ[name])
-        for name in ("Authorization", "Sec-WebSocket-Protocol"):
-            self.environ.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
-            del self.headers[name]
+            if name in environ:
+                environ[name] = redact(environ[name])
+        for name in _WITH_TOKENS:
+            environ.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
+        self.environ = environ
+        self.headers = {
+            name: clip(value, _LOGGED_CHARACTERS)
+            for name, value in self.headers.items()
+            if name.title() not in _WITH_TOKENS
+        }
+
+
+def error_answer(status: int, error: str, message: str, fields: Mapping[str, str] | None = None) -> bytes:
+    """A whole answer, without Flask: before a request is known, or where it would take too long."""
+    body = json.dumps({"error": error, "message": message})
+    more = "".join(f"{name}: {value}\r\n" for name, value in (fields or {}).items())
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{more}"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: close\r\n"
+        f"\r\n{body}"
+    ).encode()
+
+
+def drain(sock: _socket.socket) -> None:
+    """Throw away what has come to a socket, up to a bound."""
+    with contextlib.suppress(OSError):
+        for _ in range(_DRAINED_READS):
+            if len(sock.recv(_DRAIN_BYTES, _socket.MSG_DONTWAIT)) < _DRAIN_BYTES:
+                return

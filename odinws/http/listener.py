@@ -2,6 +2,9 @@
 
 An accepted client that has sent nothing yet is watched. One that has waits in the `RequestQueue`, from which
 it is served, refused, or dropped because it has left meanwhile.
+
+Whoever keeps us waiting, before a request or by not reading its answer, is dropped after a while; and earlier
+when there is no room for another.
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ import _socket
 import contextlib
 import errno
 import functools
-import json
+import logging
 import socket
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -22,6 +26,8 @@ from gunicorn.workers.ggevent import PyWSGIServer
 
 from odinws import logs
 from odinws.connections import tcp
+from odinws.http import tls
+from odinws.http.handover import drain, error_answer
 from odinws.http.queue import RequestQueue
 from odinws.scheduling import NEXT_SECONDS
 from odinws.shared.worker_stats import WorkerStats
@@ -32,14 +38,71 @@ if TYPE_CHECKING:  # it imports ssl (by jwt), which may not be before gevent has
 _ACCEPTED_AT_ONCE = 128  # in one iteration of the event loop: 2 ms
 _NO_DESCRIPTOR_SECONDS = 1.0  # until the next look whether clients can be accepted
 _FULL_SECONDS = 0.05
-_SILENT_SECONDS = 10.0  # for a client to send the first byte
-_LOOK_SECONDS = 1.0  # for silent clients
+_UNHEARD_SECONDS = (
+    10.0  # for a client to send the first byte; then for a TLS handshake, and for the head of a request
+)
+_KEPT_SECONDS = 75.0  # between two requests: longer than balancers keep idle connections
+_UNREAD_SECONDS = 30.0  # for a client to read a response
+_GRACE_SECONDS = 1.0  # who has waited for less is not dropped to make room
+_LOOK_SECONDS = 1.0  # for those who are late
+_FURTHER_LOOK_SECONDS = 0.005  # whether further requests may be served, while nobody else waits
 _UPGRADES = (b"GET /ws", b"GET /echo")
 _PATIENCE_SECONDS = 0.1  # after that a client that has closed its end is taken to have left
-_HEAD_BYTES = 64 << 10
 _REFUSE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE
 
-log = structlog.get_logger("odinws.http.listener")
+_SPEAKS_TLS = error_answer(400, "plain_http", "this port speaks TLS: use https or wss")
+_LOG = "odinws.http.listener"
+_REJECTED = "rejected before a request"
+
+log = structlog.get_logger(_LOG)
+
+
+class Waiters:
+    """Clients that keep us waiting for the same thing, and since when, by descriptor; the earliest first.
+
+    Args:
+        seconds: how long each of them may.
+        reason: one of `REJECTIONS`, for which it is dropped then; "": that is nobody's fault.
+        rejected: called with the reason and the address of each that is dropped.
+    """
+
+    def __init__(self, seconds: float, reason: str, rejected: Callable[[str, Any], None]) -> None:
+        self._seconds = seconds
+        self._reason = reason
+        self._rejected = rejected
+        self._waiting: dict[int, tuple[float, Newcomer | None]] = {}
+
+    def add(self, descriptor: int, newcomer: Newcomer | None = None) -> None:
+        """We wait from now on. Without a newcomer it is a greenlet that waits, and ends with the socket."""
+        self._waiting[descriptor] = time.monotonic(), newcomer
+
+    def discard(self, descriptor: int) -> bool:
+        """We do not wait any longer; False: we didn't."""
+        return self._waiting.pop(descriptor, None) is not None
+
+    def drop_late(self, now: float) -> None:
+        """Drop those whose time is over."""
+        while self._drop_oldest(now - self._seconds, self._reason):
+            pass
+
+    def make_room(self, now: float) -> bool:
+        """Drop the one that has waited longest; False: nobody has waited for long enough."""
+        grace = _GRACE_SECONDS if self._reason else 0.0
+        return self._drop_oldest(now - grace, "full" if self._reason else "")
+
+    def _drop_oldest(self, since: float, reason: str) -> bool:
+        for descriptor, (began, newcomer) in self._waiting.items():
+            if began > since:
+                break
+            del self._waiting[descriptor]
+            if newcomer is None:
+                tcp.shut_down(descriptor)
+            else:
+                newcomer.drop()
+            if reason:
+                self._rejected(reason, None)
+            return True
+        return False
 
 
 class Newcomer:
@@ -47,18 +110,16 @@ class Newcomer:
 
     Attributes:
         descriptor: of its socket.
-        deadline: by when it must have sent something, monotonic seconds.
         watcher: waits for that; None: it has.
     """
 
-    __slots__ = ("_address", "_listener", "_sock", "deadline", "descriptor", "watcher")
+    __slots__ = ("_address", "_listener", "_sock", "descriptor", "watcher")
 
     def __init__(self, listener: Listener, sock: Any, address: Any) -> None:
         self._listener = listener
         self._sock = sock
         self._address = address
         self.descriptor: int = sock.fileno()
-        self.deadline = 0.0
         self.watcher: Any = None
 
     def serve(self) -> None:
@@ -66,6 +127,11 @@ class Newcomer:
 
         A client that has closed its end may still wait for the answer, unless it has had to wait.
         """
+        if self._listener.ssl_enabled and not self._speaks_tls():
+            self._listener.rejected("plain_http", self._address)
+            self._answer(_SPEAKS_TLS)
+            self.drop()
+            return
         arrival = tcp.arrival(self._sock)
         if arrival and arrival.has_left and arrival.age_seconds > _PATIENCE_SECONDS and self._is_upgrade():
             self._listener.stats.refused_by("gone")
@@ -78,19 +144,30 @@ class Newcomer:
         if not self._listener.ssl_enabled:
             if not self._is_upgrade():
                 return False
-            with contextlib.suppress(OSError):
-                # What is not read when a socket is closed makes the kernel reset it, and the answer is lost.
-                self._sock.recv(_HEAD_BYTES, socket.MSG_DONTWAIT)
-                # MSG_MORE: one packet has the answer and the end.
-                self._sock.send(_refusal(retry_after_seconds), _REFUSE)
+            self._answer(_refusal(retry_after_seconds))
         self._listener.refused()
         self.drop()
         return True
 
     def drop(self) -> None:
         """Close the socket."""
+        self._listener.forget_newcomer(self)
         self._listener.balance.left(self.descriptor)
         self._sock.close()
+
+    def _answer(self, answer: bytes) -> None:
+        # What is not read when a socket is closed makes the kernel reset it, and the answer is lost.
+        drain(self._sock)
+        with contextlib.suppress(OSError):
+            # MSG_MORE: one packet has the answer and the end.
+            self._sock.send(answer, _REFUSE)
+
+    def _speaks_tls(self) -> bool:
+        try:
+            first = self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:  # reset
+            return True
+        return bool(first in (b"", tls.HANDSHAKE))
 
     def _is_upgrade(self) -> bool:
         try:
@@ -105,6 +182,9 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
 
     Attributes:
         queue: shared by all listeners of a worker.
+        unheard: whose TLS handshake or head of a request is not complete.
+        kept: who may send a further request.
+        unread: who has not read an answer yet.
         balance: says whether to accept.
         stats: of the worker.
     """
@@ -115,10 +195,14 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
 
     def start(self) -> None:
         """As gevent's."""
-        self._silent: dict[int, Newcomer] = {}  # oldest first
+        self.unheard = Waiters(_UNHEARD_SECONDS, "timeout", self.rejected)
+        self.kept = Waiters(_KEPT_SECONDS, "", self.rejected)
+        self.unread = Waiters(_UNREAD_SECONDS, "unread", self.rejected)
+        self._watched = 0  # newcomers that have sent nothing
+        self._further = self.loop.timer(_FURTHER_LOOK_SECONDS, _FURTHER_LOOK_SECONDS, ref=False)
         self._each_iteration = self.loop.timer(NEXT_SECONDS, NEXT_SECONDS, ref=False)
         self._look = self.loop.timer(_LOOK_SECONDS, _LOOK_SECONDS, ref=False)
-        self._look.start(self._drop_silent)
+        self._look.start(self._drop_late)
         self._logged = logs.OncePerSecond()
         super().start()
 
@@ -128,8 +212,10 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
             if self._watcher is None:  # another worker is to accept the next
                 return
             if self._is_full():
-                self._pause(_FULL_SECONDS)
-                return
+                if not self._make_room():
+                    self._pause(_FULL_SECONDS)
+                if self._is_full():  # whom a greenlet serves is gone in the next iteration
+                    return
             try:
                 descriptor, address = self.socket._accept()
             except BlockingIOError:
@@ -147,20 +233,38 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
             self._came(Newcomer(self, sock, address), tcp.arrival(sock))
 
     def _is_full(self) -> bool:
-        return bool(len(self.pool) + len(self._silent) + len(self.queue) >= self.pool.size)
+        return bool(len(self.pool) + self._watched + len(self.queue) >= self.pool.size)
+
+    def _make_room(self) -> bool:
+        now = time.monotonic()
+        return self.kept.make_room(now) or self.unheard.make_room(now) or self.unread.make_room(now)
 
     def enqueue(self, request: Any, age_seconds: float = 0.0) -> None:
         """Have a request served in one of the next iterations."""
         self.queue.put(request, age_seconds)
-        if not self._each_iteration.active:
-            self._each_iteration.start(self._serve)
+        self._serve_soon()
 
-    def wait(self) -> None:
-        """Have the current greenlet, which has read a further request, wait for its budget."""
-        if not self.queue.is_serving:
-            waiter = gevent.hub.Waiter()
+    def wait(self, is_further: bool) -> None:
+        """Have the current greenlet, which has read a request, wait for the budget to serve it.
+
+        Args:
+            is_further: it is not the first of its connection.
+        """
+        if self.queue.is_serving and not is_further:
+            return
+        waiter = gevent.hub.Waiter()
+        if is_further:
+            self.queue.put_further(_Resumption(waiter))
+            self._serve_soon()
+        else:
             self.enqueue(_Resumption(waiter))
-            waiter.get()
+        waiter.get()
+
+    def forget(self, descriptor: int) -> None:
+        """Nothing is waited for from this client any more."""
+        self.unheard.discard(descriptor)
+        self.kept.discard(descriptor)
+        self.unread.discard(descriptor)
 
     def start_handler(self, descriptor: int, address: Any) -> None:
         """Run a handler until it waits for something. The caller is the event loop."""
@@ -170,13 +274,20 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
         greenlet.switch()
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
-        """As gevent's; who fails at the TLS handshake is gone."""
+        """As gevent's; who fails at the TLS handshake, or is late with it, is gone."""
         descriptor = client_socket.fileno()
+        self.unheard.add(descriptor)
         try:
             encrypted = self.wrap_socket(client_socket, **self.ssl_args)
-        except BaseException:  # also when killed
+        except BaseException as error:  # also when killed
             self.balance.left(descriptor)
-            raise
+            was_waiting = self.unheard.discard(descriptor)
+            if not isinstance(error, OSError):
+                raise
+            if was_waiting:
+                self.rejected("tls", address, why=getattr(error, "reason", None) or type(error).__name__)
+            return None
+        self.unheard.discard(descriptor)
         with contextlib.closing(encrypted):
             return self.handle(encrypted, address)
 
@@ -187,6 +298,30 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
         if more is not None:
             waiting = len(self.queue)
             log.warning("more clients than can be served: upgrade refused", waiting=waiting, not_logged=more)
+
+    def rejected(self, reason: str, address: Any, why: str = "") -> None:
+        """Count a client that has sent no request, and log it in a line that has nothing of what it said.
+
+        Args:
+            reason: one of `REJECTIONS`.
+            address: its own; None: not known here.
+            why: what was wrong, in our words.
+        """
+        self.stats.rejected_by(reason)
+        if not logs.is_suppressed(_LOG, logging.INFO, _REJECTED):
+            peer = address[0] if isinstance(address, tuple) else address
+            log.info(
+                _REJECTED, reason=reason, **({"why": why} if why else {}), **({"peer": peer} if peer else {})
+            )
+
+    def forget_newcomer(self, newcomer: Newcomer) -> None:
+        """It has sent something, or is gone."""
+        if newcomer.watcher is not None:
+            newcomer.watcher.stop()
+            newcomer.watcher.close()
+            newcomer.watcher = None
+            self._watched -= 1
+            self.unheard.discard(newcomer.descriptor)
 
     def _handle_and_close(self, sock: Any, address: Any) -> None:
         try:
@@ -202,36 +337,32 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
         elif arrival.has_left:
             newcomer.drop()
         else:
-            newcomer.deadline = time.monotonic() + _SILENT_SECONDS
             newcomer.watcher = self.loop.io(newcomer.descriptor, 1)
             newcomer.watcher.start(self._spoke, newcomer)
-            self._silent[newcomer.descriptor] = newcomer
+            self._watched += 1
+            self.unheard.add(newcomer.descriptor, newcomer)
 
     def _spoke(self, newcomer: Newcomer) -> None:
-        self._forget(newcomer)
+        self.forget_newcomer(newcomer)
         self.enqueue(newcomer)
 
-    def _drop_silent(self) -> None:
+    def _drop_late(self) -> None:
         now = time.monotonic()
-        late = []
-        for newcomer in self._silent.values():
-            if newcomer.deadline > now:
-                break
-            late.append(newcomer)
-        for newcomer in late:
-            self._forget(newcomer)
-            newcomer.drop()
+        for waiters in (self.unheard, self.kept, self.unread):
+            waiters.drop_late(now)
 
-    def _forget(self, newcomer: Newcomer) -> None:
-        newcomer.watcher.stop()
-        newcomer.watcher.close()
-        newcomer.watcher = None
-        del self._silent[newcomer.descriptor]
+    def _serve_soon(self) -> None:
+        if not self._each_iteration.active:
+            self._each_iteration.start(self._serve)
 
     def _serve(self) -> None:
         self.queue.run()
         if not len(self.queue):
             self._each_iteration.stop()
+            if self.queue.has_further and not self._further.active:
+                self._further.start(self._serve_soon)
+            elif not self.queue.has_further:
+                self._further.stop()
 
     def _pause(self, seconds: float) -> None:
         self.stop_accepting()
@@ -239,7 +370,7 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
 
 
 class _Resumption:
-    """A greenlet that waits for the budget of its further request."""
+    """A greenlet that waits for the budget of its request."""
 
     __slots__ = ("_waiter",)
 
@@ -258,12 +389,5 @@ class _Resumption:
 
 @functools.cache
 def _refusal(retry_after_seconds: int) -> bytes:
-    body = json.dumps({"error": "overload", "message": "more clients come than can be served"})
-    return (
-        "HTTP/1.1 503 Service Unavailable\r\n"
-        f"Retry-After: {retry_after_seconds}\r\n"
-        "Content-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n"
-        "Connection: close\r\n"
-        f"\r\n{body}"
-    ).encode()
+    fields = {"Retry-After": str(retry_after_seconds)}
+    return error_answer(503, "overload", "more clients come than can be served", fields)

@@ -10,6 +10,10 @@ turn will not come. If no more come than are served, only those are refused whos
 counts as an overload is CoDel's idea (RFC 8289), the order is adaptive LIFO (Maurer: Fail at Scale, ACM
 Queue, 2015).
 
+Further requests on connections that are kept wait in a line of their own. It costs a client next to nothing
+to send them without end. So all of them together get a fifth of the worker's time, in their order, and their
+waiting is no overload.
+
 A refused client is told when to come back: each a little later than the one before, at the rate at which
 requests have been served. So those that were refused do not come back together.
 """
@@ -35,6 +39,9 @@ MOST_RETRY_SECONDS = 20  # to refuse once more is cheap, to be idle is not
 _JUDGED_SECONDS = 1.0
 _TOO_MANY = 1.2  # times what is served
 _STALL_SECONDS = 0.1  # between two iterations: the worker stood still, and that is no overload
+
+_FURTHER_SHARE = 0.2  # of a worker's time, for further requests
+_FURTHER_CREDIT_SECONDS = 0.1  # by which they may be ahead of that after a pause
 
 _RETURN_SHARE = 0.8  # of the rate: others come for the first time
 _LEAST_RATE = 10.0  # requests/s, to say when to come back
@@ -69,6 +76,8 @@ class RequestQueue:
         self._clock = clock
         self._draw = draw
         self._waiting: deque[tuple[float, Request]] = deque()
+        self._further: deque[Request] = deque()
+        self._further_at = 0.0  # when the next of these may be served
         self._since = math.inf  # when the queue was empty last; later by the stalls since then
         self._ran = 0.0  # when the last iteration began
         self._served = 0  # since then
@@ -82,6 +91,11 @@ class RequestQueue:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def has_further(self) -> bool:
+        """Whether further requests wait."""
+        return bool(self._further)
 
     @property
     def is_overloaded(self) -> bool:
@@ -98,8 +112,24 @@ class RequestQueue:
         self._arrived += 1
         self._waiting.append((now - age_seconds, request))
 
+    def put_further(self, request: Request) -> None:
+        """Add a further request of a connection that has been served before."""
+        self._further.append(request)
+
+    def charge(self, seconds: float) -> None:
+        """Charge what a further request took: until that is a share of the time, none is served."""
+        earliest = self._clock() - _FURTHER_CREDIT_SECONDS
+        self._further_at = max(earliest, self._further_at) + seconds / _FURTHER_SHARE
+
     def run(self) -> None:
         """Serve and refuse for as long as the budget of an iteration allows."""
+        if self._waiting:
+            self._run_new()
+        until = self._clock() + BUDGET_SECONDS
+        while self._further and self._further_at < self._clock() < until:
+            self._serve(self._further.popleft())
+
+    def _run_new(self) -> None:
         waiting, clock = self._waiting, self._clock
         now = clock()
         if now - self._ran > _STALL_SECONDS:
@@ -111,6 +141,7 @@ class RequestQueue:
         until = now + max(BUDGET_SECONDS, self._refusing_seconds)
         while waiting and now < until:
             _, request = waiting.pop() if is_overloaded and self._is_rising else waiting.popleft()
+            self._served += 1
             self._serve(request)
             now = clock()
         if is_overloaded:
@@ -120,7 +151,6 @@ class RequestQueue:
             self._since = math.inf
 
     def _serve(self, request: Request) -> None:
-        self._served += 1
         self.is_serving = True
         try:
             request.serve()
@@ -135,6 +165,7 @@ class RequestQueue:
         while waiting and (len(waiting) > keep or waiting[0][0] < late) and now < until:
             _, request = waiting.popleft()
             if not request.refuse(self._retry_after(now, rate)):
+                self._served += 1
                 self._serve(request)
             now = self._clock()
 

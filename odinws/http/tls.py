@@ -15,7 +15,9 @@ from typing import Any
 
 from gevent.ssl import SSLSocket
 
-__all__ = ["SSLSocket", "TlsSocket"]
+__all__ = ["HANDSHAKE", "SSLSocket", "TlsSocket", "say_end"]
+
+HANDSHAKE = b"\x16"  # the type of the first record of a client
 
 _RECORD_BYTES = 16 << 10  # the most that one record of TLS carries
 _BUSY = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -101,6 +103,17 @@ class TlsSocket(_socket.socket):
         super().shutdown(how)
 
     def close(self) -> None:
-        """As a socket's. OpenSSL would go on using the number of the descriptor."""
+        """As a socket's; the peer is told that this was the end.
+
+        OpenSSL would go on using the number of the descriptor.
+        """
+        with contextlib.suppress(OSError):
+            self._openssl.shutdown()
         self._openssl = _CLOSED
         super().close()
+
+
+def say_end(encrypted: Any) -> None:
+    """Tell the peer of gevent's socket that this was the end (close_notify), if there is room to say it."""
+    with contextlib.suppress(OSError, AttributeError):  # AttributeError: it has been shut down
+        encrypted._sslobj.shutdown()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from odinws import assignment
-from odinws.close_codes import LOAD_REFUSALS, REFUSALS
+from odinws.close_codes import LOAD_REFUSALS, REFUSALS, REJECTIONS
 from odinws.shared import SLOTS
 from odinws.shared.counters import (
     CLOSES,
@@ -140,7 +140,7 @@ LABELS: dict[str, str] = {
     "shard": "index of the shard, from 0 to `WS_NUM_SHARDS` - 1",
     "resource": _listed(LOAD_REFUSALS),
     "reason": f"refused: {_listed(REFUSALS)}; would_refuse: as `resource`; "
-    f"closed: see `code`; gaps: {_listed(GAPS)}",
+    f"rejected: {_listed(REJECTIONS)}; closed: see `code`; gaps: {_listed(GAPS)}",
     "code": ", ".join(f"{close.code} `{close.label}`" for close in CLOSES),
     "outcome": _listed(RECOVERIES),
     "kind": _listed(DIFFERENCES),

@@ -22,6 +22,7 @@ import gevent
 import structlog
 
 from odinws.close_codes import CloseReason
+from odinws.connections import tcp
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
 from odinws.scheduling import next_iteration
@@ -149,7 +150,7 @@ class Reconciliation:
         found = {stray for stray in strays & self._strays if stray[0] not in self._owned()}
         for descriptor, inode in found:
             if client_socket(descriptor, ports) == inode:
-                _shut_down(descriptor)
+                tcp.shut_down(descriptor)
         self._strays = strays
         return len(found)
 
@@ -191,14 +192,3 @@ def client_socket(descriptor: int, ports: set[int]) -> int:
     finally:
         sock.detach()
     return status.st_ino
-
-
-def _shut_down(descriptor: int) -> None:
-    """End both directions. It is not closed: whoever has it after all must not find somebody else's there."""
-    sock = _socket.socket(fileno=descriptor)
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return
-    finally:
-        sock.detach()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 
-from odinws.close_codes import LOAD_REFUSALS, REFUSALS, CloseReason
+from odinws.close_codes import LOAD_REFUSALS, REFUSALS, REJECTIONS, CloseReason
 from odinws.shared.fields import Counts, Times, counter, histogram, shared_struct, stat
 
 RECOVERIES = ("ring", "stream", "expired", "epoch")  # where what was missed came from, or why not
@@ -46,6 +46,13 @@ class ConnectionCounters:
         ("reason",),
         values=LOAD_REFUSALS,
         stats="would_refuse",
+    )
+    rejected: Counts = counter(
+        "ws_requests_rejected",
+        "Clients turned away before they had sent a request, or because they did not read the answer.",
+        ("reason",),
+        values=REJECTIONS,
+        stats="rejected",
     )
     closed: Counts = counter(
         "ws_connections_closed",

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 from odinws.assignment import Assigned
-from odinws.close_codes import LOAD_REFUSALS, REFUSALS, CloseReason
+from odinws.close_codes import LOAD_REFUSALS, REFUSALS, REJECTIONS, CloseReason
 from odinws.shared.counters import (
     CLOSES,
     DIFFERENCES,
@@ -178,6 +178,10 @@ class WorkerStats(Assigned):
     def refused_by(self, reason: str) -> None:
         """Count an upgrade refused for `reason`, one of `REFUSALS`."""
         self.totals.refused[_REFUSAL_INDEX[reason]] += 1
+
+    def rejected_by(self, reason: str) -> None:
+        """Count a client turned away before its request for `reason`, one of `REJECTIONS`."""
+        self.totals.rejected[REJECTIONS.index(reason)] += 1
 
     def would_refuse(self, reason: str) -> None:
         """Count an upgrade that only a dry run let in; `reason` is one of `LOAD_REFUSALS`."""

@@ -74,8 +74,8 @@ def test_who_says_nothing_costs_no_greenlet(scene: Overload) -> None:
 
 @in_greenlet
 def test_who_says_nothing_is_dropped_in_time(scene: Overload, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "_SILENT_SECONDS", 0.05)
-    first, second = scene.connect(b""), scene.connect(b"")
+    monkeypatch.setattr(scene.server.unheard, "_seconds", 0.05)
+    first, second = scene.connect(b""), scene.connect(b"GET")
     assert first.recv(1) == second.recv(1) == b""
     scene.at_rest()
 
