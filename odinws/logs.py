@@ -20,6 +20,7 @@ import structlog
 SAID_CHARACTERS = 200  # of what a stranger says
 _VALUE_CHARACTERS = 2000  # of any value
 _TRACEBACK_CHARACTERS = 20_000
+_SCALARS = (int, float, bool, type(None))
 LINES = 20  # of one kind in one window
 WINDOW_SECONDS = 10.0
 _KINDS = 256
@@ -82,6 +83,8 @@ def _clip_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
         if isinstance(value, str):
             limit = _TRACEBACK_CHARACTERS if name in ("exception", "stack") else _VALUE_CHARACTERS
             event[name] = clip(value, limit)
+        elif value.__class__ not in _SCALARS and len(shown := repr(value)) > _VALUE_CHARACTERS:
+            event[name] = clip(shown, _VALUE_CHARACTERS)
     return event
 
 
@@ -91,8 +94,8 @@ def _escape_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableM
         if name in ("exception", "stack"):
             event[name] = "\n".join(f"    {escape(line)}" for line in value.split("\n"))
         elif not isinstance(value, str):
-            if not isinstance(value, (int, float, type(None))):
-                event[name] = _Escaped(escape(clip(repr(value), _VALUE_CHARACTERS)))
+            if value.__class__ not in _SCALARS:
+                event[name] = _Escaped(escape(repr(value)))
         elif not value.isprintable():
             event[name] = escape(value) if name == "event" else _Escaped(f"'{escape(value)}'")
     return event

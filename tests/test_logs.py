@@ -8,11 +8,12 @@ import logging.config
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
@@ -171,6 +172,91 @@ def test_config_is_a_valid_dict_config(level: str, form: str) -> None:
     configurator = logging.config.DictConfigurator(config)
     formatter = configurator.configure_formatter(dict(config["formatters"]["odinws"]))
     assert isinstance(formatter, logging.Formatter)
+
+
+# -- what strangers say ----------------------------------------------------------------------------
+
+TOKEN = ".".join(("eyJhbGciOiJIUzI1NiJ9", "eyJzdWIiOiJ4In0", "c2lnbmF0dXJl"))
+ODD = st.text(st.characters(codec="utf-8", categories=("Cc", "Cf", "Zl", "Zp", "Zs", "Lu", "Nd", "Po")))
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def rendered(form: str, formatter: str, record: logging.LogRecord) -> str:
+    """A line as it would be written."""
+    configurator = logging.config.DictConfigurator(logs.config("info", form))
+    made: logging.Formatter = configurator.configure_formatter(
+        dict(configurator.config["formatters"][formatter])
+    )
+    return made.format(record)
+
+
+def line(said: str, *, raised: str | None = None, formatter: str = "odinws", form: str = "text") -> str:
+    """What is written of a stranger's words, in the event, in fields, and in an exception."""
+    event: Any = {"event": said, "origin": said, "listed": [said, said.encode()]}
+    exc_info = None
+    if raised is not None:
+        try:
+            raise ValueError(raised)
+        except ValueError:
+            exc_info = sys.exc_info()
+    record = logging.LogRecord("odinws.test", logging.INFO, "", 0, event, None, exc_info)
+    record._logger, record._name = None, "info"
+    event["_record"] = record
+    return rendered(form, formatter, record)
+
+
+@pytest.mark.parametrize("formatter", ["odinws", "access"])
+@given(ODD, ODD)
+@example("\x1b]0;owned\x07", "\r\n2026-12-01T10:00:00Z [info     ] forged")
+@example("a\u202eb\ud800".encode("utf-8", "replace").decode(), "\x9b31m\x7f\x85")
+def test_no_line_can_be_forged(formatter: str, said: str, raised: str) -> None:
+    """Nothing is written that ends a line or commands a terminal; what belongs to a line is indented."""
+    first, *more = line(said, raised=raised, formatter=formatter).split("\n")
+    assert not CONTROL.search(first)
+    assert all(each.startswith("    ") and not CONTROL.search(each) for each in more)
+    assert not CONTROL.search(line(said, raised=raised, formatter=formatter, form="json"))
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@given(ODD, ODD, st.sampled_from(["", "_", "-", "x", "bearer.", "token="]))
+def test_no_token_is_left(form: str, before: str, behind: str, joint: str) -> None:
+    """Whatever is around it."""
+    written = line(before + joint + TOKEN + behind, raised=joint + TOKEN + behind, form=form)
+    assert not any(part in written for part in TOKEN.split("."))
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize(
+    "unit", ["-eyJ", "eyJ", "eyJ.", "eyJaaaaaaaa", "eyJaaaaaaaa.", TOKEN + " ", "\x1b", ";", "%", "a", "\n"]
+)
+def test_the_time_for_a_line_is_bounded(form: str, unit: str) -> None:
+    """Also of a megabyte, and what is written of it is short."""
+    said = unit * (1_000_000 // len(unit))
+    began = time.perf_counter()
+    written = line(said, raised=said, form=form)
+    assert time.perf_counter() - began < 0.5  # most of it to print the exception
+    assert len(written) < 150_000
+
+
+@pytest.mark.parametrize("unit", ["-eyJ", "eyJ", "eyJ.", "eyJaaaaaaaa.", "a.", TOKEN + " "])
+def test_to_look_for_tokens_takes_time_in_proportion(unit: str) -> None:
+    """A line of 10 times the length, 10 times the time, with room for a machine that is busy."""
+
+    def seconds(size: int) -> float:
+        text, took = unit * (size // len(unit)), []
+        for _ in range(5):
+            began = time.perf_counter()
+            logs._finish(None, "", text)
+            took.append(time.perf_counter() - began)
+        return min(took)
+
+    assert seconds(400_000) < 50 * seconds(40_000) + 0.001
+
+
+def test_what_is_long_is_cut() -> None:
+    assert logs.clip("x" * 200) == "x" * 200
+    assert logs.clip("x" * 1234) == "x" * 200 + "... (1034 more)"
+    assert len(line("x" * 100_000)) < 7000
 
 
 # -- what repeats ----------------------------------------------------------------------------------

@@ -98,8 +98,7 @@ class TlsSocket(_socket.socket):
 
     def shutdown(self, how: int, /) -> None:
         """As a socket's; the peer is told that this was the end."""
-        with contextlib.suppress(OSError):
-            self._openssl.shutdown()
+        self._say_end()
         super().shutdown(how)
 
     def close(self) -> None:
@@ -107,10 +106,23 @@ class TlsSocket(_socket.socket):
 
         OpenSSL would go on using the number of the descriptor.
         """
-        with contextlib.suppress(OSError):
-            self._openssl.shutdown()
+        self._say_end()
         self._openssl = _CLOSED
         super().close()
+
+    def _say_end(self) -> None:
+        """Send close_notify if there is room. For that the carrier must have the descriptor."""
+        if self._openssl is _CLOSED:
+            return
+        carrier = self._carrier
+        _socket.socket.__init__(carrier, self.family, self.type, self.proto, self.fileno())
+        try:
+            carrier.setblocking(False)
+            self._openssl.shutdown()
+        except OSError:  # also: the peer has not said so yet
+            pass
+        finally:
+            carrier.detach()
 
 
 def say_end(encrypted: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
@@ -153,6 +154,23 @@ def test_what_is_read_as_a_token_is_never_logged(
     query = f"{urlencode(before)}&{name}={value}"
     assert [v for n, v in parse_qsl(query) if n in ("token", "access_token")]
     assert "SECRET" not in redact(around.format(query))
+
+
+@pytest.mark.parametrize(
+    "unit", ["token=", ";token=", "&token=a", "?", ";", "%74", " HTTP/1.1", " HTTP/1", "+"]
+)
+def test_redacting_takes_time_in_proportion(unit: str) -> None:
+    """A URL of 10 times the length, 10 times the time, with room for a machine that is busy."""
+
+    def seconds(size: int) -> float:
+        text, took = "token=" + unit * (size // len(unit)), []
+        for _ in range(5):
+            began = time.perf_counter()
+            redact(text)
+            took.append(time.perf_counter() - began)
+        return min(took)
+
+    assert seconds(200_000) < 50 * seconds(20_000) + 0.001
 
 
 @given(st.text())

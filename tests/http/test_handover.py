@@ -103,6 +103,10 @@ class Scene:
         def plain() -> Response:
             return Response("here")
 
+        @app.get("/large")
+        def large() -> Response:
+            return Response(bytes(64 << 20))
+
         @app.after_request
         def break_it(response: Response) -> Response:
             if "break" in request.args:
@@ -232,7 +236,7 @@ def test_a_socket_of_tls_changes_hands(tls_scene: tuple[Scene, gevent.ssl.SSLCon
     @in_greenlet
     def run() -> None:
         plain = gevent.socket.create_connection(("127.0.0.1", scene.port), timeout=SECONDS)
-        client = trust.wrap_socket(plain, server_hostname="127.0.0.1")
+        client = trust.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
         client.sendall(wire.request() + early)
         assert read(client, len(HEAD)) == HEAD
         scene.server.pool.join(SECONDS)

@@ -72,7 +72,7 @@ class Waiters:
 class Stopped(Handler):
     """Ours, up to the call of the application."""
 
-    environ = None
+    environ: Any = None
 
     def __init__(self, parts: list[bytes]) -> None:
         self.rejections: list[str] = []

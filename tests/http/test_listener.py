@@ -10,12 +10,14 @@ import gevent
 import gevent.socket
 import pytest
 
-from odinws.close_codes import REFUSALS
+from odinws.close_codes import REFUSALS, REJECTIONS
 from odinws.http import listener
 from odinws.http.queue import OVERLOAD_SECONDS, RequestQueue
 from tests import wire
 from tests.fakes import SECONDS, in_greenlet, settle
 from tests.http.test_handover import HEAD, Scene, answer, read, reset
+
+PLAIN = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class HeldQueue(RequestQueue):
@@ -51,6 +53,10 @@ class Overload(Scene):
     def refused(self, reason: str) -> int:
         """How many were refused for a reason."""
         return self.stats.totals.refused[REFUSALS.index(reason)]
+
+    def rejected(self, reason: str) -> int:
+        """How many were turned away for a reason."""
+        return self.stats.totals.rejected[REJECTIONS.index(reason)]
 
 
 @pytest.fixture
@@ -211,3 +217,88 @@ def test_a_full_pool_waits_in_the_kernel(scene: Overload) -> None:
     for client in clients:
         assert read(client, len(HEAD)) == HEAD
     scene.at_rest()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET", PLAIN], ids=["nothing", "a word", "a request"])
+@in_greenlet
+def test_who_has_waited_longest_makes_room(
+    scene: Overload, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    """Where the pool is full of those of whom nothing comes: one of them for each newcomer."""
+    monkeypatch.setattr(listener, "_GRACE_SECONDS", 0.0)
+    scene.server.pool.size = 4
+    waiting = [scene.connect(sent) for _ in range(4)]
+    gevent.sleep(0.1)
+    for _ in range(2):
+        newcomer = scene.connect(wire.request())
+        assert read(newcomer, len(HEAD)) == HEAD
+    gevent.sleep(0.05)
+    left = [client for client in waiting if is_open(client)]
+    assert 1 <= len(left) <= 3
+    assert left == waiting[-len(left) :], "the first have gone"
+    assert scene.rejected("full") == (0 if sent == PLAIN else 4 - len(left))
+    for client in left:
+        client.close()
+    gevent.sleep(0.05)
+    scene.at_rest()
+
+
+@in_greenlet
+def test_those_who_came_a_moment_ago_do_not_make_room(scene: Overload) -> None:
+    """They may be about to speak: a newcomer waits in the kernel."""
+    scene.server.pool.size = 4
+    waiting = [scene.connect(b"GET") for _ in range(4)]
+    newcomer = scene.connect(wire.request())
+    gevent.sleep(0.3)
+    assert all(is_open(client) for client in waiting)
+    assert read(newcomer, len(HEAD)) == HEAD, "after a while"
+    for client in waiting:
+        client.close()
+    gevent.sleep(0.05)
+    scene.at_rest()
+
+
+@in_greenlet
+def test_who_does_not_read_its_answer_is_dropped(scene: Overload, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene.server.unread, "_seconds", 0.2)
+    client = gevent.socket.socket()
+    client.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", scene.port))
+    client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    gevent.sleep(0.1)
+    assert len(scene.server.pool) == 1
+    scene.server.pool.join(SECONDS)
+    assert scene.rejected("unread") == 1
+    client.close()
+    scene.at_rest()
+
+
+@in_greenlet
+def test_what_is_no_request_is_counted_by_reason(scene: Overload) -> None:
+    """Each once, answered, and closed."""
+    for data, status, reason in (
+        (b"GET\r\n\r\n", b"400", "malformed"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"431", "too_large"),
+        (b"x" * 9000, b"414", "too_large"),
+    ):
+        before = scene.rejected(reason)
+        client = scene.connect(data)
+        assert read(client, 12) == b"HTTP/1.1 " + status
+        while client.recv(1000):
+            pass
+        assert scene.rejected(reason) == before + 1
+    scene.at_rest()
+    assert scene.log.statuses == []
+
+
+def is_open(client: gevent.socket.socket) -> bool:
+    """Whether the server has not ended its stream; what has come is thrown away."""
+    client.settimeout(0.0)
+    try:
+        while client.recv(1000):
+            pass
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -6,6 +6,7 @@ import heapq
 import itertools
 import random
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -213,3 +214,72 @@ def test_everyone_gets_one_answer(arrivals: list[tuple[float, float]], seed: int
     answered = [client for client, _ in world.served] + [client for client, _, _ in world.refused]
     assert sorted(answered) == list(range(len(arrivals)))
     assert not world.queue.is_overloaded
+
+
+# -- further requests ------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Pipelining:
+    """A connection whose next request is there as soon as the last one is served."""
+
+    queue: RequestQueue
+    clock: Clock
+    cost: float
+    served: int = 0
+
+    def serve(self) -> None:
+        self.served += 1
+        self.clock.now += self.cost
+        self.queue.charge(self.cost)
+        self.queue.put_further(self)
+
+    def refuse(self, retry_after_seconds: int) -> bool:
+        raise AssertionError("it waits for its turn, and is no overload")
+
+
+@pytest.mark.parametrize("count", [1, 2, 200])
+@pytest.mark.parametrize("cost", [0.0001, 0.001, 0.02])
+def test_further_requests_get_a_share_of_the_time(count: int, cost: float) -> None:
+    """All of them together, and each as much as the others; so there is no overload, either."""
+    clock = Clock()
+    queue = RequestQueue(clock)
+    pipelining = [Pipelining(queue, clock, cost) for _ in range(count)]
+    for each in pipelining:
+        queue.put_further(each)
+    began = clock.now
+    while clock.now < began + 60.0:
+        queue.run()
+        clock.now += OTHERS_SECONDS
+        assert not queue.is_overloaded
+        assert not len(queue)
+    served = [each.served for each in pipelining]
+    assert 0.15 < sum(served) * cost / 60.0 < 0.21
+    assert max(served) - min(served) <= 1
+
+
+def test_new_requests_do_not_wait_for_further_ones() -> None:
+    """A newcomer is served in the next iteration, whatever has been charged."""
+    clock = Clock()
+    queue = RequestQueue(clock)
+    for _ in range(200):
+        queue.put_further(Pipelining(queue, clock, 0.02))
+    served: list[float] = []
+    for _ in range(1000):
+        came = clock.now
+        queue.put(SimpleNamespace(serve=lambda came=came: served.append(clock.now - came)))
+        queue.run()
+        clock.now += OTHERS_SECONDS
+    assert len(served) == 1000
+    assert max(served) < 0.021
+
+
+def test_a_pause_gives_credit() -> None:
+    """Who loads a page on a kept connection does not wait."""
+    clock = Clock()
+    queue = RequestQueue(clock)
+    pipelining = Pipelining(queue, clock, 0.001)
+    queue.put_further(pipelining)
+    for _ in range(10):
+        queue.run()
+    assert pipelining.served >= 10
