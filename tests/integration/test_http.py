@@ -201,7 +201,7 @@ def test_slow_requests_hold_nobody_up(server: Server) -> None:
         for number, half in enumerate(halves):
             half.send((b"", b"GET", b"GET /health HTTP/1.1\r\nHost: x", request()[:-2])[number % 4])
         body = stack.enter_context(Peer(server.port))
-        body.send(b"POST /ws HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
+        body.send(b"POST /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         assert body.http().status == 405, "nobody waits for the body"
         with Swarm(server.port) as swarm:
             for turn in range(20):
