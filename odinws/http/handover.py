@@ -130,8 +130,8 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
                 while self.handle_one_request():
                     self._is_further = True
         finally:
-            self.server.forget(self._descriptor)
-            if not self.is_detached:
+            if not self.is_detached:  # else the descriptor may be another client's already
+                self.server.forget(self._descriptor)
                 self._close()
             self.server.balance.left(None if self.is_detached else self._descriptor)
             for name in ("socket", "rfile", "wsgi_input"):  # a cycle would keep them
