@@ -10,7 +10,6 @@ import asyncio
 import enum
 import json
 import os
-import re
 import socket
 import time
 from collections import Counter
@@ -27,7 +26,7 @@ from odinws import strategy_check
 from odinws.admission.authentication import sources
 from odinws.assignment import DEFAULT_STRATEGY
 from odinws.errors import FeedError, SettingsError
-from odinws.feed import authentication, history, stream
+from odinws.feed import authentication, history, refusals, stream
 from odinws.feed.embedded import EmbeddedNatsError, find_nats_server
 from odinws.rollout import flags
 from odinws.rollout.evaluation import Evaluation
@@ -244,14 +243,12 @@ async def _nats(settings: Settings) -> AsyncIterator[Finding]:
 async def _connect(client: Client, url: str, settings: Settings, denials: asyncio.Queue[str]) -> None:
     """Connect once, and have what NATS denies later put into `denials`."""
     reasons: list[Exception] = []
-    api = re.compile(rf"\$js\.(api\..+?|fc)\.{re.escape(settings.stream_name)}", re.IGNORECASE)
 
     async def on_error(error: Exception) -> None:
         reasons.append(error)
-        if "permissions violation" in str(error).lower():
-            # nats-py makes all of it lower-case; subjects are not.
-            text = api.sub(lambda found: f"$JS.{found[1].upper()}.{settings.stream_name}", _words(error))
-            denials.put_nowait(text)
+        if refusals.is_refusal(error):
+            subjects = settings.channel_filter.subjects
+            denials.put_nowait(refusals.words(error, settings.stream_name, subjects))
 
     options: dict[str, Any] = authentication.options(settings)
     try:
@@ -318,7 +315,7 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
             yield _ok("nats", what)
     # As the answer to a consumer's flow control is published; this consumer does not exist.
     await client.publish(f"$JS.FC.{name}.odinws-check.none")
-    await _settle(client)
+    await refusals.settle(client)
     if denials.empty():
         yield _ok("nats", "the feed answers flow control")
     else:
@@ -330,15 +327,9 @@ async def _core(client: Client, settings: Settings, denials: asyncio.Queue[str])
     yield _note("no JetStream for us: core NATS, and nobody can resume")
     for subject in settings.channel_filter.subjects:
         await client.subscribe(subject)
-    await _settle(client)
+    await refusals.settle(client)
     while not denials.empty():
         yield _problem(denials.get_nowait(), "permit it to our user")
-
-
-async def _settle(client: Client) -> None:
-    """Wait until NATS has said what it thinks of all that was sent."""
-    for _ in range(2):  # nats-py's PING overtakes what still waits in its buffer
-        await client.flush(int(_SECONDS))
 
 
 async def _may_create(client: Client, name: str) -> None:

@@ -7,6 +7,7 @@ OdinError
 ├── FrameError             bytes of a client violate RFC 6455: the connection closes
 ├── CommandError           a command of a client is invalid: it is answered with an error
 ├── FeedError              NATS is reachable, but the feed can't use it
+│   └── RefusedError       NATS refuses what the feed asks: a permission, a limit, an API
 ├── BusyError              (odinws.shared.debug_lock) another expensive debug view is running
 ├── CompanionError         (odinws.companion) the embedded NATS or the demo feed did not start
 ├── PlanError              (odinws.experiment.plan) an experiment's plan can't be run
@@ -89,3 +90,7 @@ class CommandError(OdinError):
 
 class FeedError(OdinError):
     """NATS is reachable, but the feed can't use it, or a request failed. The feed retries."""
+
+
+class RefusedError(FeedError):
+    """NATS refuses what the feed asks. The text names the subject, or what JetStream says."""

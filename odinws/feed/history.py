@@ -130,7 +130,9 @@ async def latest_of_all(
     answers = await client.subscribe(inbox, pending_msgs_limit=-1, pending_bytes_limit=-1)
     found: dict[str, int] = {}
     try:
-        consumer = await js.add_consumer(
+        consumer = await stream.add_consumer(
+            client,
+            js,
             name,
             ConsumerConfig(
                 deliver_subject=inbox,

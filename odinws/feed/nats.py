@@ -26,9 +26,10 @@ from gevent.event import AsyncResult
 from nats.aio.client import Client
 from tenacity import AsyncRetrying, wait_random_exponential
 
-from odinws.errors import FeedError
+from odinws.errors import FeedError, RefusedError
 from odinws.feed.events import FeedEvent
 from odinws.feed.greenlet_loop import GreenletEventLoop
+from odinws.feed.servers import Servers
 from odinws.feed.session import Intake, Session
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
@@ -70,7 +71,7 @@ class NatsFeed:
         self.intake = Intake(settings, stats, sink, backlog)
         self.status = self.intake.status
         self._settings = settings
-        self._urls = urls
+        self._servers = Servers(urls)
         self._session: Session | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -102,16 +103,18 @@ class NatsFeed:
     async def _one_session(self) -> None:
         """Run one session to its end. Raises `_ShortSession` if it was too short to reset the backoff."""
         started = time.monotonic()
-        self._session = session = Session(self._settings, self._urls, self.intake)
+        server = self._servers.next()
+        self._session = session = Session(self._settings, server, self.intake)
         try:
             await session.run()
         except (nats.errors.Error, FeedError, OSError, TimeoutError) as error:
-            self.intake.down(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+            self.intake.down(str(error) or type(error).__name__, refused=isinstance(error, RefusedError))
         except Exception as error:  # a bug must not end the feed of a whole worker
             log.exception("feed session failed")
             self.intake.down(repr(error))
         finally:
             self._session = None
+            self._servers.learn(session.client.discovered_servers, server)
             await session.close()
         if time.monotonic() - started < _STABLE_SECONDS:
             raise _ShortSession

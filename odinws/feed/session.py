@@ -16,12 +16,13 @@ import nats.js.errors
 import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 
-from odinws.errors import FeedError
-from odinws.feed import authentication, history, stream
+from odinws.errors import FeedError, RefusedError
+from odinws.feed import authentication, history, refusals, stream
 from odinws.feed.cursor import Cursor
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message
+from odinws.feed.servers import Server
 from odinws.feed.status import FeedStatus
 from odinws.feed.stream import ALL_HOLES, NO_HOLES, Holes
 from odinws.feed.tap import Tap
@@ -124,8 +125,13 @@ class Intake:
         self._was_up = True
         log.info("feed is up", mode=mode, nats=server, epoch=self.cursor.epoch, last_seq=self.cursor.seq)
 
-    def down(self, problem: str) -> None:
-        """A session has ended, or could not be established."""
+    def down(self, problem: str, *, refused: bool = False) -> None:
+        """A session has ended, or could not be established.
+
+        Args:
+            refused: whether NATS refuses what the session asked for.
+        """
+        self._totals.feed_refused += refused
         if self.status.ready:
             self.status.since = time.time()
             log.warning("feed is down", problem=problem)
@@ -222,22 +228,23 @@ class Session:
 
     Args:
         settings: credentials for NATS, and the configuration of the stream.
-        urls: the servers.
+        server: where to connect.
         intake: receives the messages; knows where the last session ended.
 
     Attributes:
         client: the connection.
     """
 
-    def __init__(self, settings: Settings, urls: list[str], intake: Intake) -> None:
+    def __init__(self, settings: Settings, server: Server, intake: Intake) -> None:
         self._settings = settings
-        self._urls = urls
+        self._server = server
         self._intake = intake
         self.client = Client()
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         # A session that fails before it is up never awaits it, and asyncio would complain.
         self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        self._failure: Exception | None = None  # why the server could not be reached
         self._heard = time.monotonic()
         self._consumer_seq = 0
         self._answering: asyncio.Task[None] | None = None  # of flow control, the latest
@@ -251,6 +258,7 @@ class Session:
         Raises:
             nats.errors.Error, OSError, TimeoutError: NATS can't be reached, or is lost.
             FeedError: the consumer is lost, or skipped messages.
+            RefusedError: NATS does not permit what is needed, or a limit is reached.
         """
         work = asyncio.ensure_future(self._work())
         try:
@@ -258,22 +266,14 @@ class Session:
         finally:
             work.cancel()
         if work.done() and isinstance(error := work.exception(), Exception):
+            if isinstance(error, nats.js.errors.APIError):
+                error = RefusedError(f"JetStream refuses: {error.description}")
             self._end(error)
         await self._ended
 
     async def _work(self) -> None:
         """Connect, begin to consume, and look after it."""
-        await self.client.connect(
-            servers=self._urls,
-            name=f"odinws {self._settings.environment}",
-            allow_reconnect=False,
-            connect_timeout=_CONNECT_SECONDS,
-            ping_interval=_PING_SECONDS,
-            max_outstanding_pings=2,
-            error_cb=self._on_error,
-            closed_cb=self._on_closed,
-            **authentication.options(self._settings),
-        )
+        await self._connect()
         if self.client._server_info.get("jetstream") and await self._on_jetstream():
             self._heard = time.monotonic()
             self._check_heartbeats(self._heard)
@@ -281,6 +281,30 @@ class Session:
         else:
             await self._on_core()
             await self._ended
+
+    async def _connect(self) -> None:
+        options = authentication.options(self._settings)
+        if self._server.tls_hostname:
+            options["tls_hostname"] = self._server.tls_hostname
+        try:
+            await self.client.connect(
+                servers=[self._server.url],
+                name=f"odinws {self._settings.environment}",
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # and none for a name that is not known
+                reconnect_time_wait=0,
+                connect_timeout=_CONNECT_SECONDS,
+                ping_interval=_PING_SECONDS,
+                max_outstanding_pings=2,
+                error_cb=self._on_error,
+                closed_cb=self._on_closed,
+                **options,
+            )
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            cause = self._failure or error  # the error itself may only say that no server is left to try
+            text = str(cause) or type(cause).__name__
+            refused = RefusedError if "authorization" in text.lower() else FeedError
+            raise refused(f"{without_credentials(self._server.url)}: {text}") from error
 
     async def close(self) -> None:
         """Close the connection, whatever its state. Errors of NATS are ignored."""
@@ -297,12 +321,13 @@ class Session:
         intake = self._intake
         js = self.client.jetstream(timeout=_CONNECT_SECONDS)
         try:
-            info = await stream.find_or_create(js, self._settings)
+            info = await stream.find_or_create(self.client, js, self._settings)
         except nats.js.errors.APIError as error:
             if error.err_code == stream.JETSTREAM_OFF_FOR_ACCOUNT:
                 return False
-            raise FeedError(f"stream {self._settings.stream_name}: {error.description}") from error
-        self._report(stream.differences(info, self._settings))
+            raise RefusedError(f"stream {self._settings.stream_name}: {error.description}") from error
+        await refusals.provoke(self.client, self._settings.stream_name)
+        self._report(info)
         state, epoch = info.state, stream.epoch(info)
         self._is_filtered = stream.needs_filter(info, self._settings.channel_filter.subjects)
         if intake.cursor.continues(epoch, state.last_seq):
@@ -327,8 +352,11 @@ class Session:
         await self._consume(js, inbox)
         return True
 
-    def _report(self, differences: str) -> None:
-        status = self._intake.status
+    def _report(self, info: StreamInfo) -> None:
+        status, differences = self._intake.status, stream.differences(info, self._settings)
+        for warning in set(warnings := stream.warnings(info)).difference(status.warnings):
+            log.warning(warning)
+        status.warnings = warnings
         if differences and differences != status.stream_differs:
             name = self._settings.stream_name
             log.warning("stream differs from the settings", stream=name, differs=differences)
@@ -336,7 +364,9 @@ class Session:
 
     async def _consume(self, js: JetStreamContext, inbox: str) -> None:
         settings = self._settings
-        await js.add_consumer(
+        await stream.add_consumer(
+            self.client,
+            js,
             settings.stream_name,
             ConsumerConfig(
                 deliver_subject=inbox,
@@ -460,7 +490,7 @@ class Session:
                     await self._look_for_holes(seen)
             except nats.js.errors.NotFoundError as error:
                 raise FeedError(f"stream {self._settings.stream_name} is gone") from error
-            except (nats.errors.Error, TimeoutError) as error:
+            except (nats.errors.Error, FeedError) as error:
                 log.debug("the stream can't be looked at", error=repr(error))  # heartbeats tell of an outage
                 continue
             self._looked_at = seen
@@ -468,7 +498,7 @@ class Session:
                 raise FeedError(f"stream {self._settings.stream_name} was replaced")
             if stream.needs_filter(info, self._settings.channel_filter.subjects) != self._is_filtered:
                 raise FeedError(f"stream {self._settings.stream_name} has other settings now")
-            self._report(stream.differences(info, self._settings))
+            self._report(info)
             if before == cursor.seq < due and not self._intake.is_full:
                 raise FeedError(f"no message since {before}, and the stream has more, up to {due}")
             due, before = info.state.last_seq, cursor.seq
@@ -502,7 +532,7 @@ class Session:
         tap = Tap(self.client, self._on_core_message, lambda: False, lambda: None, self._end)
         for subject in self._settings.channel_filter.subjects:
             await tap.subscribe(self.client, subject)
-        await self.client.flush(_CONNECT_SECONDS)
+        await refusals.settle(self.client)
         self._ready("core")
 
     def _on_core_message(self, subject: str, reply: bytes, headers: bytes, payload: bytes) -> None:
@@ -512,14 +542,23 @@ class Session:
     # -- both --------------------------------------------------------------------------------------
 
     def _ready(self, mode: str) -> None:
+        if self._ended.done():
+            return
         url = self.client.connected_url
         self._intake.up(mode, without_credentials(url.geturl()) if url is not None else "")
 
     async def _on_error(self, error: Exception) -> None:
         log.debug("NATS client", error=repr(error))
+        self._failure = error
+        if refusals.is_refusal(error):
+            settings = self._settings
+            subjects = settings.channel_filter.subjects
+            words = refusals.words(error, settings.stream_name, subjects)
+            self._end(RefusedError(f"NATS refuses: {words}"))
 
     async def _on_closed(self) -> None:
-        self._end(FeedError("connection to NATS lost"))
+        why = f": {self.client.last_error}" if self.client.last_error else ""
+        self._end(FeedError(f"connection to NATS lost{why}"))
 
     def _end(self, error: Exception) -> None:
         if not self._ended.done():

@@ -12,18 +12,30 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import nats.errors
 import nats.js.errors
 import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
+from nats.js.api import (
+    ConsumerConfig,
+    ConsumerInfo,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+    StreamInfo,
+)
 
+from odinws.errors import FeedError
 from odinws.feed.events import Lost
 from odinws.settings import Settings
 
 JETSTREAM_OFF_FOR_ACCOUNT = 10039  # error code of the JetStream API
 LISTED_HOLES = 5000  # with more deleted messages inside, the stream is not asked which: some 50 KB
-_INFO_SECONDS = 2.0
+_INACTIVE_TOO_LONG = 10153  # another: the stream has a limit for how long a consumer stays without us
+_SECONDS = 2.0  # for an answer
+_EXACT = 1 << 53  # numbers above are not exact in JavaScript
 
 log = structlog.get_logger("odinws.feed")
 
@@ -33,14 +45,14 @@ def subjects(settings: Settings) -> str:
     return settings.subject_prefix + ">"
 
 
-async def find_or_create(js: JetStreamContext, settings: Settings) -> StreamInfo:
+async def find_or_create(client: Client, js: JetStreamContext, settings: Settings) -> StreamInfo:
     """The stream that the settings name, created if there is none.
 
     Raises:
         nats.js.errors.APIError: JetStream refuses, for example because another stream has these subjects.
     """
     try:
-        return await js.stream_info(settings.stream_name)
+        return await info(client, settings.stream_name)
     except nats.js.errors.NotFoundError:
         log.info("creating stream", stream=settings.stream_name, subjects=subjects(settings))
         return await js.add_stream(
@@ -70,6 +82,16 @@ def differences(info: StreamInfo, settings: Settings) -> str:
     }
     found = {name: getattr(info.config, name) for name in wanted}
     return ", ".join(f"{n} is {found[n]}, not {wanted[n]}" for n in wanted if found[n] != wanted[n])
+
+
+def warnings(info: StreamInfo) -> tuple[str, ...]:
+    """What an operator should know of a stream besides how it differs from the settings."""
+    name, found = info.config.name, []
+    if info.state.last_seq > _EXACT:
+        found.append(f"stream {name} counts above 2^53: JavaScript clients can't tell its sequences apart")
+    if left_out(info) is NO_HOLES:
+        found.append(f"stream {name} mirrors a part of another: what it has lost can't be told from the rest")
+    return tuple(found)
 
 
 def epoch(info: StreamInfo) -> str:
@@ -151,15 +173,45 @@ async def info(client: Client, name: str, *, deleted: bool = False) -> StreamInf
 
     Raises:
         nats.js.errors.APIError: there is none of this name, or JetStream refuses.
-        nats.errors.Error, TimeoutError: NATS is lost.
+        FeedError: nobody answers.
+        nats.errors.Error: NATS is lost.
     """
+    found: StreamInfo = StreamInfo.from_response(await _ask(client, name, deleted=deleted))
+    return found
+
+
+async def _ask(client: Client, name: str, *, deleted: bool = False) -> dict[str, Any]:
     request = json.dumps({"deleted_details": True}) if deleted else ""
-    answer = await client.request(f"$JS.API.STREAM.INFO.{name}", request.encode(), timeout=_INFO_SECONDS)
+    subject = f"$JS.API.STREAM.INFO.{name}"
+    try:
+        answer = await client.request(subject, request.encode(), timeout=_SECONDS)
+    except (nats.errors.NoRespondersError, TimeoutError) as error:
+        raise FeedError(f"nobody answers {subject}") from error
     found: dict[str, Any] = json.loads(answer.data)
     if "error" in found:
         raise nats.js.errors.APIError.from_error(found["error"])
-    result: StreamInfo = StreamInfo.from_response(found)
-    return result
+    return found
+
+
+async def add_consumer(
+    client: Client, js: JetStreamContext, name: str, config: ConsumerConfig
+) -> ConsumerInfo:
+    """Create a consumer without acknowledgements; if the stream limits its life without us, it is shorter.
+
+    Raises:
+        nats.js.errors.APIError: JetStream refuses.
+        FeedError, nats.errors.Error, TimeoutError: NATS is lost.
+    """
+    # A limit of pending acknowledgements would else be set for it, and refused.
+    config = config.evolve(max_ack_pending=-1)
+    try:
+        return await js.add_consumer(name, config)
+    except nats.js.errors.APIError as error:
+        if error.err_code != _INACTIVE_TOO_LONG:
+            raise
+    limits = (await _ask(client, name))["config"].get("consumer_limits") or {}
+    seconds = limits.get("inactive_threshold", 0) / 1e9 or config.inactive_threshold
+    return await js.add_consumer(name, config.evolve(inactive_threshold=seconds))
 
 
 async def holes(client: Client, name: str) -> Holes:

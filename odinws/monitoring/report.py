@@ -79,6 +79,7 @@ def health(shared: SharedState, settings: Settings, feed: FeedStatus, state: Sta
         warnings.append("nats: no JetStream, so seq counts per worker and nothing can be recovered")
     if feed.stream_differs:
         warnings.append(f"stream {settings.stream_name} differs from the settings: {feed.stream_differs}")
+    warnings += feed.warnings
     if connections >= settings.max_connections:
         warnings.append(f"capacity: all {settings.max_connections} connections are taken")
     warnings += [

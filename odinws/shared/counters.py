@@ -196,6 +196,11 @@ class FeedCounters:
     feed_reconnects: int = counter(
         "ws_feed_reconnects", "Of these, all but the first of each worker.", stats="feed.reconnects"
     )
+    feed_refused: int = counter(
+        "ws_feed_refused",
+        "Times that NATS refused what a feed asked: a permission, a limit, an API. `/health` says what.",
+        stats="feed.refused",
+    )
     feed_ignored: int = counter(
         "ws_feed_ignored", "Messages on subjects that are not a channel.", stats="feed.ignored"
     )
