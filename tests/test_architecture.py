@@ -182,6 +182,7 @@ ONLY_IN = {
         "odinws.feed.history",
         "odinws.feed.nats",
         "odinws.feed.publisher",
+        "odinws.feed.refusals",
         "odinws.feed.session",
         "odinws.feed.stream",
         "odinws.feed.tap",

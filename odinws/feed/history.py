@@ -184,13 +184,13 @@ def _is_answer(msg: Msg, *expected: str) -> bool:
     """Whether a message is an answer of the server with one of these codes; False: it is a stored message.
 
     A stored message may have any headers, those of the server included. But the server adds its own behind
-    them, among which is always the subject, and of several headers with one name the last counts.
+    them, among which is always the stream, and of several headers with one name the last counts.
 
     Raises:
         FeedError: it is an answer with another code.
     """
     headers = msg.headers or {}
-    if "Nats-Subject" in headers:
+    if "Nats-Stream" in headers:
         return False
     status = headers.get("Status", "")
     if status in expected:

@@ -321,11 +321,13 @@ class Session:
         intake = self._intake
         js = self.client.jetstream(timeout=_CONNECT_SECONDS)
         try:
-            info = await stream.find_or_create(self.client, js, self._settings)
+            info = await stream.find_or_create(js, self._settings)
         except nats.js.errors.APIError as error:
             if error.err_code == stream.JETSTREAM_OFF_FOR_ACCOUNT:
                 return False
-            raise RefusedError(f"stream {self._settings.stream_name}: {error.description}") from error
+            name = self._settings.stream_name
+            text = error.description or f"nobody answers $JS.API.STREAM.INFO.{name}"
+            raise RefusedError(f"stream {name}: {text}") from error
         await refusals.provoke(self.client, self._settings.stream_name)
         self._report(info)
         state, epoch = info.state, stream.epoch(info)

@@ -45,14 +45,14 @@ def subjects(settings: Settings) -> str:
     return settings.subject_prefix + ">"
 
 
-async def find_or_create(client: Client, js: JetStreamContext, settings: Settings) -> StreamInfo:
+async def find_or_create(js: JetStreamContext, settings: Settings) -> StreamInfo:
     """The stream that the settings name, created if there is none.
 
     Raises:
         nats.js.errors.APIError: JetStream refuses, for example because another stream has these subjects.
     """
     try:
-        return await info(client, settings.stream_name)
+        return await js.stream_info(settings.stream_name)
     except nats.js.errors.NotFoundError:
         log.info("creating stream", stream=settings.stream_name, subjects=subjects(settings))
         return await js.add_stream(

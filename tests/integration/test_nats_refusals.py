@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from nats.js.api import StreamConfig
 from odinws.settings import Settings
 from tests.integration.conftest import Serve
 from tests.integration.test_nats_outages import manage
-from tests.integration.test_recovery import CHANNELS, Reader, settled
+from tests.integration.test_recovery import CHANNELS, Over, Reader, settled
 from tests.ledger import STREAM, Publisher, publish
 from tests.nats import NatsServer
 from tests.server import ROOT, Server, free_port, wait_for
@@ -94,8 +95,7 @@ def test_these_permissions_are_enough(serve: Serve, tmp_path: Path) -> None:
         with Publisher(nats.url, CHANNELS, 400):
             for visit in range(3):
                 for reader in readers:
-                    until = time.monotonic() + 0.3
-                    reader.visit(server.port, lambda until=until: time.monotonic() > until)
+                    reader.visit(server.port, Over(0.3, threading.Event()))
                 if visit == 1:
                     nats.restart()
                     wait_for(lambda: server.get("/readyz")[0] == 200, 15, "readiness")
