@@ -29,7 +29,8 @@ from bench.client.driver import raise_open_files_limit
 from odinws import logs
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
-from odinws.connections.connection import Connection, ConnectionLimits
+from odinws.connections.connection import Connection
+from odinws.connections.limits import ConnectionLimits
 from odinws.messages.frames import text
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.wire_format import Bundle, Entry, FormatRegistry
@@ -163,7 +164,7 @@ class World:
     def containers(self) -> dict[str, int]:
         """Bytes of what is there for all connections."""
         shard = self.strategy._shard
-        channels = [shard.channels[name] for name in _CHANNELS]
+        channels: list[Any] = [shard.channels[name] for name in _CHANNELS]
         return {
             "strategy: dict of members": sys.getsizeof(shard.members.conns),
             "strategy: 5 dicts of subscribers": sum(sys.getsizeof(each.conns) for each in channels),

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar, Unpack
+from typing import Any, Generic, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
 from strategies.base import C, Options, ShardStats, Strategy, Subscriber
@@ -113,13 +113,21 @@ class Channel(Roster[C]):
 
 
 class Shard(Generic[C]):
-    """The members and subscriptions of one shard. To write, hold the shard's lock, if it has one."""
+    """The members and subscriptions of one shard. To write, hold the shard's lock, if it has one.
 
-    __slots__ = ("channels", "members")
+    A channel with one subscriber is that subscriber itself: it takes half the memory of a `Channel`, and a
+    client that subscribes to thousands of channels of its own is alone in each.
+
+    Attributes:
+        subscriptions: how many there are.
+    """
+
+    __slots__ = ("channels", "members", "subscriptions")
 
     def __init__(self) -> None:
         self.members = Roster[C]()
-        self.channels: dict[str, Channel[C]] = {}
+        self.channels: dict[str, Channel[C] | C] = {}
+        self.subscriptions = 0
 
     def add(self, conn: C) -> bool:
         """Make a connection a member; False if it is one already, or still has subscriptions."""
@@ -139,23 +147,37 @@ class Shard(Generic[C]):
         """Add a subscription; False if it exists. The caller has checked the membership."""
         entry = self.channels.get(channel)
         if entry is None:
-            entry = self.channels[channel] = Channel(channel)
+            self.channels[channel] = conn
+        elif not isinstance(entry, Channel):
+            if entry is conn:
+                return False
+            found = self.channels[channel] = Channel(channel)
+            found.add(entry)
+            found.add(conn)
         elif conn in entry.conns:
             return False
-        entry.add(conn)
-        # Keep the channel's string rather than the parsed copy, so that all subscriptions share it.
-        _own(conn)[entry.name] = None
+        else:
+            entry.add(conn)
+            channel = entry.name  # rather than the parsed copy, so that subscriptions share the string
+        _own(conn)[channel] = None
+        self.subscriptions += 1
         return True
 
     def unsubscribe(self, conn: C, channel: str) -> bool:
         """Remove a subscription, and the channel with its last one; False if there was none."""
         entry = self.channels.get(channel)
-        if entry is None or conn not in entry.conns:
-            return False
-        entry.remove(conn)
-        _own(conn).pop(channel, None)
-        if not entry.conns:
+        if not isinstance(entry, Channel):
+            if entry is not conn:
+                return False
             del self.channels[channel]
+        elif conn not in entry.conns:
+            return False
+        else:
+            entry.remove(conn)
+            if not entry.conns:
+                del self.channels[channel]
+        _own(conn).pop(channel, None)
+        self.subscriptions -= 1
         return True
 
     def unsubscribe_all(self, conn: C) -> None:
@@ -166,12 +188,23 @@ class Shard(Generic[C]):
     def count(self, channel: str) -> int:
         """How many subscribers a channel has."""
         entry = self.channels.get(channel)
-        return 0 if entry is None else len(entry.conns)
+        return len(entry.conns) if isinstance(entry, Channel) else int(entry is not None)
+
+    def take(self, channel: str, other: Self) -> None:
+        """Move a channel with its subscribers here from another shard."""
+        count = other.count(channel)
+        self.channels[channel] = other.channels.pop(channel)
+        self.subscriptions += count
+        other.subscriptions -= count
 
     def walk(self, channel: str, size: int, rotation: int) -> Iterable[Sequence[C]]:
         """The channel's current subscribers in batches, without those removed meanwhile."""
         entry = self.channels.get(channel)
-        return () if entry is None else entry.walk(entry.snapshot(), size, rotation)
+        if entry is None:
+            return ()
+        if isinstance(entry, Channel):
+            return entry.walk(entry.snapshot(), size, rotation)
+        return _alone(channel, entry)
 
     def everyone(self, sets: ChannelSets, size: int, rotation: int) -> Iterable[Sequence[C]]:
         """The current members in batches, without those removed meanwhile. Their channels are shared."""
@@ -193,10 +226,15 @@ class Shard(Generic[C]):
 
     def stats(self, index: int) -> ShardStats:
         """The current state of the shard; `index` is its index in the strategy."""
-        subscriptions = sum(len(entry.conns) for entry in self.channels.values())
         return ShardStats(
-            index, len(self.members.conns), len(self.channels), subscriptions, self.lock_stats()
+            index, len(self.members.conns), len(self.channels), self.subscriptions, self.lock_stats()
         )
+
+
+def _alone(channel: str, conn: C) -> Iterator[Sequence[C]]:
+    """The one subscriber of a channel, unless that has ended meanwhile."""
+    if channel in conn.channels:
+        yield (conn,)
 
 
 S = TypeVar("S", bound=Shard[Any])

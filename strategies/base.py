@@ -228,7 +228,7 @@ class Strategy(ABC, Generic[C]):
     def shards(self) -> list[ShardStats]:
         """The state of each shard, by index: a consistent snapshot. Takes no lock and does not switch.
 
-        Takes time proportional to the number of channels.
+        Called once a second: what it tells is counted, not walked.
         """
 
     def resize(self, shards: int) -> Generator[Moves, None, None]:

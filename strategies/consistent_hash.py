@@ -137,7 +137,7 @@ class ConsistentHash(LockedStrategy[C]):
         target = self._shards[self._locate_channel(channel)]
         if target is shard or channel not in shard.channels:
             return False
-        target.channels[channel] = shard.channels.pop(channel)
+        target.take(channel, shard)
         return True
 
     def _move_connection(self, shard: LockedShard[C], conn: C) -> bool:
