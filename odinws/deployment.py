@@ -45,7 +45,9 @@ class Deployment:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.shared = SharedState(_DETAILS_BYTES + MAX_SHARDS * _DETAILS_BYTES_PER_SHARD)
+        self.shared = SharedState(
+            _DETAILS_BYTES + MAX_SHARDS * _DETAILS_BYTES_PER_SHARD, settings.max_connections
+        )
         self.nats_urls = settings.nats_urls
         self._companion: Companion | None = None
         self._page = ""

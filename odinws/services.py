@@ -26,8 +26,9 @@ from odinws.assignment import DEFAULT_STRATEGY, Assigner, Assignment
 from odinws.close_codes import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
-from odinws.connections.connection import Connection, ConnectionLimits
+from odinws.connections.connection import Connection
 from odinws.connections.echo import Echo
+from odinws.connections.limits import ConnectionLimits
 from odinws.debug import greenlets
 from odinws.debug.agent import Agent
 from odinws.debug.collector import CollectorWatch
@@ -115,6 +116,7 @@ class Services:
             self.stats,
             self.formats.default,
             lambda conn: self.commands.run(conn),
+            lambda conn: self.admission.left(conn.peer, conn.identity),
         )
         observer: DeliveryObserver = self.stats if is_observed else NullObserver()
         self.hub = Hub(
@@ -170,6 +172,7 @@ class Services:
         for run in (
             self.clients.clock,
             self.clients.reaper,
+            self.clients.relief,
             self.clients.ready.run,
             self.hub.run,
             self.feed.run,
@@ -195,9 +198,14 @@ class Services:
             self._upgrading += 1
         return verdict
 
-    def give_back(self) -> None:
-        """Give back a slot whose handshake failed."""
+    def give_back(self, entry: Admit) -> None:
+        """Give back a slot whose handshake failed.
+
+        Args:
+            entry: what `admit` gave.
+        """
         self._upgrading -= 1
+        self.admission.left(entry.address, entry.identity)
         SharedState.release(self.stats)
         self.stats.refused_by("handshake")
 
@@ -265,6 +273,7 @@ class Services:
         shards = [asdict(shard) for shard in self.strategy.shards()]
         self.stats.subscriptions = sum(shard["subscriptions"] for shard in shards)
         self.stats.channels = sum(shard["channels"] for shard in shards)
+        self.stats.client_memory_bytes = self.clients.ledger.total
         self.stats.backlog = self.hub.backlog
         self.stats.feed_pending = self.feed.intake.pending
         self.stats.feed_lag_seconds = self.feed.intake.lag_seconds()

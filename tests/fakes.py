@@ -23,7 +23,9 @@ from hypothesis import strategies as st
 
 from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
-from odinws.connections.connection import Connection, ConnectionLimits, State
+from odinws.connections.connection import Connection, State
+from odinws.connections.ledger import Ledger
+from odinws.connections.limits import ConnectionLimits
 from odinws.connections.ready import ReadyQueue
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.protocol import Outgoing, Welcome
@@ -169,6 +171,9 @@ class FakeConnection:
         self.identity: Identity = OPEN
         self.inspects = False
         self.has_waiting = False
+        self.has_room = True
+        self.spent = 0
+        self.later = 0
         self.state = State.OPEN
         self.sent: list[bytes] = []
         self.kept: list[tuple[bytes, int]] = []
@@ -215,6 +220,22 @@ class FakeConnection:
         self.closed = (reason, text)
         return True
 
+    def wait_for_room(self) -> None:
+        """There is some."""
+
+    def commands_later(self) -> None:
+        """Note it."""
+        self.later += 1
+
+    def spend(self, units: int) -> None:
+        """Note it."""
+        self.spent += units
+
+    def command_done(self) -> None:
+        """As `Connection.command_done`."""
+        if self.commands:
+            self.commands.popleft()
+
     def commands_done(self) -> None:
         """Note that the commands are worked off."""
         self.commands = None
@@ -252,6 +273,8 @@ class FakeOwner:
         self.now = 1000.0
         self.limits = replace(LIMITS, **limits)
         self.ready: ReadyQueue[Connection] = ReadyQueue()
+        self.excesses = 0
+        self.ledger = Ledger(1 << 40, self._count_excess)
         self.default_format: WireFormat = FORMATS.default
         self.left = (math.inf, CloseReason.POLICY, "")
         self.delays: list[float] = []
@@ -261,6 +284,9 @@ class FakeOwner:
         self.closed: list[Connection] = []
         self.told: list[Connection] = []
         self.pongs: list[bytes] = []
+
+    def _count_excess(self) -> None:
+        self.excesses += 1
 
     def ping_payload(self) -> bytes:
         """Always the same."""

@@ -39,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "WS_MAX_CONNECTIONS": 10_000,
     "WS_CPU_LIMIT": float(usable_cores()),
     "WS_MEMORY_LIMIT": psutil.virtual_memory().total,
+    "WS_CLIENT_MEMORY": None,
     "WS_CPU_REJECT_THRESHOLD": 75.0,
     "WS_MEMORY_REJECT_THRESHOLD": 90.0,
     "WS_MEMORY_HARD_THRESHOLD": 95.0,
@@ -47,6 +48,8 @@ DEFAULTS: dict[str, Any] = {
     "WS_ADMISSION_START_RATE": 200.0,
     "WS_ADMISSION_FLOOR_RATE": 10.0,
     "WS_ADMISSION_DRY_RUN": False,
+    "WS_MAX_PER_ADDRESS": None,
+    "WS_MAX_PER_SUBJECT": None,
     "WS_UPGRADE_RATE": 100.0,
     "WS_UPGRADE_BURST": 500,
     "WS_SERVER_UPGRADE_RATE": 0.0,
@@ -113,6 +116,9 @@ BOUNDS: dict[str, tuple[float, float | None, bool]] = {
     "WS_MAX_CONNECTIONS": (1, 10_000_000, True),
     "WS_CPU_LIMIT": (0, 1024, False),
     "WS_MEMORY_LIMIT": (1 << 20, None, True),
+    "WS_CLIENT_MEMORY": (1 << 20, None, True),
+    "WS_MAX_PER_ADDRESS": (0, None, True),
+    "WS_MAX_PER_SUBJECT": (0, None, True),
     "WS_CPU_REJECT_THRESHOLD": (0, 100, False),
     "WS_MEMORY_REJECT_THRESHOLD": (0, 100, False),
     "WS_MEMORY_HARD_THRESHOLD": (0, 200, False),
@@ -157,7 +163,8 @@ BOUNDS: dict[str, tuple[float, float | None, bool]] = {
     "JS_STREAM_REPLICAS": (1, 5, True),
     "JS_STREAM_MAX_BYTES": (1024, INT64_MAX, True),
 }
-WHOLE = {name for name, value in DEFAULTS.items() if type(value) is int}
+OF_OTHERS = {"WS_CLIENT_MEMORY", "WS_MAX_PER_ADDRESS", "WS_MAX_PER_SUBJECT"}  # unset, it is a part of another
+WHOLE = {name for name, value in DEFAULTS.items() if type(value) is int} | OF_OTHERS
 
 
 def read(**environ: str) -> Settings:
@@ -226,6 +233,7 @@ def test_space_around_a_value_means_nothing(name: str) -> None:
         "WS_ADDR": "h:1",
         "NATS_URL": "nats://h:1",
         "WS_DEMO_FEED": "true",
+        **dict.fromkeys(OF_OTHERS, "2000000"),
         "WS_SUBJECT_PREFIX": "a.",
         "WS_SUBJECTS": "token.*",
         "WS_SHARD_STRATEGY": "single-lock",
@@ -305,6 +313,17 @@ def test_choices(name: str, allowed: list[str]) -> None:
         assert getattr(read(**{name: choice.upper()}), FIELDS[name]) == choice
     text = refusal(name, "bogus")
     assert all(choice in text for choice in allowed)
+
+
+def test_parts_of_others() -> None:
+    """What is unset is a part of another setting; 0 is no limit where that is possible."""
+    settings = read(WS_MEMORY_LIMIT="400000000", WS_MAX_CONNECTIONS="3000")
+    assert settings.client_memory_bytes == 100_000_000
+    assert (settings.connections_per_address, settings.connections_per_subject) == (1500, 1500)
+    assert read(WS_MAX_CONNECTIONS="30").connections_per_address == 100
+    settings = read(WS_CLIENT_MEMORY="2000000", WS_MAX_PER_ADDRESS="0", WS_MAX_PER_SUBJECT="7")
+    assert settings.client_memory_bytes == 2_000_000
+    assert (settings.connections_per_address, settings.connections_per_subject) == (0, 7)
 
 
 @pytest.mark.parametrize(("value", "flag"), [("true", True), ("1", True), ("false", False), ("0", False)])

@@ -96,6 +96,15 @@ def _parse(text: str) -> Address | None:
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
+def network_of(address: str) -> bytes:
+    """Who an address stands for where connections or requests are counted: itself, or the /64 of IPv6.
+
+    A household has a /64 for itself. All that is no address is one client, b"".
+    """
+    parsed = parse_address(address)
+    return b"" if parsed is None else parsed.packed[: 4 if parsed.version == 4 else 8]
+
+
 def client_address(peer: str, x_forwarded_for: str | None, trusted: Proxies) -> str:
     """The client's address, in its shortest form; see `resolve`."""
     return resolve(peer, x_forwarded_for, trusted).address

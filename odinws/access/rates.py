@@ -25,7 +25,7 @@ import math
 from collections import OrderedDict
 from typing import NamedTuple
 
-from odinws.access.peer import is_loopback, parse_address
+from odinws.access.peer import is_loopback, network_of
 
 _ROUNDING_SECONDS = 1e-6  # so that a client that waits exactly as told is admitted
 _DROPS = 2  # per admission, while there is one more at most: so the full ones go in the end
@@ -105,8 +105,7 @@ class Rates:
             return 0.0
         if self._exempt_loopback and is_loopback(client):
             return 0.0
-        parsed = parse_address(client)
-        key = b"" if parsed is None else parsed.packed[: 4 if parsed.version == 4 else 8]
+        key = network_of(client)
         due, wait = step(self._due.get(key, -math.inf), now, self._limit)
         if not wait:
             self._keep(key, due, now)

@@ -1,6 +1,6 @@
 """The way in: who asks, may they, is there room. One verdict per upgrade request.
 
-draining -> upgrade rates -> origin -> token -> ResourceGuard -> connection slot
+draining -> upgrade rates -> origin -> token -> connections of the client -> ResourceGuard -> connection slot
 
 What costs least comes first. `ResourceGuard` is the name under which users know the guard in the log.
 """
@@ -18,15 +18,16 @@ import structlog
 
 from odinws import logs
 from odinws.access import credentials
-from odinws.access.errors import AccessError
-from odinws.access.peer import client_address, is_local_page, is_loopback, may_inspect
+from odinws.access.errors import AccessError, forbidden
+from odinws.access.peer import client_address, is_local_page, is_loopback, may_inspect, network_of
 from odinws.access.rates import Limit, Rates
 from odinws.access.tokens import OPEN, Identity
 from odinws.admission import authentication, load
-from odinws.admission.guard import Decision, Guard, Limits, State, smooth
+from odinws.admission.guard import Decision, Guard, Limits, State, retry_after, smooth
 from odinws.messages.wire_format import BY_SUBPROTOCOL
 from odinws.settings import Settings
 from odinws.shared import SharedState
+from odinws.shared.state import Occupant
 from odinws.shared.worker_stats import WorkerStats
 
 _DRAIN_RETRY_SECONDS = (1, 3)
@@ -123,6 +124,7 @@ class Admission:
         self._settings = settings
         self._shared = shared
         self._stats = stats
+        self._slot = shared.workers.index(stats)
         self._clock = clock
         self._now = now
         self._draw = draw
@@ -161,15 +163,33 @@ class Admission:
             self._stats.refused_by(verdict.reason)
         return verdict
 
+    def left(self, address: str, identity: Identity) -> None:
+        """A connection for which `enter` took a slot has ended, or there is none after all."""
+        self._shared.vacate(self._slot, self._occupants(address, identity.subject))
+
     def refresh(self, old: Identity, token: str) -> Identity:
         """The identity of an open connection that brings another token; the old one where nobody needs one.
 
         Raises:
-            AccessError: the token is no good, or of somebody else.
+            AccessError: the token is no good, or of somebody else or who has too many connections.
         """
         if self._tokens is None:
             return old
-        return self._tokens.refresh(old, token, self._now())
+        new = self._tokens.refresh(old, token, self._now())
+        if old.subject is None and self._shared.occupy(self._slot, self._subject(new.subject)):
+            raise forbidden("the token's subject has as many connections as it may have")
+        return new
+
+    def _occupants(self, address: str, subject: str | None) -> list[Occupant]:
+        """Those whose connections are limited."""
+        limit = self._settings.connections_per_address
+        if not limit or (self._settings.upgrade_exempt_loopback and is_loopback(address)):
+            return self._subject(subject)
+        return [Occupant("address", network_of(address), limit), *self._subject(subject)]
+
+    def _subject(self, subject: str | None) -> list[Occupant]:
+        limit = self._settings.connections_per_subject
+        return [Occupant("subject", subject, limit)] if subject is not None and limit else []
 
     def _decide(self, asked: UpgradeRequest, address: str) -> Verdict:
         if self.going_away:
@@ -193,9 +213,15 @@ class Admission:
         except AccessError as error:
             self._say(error.reason.label, "client refused", address=address, problem=error.message)
             return Refuse(error.status, error.reason.label, error.message, headers=error.headers)
+        clients = self._occupants(address, identity.subject)
+        if (most := self._shared.occupy(self._slot, clients)) is not None:
+            self._say(most.kind, "too many connections", address=address, of=most.kind, limit=most.limit)
+            message = f"your {most.kind} has {most.limit} connections, and may have no more"
+            return Refuse(429, most.kind, message, self._wait(retry_after(1.0, self._draw())))
         decision = self._take_slot()
         if decision.admitted:
             return Admit(identity, address, found.subprotocol, self._may_inspect(asked))
+        self._shared.vacate(self._slot, clients)
         return Refuse(503, decision.reason, decision.text, self._wait(decision.retry_after_seconds))
 
     def _may_inspect(self, asked: UpgradeRequest) -> bool:

@@ -23,9 +23,12 @@ import structlog
 from gevent.event import Event
 
 from odinws import logs
+from odinws.access.peer import network_of
 from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
-from odinws.connections.connection import Connection, ConnectionLimits
+from odinws.connections.connection import Connection, State
+from odinws.connections.ledger import Ledger, largest_first
+from odinws.connections.limits import ConnectionLimits
 from odinws.connections.ready import ReadyQueue
 from odinws.connections.wheel import TimingWheel
 from odinws.messages.wire_format import WireFormat
@@ -40,6 +43,7 @@ _RECEIVE_BYTES = 8 << 10  # read at once from one client: about 1,300 pings, 6 m
 _PARKED = 8  # greenlets
 _NO_WAIT_SECONDS = 0.001  # close frames that are due within this time are sent together
 _SENT = struct.Struct("!d")
+_RELIEVED_SHARE = 0.9  # of what may be held: as much as remains when the largest holders have been closed
 _RETRY_SPREAD = 4.0  # the longest hint when to come back, as a multiple of the shortest
 
 _LOG = "odinws.connections.clients"
@@ -57,6 +61,7 @@ class Clients:
         stats: the worker's stats.
         default_format: the format that the hub writes directly, see `Connection.direct_socket`.
         run_commands: executes `conn.commands`; called in a greenlet of its own.
+        on_end: told of each connection whose descriptor is closed.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Clients:
         stats: WorkerStats,
         default_format: WireFormat,
         run_commands: Callable[[Connection], None],
+        on_end: Callable[[Connection], object] = lambda _: None,
     ) -> None:
         self.event_hub = gevent.get_hub()
         self.buffer = bytearray(_RECEIVE_BYTES)
@@ -75,8 +81,11 @@ class Clients:
         self._strategy = strategy
         self._stats = stats
         self._run_commands = run_commands
+        self._on_end = on_end
         self._wheel: TimingWheel[Connection] = TimingWheel(_TICK_SECONDS, _POSITIONS)
         self.ready: ReadyQueue[Connection] = ReadyQueue()
+        self._in_excess = Event()
+        self.ledger = Ledger(limits.memory_bytes, self._in_excess.set)
         self._leaving: deque[Connection] = deque()
         self._anyone_leaving = Event()
         self.moving: set[Connection] = (
@@ -226,6 +235,7 @@ class Clients:
         self._wheel.cancel(conn)
         self._open.discard(conn)
         SharedState.release(self._stats)
+        self._on_end(conn)
         if not self._open:
             self._ended.set()
 
@@ -323,3 +333,26 @@ class Clients:
                 self._strategy.discard(conn)
                 self.moving.discard(conn)
                 time_slice.yield_if_over()
+
+    def relief(self) -> None:
+        """Close the largest holders while more is held than may be. Runs for the life of the worker."""
+        while True:
+            self._in_excess.wait()
+            while self.ledger.total > self.ledger.bound:
+                self._relieve()
+                gevent.sleep(_TICK_SECONDS)  # what was closed ends
+            self._in_excess.clear()
+
+    def _relieve(self) -> None:
+        enough, time_slice = int(_RELIEVED_SHARE * self.ledger.bound), Slice()
+        accounts = []
+        for conn in list(self._open):
+            if conn.held and conn.state is State.OPEN:
+                client = conn.identity.subject
+                accounts.append((network_of(conn.peer) if client is None else client, conn.held, conn))
+            time_slice.yield_if_over()
+        for conn in largest_first(accounts):
+            if self.ledger.total <= enough:
+                return
+            self.close_with_retry_hint(conn, CloseReason.MEMORY)
+            time_slice.yield_if_over()

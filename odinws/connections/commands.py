@@ -14,7 +14,8 @@ from odinws.access.errors import AccessError
 from odinws.access.rates import step
 from odinws.access.tokens import Identity
 from odinws.close_codes import CloseReason
-from odinws.connections.connection import Connection, ConnectionLimits, State
+from odinws.connections.connection import Connection, State
+from odinws.connections.limits import ConnectionLimits
 from odinws.errors import CommandError, FeedError, FrameError
 from odinws.messages import protocol
 from odinws.messages.protocol import (
@@ -101,10 +102,17 @@ class Commands:
         self._limits = limits
 
     def run(self, conn: Connection) -> None:
-        """Execute `conn.commands` until none is left or the connection is not open any more."""
+        """Execute `conn.commands` until none is left or the connection is not open any more.
+
+        Answers that the client does not read bound what it may ask: its commands wait with them.
+        """
         done = 0
         while conn.commands and conn.state is State.OPEN:
-            self._read(conn, conn.commands.popleft())
+            if not conn.has_room:
+                conn.commands_later()
+                return
+            self._read(conn, conn.commands[0])
+            conn.command_done()
             done += 1
             if done % _YIELD_EVERY == 0:
                 next_iteration()
@@ -116,6 +124,8 @@ class Commands:
             for count, request in enumerate(conn.wire_format.decode(payload)):
                 if count and count % _YIELD_EVERY == 0:
                     next_iteration()
+                if count:
+                    conn.wait_for_room()
                 if conn.state is not State.OPEN:
                     return
                 self._execute(conn, request)
@@ -159,6 +169,7 @@ class Commands:
 
     def _subscribe(self, conn: Connection, command: Subscribe, tag: object) -> SubscriptionAck | None:
         self._check_count(command.channels)
+        conn.spend(len(command.channels))
         since = command.since or {}
         self._stats.totals.returned += bool(since)
         later: list[str] = []  # subscribed after the acknowledgement, together with their past messages
@@ -204,6 +215,7 @@ class Commands:
 
     def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> UnsubscriptionAck:
         self._check_count(command.channels)
+        conn.spend(len(command.channels))
         gone = [c for c in dict.fromkeys(command.channels) if self._leave(conn, c)]
         return UnsubscriptionAck(gone, len(conn.channels))
 

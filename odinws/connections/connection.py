@@ -9,31 +9,41 @@ closed). `close` makes the first step, `_release` the second; both are idempoten
 
 Frames go straight to the kernel, or into an outbox while its buffer is full. The wire format decides what
 bytes look like, in both directions.
+
+What is held for a client is charged to it (`ledger`), and so is the work that it makes (`spend`). Reading
+pauses while too many of its commands wait, or while work is not paid; commands wait while its outbox has
+much.
 """
 
 from __future__ import annotations
 
-import math
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+import gevent
 import structlog
 
-from odinws.access.rates import Limit
 from odinws.access.tokens import OPEN, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections import tcp
+from odinws.connections.ledger import (
+    COMMAND_BYTES,
+    GREENLET_BYTES,
+    READER_BYTES,
+    SUBSCRIPTION_BYTES,
+    Ledger,
+)
+from odinws.connections.limits import ConnectionLimits
 from odinws.connections.outbox import Outbox, SlowPolicy
 from odinws.connections.ready import ReadyQueue
 from odinws.errors import FrameError
 from odinws.messages.frames import Message, Opcode
-from odinws.messages.protocol import MAX_CHANNEL_BYTES, Outgoing
+from odinws.messages.protocol import Outgoing
 from odinws.messages.wire_format import Bundle, Reader, WireFormat
-from odinws.settings import Settings
 
 if TYPE_CHECKING:
     from gevent.hub import Hub as EventHub
@@ -41,7 +51,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger("odinws.connections.connection")
 
 _READ, _WRITE = 1, 2  # libev event masks
-_MAX_COMMANDS_WAITING = 64  # reading pauses at this number
+_MAX_COMMANDS_WAITING = 64  # reading pauses at this number, or at `max_message_bytes` of them
+_ROOM_BYTES = 64 << 10  # commands wait while the outbox has more
+_WORK_BYTES = 1 << 10  # of a message, which take about as long as one frame
+_PAUSE_SECONDS = 0.25  # until it is looked whether work is paid
+_DROPPING = (CloseReason.GONE, CloseReason.SLOW, CloseReason.MEMORY)  # what waits is not sent any more
 _SLACK_BYTES = 64 << 10  # extra send buffer for the close frame of a stalled client
 
 Observer = Callable[[Sequence[Bundle]], None]  # called with what is about to be sent
@@ -55,73 +69,6 @@ class State(IntEnum):
     CLOSED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """The same for all connections of a worker.
-
-    Attributes:
-        max_message_bytes: of a client's message, also when inflated.
-        commands: the rate limit of commands.
-        max_errors: the number of bad commands that closes the connection.
-        outbox_bytes, outbox_frames: bounds of the outbox.
-        outbox_seconds: how long a socket may accept nothing of its outbox before the connection is closed.
-        heartbeat_seconds: silence after which a ping is sent.
-        idle_seconds: silence after which the connection is closed.
-        first_command_seconds: time until the first command; inf: unlimited.
-        close_seconds: time for the answer to a close frame.
-        send_buffer_bytes: the kernel's send buffer, as requested by SO_SNDBUF.
-    """
-
-    max_message_bytes: int
-    max_subscriptions: int
-    commands: Limit
-    max_errors: int
-    slow_policy: SlowPolicy
-    outbox_bytes: int
-    outbox_frames: int
-    outbox_seconds: float
-    heartbeat_seconds: float
-    idle_seconds: float
-    first_command_seconds: float
-    close_seconds: float
-    send_buffer_bytes: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> ConnectionLimits:
-        """The limits in the settings."""
-        return cls(
-            max_message_bytes=settings.max_message_bytes,
-            max_subscriptions=settings.max_subscriptions,
-            commands=Limit(settings.command_rate, settings.command_burst),
-            max_errors=settings.max_errors,
-            slow_policy=SlowPolicy(settings.slow_policy),
-            outbox_bytes=settings.outbox_bytes,
-            outbox_frames=settings.outbox_frames,
-            outbox_seconds=settings.outbox_seconds,
-            heartbeat_seconds=settings.heartbeat_seconds,
-            idle_seconds=settings.idle_seconds,
-            first_command_seconds=settings.first_command_seconds or math.inf,
-            close_seconds=settings.close_seconds,
-            send_buffer_bytes=settings.send_buffer_bytes,
-        )
-
-    def for_welcome(self) -> dict[str, float]:
-        """The limits that a welcome names; 0.0 for a time that is unlimited."""
-        first_command_seconds = self.first_command_seconds
-        return {
-            "max_message_bytes": self.max_message_bytes,
-            "max_subscriptions": self.max_subscriptions,
-            "max_channel_bytes": MAX_CHANNEL_BYTES,
-            "commands_per_second": self.commands.per_second,
-            "command_burst": self.commands.burst,
-            "max_errors": self.max_errors,
-            "outbox_bytes": self.outbox_bytes,
-            "outbox_frames": self.outbox_frames,
-            "idle_seconds": self.idle_seconds,
-            "first_command_seconds": 0.0 if math.isinf(first_command_seconds) else first_command_seconds,
-        }
-
-
 class Owner(Protocol):
     """The registry of a worker, as a connection sees it."""
 
@@ -131,6 +78,7 @@ class Owner(Protocol):
     limits: ConnectionLimits
     default_format: WireFormat  # the hub writes it directly, see `Connection.direct_socket`
     ready: ReadyQueue[Connection]  # what must wait for a later iteration
+    ledger: Ledger
 
     def on_command(self, conn: Connection) -> None:
         """There are commands in `conn.commands`, and nobody executes them yet."""
@@ -174,6 +122,7 @@ class Connection:
         identity: who the client is, and what it may do.
         inspects: whether it may watch the server's stats.
         allowance: the state of the command rate limit, see `commands`; 0.0: no command came yet.
+        held: bytes held for this client, see `ledger`.
         pending: what the current pass will send, see `hub`.
         last_seen: when the peer last showed a sign of life, by `Owner.now`.
         direct_socket: the socket, while the hub may write frames in the default format straight to it; None:
@@ -183,8 +132,11 @@ class Connection:
     __slots__ = (
         "_ignores_input",
         "_observer",
+        "_on_room",
         "_outbox",
         "_owner",
+        "_paid_at",
+        "_paused",
         "_read",
         "_reader",
         "_sock",
@@ -194,6 +146,7 @@ class Connection:
         "commands",
         "direct_socket",
         "errors",
+        "held",
         "id",
         "identity",
         "inspects",
@@ -218,18 +171,22 @@ class Connection:
         self.inspects = False
         self.channels: dict[str, None] = {}  # written by the strategy alone
         self.reason: CloseReason | None = None
-        self.commands: deque[bytes] | None = None  # not None: a greenlet executes them
+        self.commands: deque[bytes] | None = None  # not None: a greenlet executes the first, or will
         self.errors = 0
         self.allowance = 0.0
         self.pending: list[Bundle] | None = None
         self.direct_socket: socket.socket | None = sock if wire_format is owner.default_format else None
         self.opened = self.last_seen = owner.now
         self.position = -1
+        self.held = 0
         self._owner = owner
         self._sock = sock
         self._observer: Observer | None = None
         self._outbox: Outbox | None = None
         self._ignores_input = False  # what the peer still sends is discarded
+        self._paused = False  # nothing is read
+        self._paid_at = 0.0  # when all work is paid, by `Owner.now`
+        self._on_room: Callable[[], object] | None = None  # called once the outbox has room
         self._reader: Reader | None = None
         self._read: Any = owner.event_hub.loop.io(sock.fileno(), _READ)
         self._write: Any = None
@@ -259,6 +216,16 @@ class Connection:
         return self._outbox is not None
 
     @property
+    def has_room(self) -> bool:
+        """Whether the outbox has so little that the answer to another command may follow it."""
+        return self._outbox is None or self._outbox.size_bytes <= _ROOM_BYTES
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is read, so that it would not show if the peer has left."""
+        return self._paused
+
+    @property
     def waiting(self) -> tuple[int, int]:
         """Frames and bytes in the outbox."""
         outbox = self._outbox
@@ -280,6 +247,45 @@ class Connection:
         if self._outbox is None:
             return self._write is None
         return self._write is not None and bool(self._write.active) and self._outbox.size_bytes > 0
+
+    # -- what it costs -----------------------------------------------------------------------------
+
+    def measure(self) -> int:
+        """Bytes that are held for this client now, see `ledger`."""
+        held = SUBSCRIPTION_BYTES * len(self.channels) if self.state is State.OPEN else 0
+        if self._outbox is not None:
+            held += self._outbox.held_bytes
+        if self._reader is not None:
+            held += READER_BYTES + self._reader.held_bytes
+        if self.commands is not None:
+            held += GREENLET_BYTES + self._commands_bytes()
+        return held
+
+    def charge(self) -> None:
+        """Tell the ledger; to be called wherever something of `measure` has changed."""
+        if self.state is not State.CLOSED:
+            self._owner.ledger.charge(self, self.measure())
+
+    def spend(self, units: int) -> None:
+        """Charge work. While more is owed than `ConnectionLimits.work` allows, nothing is read.
+
+        Args:
+            units: as much work as so many control frames.
+        """
+        owner = self._owner
+        self._paid_at = max(self._paid_at, owner.now) + units / owner.limits.work.per_second
+        if self._owes and not self.state:
+            self._pause()
+            owner.schedule(self, _PAUSE_SECONDS)
+
+    @property
+    def _owes(self) -> bool:
+        work = self._owner.limits.work
+        return self._paid_at - self._owner.now > work.burst / work.per_second
+
+    def _commands_bytes(self) -> int:
+        commands = self.commands or ()
+        return COMMAND_BYTES * len(commands) + sum(map(len, commands))
 
     # -- out ---------------------------------------------------------------------------------------
 
@@ -305,6 +311,7 @@ class Connection:
                 for bundle in bundles:
                     self._outbox.append(bundle)
                 self._apply_slow_policy(self._outbox)
+                self.charge()
                 return True
             sock = self._sock
         try:
@@ -334,6 +341,7 @@ class Connection:
         outbox = Outbox(bundles, sent)
         self._start_outbox(outbox)
         self._apply_slow_policy(outbox)
+        self.charge()
 
     def send_value(self, value: Outgoing, tag: object = None) -> bool:
         """Send anything but a message or a gap; `tag` is that of the request that this answers."""
@@ -398,6 +406,20 @@ class Connection:
             self._drop_outbox()
             if self.state is State.CLOSING and self._ignores_input:
                 self._half_close()
+        if self.has_room:
+            self._tell_room()
+        self.charge()
+
+    def wait_for_room(self) -> None:
+        """Wait until the outbox `has_room` or the connection closes. For the greenlet of its commands."""
+        while not (self.has_room or self.state):
+            self._on_room = gevent.getcurrent().switch
+            self._owner.event_hub.switch()
+
+    def _tell_room(self) -> None:
+        on_room, self._on_room = self._on_room, None
+        if on_room is not None:
+            self._owner.event_hub.loop.run_callback(on_room)
 
     def _drop_outbox(self) -> None:
         self._outbox = None
@@ -421,7 +443,7 @@ class Connection:
                 self._owner.ready.add(self, self._receive_late)
 
     def _receive_late(self) -> None:
-        if self.state is not State.CLOSED:
+        if self.state is not State.CLOSED and not self._paused:
             if not self._read.active:
                 self._read.start(self._readable)  # first, as a command may pause it
             self._receive_some()
@@ -452,22 +474,32 @@ class Connection:
             self._readable()
 
     def _receive(self, data: bytes) -> None:
-        reader = self._reader or self.wire_format.reader(self._owner.limits.max_message_bytes)
+        reader, self._reader = self._reader, None
+        had_reader = reader is not None
+        reader = reader or self.wire_format.reader(self._owner.limits.max_message_bytes)
+        frames = reader.frame_count
         try:
-            for message in reader.feed(data):
+            messages = reader.feed(data)
+            for message in messages:
+                self.spend(reader.frame_count - frames + len(message.payload) // _WORK_BYTES)
+                frames = reader.frame_count
                 self._handle(message)
-                if self._ignores_input:
-                    return
+                if self._ignores_input or self._paused:
+                    break
+            messages.close()  # the reader keeps what is left
         except FrameError as error:
             self._ignores_input = True
             self.close(error.reason, error.message)
-            return
         except Exception:  # a bug must cost this connection, not the worker
             log.exception("reader failed", client=self.id)
             self._ignores_input = True
             self.close(CloseReason.INTERNAL)
-            return
-        self._reader = None if reader.is_idle else reader
+        if not (self._ignores_input or reader.is_idle or self.state is State.CLOSED):
+            self._reader = reader
+            if not self._paused:  # there is a piece of a message, of one frame or more
+                self.spend(max(1, reader.frame_count - frames))
+        if self._reader is not None or had_reader:
+            self.charge()
 
     def _handle(self, message: Message) -> None:
         if message.opcode is Opcode.CLOSE:
@@ -490,13 +522,48 @@ class Connection:
             self._owner.on_command(self)
         else:
             self.commands.append(payload)
-            if len(self.commands) == _MAX_COMMANDS_WAITING:
-                self._read.stop()
+            if self._commands_are_full:
+                self._pause()
+        self.charge()
+
+    @property
+    def _commands_are_full(self) -> bool:
+        if self.commands is None:
+            return False
+        limits = self._owner.limits
+        return (
+            len(self.commands) >= _MAX_COMMANDS_WAITING or self._commands_bytes() >= limits.max_message_bytes
+        )
+
+    def command_done(self) -> None:
+        """The owner has executed the first of the `commands`."""
+        if self.commands:
+            self.commands.popleft()
+            if self.commands:
+                self.charge()
+
+    def commands_later(self) -> None:
+        """The owner goes on with the `commands` once the outbox has room; nothing waits meanwhile."""
+        self._on_room = partial(self._owner.on_command, self)
 
     def commands_done(self) -> None:
         """The owner has executed all `commands`: reading continues."""
         self.commands = None
-        if self.state is not State.CLOSED and not self._read.active:
+        self.charge()
+        self._read_on()
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._read.stop()
+
+    def _read_on(self) -> None:
+        """Continue after a pause, if there is no reason for it any more."""
+        if not self._paused or self._owes or self._commands_are_full:
+            return
+        self._paused = False
+        if self._reader is not None:
+            self._receive(b"")  # what had been read before the pause
+        if not self._paused and self.state is not State.CLOSED:
             self._read.start(self._readable)
             self._read_again()
 
@@ -504,6 +571,8 @@ class Connection:
 
     def on_timer(self) -> None:
         """Check the deadlines: a stalled outbox, an idle peer, the next ping, the end of closing."""
+        if not self.state:
+            self._read_on()
         owner, limits, outbox = self._owner, self._owner.limits, self._outbox
         if self.state:
             self._release()
@@ -527,6 +596,8 @@ class Connection:
         if not self.state:
             if self._outbox is not None:
                 wait = min(1.0, limits.outbox_seconds)
+            if self._paused:
+                wait = min(wait, _PAUSE_SECONDS)
             owner.schedule(self, min(wait, limits.idle_seconds - silent, left))
 
     # -- the end -----------------------------------------------------------------------------------
@@ -540,8 +611,8 @@ class Connection:
     ) -> bool:
         """Close the connection. Idempotent; False if it was closing already.
 
-        The outbox is sent before the close frame, except for a slow consumer: there, only the frame that is
-        already half sent is completed, and the others are dropped and counted.
+        The outbox is sent before the close frame, except for a slow consumer and for want of memory: there,
+        only the frame that is already half sent is completed, and the others are dropped and counted.
 
         Args:
             reason: why; GONE sends nothing.
@@ -555,7 +626,7 @@ class Connection:
         if close_frame is None and reason is not CloseReason.GONE:
             close_frame = self.wire_format.close(reason, text or reason.text, retry_after_seconds)
         lost = 0
-        if reason is CloseReason.GONE or reason is CloseReason.SLOW:
+        if reason in _DROPPING:
             rest, lost = self._outbox.drop_all() if self._outbox is not None else (b"", 0)
             lost += sum(entry.messages for bundle in pending for entry in bundle.entries)
             self._drop_outbox()
@@ -563,13 +634,17 @@ class Connection:
         else:
             close_frame = b"".join([*(bundle.data for bundle in pending), close_frame or b""])
             self._owner.on_flushed(sum(bundle.data_count for bundle in pending))
-        if reason is CloseReason.SLOW:
+        if reason is CloseReason.MEMORY:
+            self._forget_input()
+        if reason is CloseReason.SLOW or reason is CloseReason.MEMORY:
             self._grow_send_buffer(len(close_frame))
         if reason is not CloseReason.GONE:
             self._send_last(close_frame)
         self.state = State.CLOSING
         self.direct_socket = None
         self.reason = reason
+        self._tell_room()  # who waits for it sees that there is no more to do
+        self.charge()
         self._owner.on_closing(self, reason, lost)
         if reason is CloseReason.GONE:
             self._release()
@@ -578,6 +653,13 @@ class Connection:
             if self._ignores_input and self._outbox is None:
                 self._half_close()
         return True
+
+    def _forget_input(self) -> None:
+        """Drop what the peer has sent; in the middle of a frame, what follows can't be read any more."""
+        if self._reader is not None:
+            self._ignores_input, self._reader = True, None
+        if self.commands:
+            self.commands.clear()
 
     def _end_soon(self) -> None:
         """The peer is gone; a pass may find out about thousands."""
@@ -639,4 +721,5 @@ class Connection:
         self._read.close()
         self._sock.close()
         self._reader = None
+        self._owner.ledger.charge(self, 0)
         self._owner.on_closed(self)

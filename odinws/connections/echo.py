@@ -17,6 +17,9 @@ class Echo(Connection):
 
     _deflaters: ClassVar[dict[int, Deflater]] = {}  # by window bits; shared by all connections
 
+    def spend(self, units: int) -> None:
+        """Nothing: a conformance suite also measures speed."""
+
     def _handle(self, message: Message) -> None:
         if self.state or message.opcode not in (Opcode.TEXT, Opcode.BINARY):
             super()._handle(message)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import islice
 
+from odinws.connections.ledger import FRAME_BYTES
 from odinws.messages.wire_format import Bundle, Entry, WireFormat
 
 _FRAMES_PER_SEND = 256  # well below IOV_MAX (1024)
@@ -53,6 +54,11 @@ class Outbox:
     def __len__(self) -> int:
         """The number of whole frames in the queue."""
         return len(self._entries)
+
+    @property
+    def held_bytes(self) -> int:
+        """What is queued, and what that takes besides its bytes."""
+        return self.size_bytes + FRAME_BYTES * len(self._entries)
 
     def append(self, bundle: Bundle) -> None:
         """Queue frames."""

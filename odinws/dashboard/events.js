@@ -5,8 +5,8 @@ import { clock, make, mark, write } from "./view.js";
 const MOST = 60;
 const KINDS = {
   worker_started: "good", feed_up: "good", refusals_ended: "good", worker_left: "warn", config_reload: "warn",
-  reload_refused: "bad",
-  refusals_began: "warn", slow_closed: "warn", worker_killed: "bad", feed_lost: "bad", differences: "bad",
+  reload_refused: "bad", refusals_began: "warn", slow_closed: "warn", memory_closed: "warn", worker_killed: "bad",
+  feed_lost: "bad", differences: "bad",
 };
 const REFUSALS_MS = 10_000; // one line for the refusals of so long
 

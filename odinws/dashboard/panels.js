@@ -5,13 +5,13 @@ import { NONE, age, byId, bytes, count, duration, fill, fraction, make, mark, ra
 
 const REASONS = {
   capacity: "all connections taken", cpu: "CPU", memory: "memory", greenlets: "greenlets", hub_lag: "hub lag",
-  draining: "draining", rate: "too many at once", origin: "origin", unauthorised: "no good token",
+  draining: "draining", rate: "too many at once", address: "too many of one address", subject: "too many of one subject", origin: "origin", unauthorised: "no good token",
   forbidden: "not allowed", handshake: "bad handshake", overload: "more than can be served", gone: "gone before served",
 };
 const ENDS = {
   client: "said goodbye", gone: "gone without a word", going_away: "server drained", protocol: "protocol error",
   unsupported: "binary frame", bad_text: "not UTF-8", policy: "bad commands", too_big: "message too big",
-  internal: "internal error", restart: "worker replaced", slow: "did not keep up", idle: "no sign of life",
+  internal: "internal error", restart: "worker replaced", slow: "did not keep up", memory: "held too much", idle: "no sign of life",
   unauthorised: "token expired", forbidden: "not allowed",
 };
 const LEAST_BARS = 16; // the room for so many is there also where there are fewer

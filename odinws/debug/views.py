@@ -212,6 +212,7 @@ def _connection(conn: Connection, now: float) -> dict[str, Any]:
         "channels": sorted(conn.channels)[:_CHANNELS_NAMED],
         "outbox_frames": frames,
         "outbox_bytes": size,
+        "held_bytes": conn.held,
         "lag_seconds": round(conn.stalled_seconds, 3),
         "kernel_bytes": tcp_info.bytes_waiting if tcp_info else None,
         "bytes_taken": tcp_info.bytes_taken if tcp_info else None,

@@ -202,12 +202,9 @@ class Recovery:
         return ReplayComplete(channel, start, first - 1, count)
 
     def send(self, conn: Connection, channel: str, events: Sequence[Message | Lost]) -> bool:
-        """Send past messages in chunks, each once the outbox is empty; False: the connection is closing."""
+        """Send past messages in chunks, each once the outbox has room; False: the connection is closing."""
         for start in range(0, len(events), _CHUNK_MESSAGES):
-            while conn.has_waiting:
-                if conn.state is not State.OPEN:
-                    return False
-                gevent.sleep(_POLL_SECONDS)
+            conn.wait_for_room()
             if not self._send_events(conn, channel, events[start : start + _CHUNK_MESSAGES]):
                 return False
         return conn.state is State.OPEN

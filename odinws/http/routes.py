@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def websocket() -> ResponseReturnValue:
 
     def accept(entry: Admit, deflate: int) -> Upgrade:
         opening = services.opening(entry, deflate)
-        return Upgrade(opening.take, services.give_back, opening.greet)
+        return Upgrade(opening.take, partial(services.give_back, entry), opening.greet)
 
     return _upgrade(services, accept)
 
@@ -83,7 +84,7 @@ def echo() -> ResponseReturnValue:
         def take(descriptor: int | _socket.socket, early: bytes) -> None:
             services.open_echo(descriptor, early, entry, deflate)
 
-        return Upgrade(take, services.give_back)
+        return Upgrade(take, partial(services.give_back, entry))
 
     return _upgrade(services, accept)
 
@@ -115,7 +116,7 @@ def _upgrade(services: Services, accept: Callable[[Admit, int], Upgrade]) -> Res
     try:
         check_handshake(environ)
     except HandshakeError as error:
-        services.give_back()
+        services.give_back(verdict)
         response = json_error(error.status, "handshake", error.message)
         response.headers.extend(dict(error.headers))
         return response

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 from codecs import IncrementalDecoder, getincrementaldecoder
-from collections.abc import Iterator
+from collections.abc import Generator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -116,6 +116,9 @@ class FrameReader:
     Args:
         max_bytes: the longest message, also when inflated.
         deflate: whether compression was negotiated.
+
+    Attributes:
+        frame_count: frames that have begun.
     """
 
     __slots__ = (
@@ -131,6 +134,7 @@ class FrameReader:
         "_max_fragments",
         "_message",
         "_opcode",
+        "frame_count",
     )
 
     def __init__(self, max_bytes: int, *, deflate: bool = False) -> None:
@@ -138,6 +142,7 @@ class FrameReader:
         self._max_fragments = max(MIN_FRAGMENTS, max_bytes // BYTES_PER_FRAGMENT)
         self._deflate = deflate
         self._buffer = bytearray()
+        self.frame_count = 0
         # The incomplete message, unless it came in one piece:
         self._opcode = Opcode.CONTINUATION  # stands for "no message"
         self._deflated = False
@@ -154,10 +159,16 @@ class FrameReader:
         """Whether there is no state: a new reader would do as well."""
         return not self._buffer and self._opcode is Opcode.CONTINUATION
 
-    def feed(self, data: bytes) -> Iterator[Message]:
+    @property
+    def held_bytes(self) -> int:
+        """What is kept for the next call."""
+        return len(self._buffer) + len(self._message)
+
+    def feed(self, data: bytes) -> Generator[Message, None, None]:
         """Yield the messages that `data` completes, in order.
 
-        An incomplete message is kept: at most `max_bytes`, and one control frame.
+        An incomplete message is kept: at most `max_bytes`, and one control frame. If the generator is closed
+        early, what it has not come to is kept too, for the next call.
 
         Raises:
             FrameError: the bytes break a rule. The reader must not be used afterwards.
@@ -220,6 +231,7 @@ class FrameReader:
         end = at + 4 + size
         if len(buffer) < (at + 4 if opcode < _CONTROL else end):
             return None
+        self.frame_count += 1
         key, payload = bytes(buffer[at : at + 4]), buffer[at + 4 : end]
         if opcode >= _CONTROL:
             return Message(opcode, _unmask(payload, key)), end

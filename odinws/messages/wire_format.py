@@ -11,7 +11,7 @@ Another format is added in `BY_SUBPROTOCOL`: admission agrees on the subprotocol
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -25,14 +25,27 @@ INVALID = "invalid_payload"  # the reason of a gap for a message that the format
 
 
 class Reader(Protocol):
-    """Decodes the bytes of one client into messages and control frames."""
+    """Decodes the bytes of one client into messages and control frames.
+
+    Attributes:
+        frame_count: frames that have begun: a message may come in many, and each takes time.
+    """
+
+    frame_count: int
 
     @property
     def is_idle(self) -> bool:
         """Whether there is no state: a new reader would do as well."""
 
-    def feed(self, data: bytes) -> Iterator[frames.Message]:
-        """Yield those that `data` completes. Raises FrameError if the connection must close."""
+    @property
+    def held_bytes(self) -> int:
+        """What is kept for the next call of `feed`."""
+
+    def feed(self, data: bytes) -> Generator[frames.Message, None, None]:
+        """Yield those that `data` completes. Raises FrameError if the connection must close.
+
+        What a generator that is closed early has not come to is kept for the next call.
+        """
 
 
 class WireFormat(ABC):

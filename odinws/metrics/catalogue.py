@@ -54,6 +54,11 @@ LIMITS = (
     Gauge("ws_connections_limit", "Connections that the whole server may hold.", field="max_connections"),
     Gauge("ws_cpu_limit_cores", "Cores that the whole server may use.", field="cpu_limit"),
     Gauge("ws_memory_limit_bytes", "Memory that the whole server may use.", field="memory_limit"),
+    Gauge(
+        "ws_client_memory_limit_bytes",
+        "Bytes that the whole server may hold for its clients; each worker has an equal part of it.",
+        field="client_memory_bytes",
+    ),
     Gauge("ws_workers_configured", "Workers that should run (WS_WORKERS).", field="workers"),
 )
 DESCRIPTORS_LIMIT = Gauge("ws_descriptors_limit", "File descriptors that each worker may open.")

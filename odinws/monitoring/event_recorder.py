@@ -11,7 +11,11 @@ from odinws.shared.recent import EventLog
 from odinws.shared.worker_stats import WorkerStats
 
 QUIET_SECONDS = 10.0  # without a refusal, until refusals count as ended
-_SLOW = CLOSES.index(CloseReason.SLOW)
+# What is written of clients that are closed against their will: the event, and the rest of its text.
+_CLOSED = {
+    CloseReason.SLOW: ("slow_closed", "that did not keep up were closed"),
+    CloseReason.MEMORY: ("memory_closed", "that held most were closed: above WS_CLIENT_MEMORY"),
+}
 
 log = structlog.get_logger("odinws.monitoring.event_recorder")
 
@@ -31,7 +35,7 @@ class EventRecorder:
         self._event_log = event_log
         self._sessions = stats.totals.feed_sessions
         self._feed_up = False
-        self._slow = stats.totals.closed[_SLOW]
+        self._closed = {reason: stats.totals.closed[CLOSES.index(reason)] for reason in _CLOSED}
         self._refused = list(stats.totals.refused)
         self._differences = list(stats.totals.differences)
         self._refused_before = 0  # those before the refusals that go on
@@ -46,12 +50,8 @@ class EventRecorder:
         """
         self._record_feed()
         self._record_refusals(now)
-        totals = self._stats.totals
-        slow, self._slow = totals.closed[_SLOW] - self._slow, totals.closed[_SLOW]
-        if slow:
-            log.warning("clients that did not keep up were closed", count=slow, code=4008)
-            self._event_log.add("slow_closed", f"{slow} clients that did not keep up were closed (4008)")
-        found = list(totals.differences)
+        self._record_closed()
+        found = list(self._stats.totals.differences)
         changes = {
             kind: count - before
             for kind, count, before in zip(DIFFERENCES, found, self._differences, strict=True)
@@ -61,6 +61,14 @@ class EventRecorder:
         if changes:
             words = ", ".join(f"{kind} {count}" for kind, count in changes.items())
             self._event_log.add("differences", f"counts differed and were set right: {words}")
+
+    def _record_closed(self) -> None:
+        for reason, (kind, text) in _CLOSED.items():
+            total = self._stats.totals.closed[CLOSES.index(reason)]
+            count, self._closed[reason] = total - self._closed[reason], total
+            if count:
+                log.warning(f"clients {text}", count=count, code=reason.code)
+                self._event_log.add(kind, f"{count} clients {text} ({reason.code})")
 
     def _record_feed(self) -> None:
         sessions, up = self._stats.totals.feed_sessions, bool(self._stats.feed_ready)

@@ -7,6 +7,7 @@ strategy    members, against connections that are open: strangers are taken out,
 outbox      what waits for a socket, against the watcher that waits for it: the connection is closed
 wheel       connections without a time to be looked at: they are given one
 kernel      sockets that the kernel has given up, although their connection is open: it is closed
+ledger      bytes charged to a connection, against what is held for it, and their sum: they are charged anew
 descriptor  sockets of our port that nobody owns, twice in a row: they are shut down, so that the peer is free
 """
 
@@ -74,6 +75,7 @@ class Reconciliation:
         found = {kind: len(self._heal(kind, before[kind] & now)) for kind, now in self._suspects().items()}
         found["descriptor"] = self._descriptors()
         found["board"] = self._slots()
+        found["ledger"] += self._sum()
         differences = {kind: count for kind, count in found.items() if count}
         self._stats.totals.reconciliations += 1
         for kind, count in differences.items():
@@ -90,22 +92,32 @@ class Reconciliation:
             self._stats.connections = true
         return difference
 
+    def _sum(self) -> int:
+        """As `_slots`, of what is held for all connections; returns 1 if it differed."""
+        ledger = self._clients.ledger
+        true = sum([conn.held for conn in self._clients.members()])
+        differs, ledger.total = ledger.total != true, true
+        return int(differs)
+
     def _suspects(self) -> dict[str, set[Connection]]:
         """Connections that do not fit now, by kind. They may just be about to: only twice is a difference."""
         moving = set(self._clients.moving)
         owned = set(self._clients.members())
         members = {conn for batch in self._strategy.connections() for conn in batch}
         open_ones = {conn for conn in owned if conn.state is State.OPEN}
-        suspects: dict[str, set[Connection]] = {"outbox": set(), "wheel": set(), "kernel": set()}
+        suspects: dict[str, set[Connection]] = {
+            kind: set() for kind in ("outbox", "wheel", "kernel", "ledger")
+        }
         for conn in self._living(owned):
             if conn in self._clients.ready:
                 continue  # what its sockets told has not been looked at yet
             if not conn.is_consistent:
                 suspects["outbox"].add(conn)
+            elif conn.commands is None and conn.held != conn.measure():  # a command may subscribe for long
+                suspects["ledger"].add(conn)
             if conn.position < 0 and conn not in moving:
                 suspects["wheel"].add(conn)
-            # While commands wait reading may pause, and nobody could know.
-            if conn.commands is None and is_dead(conn.fileno()):
+            if not conn.is_paused and is_dead(conn.fileno()):  # while reading pauses, nobody could know
                 suspects["kernel"].add(conn)
         strangers = {conn for conn in members - owned if conn.state is State.CLOSED}
         return {"strategy": (strangers | (open_ones - members)) - moving, **suspects}
@@ -123,6 +135,8 @@ class Reconciliation:
             log.error("connection differs", kind=kind, client=conn.id, state=conn.state.name)
             if kind == "wheel":
                 self._clients.schedule(conn, 0.0)
+            elif kind == "ledger":
+                conn.charge()
             elif conn.state is State.CLOSED:
                 self._strategy.discard(conn)
             else:

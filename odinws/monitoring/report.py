@@ -115,6 +115,8 @@ def health(shared: SharedState, settings: Settings, feed: FeedStatus, state: Sta
                 "limit_mb": round(settings.memory_limit / (1 << 20), 1),
                 "percentage": round(state.memory.value, 2),
                 "healthy": state.memory.healthy,
+                "clients_mb": round(sum(stats.client_memory_bytes for stats in living) / (1 << 20), 1),
+                "clients_limit_mb": round(settings.client_memory_bytes / (1 << 20), 1),
             },
             "greenlets": {
                 "current": round(state.greenlets.value),

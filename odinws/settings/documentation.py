@@ -11,6 +11,9 @@ _DERIVED_DEFAULTS = {
     "WS_WORKERS": "usable cores",
     "WS_CPU_LIMIT": "the cgroup's, else usable cores",
     "WS_MEMORY_LIMIT": "the cgroup's, else the machine's",
+    "WS_CLIENT_MEMORY": "a quarter of WS_MEMORY_LIMIT",
+    "WS_MAX_PER_ADDRESS": "half of WS_MAX_CONNECTIONS, or 100",
+    "WS_MAX_PER_SUBJECT": "half of WS_MAX_CONNECTIONS, or 100",
     "WS_DEMO_FEED": "with embedded NATS",
 }
 
@@ -78,5 +81,7 @@ def _allowed(kind: inspect.Type) -> str:
             return f"at most {most} characters"
         case inspect.StrType(pattern=pattern):
             return f"a match of {pattern}"
+        case inspect.UnionType(types=types):  # it has a default of its own
+            return _allowed(next(one for one in types if not isinstance(one, inspect.NoneType)))
         case _:
             return "true or false"

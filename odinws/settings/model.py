@@ -30,6 +30,7 @@ from odinws.settings.documentation import expected
 
 MAX_SHARDS = 1024
 _OWN_PREFIX = "WS_"
+_LEAST_SHARE = 100  # connections that one client may have by default, however small the server is
 _INT64_MAX = (1 << 63) - 1  # what NATS can hold
 _MIN_SECRET_CHARACTERS = 16  # of the token that opens the inside
 
@@ -139,6 +140,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     memory_limit: Annotated[int, about("bytes of memory that the server may use", 1 << 20)] = field(
         default_factory=_memory_bytes
     )
+    client_memory: Annotated[
+        Annotated[int, Meta(ge=1 << 20)] | None,
+        about("bytes that the server may hold for its clients; above it those that hold most are closed"),
+    ] = None
     cpu_reject_threshold: Annotated[
         float,
         about("percent of WS_CPU_LIMIT above which fewer connections are admitted; 100: off", gt=0, le=100),
@@ -168,6 +173,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     admission_dry_run: Annotated[
         bool, about("refuse nobody because of load, only count and log who would have been refused")
     ] = False
+    max_per_address: Annotated[
+        Annotated[int, Meta(ge=0)] | None, about("connections that one client address may have; 0: no limit")
+    ] = None
+    max_per_subject: Annotated[
+        Annotated[int, Meta(ge=0)] | None, about("connections that one token's subject may have; 0: no limit")
+    ] = None
     upgrade_rate: Annotated[
         float, about("upgrade requests per second from one client address; 0: no limit", 0, 1e6)
     ] = 100.0
@@ -179,7 +190,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         int, about("upgrade requests to the whole server in a burst", 1, 1_000_000)
     ] = 100
     upgrade_exempt_loopback: Annotated[
-        bool, about("exempt clients on this machine from the upgrade rates")
+        bool, about("exempt clients on this machine from the upgrade rates and from WS_MAX_PER_ADDRESS")
     ] = True
     trusted_proxies: Annotated[
         str,
@@ -369,6 +380,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     def jwt_issuers(self) -> tuple[str, ...]:
         """Of which one must have issued a token; empty: its issuer does not matter."""
         return checks.parts(self.jwt_issuer)
+
+    @property
+    def client_memory_bytes(self) -> int:
+        """What may be held for clients: a quarter of WS_MEMORY_LIMIT unless it is set."""
+        return self.memory_limit // 4 if self.client_memory is None else self.client_memory
+
+    @property
+    def connections_per_address(self) -> int:
+        """How many one address may have; 0: no limit."""
+        return self._share(self.max_per_address)
+
+    @property
+    def connections_per_subject(self) -> int:
+        """How many one subject may have; 0: no limit."""
+        return self._share(self.max_per_subject)
+
+    def _share(self, given: int | None) -> int:
+        """Unless it is set: half, so that nobody keeps all others out, and hardly a proxy notices."""
+        return max(_LEAST_SHARE, self.max_connections // 2) if given is None else given
 
     @property
     def embedded_nats(self) -> bool:

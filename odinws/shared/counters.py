@@ -19,7 +19,7 @@ GAPS = (
     "invalid_payload",
     "epoch",
 )  # why clients are told of gaps
-DIFFERENCES = ("board", "strategy", "outbox", "wheel", "kernel", "descriptor")  # see reconciliation
+DIFFERENCES = ("board", "strategy", "outbox", "wheel", "kernel", "descriptor", "ledger")  # see reconciliation
 CLOSES = tuple(CloseReason)
 GENERATIONS = ("0", "1", "2")  # of the garbage collector
 # Upper bounds of histograms; a last bucket has the rest.

@@ -30,6 +30,7 @@ KINDS = (
     "refusals_began",
     "refusals_ended",
     "slow_closed",
+    "memory_closed",
     "differences",
     "debug",
 )

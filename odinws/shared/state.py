@@ -16,6 +16,8 @@ import mmap
 import secrets
 import struct
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,6 +27,7 @@ from odinws.shared.counters import Counters, add_counters
 from odinws.shared.debug_lock import DebugLock
 from odinws.shared.fields import shared_struct
 from odinws.shared.memory import shared_memory, unnamed_file
+from odinws.shared.occupancy import Occupancy
 from odinws.shared.recent import EventLog, RingBuffer, Timeline
 from odinws.shared.resizes import Resizes
 from odinws.shared.worker_stats import WorkerStats
@@ -94,6 +97,25 @@ class Details:
         self._map[start:at] = _MARK.pack(len(encoded), self._writes)
 
 
+class Occupant(NamedTuple):
+    """Who has connections.
+
+    Attributes:
+        kind: address or subject.
+        name: of it.
+        limit: how many it may have.
+    """
+
+    kind: str
+    name: bytes | str
+    limit: int
+
+    @property
+    def key(self) -> object:
+        """What it is counted by."""
+        return self.kind, self.name
+
+
 class _Exclusive:
     """What only one process of the server does at a time; for some microseconds, and without waiting inside.
 
@@ -116,6 +138,7 @@ class SharedState:
 
     Args:
         details_bytes: room for the JSON details that each worker publishes for `/stats`.
+        max_connections: that the whole server may hold.
 
     Attributes:
         event_log: the latest events of the server.
@@ -129,7 +152,7 @@ class SharedState:
         OSError: the system gives no memory to share.
     """
 
-    def __init__(self, details_bytes: int = 64 << 10) -> None:
+    def __init__(self, details_bytes: int = 64 << 10, max_connections: int = 10_000) -> None:
         self._file = unnamed_file()
         self._lock = _Exclusive(self._file.fileno())
         self.event_log = EventLog()
@@ -154,6 +177,7 @@ class SharedState:
         self._details = Details(self._map, details, details_bytes)
         self._header.started = time.monotonic()
         self.resizes = Resizes(SLOTS)
+        self._occupancy = Occupancy(SLOTS, max_connections)
 
     @property
     def started(self) -> float:
@@ -239,6 +263,7 @@ class SharedState:
         with self._exclusive():  # else `totals` would count the worker twice, or not at all
             add_counters(self._retired(stats.assignment).totals, stats.totals)
             ctypes.memset(ctypes.addressof(stats), 0, ctypes.sizeof(WorkerStats))
+            self._occupancy.clear(index)
         self.last_details[index] = self.details(index)
         self._details.write(index, b"")
         self.resizes.clear(index)
@@ -287,6 +312,26 @@ class SharedState:
                 return False
             stats.connections += 1
             return True
+
+    def occupy(self, slot: int, clients: Sequence[Occupant]) -> Occupant | None:
+        """Count a connection of a worker for each of these clients, exact over all workers as `reserve`.
+
+        Returns:
+            None, or one that has as many as it may; then it is counted for none of them.
+        """
+        slots = range(self._header.high)
+        with self._exclusive():
+            for client in clients:
+                if self._occupancy.count(client.key, slots) >= client.limit:
+                    return client
+            for client in clients:
+                self._occupancy.add(client.key, slot, 1)
+        return None
+
+    def vacate(self, slot: int, clients: Sequence[Occupant]) -> None:
+        """A connection that was counted by `occupy` has ended."""
+        for client in clients:
+            self._occupancy.add(client.key, slot, -1)
 
     def spend_upgrade(self, limit: Limit, now: float) -> float:
         """Count an upgrade against a rate of the whole server, exact over all workers.

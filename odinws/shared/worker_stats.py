@@ -64,6 +64,11 @@ class WorkerStats(Assigned):
         stats="descriptors",
     )
     rss_bytes: int = gauge("ws_memory_rss_bytes", "Resident memory.", stats="rss_bytes")
+    client_memory_bytes: int = gauge(
+        "ws_client_memory_bytes",
+        "Bytes held for clients: what waits for them, what waits of them, and their subscriptions.",
+        stats="client_memory_bytes",
+    )
     cpu_cores: float = gauge(
         "ws_cpu_cores", "CPU use in cores, smoothed over about 3 s.", stats="cpu_cores", digits=4
     )

@@ -278,3 +278,54 @@ def test_many_refusals_come_back_later() -> None:
     assert 190 <= wait_at(1000) <= 200
     assert wait_at(3000) == 300
     assert wait_at(10) == 20
+
+
+def test_an_address_has_so_many_connections() -> None:
+    """Whoever leaves, and whoever is not admitted after all, makes room; this machine is exempt."""
+    world = World(WS_MAX_PER_ADDRESS="2", WS_MAX_CONNECTIONS="4")
+    first = world.enter("10.0.0.1")
+    assert isinstance(first, Admit)
+    assert isinstance(world.enter("10.0.0.1"), Admit)
+    verdict = world.refused("10.0.0.1")
+    assert (verdict.status, verdict.reason) == (429, "address")
+    assert verdict.message == "your address has 2 connections, and may have no more"
+    assert verdict.retry_after_seconds is not None
+    assert [isinstance(world.enter("127.0.0.1"), Admit) for _ in range(2)] == [True, True]
+    assert [world.refused("10.0.0.2").reason for _ in range(3)] == ["capacity"] * 3
+    world.stats.connections -= 1
+    world.admission.left(first.address, first.identity)
+    assert isinstance(world.enter("10.0.0.1"), Admit)
+
+
+def test_an_address_of_ipv6_is_its_network() -> None:
+    """A household has a /64 for itself."""
+    world = World(WS_MAX_PER_ADDRESS="1")
+    assert isinstance(world.enter("2001:db8::1"), Admit)
+    assert world.refused("2001:db8::2").reason == "address"
+    assert isinstance(world.enter("2001:db8:0:1::1"), Admit)
+
+
+def test_a_subject_has_so_many_connections() -> None:
+    """From wherever it comes; also one that becomes it by another token."""
+    world = World(WS_JWT_SECRET=SECRET, WS_MAX_PER_SUBJECT="1", WS_ALLOW_ANONYMOUS="true")
+    bearer = f"Bearer {token()}"
+    verdict = world.enter("10.0.0.1", authorization=bearer)
+    assert isinstance(verdict, Admit)
+    refused = world.refused("127.0.0.1", authorization=bearer)
+    assert (refused.status, refused.reason) == (429, "subject")
+    anonymous = world.enter("10.0.0.2")
+    assert isinstance(anonymous, Admit)
+    with pytest.raises(AccessError, match="as many connections as it may have"):
+        world.admission.refresh(anonymous.identity, token())
+    assert world.admission.refresh(verdict.identity, token()).subject == verdict.identity.subject
+    world.admission.left(verdict.address, verdict.identity)
+    identity = world.admission.refresh(anonymous.identity, token())
+    world.admission.left(anonymous.address, identity)
+    assert isinstance(world.enter(authorization=bearer), Admit)
+
+
+def test_without_limits_nothing_is_counted() -> None:
+    """0 is no limit."""
+    world = World(WS_JWT_SECRET=SECRET, WS_MAX_PER_SUBJECT="0", WS_MAX_PER_ADDRESS="0")
+    for _ in range(300):
+        assert isinstance(world.enter(authorization=f"Bearer {token()}"), Admit)

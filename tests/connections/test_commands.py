@@ -20,7 +20,8 @@ from odinws.access.tokens import Identity
 from odinws.close_codes import CloseReason
 from odinws.connections import commands as commands_module
 from odinws.connections.commands import Commands
-from odinws.connections.connection import Connection, ConnectionLimits, State
+from odinws.connections.connection import Connection, State
+from odinws.connections.limits import ConnectionLimits
 from odinws.errors import FeedError
 from odinws.messages.protocol import ReplayComplete, Subscribe
 from odinws.monitoring.stats_broadcaster import StatsBroadcaster
@@ -595,3 +596,24 @@ def test_the_figures_are_for_those_who_may_inspect() -> None:
     assert world.ask("unsubscribe", channels=["server.stats"])["unsubscribed"] == ["server.stats"]
     assert world.ask("unsubscribe", channels=["server.stats"])["unsubscribed"] == []
     assert ADMIN_TOKEN not in repr(Subscribe(["server.stats"], admin_token=ADMIN_TOKEN))
+
+
+def test_channels_that_are_named_are_work() -> None:
+    """Whether or not they can be had."""
+    world = World()
+    world.ask("subscribe", channels=["token.A", "token.B", "nonsense"])
+    world.ask("unsubscribe", channels=["token.A"])
+    assert world.conn.spent == 4
+
+
+def test_commands_wait_while_answers_do() -> None:
+    """The first that finds no room is not executed, nor those behind it; later all of them are."""
+    world = World()
+    world.conn.has_room = False
+    assert world.run(command("heartbeat"), command("heartbeat")) == []
+    assert (world.conn.later, world.conn.done) == (1, 0)
+    assert world.conn.commands is not None
+    assert len(world.conn.commands) == 2
+    world.conn.has_room = True
+    world.commands.run(world.conn.real)
+    assert (len(world.conn.messages), world.conn.done) == (2, 1)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from odinws.connections.connection import ConnectionLimits
+from odinws.connections.limits import ConnectionLimits
 from odinws.settings import Settings
 
 
@@ -33,6 +33,8 @@ def test_what_a_client_is_told() -> None:
         "max_channel_bytes": 70,
         "commands_per_second": 5.0,
         "command_burst": 9,
+        "control_frames_per_second": 50.0,
+        "control_frame_burst": 90,
         "max_errors": 4,
         "outbox_bytes": 1 << 20,
         "outbox_frames": 8192,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, cast
 
 import gevent
@@ -14,7 +14,8 @@ from odinws.access.tokens import Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
-from odinws.connections.connection import Connection, ConnectionLimits, State
+from odinws.connections.connection import Connection, State
+from odinws.connections.limits import ConnectionLimits
 from odinws.errors import CommandError, FrameError
 from odinws.fanout.hub import Hub
 from odinws.fanout.recovery import Recovery
@@ -55,18 +56,26 @@ class LineReader:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._rest = b""
+        self.frame_count = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """The line under way, and those that nobody has taken."""
+        return len(self._rest)
 
     @property
     def is_idle(self) -> bool:
         """Whether no line is under way."""
         return not self._rest
 
-    def feed(self, data: bytes) -> Iterator[frames.Message]:
+    def feed(self, data: bytes) -> Generator[frames.Message, None, None]:
         """A whole line is a message; `bye` is the end."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > self._max_bytes:
+        self._rest += data
+        if len(self._rest.rpartition(b"\n")[2]) > self._max_bytes:
             raise FrameError(CloseReason.TOO_BIG, "a long line")
-        for line in lines:
+        while b"\n" in self._rest:
+            line, _, self._rest = self._rest.partition(b"\n")
+            self.frame_count += 1
             yield frames.Message(Opcode.CLOSE if line == b"bye" else Opcode.BINARY, line)
 
 

@@ -63,6 +63,12 @@ class Reconciled(World):
         descriptor, peer = self.accept()
         return self.greet(descriptor, peer, "127.0.0.1"), peer
 
+    def subscribe(self, conn: Connection) -> bool:
+        """As a command would."""
+        changed = self.strategy.subscribe(conn, "global")
+        conn.charge()
+        return changed
+
     def run(self) -> dict[str, int]:
         """Compare once."""
         return self.reconciliation.run()
@@ -114,7 +120,7 @@ def test_a_healthy_worker_has_no_difference(arm: str) -> None:
         conns = [world.enter()[0] for _ in range(3)] + [world.connect()[0] for _ in range(3)]
         stall(conns[1])
         conns[2].close(CloseReason.GOING_AWAY)
-        world.strategy.subscribe(conns[0], "global")
+        world.subscribe(conns[0])
         world.upgrading = 1
         world.stats.connections += 1
         descriptor, _ = world.accept()
@@ -143,7 +149,7 @@ def test_no_difference_while_connections_come_and_go() -> None:
                 here.append(world.enter())
                 many += 1
             conn, peer = here[-1]
-            world.strategy.subscribe(conn, "global")
+            world.subscribe(conn)
             peer.send(wire.frame(wire.TEXT, b"one"))
             if rng.random() < 0.3:
                 stall(conn)
@@ -193,7 +199,7 @@ def test_a_member_that_is_gone() -> None:
         conn.abort()
         settle()
         assert world.strategy.add(conn)
-        assert world.strategy.subscribe(conn, "global")
+        assert world.subscribe(conn)
         world.expect_healed(strategy=1)
         assert set(world.members()) == others
         assert conn.channels == {}
@@ -315,7 +321,7 @@ def test_a_dead_socket_whose_commands_are_at_work() -> None:
         world.clients._run_commands = lambda _: None  # they are never done
         peer.send(wire.frame(wire.TEXT, b"one"))
         settle()
-        conn._read.stop()
+        conn._pause()
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
         peer.close()
         assert world.run() == {}
@@ -326,13 +332,37 @@ def test_a_dead_socket_whose_commands_are_at_work() -> None:
 
 
 @in_greenlet
+def test_a_charge_that_was_forgotten() -> None:
+    """What is held for a connection is measured anew; nobody is closed for it."""
+    world = Reconciled()
+    with running(world.clients.reaper):
+        conn, _ = world.connect()
+        world.strategy.subscribe(conn, "global")
+        world.expect_healed(ledger=1)
+        assert (conn.state, conn.held) == (State.OPEN, conn.measure())
+        assert world.clients.ledger.total == conn.held > 0
+
+
+@in_greenlet
+def test_a_sum_that_differs_from_its_parts() -> None:
+    """The parts count."""
+    world = Reconciled()
+    with running(world.clients.reaper):
+        conn, _ = world.connect()
+        world.subscribe(conn)
+        world.clients.ledger.total += 1_000_000
+        world.expect_healed(ledger=1)
+        assert world.clients.ledger.total == conn.held
+
+
+@in_greenlet
 def test_who_waits_for_a_lock_is_no_difference() -> None:
     """A pass may hold the lock for longer than a run takes: newcomers stay, and who leaves just leaves."""
     world = Reconciled("single-lock")
     with running(world.clients.reaper):
         staying, _ = world.connect()
         leaving, peer = world.connect()
-        world.strategy.subscribe(staying, "global")
+        world.subscribe(staying)
         walk = world.strategy.batches("global")
         assert next(walk) == (staying,)
         peer.close()

@@ -44,7 +44,14 @@ HEALTH = {  # each member of `/health`, and its type
         "nats": {"status": str, "healthy": bool, "mode": str, "epoch": str, "problem": str},
         "capacity": {"current": int, "max": int, "percentage": float, "healthy": bool},
         "cpu": {"percentage": float, "threshold": float, "healthy": bool},
-        "memory": {"used_mb": float, "limit_mb": float, "percentage": float, "healthy": bool},
+        "memory": {
+            "used_mb": float,
+            "limit_mb": float,
+            "percentage": float,
+            "healthy": bool,
+            "clients_mb": float,
+            "clients_limit_mb": float,
+        },
         "greenlets": {"current": int, "limit": int, "percentage": float, "healthy": bool},
         "hub_lag": {"milliseconds": float, "threshold": float, "healthy": bool},
         "limits": {
@@ -76,6 +83,7 @@ def serving() -> SharedState:
         stats.pid, stats.accepting, stats.feed_ready, stats.sampled_at = pid, 1, 1, time.monotonic()
         stats.connections, stats.subscriptions, stats.greenlets = 3, 7, 9
         stats.rss_bytes, stats.cpu_cores, stats.totals.cpu_seconds = 20 << 20, 0.25, 12.5
+        stats.client_memory_bytes = 3 << 19
     return shared
 
 
@@ -123,7 +131,14 @@ def test_a_serving_server_is_healthy() -> None:
     }
     assert checks["capacity"] == {"current": 6, "max": 10, "percentage": 60.0, "healthy": True}
     assert checks["cpu"] == {"percentage": 25.0, "threshold": 75.0, "healthy": True}
-    assert checks["memory"] == {"used_mb": 40.0, "limit_mb": 100.0, "percentage": 40.0, "healthy": True}
+    assert checks["memory"] == {
+        "used_mb": 40.0,
+        "limit_mb": 100.0,
+        "percentage": 40.0,
+        "healthy": True,
+        "clients_mb": 3.0,
+        "clients_limit_mb": 25.0,
+    }
     assert checks["greenlets"] == {"current": 18, "limit": 200, "percentage": 9.0, "healthy": True}
     assert 0 <= body["uptime"] < 60
 

@@ -15,7 +15,8 @@ import strategies
 from odinws.access.keys import Secret
 from odinws.access.tokens import Tokens
 from odinws.connections.commands import Commands
-from odinws.connections.connection import Connection, ConnectionLimits
+from odinws.connections.connection import Connection
+from odinws.connections.limits import ConnectionLimits
 from odinws.errors import CommandError
 from odinws.messages.json_format import decode_command
 from odinws.messages.protocol import ReplayComplete, can_be_subscribed

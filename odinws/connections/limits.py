@@ -1,0 +1,88 @@
+"""What one client may: bounds, rates and times, the same for all connections of a worker."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from odinws.access.rates import Limit
+from odinws.connections.outbox import SlowPolicy
+from odinws.messages.protocol import MAX_CHANNEL_BYTES
+from odinws.settings import Settings
+
+_WORK_OF_COMMAND = 10  # a command takes about as long as ten control frames
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """The same for all connections of a worker.
+
+    Attributes:
+        max_message_bytes: of a client's message, also when inflated.
+        commands: the rate limit of commands.
+        work: the rate limit of everything else that a client makes the worker do, see `Connection.spend`.
+        max_errors: the number of bad commands that closes the connection.
+        outbox_bytes, outbox_frames: bounds of the outbox.
+        outbox_seconds: how long a socket may accept nothing of its outbox before the connection is closed.
+        heartbeat_seconds: silence after which a ping is sent.
+        idle_seconds: silence after which the connection is closed.
+        first_command_seconds: time until the first command; inf: unlimited.
+        close_seconds: time for the answer to a close frame.
+        memory_bytes: what may be held for all connections of the worker.
+        send_buffer_bytes: the kernel's send buffer, as requested by SO_SNDBUF.
+    """
+
+    max_message_bytes: int
+    max_subscriptions: int
+    commands: Limit
+    work: Limit
+    max_errors: int
+    slow_policy: SlowPolicy
+    outbox_bytes: int
+    outbox_frames: int
+    outbox_seconds: float
+    heartbeat_seconds: float
+    idle_seconds: float
+    first_command_seconds: float
+    close_seconds: float
+    memory_bytes: int
+    send_buffer_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> ConnectionLimits:
+        """The limits in the settings."""
+        return cls(
+            max_message_bytes=settings.max_message_bytes,
+            max_subscriptions=settings.max_subscriptions,
+            commands=Limit(settings.command_rate, settings.command_burst),
+            work=Limit(_WORK_OF_COMMAND * settings.command_rate, _WORK_OF_COMMAND * settings.command_burst),
+            max_errors=settings.max_errors,
+            slow_policy=SlowPolicy(settings.slow_policy),
+            outbox_bytes=settings.outbox_bytes,
+            outbox_frames=settings.outbox_frames,
+            outbox_seconds=settings.outbox_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            idle_seconds=settings.idle_seconds,
+            first_command_seconds=settings.first_command_seconds or math.inf,
+            close_seconds=settings.close_seconds,
+            memory_bytes=settings.client_memory_bytes // settings.workers,
+            send_buffer_bytes=settings.send_buffer_bytes,
+        )
+
+    def for_welcome(self) -> dict[str, float]:
+        """The limits that a welcome names; 0.0 for a time that is unlimited."""
+        first_command_seconds = self.first_command_seconds
+        return {
+            "max_message_bytes": self.max_message_bytes,
+            "max_subscriptions": self.max_subscriptions,
+            "max_channel_bytes": MAX_CHANNEL_BYTES,
+            "commands_per_second": self.commands.per_second,
+            "command_burst": self.commands.burst,
+            "control_frames_per_second": self.work.per_second,
+            "control_frame_burst": self.work.burst,
+            "max_errors": self.max_errors,
+            "outbox_bytes": self.outbox_bytes,
+            "outbox_frames": self.outbox_frames,
+            "idle_seconds": self.idle_seconds,
+            "first_command_seconds": 0.0 if math.isinf(first_command_seconds) else first_command_seconds,
+        }

@@ -1,0 +1,123 @@
+"""`odinws.connections.ledger`: the sum is exact, and who holds most goes first."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import strategies
+from odinws.connections.ledger import (
+    FRAME_BYTES,
+    READER_BYTES,
+    SUBSCRIPTION_BYTES,
+    Ledger,
+    largest_first,
+)
+from odinws.connections.outbox import Outbox
+from odinws.messages import frames
+from odinws.messages.frames import FrameReader
+from odinws.messages.protocol import MAX_CHANNEL_BYTES
+from odinws.messages.wire_format import Bundle
+from tests.fakes import FakeConnection
+from tests.strategies.support import cooperative_locks
+
+COUNT = 1000
+
+
+class Holder:
+    """An account."""
+
+    held = 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1 << 20))), st.integers(0, 1 << 21))
+def test_the_sum_is_that_of_the_accounts(charges: list[tuple[int, int]], bound: int) -> None:
+    """However they are charged; and every charge that leaves too much is told."""
+    accounts = [Holder() for _ in range(5)]
+    told: list[int] = []
+    ledger = Ledger(bound, lambda: told.append(ledger.total))
+    sums = []
+    for index, held in charges:
+        ledger.charge(accounts[index], held)
+        assert accounts[index].held == held
+        assert ledger.total == sum(account.held for account in accounts)
+        sums.append(ledger.total)
+    assert told == [total for total in sums if total > bound]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1000)), max_size=30))
+def test_each_account_goes_once_and_of_whoever_holds_most(held: list[tuple[str, int]]) -> None:
+    """At each step it is the largest account of a client whose sum nobody exceeds."""
+    left = set(range(len(held)))
+    for index in largest_first((client, size, index) for index, (client, size) in enumerate(held)):
+        client, size = held[index]
+        sums = Counter[str]()
+        for other in left:
+            sums[held[other][0]] += held[other][1]
+        assert sums[client] == max(sums.values())
+        assert size == max(held[other][1] for other in left if held[other][0] == client)
+        left.remove(index)
+    assert not left
+
+
+def test_many_small_ones_of_one_client_go_before_a_large_one_of_another() -> None:
+    """To spread it over connections gains nothing."""
+    accounts = [("many", 40, number) for number in range(10)] + [("one", 100, 10)]
+    order = list(largest_first(accounts))
+    assert order.index(10) == 8  # the many have 80 left
+
+
+@contextmanager
+def allocated() -> Iterator[list[float]]:
+    """How many bytes the block has allocated that stay, for each of `COUNT`."""
+    taken: list[float] = []
+    gc.collect()
+    tracemalloc.start()
+    try:
+        yield taken
+        gc.collect()
+        taken.append(tracemalloc.get_traced_memory()[0] / COUNT)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("arm", ["sync-dict", "single-lock"])
+def test_a_channel_of_ones_own_takes_what_is_charged_for_it(arm: str) -> None:
+    """With the longest name, parsed for each subscription, and walked once. Shards remember some more."""
+    with cooperative_locks():
+        strategy = strategies.create(arm)
+    conn = FakeConnection("c")
+    strategy.add(conn)
+    with allocated() as taken:
+        for number in range(COUNT):
+            channel = f"token.{number:0{MAX_CHANNEL_BYTES - 6}}"
+            strategy.subscribe(conn, channel)
+            assert [list(batch) for batch in strategy.batches(channel)] == [[conn]]
+    assert SUBSCRIPTION_BYTES / 2 < taken[0] <= SUBSCRIPTION_BYTES
+
+
+def test_an_answer_that_waits_takes_what_is_charged_for_it() -> None:
+    """A frame has an entry, and its bytes have a head."""
+    with allocated() as taken:
+        outbox = Outbox((), 0)
+        for number in range(COUNT):
+            outbox.append(Bundle.control(frames.pong(b"%d" % number)))
+    assert outbox.held_bytes == outbox.size_bytes + FRAME_BYTES * COUNT
+    assert outbox.held_bytes / 2 < COUNT * taken[0] <= outbox.held_bytes
+
+
+def test_a_reader_takes_what_is_charged_for_it() -> None:
+    """Beside what it keeps of a message."""
+    with allocated() as taken:
+        readers = [FrameReader(1 << 16) for _ in range(COUNT)]
+        for reader in readers:
+            assert list(reader.feed(b"\x01\x81abcdx")) == []
+    assert [reader.held_bytes for reader in readers] == [1] * COUNT
+    assert READER_BYTES / 3 < taken[0] <= READER_BYTES
