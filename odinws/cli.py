@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib.util
 import os
 import re
@@ -42,6 +43,7 @@ _EXTRAS = {
     "tomlkit": "experiment",
     "matplotlib": "bench",
 }  # by what is missing; all else is the server's
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # where output goes
 _VERB_EXTRAS = {"experiment": "experiment"}  # of verbs that need more than a server: one advice, not two
 
 
@@ -58,7 +60,8 @@ cli.add_command(rollout)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code.
 
-    0, 2 after one line on stderr about a wrong option, or 1 after one about a package that is not installed.
+    0, 2 after one line on stderr about a wrong option, or 1 after one about a package that is not installed,
+    or about output that can't be written.
 
     Args:
         arguments: Without the program's name; None takes the process's own.
@@ -80,6 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing in ("", "odinws", "strategies"):
             raise
         click.echo(f"odinws: {_not_installed(missing, _VERB_EXTRAS.get(arguments[0]))}", err=True)
+        return 1
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        with contextlib.suppress(OSError):  # at the exit Python would try to write what is left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(f"odinws: the output can't be written: {error.strerror}", err=True)
         return 1
     except click.Abort:  # Ctrl-C before a verb had taken charge of it
         return 128 + signal.SIGINT

@@ -290,3 +290,27 @@ def wait_until_connected(server: NatsServer) -> None:
         await connection.close()
 
     asyncio.run(wait())
+
+
+@pytest.mark.parametrize("verb", ["settings", "metrics", "close-codes", "check --offline"])
+@pytest.mark.parametrize("where", ["full", "closed pipe"])
+def test_output_that_can_not_be_written(verb: str, where: str) -> None:
+    """One line about a full disk; none about a reader that has left."""
+    if where == "full":
+        out = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reading, out = os.pipe()
+        os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "odinws", *verb.split()],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(out)
+    assert done.returncode == 1
+    told = "odinws: the output can't be written: No space left on device\n"
+    assert done.stderr == (told if where == "full" else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections import Counter
@@ -244,12 +245,16 @@ def _words(shares: dict[str, float] | None) -> str:
 
 
 def _tell(line: str, kind: str) -> None:
-    click.secho(line, fg=_COLOURS[kind])
+    with contextlib.suppress(OSError):  # to watch matters more
+        click.secho(line, fg=_COLOURS[kind])
 
 
 def _saver(out: Path | None) -> Callable[[Record], None]:
     def save(record: Record) -> None:
         if out is not None:
-            record.save(out)
+            try:
+                record.save(out)
+            except OSError as error:  # the watch matters more
+                _tell(f"the report can't be written: {error.strerror}", "bad")
 
     return save

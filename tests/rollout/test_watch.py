@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from odinws.rollout import flags
+from odinws.rollout import commands, flags
 from odinws.rollout import watch as watch_module
 from odinws.rollout.comparison import GUARDRAILS, IN_A_ROW, GroupStats, Judge, between, total
 from odinws.rollout.fleet import Fleet, FleetError
@@ -275,3 +275,14 @@ def test_a_worker_with_few_clients_is_not_dear() -> None:
             GroupStats(3, 15.0, 300, cpu_seconds=1.05, delivered=15_000),
         )
     assert (judge.worse(), judge.is_good()) == ("", True)
+
+
+def test_a_report_that_can_not_be_written_ends_no_watch(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The flag must still be set back where the variant does harm."""
+    (tmp_path / "file").touch()
+    save = commands._saver(tmp_path / "file" / "report")
+    record = watched(world)
+    save(record)
+    assert capsys.readouterr().out == "the report can't be written: Not a directory\n"
