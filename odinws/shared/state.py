@@ -199,15 +199,16 @@ class SharedState:
         return bool(self._header.stopping)
 
     def has_successor(self, stats: WorkerStats) -> bool:
-        """Whether a worker that is to stay accepts with a feed, beside the one of `stats`.
+        """Whether a worker that is to stay accepts beside that of `stats`, with a feed if that one has it.
 
-        For one that has asked for its own successor, it must be that one.
+        For one that has asked for its own successor, it must be that one. While NATS is away none has a feed:
+        then nobody waits, or workers of several reloads would.
         """
         return any(
             other.pid != stats.pid
             and (other.ordinal == stats.ordinal or not stats.recycling)
             and other.accepting
-            and other.feed_ready
+            and (other.feed_ready or not stats.feed_ready)
             and not other.recycling
             and not self.is_outdated(other)
             for _, other in self.living()

@@ -528,6 +528,19 @@ def test_who_is_a_successor(shared: SharedState, field: str, value: float) -> No
     assert not shared.has_successor(old)
 
 
+def test_without_a_feed_nobody_waits_for_one_with_it(shared: SharedState) -> None:
+    """While NATS is away the workers of a second reload would wait beside those of the first."""
+    [old] = workers(shared, 1)
+    shared.mark_reload()
+    [young] = workers(shared, 1)
+    young.pid, young.feed_ready = 500, 0
+    assert not shared.has_successor(old)
+    old.feed_ready = 0
+    assert shared.has_successor(old)
+    young.accepting = 0
+    assert not shared.has_successor(old)
+
+
 def test_ordinals_are_inherited(shared: SharedState) -> None:
     """A new worker has the first place that nobody has who is to stay, whatever slot it gets."""
     workers = [shared.workers[shared.claim()] for _ in range(4)]
