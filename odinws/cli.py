@@ -270,6 +270,14 @@ def settings() -> None:
 
 
 @cli.command()
+def close_codes() -> None:
+    """Print what each close code means to a client as a table in Markdown."""
+    from odinws.close_codes import table
+
+    click.echo(table(), nl=False)
+
+
+@cli.command()
 def metrics() -> None:
     """Print what `/metrics` tells as a page in Markdown."""
     from odinws.metrics.documentation import page

@@ -38,7 +38,7 @@ REJECTIONS: Final = (
 
 @unique
 class CloseReason(Enum):
-    """Why a connection is closed.
+    """Why a connection is closed, and what that means to a client: the one table of both sides.
 
     Attributes:
         label: the name in metrics and logs.
@@ -46,31 +46,120 @@ class CloseReason(Enum):
             frame.
         text: the default reason in the close frame, at most 123 bytes of UTF-8.
         retry_after_seconds: how long a client should wait before it reconnects; None: it should not.
+        meaning: in words, for docs/protocol.md.
+        another_token: whether a client that can get another token should reconnect with that after all.
     """
 
     label: str
     code: int
     text: str
     retry_after_seconds: float | None
+    meaning: str
+    another_token: bool
 
-    CLIENT = ("client", 1000, "bye", None)
-    GONE = ("gone", 1006, "", 0.0)
-    GOING_AWAY = ("going_away", 1001, "server is going away", 1.0)
-    PROTOCOL = ("protocol", 1002, "protocol error", None)
-    UNSUPPORTED = ("unsupported", 1003, "text frames only", None)
-    BAD_TEXT = ("bad_text", 1007, "text is not UTF-8", None)
-    POLICY = ("policy", 1008, "too many errors", None)
-    TOO_BIG = ("too_big", 1009, "message too big", None)
-    INTERNAL = ("internal", 1011, "internal error", 5.0)
-    RESTART = ("restart", 1012, "server restarts", 1.0)
-    SLOW = ("slow", 4008, "slow consumer", 1.0)
-    MEMORY = ("memory", 4008, "too much waits for this client while memory is short", 1.0)
-    IDLE = ("idle", 4009, "no sign of life", 0.0)
-    UNAUTHORISED = ("unauthorised", 4401, "credentials missing or expired", None)
-    FORBIDDEN = ("forbidden", 4403, "not allowed", None)
+    CLIENT = ("client", 1000, "bye", 5.0, "the client closed the connection; its own code is echoed")
+    GOING_AWAY = ("going_away", 1001, "server is going away", 1.0, "the server drains")
+    PROTOCOL = ("protocol", 1002, "protocol error", None, "the framing rules were broken")
+    UNSUPPORTED = ("unsupported", 1003, "text frames only", None, "a binary frame")
+    GONE = ("gone", 1006, "", 0.0, "never sent: the peer left without a close frame")
+    BAD_TEXT = (
+        "bad_text",
+        1007,
+        "text is not UTF-8",
+        None,
+        "text that is not UTF-8, or a compressed message that can't be inflated; its text says which",
+    )
+    POLICY = (
+        "policy",
+        1008,
+        "too many errors",
+        None,
+        "too many bad commands, or none for `first_command_seconds`",
+    )
+    TOO_BIG = (
+        "too_big",
+        1009,
+        "message too big",
+        None,
+        "a message above `max_message_bytes`, or with more fragments than one per 64 bytes of that limit "
+        "(1,024 fragments are always allowed)",
+    )
+    INTERNAL = ("internal", 1011, "internal error", 5.0, "a defect of the server")
+    RESTART = (
+        "restart",
+        1012,
+        "server restarts",
+        1.0,
+        "the worker is being replaced, or sends connections to other workers",
+    )
+    SLOW = (
+        "slow",
+        4008,
+        "slow consumer",
+        1.0,
+        "the client did not read: its outbox was full and the policy is to disconnect, or its socket took "
+        "nothing for `WS_OUTBOX_SECONDS`",
+    )
+    MEMORY = (
+        "memory",
+        4008,
+        "too much waits for this client while memory is short",
+        1.0,
+        "the server holds too much for its clients, and much of it for this one: what waited is dropped",
+    )
+    IDLE = ("idle", 4009, "no sign of life", 0.0, "no frame for `idle_seconds`")
+    UNAUTHORISED = (
+        "unauthorised",
+        4401,
+        "credentials missing or expired",
+        None,
+        "the token has expired",
+        True,
+    )
+    FORBIDDEN = (
+        "forbidden",
+        4403,
+        "not allowed",
+        None,
+        "reserved: a channel that is not allowed is rejected by name, and the connection stays",
+    )
 
-    def __init__(self, label: str, code: int, text: str, retry_after_seconds: float | None) -> None:
+    def __init__(
+        self,
+        label: str,
+        code: int,
+        text: str,
+        retry_after_seconds: float | None,
+        meaning: str,
+        another_token: bool = False,
+    ) -> None:
         self.label = label
         self.code = code
         self.text = text
         self.retry_after_seconds = retry_after_seconds
+        self.meaning = meaning
+        self.another_token = another_token
+
+
+HINTED: Final = frozenset({CloseReason.GOING_AWAY, CloseReason.RESTART})
+"""Their text ends in `; retry_after=` and seconds, which count instead of those of the table."""
+
+
+def table() -> str:
+    """What each close code means, in Markdown."""
+    rows = [("code", "label", "meaning", "reconnect"), ("---",) * 4]
+    rows += [(f"{r.code}", f"`{r.label}`", r.meaning, _reconnect(r)) for r in CloseReason]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows).replace(" --- ", "---")
+
+
+def _reconnect(reason: CloseReason) -> str:
+    seconds = reason.retry_after_seconds
+    if reason.another_token:
+        return "with another token"
+    if seconds is None:
+        return "no"
+    if reason in HINTED:
+        return f"after {seconds:g} s or more, as its text says"
+    if reason is CloseReason.CLIENT:
+        return f"as it likes; after {seconds:g} s if it did not close the connection itself"
+    return f"after {seconds:g} s" if seconds else "at once"

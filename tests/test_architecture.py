@@ -98,6 +98,7 @@ PURE = {
     "odinws.messages.frames",
     "odinws.messages.json_format",
     "odinws.messages.protocol",
+    "odinws.messages.unread_json",
     "odinws.messages.wire_format",
     "odinws.recycling",
     "odinws.rollout.comparison",

@@ -52,7 +52,6 @@ def test_who_comes_back() -> None:
     """Whoever made a mistake or has no right stays away; whoever met our limits or our end returns."""
     away = {reason for reason in CloseReason if reason.retry_after_seconds is None}
     assert away == {
-        CloseReason.CLIENT,
         CloseReason.PROTOCOL,
         CloseReason.UNSUPPORTED,
         CloseReason.BAD_TEXT,
@@ -61,3 +60,5 @@ def test_who_comes_back() -> None:
         CloseReason.UNAUTHORISED,
         CloseReason.FORBIDDEN,
     }
+    assert {reason for reason in away if reason.another_token} == {CloseReason.UNAUTHORISED}
+    assert not any(reason.another_token for reason in set(CloseReason) - away)

@@ -27,15 +27,13 @@ MAX_HINT_SECONDS = 300.0
 OPEN_SECONDS = 10.0  # for a handshake, and again for the welcome
 CHECK_SECONDS = 10.0  # how often a connection is asked for a sign of life, and how long it may take
 RENEW_SHARE = 0.8  # of a token's remaining life after which the next one is fetched
-RENEW_AGAIN_SECONDS = 5.0  # after a next one that could not be had
 
-RETURN_AFTER_SECONDS: dict[int, float | None] = {
-    # 1000 answers a client's own close frame. Who else sends it, as some proxies do, means no refusal.
-    **{reason.code: reason.retry_after_seconds for reason in CloseReason},
-    1000: OTHER_CODE_SECONDS,
-}
+RETURN_AFTER_SECONDS = {reason.code: reason.retry_after_seconds for reason in CloseReason}
 """How long to stay away after a close code; None: do not come back."""
+ANOTHER_TOKEN = {reason.code for reason in CloseReason if reason.another_token} | {401}
+"""Close codes, and a status of HTTP, of tokens: with another one a client comes back after all."""
 
+TOO_BIG = CloseReason.TOO_BIG.code
 _LOST = 1006
 _NO_PONG = 1011  # as the websockets library closes then
 _HINT = re.compile(r"; retry_after=([0-9]+(?:\.[0-9]+)?)$")
@@ -129,8 +127,17 @@ class Backoff:
     def _wait(self, least_seconds: float, steady: bool, why: str) -> Wait:
         attempt = 0 if steady else self._attempt
         self._attempt = attempt + 1
-        jitter = self._draw() * min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(attempt, 30))
-        return Wait(min(least_seconds, MAX_HINT_SECONDS) + jitter, why)
+        return Wait(min(least_seconds, MAX_HINT_SECONDS) + backoff_seconds(attempt, self._draw), why)
+
+
+def backoff_seconds(attempt: int, draw: Callable[[], float]) -> float:
+    """The random part of a wait.
+
+    Args:
+        attempt: how many failed before, in a row.
+        draw: 0 to 1 at random.
+    """
+    return draw() * min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(attempt, 30))
 
 
 def renew_after(token: str, now: float) -> float | None:

@@ -16,16 +16,18 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from odinws.client.backoff import (
+    ANOTHER_TOKEN,
     CHECK_SECONDS,
     OPEN_SECONDS,
-    RENEW_AGAIN_SECONDS,
     STEADY_SECONDS,
+    TOO_BIG,
     Backoff,
     RefusedError,
     Wait,
+    backoff_seconds,
     renew_after,
 )
-from odinws.client.subscriptions import Event, ProtocolError, SubscriptionState, authentication
+from odinws.client.subscriptions import Event, ProtocolError, Rejected, SubscriptionState, authentication
 
 CLOSE_SECONDS = 0.5  # for the server's answer to a close frame; then the socket is closed without it
 MAX_MESSAGE_BYTES = (64 << 20) + (64 << 10)  # the most that NATS can carry, and what the server adds
@@ -59,8 +61,11 @@ class BaseClient:
         url: `ws://` or `wss://`.
         channels: to begin with.
         last: whether a channel begins with its newest message.
-        token: gives the token for a connection, and again before it expires; None: none is needed. If it
-            raises `RefusedError`, the client gives up; after any other exception it tries again later.
+        token: gives the token for a connection, and again before it expires or when it was refused; None:
+            none is needed. If it raises `RefusedError`, or gives the token again that was refused, the client
+            gives up; after any other exception it tries again later.
+        max_bytes: the longest frame that this client takes. A longer one ends the connection, is told as
+            `Rejected` with the code TOO_BIG, and is not asked for again.
         on_wait: called in the iteration before each wait, with its seconds and its reason. What it raises
             ends the iteration.
         draw: 0 to 1 at random.
@@ -77,6 +82,7 @@ class BaseClient:
         *,
         last: bool = False,
         token: Callable[[], str | Awaitable[str]] | None = None,
+        max_bytes: int = MAX_MESSAGE_BYTES,
         on_wait: Callable[[float, str], None] | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -89,7 +95,11 @@ class BaseClient:
         self._url = url
         self._state = SubscriptionState(channels, last=last)
         self._token = token
+        self._given = ""  # by it, at last
+        self._refused: RefusedError | None = None  # that one; None: the server has taken one since
+        self._max_bytes = max_bytes
         self._on_wait = on_wait
+        self._draw = draw
         self._backoff = Backoff(draw)
         self._is_closed = False
         self._undelivered: list[Found] = []  # what an iteration left behind; the next one begins with it
@@ -108,13 +118,21 @@ class BaseClient:
             except ConnectionClosed as error:
                 if error.sent is not None and not error.rcvd_then_sent:
                     wait = self._backoff.ended(error.sent.code, error.sent.reason, self._was_steady())
+                    if error.sent.code == TOO_BIG:
+                        await put([self._skip()])
                 else:
                     code, text = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, "")
-                    wait = self._backoff.closed(code, text, self._was_steady())
+                    try:
+                        wait = self._backoff.closed(code, text, self._was_steady())
+                    except RefusedError as refused:
+                        wait = self._with_another_token(refused)
             except InvalidStatus as error:
-                answer = error.response
+                answer, hint = error.response, error.response.headers.get("Retry-After")
                 body = (answer.body or b"")[:200].decode(errors="replace")
-                wait = self._backoff.refused(answer.status_code, answer.headers.get("Retry-After"), body)
+                try:
+                    wait = self._backoff.refused(answer.status_code, hint, body)
+                except RefusedError as refused:
+                    wait = self._with_another_token(refused)
             except ProtocolError as error:
                 wait = self._backoff.broken(str(error))
             except (InvalidHandshake, OSError, EOFError, TokenError) as error:
@@ -123,6 +141,22 @@ class BaseClient:
                 )
             await put([wait])
             await asyncio.sleep(wait.seconds)
+
+    def _with_another_token(self, refused: RefusedError) -> Wait:
+        """The wait before the token function is asked for another one.
+
+        Raises:
+            RefusedError: it is not about the token, there is no function, or it has given another already.
+        """
+        if refused.code not in ANOTHER_TOKEN or self._token is None or self._refused is not None:
+            raise refused
+        self._refused = refused
+        return self._backoff.lost(self._was_steady(), str(refused))
+
+    def _skip(self) -> Rejected:
+        """A frame was too long: none of what came before the next ones is asked for."""
+        self._state.skip()
+        return Rejected("", "TOO_BIG", f"a frame above {self._max_bytes} bytes: all up to now is missed")
 
     def _was_steady(self) -> bool:
         return self._welcomed_at is not None and time.monotonic() - self._welcomed_at >= STEADY_SECONDS
@@ -138,14 +172,14 @@ class BaseClient:
             ping_interval=CHECK_SECONDS,
             ping_timeout=CHECK_SECONDS,
             close_timeout=CLOSE_SECONDS,
-            max_size=MAX_MESSAGE_BYTES,
+            max_size=self._max_bytes,
         )
         renewal = None if token is None else asyncio.create_task(self._renew(connection, token))
         try:
             self._state.connected()
             async with asyncio.timeout(OPEN_SECONDS):
                 self._state.read(await connection.recv())
-            self._welcomed_at = time.monotonic()
+            self._welcomed_at, self._refused = time.monotonic(), None
             self._connection = connection
             if self._state.channels:
                 await connection.send(self._state.subscription())
@@ -173,7 +207,7 @@ class BaseClient:
         """A token for a connection, or None if there is no token function.
 
         Raises:
-            RefusedError: the token function says so.
+            RefusedError: the token function says so, or gives the token again that was refused.
             TokenError: it failed.
         """
         if self._token is None:
@@ -188,6 +222,9 @@ class BaseClient:
         if not isinstance(token, str) or not _FORM.fullmatch(token):
             log.warning("no token: the token function gave %s that no header can carry", type(token).__name__)
             raise TokenError("no token")
+        if self._refused is not None and token == self._given:
+            raise self._refused
+        self._given = token
         return token
 
     async def _call(self, token: Callable[[], str | Awaitable[str]]) -> str:
@@ -197,14 +234,15 @@ class BaseClient:
     async def _renew(self, connection: ClientConnection, token: str) -> None:
         """Bring the next token in time, as long as the connection lives."""
         wait = renew_after(token, time.time())
+        failed = 0
         while wait is not None:
             await asyncio.sleep(wait)
             try:
                 token = await self._fetch() or token
                 await connection.send(authentication(token))
-                wait = renew_after(token, time.time())
+                wait, failed = renew_after(token, time.time()), 0
             except (RefusedError, TokenError):
-                wait = RENEW_AGAIN_SECONDS
+                wait, failed = backoff_seconds(failed, self._draw), failed + 1
             except ConnectionClosed:
                 return
 

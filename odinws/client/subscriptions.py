@@ -6,6 +6,7 @@ The state outlives connections. It drops what comes twice, and sees a hole that 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,9 @@ class Gap:
 
     Attributes:
         reason: as the server says; `unknown` if it did not tell, which is a defect of somebody. `epoch`: the
-            numbers have begun anew, and what was missed is not known.
+            numbers have begun anew, and what was missed is not known. `too_big`: a frame was longer than this
+            client takes. `unreadable`: the payload is JSON, but nested more deeply than Python's decoder can
+            read.
     """
 
     channel: str
@@ -46,7 +49,10 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A channel that can't be had, or a command that failed (channel ""). `code` is for programs."""
+    """A channel that can't be had, or a command that failed (channel ""). `code` is for programs.
+
+    TOO_BIG is the client's own: a frame was longer than it takes.
+    """
 
     channel: str
     code: str
@@ -56,6 +62,8 @@ class Rejected:
 Event = Message | Gap | Rejected
 
 
+# As the server writes a message; what follows is the payload.
+_HEAD = re.compile(r'\{"type":"(?:[^"\\]|\\.)*","channel":"([^"]+)","seq":([0-9]+),"prev":([0-9]+),"ts":')
 _NO_EPOCH = "none"  # of a worker that has not heard from NATS yet
 
 
@@ -79,6 +87,8 @@ class SubscriptionState:
         self._epoch = ""  # of the numbers in the two above
         self._current = ""  # of the connection
         self._is_greeted = False
+        self._skipped: set[str] = set()  # channels of which nothing came since `skip`
+        self._begins_anew = False  # nothing came at all since then
         self.expires_at_ms: int | None = None
 
     def connected(self) -> None:
@@ -92,9 +102,15 @@ class SubscriptionState:
         data: dict[str, Any] = {"channels": wanted}
         if since:
             data |= {"since": since, "epoch": self._epoch}
-        if self._last:
+        if self._last and not self._begins_anew:
             data["last"] = True
         return json.dumps({"type": "subscribe", "data": data})
+
+    def skip(self) -> None:
+        """Ask for nothing that was published until now: the next message of a channel tells what it was."""
+        self._heard.clear()
+        self._skipped = set(self._seen)
+        self._begins_anew = True
 
     def forget(self, channels: Iterable[str]) -> str:
         """The command that unsubscribes."""
@@ -111,8 +127,10 @@ class SubscriptionState:
             ProtocolError: it is not JSON, lacks what its type needs, or is no welcome where one is due.
         """
         try:
-            return self._read(json.loads(text))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return self._read(json.loads(text, parse_int=_whole))
+        except RecursionError:
+            return self._unreadable(text)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ProtocolError(f"not the protocol: {text[:100]!r}") from error
 
     def _read(self, message: dict[str, Any]) -> list[Event]:
@@ -153,12 +171,26 @@ class SubscriptionState:
         seen = self._seen.get(channel, 0)
         if seq <= seen:
             return []
-        found: list[Event] = []
-        if seen and prev > seen:
-            found.append(Gap(channel, seen + 1, prev, "unknown"))
+        event = Message(channel, seq, message["type"], message["ts"], message["data"])
+        return [*self._hole(channel, seq, prev), event]
+
+    def _hole(self, channel: str, seq: int, prev: int) -> list[Event]:
+        """What is missing before a message, up to which all is known from now on."""
+        seen, why = self._seen.get(channel, 0), "too_big" if channel in self._skipped else "unknown"
         self._note(channel, seq)
-        found.append(Message(channel, seq, message["type"], message["ts"], message["data"]))
-        return found
+        self._skipped.discard(channel)
+        self._begins_anew = False
+        return [Gap(channel, seen + 1, prev, why)] if seen and prev > seen else []
+
+    def _unreadable(self, text: str | bytes) -> list[Event]:
+        """What is nested too deeply for the decoder."""
+        head = _HEAD.match(text if isinstance(text, str) else text.decode())
+        if head is None or not self._is_greeted:
+            raise ProtocolError(f"not the protocol: {text[:100]!r}")
+        channel, seq, prev = head[1], int(head[2]), int(head[3])
+        if seq <= self._seen.get(channel, 0):
+            return []
+        return [*self._hole(channel, seq, prev), Gap(channel, seq, seq, "unreadable")]
 
     def _gap(self, message: dict[str, Any]) -> list[Event]:
         gap = Gap(message["channel"], message["from"], message["to"], message["reason"])
@@ -180,6 +212,14 @@ class SubscriptionState:
         for name in [n for n in self._seen if n == channel or (kind and n.startswith(kind))]:
             del self._seen[name]
         self._heard.pop(channel, None)
+
+
+def _whole(text: str) -> float:
+    """A whole number; Python reads none of thousands of digits."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def authentication(token: str) -> str:

@@ -39,6 +39,7 @@ export interface Options {
 }
 
 export declare const RETURN_AFTER_SECONDS: Map<number, number | null>;
+export declare const ANOTHER_TOKEN: Set<number>;
 export declare const TIMES: Readonly<Record<string, number>>;
 export declare function backoffSeconds(attempt: number, random?: () => number): number;
 export declare function returnAfterSeconds(code: number, reason: string): number | null;

@@ -8,15 +8,18 @@
  */
 
 /** Seconds to wait before coming back, by close code; null: do not come back. */
-export const RETURN_AFTER_SECONDS = new Map([
+export const RETURN_AFTER_SECONDS = new Map([ // as in odinws/close_codes.py
   [1000, 5], [1001, 1], [1002, null], [1003, null], [1006, 0], [1007, null], [1008, null], [1009, null],
   [1011, 5], [1012, 1], [4008, 1], [4009, 0], [4401, null], [4403, null],
 ]);
 
+/** Close codes that are about the token: with another one a client comes back after all. */
+export const ANOTHER_TOKEN = new Set([4401]);
+
 /** All in seconds but the share, as in odinws/client/backoff.py, which says what they mean. */
 export const TIMES = Object.freeze({
   BASE_SECONDS: 0.5, CAP_SECONDS: 30, STEADY_SECONDS: 10, OTHER_CODE_SECONDS: 5, MAX_HINT_SECONDS: 300,
-  OPEN_SECONDS: 10, CHECK_SECONDS: 10, RENEW_SHARE: 0.8, RENEW_AGAIN_SECONDS: 5,
+  OPEN_SECONDS: 10, CHECK_SECONDS: 10, RENEW_SHARE: 0.8,
 });
 const CLOCK_SAMPLES = 6;
 
@@ -72,6 +75,8 @@ export class Client {
   #epoch = ""; // of those numbers
   #token; // gives a token, or a promise of one
   #adminToken; // gives the token for FIGURES, "" for none
+  #given = ""; // by it, at last
+  #refused = ""; // that one; "": the server has taken one since
   #renewal = 0;
   #fetching = null;
   #clock = []; // the last clock samples: {rtt, offset}, milliseconds
@@ -82,7 +87,8 @@ export class Client {
    * @param channels to subscribe to; `token.*` stands for all tokens
    * @param on what to call, each optional: {change(): something above changed, message(message, latencyMs): data
    *   came, gap({channel, from, to, reason}): this will not come, figures({ts, data}): of `server.stats`}
-   * @param token gives the token for a connection, and again before it expires; may return a promise
+   * @param token gives the token for a connection, and again before it expires or when it was refused; may return a
+   *   promise. If it gives the one again that was refused, the client ends; if it fails, it is asked again later
    * @param adminToken gives what opens `server.stats` to those who are not on the server's machine
    */
   constructor(url, channels, on, { token, adminToken = () => "" } = {}) {
@@ -108,6 +114,11 @@ export class Client {
       const token = await fetching;
       if (this.#fetching !== fetching) return; // stopped meanwhile
       this.#fetching = null;
+      if (this.#refused && token === this.#refused) {
+        this.#ended(this.closed.code, this.closed.reason);
+        return;
+      }
+      this.#given = token;
       this.#renewAt(token);
       this.#connect(new WebSocket(this.#url, ["odinws", `bearer.${token}`]));
     } catch (error) {
@@ -131,18 +142,19 @@ export class Client {
     this.#renewIn(Math.max(1000, TIMES.RENEW_SHARE * left));
   }
 
-  #renewIn(waitMs) {
+  #renewIn(waitMs, failed = 0) {
     this.#renewal = setTimeout(async () => {
       const socket = this.#socket;
       try {
         const next = await this.#token();
         if (this.#socket !== socket) return; // the next connection has fetched its own
+        this.#given = next;
         this.#send("authenticate", { token: next });
         this.#renewAt(next);
       } catch (error) {
         if (this.#socket !== socket) return;
         this.problem = `no token: ${error}`;
-        this.#renewIn(TIMES.RENEW_AGAIN_SECONDS * 1000);
+        this.#renewIn(backoffSeconds(failed) * 1000, failed + 1);
         this.#on.change();
       }
     }, Math.min(waitMs, 2 ** 31 - 1));
@@ -176,6 +188,7 @@ export class Client {
     this.#fetching = null;
     this.#letGo(1000, "paused");
     this.#chain.clear();
+    this.#refused = "";
     this.closed = null;
     this.#enter("paused");
   }
@@ -234,6 +247,7 @@ export class Client {
 
   /** Whether a message is new. A hole before it that nobody told of is told here. */
   #follow({ channel, seq, prev }) {
+    if (!this.#canCount(seq)) return false;
     const last = this.#chain.get(channel) ?? 0;
     if (seq <= last) return false;
     if (last && prev > last) this.#skip({ channel, from: last + 1, to: prev, reason: "unknown" });
@@ -242,11 +256,19 @@ export class Client {
   }
 
   #skip({ channel, from, to, reason }) {
+    if (!this.#canCount(to)) return;
     if (reason !== "epoch") this.gaps += 1; // of another life nothing was missed that one could know
     if (reason === "epoch") this.#chain.delete(channel); // the numbers begin anew
     this.#know(channel, to);
     this.#on.gap({ channel, from, to, reason });
     this.#on.change();
+  }
+
+  /** Numbers above 2^53 are no longer all different here: messages would be taken for those before them. */
+  #canCount(seq) {
+    if (Number.isSafeInteger(seq)) return true;
+    this.#ended(BROKEN, `seq ${seq} is above 2^53, up to which JavaScript can count`, null);
+    return false;
   }
 
   #know(channel, seq) {
@@ -261,6 +283,7 @@ export class Client {
   #welcomed(message) {
     if (this.#opened === Infinity) {
       this.#opened = performance.now();
+      this.#refused = "";
       if (this.welcome) this.reconnects += 1;
     } else {
       if (this.welcome.epoch !== NO_EPOCH) this.#chain.clear(); // the numbers begin anew
@@ -301,6 +324,10 @@ export class Client {
   #ended(code, reason, after = returnAfterSeconds(code, reason)) {
     this.#letGo();
     this.closed = { code, reason };
+    if (ANOTHER_TOKEN.has(code) && this.#token && !this.#refused) {
+      this.#refused = this.#given;
+      after = 0;
+    }
     if (after === null) {
       this.#enter("ended");
       return;

@@ -19,6 +19,7 @@ _MAX_BITS = 15
 _MIN_BITS = 9  # zlib has no window of 8 bits
 _LEVEL = 6
 _WINDOW_BYTES = 1 << _MAX_BITS
+_NO_CONTEXT = "invalid distance too far back"  # as zlib calls it
 _MAX_STREAMS = 32  # in one message; real clients send one, and do not terminate it
 _BITS = {str(bits): bits for bits in range(8, _MAX_BITS + 1)}  # no leading zeroes (7.1.2)
 
@@ -127,5 +128,9 @@ def inflate(payload: bytes, max_bytes: int) -> bytes:
                     raise FrameError(CloseReason.BAD_TEXT, "compressed message is cut off")
             rest = inflater.unused_data
     except zlib.error as error:
-        raise FrameError(CloseReason.BAD_TEXT, f"not a deflate stream: {error}") from None
+        problem = str(error).rpartition(": ")[2]
+        if problem == _NO_CONTEXT:
+            text = "compressed with the context of earlier messages; client_no_context_takeover was agreed"
+            raise FrameError(CloseReason.BAD_TEXT, text) from None
+        raise FrameError(CloseReason.BAD_TEXT, f"not a deflate stream: {problem}") from None
     return message

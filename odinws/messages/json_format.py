@@ -21,6 +21,7 @@ from odinws.messages.protocol import (
     Unsubscribe,
     short,
 )
+from odinws.messages.unread_json import own_type
 from odinws.messages.wire_format import WebSocketFormat
 
 _COMMANDS: dict[str, type[Command]] = {
@@ -81,11 +82,13 @@ def envelope(message: Message) -> bytes:
     channel, seq, prev, ts_ms, payload = message
     try:
         value = _any.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(str(error)) from None
-    kind = value.get("type") if isinstance(value, dict) else None
+    except (msgspec.DecodeError, RecursionError):
+        kind = own_type(payload)
+    else:
+        own = value.get("type") if isinstance(value, dict) else None
+        kind = _encode(own) if isinstance(own, str) else None
     return b'{"type":%b,"channel":"%b","seq":%d,"prev":%d,"ts":%d,"data":%b}' % (
-        _encode(kind) if isinstance(kind, str) else b'"message"',
+        kind or b'"message"',
         channel.encode(),  # a valid channel needs no escaping
         seq,
         prev,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from odinws.client import AsyncClient, Client, Message, RefusedError, Rejected
+from odinws.client import AsyncClient, Client, Gap, Message, RefusedError, Rejected
 from tests.client.peer import ACKNOWLEDGED, MESSAGE, WELCOME, Caller, frame, peer
 
 ROOT = Path(__file__).parents[2]
@@ -260,7 +260,7 @@ def test_a_server_that_never_says_anything_is_given_up(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("answered", [True, False])
 @pytest.mark.parametrize(
     ("data", "code"),
-    [(frame(b"\xff"), 1007), (frame(b"", 3), 1002), (b"\x81\x7f" + b"\x00\x00\x01\x00" * 2, 1009)],
+    [(frame(b"\xff"), 1007), (frame(b"", 3), 1002)],
 )
 def test_the_code_of_this_side_is_told(data: bytes, code: int, answered: bool) -> None:
     """A connection that breaks RFC 6455 is ended, and the client comes back, whatever the server answers."""
@@ -283,3 +283,97 @@ def test_the_code_of_this_side_is_told(data: bytes, code: int, answered: bool) -
     [(seconds, why)] = waits
     assert seconds == 5
     assert why.startswith(f"closed by this side with {code}")
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_frame_that_is_too_long_is_told_and_not_asked_for_again(answered: bool) -> None:
+    """What was missed is named by channel as soon as the next message shows it."""
+
+    def act(caller: Caller) -> None:
+        caller.upgrade()
+        caller.tell(WELCOME)
+        commands.append(caller.heard()["data"])
+        if caller.number:
+            caller.tell(ACKNOWLEDGED, MESSAGE | {"seq": 9, "prev": 7}, MESSAGE | {"seq": 12, "prev": 11})
+            return
+        caller.tell(ACKNOWLEDGED, MESSAGE, MESSAGE | {"data": "x" * 2000})
+        if answered:
+            assert caller.heard() == {}
+            caller.send(frame(b"\x03\xf1", 8))
+
+    waits: list[tuple[float, str]] = []
+    commands: list[dict[str, Any]] = []
+    with peer(act) as server:
+        client = Client(
+            server.url,
+            ["token.A"],
+            last=True,
+            max_bytes=1000,
+            on_wait=lambda *wait: waits.append(wait),
+            draw=lambda: 0.0,
+        )
+        with client:
+            events = iter(client)
+            told = [next(events) for _ in range(6)]
+            client.subscribe("token.A")
+    assert told[:2] == [FIRST, Rejected("", "TOO_BIG", "a frame above 1000 bytes: all up to now is missed")]
+    assert told[2:4] == [Gap("token.A", 2, 7, "too_big"), Message("token.A", 9, "t", 5, 1)]
+    assert told[4:] == [Gap("token.A", 10, 11, "unknown"), Message("token.A", 12, "t", 5, 1)]
+    assert commands == [{"channels": ["token.A"], "last": True}, {"channels": ["token.A"]}]
+    [(seconds, why)] = waits
+    assert seconds == 5
+    assert why.startswith("closed by this side with 1009")
+
+
+@pytest.mark.parametrize("ending", [4401, 401])
+def test_another_token_after_one_that_was_refused(ending: int) -> None:
+    """A connection whose token has expired is replaced; so is one that was not to be had with it."""
+
+    def act(caller: Caller) -> None:
+        if caller.number:
+            serving(caller)
+        elif ending == 401:
+            caller.refuse(401)
+        else:
+            caller.upgrade()
+            caller.tell(WELCOME)
+            caller.send(frame(ending.to_bytes(2) + b"the token has expired", 8))
+
+    given = iter(["first", "second"])
+    with peer(act) as server:
+        assert (
+            first_event(Client(server.url, ["token.A"], token=lambda: next(given), draw=lambda: 0.0)) == FIRST
+        )
+        assert server.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("tokens", "endings", "code"),
+    [
+        (["one", "one"], [4401], 4401),
+        (["one", "one"], [401], 401),
+        (["one", "two"], [401, 401], 401),
+        (["one", "two"], [4401, 401], 401),
+        ([], [4401], 4401),
+    ],
+)
+def test_no_other_token(tokens: list[str], endings: list[int], code: int) -> None:
+    """The same one again, another that is refused too, or no function at all."""
+
+    def act(caller: Caller) -> None:
+        ending = endings[caller.number]
+        if ending == 401:
+            caller.refuse(401)
+            return
+        caller.upgrade()
+        caller.tell(WELCOME)
+        caller.send(frame(ending.to_bytes(2), 8))
+
+    given = iter(tokens)
+    function = (lambda: next(given)) if tokens else None
+    with peer(act) as server:
+        with pytest.raises(RefusedError) as refused:
+            first_event(Client(server.url, token=function, draw=lambda: 0.0))
+        assert refused.value.code == code
+        assert server.calls == len(endings)
+    assert list(given) == []

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinws.client.subscriptions import Gap, Message, Rejected, SubscriptionState
+from odinws.client.subscriptions import Gap, Message, ProtocolError, Rejected, SubscriptionState
+
+DEEP = 1_000_000  # for every Python
 
 
 def data(channel: str, seq: int, prev: int) -> str:
@@ -114,6 +117,23 @@ def test_another_epoch_amid_a_connection() -> None:
     assert found == [Gap("token.A", 0, 0, "epoch"), Gap("global", 0, 0, "epoch")]
     assert len(state.read(data("token.A", 1, 0))) == 1
     assert asked(state)["since"] == {"token.A": 1}
+
+
+def test_json_that_python_does_not_read() -> None:
+    """Numbers of any length are taken; what is nested too deeply is told, and followed."""
+    state = greeted(SubscriptionState(["token.A"], last=False))
+    number = data("token.A", 5, 0).replace('{"n": 5}', "9" * 5000)
+    assert state.read(number) == [Message("token.A", 5, "t", 5, float("inf"))]
+    odd = data("token.A", 6, 5).replace('{"n": 6}', '[1e400, "\\ud800"]')
+    assert state.read(odd) == [Message("token.A", 6, "t", 5, [float("inf"), "\ud800"])]
+    deep = (
+        '{"type":"a\\"b","channel":"token.A","seq":9,"prev":8,"ts":5,"data":' + "[" * DEEP + "]" * DEEP + "}"
+    )
+    assert state.read(deep) == [Gap("token.A", 7, 8, "unknown"), Gap("token.A", 9, 9, "unreadable")]
+    assert state.read(deep) == []
+    assert asked(state)["since"] == {"token.A": 9}
+    with pytest.raises(ProtocolError):
+        state.read("[" * DEEP)
 
 
 def test_errors_and_rejections_are_events() -> None:

@@ -11,6 +11,7 @@ import random
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 from odinws.client import backoff
 from odinws.close_codes import CloseReason
 from odinws.feed.simulator import TOKENS
+from tests.access.material import SECRET, token
 from tests.browser import Browser, Page
 from tests.server import Server, wait_for
 
@@ -216,9 +218,9 @@ def test_the_client_waits_as_the_python_client_does(browser: Browser, server: Se
         "; retry_after=Infinity",
     ]
     with browser.page(server.http + "/") as page:
-        times, table, waits = page.evaluate(
+        times, table, another_token, waits = page.evaluate(
             f"""import('/dashboard/client.js').then((client) => [
-                client.TIMES, [...client.RETURN_AFTER_SECONDS],
+                client.TIMES, [...client.RETURN_AFTER_SECONDS], [...client.ANOTHER_TOKEN],
                 {texts}.map((text) => client.returnAfterSeconds(1012, text)),
             ])"""
         )
@@ -226,8 +228,11 @@ def test_the_client_waits_as_the_python_client_does(browser: Browser, server: Se
     assert {name for name in vars(backoff) if name.isupper() and name[0] != "_"} == {
         *times,
         "RETURN_AFTER_SECONDS",
+        "ANOTHER_TOKEN",
+        "TOO_BIG",
     }
-    assert dict(table) == backoff.RETURN_AFTER_SECONDS
+    assert dict(table) == {reason.code: reason.retry_after_seconds for reason in CloseReason}
+    assert set(another_token) == {reason.code for reason in CloseReason if reason.another_token}
     assert waits == [backoff.Backoff(lambda: 0.0).closed(1012, text, False).seconds for text in texts]
 
 
@@ -320,6 +325,78 @@ def test_a_page_in_a_local_file(browser: Browser, server: Server, tmp_path: Path
             }})"""
         )
     assert first == "welcome"
+
+
+def test_the_client_ends_where_it_can_not_count(browser: Browser, server: Server) -> None:
+    """Above 2^53 a message would be taken for the one before it, and dropped silently."""
+    most = (1 << 53) - 1
+    frames = [
+        '{"type":"welcome","epoch":"a"}',
+        f'{{"type":"x","channel":"global","seq":{most},"prev":0,"ts":0,"data":0}}',
+        f'{{"type":"x","channel":"global","seq":{most + 2},"prev":{most},"ts":0,"data":0}}',
+    ]
+    with browser.page(server.http + "/") as page:
+        found = page.evaluate(
+            f"""import('/dashboard/client.js').then(({{ Client }}) => {{
+                let socket;
+                globalThis.WebSocket = class {{
+                    constructor() {{ socket = this; }}
+                    send() {{}}
+                    close() {{}}
+                }};
+                const client = new Client("", []);
+                client.start();
+                return {json.dumps(frames)}.map((text) => {{
+                    socket.onmessage({{ data: text }});
+                    return [client.state, client.received, client.closed?.reason ?? ""];
+                }});
+            }})"""
+        )
+    assert [state for state, _, _ in found] == ["connecting", "connecting", "ended"]
+    assert [received for _, received, _ in found] == [0, 1, 1]
+    assert "above 2^53" in found[2][2]
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Server]:
+    """A server that asks for tokens, of clocks that agree."""
+    with Server({"WS_JWT_SECRET": SECRET, "WS_JWT_LEEWAY_SECONDS": "0", "WS_WORKERS": "1"}) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("lives", "fails", "accepted", "closed"),
+    [([3, 60], 1, 1, 0), ([2, 60], 99, 2, 1), ([2, 2], 0, 1, 1)],
+    ids=["once at renewal", "until it has expired", "the same again"],
+)
+def test_the_client_and_its_tokens(
+    browser: Browser, guarded: Server, lives: list[float], fails: int, accepted: int, closed: int
+) -> None:
+    """One that can't be had is asked for again; 4401 asks for another; the same one again is the end."""
+    now = time.time()
+    tokens = [token(exp=now + seconds + 1) for seconds in lives]
+    if fails == 0:
+        tokens[1] = tokens[0]
+    before = guarded.json("/stats")
+    with browser.page(guarded.http + "/") as page:
+        state = page.evaluate(
+            f"""import('/dashboard/client.js').then(({{ Client }}) => new Promise((resolve) => {{
+                const [first, next] = {json.dumps(tokens)};
+                let fails = {fails}, asked = 0;
+                const get = () => {{
+                    if (!asked++) return first;
+                    if (first !== next && fails-- > 0 && !client.closed) throw new Error("asleep");
+                    return next;
+                }};
+                const client = new Client({json.dumps(guarded.ws)}, ["token.BTC"], {{}}, {{ token: get }});
+                client.start();
+                setTimeout(() => {{ const {{ state }} = client; client.stop(); resolve(state); }}, 6000);
+            }}))"""
+        )
+    after = guarded.json("/stats")
+    assert state == ("live" if fails else "ended")
+    assert after["accepted"] - before["accepted"] == accepted
+    assert after["closed"]["unauthorised"] - before["closed"]["unauthorised"] == closed
 
 
 # -- close codes ----------------------------------------------------------------------------------

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import os
 import signal
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from unittest.mock import ANY
 
 import pytest
 
 from odinws.client import AsyncClient, Client, Gap, Message, RefusedError
 from tests.access.material import SECRET, token
 from tests.integration.conftest import Serve
-from tests.ledger import Publisher, read
+from tests.ledger import Publisher, publish, read
 from tests.nats import NatsServer
 from tests.server import wait_for
+from tests.wire import Peer
 
 CHANNELS = [f"token.T{n}" for n in range(5)]
 
@@ -101,6 +106,70 @@ def test_its_token_is_renewed(serve: Serve) -> None:
     assert server.json("/stats")["accepted"] == 1
     with pytest.raises(RefusedError, match="401"):
         next(iter(Client(server.ws, ["token.BTC"], token=lambda: token("x" * 32))))
+
+
+def test_it_comes_back_when_its_token_has_expired(serve: Serve) -> None:
+    """As a laptop that slept: no renewal came through, and the function has a fresh one afterwards."""
+    server = serve(WS_JWT_SECRET=SECRET, WS_JWT_LEEWAY_SECONDS="0", WS_WORKERS="1")
+    asked = []
+
+    def fresh() -> str:
+        asked.append(time.time())
+        if len(asked) > 1 and time.time() < asked[0] + 2.5:
+            raise ConnectionError("asleep")
+        return token(exp=time.time() + (2.0 if len(asked) == 1 else 60.0))
+
+    waits: list[str] = []
+    with Client(server.ws, ["token.BTC"], token=fresh, on_wait=lambda _, why: waits.append(why)) as client:
+        wait_for_next(client, lambda: server.json("/stats")["accepted"] == 2)
+    assert waits[0] == "4401: the token has expired"
+    assert set(waits[1:]) <= {"ConnectionError('asleep')"}
+    assert server.json("/stats")["closed"]["unauthorised"] == 1
+
+
+def wait_for_next(client: Client, condition: Callable[[], bool]) -> None:
+    """Iterate until a condition is true, and another message has come."""
+    for event in client:
+        assert isinstance(event, Message)
+        if condition():
+            return
+
+
+@pytest.mark.parametrize("kind", ["python", "wire"])
+def test_json_that_decoders_do_not_read(serve: Serve, nats: NatsServer, kind: str) -> None:
+    """It comes byte for byte, and the client goes on behind it."""
+    server = serve(NATS_URL=nats.url, WS_WORKERS="1")
+    deep = b"[" * 1100 + b"]" * 1100
+    payloads = [b"-1e400", b'{"type":"x", "v":"\\ud800"}', b"9" * 5000, deep, b'"end"']
+    messages = [("token.A", payload) for payload in payloads]
+    if kind == "wire":
+        with Peer(server.port) as peer:
+            peer.upgrade()
+            peer.ask("subscribe", channels=["token.A"])
+            publish(nats.url, messages)
+            frames = [peer.next().payload for _ in payloads]
+        assert [frame.partition(b',"data":')[2][:-1] for frame in frames] == payloads
+        assert server.json("/stats")["feed"]["invalid"] == 0
+        return
+    publish(nats.url, messages)
+    with Client(server.ws, ["token.A"], last=True) as client:
+        events = iter(client)
+        assert next(events) == Message("token.A", 5, "message", ANY, "end")
+        publish(nats.url, messages)
+        found = [next(events) for _ in payloads]
+    values = [getattr(event, "data", event) for event in found]
+    assert values == [-math.inf, {"type": "x", "v": "\ud800"}, math.inf, values[3], "end"]
+    readable = json_reads(deep)
+    assert isinstance(found[3], Message) if readable else found[3] == Gap("token.A", 9, 9, "unreadable")
+
+
+def json_reads(text: bytes) -> bool:
+    """Whether this Python does: from 3.12 on it reads deeper than before."""
+    try:
+        json.loads(text)
+    except RecursionError:
+        return False
+    return True
 
 
 def test_it_obeys_the_server(serve: Serve) -> None:

@@ -146,6 +146,23 @@ def test_fewer_bytes_go_over_the_wire(nats: NatsServer, server: Server) -> None:
         assert delivered() <= most
 
 
+def test_a_client_that_keeps_its_context_is_told_so(server: Server) -> None:
+    """What it agreed not to do stands in the close frame."""
+    compressor = zlib.compressobj(wbits=-15)
+    with Peer(server.port) as peer:
+        answer = peer.send(wire.request(Sec_WebSocket_Extensions="permessage-deflate")).http()
+        assert answer.headers["sec-websocket-extensions"].endswith("; client_no_context_takeover")
+        for _ in range(2):
+            text = compressor.compress(b'{"type":"subscribe","data":{"channels":["token.A"]}}')
+            message = (text + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+            peer.send(wire.frame(TEXT, message, reserved=4))
+        end = peer.closing()
+    assert end.code == 1007
+    assert end.payload[2:] == (
+        b"compressed with the context of earlier messages; client_no_context_takeover was agreed"
+    )
+
+
 def test_it_can_be_switched_off(nats: NatsServer, serve: Serve) -> None:
     """Then no compression is negotiated, whatever is offered."""
     server = serve(NATS_URL=nats.url, WS_COMPRESSION="0")

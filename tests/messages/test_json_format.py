@@ -349,17 +349,26 @@ def test_scalars_and_white_space_are_json(payload: bytes) -> None:
         b"[" * DEEP,
         b"[" * DEEP + b"]" * DEEP,
         b'{"a":' * DEEP + b"1" + b"}" * DEEP,
-        b"1" * 5000,
-        b"1e999",
-        b'"\\ud800"',
     ],
     ids=lambda payload: repr(payload[:24]),
 )
 def test_payloads_that_no_frame_can_carry(payload: bytes) -> None:
-    """What is not JSON, or what not every reader of JSON takes (huge numbers, half a surrogate pair)."""
+    """What is not JSON, or JSON nested beyond all bounds."""
     with pytest.raises(ValueError, match=r".") as caught:
         envelope(Message("global", 7, 5, 9, payload))
     assert not isinstance(caught.value, msgspec.MsgspecError)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"1" * 5000, b"-1e999", b'"\\ud800"', b"[" * 1100 + b"]" * 1100],
+    ids=lambda text: repr(text[:9]),
+)
+def test_json_that_decoders_do_not_read_is_carried(payload: bytes) -> None:
+    """Byte for byte, as all JSON."""
+    for text, kind in ((payload, b"message"), (b'{"type":"x", "v":%b}' % payload, b"x")):
+        found = envelope(Message("global", 7, 5, 9, text))
+        assert found == b'{"type":"%b","channel":"global","seq":7,"prev":5,"ts":9,"data":%b}' % (kind, text)
 
 
 @given(payload=st.binary())
