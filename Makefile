@@ -10,7 +10,7 @@ CODE := odinws strategies tests bench locustfiles gunicorn.conf.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-python check format lock wheel wheel-check experiment bench autobahn cluster soak fuzz \
-	bench-smoke compose-check image-check clean
+	bench-smoke compose-check image-check audit clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ lock: .venv/all ## pin anew what pyproject.toml allows, with hashes; UPGRADE=1 t
 	$(LOCK) --extra dev --output-file requirements.txt
 	$(LOCK) --extra server --constraints requirements.txt --output-file conf/requirements-runtime.txt
 	$(LOCK) --extra bench --constraints requirements.txt --output-file bench/requirements.txt
+	$(LOCK) --extra audit --constraints requirements.txt --output-file conf/requirements-audit.txt
+
+audit: .venv/all ## known vulnerabilities in what is pinned, as far as a source of them can be reached
+	$(BIN)/python -m tests.packaging.audit
 
 wheel: .venv/all ## wheel and sdist, in build/dist
 	rm -rf build/dist

@@ -149,7 +149,7 @@ def _concerned(wrong: Iterable[str], *prefixes: str) -> bool:
 
 def _keys(settings: Settings, now: float) -> Iterator[Finding]:
     if not settings.checks_tokens:
-        yield _ok("keys", "none: nobody is asked for a token")
+        yield _ok("keys", "none: no client needs a token, and none can have user.* channels")
     for field in _KEY_FIELDS:
         # One source at a time: a problem of one must not hide another's.
         others = dict.fromkeys(_KEY_FIELDS, "") | {field: getattr(settings, field)}

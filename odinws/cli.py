@@ -300,7 +300,7 @@ def keys() -> None:
     for key in found:
         click.echo(f"{key.algorithm} {key.kid or '(no name)'}")
     if not found:
-        click.echo("none: nobody is asked for a token")
+        click.echo("none: no client needs a token, and none can have user.* channels")
 
 
 cli.add_command(experiment)

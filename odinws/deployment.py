@@ -24,6 +24,7 @@ from gunicorn import sock
 from gunicorn.pidfile import Pidfile
 
 from odinws import logs, strategy_check
+from odinws.access.peer import is_loopback
 from odinws.assignment import DEFAULT_STRATEGY
 from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
@@ -95,6 +96,8 @@ class Deployment:
                 sys.exit(f"odinws: {error}")
             if self.settings.embedded_nats:
                 self.nats_urls = [self._companion.nats_url]
+                if self.settings.checks_tokens:
+                    log.warning("clients need tokens, but NATS is embedded: it is for trying things out")
 
     def _check_flags(self) -> str:
         """Look at the file of flags before anything starts, as at the keys; what the workers will run."""
@@ -138,6 +141,9 @@ class Deployment:
                 "clients of the Unix socket are all one: WS_TRUSTED_PROXIES=unix: has them told apart by "
                 "X-Forwarded-For"
             )
+        reachable = [name[0] for name in names if isinstance(name, tuple) and not is_loopback(name[0])]
+        if reachable and not settings.checks_tokens:
+            log.warning("open to everybody who reaches it: without keys no client needs a token", at=address)
         nats = ", ".join(without_credentials(url) for url in self.nats_urls)
         facts = {
             "page": self._page,
@@ -151,6 +157,8 @@ class Deployment:
             "demo_feed": settings.runs_demo_feed,
             "stop": f"Ctrl-C or kill {server.pid}",
         }
+        if self._companion is not None and self._companion.nats_url_file:
+            facts["nats_url_file"] = self._companion.nats_url_file
         if settings.log_format == "json":
             log.info("odinws is up", **facts)
         else:

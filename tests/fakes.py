@@ -21,7 +21,7 @@ import gevent.socket
 import hypothesis
 from hypothesis import strategies as st
 
-from odinws.access.tokens import OPEN, Identity
+from odinws.access.tokens import ANONYMOUS, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.ledger import Ledger
@@ -168,7 +168,7 @@ class FakeConnection:
         self.commands: deque[bytes] | None = None
         self.errors = 0
         self.allowance = 0.0
-        self.identity: Identity = OPEN
+        self.identity: Identity = ANONYMOUS
         self.inspects = False
         self.has_waiting = False
         self.has_room = True

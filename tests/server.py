@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,12 @@ class Server(server.Server):
         metrics = self.metrics()
         assert name in metrics, f"no metric {name}"
         return metrics.total(name)
+
+    def nats_url(self) -> str:
+        """The URL of its embedded NATS, with the credentials, from the file that its banner names."""
+        named = re.search(r'nats_url_file"?:?\s+"?([^"\s]+)', self.log())
+        assert named, "no embedded NATS"
+        return Path(named[1]).read_text().strip()
 
     def workers(self) -> list[int]:
         """The process ids of the workers."""

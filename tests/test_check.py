@@ -33,7 +33,7 @@ def test_nothing_wrong() -> None:
     assert findings({}, offline=True) == [
         Finding(State.OK, "settings", "can be used"),
         Finding(State.OK, "channels", "carried from odin.>"),
-        Finding(State.OK, "keys", "none: nobody is asked for a token"),
+        Finding(State.OK, "keys", "none: no client needs a token, and none can have user.* channels"),
         Finding(State.OK, "flags", "all workers run sync-dict"),
     ]
 

@@ -217,7 +217,8 @@ def test_the_server_comes_back_under_the_same_url(
     finally:
         companion.close()
     line = json.loads("".join(said).splitlines()[0])
-    assert line["message"] == f"nats-server ended with code -9, starting it again at {companion.nats_url}"
+    port = companion.nats_url.rpartition(":")[2]
+    assert line["message"] == f"nats-server ended with code -9, starting it again at port {port}"
     assert line["level"] == "warning"
     assert line["timestamp"].endswith("Z")
 

@@ -93,7 +93,7 @@ class Permissions:
 
 _PUBLIC_PATTERNS = ("token.*", "global")
 PUBLIC = Permissions(_PUBLIC_PATTERNS)
-EVERYTHING = Permissions(("token.*", "user.*", "global"))  # of a server that asks nobody who they are
+EVERYTHING = Permissions(("token.*", "user.*", "global"))
 
 
 def of_claim(subject: str, claim: object) -> Permissions:

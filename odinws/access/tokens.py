@@ -45,8 +45,7 @@ class Identity(NamedTuple):
     permissions: Permissions
 
 
-OPEN = Identity(None, None, permissions.EVERYTHING)  # everybody, where no keys are configured
-ANONYMOUS = Identity(None, None, permissions.PUBLIC)  # who brings no token, where that is allowed
+ANONYMOUS = Identity(None, None, permissions.PUBLIC)  # no token, where none is needed
 
 
 class Tokens:

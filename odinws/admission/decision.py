@@ -21,7 +21,7 @@ from odinws.access import credentials
 from odinws.access.errors import AccessError, forbidden
 from odinws.access.peer import client_address, is_local_page, is_loopback, may_inspect, network_of
 from odinws.access.rates import Limit, Rates
-from odinws.access.tokens import OPEN, Identity
+from odinws.access.tokens import ANONYMOUS, Identity
 from odinws.admission import authentication, load
 from odinws.admission.guard import Decision, Guard, Limits, State, retry_after, smooth
 from odinws.messages.wire_format import BY_SUBPROTOCOL
@@ -206,7 +206,7 @@ class Admission:
             return Refuse(403, "origin", "this origin may not connect; WS_ORIGINS lists those that may")
         try:
             if self._tokens is None:
-                found, identity = credentials.without_token(asked.protocols, BY_SUBPROTOCOL), OPEN
+                found, identity = credentials.without_token(asked.protocols, BY_SUBPROTOCOL), ANONYMOUS
             else:
                 found = credentials.find(asked.authorization, asked.protocols, asked.query, BY_SUBPROTOCOL)
                 identity = self._tokens.identify(found.token, self._now())

@@ -58,7 +58,8 @@ class Companion:
     gone. That the companion has ended is known by the end of file on its stdout.
 
     Attributes:
-        nats_url: Where NATS is.
+        nats_url: Where NATS is, with the credentials for it.
+        nats_url_file: The file that has the URL of an embedded NATS; else empty.
         pid: Of the companion.
     """
 
@@ -70,6 +71,7 @@ class Companion:
         self._owner = os.getpid()
         self._closed = False
         self.nats_url = ""
+        self.nats_url_file = ""
         self.pid = process.pid
 
     @classmethod
@@ -175,7 +177,8 @@ class Companion:
                 line += chunk
         except TimeoutError:
             raise CompanionError("the companion did not say in time that NATS is up") from None
-        self.nats_url = json.loads(line)["nats_url"]
+        said = json.loads(line)
+        self.nats_url, self.nats_url_file = said["nats_url"], said["nats_url_file"]
 
     def _read(self, deadline: float) -> bytes:
         """Read from the companion's stdout; empty at its end.

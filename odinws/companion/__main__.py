@@ -1,8 +1,8 @@
 """`python -m odinws.companion`: the companion itself. Started by the server, not by hand.
 
 Its first line on stdin is the URL of the NATS server to use, empty when it runs one. Once NATS is up, one
-line of JSON goes to stdout: `{"nats_url": …}`. It ends when stdin ends or SIGTERM comes. Without a first line
-it does nothing.
+line of JSON goes to stdout: `{"nats_url": …, "nats_url_file": …}`. It ends when stdin ends or SIGTERM comes.
+Without a first line it does nothing.
 """
 
 from __future__ import annotations
@@ -113,12 +113,13 @@ def _set_at_end_of_stdin(ended: asyncio.Event) -> None:
 async def _work(options: argparse.Namespace, nats_url: str) -> None:
     """Run what was asked for. Ends only by being cancelled, or by an error."""
     async with contextlib.AsyncExitStack() as stack:
+        url_file = ""
         if options.embedded:
             nats = EmbeddedNats(options.directory)
             await nats.start()
             stack.push_async_callback(nats.stop, _NATS_STOP_SECONDS)
-            nats_url = nats.url
-        _announce(nats_url, options.stderr)
+            nats_url, url_file = nats.url, str(nats.url_file)
+        _announce(nats_url, url_file, options.stderr)
         if options.demo:
             await _publish_demo(nats_url, options.prefix)
         await asyncio.Event().wait()
@@ -131,9 +132,9 @@ async def _publish_demo(nats_url: str, prefix: str) -> None:
     await Publisher(options).run(close_seconds=_FEED_CLOSE_SECONDS)
 
 
-def _announce(nats_url: str, stderr: int) -> None:
+def _announce(nats_url: str, url_file: str, stderr: int) -> None:
     """Say that NATS is up, and from now on log to where the arbiter logs."""
-    sys.stdout.write(json.dumps({"nats_url": nats_url}) + "\n")
+    sys.stdout.write(json.dumps({"nats_url": nats_url, "nats_url_file": url_file}) + "\n")
     sys.stdout.flush()
     if stderr != _STDERR:
         os.dup2(stderr, _STDERR)

@@ -24,7 +24,7 @@ from gevent.event import Event
 
 from odinws import logs
 from odinws.access.peer import network_of
-from odinws.access.tokens import OPEN, Identity
+from odinws.access.tokens import ANONYMOUS, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.ledger import Ledger, largest_first
@@ -113,7 +113,7 @@ class Clients:
         descriptor: int | _socket.socket,
         peer: str,
         wire_format: WireFormat,
-        identity: Identity = OPEN,
+        identity: Identity = ANONYMOUS,
         kind: type[Connection] = Connection,
         conn_id: str = "",
     ) -> Connection:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gevent
 import structlog
 
-from odinws.access.tokens import OPEN, Identity
+from odinws.access.tokens import ANONYMOUS, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections import tcp
 from odinws.connections.ledger import (
@@ -167,7 +167,7 @@ class Connection:
         self.id = conn_id
         self.peer = peer
         self.wire_format = wire_format
-        self.identity: Identity = OPEN
+        self.identity: Identity = ANONYMOUS
         self.inspects = False
         self.channels: dict[str, None] = {}  # written by the strategy alone
         self.reason: CloseReason | None = None

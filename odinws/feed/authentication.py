@@ -12,10 +12,14 @@ from odinws.settings import Settings
 def options(settings: Settings) -> dict[str, Any]:
     """Keyword arguments for nats-py's `connect`. Files are read for each session, so they may be rotated.
 
+    None for an embedded NATS: its URL has all that it wants to know.
+
     Raises:
         FeedError: a file can't be read, or is invalid.
     """
     found: dict[str, Any] = {}
+    if settings.embedded_nats:
+        return found
     if settings.nats_token:
         found["token"] = settings.nats_token
     if settings.nats_creds_file:

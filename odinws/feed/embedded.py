@@ -4,6 +4,10 @@ The server is a child process with JetStream, bound to a free port of 127.0.0.1.
 on the same port with the same data. If the process that started it dies, in whatever way, the server dies
 too (on Linux; elsewhere only after an orderly exit).
 
+Other users of the machine can reach the port, but not use it: clients need a token that is new with each
+start and stands only in files that its owner alone can read. The server gets nothing of our environment,
+as that may hold secrets.
+
 Plain asyncio: no greenlets here.
 """
 
@@ -15,6 +19,7 @@ import ctypes
 import json
 import logging
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -103,6 +108,13 @@ def read_port(binary: str, directory: Path, pid: int) -> int | None:
     return urlsplit(url).port
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody but its owner can read, whatever was there before. Raises OSError."""
+    path.unlink(missing_ok=True)
+    with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(text)
+
+
 def death_signal() -> Callable[[], None] | None:
     """Return a `preexec_fn` that has the kernel kill the child when its parent ends; None outside Linux.
 
@@ -134,6 +146,9 @@ class EmbeddedNats:
 
     Use it as an async context manager, or with `start` and `stop`.
 
+    Attributes:
+        url_file: Has the URL for clients, from `start` on; only our own user can read it.
+
     Raises:
         NatsServerNotFoundError: There is no executable.
     """
@@ -141,14 +156,20 @@ class EmbeddedNats:
     def __init__(self, directory: Path, *, binary: str | None = None) -> None:
         self._directory = directory
         self._binary = binary or find_nats_server()
+        self.url_file = directory / "url"
+        self._token = secrets.token_hex(24)
         self._port = FREE_PORT
         self._current: _ServerProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
-        """The URL for clients. It never changes after the first start."""
-        return f"nats://{HOST}:{self._port}"
+        """The URL for clients, with the token. It never changes after the first start."""
+        return f"nats://{self._token}@{HOST}:{self._port}"
+
+    @property
+    def _configuration(self) -> Path:
+        return self._directory / "nats-server.conf"
 
     @property
     def pid(self) -> int | None:
@@ -160,8 +181,12 @@ class EmbeddedNats:
 
         Raises:
             EmbeddedNatsError: It exited, or was not ready in time. No process is left running.
+            OSError: Its files can't be written.
         """
-        self._supervisor = asyncio.create_task(self._supervise(await self._launch(READY_SECONDS)))
+        write_private(self._configuration, f'authorization {{ token: "{self._token}" }}\n')
+        server = await self._launch(READY_SECONDS)
+        write_private(self.url_file, f"{self.url}\n")
+        self._supervisor = asyncio.create_task(self._supervise(server))
 
     async def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
         """Stop the server: SIGTERM, and SIGKILL after `timeout_seconds`. Idempotent."""
@@ -190,7 +215,7 @@ class EmbeddedNats:
         )
         while True:
             code = await server.process.wait()
-            _log.warning("nats-server ended with code %s, starting it again at %s", code, self.url)
+            _log.warning("nats-server ended with code %s, starting it again at port %s", code, self._port)
             # The port may be in use for a while, even by a client that connects to itself: keep trying.
             async for attempt in retrying:
                 with attempt:
@@ -199,12 +224,14 @@ class EmbeddedNats:
 
     async def _launch(self, timeout_seconds: float) -> _ServerProcess:
         command = server_command(self._binary, self._directory, self._port)
+        command += ["-c", str(self._configuration)]
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
+                env={},
                 start_new_session=True,  # out of reach of a terminal's Ctrl-C
                 preexec_fn=death_signal(),
             )

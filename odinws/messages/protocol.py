@@ -276,8 +276,8 @@ def check_channel(channel: str) -> Rejected | None:
 
 
 def not_allowed(channel: str) -> Rejected:
-    """The rejection of a channel that the client's token does not allow."""
-    return Rejected(channel, "FORBIDDEN", "your token does not allow this channel")
+    """The rejection of a channel that the client's token, or having none, does not allow."""
+    return Rejected(channel, "FORBIDDEN", "this channel needs a token that allows it")
 
 
 def not_carried(channel: str) -> Rejected:

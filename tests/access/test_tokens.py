@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from odinws.access.errors import AccessError
 from odinws.access.keys import Key, KeyFile, Secret, parse_jwks
 from odinws.access.permissions import PUBLIC, of_claim
-from odinws.access.tokens import ANONYMOUS, OPEN, Identity, Tokens
+from odinws.access.tokens import ANONYMOUS, Identity, Tokens
 from tests.access.material import NOW, SECRET, claims, ec_jwk, ec_key, jwks, oct_jwk, rsa_jwk, rsa_key, token
 from tests.fakes import JSON
 
@@ -103,7 +103,6 @@ def test_without_a_token() -> None:
     anonymous = Tokens([Secret(SECRET)], allow_anonymous=True).identify(None, NOW)
     assert anonymous is ANONYMOUS
     assert anonymous == Identity(None, None, PUBLIC)
-    assert OPEN.permissions.allows("user.*")
 
 
 def test_a_bad_token_is_not_an_anonymous_client() -> None:

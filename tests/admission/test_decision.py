@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from odinws.access.errors import AccessError
-from odinws.access.permissions import EVERYTHING, PUBLIC
-from odinws.access.tokens import OPEN
+from odinws.access.permissions import PUBLIC
+from odinws.access.tokens import ANONYMOUS
 from odinws.admission.decision import Admission, Admit, Refuse, UpgradeRequest
 from odinws.close_codes import REFUSALS
 from odinws.errors import SettingsError
@@ -65,7 +65,7 @@ def test_everybody_enters_where_nothing_is_asked() -> None:
     verdict = world.enter()
     assert isinstance(verdict, Admit)
     assert (verdict.address, verdict.subprotocol) == ("10.0.0.1", None)
-    assert verdict.identity.permissions == EVERYTHING
+    assert verdict.identity.permissions == PUBLIC
     assert world.stats.connections == 1
     assert sum(world.stats.totals.refused) == 0
 
@@ -222,7 +222,7 @@ def test_refresh() -> None:
     assert world.admission.refresh(verdict.identity, token(exp=NOW + 600)).expires_at == NOW + 605
     with pytest.raises(AccessError, match="another subject"):
         world.admission.refresh(verdict.identity, token(sub="43"))
-    assert World().admission.refresh(OPEN, "of somebody else") == OPEN
+    assert World().admission.refresh(ANONYMOUS, "of somebody else") == ANONYMOUS
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_where_nobody_is_asked_for_a_token_none_is_looked_at(asked: dict[str, st
     """It may be a gateway's, or a proxy's, or whatever."""
     verdict = World().enter(**asked)
     assert isinstance(verdict, Admit)
-    assert verdict.identity == OPEN
+    assert verdict.identity == ANONYMOUS
     assert verdict.subprotocol == ("odinws" if "odinws" in asked.get("protocols", "") else None)
 
 

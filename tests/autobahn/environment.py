@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).parents[2] / "conf/requirements-autobahn.txt"
-VIRTUALENV = ("virtualenv==20.21.1", "distlib==0.4.4", "filelock==3.32.7", "platformdirs==3.11.0")
+VIRTUALENV = REQUIREMENTS.with_name("requirements-virtualenv.txt")
 VERSION = "2.7.18"
 _STEP_SECONDS = 600.0
 _BUILD_SECONDS = 1800.0
@@ -37,7 +37,7 @@ def wstest(cache: Path | None = None) -> Path:
         EnvironmentMissingError: there is no Python 2.7, or a step failed.
     """
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "odinws", "autobahn")
-    pins = REQUIREMENTS.read_bytes() + repr(VIRTUALENV).encode()
+    pins = REQUIREMENTS.read_bytes() + VIRTUALENV.read_bytes()
     place = cache / hashlib.sha256(pins).hexdigest()[:16]
     program, complete = place / "env/bin/wstest", place / "complete"
     cache.mkdir(parents=True, exist_ok=True)
@@ -53,8 +53,8 @@ def wstest(cache: Path | None = None) -> Path:
 def _make(place: Path) -> None:
     python = find_python_27()
     tool = place / "virtualenv"
-    pip = ("-m", "pip", "--disable-pip-version-check", "--quiet", "install")
-    _step(sys.executable, *pip, "--target", str(tool), *VIRTUALENV)
+    pip = ("-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--require-hashes")
+    _step(sys.executable, *pip, "--target", str(tool), "--requirement", str(VIRTUALENV))
     _step(
         *(sys.executable, "-m", "virtualenv", "--quiet", "--no-periodic-update"),
         *("--app-data", str(place / "seeds"), "--python", str(python), str(place / "env")),

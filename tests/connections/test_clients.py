@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 import strategies
 from odinws import scheduling
-from odinws.access.tokens import OPEN
+from odinws.access.tokens import ANONYMOUS
 from odinws.close_codes import CloseReason
 from odinws.connections import clients
 from odinws.connections.clients import Clients
@@ -610,12 +610,12 @@ def test_a_token_limits_too(first: str, spoken: bool, lives: float) -> None:
     world = World(WS_FIRST_COMMAND_SECONDS=first)
     conn, _ = world.connect()
     conn.allowance = float(spoken)
-    conn.identity = OPEN._replace(expires_at=time.time() + 90.0)
+    conn.identity = ANONYMOUS._replace(expires_at=time.time() + 90.0)
     left, reason, text = world.clients.deadline(conn)
     assert left == pytest.approx(lives, abs=1.0)
     expected = (CloseReason.UNAUTHORISED, "the token has expired") if lives == 90.0 else None
     assert (reason, text) == (expected or (CloseReason.POLICY, "no command came"))
-    conn.identity = OPEN._replace(expires_at=time.time() - 1.0)
+    conn.identity = ANONYMOUS._replace(expires_at=time.time() - 1.0)
     assert world.clients.deadline(conn)[0] < 0
     conn.abort()
 
@@ -630,7 +630,7 @@ def test_a_connection_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch, why: st
         good, bad = world.connect(), world.connect()
         good[0].allowance = 1.0
         if why == "token":
-            bad[0].identify(OPEN._replace(expires_at=time.time() + 0.1))
+            bad[0].identify(ANONYMOUS._replace(expires_at=time.time() + 0.1))
         frame = bad[1].next()
         expected = (4401, b"the token has expired") if why == "token" else (1008, b"no command came")
         assert (frame.code, frame.payload[2:]) == expected

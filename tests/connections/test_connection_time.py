@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from odinws.access.tokens import OPEN
+from odinws.access.tokens import ANONYMOUS
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import State
 from odinws.connections.outbox import SlowPolicy
@@ -144,8 +144,8 @@ def test_another_identity_is_looked_at_soon() -> None:
     """A later end puts the old one off; one in the past ends it at the next tick."""
     link = Link()
     before = link.conn.identity
-    identity = OPEN._replace(subject="someone", expires_at=2e9)
-    assert before is OPEN
+    identity = ANONYMOUS._replace(subject="someone", expires_at=2e9)
+    assert before is ANONYMOUS
     link.conn.identify(identity)
     assert link.conn.identity is identity
     assert link.owner.delays[-1] == 0.0

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nats
+import nats.errors
 import pytest
 
 from odinws.feed import embedded
@@ -81,6 +82,56 @@ def test_listens_on_loopback_only(tmp_path: Path) -> None:
 
     (listener,) = asyncio.run(run())
     assert listener.startswith("0100007F:")
+
+
+def test_serves_only_who_has_the_token(tmp_path: Path) -> None:
+    """Without the token, or with that of another start, nobody gets in; the URL in the file has it."""
+
+    async def refused(url: str) -> bool:
+        try:
+            await (await nats.connect(url, allow_reconnect=False, error_cb=ignore)).close()
+        except nats.errors.Error as error:
+            return "Authorization Violation" in str(error)
+        return False
+
+    async def ignore(error: Exception) -> None:
+        """The refusal is what the test is about."""
+
+    async def run() -> None:
+        urls: list[str] = []
+        for name in ("a", "b"):
+            (directory := tmp_path / name).mkdir()
+            async with EmbeddedNats(directory) as server:
+                assert server.url_file.read_text() == f"{server.url}\n"
+                assert not await refused(server.url)
+                token, _, address = server.url.removeprefix("nats://").partition("@")
+                assert await refused(f"nats://{address}")
+                assert await refused(f"nats://{urls[0] if urls else 'x'}@{address}")
+                urls.append(token)
+        assert urls[0] != urls[1]
+
+    asyncio.run(run())
+
+
+def test_gets_no_secrets_and_tells_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no environment; the token is in files of our own user, and nowhere else."""
+    monkeypatch.setenv("WS_JWT_SECRET", "a secret of the server, of 32 bytes")
+
+    async def run() -> None:
+        async with EmbeddedNats(tmp_path) as server:
+            token = server.url.removeprefix("nats://").partition("@")[0].encode()
+            process = Path(f"/proc/{server.pid}")
+            assert (process / "environ").read_bytes() == b""
+            assert token not in (process / "cmdline").read_bytes()
+            having = [path for path in tmp_path.rglob("*") if path.is_file() and token in path.read_bytes()]
+            assert {path.name for path in having} == {"nats-server.conf", "url"}
+            assert {path.stat().st_mode & 0o777 for path in having} == {0o600}
+
+    before = os.umask(0)
+    try:
+        asyncio.run(run())
+    finally:
+        os.umask(before)
 
 
 def test_is_in_its_own_session(tmp_path: Path) -> None:

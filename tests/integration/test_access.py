@@ -16,7 +16,8 @@ from websockets.typing import Origin
 from tests.access.material import SECRET, ec_jwk, ec_key, jwks, rsa_jwk, rsa_key, token
 from tests.certificate import self_signed
 from tests.integration.conftest import Serve
-from tests.server import GUNICORN, Server, wait_for
+from tests.nats import NatsServer
+from tests.server import GUNICORN, Server, free_port, wait_for
 from tests.wire import Peer, request
 
 ADMIN = "an admin token of these tests"
@@ -108,6 +109,36 @@ def test_without_a_token_there_is_the_public(server: Server) -> None:
     with Peer(server.port) as peer:
         peer.upgrade()
         assert subscribed(peer, "token.A", "global", "user.42") == ["token.A", "global"]
+
+
+def test_without_keys_there_is_only_the_public(serve: Serve, nats: NatsServer) -> None:
+    """Nobody can prove to be a user there, so nobody gets what is for one, live or from the past."""
+    server = serve(NATS_URL=nats.url)
+    with Peer(server.port) as peer:
+        peer.upgrade()
+        ack = peer.ask("subscribe", channels=["user.42", "user.*", "token.*", "global"], last=True)
+        assert ack["subscribed"] == ["token.*", "global"]
+        assert [(each["channel"], each["code"]) for each in ack["rejected"]] == [
+            ("user.42", "FORBIDDEN"),
+            ("user.*", "FORBIDDEN"),
+        ]
+        assert peer.ask("replay", channel="user.42", since=0)["code"] == "FORBIDDEN"
+    assert "open to everybody" not in server.log()
+
+
+def test_a_server_that_others_reach_without_keys_says_so(nats: NatsServer, keys: Path) -> None:
+    """At its start, with what is open; not if clients need tokens."""
+    port = free_port()
+    settings = {"NATS_URL": nats.url, "WS_ADDR": f"0.0.0.0:{port}"}
+    with Server(settings, port=port) as server:
+        assert "open to everybody" in server.log()
+    with Server({**settings, "WS_JWKS_FILE": str(keys)}, port=port) as server:
+        assert "open to everybody" not in server.log()
+
+
+def test_tokens_with_an_embedded_nats_are_told_of(serve: Serve, keys: Path) -> None:
+    """It is for trying things out, and the log says so."""
+    assert "NATS is embedded" in serve(WS_JWKS_FILE=str(keys)).log()
 
 
 def test_grants_of_a_token(server: Server) -> None:

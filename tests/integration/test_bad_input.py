@@ -148,9 +148,9 @@ def test_a_bad_command_gets_one_error_and_the_connection_lives(peer: Peer, text:
 )
 def test_an_unknown_channel_is_rejected_beside_the_good_one(peer: Peer, channel: str) -> None:
     """The acknowledgement names both; the rejection has a code, and repeats no more than a little."""
-    ack = peer.ask("subscribe", channels=[channel, "user.me"])
+    ack = peer.ask("subscribe", channels=[channel, "token.me"])
     assert ack["type"] == "subscription_ack"
-    assert ack["subscribed"] == ["user.me"]
+    assert ack["subscribed"] == ["token.me"]
     assert ack["count"] == 1
     [rejected] = ack["rejected"]
     assert rejected["code"] == "INVALID_CHANNEL"
@@ -173,10 +173,10 @@ def test_too_many_subscriptions_are_rejected(peer: Peer) -> None:
 
 def test_the_same_channel_twice_counts_once(peer: Peer) -> None:
     """In one command or in two; what was never subscribed can't be given back."""
-    assert peer.ask("subscribe", channels=["user.a", "user.a"])["count"] == 1
-    assert peer.ask("subscribe", channels=["user.a"])["count"] == 1
-    gone = peer.ask("unsubscribe", channels=["user.a", "user.a", "user.b"])
-    assert gone["unsubscribed"] == ["user.a"]
+    assert peer.ask("subscribe", channels=["token.a", "token.a"])["count"] == 1
+    assert peer.ask("subscribe", channels=["token.a"])["count"] == 1
+    gone = peer.ask("unsubscribe", channels=["token.a", "token.a", "token.b"])
+    assert gone["unsubscribed"] == ["token.a"]
     assert gone["count"] == 0
 
 
@@ -212,7 +212,7 @@ def test_a_flood_of_commands_meets_the_rate_limit(peer: Peer) -> None:
 
 def test_two_hundred_commands_in_one_packet_are_served_in_order(peer: Peer) -> None:
     """Subscribe and unsubscribe alternate; the counts show that nothing overtook."""
-    pair = command("subscribe", channels=["user.a"]) + command("unsubscribe", channels=["user.a"])
+    pair = command("subscribe", channels=["token.a"]) + command("unsubscribe", channels=["token.a"])
     peer.send(pair * 100)
     counts = [peer.next().json["count"] for _ in range(200)]
     assert counts == [1, 0] * 100

@@ -472,15 +472,11 @@ def test_a_browser_that_does_not_keep_up_sees_4008(browser: Browser, server: Ser
 
 def publish(server: Server, channel: str, payload: bytes, times: int) -> None:
     """Publish to the server's own NATS, in NATS' text protocol."""
-
-    def address() -> str:
-        """Of NATS; a worker tells it with its first details."""
-        return str(server.json("/stats")["workers"][0]["details"].get("feed", {}).get("server", ""))
-
-    url = urlsplit(wait_for(address, SECONDS, "the address of NATS"))
+    url = urlsplit(server.nats_url())
     with socket.create_connection((url.hostname, url.port), timeout=SECONDS) as nats:
         message = b"PUB odin.%b %d\r\n%b\r\n" % (channel.encode(), len(payload), payload)
-        nats.sendall(b'CONNECT {"verbose":false}\r\n' + message * times + b"PING\r\n")
+        options = json.dumps({"verbose": False, "auth_token": url.username}).encode()
+        nats.sendall(b"CONNECT " + options + b"\r\n" + message * times + b"PING\r\n")
         answer = b""
         while not answer.endswith(b"PONG\r\n"):
             part = nats.recv(4096)

@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 import strategies
+from odinws.settings import without_credentials
 from tests.integration.conftest import Serve
 from tests.ledger import Publisher, publish
 from tests.nats import NatsServer
@@ -454,8 +455,9 @@ def test_the_start_says_what_runs_and_how_to_stop_it(serve: Serve, form: str) ->
     assert int(facts["shards"]) == 7
     assert facts["shard_key"] == "connection"
     assert int(facts["workers"]) == 2
-    assert facts["nats"].startswith("nats://127.0.0.1:")
+    assert facts["nats"].startswith("nats://***@127.0.0.1:")
     assert facts["nats"].endswith("(embedded)")
+    assert without_credentials(server.nats_url()) == facts["nats"].removesuffix(" (embedded)")
     assert str(server.pid) in facts["stop"]
     last = wait_for(
         lambda: last_line(server) if server.http in last_line(server) else "", 10, "the last line"
@@ -509,12 +511,11 @@ def test_the_demo_feed_can_be_left_off(serve: Serve) -> None:
     """WS_DEMO_FEED=0: an embedded nats-server, and nobody publishes."""
     server = serve(WS_DEMO_FEED="0")
     assert names(server) == ["nats", "python", "python", "python", "python"]
-    url = wait_for(lambda: server.json("/stats")["workers"][0]["details"]["feed"]["server"], 5, "the URL")
     with Swarm(server.port) as swarm:
         swarm.connect(0)
         swarm.subscribe(0, ["token.BTC"])
         swarm.settle()
-        with Publisher(url, ["token.BTC"], rate=50):
+        with Publisher(server.nats_url(), ["token.BTC"], rate=50):
             wait_for(lambda: swarm.messages() >= 10, 5, "the messages")
         assert swarm.stretches()[0].first == 1
 

@@ -24,7 +24,7 @@ from tests.wire import Peer
 CONNECTIONS = 200
 RATE = 400.0
 CHURN_SECONDS = 0.01
-CHANNELS = [*(f"token.{token}" for token in TOKENS), *(f"user.{number}" for number in range(190))]
+CHANNELS = [*(f"token.{token}" for token in TOKENS), *(f"token.T{number}" for number in range(190))]
 
 
 def post(server: Server, query: str, **headers: str) -> tuple[int, Any]:

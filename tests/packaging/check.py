@@ -246,7 +246,7 @@ def check_server(server: Environment, client: Environment) -> None:
         with client.running("python", "-c", LISTEN, url, "token.NEW", "2") as listener:
             assert listener.stdout is not None
             listener.stdout.readline()
-            nats_url = up["nats"].partition(" ")[0]
+            nats_url = Path(up["nats_url_file"]).read_text().strip()
             words = ("--nats-url", nats_url, "--tokens", "NEW", "--rate", "20", "--duration", "3")
             said = server.run("odinws", "publish", *words)
             expect(said.splitlines()[-1].startswith("published "), said.splitlines()[-1])

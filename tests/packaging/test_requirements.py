@@ -18,7 +18,9 @@ FILES = {
     "server": "conf/requirements-runtime.txt",
     "bench": "bench/requirements.txt",
     "dev": "requirements.txt",
+    "audit": "conf/requirements-audit.txt",
 }
+UNGENERATED = ("conf/requirements-autobahn.txt", "conf/requirements-virtualenv.txt")
 
 
 def asked_for(extra: str) -> list[Requirement]:
@@ -38,7 +40,7 @@ def test_pins_are_within_their_ranges(extra: str) -> None:
         assert requirement.specifier.contains(pins[normal(requirement.name)]), requirement
 
 
-@pytest.mark.parametrize("path", FILES.values())
+@pytest.mark.parametrize("path", [*FILES.values(), *UNGENERATED])
 def test_every_pin_has_hashes(path: str) -> None:
     """And no file names an index: that is the machine's choice."""
     text = (ROOT / path).read_text()
@@ -47,6 +49,18 @@ def test_every_pin_has_hashes(path: str) -> None:
     assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block] == []
     assert "index-url" not in text
     assert "://" not in text
+
+
+def test_whatever_is_installed_is_checked_against_them() -> None:
+    """Each place that installs from a requirement file wants hashes."""
+    places = [ROOT / name for name in ("Makefile", "Dockerfile", ".ci/run", "tests/packaging/python")]
+    places += (ROOT / "tests").rglob("*.py")
+    found = 0
+    for path in places:
+        for command in re.findall(r"\binstall\b(?:.|\\\n)*?(?:-r|--requirement)\b", path.read_text()):
+            found += 1
+            assert "--require-hashes" in command, (path, command)
+    assert found >= 4
 
 
 @pytest.mark.parametrize("extra", ["server", "bench"])
