@@ -10,7 +10,7 @@ CODE := odinws strategies tests bench locustfiles gunicorn.conf.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-python check format lock wheel wheel-check experiment bench autobahn cluster soak fuzz \
-	bench-smoke compose-check image-check audit clean
+	attack bench-smoke compose-check image-check audit clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ soak: .venv/all ## steady churn for MINUTES=20: nothing may grow, nothing may be
 
 fuzz: .venv/all ## hostile bytes for SECONDS=60 at all that reads them
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+
+attack: .venv/all ## strangers with a megabyte each, in a network namespace (root): VECTORS="pings since"
+	$(BIN)/python -m tests.attack $(VECTORS:%=--vector %)
 
 cluster: .venv/all ## three nats-servers, two servers and haproxy (Debian's), for trying
 	$(BIN)/python -m odinws lab cluster
