@@ -10,6 +10,7 @@ from random import Random
 from typing import NamedTuple
 
 from tests.fuzz.corpus import CORPUS, entries, keep
+from tests.fuzz.costs import check
 from tests.fuzz.mutation import mutate
 from tests.fuzz.targets.base import Target
 
@@ -17,6 +18,7 @@ SLOW_SECONDS = 2.0  # of CPU: no input that small may take so long
 _MINIMISE_SECONDS = 10.0
 _TELL_SECONDS = 0.2
 _MAX_POOL = 2000
+_MEASURED = 0.05  # of the inputs
 _DIGITS = re.compile("[0-9]+")
 
 
@@ -48,11 +50,17 @@ class Outcome(NamedTuple):
     finding: Finding | None
 
 
-def trial(target: Target, data: bytes) -> tuple[str, Exception | None]:
-    """Check one input: what became of it, and what it raised."""
+def trial(target: Target, data: bytes, *, costs: bool = True) -> tuple[str, Exception | None]:
+    """Check one input: what became of it, and what it raised.
+
+    Args:
+        costs: whether what it costs is measured, which takes far longer than all else.
+    """
     started = time.process_time()
     try:
         label = target.check(data)
+        if costs and target.read is not None:
+            check(target.read, data)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
         return f"{type(error).__name__}", error
     seconds = time.process_time() - started
@@ -85,7 +93,7 @@ def campaign(
     finding = None
     while finding is None and (now := time.monotonic()) < deadline:
         data = mutate(dice.choice(pool), pool, dice)
-        label, error = trial(target, data)
+        label, error = trial(target, data, costs=dice.random() < _MEASURED)
         label = _DIGITS.sub("#", label)  # how many of anything is no other way through the code
         tries += 1
         if error is not None:

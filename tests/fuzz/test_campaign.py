@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import __main__, campaign
+from tests.fuzz import __main__, campaign, costs
 from tests.fuzz.campaign import minimise, trial
 from tests.fuzz.corpus import entries, keep
 from tests.fuzz.targets import TARGETS
@@ -57,6 +57,49 @@ def test_a_slow_input_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     label, error = trial(Target("slow", lambda data: f"{len(data) + sum(range(100_000))}"), b"x")
     assert label == "slow"
     assert "of CPU" in str(error)
+
+
+def _quadratic(data: bytes) -> int:
+    """Looks for each brace from each quote on."""
+    for at, byte in enumerate(data):
+        if byte == 0x22:
+            sum(data[at:])
+    return 0
+
+
+def _greedy(data: bytes) -> int:
+    """Keeps far more of a quote than was sent."""
+    [bytes(data)[:at] for at in range(data.count(b'"'))]
+    return 0
+
+
+@pytest.mark.parametrize(("read", "words"), [(_quadratic, "ms of CPU"), (_greedy, "bytes of memory")])
+def test_what_is_dear_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: costs.Read, words: str
+) -> None:
+    """More than linear in time or in memory: a short such input is kept."""
+    monkeypatch.setattr(campaign, "_MEASURED", 1.0)
+    keep("dear", b'some words and one " in them', tmp_path)
+    outcome = campaign.campaign(Target("dear", lambda _: "", read), 1, SECONDS, lambda *_: None, tmp_path)
+    assert outcome.finding is not None
+    assert isinstance(outcome.finding.error, costs.CostError)
+    assert words in str(outcome.finding.error)
+    assert b'"' in outcome.finding.data
+    assert len(outcome.finding.data) < 10
+
+
+def test_what_is_charged_may_cost() -> None:
+    """An input that is inflated costs what comes of it."""
+    costs.check(lambda data: len(bytes(len(data) * 100)), b"x")
+    with pytest.raises(costs.CostError, match="bytes of memory"):
+        costs.check(lambda data: 0 * len(bytes(len(data) * 100)), b"x")
+
+
+def test_what_is_repeated() -> None:
+    """As long as a request may be, whatever it was."""
+    assert costs.repeated(b"ab")[:5] == b"ababa"
+    assert len(costs.repeated(b"abc")) == costs.LONG_BYTES
+    assert costs.repeated(b"") == b""
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from tests.fuzz.targets import (
     deflate,
     envelopes,
     frames,
+    heads,
     jwks,
+    logs,
     origin,
     proxies,
     settings,
@@ -20,16 +22,18 @@ from tests.fuzz.targets.base import Target
 TARGETS = {
     target.name: target
     for target in (
-        Target("frames", frames.check),
-        Target("commands", commands.check),
+        Target("frames", frames.check, frames.read),
+        Target("commands", commands.check, commands.read),
         Target("envelopes", envelopes.check),
-        Target("deflate", deflate.check),
+        Target("deflate", deflate.check, deflate.read),
         Target("settings", settings.check),
-        Target("credentials", credentials.check),
-        Target("tokens", tokens.check),
-        Target("claims", claims.check),
+        Target("credentials", credentials.check, credentials.read),
+        Target("tokens", tokens.check, tokens.read),
+        Target("claims", claims.check, claims.read),
         Target("jwks", jwks.check),
-        Target("origin", origin.check),
-        Target("proxies", proxies.check),
+        Target("origin", origin.check, origin.read),
+        Target("proxies", proxies.check, proxies.read),
+        Target("heads", heads.check, heads.read),
+        Target("logs", logs.check, logs.read),
     )
 }

@@ -15,10 +15,13 @@ class Target(NamedTuple):
     Attributes:
         check: takes any bytes, at most `MAX_BYTES`. Returns in a few words what became of them: another
             word is another way through the code. Whatever it raises is a finding.
+        read: what a server does with such an input, and nothing else: its cost is bounded, see `costs`; None:
+            such inputs come from whoever runs it.
     """
 
     name: str
     check: Callable[[bytes], str]
+    read: Callable[[bytes], int] | None = None
 
 
 def lines(data: bytes, count: int, encoding: str = "latin-1") -> list[str]:

@@ -74,7 +74,13 @@ def check(data: bytes) -> str:
     texts = data.split(SEPARATOR)
     for text in texts:
         _decode(text)
-    return _carry_out([text.decode(errors="replace").encode() for text in texts])
+    return _check_answers([text.decode(errors="replace").encode() for text in texts])
+
+
+def read(data: bytes) -> int:
+    """Carry all of them out; the answers are charged."""
+    conn, _ = _carry_out(data.split(SEPARATOR))
+    return sum(map(len, conn.sent))
 
 
 def _decode(text: bytes) -> None:
@@ -85,7 +91,7 @@ def _decode(text: bytes) -> None:
         assert_brief(error.message, 300)
 
 
-def _carry_out(texts: list[bytes]) -> str:
+def _carry_out(texts: list[bytes]) -> tuple[FakeConnection, Strategy[Connection]]:
     strategy: Strategy[Connection] = strategies.create("sync-dict")
     commands = Commands(
         _SETTINGS,
@@ -101,6 +107,11 @@ def _carry_out(texts: list[bytes]) -> str:
     strategy.add(conn.real)
     conn.commands = deque(texts)
     commands.run(conn.real)
+    return conn, strategy
+
+
+def _check_answers(texts: list[bytes]) -> str:
+    conn, strategy = _carry_out(texts)
     assert conn.closed is None
     assert conn.done == 1
     answers = conn.messages

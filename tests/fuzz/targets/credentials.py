@@ -7,6 +7,7 @@ logged.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from urllib.parse import unquote_plus
 
@@ -37,6 +38,16 @@ def check(data: bytes) -> str:
     check_form(token)
     assert_nothing_of(token, repr(found))
     return f"found {subprotocol}"
+
+
+def read(data: bytes) -> int:
+    """All of it in each place."""
+    text = data.decode("latin-1")
+    for places in ((text, None, ""), (None, text, ""), (None, None, text)):
+        with contextlib.suppress(AccessError):
+            find(*places)
+    redact(f"GET /ws?{text} HTTP/1.1")
+    return 0
 
 
 def _check_logged(query: str) -> None:

@@ -16,6 +16,7 @@ _HEADER = re.compile(
     r"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
     r"(?:; server_max_window_bits=(9|1[0-5]))?"
 )
+_LARGEST_BYTES = 64 << 10
 _BOUNDS = (100, MAX_BYTES)
 _deflaters = (Deflater(9), Deflater(15))
 
@@ -26,6 +27,15 @@ def check(data: bytes) -> str:
     for deflater in _deflaters:
         assert inflate(deflater.deflate(data), MAX_BYTES) == data
     return label
+
+
+def read(data: bytes) -> int:
+    """Negotiate, and inflate to the largest message; what is inflated is charged."""
+    negotiate(data.decode("latin-1"))
+    try:
+        return len(inflate(data, _LARGEST_BYTES))
+    except FrameError:
+        return _LARGEST_BYTES
 
 
 def _negotiated(offers: str) -> str:

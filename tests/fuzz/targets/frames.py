@@ -20,6 +20,7 @@ from tests.fuzz.targets.base import MAX_BYTES
 
 _HEADER_BYTES = 14
 _ARMS = ((128, False), (128, True), (MAX_BYTES, True))  # the first bound is easily exceeded
+_LARGEST_BYTES = 64 << 10
 _SINGLY_BYTES = 512  # longer inputs are not read byte by byte: that is slow
 
 
@@ -44,6 +45,17 @@ def check(data: bytes) -> str:
         kinds = sorted({message.opcode.name for message in whole.messages})
         labels.append(f"{'+'.join(kinds)} {whole.error}")
     return "; ".join(labels)
+
+
+def read(data: bytes) -> int:
+    """As the largest messages allow; what is inflated is charged."""
+    size = 0
+    try:
+        for message in FrameReader(_LARGEST_BYTES, deflate=True).feed(data):
+            size += len(message.payload)
+    except FrameError:
+        pass
+    return size
 
 
 def _read(stream: Sequence[bytes], max_bytes: int, *, deflate: bool) -> _Read:

@@ -10,6 +10,7 @@ import re
 from odinws.access.origin import Origins
 from tests.fuzz.targets.base import assert_one_line, lines
 
+_some = Origins.parse("https://*.example.com, https://example.com:8443, http://[::1]")
 _PORT = re.compile(r":[0-9]+$")
 
 
@@ -31,6 +32,12 @@ def check(data: bytes) -> str:
     if allowed and "*" not in listed:
         assert any(_covers(part.lower(), origin.lower()) for part in listed), f"{origin!r} is not in {listed}"
     return f"{allowed} {'*' in listed} {bool(listed)}"
+
+
+def read(data: bytes) -> int:
+    """All of it as an origin."""
+    _some.allow(data.decode("latin-1"), without=False)
+    return 0
 
 
 def _covers(part: str, origin: str) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from odinws.access.peer import NOBODY, UNIX, parse_address, parse_proxies, resolve
 from tests.fuzz.targets.base import assert_one_line, lines
 
+_TRUSTED = parse_proxies("10.0.0.0/8,::/0,0.0.0.0/0")
+
 
 def check(data: bytes) -> str:
     """Read the proxies, then find the client."""
@@ -31,6 +33,12 @@ def check(data: bytes) -> str:
     elif address != str(own):
         assert any(_names(part, address) for part in forwarded.split(","))
     return f"{certain} {bool(forwarded)} {proxies != NOBODY} {address == str(own)}"
+
+
+def read(data: bytes) -> int:
+    """All of it as `X-Forwarded-For`, behind a proxy that is trusted, and through many of them."""
+    resolve("10.0.0.1", data.decode("latin-1"), _TRUSTED)
+    return 0
 
 
 def _names(part: str, address: str) -> bool:
