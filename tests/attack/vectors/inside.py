@@ -67,7 +67,6 @@ VECTORS = (
         asks(["feed.example"], [()]),
         lanes=1,
         attackers=1,
-        quick=True,
     ),
     Vector(
         "forwarded",
@@ -77,7 +76,6 @@ VECTORS = (
         lanes=1,
         attackers=1,
         stage=TRUSTING,
-        quick=True,
     ),
     Vector(
         "same-host-proxy",
@@ -86,7 +84,6 @@ VECTORS = (
         asks(["feed.example", "localhost"], _FORWARDED, local=True),
         lanes=1,
         attackers=1,
-        quick=True,
     ),
     Vector(
         "stats-channel",
@@ -109,7 +106,6 @@ VECTORS = (
         ),
         lanes=1,
         attackers=1,
-        quick=True,
     ),
     Vector(
         "image-tags",

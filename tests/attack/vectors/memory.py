@@ -99,7 +99,6 @@ VECTORS = (
         "an unread replay, and behind it heartbeats that are inflated to 64 KiB each",
         "bytes that wait of a connection; reading pauses",
         blocked_replay,
-        quick=True,
     ),
     Vector(
         "many-blocked-replays",
@@ -114,14 +113,12 @@ VECTORS = (
         "bytes of subscriptions of a connection, an address, the worker",
         distinct_channels,
         lanes=50,
-        quick=True,
     ),
     Vector(
         "rejected-channels",
         "three times 2,000 channels that are rejected, and their answers unread",
         "bytes of answers: an unread one stops the next command",
         rejected_channels,
-        quick=True,
     ),
     Vector(
         "echoed-names",
