@@ -33,23 +33,24 @@ _any = msgspec.json.Decoder(msgspec.Raw)
 
 
 def own_type(text: bytes) -> bytes | None:
-    """The `type` of an object, as JSON, if that is a string of Unicode; else None.
+    """The `type` of an object, as it stands there, if that is a string; else None.
 
     Raises:
-        ValueError: it is not JSON; or it is nested more deeply than the decoder's stack, in more than
-            `MAX_STEPS` levels, keys and runs of items.
+        ValueError: it is not JSON; or it is nested more deeply than the decoder's stack, or has a lone
+            surrogate in its `type`, and has more than `MAX_STEPS` levels, keys and runs of items.
     """
     text.decode()  # the decoder does not look at text that it skips
     plain = _SURROGATE.sub(rb"\\u00", text)
     try:
         is_object = plain.lstrip().startswith(b"{")
         found = bytes(_object.decode(plain).type if is_object else _any.decode(plain))
+        if is_object and plain != text and b"\\u00" in found:  # perhaps a surrogate was there
+            found = _walk(text)
     except RecursionError:
-        found, is_object = _walk(plain), True
+        found, is_object = _walk(text), True
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from None
-    # Where it has a surrogate it is not the original's.
-    return found if is_object and found.startswith(b'"') and found in text else None
+    return found if is_object and found.startswith(b'"') else None
 
 
 def _walk(text: bytes) -> bytes:

@@ -29,7 +29,9 @@ def check(data: bytes) -> str:
     assert origins.allow(None, without=True)
     assert not origins.allow(None, without=False)
     allowed = origins.allow(origin, without=False)
-    if allowed and "*" not in listed:
+    if "*" in listed:
+        assert allowed == bool(origin), f"{origin!r} is one of all"
+    elif allowed:
         assert any(_covers(part.lower(), origin.lower()) for part in listed), f"{origin!r} is not in {listed}"
     return f"{allowed} {'*' in listed} {bool(listed)}"
 
@@ -41,9 +43,12 @@ def read(data: bytes) -> int:
 
 
 def _covers(part: str, origin: str) -> bool:
-    """Whether an entry can be meant: scheme and host; ports, and the forms of IPv6, are not looked at."""
-    scheme, _, host = _PORT.sub("", part).partition("://")
-    other_scheme, _, other_host = _PORT.sub("", origin).partition("://")
+    """Whether an entry can be meant: scheme and host.
+
+    Ports, a slash at the end, and the forms of IPv6 are not looked at.
+    """
+    scheme, _, host = _PORT.sub("", part.removesuffix("/")).partition("://")
+    other_scheme, _, other_host = _PORT.sub("", origin.removesuffix("/")).partition("://")
     if scheme != other_scheme:
         return False
     if host.startswith("*."):
