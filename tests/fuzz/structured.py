@@ -44,6 +44,28 @@ def _listed(*known: str) -> Inputs:
     return _joined(b",", _text(*known), 6)
 
 
+# -- what comes before a client is known ---------------------------------------------------------------
+
+_line = st.builds(
+    "{0} {1} {2}".format,
+    st.sampled_from(["GET", "GET", "POST", "OPTIONS", "G T", ""]),
+    st.sampled_from(["/ws", "/", "/ws?a=b%20", "*", "http://a/ws", "http://", "a:1", "/\x1b", "/\xe4"]),
+    st.sampled_from(["HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", ""]),
+).map(lambda line: line.encode("latin-1"))
+_field = st.builds(
+    lambda name, colon, value: name + colon + value,
+    _text("Host", "Connection", "Upgrade", "Content-Length", "Transfer-Encoding", "X-A", "X_A", "Cookie"),
+    st.sampled_from([b": "] * 8 + [b":", b" :", b""]),
+    _text("test", "Upgrade", "websocket, h2c", "close", "5", "+5", "chunked", "\t", "\0", "a\nb", "\xe4"),
+)
+_end = st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r", b"\r\n "])
+_HEADS = st.builds(
+    lambda line, fields, last: line + b"\r\nHost: a\r\n" + b"".join(fields) + last,
+    _line,
+    st.lists(st.tuples(_field, _end).map(b"".join), max_size=8),
+    st.sampled_from([b"\r\n", b"\r\n", b"\r\n\x81\x80", b"", b"\n"]),
+).map(lambda data: data[:MAX_BYTES])
+
 # -- what clients say --------------------------------------------------------------------------------
 
 _frame = st.builds(
@@ -131,11 +153,15 @@ _host = _text(
 )
 _ORIGIN = _lines(_joined(b",", _host, 4), _host)
 
+_said = _text("GET /ws?token=a.b.c&access_token=d HTTP/1.1", "\x1b[31mred", "eyJ", "-eyJ", "a\r\nb", token())
+_LOGS = _joined(b"", _said, 12)
+
 _address = _text("10.0.0.1", "::1", "[::1]:80", "10.0.0.1:9", "::ffff:10.0.0.1", "fe80::1%eth0", '"10.0.0.2"')
 _networks = _listed("10.0.0.0/8", "::1", "fe80::/10", "10.0.0.1/8")
 _PROXIES = _lines(_address, _joined(b",", _address, 20), _networks)
 
 STRUCTURED: dict[str, Inputs] = {
+    "heads": _HEADS,
     "frames": _FRAMES,
     "commands": _COMMANDS,
     "envelopes": _ENVELOPES,
@@ -147,4 +173,5 @@ STRUCTURED: dict[str, Inputs] = {
     "jwks": _JWKS,
     "origin": _ORIGIN,
     "proxies": _PROXIES,
+    "logs": _LOGS,
 }

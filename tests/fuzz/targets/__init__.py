@@ -22,6 +22,7 @@ from tests.fuzz.targets.base import Target
 TARGETS = {
     target.name: target
     for target in (
+        Target("heads", heads.check, heads.read),
         Target("frames", frames.check, frames.read),
         Target("commands", commands.check, commands.read),
         Target("envelopes", envelopes.check),
@@ -33,7 +34,6 @@ TARGETS = {
         Target("jwks", jwks.check),
         Target("origin", origin.check, origin.read),
         Target("proxies", proxies.check, proxies.read),
-        Target("heads", heads.check, heads.read),
         Target("logs", logs.check, logs.read),
     )
 }
