@@ -17,7 +17,7 @@ from odinws.harness import fetch
 from odinws.harness.ports import free_port
 from odinws.harness.process import Process
 from tests.programs import find
-from tests.server import ROOT
+from tests.server import PATIENCE_SECONDS, ROOT
 
 CONF = ROOT / "conf" / "prometheus"
 WINDOW = "5s"
@@ -89,7 +89,7 @@ class Prometheus(Process):
         alerts = json.loads(fetch.body(self._port, "/api/v1/alerts"))["data"]["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
-    def expect(self, *names: str, seconds: float = 25.0) -> None:
+    def expect(self, *names: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until all of these have fired, each at some moment."""
         left = set(names)
 
@@ -99,7 +99,7 @@ class Prometheus(Process):
 
         self._wait(seen, seconds, lambda: f"these fire: {sorted(left)}; now {sorted(self.firing())}")
 
-    def expect_cleared(self, *names: str, seconds: float = 25.0) -> None:
+    def expect_cleared(self, *names: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until none of these fires."""
         self._wait(
             lambda: not self.firing() & set(names),

@@ -119,7 +119,7 @@ def test_faults_of_workers_are_seen(tmp_path: Path) -> None:
         for process in everything:
             process.resume()
         prometheus.expect_cleared(*WORKERS_THIRD, "WsWorkerSilent")
-        wait_for(lambda: not prometheus.firing(), 25.0, "nothing is left")
+        wait_for(lambda: not prometheus.firing(), 60, "nothing is left")
 
 
 def test_faults_around_the_feed_are_seen(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_faults_around_the_feed_are_seen(tmp_path: Path) -> None:
     prometheus_directory.mkdir()
     settings = {
         "WS_WORKERS": "1",
-        "WS_CPU_LIMIT": "0.25",
+        "WS_CPU_LIMIT": "0.1",  # so that it can be burnt on a busy machine too
         "WS_CPU_REJECT_THRESHOLD": "100",
         "JS_STREAM_MAX_BYTES": str(STORE_BYTES - 10_000),
         "JS_STREAM_MAX_MSGS": str(STREAM_MESSAGES),
@@ -151,7 +151,7 @@ def test_faults_around_the_feed_are_seen(tmp_path: Path) -> None:
         stack.enter_context(Publisher(nats.url, ["token.A"], rate=10))
         targets = {"odinws": [f"127.0.0.1:{server.port}"], "nats": [exporter.target]}
         prometheus = stack.enter_context(Prometheus(prometheus_directory, targets))
-        wait_for(lambda: prometheus.query(QUIET), 25.0, "the start is over")
+        wait_for(lambda: prometheus.query(QUIET), 60, "the start is over")
         assert not prometheus.firing()
 
         filling = json.dumps({"filling": "x" * 60_000}).encode()
@@ -173,7 +173,7 @@ def test_faults_around_the_feed_are_seen(tmp_path: Path) -> None:
         os.kill(worker, signal.SIGCONT)
         prometheus.expect(*FEED_THIRD)
         prometheus.expect_cleared(*FEED_FIRST, *FEED_SECOND, *FEED_THIRD)
-        wait_for(lambda: not prometheus.firing(), 25.0, "nothing is left")
+        wait_for(lambda: not prometheus.firing(), 60, "nothing is left")
 
 
 @contextlib.contextmanager
