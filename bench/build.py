@@ -97,5 +97,6 @@ def compile_c(sources: Path, name: str, *flags: str) -> Path:
     compiler = tool("cc", "a C compiler, such as Debian's gcc")
     BUILD.mkdir(parents=True, exist_ok=True)
     units = [str(file) for file in files if file.suffix == ".c"]
-    call([compiler, "-O2", "-std=gnu11", "-o", str(program), *units, *flags])
-    return program
+    made = program.with_suffix(f".{os.getpid()}")  # others may run or build it at this moment
+    call([compiler, "-O2", "-std=gnu11", "-o", str(made), *units, *flags])
+    return made.replace(program)
