@@ -230,11 +230,13 @@ def _guard_reload(server: Any, deployment: Deployment) -> None:
             raise _ReloadError(text.removeprefix("odinws: ")) from None
 
     def reload_or_stay() -> None:
+        environ = dict(os.environ)  # gunicorn and the configuration, which is code, may change it
         try:
             reload()
         except _ReloadError as error:
             app.cfg = server.cfg
-            os.environ.update(server.cfg.env)  # gunicorn has taken it back already
+            os.environ.clear()
+            os.environ.update(environ)
             deployment.shared.refuse_reload(str(error))
             log.error("reload refused: all workers stay as they are", problem=str(error))
 

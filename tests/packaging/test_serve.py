@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,19 @@ from tests.wire import Peer
 
 SERVE = (sys.executable, "-m", "odinws", "serve")
 BY_MODULE = (sys.executable, "-m", "gunicorn", "-c", "python:odinws.gunicorn_conf")
+USABLE = "import runpy\nglobals().update(runpy.run_module('odinws.gunicorn_conf'))\n"  # a configuration
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> dict[str, str]:
     """A server that reads files named relative to where it starts."""
-    (tmp_path / "secret").write_text("not a secret, but 32 bytes long.")
-    (tmp_path / "flags.json").write_text((ROOT / "conf/flags.json").read_text())
+    return furnish(tmp_path)
+
+
+def furnish(directory: Path) -> dict[str, str]:
+    """Put these files there; the settings that name them."""
+    (directory / "secret").write_text("not a secret, but 32 bytes long.")
+    (directory / "flags.json").write_text((ROOT / "conf/flags.json").read_text())
     return {
         "PYTHONPATH": str(ROOT),
         "WS_FLAGS_FILE": "flags.json",
@@ -88,6 +95,17 @@ def test_a_reload_looks_before_workers_are_replaced(
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A server, and the configuration that it reads again when it is reloaded."""
+    directory = tmp_path_factory.mktemp("configured")
+    conf = directory / "conf.py"
+    conf.write_text(USABLE)
+    command = (*GUNICORN[:-1], conf.name, "--env", "MARK=1")
+    with Server(furnish(directory), command=command, directory=directory) as server:
+        yield server, conf
+
+
 @pytest.mark.parametrize(
     ("broken", "problem"),
     [
@@ -104,33 +122,27 @@ def test_a_reload_looks_before_workers_are_replaced(
     ],
 )
 def test_a_reload_that_reads_nonsense_changes_nothing(
-    tmp_path: Path, settings: dict[str, str], broken: str, problem: str
+    configured: tuple[Server, Path], broken: str, problem: str
 ) -> None:
     """Whatever is wrong, the workers stay, with the environment they have."""
-    conf = tmp_path / "conf.py"
-    usable = "import runpy\nglobals().update(runpy.run_module('odinws.gunicorn_conf'))\n"
-    conf.write_text(usable)
-    command = (*GUNICORN[:-1], "conf.py", "--env", "MARK=1")
-    server = Server(settings, command=command, directory=tmp_path)
-    try:
-        server.start()
-        before = server.workers()
-        conf.write_text(f"{usable}{broken}\n")
-        server.signal(signal.SIGHUP)
-        [refused] = wait_for(lambda: _refusals(server), PATIENCE_SECONDS, "a refused reload")
-        assert refused["problem"].startswith(problem)
-        assert server.workers() == before
-        assert server.poll() is None
-        assert server.json("/health")["status"] == "degraded"
-    finally:
-        server.stop()
+    server, conf = configured
+    before, count = server.workers(), len(_refusals(server))
+    conf.write_text(f"{USABLE}{broken}\n")
+    server.signal(signal.SIGHUP)
+    wait_for(lambda: len(_refusals(server)) > count, PATIENCE_SECONDS, "a refused reload")
+    refused = _refusals(server)[-1]["problem"]
+    assert refused.startswith(problem)
+    assert server.workers() == before
+    assert server.poll() is None
+    health = server.json("/health")
+    assert health["status"] == "degraded"
+    assert f"reload refused: {refused}" in health["warnings"]
 
 
 def test_workers_of_a_reload_that_fail_end_nobody(tmp_path: Path) -> None:
     """What no check can see: the others serve on, however long it takes, and the next reload mends it."""
     conf = tmp_path / "conf.py"
-    usable = "import runpy\nglobals().update(runpy.run_module('odinws.gunicorn_conf'))\n"
-    conf.write_text(usable)
+    conf.write_text(USABLE)
     quiet = {"WS_HEARTBEAT_SECONDS": "300", "WS_IDLE_SECONDS": "600"}
     server = Server(quiet, command=(*GUNICORN[:-1], "conf.py"), directory=tmp_path)
     try:
@@ -138,14 +150,14 @@ def test_workers_of_a_reload_that_fail_end_nobody(tmp_path: Path) -> None:
         before = set(server.workers())
         with Peer(server.port) as peer:
             peer.upgrade()
-            conf.write_text(f"{usable}def post_worker_init(worker):\n    raise ValueError('not today')\n")
+            conf.write_text(f"{USABLE}def post_worker_init(worker):\n    raise ValueError('not today')\n")
             server.signal(signal.SIGHUP)
             wait_for(lambda: _warned(server, "reload: no new worker"), PATIENCE_SECONDS, "a warning")
             assert set(server.workers()) >= before
             assert server.get("/readyz")[0] == 200
             assert peer.ask("heartbeat")["type"] == "pong"
             assert any("not today" in event["text"] for event in server.json("/stats")["events"])
-            conf.write_text(usable)
+            conf.write_text(USABLE)
             server.signal(signal.SIGHUP)
             assert peer.closing().code == 1012
         wait_for(lambda: len(found := set(server.workers())) == 2 and not found & before, 10, "new workers")
