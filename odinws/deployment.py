@@ -25,6 +25,7 @@ from gunicorn.pidfile import Pidfile
 
 from odinws import logs, strategy_check
 from odinws.access.peer import is_loopback
+from odinws.admin_socket import AdminSocket
 from odinws.assignment import DEFAULT_STRATEGY
 from odinws.companion import Companion, CompanionError
 from odinws.errors import SettingsError
@@ -42,7 +43,13 @@ _current: Deployment | None = None
 
 
 class Deployment:
-    """Settings, shared state and companion of a server."""
+    """Settings, shared state and companion of a server.
+
+    Attributes:
+        admin: the socket of the admin plane, from `on_starting` on.
+    """
+
+    admin: AdminSocket
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -79,7 +86,11 @@ class Deployment:
             log.info("variables of a Kubernetes Service are no settings: ignored", names=ignored)
         _guard_reload(server, self)
         self._make_room_for_descriptors()
-        _before_stop(server, self.shared.mark_stop)  # workers ask whether they alone are told to stop, or all
+        try:
+            self.admin = AdminSocket(self.settings, server)
+        except SettingsError as error:
+            sys.exit(f"odinws: {error}")
+        _before_stop(server, self._stops)
         if self.settings.flags_file:
             self._strategy = self._check_flags()
         if self.settings.embedded_nats or self.settings.runs_demo_feed:
@@ -98,6 +109,14 @@ class Deployment:
                 self.nats_urls = [self._companion.nats_url]
                 if self.settings.checks_tokens:
                     log.warning("clients need tokens, but NATS is embedded: it is for trying things out")
+
+    def _stops(self) -> None:
+        self.shared.mark_stop()  # workers ask whether they alone are told to stop, or all
+        self.admin.close()
+
+    def pre_exec(self, server: Any) -> None:
+        """Another arbiter is about to take the place of this one (USR2)."""
+        self.admin.pass_on()
 
     def _check_flags(self) -> str:
         """Look at the file of flags before anything starts, as at the keys; what the workers will run."""
@@ -135,7 +154,8 @@ class Deployment:
         names = [listener.sock.getsockname() for listener in server.LISTENERS]
         address = _shown_address(names or [(settings.host, settings.port)])
         secure = "s" if server.cfg.is_ssl else ""
-        self._page = f"http{secure}://{address}/"
+        public = f"http{secure}://{address}/"
+        self._page = public if isinstance(settings.admin_address, str) else self.admin.url
         if any(not isinstance(name, tuple) for name in names) and not settings.believed_proxies.unix:
             log.warning(
                 "clients of the Unix socket are all one: WS_TRUSTED_PROXIES=unix: has them told apart by "
@@ -146,7 +166,8 @@ class Deployment:
             log.warning("open to everybody who reaches it: without keys no client needs a token", at=address)
         nats = ", ".join(without_credentials(url) for url in self.nats_urls)
         facts = {
-            "page": self._page,
+            "page": public,
+            "admin": self.admin.url,
             "websocket": f"ws{secure}://{address}/ws",
             "strategy": self._strategy,
             "shards": settings.num_shards,
@@ -333,6 +354,7 @@ def _usable_settings() -> Settings:
     """
     try:
         settings = Settings.from_environ()
+        settings.read_admin_token()
     except SettingsError as error:
         sys.exit(f"odinws: {error}")
     if settings.checks_tokens:

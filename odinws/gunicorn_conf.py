@@ -31,6 +31,7 @@ logconfig_dict = logs.config(settings.log_level, settings.log_format, access=set
 on_starting = deployment.on_starting
 on_reload = deployment.on_reload
 when_ready = deployment.when_ready
+pre_exec = deployment.pre_exec
 pre_fork = deployment.pre_fork
 post_fork = deployment.post_fork
 child_exit = deployment.child_exit

@@ -18,6 +18,7 @@ from gevent.pywsgi import WSGIServer
 
 import strategies
 from odinws import logs
+from odinws.access.credentials import SUBPROTOCOL
 from odinws.admission.balance import Balance, Rebalancing
 from odinws.admission.decision import Admission, Admit, UpgradeRequest, Verdict
 from odinws.admission.heap import Heap, find_trim
@@ -41,7 +42,7 @@ from odinws.fanout.ring import Ring
 from odinws.feed.nats import NatsFeed
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.protocol import Welcome
-from odinws.messages.wire_format import FormatRegistry
+from odinws.messages.wire_format import BY_SUBPROTOCOL, FormatRegistry
 from odinws.monitoring import live_stats
 from odinws.monitoring.audit import Audit
 from odinws.monitoring.event_recorder import EventRecorder
@@ -130,7 +131,7 @@ class Services:
         )
         self.feed = NatsFeed(settings, nats_urls, self.stats, self.hub.receive, lambda: self.hub.backlog)
         self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.stats)
-        self.broadcaster = StatsBroadcaster(self._figures, settings.admin_token)
+        self.broadcaster = StatsBroadcaster(self._figures)
         self.commands = Commands(
             settings,
             self.limits,
@@ -193,7 +194,19 @@ class Services:
 
     def admit(self, requested: UpgradeRequest) -> Verdict:
         """Decide on an upgrade. With `Admit` a connection slot is taken: `open` or `give_back` it."""
-        verdict = self.admission.enter(requested)
+        return self._entered(self.admission.enter(requested))
+
+    def admit_operator(self, address: str, protocols: str | None) -> Verdict:
+        """The same for an upgrade on the admin plane, which has let it in.
+
+        Args:
+            protocols: `Sec-WebSocket-Protocol`; None: absent.
+        """
+        offered = [part.strip(" \t") for part in (protocols or "").split(",")]
+        known = next((name for name in offered if name == SUBPROTOCOL or name in BY_SUBPROTOCOL), None)
+        return self._entered(self.admission.enter_operator(address, known))
+
+    def _entered(self, verdict: Verdict) -> Verdict:
         if isinstance(verdict, Admit):
             self._upgrading += 1
         return verdict

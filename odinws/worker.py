@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from types import FrameType
@@ -35,6 +36,7 @@ from odinws.shared.memory import unnamed_file
 _NOTIFY_SECONDS = 1.0
 _RETRY_SECONDS = 1.0  # until the arbiter starts another
 _SUCCESSOR_LOOK_SECONDS = 0.1
+_ADMIN_REQUESTS = 64  # of the admin plane, at once and in one worker
 _REQUEST_SECONDS = 1.0  # what HTTP requests under way get when the worker stops
 
 log = structlog.get_logger("odinws.worker")
@@ -97,12 +99,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         """Build the services and the application, after the patching."""
-        from odinws.app import create_app
+        from odinws.app import create_admin_app, create_app
         from odinws.errors import SettingsError
         from odinws.services import Services
 
         self._servers: list[WSGIServer] = []  # made in `run`: they need the application
+        self._admin = socket.socket(fileno=self.deployment.admin.take())
         try:
+            token = self.deployment.settings.read_admin_token()
             self.services = Services(
                 self.deployment.settings,
                 self.deployment.shared,
@@ -110,7 +114,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 os.getpid(),
                 self.deployment.nats_urls,
                 self._servers,
-                {sock.getsockname()[1] for sock in self.sockets if _has_port(sock)},
+                {sock.getsockname()[1] for sock in (*self.sockets, self._admin) if _has_port(sock)},
                 on_failure=self._stop,  # no worker is better than half of one: the arbiter starts another
                 is_observed=self.is_observed,
             )
@@ -120,12 +124,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             gevent.sleep(_RETRY_SECONDS)
             os._exit(1)
         self.wsgi = create_app(self.services)
+        self._admin_wsgi = create_admin_app(self.services, token)
 
     def run(self) -> None:
         """Serve until told to stop, then drain."""
         services, stopping = self.services, self._stopping
         services.start()
-        self._servers += map(self._serve, self.sockets)
+        self._servers += map(self._serve_public, self.sockets)
+        self._servers.append(self._serve_admin())
         services.stats.accepting = 1
         services.shared.event_log.add("worker_started", f"worker {self.pid} accepts, in slot {self.slot}")
         began, settings = time.monotonic(), services.settings
@@ -223,22 +229,33 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         self.alive = False
         self._stopping.set()
 
-    def _serve(self, sock: Any) -> WSGIServer:
+    def _serve_public(self, sock: Any) -> WSGIServer:
+        tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+        return self._serve(sock, self.wsgi, self.worker_connections, self._queue, tls)
+
+    def _serve_admin(self) -> WSGIServer:
+        """Its queue and pool are its own: neither plane can keep the other waiting."""
+        is_encrypted = self.cfg.is_ssl and not self.deployment.settings.admin_is_local
+        tls = {"ssl_context": ssl_context(self.cfg)} if is_encrypted else {}
+        return self._serve(self._admin, self._admin_wsgi, _ADMIN_REQUESTS, RequestQueue(), tls)
+
+    def _serve(
+        self, sock: Any, application: Any, requests: int, queue: RequestQueue, tls: dict[str, Any]
+    ) -> WSGIServer:
         sock.setblocking(1)
         environ = base_environ(self.cfg)
         environ.update({"wsgi.multithread": True, "SERVER_SOFTWARE": VERSION})
-        tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
         server = self.server_class(
             sock,
-            application=self.wsgi,
-            spawn=Pool(self.worker_connections),
+            application=application,
+            spawn=Pool(requests),
             log=self.log,
             error_log=_ErrorLog(self.log, logging.INFO),  # of requests that are none: not our errors
             handler_class=self.wsgi_handler,
             environ=environ,
             **tls,
         )
-        server.balance, server.queue, server.stats = self.services.balance, self._queue, self.services.stats
+        server.balance, server.queue, server.stats = self.services.balance, queue, self.services.stats
         server.start()
         return server
 

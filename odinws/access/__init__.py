@@ -4,6 +4,7 @@ Nothing here knows HTTP libraries, sockets or connections: header values and tim
 
 origin        which pages may connect                credentials   where a request carries its token
 keys          what tokens are checked with           tokens        a token -> an `Identity`
-permissions   which channels one may have           peer          who the client is, and what it may inspect
+permissions   which channels one may have           peer          who the client is
 rates         how many upgrades per second          headers       what every HTTP answer says to browsers
+admin         who may use the admin plane
 """

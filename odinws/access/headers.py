@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 
 _COMMON = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-_PAGE = MappingProxyType(
-    {
-        # The page has scripts, styles and an icon of its own in files, nothing inline. `ws:` and `wss:` are
-        # for browsers in which 'self' does not stand for WebSockets of the same host.
-        "Content-Security-Policy": (
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-            "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        ),
-        **_COMMON,
-        "Cache-Control": "no-cache",  # ask each time; mostly answered by 304
-    }
-)
 _DYNAMIC = MappingProxyType(
     {
         "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -27,10 +16,24 @@ _DYNAMIC = MappingProxyType(
 )
 
 
-def security_headers(*, page: bool) -> Mapping[str, str]:
-    """The headers of an answer.
+def security_headers() -> Mapping[str, str]:
+    """The headers of an answer that is of this moment, and never kept."""
+    return _DYNAMIC
+
+
+@cache
+def page_headers(connects: tuple[str, ...] = ()) -> Mapping[str, str]:
+    """The headers of the page and its files.
 
     Args:
-        page: whether it is the dashboard or a file of it; else it is of this moment, and never kept.
+        connects: what it may connect to besides its own host, as sources of a policy.
     """
-    return _PAGE if page else _DYNAMIC
+    # The page has scripts, styles and an icon of its own in files, nothing inline.
+    sources = " ".join(("'self'", *connects))
+    policy = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        f"connect-src {sources}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    # no-cache: ask each time; mostly answered by 304.
+    return MappingProxyType({"Content-Security-Policy": policy, **_COMMON, "Cache-Control": "no-cache"})

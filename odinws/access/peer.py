@@ -1,4 +1,4 @@
-"""Who the client is, also when proxies stand before the server, and whether it may inspect the server. Pure.
+"""Who the client is, also when proxies stand before the server. Pure.
 
 Each proxy appends to `X-Forwarded-For` the address that it was called from. What a trusted proxy wrote is
 true; what stood there before it is its caller's word. So the header is read from the right, for as long as
@@ -7,12 +7,10 @@ the addresses are trusted proxies: the first that is none is the client.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -22,9 +20,19 @@ UNIX = "unix:"
 
 MAX_HOPS = 16
 
-_HOST = re.compile(r"https?://(\[[0-9a-f:.]{2,45}\]|[a-z0-9.-]{1,253})(?::[0-9]{1,5})?")
 _MAX_CHARACTERS = 64  # of an address with its port
 _CACHED = 1024  # addresses; one connection needs each several times, and `ipaddress` is slow
+# What proxies add, in the names of WSGI.
+_FORWARDING = frozenset(
+    f"HTTP_{name}"
+    for name in (
+        "FORWARDED", "VIA", "X_REAL_IP", "X_CLIENT_IP", "CLIENT_IP", "X_CLUSTER_CLIENT_IP",
+        "TRUE_CLIENT_IP", "CF_CONNECTING_IP", "CF_RAY", "FASTLY_CLIENT_IP", "X_ENVOY_EXTERNAL_ADDRESS",
+        "X_ORIGINAL_FORWARDED_FOR", "X_FORWARDED", "X_FORWARDED_BY", "X_FORWARDED_FOR", "X_FORWARDED_HOST",
+        "X_FORWARDED_PORT", "X_FORWARDED_PREFIX", "X_FORWARDED_PROTO", "X_FORWARDED_SCHEME",
+        "X_FORWARDED_SERVER", "X_FORWARDED_SSL", "X_FORWARDED_URI",
+    )
+)  # fmt: skip
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 
@@ -45,19 +53,6 @@ class Proxies(NamedTuple):
 
 
 NOBODY = Proxies()
-
-
-class Resolved(NamedTuple):
-    """What the header came to.
-
-    Attributes:
-        address: of the client, else of the last proxy that could be believed.
-        certain: whether it is the client's: False if the other end is not believed but says that it
-            forwards, or if the proxy that was believed last named nobody.
-    """
-
-    address: str
-    certain: bool
 
 
 def parse_proxies(text: str) -> Proxies:
@@ -106,11 +101,6 @@ def network_of(address: str) -> bytes:
 
 
 def client_address(peer: str, x_forwarded_for: str | None, trusted: Proxies) -> str:
-    """The client's address, in its shortest form; see `resolve`."""
-    return resolve(peer, x_forwarded_for, trusted).address
-
-
-def resolve(peer: str, x_forwarded_for: str | None, trusted: Proxies) -> Resolved:
     """Walk from the peer towards the client.
 
     Args:
@@ -119,33 +109,34 @@ def resolve(peer: str, x_forwarded_for: str | None, trusted: Proxies) -> Resolve
         trusted: the proxies that are believed.
 
     Returns:
-        The first address that is no trusted proxy. If all are, the one farthest from here. An entry that is
-        no address ends the walk, as do 16 proxies: the last one believed is given, and `certain` is False.
+        The first address that is no trusted proxy, in its shortest form. If all are, the one farthest from
+        here. An entry that is no address ends the walk, as do 16 proxies: the last one believed is given.
     """
-    if x_forwarded_for is None:
-        return _direct(peer)
     hop = UNIX if peer == UNIX else parse_address(peer)
-    if hop is None or not trusted.believe(hop):
-        return Resolved(peer if hop is None else str(hop), False)
-    parts = x_forwarded_for.rsplit(",", MAX_HOPS)
-    unread = parts.pop(0) if len(parts) > MAX_HOPS else None
-    for part in reversed(parts):
-        entry = UNIX if trusted.unix and part.strip(" \t") == UNIX else _entry(part)
-        if entry is None:
-            return Resolved(str(hop), False)
-        hop = entry
-        if not trusted.believe(hop):
-            return Resolved(str(hop), True)
-    return Resolved(str(hop), unread is None)
+    if hop is None:
+        return peer
+    if x_forwarded_for is not None and trusted.believe(hop):
+        for part in reversed(x_forwarded_for.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
+            entry = UNIX if trusted.unix and part.strip(" \t") == UNIX else _entry(part)
+            if entry is None:
+                break
+            hop = entry
+            if not trusted.believe(hop):
+                break
+    return str(hop)
 
 
-@lru_cache(_CACHED)
-def _direct(peer: str) -> Resolved:
-    """Of a peer that does not say that it forwards."""
-    if peer == UNIX:
-        return Resolved(UNIX, True)
-    address = parse_address(peer)
-    return Resolved(peer, False) if address is None else Resolved(str(address), True)
+def is_local(peer: str, environ: Collection[str]) -> bool:
+    """Whether a request is of a program on this machine, as far as one can tell.
+
+    Its socket is local, and no header says that anybody forwards it. A proxy on this machine that sets no
+    header at all can't be told from a local program.
+
+    Args:
+        peer: address of the other end of the socket.
+        environ: names of a WSGI environ.
+    """
+    return is_loopback(peer) and _FORWARDING.isdisjoint(environ)
 
 
 def _entry(part: str) -> Address | None:
@@ -157,59 +148,6 @@ def _entry(part: str) -> Address | None:
     return parse_address((match[1] or match[2]) if match else text)
 
 
-def may_inspect(
-    peer: str,
-    authorization: str | None,
-    admin_token: str,
-    *,
-    x_forwarded_for: str | None = None,
-    forwarded: str | None = None,
-    trusted: Proxies = NOBODY,
-) -> bool:
-    """Whether a request may see what is not for everybody.
-
-    A proxy on this machine calls from loopback, or over a Unix socket, for the whole world. So a request that
-    came through one is local only if a trusted proxy says so: by `X-Forwarded-For`, and without `Forwarded`,
-    which is not read here and could say otherwise. A proxy that writes neither header can't be told from a
-    local client.
-
-    Args:
-        peer: address of the other end of the socket.
-        authorization: the header; None: absent.
-        admin_token: what `Authorization: Bearer` must carry; empty: no token opens.
-        x_forwarded_for: the header; None: absent.
-        forwarded: the header of RFC 7239; None: absent.
-        trusted: the proxies that are believed.
-    """
-    if _has_token(authorization, admin_token):
-        return True
-    if forwarded is not None:
-        return False
-    client = resolve(peer, x_forwarded_for, trusted)
-    return client.certain and is_loopback(client.address)
-
-
-def is_local_page(origin: str | None) -> bool:
-    """Whether a request is of no page, or of a page that this machine served.
-
-    A browser opens a WebSocket to this machine for whatever page its user looks at, so being local is not
-    enough there. The name counts, not where it leads to: a foreign name may lead here too.
-
-    Args:
-        origin: the header; None: absent, as from programs.
-    """
-    if origin is None:
-        return True
-    host = _HOST.fullmatch(origin)
-    return host is not None and (host[1] == "localhost" or is_loopback(host[1].strip("[]")))
-
-
-def has_admin_token(given: str | None, admin_token: str) -> bool:
-    """Whether this is the admin token; an empty one opens nothing."""
-    if not admin_token or given is None:
-        return False
-    # Digests, so that not even the length shows in the time it takes.
-    return hmac.compare_digest(_digest(given), _digest(admin_token))
 
 
 @lru_cache(_CACHED)
@@ -219,12 +157,3 @@ def is_loopback(address: str) -> bool:
         return True
     parsed = parse_address(address)
     return parsed is not None and parsed.is_loopback
-
-
-def _has_token(authorization: str | None, admin_token: str) -> bool:
-    scheme, _, given = (authorization or "").strip(" \t").partition(" ")
-    return scheme.lower() == "bearer" and has_admin_token(given.strip(" \t"), admin_token)
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -25,7 +25,7 @@ import math
 from collections import OrderedDict
 from typing import NamedTuple
 
-from odinws.access.peer import is_loopback, network_of
+from odinws.access.peer import network_of
 
 _ROUNDING_SECONDS = 1e-6  # so that a client that waits exactly as told is admitted
 _DROPS = 2  # per admission, while there is one more at most: so the full ones go in the end
@@ -71,20 +71,11 @@ class Rates:
     Args:
         limit: of each address; None: there is none.
         max_addresses: buckets that are kept, at least 1; about 200 bytes each.
-        exempt_loopback: whether clients of this machine are not limited and not counted. A proxy on this
-            machine must then be a trusted one, else all its clients are exempt.
     """
 
-    def __init__(
-        self,
-        limit: Limit | None,
-        *,
-        max_addresses: int = 65_536,
-        exempt_loopback: bool = True,
-    ) -> None:
+    def __init__(self, limit: Limit | None, *, max_addresses: int = 65_536) -> None:
         self._limit = limit
         self._max_addresses = max_addresses
-        self._exempt_loopback = exempt_loopback
         self._due: OrderedDict[bytes, float] = OrderedDict()  # least recently admitted first
 
     def __len__(self) -> int:
@@ -95,7 +86,7 @@ class Rates:
         """Count an upgrade, unless it is too much.
 
         Args:
-            client: its address, see `proxies.client_address`; all that is no address is one client.
+            client: its address, see `peer.client_address`; all that is no address is one client.
             now: monotonic seconds.
 
         Returns:
@@ -103,13 +94,17 @@ class Rates:
         """
         if self._limit is None:
             return 0.0
-        if self._exempt_loopback and is_loopback(client):
-            return 0.0
         key = network_of(client)
         due, wait = step(self._due.get(key, -math.inf), now, self._limit)
         if not wait:
             self._keep(key, due, now)
         return wait
+
+    def wait(self, client: str, now: float) -> float:
+        """What `admit` would return; nothing is counted."""
+        if self._limit is None:
+            return 0.0
+        return step(self._due.get(network_of(client), -math.inf), now, self._limit)[1]
 
     def _keep(self, key: bytes, due: float, now: float) -> None:
         self._due[key] = due

@@ -19,7 +19,7 @@ import structlog
 from odinws import logs
 from odinws.access import credentials
 from odinws.access.errors import AccessError, forbidden
-from odinws.access.peer import client_address, is_local_page, is_loopback, may_inspect, network_of
+from odinws.access.peer import client_address, network_of
 from odinws.access.rates import Limit, Rates
 from odinws.access.tokens import ANONYMOUS, Identity
 from odinws.admission import authentication, load
@@ -44,6 +44,7 @@ class UpgradeRequest(NamedTuple):
     Attributes:
         peer: address of the other end of the socket.
         query: of the URL, still encoded.
+        is_local: it comes from a program on this machine, see `peer.is_local`.
     """
 
     peer: str
@@ -52,7 +53,7 @@ class UpgradeRequest(NamedTuple):
     authorization: str | None = None
     protocols: str | None = None
     query: str = ""
-    forwarded: str | None = None
+    is_local: bool = False
 
 
 class Admit(NamedTuple):
@@ -61,7 +62,7 @@ class Admit(NamedTuple):
     Attributes:
         address: of the client, for logs.
         subprotocol: for the answer; None: it names none.
-        inspects: it may watch the server's figures.
+        inspects: it may watch the server's figures: it came by the admin plane.
     """
 
     identity: Identity
@@ -130,10 +131,7 @@ class Admission:
         self._draw = draw
         self._guard = Guard(limits(settings))
         self._tokens = authentication.tokens(settings, now())
-        self._rates = Rates(
-            _limit(settings.upgrade_rate, settings.upgrade_burst, settings.workers),
-            exempt_loopback=settings.upgrade_exempt_loopback,
-        )
+        self._rates = Rates(_limit(settings.upgrade_rate, settings.upgrade_burst, settings.workers))
         self._server_rate = _limit(settings.server_upgrade_rate, settings.server_upgrade_burst)
         self._logged = logs.OncePerSecond()
         self._refusals = 0  # for load, since the last look
@@ -167,6 +165,25 @@ class Admission:
         """A connection for which `enter` took a slot has ended, or there is none after all."""
         self._shared.vacate(self._slot, self._occupants(address, identity.subject))
 
+    def enter_operator(self, address: str, subprotocol: str | None) -> Verdict:
+        """Decide on a client of the admin plane, which may have everything, under whatever load.
+
+        Args:
+            subprotocol: for the answer.
+        """
+        clients = self._occupants(address, None, is_exempt=True)
+        self._shared.occupy(self._slot, clients)
+        if self.going_away:
+            refusal = self._leaving()
+        elif self._shared.reserve(self._stats, self._settings.max_connections):
+            return Admit(OPEN, address, subprotocol, inspects=True)
+        else:
+            full = self._guard.full(self._settings.max_connections, self._draw())
+            refusal = Refuse(503, full.reason, full.text, full.retry_after_seconds)
+        self._shared.vacate(self._slot, clients)
+        self._stats.refused_by(refusal.reason)
+        return refusal
+
     def refresh(self, old: Identity, token: str) -> Identity:
         """The identity of an open connection that brings another token; the old one where nobody needs one.
 
@@ -180,11 +197,17 @@ class Admission:
             raise forbidden("the token's subject has as many connections as it may have")
         return new
 
-    def _occupants(self, address: str, subject: str | None) -> list[Occupant]:
-        """Those whose connections are limited."""
+    def _occupants(self, address: str, subject: str | None, *, is_exempt: bool = False) -> list[Occupant]:
+        """Those whose connections are counted.
+
+        Args:
+            is_exempt: they are not limited for the address.
+        """
         limit = self._settings.connections_per_address
-        if not limit or (self._settings.upgrade_exempt_loopback and is_loopback(address)):
+        if not limit:
             return self._subject(subject)
+        if is_exempt:
+            limit = self._settings.max_connections + 1
         return [Occupant("address", network_of(address), limit), *self._subject(subject)]
 
     def _subject(self, subject: str | None) -> list[Occupant]:
@@ -193,10 +216,8 @@ class Admission:
 
     def _decide(self, asked: UpgradeRequest, address: str) -> Verdict:
         if self.going_away:
-            low, high = _DRAIN_RETRY_SECONDS
-            wait = low + round((high - low) * self._draw())
-            return Refuse(503, "draining", "server is going away", wait)
-        wait_seconds = self._rate(address)
+            return self._leaving()
+        wait_seconds = self._rate(address, asked.is_local)
         if wait_seconds:
             message = "too many upgrades in a short time"
             self._say("rate", "too many upgrades", address=address)
@@ -213,40 +234,36 @@ class Admission:
         except AccessError as error:
             self._say(error.reason.label, "client refused", address=address, problem=error.message)
             return Refuse(error.status, error.reason.label, error.message, headers=error.headers)
-        clients = self._occupants(address, identity.subject)
+        is_exempt = asked.is_local and self._settings.upgrade_exempt_loopback
+        clients = self._occupants(address, identity.subject, is_exempt=is_exempt)
         if (most := self._shared.occupy(self._slot, clients)) is not None:
             self._say(most.kind, "too many connections", address=address, of=most.kind, limit=most.limit)
             message = f"your {most.kind} has {most.limit} connections, and may have no more"
             return Refuse(429, most.kind, message, self._wait(retry_after(1.0, self._draw())))
         decision = self._take_slot()
         if decision.admitted:
-            return Admit(identity, address, found.subprotocol, self._may_inspect(asked))
+            return Admit(identity, address, found.subprotocol)
         self._shared.vacate(self._slot, clients)
         return Refuse(503, decision.reason, decision.text, self._wait(decision.retry_after_seconds))
 
-    def _may_inspect(self, asked: UpgradeRequest) -> bool:
-        return is_local_page(asked.origin) and may_inspect(
-            asked.peer,
-            asked.authorization,
-            self._settings.admin_token,
-            x_forwarded_for=asked.forwarded_for,
-            forwarded=asked.forwarded,
-            trusted=self._settings.believed_proxies,
-        )
+    def _leaving(self) -> Refuse:
+        low, high = _DRAIN_RETRY_SECONDS
+        wait = low + round((high - low) * self._draw())
+        return Refuse(503, "draining", "server is going away", wait)
 
     def _wait(self, seconds: int) -> int:
         """Refusing costs CPU too: the more are refused each second, the later they come back."""
         self._refusals += 1
         return min(_MOST_RETRY_SECONDS, round(seconds * max(1.0, self._refusal_rate / _EASY_REFUSALS)))
 
-    def _rate(self, address: str) -> float:
+    def _rate(self, address: str, is_local: bool) -> float:
         """Seconds to wait; 0: now."""
+        if is_local and self._settings.upgrade_exempt_loopback:
+            return 0.0
         now = self._clock()
         wait = self._rates.admit(address, now)
         if wait or self._server_rate is None:
             return wait
-        if self._settings.upgrade_exempt_loopback and is_loopback(address):
-            return 0.0
         return self._shared.spend_upgrade(self._server_rate, now)
 
     def _take_slot(self) -> Decision:

@@ -63,7 +63,7 @@ class History(Protocol):
 class StatsWatchers(Protocol):
     """The subscribers of the server's stats, see `StatsBroadcaster`."""
 
-    def add(self, conn: Connection, admin_token: str | None) -> bool:
+    def add(self, conn: Connection) -> bool:
         """Subscribe a connection; False if it may not see the stats."""
 
     def discard(self, conn: Connection) -> bool:
@@ -179,7 +179,7 @@ class Commands:
             if index % _YIELD_EVERY == 0:
                 next_iteration()
             if channel == STATS_CHANNEL:
-                if self._watchers.add(conn, command.admin_token):
+                if self._watchers.add(conn):
                     subscribed.append(channel)
                 else:
                     rejected.append(protocol.stats_not_allowed())

@@ -13,7 +13,7 @@ from typing import Any, Self
 from odinws import resources
 from odinws.harness import fetch
 from odinws.harness.fetch import Answer
-from odinws.harness.ports import free_port
+from odinws.harness.ports import free_ports
 from odinws.harness.process import Process
 from odinws.harness.prometheus import Metrics, scrape
 
@@ -41,8 +41,11 @@ class Server(Process):
     """`start` it, `wait_ready`, ask it, and `end` it; or use it as a context manager, which waits.
 
     Args:
-        settings: its variables besides WS_ADDR.
+        settings: its variables besides WS_ADDR and WS_ADMIN_ADDR.
         port: where it listens on 127.0.0.1; a free one unless given.
+
+    Attributes:
+        admin_port: of its admin plane, a free one.
         ready_path: answers 200 once it is ready; empty: it is when its port accepts.
     """
 
@@ -57,8 +60,14 @@ class Server(Process):
         ready_path: str = "/readyz",
     ) -> None:
         self._ready_path = ready_path
-        self.port = free_port() if port is None else port
-        self.settings = {"WS_ADDR": f"127.0.0.1:{self.port}", **settings}
+        self.admin_port, free = free_ports(2)
+        self.port = free if port is None else port
+        self.settings = {
+            "WS_ADDR": f"127.0.0.1:{self.port}",
+            "WS_ADMIN_ADDR": f"127.0.0.1:{self.admin_port}",
+            "WS_UPGRADE_EXEMPT_LOOPBACK": "true",  # whatever its clients are, they are ours
+            **settings,
+        }
         super().__init__(
             command or gunicorn(), log, environ=clean_environ(self.settings), directory=directory
         )
@@ -66,6 +75,10 @@ class Server(Process):
     @property
     def http(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def admin(self) -> str:
+        return f"http://127.0.0.1:{self.admin_port}"
 
     @property
     def ws(self) -> str:
@@ -79,13 +92,17 @@ class Server(Process):
         """Status, headers and body of a GET, on a connection of its own. Raises OSError."""
         return fetch.get(self.port, path, headers)
 
+    def ask(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """The same of its admin plane."""
+        return fetch.get(self.admin_port, path, headers)
+
     def json(self, path: str) -> Any:
-        """The JSON body of a GET, whatever its status. Raises OSError."""
-        return json.loads(self.get(path).body)
+        """What its admin plane answers in JSON, whatever its status. Raises OSError."""
+        return json.loads(self.ask(path).body)
 
     def metrics(self) -> Metrics:
         """What it tells at /metrics. Raises OSError."""
-        return scrape(self.port)
+        return scrape(self.admin_port)
 
     def __enter__(self) -> Self:
         self.start()

@@ -92,7 +92,7 @@ class Application(Flask):
         """As Flask's; adds the security headers that the response does not have yet."""
         response = super().process_response(response)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            for name, value in security_headers(page=False).items():
+            for name, value in security_headers().items():
                 response.headers.setdefault(name, value)
         return response
 

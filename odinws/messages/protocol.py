@@ -16,7 +16,7 @@ from odinws.errors import CommandError
 
 CHANNEL = re.compile(r"(?:token|user)\.[A-Za-z0-9_-]{1,64}|global")
 WILDCARDS = ("token.*", "user.*")
-STATS_CHANNEL = "server.stats"  # not from NATS: the server's own stats, for clients that may inspect it
+STATS_CHANNEL = "server.stats"  # not from NATS: the server's own stats, for connections of the admin plane
 MAX_CHANNEL_BYTES = len("token.") + 64
 _Seq = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]  # NATS counts from 1; 0 is before all messages
 
@@ -42,18 +42,12 @@ class Subscribe(msgspec.Struct, frozen=True):
         since: for channels to resume, the last sequence that the client received.
         epoch: the epoch of these sequences; None: the current one.
         last: send the newest message of each channel that is not resumed.
-        admin_token: for the channel of the server's stats.
     """
 
     channels: list[str]
     since: dict[str, _Seq] | None = None
     epoch: str | None = None
     last: bool = False
-    admin_token: str | None = None
-
-    def __repr__(self) -> str:
-        """Without the token: this may get into a log."""
-        return f"Subscribe({self.channels!r}, ***)"
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -288,7 +282,7 @@ def not_carried(channel: str) -> Rejected:
 def stats_not_allowed() -> Rejected:
     """The rejection of the channel of the server's stats."""
     return Rejected(
-        STATS_CHANNEL, "FORBIDDEN", "only from this machine, or with WS_ADMIN_TOKEN as data.admin_token"
+        STATS_CHANNEL, "FORBIDDEN", "the server's figures are on its admin plane, see WS_ADMIN_ADDR"
     )
 
 

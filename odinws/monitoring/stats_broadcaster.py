@@ -13,7 +13,6 @@ from collections.abc import Callable
 import gevent
 from gevent.event import Event
 
-from odinws.access.peer import has_admin_token
 from odinws.connections.connection import Connection
 from odinws.messages.protocol import STATS_CHANNEL, Stats
 from odinws.messages.wire_format import WireFormat
@@ -27,21 +26,19 @@ class StatsBroadcaster:
     Args:
         collect: the figures of this moment, as plain values for JSON; with True also those of before, for who
             has had none yet.
-        admin_token: who brings it may watch from anywhere; empty: nobody may.
     """
 
-    def __init__(self, collect: Callable[[bool], object], admin_token: str) -> None:
+    def __init__(self, collect: Callable[[bool], object]) -> None:
         self._collect = collect
-        self._admin_token = admin_token
         self._watchers: dict[Connection, bool] = {}  # whether it has had figures
         self._anyone = Event()
 
     def __len__(self) -> int:
         return len(self._watchers)
 
-    def add(self, conn: Connection, admin_token: str | None) -> bool:
+    def add(self, conn: Connection) -> bool:
         """Send figures to a connection from now on; False if it may not have them."""
-        if not conn.inspects and not has_admin_token(admin_token, self._admin_token):
+        if not conn.inspects:
             return False
         self._watchers[conn] = False
         self._anyone.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -22,6 +23,10 @@ _OF_SERVICE = re.compile(
 )
 _PORT_OF_SERVICE = re.compile(r"(?:_[A-Z0-9_]+)?_PORT")
 _LINK = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
+_UNIX = "unix:"
+_MAX_PATH_BYTES = 100  # of a Unix socket: the kernel takes 107
+_MIN_SECRET_CHARACTERS = 16  # of the token that opens the inside
+_HTTP_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]{1,5})?")
 _NATS_SCHEMES = ("nats", "tls", "ws", "wss")
 _NATS_SCHEME = re.compile(rf"(?:{'|'.join(_NATS_SCHEMES)})://")
 
@@ -87,12 +92,57 @@ def check_above(name: str, value: float, other: str, bound: float) -> None:
         raise SettingsError(name, f"{value:g}", f"expected more than {other} ({bound:g})")
 
 
-def address(text: str) -> tuple[str, int]:
+def check_alone(name: str, value: str, other: str, given: str) -> None:
+    """One of two settings that exclude each other must be empty."""
+    if value and given:
+        raise SettingsError(name, value, f"{other} is set already: leave one of them out")
+
+
+def address(name: str, text: str) -> tuple[str, int]:
     """Where to listen: host and port."""
     host, colon, port = text.rpartition(":")
     if not colon or not _PORT.fullmatch(port) or int(port) > 65535 or " " in host:
-        raise SettingsError("WS_ADDR", text, "expected host:port with a port from 0 to 65535")
+        raise SettingsError(name, text, "expected host:port with a port from 0 to 65535")
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - `:port` asks for it
+
+
+def admin_address(text: str) -> tuple[str, int] | str:
+    """The same for the admin plane, or the absolute path of a Unix socket."""
+    if not text.startswith(_UNIX):
+        return address("WS_ADMIN_ADDR", text)
+    path = text.removeprefix(_UNIX)
+    if not path.startswith("/") or len(path.encode()) > _MAX_PATH_BYTES or "\0" in path:
+        allowed = f"expected unix: and an absolute path of at most {_MAX_PATH_BYTES} bytes"
+        raise SettingsError("WS_ADMIN_ADDR", text, allowed)
+    return path
+
+
+def check_admin_token(name: str, token: str) -> None:
+    """What opens the inside must not be guessed, and must fit into a header."""
+    if len(token) < _MIN_SECRET_CHARACTERS or not token.isprintable() or not token.isascii() or " " in token:
+        allowed = f"expected at least {_MIN_SECRET_CHARACTERS} characters, ASCII and without spaces"
+        raise SettingsError(name, "***", allowed)
+
+
+def admin_token(path: str) -> str:
+    """Read the token of the admin plane."""
+    name = "WS_ADMIN_TOKEN_FILE"
+    try:
+        token = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "expected ASCII"
+        raise SettingsError(name, path, f"it can't be read: {reason}") from None
+    check_admin_token(name, token)
+    return token
+
+
+def http_origins(text: str) -> tuple[str, ...]:
+    """Origins of HTTP, comma-separated, in lower case; raises ValueError."""
+    origins = tuple(part.lower() for part in parts(text))
+    for origin in origins:
+        if not _HTTP_ORIGIN.fullmatch(origin):
+            raise ValueError(f"{origin!r} is no origin: expected http://host:port without a path")
+    return origins
 
 
 def nats_urls(text: str) -> list[str]:

@@ -22,7 +22,7 @@ from msgspec import Meta, field
 import strategies
 from odinws import cgroup
 from odinws.access.origin import Origins
-from odinws.access.peer import Proxies, parse_proxies
+from odinws.access.peer import Proxies, is_loopback, parse_proxies
 from odinws.access.permissions import ChannelFilter
 from odinws.errors import SettingsError
 from odinws.settings import checks
@@ -32,7 +32,6 @@ MAX_SHARDS = 1024
 _OWN_PREFIX = "WS_"
 _LEAST_SHARE = 100  # connections that one client may have by default, however small the server is
 _INT64_MAX = (1 << 63) - 1  # what NATS can hold
-_MIN_SECRET_CHARACTERS = 16  # of the token that opens the inside
 
 
 def usable_cores() -> int:
@@ -91,6 +90,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     """
 
     addr: Annotated[str, about("host:port to listen on; `:port` means all interfaces")] = "127.0.0.1:3004"
+    admin_addr: Annotated[
+        str,
+        about(
+            "where the admin plane listens, host:port or unix:/path; with a host other than this machine's "
+            "loopback it takes a token"
+        ),
+    ] = "127.0.0.1:3005"
     nats_url: Annotated[
         str, about("NATS server URLs, comma-separated; unset: start an embedded nats-server")
     ] = ""
@@ -190,8 +196,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         int, about("upgrade requests to the whole server in a burst", 1, 1_000_000)
     ] = 100
     upgrade_exempt_loopback: Annotated[
-        bool, about("exempt clients on this machine from the upgrade rates and from WS_MAX_PER_ADDRESS")
-    ] = True
+        bool,
+        about(
+            "exempt programs on this machine from the upgrade rates and WS_MAX_PER_ADDRESS; not behind a proxy on this machine that "
+            "names no client, as a TCP forwarder: all its clients would be exempt"
+        ),
+    ] = False
     trusted_proxies: Annotated[
         str,
         about(
@@ -223,7 +233,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         bool, about("clients without a token may subscribe to the public channels (token.*, global)")
     ] = False
     admin_token: Annotated[
-        str, about("bearer token for /stats and /debug from other hosts; unset: loopback only")
+        str, about("bearer token of the admin plane, at least 16 characters; unset: none is asked for")
+    ] = ""
+    admin_token_file: Annotated[
+        str, about("file with that token, which each worker reads when it starts")
+    ] = ""
+    admin_peers: Annotated[
+        str,
+        about(
+            "origins of other servers' admin pages, comma-separated: they may watch this server, and this "
+            "one's page may watch theirs"
+        ),
     ] = ""
 
     max_subscriptions: Annotated[int, about("channels that one connection may subscribe to", 1, 100_000)] = (
@@ -347,7 +367,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
 
     @cached_property
     def _address(self) -> tuple[str, int]:
-        return checks.address(self.addr)
+        return checks.address("WS_ADDR", self.addr)
+
+    @cached_property
+    def admin_address(self) -> tuple[str, int] | str:
+        """Where the admin plane listens: host and port, or the path of a Unix socket."""
+        return checks.admin_address(self.admin_addr)
+
+    @property
+    def admin_host(self) -> str:
+        """The host of that; "" for a Unix socket."""
+        return "" if isinstance(self.admin_address, str) else self.admin_address[0]
+
+    @property
+    def admin_is_local(self) -> bool:
+        """Whether nobody but programs on this machine can reach the admin plane."""
+        return self.admin_host in ("", "localhost") or is_loopback(self.admin_host)
+
+    @cached_property
+    def admin_peer_origins(self) -> tuple[str, ...]:
+        """The origins of pages that may watch this server (WS_ADMIN_PEERS)."""
+        return checks.parsed("WS_ADMIN_PEERS", self.admin_peers, checks.http_origins)
+
+    @property
+    def admin_peer_sockets(self) -> tuple[str, ...]:
+        """The same as origins of WebSockets."""
+        return tuple(origin.replace("http", "ws", 1) for origin in self.admin_peer_origins)
 
     @cached_property
     def nats_urls(self) -> list[str]:
@@ -380,6 +425,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     def jwt_issuers(self) -> tuple[str, ...]:
         """Of which one must have issued a token; empty: its issuer does not matter."""
         return checks.parts(self.jwt_issuer)
+
+    def read_admin_token(self) -> str:
+        """The token of the admin plane; "": none is asked for.
+
+        Raises:
+            SettingsError: the file can't be used.
+        """
+        return checks.admin_token(self.admin_token_file) if self.admin_token_file else self.admin_token
 
     @property
     def client_memory_bytes(self) -> int:
@@ -455,6 +508,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         """What one field alone can't say: lists, URLs, and values that depend on each other."""
         # Parsed now, and kept.
         _ = self._address, self.nats_urls, self.allowed_origins, self.believed_proxies, self.channel_filter
+        _ = self.admin_address, self.admin_peer_origins
         if self.strategy:
             try:
                 strategies.check_name(self.strategy)
@@ -467,12 +521,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         ):
             value, bound = getattr(self, above), getattr(self, below)
             checks.check_above(variable(above), value, variable(below), bound)
-        if self.admin_token and len(self.admin_token) < _MIN_SECRET_CHARACTERS:
-            allowed = f"expected at least {_MIN_SECRET_CHARACTERS} characters"
-            raise SettingsError("WS_ADMIN_TOKEN", "***", allowed)
-        if self.jwt_secret and self.jwt_secret_file:
-            allowed = "WS_JWT_SECRET is set already: leave one of them out"
-            raise SettingsError("WS_JWT_SECRET_FILE", self.jwt_secret_file, allowed)
+        checks.check_alone("WS_ADMIN_TOKEN_FILE", self.admin_token_file, "WS_ADMIN_TOKEN", self.admin_token)
+        if self.admin_token:
+            checks.check_admin_token("WS_ADMIN_TOKEN", self.admin_token)
+        if not self.admin_is_local and not self.admin_token and not self.admin_token_file:
+            allowed = "others can reach it: set WS_ADMIN_TOKEN_FILE, or take 127.0.0.1 or unix:/path"
+            raise SettingsError("WS_ADMIN_ADDR", self.admin_addr, allowed)
+        if self.port and self.admin_address == self._address:
+            raise SettingsError("WS_ADMIN_ADDR", self.admin_addr, "expected another port than WS_ADDR has")
+        checks.check_alone("WS_JWT_SECRET_FILE", self.jwt_secret_file, "WS_JWT_SECRET", self.jwt_secret)
         if self.allow_anonymous and not self.checks_tokens:
             allowed = "without WS_JWT_SECRET, WS_JWT_SECRET_FILE or WS_JWKS_FILE everybody may enter already"
             raise SettingsError("WS_ALLOW_ANONYMOUS", "true", allowed)
