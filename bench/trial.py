@@ -123,15 +123,15 @@ class Trial:
             try:
                 time.sleep(scenario.warmup_seconds)
                 calm = self._calm(clients)
-                told_before = self._told(server.port)
+                told_before = self._told(server.admin_port)
                 published = feed.published
                 clients.begin()
                 began = measure.cpu(servers)
                 storm = self._vanish(servers, clients, began) if scenario.vanishing else None
-                used, ours_used, samples, peak = self._watch(servers, began, ours, server.port, clients)
+                used, ours_used, samples, peak = self._watch(servers, began, ours, server.admin_port, clients)
                 window = clients.end()
                 published = feed.published - published
-                told_after = self._told(server.port)
+                told_after = self._told(server.admin_port)
                 after = measure.memory(servers)
             finally:
                 feed.stop()
@@ -178,11 +178,9 @@ class Trial:
             "cpu": {**asdict(seen.used), "samples": seen.samples},
         }
 
-    def _told(self, port: int) -> Metrics | None:
+    def _told(self, admin_port: int) -> Metrics | None:
         """What the server says of itself; None when it says nothing."""
-        if self.arm.feed is not FeedKind.NATS or self.arm.is_silent:
-            return None
-        return scrape(port)
+        return scrape(admin_port) if self.arm.feed is FeedKind.NATS else None
 
     def _calm(self, clients: Clients) -> Event | None:
         """What clients see before the storm; None: there is none."""
@@ -227,7 +225,7 @@ class Trial:
         servers: list[psutil.Process],
         begun: Cpu,
         ours: list[psutil.Process],
-        port: int,
+        admin_port: int,
         clients: Clients,
     ) -> tuple[Cpu, Cpu, list[float], int]:
         """What is left of a window that has begun.
@@ -247,7 +245,7 @@ class Trial:
                 samples.append(used.total / used.seconds)
                 last = now
                 if self.arm.is_watched:
-                    self._told(port)
+                    self._told(admin_port)
                 so_far = clients.end()
                 self.say(f"{so_far['delivered']:,} delivered to {so_far['ready']:,}")
         return measure.cpu(servers).since(begun), measure.cpu(ours).since(ours_begun), samples, peak

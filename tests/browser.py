@@ -6,7 +6,7 @@ What a page has done is known after the next call: Playwright delivers events wh
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -36,10 +36,15 @@ class PageError(AssertionError):
 
 
 class Browser:
-    """A Chromium with a fresh profile, from `with` to the end of its block."""
+    """A Chromium with a fresh profile, from `with` to the end of its block.
 
-    def __init__(self) -> None:
+    Args:
+        flags: of its command line, beside those of all tests.
+    """
+
+    def __init__(self, flags: Sequence[str] = ()) -> None:
         self._program = find("chromium", "chromium")
+        self._flags = [*_FLAGS, *flags]
         self._playwright = driver.sync_playwright()
 
     def __enter__(self) -> Self:
@@ -47,7 +52,7 @@ class Browser:
         try:
             self._browser = playwright.chromium.launch(
                 executable_path=self._program,
-                args=list(_FLAGS),
+                args=self._flags,
                 chromium_sandbox=False,
                 timeout=1000 * PATIENCE_SECONDS,
             )

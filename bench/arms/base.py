@@ -71,8 +71,6 @@ class Arm:
     """Channels that one of its connections can have; None: any number."""
     deflates: bool = False
     """It can compress messages (permessage-deflate)."""
-    is_silent: bool = False
-    """True: an odinws that is not asked for its metrics, as it answers over TLS only."""
     is_watched: bool = False
     """True: its metrics are fetched every five seconds of a window, as conf/prometheus has it."""
     on_request: bool = False

@@ -45,7 +45,14 @@ def _arm(
             "LOG_LEVEL": "warning",
             **settings,
         }
-        return Server(environment, place.log, port=place.port, command=start, directory=directory)
+        return Server(
+            environment,
+            place.log,
+            port=place.port,
+            command=start,
+            directory=directory,
+            has_admin_plane=(directory / "odinws/admin_socket.py").exists(),
+        )
 
     return Arm(
         name,

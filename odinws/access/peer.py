@@ -148,8 +148,6 @@ def _entry(part: str) -> Address | None:
     return parse_address((match[1] or match[2]) if match else text)
 
 
-
-
 @lru_cache(_CACHED)
 def is_loopback(address: str) -> bool:
     """Whether an address is of this machine: 127.0.0.0/8, also within IPv6, ::1, or `UNIX`."""

@@ -11,13 +11,18 @@ export class Absence {
   #said = ""; // what the log has last
   #askedAt = -Infinity;
   #away = false;
+  /** Whether the server asks for its admin token. */
+  locked = false;
+  #token;
 
   /**
    * @param log where it is told
+   * @param token gives the admin token, "" for none
    * @param told called when more is known
    */
-  constructor(log, told) {
+  constructor(log, token, told) {
     this.#log = log;
+    this.#token = token;
     this.#told = told;
   }
 
@@ -29,19 +34,22 @@ export class Absence {
   }
 
   end() {
-    this.#away = false;
+    this.#away = this.locked = false;
     this.#said = "";
     this.#askedAt = -Infinity;
   }
 
-  /** A browser does not show what an upgrade was answered with, but the server tells it in /health too. */
+  /** A browser does not show what an upgrade was answered with, but the admin plane tells it in /health too. */
   async #ask(closed) {
     if (performance.now() - this.#askedAt < ASK_MS) return;
     this.#askedAt = performance.now();
     let why = null;
     try {
-      const response = await fetch("health", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-      const { errors, warnings } = await response.json();
+      const headers = this.#token() ? { Authorization: `Bearer ${this.#token()}` } : {};
+      const signal = AbortSignal.timeout(TIMEOUT_MS);
+      const response = await fetch("health", { cache: "no-store", headers, signal });
+      this.locked = response.status === 401;
+      const { errors = [], warnings = [] } = await response.json();
       why = [...errors, ...warnings].join("; ");
     } catch {
       // Nobody is there, which is what `null` says.

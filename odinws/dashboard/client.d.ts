@@ -35,7 +35,6 @@ export interface Callbacks {
 
 export interface Options {
   token?: () => string | Promise<string>;
-  adminToken?: () => string;
 }
 
 export declare const RETURN_AFTER_SECONDS: Map<number, number | null>;

@@ -26,7 +26,6 @@ const CLOCK_SAMPLES = 6;
 const HINT = /; retry_after=([0-9]+(?:\.[0-9]+)?)$/; // in the text of a close frame: seconds
 
 const NO_EPOCH = "none"; // of a worker that has not heard from NATS yet
-const FIGURES = "server.stats"; // not of NATS: what the server says of itself, once a second
 
 const BROKEN = 1002; // what the server sent is not the protocol
 const LOST = 1006; // what a browser says of a connection that ended without a close frame
@@ -74,7 +73,6 @@ export class Client {
   #chain = new Map(); // channel -> seq up to which all is known
   #epoch = ""; // of those numbers
   #token; // gives a token, or a promise of one
-  #adminToken; // gives the token for FIGURES, "" for none
   #given = ""; // by it, at last
   #refused = ""; // that one; "": the server has taken one since
   #renewal = 0;
@@ -87,16 +85,14 @@ export class Client {
    * @param channels to subscribe to; `token.*` stands for all tokens
    * @param on what to call, each optional: {change(): something above changed, message(message, latencyMs): data
    *   came, gap({channel, from, to, reason}): this will not come, figures({ts, data}): of `server.stats`}
-   * @param token gives the token for a connection, and again before it expires or when it was refused; may return a
+   * @param token gives the token for a connection, "" for none, and again before it expires or when it was refused; may return a
    *   promise. If it gives the one again that was refused, the client ends; if it fails, it is asked again later
-   * @param adminToken gives what opens `server.stats` to those who are not on the server's machine
    */
-  constructor(url, channels, on, { token, adminToken = () => "" } = {}) {
+  constructor(url, channels, on, { token } = {}) {
     this.#url = url;
     this.#channels = channels;
     this.#on = { change() {}, message() {}, gap() {}, figures() {}, ...on };
     this.#token = token;
-    this.#adminToken = adminToken;
   }
 
   /** Connect now, whatever the state. */
@@ -120,7 +116,7 @@ export class Client {
       }
       this.#given = token;
       this.#renewAt(token);
-      this.#connect(new WebSocket(this.#url, ["odinws", `bearer.${token}`]));
+      this.#connect(new WebSocket(this.#url, token ? ["odinws", `bearer.${token}`] : []));
     } catch (error) {
       if (this.#fetching !== fetching) return;
       this.#fetching = null;
@@ -179,7 +175,6 @@ export class Client {
       data.since = Object.fromEntries(heard.map((channel) => [channel, this.#chain.get(channel)]));
       data.epoch = this.#epoch;
     }
-    if (this.#adminToken() && this.#channels.includes(FIGURES)) data.admin_token = this.#adminToken();
     this.#send("subscribe", data);
   }
 

@@ -55,7 +55,7 @@ byId("charts").append(...charts.map((chart) => chart.element));
 
 const log = new EventLog(byId("events"), byId("events-none"));
 const board = new PriceBoard(log);
-const absence = new Absence(log, () => {
+const absence = new Absence(log, () => adminToken, () => {
   numbersAt = 0;
   renderSoon();
 });
@@ -64,7 +64,12 @@ const absence = new Absence(log, () => {
 
 let recent = []; // {at, latency} of the last WINDOW_MS, while the page is looked at
 let since = Infinity; // when `recent` began to be complete
-let adminToken = "";
+let adminToken = ""; // of the admin plane, where it asks for one
+
+/** As part of a subprotocol, which may not have all characters. */
+function sendable(token) {
+  return encodeURIComponent(token).replace(/[()]/g, (one) => `%${one.charCodeAt(0).toString(16)}`);
+}
 
 function reading(source, last) {
   log.compare(source, last);
@@ -104,7 +109,7 @@ const own = new Source("", address.href, board.channels, {
   gap(gap) {
     board.gap(gap);
   },
-}, { adminToken: () => adminToken });
+}, { token: () => sendable(adminToken) });
 const { client } = own;
 
 const others = compared.map((url) => {
@@ -173,6 +178,7 @@ function renderState() {
   write(byId("notice"), notice);
   byId("notice").hidden = !notice;
   byId("withheld").hidden = !own.withheld;
+  byId("locked").hidden = !absence.locked;
 }
 
 function renderNumbers(now) {
@@ -225,6 +231,7 @@ function renderFigures() {
   renderRefusals(sources);
   renderEnds(sources);
   renderFeed(sources);
+  byId("elsewhere").hidden = !own.now;
   if (!own.now) return;
   const { health, uptime_seconds: uptime, version } = own.now.data;
   write(byId("health"), own.isLive ? health.status : "unknown");
@@ -254,7 +261,7 @@ byId("theme").addEventListener("click", () => {
   const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
   document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
 });
-byId("withheld").addEventListener("submit", (event) => {
+byId("locked").addEventListener("submit", (event) => {
   event.preventDefault();
   adminToken = byId("admin-token").value;
   client.stop();

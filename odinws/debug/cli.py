@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from odinws.debug.http_client import RequestError, Server
+from odinws.debug.http_client import RequestError, Server, read_token
 from odinws.debug.verbs import VERBS, Option, Verb
 
 # Which form a file has, by the end of its name.
@@ -27,12 +27,17 @@ def _common() -> list[click.Parameter]:
     """The options of every verb: which server, and how it is entered."""
     return [
         click.Option(
-            ["--url"], default="http://127.0.0.1:3004", show_default=True, help="Where the server listens."
+            ["--url"],
+            default="http://127.0.0.1:3005",
+            show_default=True,
+            help="The server's admin plane; unix:/path for a socket.",
         ),
         click.Option(
             ["--token-file"],
+            envvar="WS_ADMIN_TOKEN_FILE",
+            show_envvar=True,
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="A file with the server's WS_ADMIN_TOKEN; needed from another machine.",
+            help="A file with its WS_ADMIN_TOKEN, if it asks for one.  [default: what WS_ADMIN_TOKEN says]",
         ),
     ]
 
@@ -41,7 +46,7 @@ def _common() -> list[click.Parameter]:
 def _entered(url: str, token_file: Path | None) -> Iterator[Server]:
     """The server; what goes wrong with it becomes one line."""
     try:
-        yield Server(url, token_file.read_text().strip() if token_file else "", "--token-file")
+        yield Server(url, read_token(token_file))
     except RequestError as error:
         raise click.ClickException(str(error)) from None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
-import urllib.error
-import urllib.request
+import os
+import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -15,24 +17,40 @@ class RequestError(Exception):
     """The server gives no answer, or one that says what is wrong; the text is for people."""
 
 
+class _UnixConnection(http.client.HTTPConnection):
+    """To a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 class Server:
-    """A server that runs.
+    """The admin plane of a server that runs.
 
     Args:
-        url: its base, `http://` or `https://`.
+        url: its address: `http://host:port`, `https://host:port`, or `unix:/path`.
         token: its `WS_ADMIN_TOKEN`; "": ask without.
-        token_option: the option with which a user gives that token.
         timeout_seconds: of an answer.
 
     Raises:
         RequestError: the URL is none.
     """
 
-    def __init__(self, url: str, token: str, token_option: str, timeout_seconds: float = 30.0) -> None:
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise RequestError(f"--url is {url!r}, expected a URL such as http://127.0.0.1:3004")
+    def __init__(self, url: str, token: str, timeout_seconds: float = 30.0) -> None:
         self.url = url.rstrip("/")
-        self._token_option = token_option
+        self._parts = urlsplit(self.url)
+        if self._parts.scheme not in ("http", "https", "unix") or not (
+            self._parts.netloc or self._parts.path
+        ):
+            raise RequestError(
+                f"--url is {url!r}, expected a URL such as http://127.0.0.1:3005, or unix:/path of a socket"
+            )
         self._timeout_seconds = timeout_seconds
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -46,19 +64,26 @@ class Server:
             RequestError: there is none.
         """
         options = options or {}
-        address = f"{self.url}{path}{'?' + urlencode(options) if options else ''}"
-        request = urllib.request.Request(address, headers=self._headers)  # noqa: S310 - http or https, see above
-        timeout = self._timeout_seconds + float(options.get("seconds", 0.0))
+        target = f"{path}{'?' + urlencode(options) if options else ''}"
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
-                body: bytes = answer.read()
-                return body
-        except urllib.error.HTTPError as error:
-            with error:
-                raise RequestError(self._reason(error)) from None
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            raise RequestError(f"no answer from {self.url}: {reason}; is the server there?") from None
+            with contextlib.closing(
+                self._connection(self._timeout_seconds + float(options.get("seconds", 0.0)))
+            ) as connection:
+                connection.request("GET", target, headers=self._headers)
+                answer = connection.getresponse()
+                body = answer.read()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise RequestError(f"no answer from {self.url}: {error}; is the server there?") from None
+        if answer.status != http.HTTPStatus.OK:
+            raise RequestError(f"{answer.status} {answer.reason}: {_reason(answer.status, body)}")
+        return body
+
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        if self._parts.scheme == "unix":
+            return _UnixConnection(self._parts.path, timeout)
+        secure = self._parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        return kind(self._parts.netloc, timeout=timeout)
 
     def json(self, path: str, options: Mapping[str, Any] | None = None) -> Any:
         """The same, as JSON.
@@ -72,12 +97,15 @@ class Server:
         except ValueError:
             raise RequestError(f"{self.url}{path} answers with no JSON: is this an odinws server?") from None
 
-    def _reason(self, error: urllib.error.HTTPError) -> str:
-        text = error.read(64 << 10)
-        try:
-            message = str(json.loads(text)["message"])
-        except (ValueError, KeyError, TypeError):
-            message = text.decode("utf-8", "replace")[:200]
-        if error.code == 403:
-            message += f"; give it with {self._token_option}"
-        return f"{error.code} {error.reason}: {message}"
+
+def read_token(path: Path | None) -> str:
+    """The admin token: of a file, else of WS_ADMIN_TOKEN. No option: every user of a machine sees those."""
+    return path.read_text().strip() if path else os.environ.get("WS_ADMIN_TOKEN", "")
+
+
+def _reason(status: int, body: bytes) -> str:
+    try:
+        message = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        message = body[:200].decode("utf-8", "replace")
+    return f"{message}; give it with --token-file" if status == http.HTTPStatus.UNAUTHORIZED else message

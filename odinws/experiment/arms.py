@@ -105,7 +105,7 @@ class Arm(Server):
 
     async def _ask(self, question: Callable[[int], T]) -> T:
         try:
-            return await asyncio.to_thread(question, self.port)
+            return await asyncio.to_thread(question, self.admin_port)
         except (OSError, msgspec.MsgspecError, LookupError, TypeError, psutil.Error) as error:
             self.check_alive()
             raise ArmError(f"it does not answer, or not as it should: {error}") from None

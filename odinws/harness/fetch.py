@@ -37,7 +37,11 @@ def get(
 
 def body(port: int, path: str, *, seconds: float = ANSWER_SECONDS) -> bytes:
     """The body of an answer with status 200. Raises OSError for any other, and as `get` does."""
-    answer = get(port, path, seconds=seconds)
+    return good(path, get(port, path, seconds=seconds))
+
+
+def good(path: str, answer: Answer) -> bytes:
+    """The body of an answer about `path`. Raises OSError when its status is not 200."""
     if answer.status != 200:
         raise OSError(
             f"{path} is answered with {answer.status}: {answer.body[:200].decode(errors='replace')}"

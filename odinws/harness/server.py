@@ -15,7 +15,7 @@ from odinws.harness import fetch
 from odinws.harness.fetch import Answer
 from odinws.harness.ports import free_ports
 from odinws.harness.process import Process
-from odinws.harness.prometheus import Metrics, scrape
+from odinws.harness.prometheus import Metrics
 
 CONFIG = "python:odinws.gunicorn_conf"
 START_SECONDS = 30.0
@@ -43,9 +43,7 @@ class Server(Process):
     Args:
         settings: its variables besides WS_ADDR and WS_ADMIN_ADDR.
         port: where it listens on 127.0.0.1; a free one unless given.
-
-    Attributes:
-        admin_port: of its admin plane, a free one.
+        has_admin_plane: False: an odinws of before, whose own port tells what is inside.
         ready_path: answers 200 once it is ready; empty: it is when its port accepts.
     """
 
@@ -58,13 +56,14 @@ class Server(Process):
         command: Sequence[str] | None = None,
         directory: Path | None = None,
         ready_path: str = "/readyz",
+        has_admin_plane: bool = True,
     ) -> None:
         self._ready_path = ready_path
-        self.admin_port, free = free_ports(2)
+        free, admin = free_ports(2)
         self.port = free if port is None else port
         self.settings = {
             "WS_ADDR": f"127.0.0.1:{self.port}",
-            "WS_ADMIN_ADDR": f"127.0.0.1:{self.admin_port}",
+            **({"WS_ADMIN_ADDR": f"127.0.0.1:{admin}"} if has_admin_plane else {}),
             "WS_UPGRADE_EXEMPT_LOOPBACK": "true",  # whatever its clients are, they are ours
             **settings,
         }
@@ -75,6 +74,11 @@ class Server(Process):
     @property
     def http(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def admin_port(self) -> int:
+        """Of its admin plane."""
+        return int(self.settings.get("WS_ADMIN_ADDR", self.settings["WS_ADDR"]).rpartition(":")[2])
 
     @property
     def admin(self) -> str:
@@ -93,8 +97,10 @@ class Server(Process):
         return fetch.get(self.port, path, headers)
 
     def ask(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-        """The same of its admin plane."""
-        return fetch.get(self.admin_port, path, headers)
+        """The same of its admin plane, with its token if it has one."""
+        token = self.settings.get("WS_ADMIN_TOKEN")
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        return fetch.get(self.admin_port, path, {**bearer, **(headers or {})})
 
     def json(self, path: str) -> Any:
         """What its admin plane answers in JSON, whatever its status. Raises OSError."""
@@ -102,7 +108,7 @@ class Server(Process):
 
     def metrics(self) -> Metrics:
         """What it tells at /metrics. Raises OSError."""
-        return scrape(self.admin_port)
+        return Metrics(fetch.good("/metrics", self.ask("/metrics")).decode())
 
     def __enter__(self) -> Self:
         self.start()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from odinws import resources
+from odinws.debug.http_client import read_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +39,14 @@ _file = click.option(
     callback=_existing, help="The file of flags.",
 )  # fmt: skip
 _urls = click.option(
-    "--url", "urls", multiple=True, default=("http://127.0.0.1:3004",), show_default=True,
-    help="A running server; may be given several times.",
+    "--url", "urls", multiple=True, default=("http://127.0.0.1:3005",), show_default=True,
+    help="The admin plane of a running server, unix:/path for a socket; may be given several times.",
 )  # fmt: skip
 _token = click.option(
-    "--token", envvar="WS_ADMIN_TOKEN", default="", show_envvar=True,
-    help="Opens /stats of servers on other machines.",
+    "--token-file", "token", envvar="WS_ADMIN_TOKEN_FILE", show_envvar=True,
+    callback=lambda _, __, path: read_token(path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with their WS_ADMIN_TOKEN, if they ask for one. [default: what WS_ADMIN_TOKEN says]",
 )  # fmt: skip
 _variant = click.option("--variant", help="[default: the one that the file rolls out now]")
 

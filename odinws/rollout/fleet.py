@@ -31,8 +31,8 @@ class Fleet:
     """Asks servers.
 
     Args:
-        urls: of their HTTP, as `http://127.0.0.1:3004`.
-        token: WS_ADMIN_TOKEN of servers on other machines.
+        urls: of their admin planes, as `http://127.0.0.1:3005`.
+        token: their WS_ADMIN_TOKEN; "": ask without.
     """
 
     def __init__(self, urls: Sequence[str], token: str = "") -> None:
@@ -49,7 +49,7 @@ class Fleet:
 
     def _ask(self, url: str) -> Server:
         try:
-            stats = http_client.Server(url, self._token, "--token", _ANSWER_SECONDS).json("/stats")
+            stats = http_client.Server(url, self._token, _ANSWER_SECONDS).json("/stats")
             now = time.monotonic()
             chosen = stats["strategy"]
             return Server(

@@ -135,15 +135,15 @@ class Collector:
 
     def _server_cpu(self) -> float | None:
         """What `/health` says, in percent of the server's limit; None: it does not answer in time."""
-        host = (self._environment.host or "").replace("ws", "http", 1).rstrip("/").removesuffix("/ws")
+        admin = self._environment.parsed_options.odin_admin.rstrip("/")
         try:
-            with urllib.request.urlopen(f"{host}/health", timeout=_HEALTH_SECONDS) as response:  # noqa: S310
+            with urllib.request.urlopen(f"{admin}/health", timeout=_HEALTH_SECONDS) as response:  # noqa: S310
                 health = json.load(response)
         except urllib.error.HTTPError as error:
             health = json.load(error)
         except (OSError, ValueError):
             return None
-        return float(health["checks"]["cpu"]["percentage"])
+        return float(health["checks"]["cpu"]["percentage"]) if "checks" in health else None
 
 
 def summary(totals: dict[str, Any]) -> list[str]:

@@ -39,6 +39,7 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("sustain", number, 60.0, "capacity: seconds that all connections stay"),
     ("timeout", number, 10.0, "seconds until a connection must be subscribed"),
     ("table", number, 0.0, "seconds between the lines of the table; 0: none"),
+    ("admin", str, "http://127.0.0.1:3005", "the server's admin plane, which the table's CPU comes from"),
     ("seed", int, 1, "of what is random"),
     ("record", str, "", "file for one JSON line per second"),
 )

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import odinws
-from odinws.access.headers import security_headers
+from odinws.access.headers import page_headers, security_headers
 
 PAGE = Path(odinws.__file__).with_name("dashboard")
 
 
+def headers_of(*, page: bool) -> Mapping[str, str]:
+    """Those of the page, or of all else."""
+    return page_headers() if page else security_headers()
+
+
 def policy(*, page: bool) -> dict[str, str]:
     """The content security policy by directive."""
-    parts = security_headers(page=page)["Content-Security-Policy"].split("; ")
+    parts = headers_of(page=page)["Content-Security-Policy"].split("; ")
     return {name: values for name, _, values in (part.partition(" ") for part in parts)}
 
 
 @pytest.mark.parametrize("page", [True, False])
 def test_what_all_answers_say(page: bool) -> None:
     """No guessing of types, no frames, no referrer (URLs may carry a token), nothing but what is listed."""
-    headers = security_headers(page=page)
+    headers = headers_of(page=page)
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Cache-Control"] == ("no-cache" if page else "no-store")
@@ -32,10 +38,17 @@ def test_what_all_answers_say(page: bool) -> None:
     assert all("unsafe" not in value and "*" not in value for value in policy(page=page).values())
 
 
+def test_the_page_connects_to_its_own_host_and_to_those_that_are_named() -> None:
+    """No scheme alone, which would be every host."""
+    assert policy(page=True)["connect-src"] == "'self'"
+    named = page_headers(("ws://127.0.0.1:3105",))["Content-Security-Policy"]
+    assert "connect-src 'self' ws://127.0.0.1:3105;" in named
+
+
 def test_the_sets_are_fixed() -> None:
     """They are shared by all answers."""
     with pytest.raises(TypeError):
-        security_headers(page=True)["X"] = "y"  # type: ignore[index]
+        page_headers()["X"] = "y"  # type: ignore[index]
 
 
 def test_the_page_needs_nothing_inline() -> None:

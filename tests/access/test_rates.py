@@ -89,14 +89,14 @@ def test_what_is_one_client(first: str, second: str, shared: bool) -> None:
     assert (rates.admit(second, START) > 0) is shared
 
 
-def test_loopback_is_exempt_unless_asked_for() -> None:
-    """And it takes nothing from others."""
+def test_to_ask_counts_nothing() -> None:
+    """`wait` says what `admit` would."""
     rates = Rates(Limit(1, 1))
-    for client in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
-        assert admitted(rates, client, START, 10) == 10
+    assert rates.wait("203.0.113.9", START) == 0.0
     assert len(rates) == 0
     assert rates.admit("203.0.113.9", START) == 0.0
-    assert admitted(Rates(Limit(1, 1), exempt_loopback=False), "127.0.0.1", START, 10) == 1
+    assert rates.wait("203.0.113.9", START) == rates.admit("203.0.113.9", START) == 1.0
+    assert Rates(None).wait("203.0.113.9", START) == 0.0
 
 
 def test_no_limits() -> None:

@@ -130,16 +130,44 @@ def test_a_dry_run_refuses_nobody_for_load() -> None:
 
 
 def test_one_address_has_a_rate() -> None:
-    """429 with the time to wait, for it alone; this machine is exempt."""
-    world = World(WS_UPGRADE_RATE="1", WS_UPGRADE_BURST="3")
+    """429 with the time to wait, for it alone; programs on this machine are exempt, if that is wished."""
+    world = World(WS_UPGRADE_RATE="1", WS_UPGRADE_BURST="3", WS_UPGRADE_EXEMPT_LOOPBACK="true")
     assert all(isinstance(world.enter(), Admit) for _ in range(3))
     verdict = world.refused()
     assert (verdict.status, verdict.reason) == (429, "rate")
     assert 1 <= (verdict.retry_after_seconds or 0) <= 2
     assert isinstance(world.enter("10.0.0.2"), Admit)
-    assert all(isinstance(world.enter("127.0.0.1"), Admit) for _ in range(10))
+    assert all(isinstance(world.enter("127.0.0.1", is_local=True), Admit) for _ in range(10))
+    assert all(isinstance(world.enter("127.0.0.1"), Admit) for _ in range(3)), "what is forwarded"
+    assert world.refused("127.0.0.1").reason == "rate"
     world.now += 1
     assert isinstance(world.enter(), Admit)
+
+
+def test_by_default_nobody_is_exempt() -> None:
+    """A proxy on this machine that names nobody looks like a program on it."""
+    world = World(WS_UPGRADE_RATE="1", WS_UPGRADE_BURST="3")
+    assert all(isinstance(world.enter("127.0.0.1", is_local=True), Admit) for _ in range(3))
+    assert world.refused("127.0.0.1", is_local=True).reason == "rate"
+
+
+def test_an_operator_is_refused_for_want_of_a_slot_alone() -> None:
+    """Neither load, rates, origins nor tokens keep it out, and it may watch."""
+    world = World(
+        WS_MAX_CONNECTIONS="2", WS_UPGRADE_RATE="1", WS_UPGRADE_BURST="1", WS_ORIGIN_REQUIRED="true"
+    )
+    world.busy(0.99)
+    for _ in range(2):
+        verdict = world.admission.enter_operator("127.0.0.1", "odinws")
+        assert isinstance(verdict, Admit)
+        assert (verdict.inspects, verdict.identity, verdict.subprotocol) == (True, OPEN, "odinws")
+    full = world.admission.enter_operator("127.0.0.1", None)
+    assert isinstance(full, Refuse)
+    assert (full.status, full.reason) == (503, "capacity")
+    world.admission.going_away = True
+    leaving = world.admission.enter_operator("127.0.0.1", None)
+    assert isinstance(leaving, Refuse)
+    assert leaving.reason == "draining"
 
 
 def test_the_server_has_a_rate() -> None:

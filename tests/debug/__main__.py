@@ -55,7 +55,7 @@ def _window(server: Server, look: str, seconds: float) -> float:
         time.sleep(seconds)
     else:
         path = f"/debug/{look}?seconds={seconds}&format=json"
-        assert fetch.get(server.port, path, seconds=seconds + _LATE_SECONDS).status == 200
+        assert fetch.get(server.admin_port, path, seconds=seconds + _LATE_SECONDS).status == 200
     used = _cpu(workers) - used
     count: int = server.json("/stats")["fan_out"]["delivered"] - delivered
     return 1e6 * used / max(1, count)
@@ -70,7 +70,7 @@ def _show(server: Server, view: str) -> None:
     options = {"profile": ["--seconds", "3"], "heap": ["--seconds", "2"], "top": ["--count", "1"]}.get(
         view, []
     )
-    command = [sys.executable, "-m", "odinws", "debug", view, *options, "--url", server.http]
+    command = [sys.executable, "-m", "odinws", "debug", view, *options, "--url", server.admin]
     began = time.monotonic()
     done = subprocess.run(
         command, env={**os.environ, "COLUMNS": "150"}, capture_output=True, text=True, timeout=60

@@ -55,7 +55,7 @@ def test_odinws_serves_and_ends_with_all_its_processes(tmp_path: Path) -> None:
         assert server.get("/livez").status == 200
         (worker,) = server.json("/stats")["workers"]
         assert server.metrics().total("ws_connections") == 0
-        assert server.get("/metrics", {"Accept-Encoding": "identity"}).status == 200
+        assert server.ask("/metrics", {"Accept-Encoding": "identity"}).status == 200
         tree = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
         assert worker["pid"] in {process.pid for process in tree}
         assert server.ws == f"ws://127.0.0.1:{server.port}/ws"

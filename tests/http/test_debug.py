@@ -98,11 +98,11 @@ def test_a_profile_names_the_slow_function(server: Server) -> None:
 
 def test_one_at_a_time(server: Server) -> None:
     """While a profile is taken no other look of its price is: 409, with when to come again."""
-    profile = threading.Thread(target=server.get, args=("/debug/profile?seconds=1.5",))
+    profile = threading.Thread(target=server.ask, args=("/debug/profile?seconds=1.5",))
     profile.start()
 
     wait_for(lambda: "profile of all workers for 1.5 s" in latest(server), 5, "a profile under way")
-    status, headers, raw = server.get("/debug/heap?seconds=1")
+    status, headers, raw = server.ask("/debug/heap?seconds=1")
     body = json.loads(raw)
     assert status == 409
     profile.join()
@@ -189,25 +189,25 @@ def test_events_are_told(server: Server) -> None:
 @pytest.mark.parametrize("path", ["", "/events", *(f"/{name}" for name in VERBS)])
 def test_not_for_everybody(server: Server, path: str) -> None:
     """From elsewhere nothing is shown without the token, not even what there is."""
-    status, _, body = server.get(f"/debug{path}", ELSEWHERE)
+    status, _, body = server.ask(f"/debug{path}", ELSEWHERE)
     assert status == 403
     assert json.loads(body)["error"] == "forbidden"
-    assert server.get(f"/debug{path}", {**ELSEWHERE, "Authorization": "Bearer wrong"})[0] == 403
+    assert server.ask(f"/debug{path}", {**ELSEWHERE, "Authorization": "Bearer wrong"})[0] == 403
 
 
 def test_with_the_token(server: Server) -> None:
     """From anywhere."""
-    assert server.get("/debug/shards", {**ELSEWHERE, "Authorization": f"Bearer {TOKEN}"})[0] == 200
+    assert server.ask("/debug/shards", {**ELSEWHERE, "Authorization": f"Bearer {TOKEN}"})[0] == 200
 
 
 def test_wrong_questions(server: Server) -> None:
     """Errors name the bounds, and the workers that exist."""
-    status, _, body = server.get("/debug/profile?seconds=500")
+    status, _, body = server.ask("/debug/profile?seconds=500")
     assert (status, json.loads(body)["message"]) == (
         400,
         "seconds is '500', it must be a number from 0.1 to 120",
     )
-    status, _, body = server.get("/debug/gc?worker=1")
+    status, _, body = server.ask("/debug/gc?worker=1")
     assert status == 404
     for pid in server.workers():
         assert str(pid) in json.loads(body)["message"]
@@ -217,10 +217,10 @@ def test_pages_open_in_a_browser(server: Server) -> None:
     """Without an error, and without anything from elsewhere; the flame graph zooms and finds."""
     with Browser() as browser:
         for path in ("/debug", *(f"/debug/{name}?format=html" for name in ("connections", "locks", "slow"))):
-            with browser.page(server.http + path) as page:
+            with browser.page(server.admin + path) as page:
                 assert int(page.evaluate("document.querySelectorAll('tbody tr').length")) >= 2
                 assert page.errors == page.failures == []
-        with browser.page(server.http + "/debug/profile?seconds=1.5&format=html") as page:
+        with browser.page(server.admin + "/debug/profile?seconds=1.5&format=html") as page:
             assert page.evaluate(f"{BOXES}[0].textContent") == "all workers"
             width = f"parseFloat({BOXES}.find((box) => box.textContent.includes('burn_in_pass')).style.width)"
             page.evaluate(f"{BOXES}.find((box) => box.textContent.includes('burn_in_pass')).click()")
@@ -228,7 +228,7 @@ def test_pages_open_in_a_browser(server: Server) -> None:
             page.evaluate("(search.value = 'burn_in', search.dispatchEvent(new Event('input')))")
             assert "of the CPU time is in what matches" in page.evaluate("said.textContent")
             assert page.errors == page.failures == []
-            assert [url for url in page.requests if not url.startswith((server.http, "data:"))] == []
+            assert [url for url in page.requests if not url.startswith((server.admin, "data:"))] == []
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_pages_open_in_a_browser(server: Server) -> None:
 def test_on_a_terminal(server: Server, arguments: list[str], words: list[str]) -> None:
     """Each view has its verb, which shows tables."""
     runner = CliRunner(env={"COLUMNS": "200"})
-    done = runner.invoke(cli, ["debug", *arguments, "--url", server.http])
+    done = runner.invoke(cli, ["debug", *arguments, "--url", server.admin])
     assert done.exit_code == 0, done.output
     for word in words:
         assert word in done.output
@@ -265,7 +265,7 @@ def test_files(server: Server, tmp_path: Path) -> None:
         ("a.json", b'{"options"'),
     ):
         out = tmp_path / name
-        arguments = ["profile", "--seconds", "0.1", "--out", str(out), "--url", server.http]
+        arguments = ["profile", "--seconds", "0.1", "--out", str(out), "--url", server.admin]
         done = CliRunner().invoke(cli, ["debug", *arguments])
         assert done.exit_code == 0, done.output
         assert out.read_bytes().startswith(begin)
@@ -277,7 +277,7 @@ def test_errors_on_a_terminal(server: Server, tmp_path: Path) -> None:
     """One line that says what to do."""
     token = tmp_path / "token"
     token.write_text(TOKEN + "\n")
-    arguments = ["debug", "shards", "--url", server.http, "--token-file", str(token), "--worker", "1"]
+    arguments = ["debug", "shards", "--url", server.admin, "--token-file", str(token), "--worker", "1"]
     assert "no worker 1 runs" in str(CliRunner().invoke(cli, arguments, standalone_mode=False).exception)
     nobody = CliRunner().invoke(cli, ["debug", "gc", "--url", "http://127.0.0.1:1"], standalone_mode=False)
     assert "is the server there?" in str(nobody.exception)

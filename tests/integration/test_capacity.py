@@ -92,7 +92,7 @@ def test_a_full_server_still_answers(server: Server, swarm: Swarm) -> None:
     slots: set[int] = set()
 
     def both() -> bool:
-        answers = {path: server.get(path) for path in PATHS}
+        answers = {path: server.ask(path) for path in PATHS}
         assert {path: answer[0] for path, answer in answers.items()} == {
             **dict.fromkeys(PATHS, 200),
             "/readyz": 503,

@@ -15,6 +15,7 @@ import pytest
 
 import odinws
 from odinws.feed.simulator import TOKENS
+from odinws.harness.ports import free_ports
 from tests import wire
 from tests.browser import Browser
 from tests.integration.conftest import Serve
@@ -42,7 +43,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server with its own NATS and the demo feed."""
-    with Server({"WS_SHARD_STRATEGY": "fnv-sharded", "WS_ADMIN_TOKEN": ADMIN_TOKEN}) as server:
+    with Server({"WS_SHARD_STRATEGY": "fnv-sharded"}) as server:
         yield server
 
 
@@ -80,7 +81,7 @@ def publish_all(nats: NatsServer, messages: list[tuple[str, bytes]]) -> None:
 
 def test_the_page_follows_the_server(browser: Browser, server: Server) -> None:
     """Every chart draws, a number changes as the server does, and nothing fails or comes from elsewhere."""
-    with browser.page(server.http + "/") as page, ExitStack() as clients:
+    with browser.page(server.admin + "/") as page, ExitStack() as clients:
         for chart in CHARTS:
             page.until(f"Object.keys({lines(chart)}).length === 1", SECONDS, f"a line of {chart}")
         for _ in range(5):
@@ -97,13 +98,13 @@ def test_the_page_follows_the_server(browser: Browser, server: Server) -> None:
         assert page.evaluate("document.querySelectorAll('#workers tr[data-ours]').length") == 1
         assert page.errors == []
         assert page.failures == []
-        assert all(url.startswith(server.http) for url in page.requests)
+        assert all(url.startswith(server.admin) for url in page.requests)
 
 
 def test_a_refused_client_shows_on_the_page(browser: Browser, serve: Serve) -> None:
     """On the page of one who got in: when the server is full, by reason, and as an event."""
     server = serve(WS_WORKERS="1", WS_MAX_CONNECTIONS="1")
-    with browser.page(server.http + "/") as page:
+    with browser.page(server.admin + "/") as page:
         page.until(f"{value('connections')} === '1'", SECONDS, "the page is the only client")
         with wire.Peer(server.port) as peer:
             peer.send(wire.request())
@@ -119,7 +120,7 @@ def test_the_page_says_that_it_was_refused_and_gets_in_later(browser: Browser, s
     """A browser hides the answer to an upgrade, so the page asks `/health` and says it in words."""
     server = serve(WS_WORKERS="1", WS_MAX_CONNECTIONS="1")
     occupant = subscriber(server, "global")
-    with browser.page(server.http + "/") as page:
+    with browser.page(server.admin + "/") as page:
         page.until(says("notice", "refused this page: capacity: all 1 connections"), SECONDS, "why")
         assert page.evaluate("document.body.dataset.state") in ("waiting", "connecting")
         page.until("/next attempt in \\d+ s/.test(countdown.textContent)", SECONDS, "when it tries again")
@@ -138,7 +139,7 @@ def test_prices_resume_after_a_restart(browser: Browser, tmp_path: Path) -> None
     """What was published while the server was away is shown as resumed, and nothing was lost."""
     with NatsServer(tmp_path) as nats, Server({"NATS_URL": nats.url, "WS_WORKERS": "1"}) as first:
         channels = [f"token.{token}" for token in TOKENS]
-        with browser.page(first.http + "/") as page:
+        with browser.page(first.admin + "/") as page:
             page.until("document.body.dataset.state === 'live'", SECONDS, "the page is live")
             publish_all(nats, [(channel, PRICE % 1) for channel in channels])
             page.until("received.textContent === '10'", SECONDS, "a price of each token")
@@ -147,7 +148,8 @@ def test_prices_resume_after_a_restart(browser: Browser, tmp_path: Path) -> None
             assert first.wait() == 0
             page.until("!notice.hidden", SECONDS, "the page says what happened")
             publish_all(nats, [(channel, PRICE % 2) for channel in channels * 3])
-            with Server({"NATS_URL": nats.url, "WS_WORKERS": "1"}, port=first.port):
+            same = {"WS_ADMIN_ADDR": first.settings["WS_ADMIN_ADDR"]}
+            with Server({"NATS_URL": nats.url, "WS_WORKERS": "1", **same}, port=first.port):
                 page.until(says("resume", "30 missed messages resumed, none lost"), SECONDS, "resumed")
                 assert page.evaluate("document.querySelectorAll('polyline.resumed').length") == len(TOKENS)
                 page.until(says("events", "the server was started anew"), SECONDS, "the event")
@@ -157,10 +159,19 @@ def test_prices_resume_after_a_restart(browser: Browser, tmp_path: Path) -> None
                 assert page.errors == []
 
 
-def test_two_servers_stand_side_by_side(browser: Browser, server: Server, serve: Serve) -> None:
+def test_two_servers_stand_side_by_side(browser: Browser, serve: Serve) -> None:
     """Two strategies in the same charts, distinct by letter and colour; screenshots of all four themes."""
-    other = serve(WS_SHARD_STRATEGY="single-lock", WS_WORKERS="1")
-    with ExitStack() as clients, browser.page(f"{server.http}/?compare={other.ws}", width=1500) as page:
+    first, second = free_ports(2)
+    peers = f"http://127.0.0.1:{first}, http://127.0.0.1:{second}"
+    server = serve(WS_SHARD_STRATEGY="fnv-sharded", WS_ADMIN_ADDR=f"127.0.0.1:{first}", WS_ADMIN_PEERS=peers)
+    other = serve(
+        WS_SHARD_STRATEGY="single-lock",
+        WS_WORKERS="1",
+        WS_ADMIN_ADDR=f"127.0.0.1:{second}",
+        WS_ADMIN_PEERS=peers,
+    )
+    compared = f"{server.admin}/?compare=ws://127.0.0.1:{second}/ws"
+    with ExitStack() as clients, browser.page(compared, width=1500) as page:
         for one, count in ((server, 3), (other, 2)):
             for _ in range(count):
                 clients.enter_context(subscriber(one, "token.*"))
@@ -168,7 +179,7 @@ def test_two_servers_stand_side_by_side(browser: Browser, server: Server, serve:
             page.until(f"Object.keys({lines(chart)}).length === 2", SECONDS, f"two lines of {chart}")
         page.until(f"{value('connections', 0)} === '4' && {value('connections', 1)} === '3'", SECONDS, "both")
         legend = page.evaluate("[...arms.children].map((arm) => arm.textContent)")
-        assert legend == ["Afnv-sharded", f"Bsingle-lock · 127.0.0.1:{other.port}"]
+        assert legend == ["Afnv-sharded", f"Bsingle-lock · 127.0.0.1:{second}"]
         page.until("workers.rows.length === 3", SECONDS, "workers of both")
         assert page.evaluate("shards.children.length") == 2
         colours = page.evaluate(
@@ -196,7 +207,7 @@ def test_a_page_that_is_opened_later_shows_what_was_before(browser: Browser, ser
         "new workers",
     )
     up = time.monotonic() - ready
-    with browser.page(server.http + "/") as page:
+    with browser.page(server.admin + "/") as page:
         page.until(f"Object.keys({lines('cpu')}).length === 1", SECONDS, "a line")
         points = page.evaluate(
             "document.querySelector('#cpu path.line').getAttribute('d').match(/[ML]/g).length"
@@ -208,7 +219,7 @@ def test_a_page_that_is_opened_later_shows_what_was_before(browser: Browser, ser
 
 def test_samples_are_taken_once(browser: Browser, server: Server) -> None:
     """However readings overlap; a strategy that is gone stays as long as its samples."""
-    with browser.page(server.http + "/") as page:
+    with browser.page(server.admin + "/") as page:
         found = page.evaluate(
             """await import('/dashboard/figures.js').then(({ Timeline }) => {
                 const timeline = new Timeline();
@@ -243,7 +254,7 @@ def test_samples_are_taken_once(browser: Browser, server: Server) -> None:
 
 def test_events_of_the_server_appear_once_and_in_order(browser: Browser, server: Server) -> None:
     """A server that tells events itself tells all it has each time, the newest first."""
-    with browser.page(server.http + "/") as page:
+    with browser.page(server.admin + "/") as page:
         told = page.evaluate(
             """await import('/dashboard/events.js').then(({ EventLog }) => {
                 const list = document.createElement("ol");
@@ -261,22 +272,37 @@ def test_events_of_the_server_appear_once_and_in_order(browser: Browser, server:
     assert told == [["bad", "event 3"], ["good", "event 2"], ["plain", "event 1"]]
 
 
-def test_who_may_not_inspect_is_asked_for_the_token(browser: Browser, server: Server) -> None:
-    """A page by a foreign name, though it leads to this machine: prices, but no figures without the token."""
-    with browser.page(f"http://odinws.test:{server.port}/") as page:
-        page.until("!document.getElementById('withheld').hidden", SECONDS, "the form")
-        page.until("/[1-9]/.test(received.textContent)", SECONDS, "prices")
+def test_the_admin_page_asks_for_the_token(browser: Browser, serve: Serve) -> None:
+    """Where one is set: nothing without it, nothing with a wrong one, all with the right one."""
+    server = serve(WS_WORKERS="1", WS_ADMIN_TOKEN=ADMIN_TOKEN)
+    with browser.page(server.admin + "/") as page:
+        page.until("!locked.hidden", SECONDS, "the form")
         assert page.evaluate("arms.children.length") == 0
-        page.tab.get_by_label("WS_ADMIN_TOKEN").fill(ADMIN_TOKEN)
-        page.tab.get_by_role("button", name="Show").click()
+        for token, shown in (("wrong", False), (ADMIN_TOKEN, True)):
+            page.tab.get_by_label("WS_ADMIN_TOKEN").fill(token)
+            page.tab.get_by_role("button", name="Show").click()
+            if not shown:
+                page.until("document.body.dataset.state === 'waiting' && !locked.hidden", SECONDS, "refused")
         page.until(f"/[1-9]/.test({value('connections')})", SECONDS, "figures")
-        assert page.evaluate("document.getElementById('withheld').hidden")
+        page.until("/[1-9]/.test(received.textContent)", SECONDS, "prices")
+        assert page.evaluate("locked.hidden && withheld.hidden")
         assert page.errors == []
+
+
+def test_the_public_page_has_prices_and_says_where_the_figures_are(browser: Browser, server: Server) -> None:
+    """No more, though it is asked from this machine."""
+    with browser.page(server.http + "/") as page:
+        page.until("/[1-9]/.test(received.textContent)", SECONDS, "prices")
+        page.until("!withheld.hidden", SECONDS, "the word")
+        assert "WS_ADMIN_ADDR" in page.evaluate("withheld.textContent")
+        assert page.evaluate("arms.children.length") == 0
+        assert page.evaluate("elsewhere.hidden && locked.hidden")
+        assert page.errors == page.failures == []
 
 
 def test_keys_reach_and_move_everything(browser: Browser, server: Server) -> None:
     """Every control has a name, Tab comes to all of them, and arrows read a chart."""
-    with browser.page(server.http + "/") as page:
+    with browser.page(server.admin + "/") as page:
         page.until(f"Object.keys({lines('delay')}).length === 1", SECONDS, "a line")
         for name in ("Server", "Workers", "Shards", "Feed", "Refused, by reason", "Prices", "Events"):
             assert page.tab.get_by_role("heading", name=name, exact=True).count() == 1, name
@@ -304,8 +330,10 @@ def test_keys_reach_and_move_everything(browser: Browser, server: Server) -> Non
 def test_figures_are_no_messages(serve: Serve) -> None:
     """Watchers get figures, and in no count of messages is there any more than before."""
     quiet = serve(WS_WORKERS="1", WS_DEMO_FEED="0")
-    with wire.Peer(quiet.port) as peer:
-        peer.upgrade()
+    with wire.Peer(quiet.admin_port) as peer:
+        peer.send(wire.request(Host="localhost"))
+        assert peer.http().status == 101
+        assert peer.next().json["type"] == "welcome"
         ack = peer.ask("subscribe", channels=["server.stats"])
         assert (ack["subscribed"], ack["count"]) == (["server.stats"], 0)
         readings = [peer.answer("server:stats") for _ in range(2)]

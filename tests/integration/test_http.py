@@ -17,7 +17,8 @@ from tests.server import Server, wait_for
 from tests.swarm import Swarm
 from tests.wire import Peer, request
 
-JSON_PATHS = ("/health", "/livez", "/readyz", "/stats")
+PATHS = ("/health", "/livez", "/readyz", "/")
+ADMIN_PATHS = (*PATHS, "/stats", "/metrics")
 CLIENTS = 20
 
 
@@ -50,8 +51,9 @@ def by_slot(server: Server) -> dict[int, Any]:
 
 def test_health_has_its_shape(server: Server) -> None:
     """Every key of the interface, with its type, and figures that can be."""
-    status, headers, body = server.get("/health")
+    status, headers, body = server.ask("/health")
     health = json.loads(body)
+    assert json.loads(server.get("/health").body) == {"status": "healthy"}
     assert status == 200
     assert headers["Content-Type"] == "application/json"
     assert (health["status"], health["healthy"]) == ("healthy", True)
@@ -105,7 +107,7 @@ def test_all_workers_tell_the_same(server: Server) -> None:
 
 def test_metrics_are_well_formed(server: Server) -> None:
     """Each family has help and type, every name begins with ws_, and no sample comes twice."""
-    status, headers, body = server.get("/metrics")
+    status, headers, body = server.ask("/metrics")
     assert status == 200
     assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
     lines = body.decode().splitlines()
@@ -116,10 +118,13 @@ def test_metrics_are_well_formed(server: Server) -> None:
     assert typed == {line.split()[2] for line in lines if line.startswith("# HELP")}
 
 
-@pytest.mark.parametrize("path", [*JSON_PATHS, "/metrics", "/"])
-def test_head_is_get_without_a_body(server: Server, path: str) -> None:
+@pytest.mark.parametrize(
+    ("is_admin", "path"), [*((False, path) for path in PATHS), *((True, path) for path in ADMIN_PATHS)]
+)
+def test_head_is_get_without_a_body(server: Server, is_admin: bool, path: str) -> None:
     """The same status and type, no body, and the connection can be used again."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    port = server.admin_port if is_admin else server.port
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     for method in ("HEAD", "GET", "HEAD"):
         connection.request(method, path)
         answer = connection.getresponse()
@@ -133,7 +138,7 @@ def test_a_connection_is_kept_alive(http_connection: http.client.HTTPConnection)
     """Many requests, refused upgrades among them, on one connection."""
     http_connection.connect()
     sock = http_connection.sock
-    paths = [*JSON_PATHS, "/metrics", "/nowhere", "/ws"] * 5
+    paths = [*PATHS, "/nowhere", "/ws"] * 5
     for path in paths:
         http_connection.request("GET", path)
         answer = http_connection.getresponse()
@@ -172,7 +177,7 @@ def test_unknown_paths_are_404_in_json(server: Server, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "BREW"])
-@pytest.mark.parametrize("path", [*JSON_PATHS, "/metrics", "/ws", "/"])
+@pytest.mark.parametrize("path", [*PATHS, "/ws"])
 def test_other_methods_are_405_in_json(server: Server, method: str, path: str) -> None:
     """With a word on what is allowed, also when they bring a body; the server does not read it."""
     with Peer(server.port) as peer:
@@ -205,7 +210,8 @@ def test_slow_requests_hold_nobody_up(server: Server) -> None:
         assert body.http().status == 405, "nobody waits for the body"
         with Swarm(server.port) as swarm:
             for turn in range(20):
-                assert server.get(("/health", "/livez", "/metrics", "/stats")[turn % 4])[0] == 200
+                assert server.get(("/health", "/livez")[turn % 2])[0] == 200
+                assert server.ask(("/metrics", "/stats")[turn % 2])[0] == 200
                 swarm.connect(turn)
                 swarm.settle()
                 for half in halves[2::4]:
@@ -219,13 +225,15 @@ def test_slow_requests_hold_nobody_up(server: Server) -> None:
     wait_for(lambda: server.metric("ws_greenlets") < 30, 5, "the greenlets to end")
 
 
-def test_a_client_that_does_not_read_its_answers_holds_nobody_up(server: Server) -> None:
+@pytest.mark.parametrize("is_admin", [False, True])
+def test_a_client_that_does_not_read_its_answers_holds_nobody_up(server: Server, is_admin: bool) -> None:
     """A thousand requests in one go, no answer read: only its own greenlet waits."""
+    path, port = ("/metrics", server.admin_port) if is_admin else ("/dashboard/client.js", server.port)
     with socket.socket() as greedy:
         greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        greedy.connect(("127.0.0.1", server.port))
+        greedy.connect(("127.0.0.1", port))
         greedy.settimeout(0.5)
         with suppress(TimeoutError):
-            greedy.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+            greedy.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 1000)
         for _ in range(20):
-            assert server.get("/health")[0] == 200
+            assert server.get("/health")[0] == server.ask("/health")[0] == 200

@@ -451,6 +451,8 @@ def test_the_start_says_what_runs_and_how_to_stop_it(serve: Serve, form: str) ->
         block = log.partition("odinws is up\n")[2].partition("\n\n")[0]
         facts = dict(line.split(maxsplit=1) for line in block.splitlines())
     assert facts["websocket"] == server.ws
+    assert facts["page"] == server.http + "/"
+    assert facts["admin"] == server.admin + "/"
     assert facts["strategy"] == "fnv-sharded"
     assert int(facts["shards"]) == 7
     assert facts["shard_key"] == "connection"
@@ -460,15 +462,15 @@ def test_the_start_says_what_runs_and_how_to_stop_it(serve: Serve, form: str) ->
     assert without_credentials(server.nats_url()) == facts["nats"].removesuffix(" (embedded)")
     assert str(server.pid) in facts["stop"]
     last = wait_for(
-        lambda: last_line(server) if server.http in last_line(server) else "", 10, "the last line"
+        lambda: last_line(server) if server.admin in last_line(server) else "", 10, "the last line"
     )
     if form == "json":
         assert (json.loads(last)["message"], json.loads(last)["page"]) == (
             "all workers accept",
-            server.http + "/",
+            server.admin + "/",
         )
     else:
-        assert last == f"open {server.http}/"
+        assert last == f"open {server.admin}/"
 
 
 def last_line(server: Server) -> str:

@@ -23,7 +23,7 @@ def scrape(server: Server) -> tuple[Samples, set[tuple[str, tuple[tuple[str, str
     """All samples, and which of them never fall. None comes twice."""
     samples: Samples = {}
     rising = set()
-    for family in text_string_to_metric_families(server.get("/metrics")[2].decode()):
+    for family in text_string_to_metric_families(server.ask("/metrics")[2].decode()):
         for sample in family.samples:
             key = (sample.name, tuple(sorted(sample.labels.items())))
             assert key not in samples

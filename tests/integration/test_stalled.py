@@ -69,7 +69,7 @@ def closed_slow(server: Server) -> tuple[int, float]:
     """How many slow consumers were closed, by `/stats` and by `/metrics`."""
     lines = [
         line
-        for line in server.get("/metrics")[2].decode().splitlines()
+        for line in server.ask("/metrics")[2].decode().splitlines()
         if line.startswith('ws_connections_closed_total{code="4008",reason="slow"')
     ]
     assert lines

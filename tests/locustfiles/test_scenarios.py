@@ -148,7 +148,9 @@ def test_capacity_with_a_worker_of_its_own(tmp_path: Path) -> None:
         ) as process:
             options = ["--master", "--master-bind-port", port, "--expect-workers", "1"]
             options += ["--odin-connections", "45", "--odin-ramp", "20", "--odin-sustain", "1"]
-            found = run("capacity", server, tmp_path, *options, "--odin-table", "1")
+            found = run(
+                "capacity", server, tmp_path, *options, "--odin-table", "1", "--odin-admin", server.admin
+            )
             assert process.wait(10) == 0
     assert found.status == 1, found.output
     last = found.last

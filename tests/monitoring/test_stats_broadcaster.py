@@ -10,16 +10,14 @@ from odinws.messages.wire_format import Bundle
 from odinws.monitoring.stats_broadcaster import PERIOD_SECONDS, StatsBroadcaster
 from tests.fakes import FakeConnection, in_greenlet, running
 
-ADMIN_TOKEN = "an admin's token"  # noqa: S105
-
 
 class World:
     """An audience, and how often figures were collected."""
 
-    def __init__(self, admin_token: str = ADMIN_TOKEN) -> None:
+    def __init__(self) -> None:
         self.collected = 0
         self.wholes: list[bool] = []
-        self.broadcaster = StatsBroadcaster(self.collect, admin_token)
+        self.broadcaster = StatsBroadcaster(self.collect)
 
     def collect(self, whole: bool) -> object:
         """Count it."""
@@ -29,22 +27,18 @@ class World:
 
 
 def local(name: str) -> FakeConnection:
-    """A connection of this machine."""
+    """A connection of the admin plane."""
     conn = FakeConnection(name)
     conn.inspects = True
     return conn
 
 
 def test_who_may_watch() -> None:
-    """Who inspects, or brings the admin token; an empty one opens nothing."""
+    """Who inspects, and nobody else."""
     world = World()
-    assert world.broadcaster.add(local("a").real, None)
-    stranger = FakeConnection("b").real
-    for wrong in (None, "", ADMIN_TOKEN[:-1], ADMIN_TOKEN + "x"):
-        assert not world.broadcaster.add(stranger, wrong)
-    assert world.broadcaster.add(stranger, ADMIN_TOKEN)
-    assert not World("").broadcaster.add(stranger, "")
-    assert len(world.broadcaster) == 2
+    assert world.broadcaster.add(local("a").real)
+    assert not world.broadcaster.add(FakeConnection("b").real)
+    assert len(world.broadcaster) == 1
 
 
 def test_all_get_one_frame() -> None:
@@ -52,7 +46,7 @@ def test_all_get_one_frame() -> None:
     world = World()
     conns = [local(name) for name in "abc"]
     for conn in conns:
-        world.broadcaster.add(conn.real, None)
+        world.broadcaster.add(conn.real)
     world.broadcaster.send()
     assert world.collected == 1
     (message,) = conns[0].messages
@@ -66,11 +60,11 @@ def test_all_get_one_frame() -> None:
 def test_who_comes_new_gets_the_past() -> None:
     """Once, in a frame for all who are new; also who could not take it at first."""
     world, old, new, slow = World(), local("old"), local("new"), local("slow")
-    world.broadcaster.add(old.real, None)
+    world.broadcaster.add(old.real)
     world.broadcaster.send()
     slow.has_waiting = True
     for conn in (new, slow):
-        world.broadcaster.add(conn.real, None)
+        world.broadcaster.add(conn.real)
     world.broadcaster.send()
     slow.has_waiting = False
     world.broadcaster.send()
@@ -85,7 +79,7 @@ def test_the_figures_are_no_data() -> None:
     world, conn = World(), local("a")
     due = Bundle.control(b"before")
     conn.pending = [due]
-    world.broadcaster.add(conn.real, None)
+    world.broadcaster.add(conn.real)
     world.broadcaster.send()
     assert conn.sent == []
     assert conn.pending[0] is due
@@ -97,7 +91,7 @@ def test_who_is_behind_is_left_out() -> None:
     """Only the newest figures count: they do not pile up in an outbox."""
     world, slow, quick = World(), local("slow"), local("quick")
     for conn in (slow, quick):
-        world.broadcaster.add(conn.real, None)
+        world.broadcaster.add(conn.real)
     slow.has_waiting = True
     world.broadcaster.send()
     assert slow.sent == []
@@ -111,7 +105,7 @@ def test_who_leaves_is_forgotten() -> None:
     """By its own wish or by its end; then nothing is computed any more."""
     world, first, second = World(), local("first"), local("second")
     for conn in (first, second):
-        world.broadcaster.add(conn.real, None)
+        world.broadcaster.add(conn.real)
     assert world.broadcaster.discard(first.real)
     assert not world.broadcaster.discard(first.real)
     second.close(CloseReason.CLIENT)
@@ -128,7 +122,7 @@ def test_it_sleeps_until_somebody_watches() -> None:
     with running(world.broadcaster.run):
         gevent.sleep(0.05)
         assert world.collected == 0
-        world.broadcaster.add(conn.real, None)
+        world.broadcaster.add(conn.real)
         gevent.sleep(0.05)
         assert world.collected == 1
         gevent.sleep(PERIOD_SECONDS)

@@ -49,7 +49,7 @@ def run(plan: Plan) -> Proof:
             for _ in range(os.cpu_count() or 1):
                 loads.enter_context(background_load("busy", plan.seconds))
             for _ in range(ASKING):
-                loads.enter_context(background_load("asking", play.server.port, plan.seconds))
+                loads.enter_context(background_load("asking", play.server.admin_port, plan.seconds))
             play.crowd.enter(range(plan.connections), RATE)
             time.sleep(plan.seconds)
         freed = time.time()

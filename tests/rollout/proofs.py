@@ -24,7 +24,7 @@ def steps(plan: Plan, shares: tuple[int, ...] = (25, 100)) -> Proof:
         for share in shares:
             before, began = running.pids(), time.monotonic()
             running.give(share)
-            count = wanted(Fleet([running.server.http]).read(), share)[running.server.http]
+            count = wanted(Fleet([running.server.admin]).read(), share)[running.server.admin]
             running.await_workers(count)
             proof.fact(f"to {share} %", f"{count} workers in {time.monotonic() - began:.1f} s")
             replaced = len(before - running.pids())
@@ -78,5 +78,5 @@ def harmless(plan: Plan, pace: Pace, tell: Callable[[str, str], None] = lambda *
 
 def _watch(running: Scene, pace: Pace, tell: Callable[[str, str], None]) -> tuple[Record, float]:
     began = time.monotonic()
-    record = Watch(Fleet([running.server.http]), str(running.path), VARIANT, pace, tell).run()
+    record = Watch(Fleet([running.server.admin]), str(running.path), VARIANT, pace, tell).run()
     return record, time.monotonic() - began

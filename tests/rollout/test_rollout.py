@@ -49,7 +49,7 @@ def test_where_the_choice_is_told(tmp_path: Path) -> None:
             ("sync-dict", "old", "targeting_match"),
         }
         assert told < all_of
-        metrics = server.get("/metrics")[2].decode()
+        metrics = server.ask("/metrics")[2].decode()
         for strategy, variant, reason in all_of:
             labels = f'strategy="{strategy}",strategy_reason="{reason}",variant="{variant}"'
             assert f"ws_messages_delivered_total{{{labels}}}" in metrics
@@ -57,7 +57,7 @@ def test_where_the_choice_is_told(tmp_path: Path) -> None:
         lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
         opened = next(line for line in lines if line["message"] == "connection opened")
         assert (opened["strategy"], opened["variant"], opened["strategy_reason"]) in told
-        arguments = ["rollout", "status", "--file", str(path), "--url", server.http]
+        arguments = ["rollout", "status", "--file", str(path), "--url", server.admin]
         result = CliRunner().invoke(cli, [*arguments, "--json"])
         assert result.exit_code == 0, result.output
         assert json.loads(result.output)["shares"] == {"new": 50, "old": 50}
