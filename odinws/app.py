@@ -7,7 +7,7 @@ from flask import Flask
 from odinws.http import admin
 from odinws.http.application import Application
 from odinws.http.debug import debug
-from odinws.http.routes import CONNECTS, common, echo, routes
+from odinws.http.routes import ADMIN, CONNECTS, common, echo, routes
 from odinws.services import Services
 
 EXTENSION = "odinws"
@@ -29,7 +29,7 @@ def create_admin_app(services: Services, token: str) -> Flask:
         token: that requests must bring; "": none.
     """
     app = _application(services)
-    plane = app.extensions[admin.ADMIN] = admin.plane(services.settings, token)
+    plane = app.extensions[ADMIN] = admin.plane(services.settings, token)
     app.config[CONNECTS] = services.settings.admin_peer_sockets
     app.before_request(plane.enter)
     app.register_blueprint(admin.admin)

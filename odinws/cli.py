@@ -356,9 +356,10 @@ def cluster() -> None:
         with Cluster() as running:
             click.echo(f"  page        http://127.0.0.1:{running.port}/")
             click.echo(f"  websocket   ws://127.0.0.1:{running.port}/ws")
-            for number, port in enumerate(running.ports):
-                pid = running.parts[f"host-{number}"].pid
-                click.echo(f"  host {number}      http://127.0.0.1:{port}/   kill {pid} drains it")
+            for number, host in enumerate(running.hosts):
+                click.echo(
+                    f"  host {number}      {host.http}/   admin {host.admin}/   kill {host.pid} drains it"
+                )
             for number, port in enumerate(running.node_ports):
                 pid = running.parts[f"nats-{number}"].pid
                 click.echo(f"  nats {number}      nats://127.0.0.1:{port}   pid {pid}")

@@ -47,6 +47,7 @@ LAYERS = (
     "odinws.http",
     "odinws.app",
     "odinws.worker",
+    "odinws.admin_socket",
     "odinws.companion",
     "odinws.deployment",
     "odinws.gunicorn_conf",
@@ -156,6 +157,7 @@ ONLY_IN = {
         "odinws.feed.tap",
         "odinws.connections.connection",
         "odinws.connections.ready",
+        "odinws.http.admin",
         "odinws.http.handover",
         "odinws.http.listener",
         "odinws.fanout.hub",
@@ -173,7 +175,13 @@ ONLY_IN = {
     },
     "geventwebsocket": {"odinws.http.handover", "odinws.worker"},
     "gunicorn": {"odinws.deployment", "odinws.http.handover", "odinws.http.listener", "odinws.worker"},
-    "flask": {"odinws.app", "odinws.http.application", "odinws.http.debug", "odinws.http.routes"},
+    "flask": {
+        "odinws.app",
+        "odinws.http.admin",
+        "odinws.http.application",
+        "odinws.http.debug",
+        "odinws.http.routes",
+    },
     "werkzeug": {"odinws.app", "odinws.http.application", "odinws.http.routes"},
     "prometheus_client": {"odinws.harness.prometheus", "odinws.metrics.collector", "odinws.metrics.text"},
     "jwt": {"odinws.access.keys", "odinws.access.tokens"},
@@ -227,7 +235,9 @@ ONLY_IN = {
 }
 # They read the environment, or give it to their children.
 ENVIRONMENT = {
+    "odinws.admin_socket",  # the descriptor that an arbiter gives to its successor
     "odinws.check",
+    "odinws.debug.http_client",  # the token, for commands
     "odinws.deployment",  # gives gunicorn's own variables back to it
     "odinws.harness.server",
     "odinws.lab.cluster",

@@ -21,6 +21,7 @@ FIELDS = {f.encode_name: f.name for f in msgspec.structs.fields(Settings)}
 
 DEFAULTS: dict[str, Any] = {
     "WS_ADDR": "127.0.0.1:3004",
+    "WS_ADMIN_ADDR": "127.0.0.1:3005",
     "NATS_URL": "",
     "NATS_TOKEN": "",
     "NATS_CREDS_FILE": "",
@@ -54,7 +55,7 @@ DEFAULTS: dict[str, Any] = {
     "WS_UPGRADE_BURST": 500,
     "WS_SERVER_UPGRADE_RATE": 0.0,
     "WS_SERVER_UPGRADE_BURST": 100,
-    "WS_UPGRADE_EXEMPT_LOOPBACK": True,
+    "WS_UPGRADE_EXEMPT_LOOPBACK": False,
     "WS_TRUSTED_PROXIES": "",
     "WS_ORIGINS": "*",
     "WS_ORIGIN_REQUIRED": False,
@@ -67,6 +68,8 @@ DEFAULTS: dict[str, Any] = {
     "WS_JWT_REQUIRE_EXP": True,
     "WS_ALLOW_ANONYMOUS": False,
     "WS_ADMIN_TOKEN": "",
+    "WS_ADMIN_TOKEN_FILE": "",
+    "WS_ADMIN_PEERS": "",
     "WS_MAX_SUBSCRIPTIONS": 1_000,
     "WS_MAX_MESSAGE_BYTES": 65_536,
     "WS_COMMAND_RATE": 100.0,
@@ -598,14 +601,14 @@ def test_tokens_are_asked_for_with_any_key() -> None:
 def test_lists_are_parsed_once() -> None:
     """What a worker asks for again and again is there already, and is what was given."""
     settings = read(
-        WS_ADDR="[::1]:3005",
+        WS_ADDR="[::1]:3006",
         NATS_URL=" nats://a:4222, nats://b:4222,",
         WS_SUBJECTS="odin.token.BTC, user.*",
         WS_ORIGINS="https://a.test,",
         WS_TRUSTED_PROXIES="10.0.0.0/8, ::1",
         WS_JWT_AUDIENCE="a, b",
     )
-    assert (settings.host, settings.port) == ("::1", 3005)
+    assert (settings.host, settings.port) == ("::1", 3006)
     assert settings.nats_urls == ["nats://a:4222", "nats://b:4222"]
     assert settings.channel_filter.subjects == ("odin.token.BTC", "odin.user.*")
     assert settings.allowed_origins.allow("https://a.test", without=False)

@@ -1,4 +1,4 @@
-"""Who may use the admin plane: hosts, pages, the token. Pure: time is an argument.
+"""Who may use the admin plane: hosts, pages, the token. No input or output: time is an argument.
 
 On this machine alone the address itself keeps strangers out, but not pages in a browser of this machine: any
 page may send requests to it. What tells them apart:

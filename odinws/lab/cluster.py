@@ -47,6 +47,7 @@ class Cluster:
         settings: environment of the odinws servers, besides what makes them a cluster.
 
     Attributes:
+        hosts: the odinws servers.
         parts: `host-0`, `host-1`, `haproxy`, `nats-0` and so on; each can be ended and started again.
 
     Raises:
@@ -68,13 +69,13 @@ class Cluster:
             "JS_STREAM_REPLICAS": str(NODES),
             "WS_TRUSTED_PROXIES": "127.0.0.1",
         }
-        self._hosts = [
+        self.hosts = [
             Server({**shared, "ENVIRONMENT": f"host-{number}"}, self._log(f"host-{number}"), port=port)
             for number, port in enumerate(self.ports)
         ]
         binds = {"ODINWS_BIND": self.port, "ODINWS_ONE": self.ports[0], "ODINWS_TWO": self.ports[1]}
         # In the order of their end: the servers, then what they need.
-        self.parts: dict[str, Process] = {f"host-{number}": host for number, host in enumerate(self._hosts)}
+        self.parts: dict[str, Process] = {f"host-{number}": host for number, host in enumerate(self.hosts)}
         self.parts["haproxy"] = Process(
             [haproxy, "-db", "-f", str(resources.find("conf/haproxy.cfg"))],
             self._log("haproxy"),
@@ -96,7 +97,7 @@ class Cluster:
             for part in reversed(self.parts.values()):
                 if part is not balancer:
                     part.start()
-            for host in self._hosts:
+            for host in self.hosts:
                 host.wait_ready(seconds=_READY_SECONDS)
             answers = partial(fetch.answers, self.port, "/readyz")
             balancer.start().wait_until(answers, _READY_SECONDS, "ready")
@@ -108,7 +109,7 @@ class Cluster:
         return self
 
     def stop(self) -> None:
-        for host in self._hosts:
+        for host in self.hosts:
             if host.pid:
                 host.send_signal(signal.SIGTERM)  # they drain side by side
         for part in self.parts.values():

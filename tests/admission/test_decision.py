@@ -37,15 +37,15 @@ class World:
             draw=lambda: self.drawn,
         )
 
-    def enter(self, peer: str = "10.0.0.1", **headers: str) -> Admit | Refuse:
+    def enter(self, peer: str = "10.0.0.1", *, is_local: bool = False, **headers: str) -> Admit | Refuse:
         """One upgrade request."""
-        return self.admission.enter(UpgradeRequest(peer, **headers))
+        return self.admission.enter(UpgradeRequest(peer, **headers, is_local=is_local))
 
-    def refused(self, peer: str = "10.0.0.1", **headers: str) -> Refuse:
+    def refused(self, peer: str = "10.0.0.1", *, is_local: bool = False, **headers: str) -> Refuse:
         """One that is refused, and counted by its reason."""
         before = list(self.stats.totals.refused)
         held = self.stats.connections
-        verdict = self.enter(peer, **headers)
+        verdict = self.enter(peer, is_local=is_local, **headers)
         assert isinstance(verdict, Refuse)
         before[REFUSALS.index(verdict.reason)] += 1
         assert list(self.stats.totals.refused) == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import click
 import pytest
@@ -75,7 +76,7 @@ def test_another_checkout(tmp_path: Path) -> None:
     assert arm.on_request
     assert server._directory == tmp_path
     assert server.command[1:] == ("-m", "gunicorn", "-c", "gunicorn.conf.py")
-    assert server.settings == {**ours.settings, "PYTHONPATH": str(tmp_path)}
+    assert server.settings == {**ours.settings, "PYTHONPATH": str(tmp_path), "WS_ADMIN_ADDR": ANY}
     assert ours._directory == ROOT
 
 

@@ -28,7 +28,7 @@ TOKEN = "an admin's token: (of 32 letters)"  # noqa: S105
 SECONDS = 20.0
 INSIDE = ("/stats", "/metrics", "/debug", "/debug/events", "/debug/heap", "/debug/resize?shards=4")
 BOTH = ("/", "/health", "/livez", "/readyz", "/client.js", "/client.d.ts", "/dashboard/page.js")
-LOCAL_CLAIMS = (
+LOCAL_CLAIMS: tuple[dict[str, str], ...] = (
     {},
     {"X-Forwarded-For": "127.0.0.1"},
     {"X-Forwarded-For": "127.0.0.1, 127.0.0.1"},

@@ -8,10 +8,8 @@ import os
 import signal
 import threading
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 import nats
 import pytest
@@ -37,12 +35,6 @@ def cluster() -> Iterator[Cluster]:
         miss(str(error))
     with Cluster({"WS_DRAIN_SECONDS": "3", "WS_RING_MESSAGES": "500"}) as cluster:
         yield cluster
-
-
-def stats(port: int) -> Any:
-    """`/stats` of one host."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=10) as answer:
-        return json.load(answer)
 
 
 class Source:
@@ -119,7 +111,7 @@ def test_whatever_dies_nobody_misses_anything(cluster: Cluster) -> None:
     with Source(cluster.nats_url, 100) as source:
         watchers = [Watcher(url) for _ in range(CLIENTS)]
         wait_for(lambda: all(len(w.got) == 10 for w in watchers), 20, "the first messages")
-        held = [stats(port)["connections"] for port in cluster.ports]
+        held = [host.json("/stats")["connections"] for host in cluster.hosts]
         assert sum(held) == CLIENTS
         assert min(held) >= 1, "the balancer uses both"
 
@@ -137,7 +129,7 @@ def test_whatever_dies_nobody_misses_anything(cluster: Cluster) -> None:
         before = source.acknowledged
         wait_for(lambda: source.acknowledged > before + 100, 30, "another leader")
         cluster.parts[f"nats-{lead}"].start()
-        [worker] = stats(cluster.ports[1])["workers"]
+        [worker] = cluster.hosts[1].json("/stats")["workers"]
         os.kill(worker["pid"], signal.SIGKILL)
         time.sleep(3)
         before = source.acknowledged
@@ -154,7 +146,7 @@ def test_whatever_dies_nobody_misses_anything(cluster: Cluster) -> None:
     assert [w.wrong(truth) for w in watchers] == [[]] * CLIENTS
     assert [w.gaps for w in watchers] == [[]] * CLIENTS
     assert [w.failure for w in watchers] == [None] * CLIENTS
-    for port in cluster.ports:
-        feed = stats(port)["feed"]
+    for host in cluster.hosts:
+        feed = host.json("/stats")["feed"]
         assert feed["redelivered"] == feed["duplicates"] == 0
         assert feed["received"] == feed["published"] > 0

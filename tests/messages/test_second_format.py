@@ -180,7 +180,7 @@ class World:
             self.strategy, self.stats, 1000, 0.0, self.formats.default, self.welcome, Ring(1000, 1 << 20)
         )
         recovery = Recovery(settings, self.strategy, self.hub, cast("Any", NoFeed()), self.stats)
-        self.broadcaster = StatsBroadcaster(lambda _: 42, "")
+        self.broadcaster = StatsBroadcaster(lambda _: 42)
         self.commands = Commands(
             settings, limits, self.strategy, self.stats, self.refresh, recovery, self.broadcaster
         )
@@ -323,7 +323,7 @@ def test_figures_pings_and_the_end() -> None:
     world = World(WS_HEARTBEAT_SECONDS="5", WS_IDLE_SECONDS="60")
     (conn, peer), (other, leaver) = world.join(), world.join()
     assert [len(lines(each, 1)) for each in (peer, leaver)] == [1, 1]
-    assert world.broadcaster.add(conn, None)
+    assert world.broadcaster.add(conn)
     world.broadcaster.send()
     assert lines(peer, 1) == ["stats 42"]
     world.clients.now += 6

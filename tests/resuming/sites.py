@@ -79,7 +79,7 @@ class OneHost:
 
     def stats(self) -> list[Any]:
         """See `Site`."""
-        return _stats([self.port])
+        return _stats([self._server.admin_port])
 
 
 class TwoHosts:
@@ -108,7 +108,7 @@ class TwoHosts:
 
     def stats(self) -> list[Any]:
         """See `Site`."""
-        return _stats(self._cluster.ports)
+        return _stats([host.admin_port for host in self._cluster.hosts])
 
     def _kill_leader(self) -> None:
         self._bounce(leader(self.nats_url))

@@ -100,7 +100,7 @@ def _carry_out(texts: list[bytes]) -> tuple[FakeConnection, Strategy[Connection]
         WorkerStats(),
         lambda old, token: _tokens.refresh(old, token, NOW),
         _NoHistory(strategy),
-        StatsBroadcaster(lambda _: {}, ""),
+        StatsBroadcaster(lambda _: {}),
         lambda: 1000.0,
     )
     conn = FakeConnection("c-1")
