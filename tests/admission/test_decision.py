@@ -267,7 +267,7 @@ def test_refresh() -> None:
 )
 def test_where_nobody_is_asked_for_a_token_none_is_looked_at(asked: dict[str, str]) -> None:
     """It may be a gateway's, or a proxy's, or whatever."""
-    verdict = World().enter(**asked)
+    verdict = World().enter(is_local=False, **asked)
     assert isinstance(verdict, Admit)
     assert verdict.identity == ANONYMOUS
     assert verdict.subprotocol == ("odinws" if "odinws" in asked.get("protocols", "") else None)
