@@ -198,8 +198,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     upgrade_exempt_loopback: Annotated[
         bool,
         about(
-            "exempt programs on this machine from the upgrade rates and WS_MAX_PER_ADDRESS; not behind a proxy "
-            "on this machine that names no client, as a TCP forwarder: all its clients would be exempt"
+            "exempt programs on this machine from the upgrade rates and WS_MAX_PER_ADDRESS; not behind a "
+            "proxy on this machine that names no client, as a TCP forwarder: all its clients would be exempt"
         ),
     ] = False
     trusted_proxies: Annotated[

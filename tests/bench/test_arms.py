@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import ANY
 
 import click
 import pytest
@@ -76,7 +75,9 @@ def test_another_checkout(tmp_path: Path) -> None:
     assert arm.on_request
     assert server._directory == tmp_path
     assert server.command[1:] == ("-m", "gunicorn", "-c", "gunicorn.conf.py")
-    assert server.settings == {**ours.settings, "PYTHONPATH": str(tmp_path), "WS_ADMIN_ADDR": ANY}
+    expected = {**ours.settings, "PYTHONPATH": str(tmp_path)}
+    del expected["WS_ADMIN_ADDR"]  # an odinws without an admin plane knows no such setting
+    assert server.settings == expected
     assert ours._directory == ROOT
 
 
