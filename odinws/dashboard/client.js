@@ -85,8 +85,9 @@ export class Client {
    * @param channels to subscribe to; `token.*` stands for all tokens
    * @param on what to call, each optional: {change(): something above changed, message(message, latencyMs): data
    *   came, gap({channel, from, to, reason}): this will not come, figures({ts, data}): of `server.stats`}
-   * @param token gives the token for a connection, "" for none, and again before it expires or when it was refused; may return a
-   *   promise. If it gives the one again that was refused, the client ends; if it fails, it is asked again later
+   * @param token gives the token for a connection, "" for none, and again before it expires or when it was refused;
+   *   may return a promise. If it gives the one again that was refused, the client ends; if it fails, it is asked
+   *   again later
    */
   constructor(url, channels, on, { token } = {}) {
     this.#url = url;
