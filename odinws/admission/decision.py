@@ -176,7 +176,7 @@ class Admission:
         if self.going_away:
             refusal = self._leaving()
         elif self._shared.reserve(self._stats, self._settings.max_connections):
-            return Admit(OPEN, address, subprotocol, inspects=True)
+            return Admit(ANONYMOUS, address, subprotocol, inspects=True)
         else:
             full = self._guard.full(self._settings.max_connections, self._draw())
             refusal = Refuse(503, full.reason, full.text, full.retry_after_seconds)

@@ -160,7 +160,7 @@ def test_an_operator_is_refused_for_want_of_a_slot_alone() -> None:
     for _ in range(2):
         verdict = world.admission.enter_operator("127.0.0.1", "odinws")
         assert isinstance(verdict, Admit)
-        assert (verdict.inspects, verdict.identity, verdict.subprotocol) == (True, OPEN, "odinws")
+        assert (verdict.inspects, verdict.identity, verdict.subprotocol) == (True, ANONYMOUS, "odinws")
     full = world.admission.enter_operator("127.0.0.1", None)
     assert isinstance(full, Refuse)
     assert (full.status, full.reason) == (503, "capacity")

@@ -94,7 +94,7 @@ class Scene:
         self.stage = stage
         self.server = server
         self.port = server.port
-        self.admin_port = server.port
+        self.admin_port = server.admin_port
         self._honest = honest
 
     def begin(self) -> None:

@@ -35,7 +35,7 @@ def check(data: bytes) -> str:
 
 def read(data: bytes) -> int:
     """All of it as `X-Forwarded-For`, behind a proxy that is trusted, and through many of them."""
-    resolve("10.0.0.1", data.decode("latin-1"), _TRUSTED)
+    client_address("10.0.0.1", data.decode("latin-1"), _TRUSTED)
     return 0
 
 
