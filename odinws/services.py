@@ -310,7 +310,9 @@ class Services:
         self.publish_details()
         self.admission.observe()
         now = time.monotonic()
-        self._heap.look(len(self.clients), self.admission.state.memory.pressure > 0, now)
+        self._heap.look(
+            len(self.clients), self.clients.ledger.total, self.admission.state.memory.pressure > 0, now
+        )
         self._event_recorder.record(now)
         if self._is_observed:
             self._timeline_recorder.record(now)

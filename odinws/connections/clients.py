@@ -32,7 +32,7 @@ from odinws.connections.limits import ConnectionLimits
 from odinws.connections.ready import ReadyQueue
 from odinws.connections.wheel import TimingWheel
 from odinws.messages.wire_format import WireFormat
-from odinws.scheduling import Slice
+from odinws.scheduling import Slice, next_iteration
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
@@ -338,10 +338,9 @@ class Clients:
         """Close the largest holders while more is held than may be. Runs for the life of the worker."""
         while True:
             self._in_excess.wait()
-            while self.ledger.total > self.ledger.bound:
-                self._relieve()
-                gevent.sleep(_TICK_SECONDS)  # what was closed ends
             self._in_excess.clear()
+            self._relieve()
+            next_iteration()  # however little there is to close
 
     def _relieve(self) -> None:
         enough, time_slice = int(_RELIEVED_SHARE * self.ledger.bound), Slice()

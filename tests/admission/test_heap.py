@@ -26,7 +26,7 @@ def test_memory_that_is_short_is_given_back_now_and_then() -> None:
     heap = Heap(trims)
     counts = []
     for second in range(25):
-        heap.look(0, 3 <= second < 20, 100.0 + second)
+        heap.look(0, 0, 3 <= second < 20, 100.0 + second)
         counts.append(trims.count)
     assert counts == [0] * 3 + [1] * 10 + [2] * 12
     assert TRIM_SECONDS == 10.0
@@ -38,14 +38,25 @@ def test_memory_is_given_back_when_half_of_the_clients_have_left() -> None:
     heap = Heap(trims)
     seen = []
     for second, connections in enumerate([0, 100, 0, 1000, 501, 500, 499, 300, 0, 0, 0]):
-        heap.look(connections, False, 20.0 * second)
+        heap.look(connections, 0, False, 20.0 * second)
         seen.append(trims.count)
     assert seen == [0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 2]
 
 
+def test_memory_is_given_back_when_half_of_what_was_held_is_free() -> None:
+    """Few clients may have held much."""
+    trims = Trims()
+    heap = Heap(trims)
+    seen = []
+    for second, megabytes in enumerate([0, 1, 0, 100, 51, 50, 49, 30, 0, 0]):
+        heap.look(3, megabytes << 20, False, 20.0 * second)
+        seen.append(trims.count)
+    assert seen == [0, 0, 0, 0, 0, 0, 1, 1, 2, 2]
+
+
 def test_another_c_library_has_no_such_call() -> None:
     """Nothing happens then."""
-    Heap(None).look(0, True, 1.0)
+    Heap(None).look(0, 0, True, 1.0)
 
 
 def test_a_hole_is_given_back() -> None:
@@ -58,6 +69,6 @@ def test_a_hole_is_given_back() -> None:
     last = bytes(50_000)
     full = process.memory_info().rss
     del blocks
-    Heap(trim).look(0, True, 1.0)
+    Heap(trim).look(0, 0, True, 1.0)
     assert full - process.memory_info().rss > 80_000_000
     assert len(last) == 50_000
