@@ -120,7 +120,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     _began = 0.0
 
     def __init__(self, sock: Any, address: Any, server: Any) -> None:
-        super().__init__(sock, address, server, Reader(sock))
+        super().__init__(sock, address, server, Reader(sock, server.heads))
         self._descriptor: int = sock.fileno()
 
     def handle(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from odinws.errors import OdinError
 
 MAX_HEAD_BYTES = 32 << 10
+MAX_HELD_BYTES = 16 << 20  # of all heads that did not come in one piece
 MAX_FIELDS = 100
 MAX_LINE = 8000  # characters of a request line
 
@@ -68,18 +69,34 @@ class Head(NamedTuple):
     lines: list[str]
 
 
+class Held:
+    """What is held of incomplete heads.
+
+    Attributes:
+        total: bytes.
+    """
+
+    __slots__ = ("total",)
+
+    def __init__(self) -> None:
+        self.total = 0
+
+
 class Reader:
     """Takes heads from a socket. Waits for as long as the socket does.
 
     Args:
         sock: gevent's, also with TLS.
+        held: by all readers together; None: nobody else's.
     """
 
-    __slots__ = ("_buffer", "_sock")
+    __slots__ = ("_buffer", "_has_ended", "_held", "_sock")
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, held: Held | None = None) -> None:
         self._sock = sock
+        self._held = held or Held()
         self._buffer = b""
+        self._has_ended = False
 
     def has_begun(self) -> bool:
         """Whether something of the next head is here."""
@@ -93,16 +110,15 @@ class Reader:
         """The next head, without the empty line at its end; None: the stream has ended.
 
         Raises:
-            HeadError: no head begins like this, or it is too long.
+            HeadError: no head begins like this, or it is too long, or too much is held of all.
         """
-        end = self._buffer.find(_END)
-        while end < 0:
-            seen = len(self._buffer)
-            if not self._fill():
-                return None
-            end = self._buffer.find(_END, max(0, seen - 3))
-            if end < 0:
-                self._check(max(0, seen - 1))
+        seen, end = 0, self._buffer.find(_END)
+        if end < 0:
+            seen, end = len(self._buffer), self._read_on(len(self._buffer))
+        if end < 0:
+            end = self._wait_for_end(seen)
+        if end < 0:
+            return None
         head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
         return head.removeprefix(b"\r\n")  # RFC 9112 2.2: one empty line before a request is overlooked
 
@@ -115,6 +131,27 @@ class Reader:
         data = self._sock.recv(_READ_BYTES)
         self._buffer += data
         return bool(data)
+
+    def _read_on(self, seen: int) -> int:
+        """Read once; where the head ends, or -1."""
+        self._has_ended = not self._fill()
+        return self._buffer.find(_END, max(0, seen - 3))
+
+    def _wait_for_end(self, seen: int) -> int:
+        """Where the head ends, of which there is a part; -1: the stream has ended before."""
+        end, charged = -1, 0
+        try:
+            while end < 0 and not self._has_ended:
+                self._check(max(0, seen - 1))
+                seen = len(self._buffer)
+                self._held.total += seen - charged
+                charged = seen
+                if self._held.total > MAX_HELD_BYTES:
+                    raise HeadError("too many heads are incomplete", 503, "full")
+                end = self._read_on(seen)
+        finally:
+            self._held.total -= charged
+        return end
 
     def _check(self, start: int) -> None:
         """Look at what is here of an incomplete head, from `start` on."""

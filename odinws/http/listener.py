@@ -28,6 +28,7 @@ from odinws import logs
 from odinws.connections import tcp
 from odinws.http import tls
 from odinws.http.handover import drain, error_answer
+from odinws.http.head import Held
 from odinws.http.queue import RequestQueue
 from odinws.scheduling import NEXT_SECONDS
 from odinws.shared.worker_stats import WorkerStats
@@ -182,6 +183,7 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
 
     Attributes:
         queue: shared by all listeners of a worker.
+        heads: of requests, that are incomplete.
         unheard: whose TLS handshake or head of a request is not complete.
         kept: who may send a further request.
         unread: who has not read an answer yet.
@@ -195,6 +197,7 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
 
     def start(self) -> None:
         """As gevent's."""
+        self.heads = Held()
         self.unheard = Waiters(_UNHEARD_SECONDS, "timeout", self.rejected)
         self.kept = Waiters(_KEPT_SECONDS, "", self.rejected)
         self.unread = Waiters(_UNREAD_SECONDS, "unread", self.rejected)

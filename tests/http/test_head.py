@@ -19,9 +19,11 @@ from odinws.http.handover import Handler
 from odinws.http.head import (
     MAX_FIELDS,
     MAX_HEAD_BYTES,
+    MAX_HELD_BYTES,
     MAX_LINE,
     Fields,
     HeadError,
+    Held,
     Reader,
     environ_key,
     options,
@@ -82,6 +84,7 @@ class Stopped(Handler):
             application=object(),
             error_log=SimpleNamespace(write=lambda _: None),
             forget=lambda _: None,
+            heads=Held(),
             rejected=self._rejected,
             **{name: Waiters() for name in ("kept", "unheard", "unread")},
         )
@@ -411,6 +414,20 @@ def test_an_endless_head_holds_no_more_than_its_bound() -> None:
         tracemalloc.stop()
     assert handler.rejections == ["too_large"]
     assert peak < 4 * MAX_HEAD_BYTES
+
+
+def test_all_incomplete_heads_together_are_bounded() -> None:
+    """Whoever would be above is refused; a head in one piece is not; and nothing stays charged."""
+    held = Held()
+    held.total = MAX_HELD_BYTES - 1000
+    assert Reader(Socket([wire.request()]), held).head()
+    assert Reader(Socket([wire.request()[:100], wire.request()[100:]]), held).head()
+    cookie = wire.request(Cookie="x" * 2000)
+    with pytest.raises(HeadError) as refused:
+        Reader(Socket([cookie[:1500], cookie[1500:]]), held).head()
+    assert (refused.value.status, refused.value.reason) == (503, "full")
+    assert Reader(Socket([cookie[:900]]), held).head() is None
+    assert held.total == MAX_HELD_BYTES - 1000
 
 
 @pytest.mark.parametrize(
