@@ -24,7 +24,7 @@ TIGHT = {"WS_CPU_LIMIT": "0.6"}
 """So few cores that the burden takes the server above its threshold; enough for what refused clients cost."""
 
 GENTLE = {
-    "WS_CPU_LIMIT": "3",
+    "WS_CPU_LIMIT": "1.5",
     "WS_CPU_REJECT_THRESHOLD": "5",
     "WS_HUB_LAG_THRESHOLD_MS": "2000",
     "WS_ADMISSION_START_RATE": "60",
