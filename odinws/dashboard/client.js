@@ -74,7 +74,7 @@ export class Client {
   #epoch = ""; // of those numbers
   #token; // gives a token, or a promise of one
   #given = ""; // by it, at last
-  #refused = ""; // that one; "": the server has taken one since
+  #refused = null; // {token, code, reason} of one that was, until the server has taken another
   #renewal = 0;
   #fetching = null;
   #clock = []; // the last clock samples: {rtt, offset}, milliseconds
@@ -111,8 +111,8 @@ export class Client {
       const token = await fetching;
       if (this.#fetching !== fetching) return; // stopped meanwhile
       this.#fetching = null;
-      if (this.#refused && token === this.#refused) {
-        this.#ended(this.closed.code, this.closed.reason);
+      if (token === this.#refused?.token) {
+        this.#ended(this.#refused.code, this.#refused.reason);
         return;
       }
       this.#given = token;
@@ -184,7 +184,7 @@ export class Client {
     this.#fetching = null;
     this.#letGo(1000, "paused");
     this.#chain.clear();
-    this.#refused = "";
+    this.#refused = null;
     this.closed = null;
     this.#enter("paused");
   }
@@ -279,7 +279,7 @@ export class Client {
   #welcomed(message) {
     if (this.#opened === Infinity) {
       this.#opened = performance.now();
-      this.#refused = "";
+      this.#refused = null;
       if (this.welcome) this.reconnects += 1;
     } else {
       if (this.welcome.epoch !== NO_EPOCH) this.#chain.clear(); // the numbers begin anew
@@ -321,7 +321,7 @@ export class Client {
     this.#letGo();
     this.closed = { code, reason };
     if (ANOTHER_TOKEN.has(code) && this.#token && !this.#refused) {
-      this.#refused = this.#given;
+      this.#refused = { token: this.#given, code, reason };
       after = 0;
     }
     if (after === null) {

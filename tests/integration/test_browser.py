@@ -6,24 +6,29 @@ neither bad frames nor bad UTF-8; and 1006, which says that the server said noth
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import re
 import signal
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from nats import connect
 
 from odinws.client import backoff
 from odinws.close_codes import CloseReason
 from odinws.feed.simulator import TOKENS
+from tests import ledger
 from tests.access.material import SECRET, token
 from tests.browser import Browser, Page
+from tests.nats import NatsServer
 from tests.server import Server, wait_for
 
 SECONDS = 15.0  # for anything that takes a second or two on an idle machine
@@ -357,6 +362,47 @@ def test_the_client_ends_where_it_can_not_count(browser: Browser, server: Server
     assert "above 2^53" in found[2][2]
 
 
+def elsewhere(function: Callable[[], None]) -> None:
+    """In a thread: Playwright has an event loop in this one."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+def test_a_stream_that_has_counted_too_far(browser: Browser, tmp_path: Path) -> None:
+    """With a real one: the message is not taken for another, and the page learns why there are no more."""
+    first = (1 << 53) + 1
+    stream = {"name": "ODIN_TOKENS", "subjects": ["odin.>"], "storage": "memory", "first_seq": first}
+
+    async def create(url: str) -> None:
+        client = await connect(url)
+        answer = await client.request("$JS.API.STREAM.CREATE.ODIN_TOKENS", json.dumps(stream).encode())
+        assert "error" not in json.loads(answer.data)
+        await client.close()
+
+    with NatsServer(tmp_path / "nats") as broker:
+        thread = threading.Thread(
+            target=lambda: asyncio.run(create(broker.url))
+        )  # Playwright has a loop here
+        thread.start()
+        thread.join()
+        with (
+            Server({"NATS_URL": broker.url, "WS_WORKERS": "1"}) as server,
+            browser.page(server.http + "/") as page,
+        ):
+            page.evaluate(
+                f"""import('/dashboard/client.js').then(({{ Client }}) => {{
+                    globalThis.client = new Client({json.dumps(server.ws)}, ["token.A"]);
+                    client.start();
+                }})"""
+            )
+            page.until("client.state === 'live'", SECONDS, "a subscription")
+            elsewhere(lambda: ledger.publish(broker.url, [("token.A", b"1")]))
+            page.until("client.state === 'ended'", SECONDS, "the end")
+            assert page.evaluate("client.received") == 0
+            assert "above 2^53" in page.evaluate("client.closed.reason")
+
+
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Server]:
     """A server that asks for tokens, of clocks that agree."""
@@ -397,6 +443,39 @@ def test_the_client_and_its_tokens(
     assert state == ("live" if fails else "ended")
     assert after["accepted"] - before["accepted"] == accepted
     assert after["closed"]["unauthorised"] - before["closed"]["unauthorised"] == closed
+
+
+@pytest.mark.parametrize("given", [["a", "a"], ["a", None, "a"], ["a", "b", "a"]])
+def test_the_client_shows_no_token_twice(browser: Browser, server: Server, given: list[str | None]) -> None:
+    """After 4401 the same one again is the end, also where one could not be had in between."""
+    with browser.page(server.http + "/") as page:
+        found = page.evaluate(
+            f"""import('/dashboard/client.js').then(async ({{ Client }}) => {{
+                const given = {json.dumps(given)}, shown = [];
+                let socket;
+                globalThis.WebSocket = class {{
+                    constructor(url, protocols) {{ socket = this; shown.push(protocols[1]); }}
+                    send() {{}}
+                    close() {{}}
+                }};
+                Math.random = () => 0;
+                const token = () => given.shift() ?? Promise.reject(new Error("none"));
+                const client = new Client("", [], {{}}, {{ token }});
+                const moment = () => new Promise((resolve) => setTimeout(resolve, 50));
+                client.start();
+                await moment();
+                socket.onmessage({{ data: '{{"type":"welcome","epoch":"a"}}' }});
+                socket.onclose({{ code: 4401, reason: "the token has expired" }});
+                for (let i = 0; i < 10; i++) await moment();
+                const end = [client.state, client.closed.code, shown];
+                client.stop();
+                return end;
+            }})"""
+        )
+    if "b" in given:
+        assert found == ["connecting", 4401, ["bearer.a", "bearer.b"]]
+    else:
+        assert found == ["ended", 4401, ["bearer.a"]]
 
 
 # -- close codes ----------------------------------------------------------------------------------
