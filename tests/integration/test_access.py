@@ -383,4 +383,4 @@ def test_where_nobody_is_asked_for_a_token(serve: Serve) -> None:
             assert ("sec-websocket-protocol" in answer) == ("Sec_WebSocket_Protocol" in headers)
             told = peer.ask("authenticate", token="opaque")  # noqa: S106
             assert (told["type"], told["subject"], told["expires_at"]) == ("authenticated", None, None)
-            assert subscribed(peer, "user.42") == ["user.42"]
+            assert subscribed(peer, "token.A", "user.42") == ["token.A"]
