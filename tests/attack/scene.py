@@ -31,7 +31,12 @@ HISTORY_CHANNELS = 1000  # token.h0 and so on, with old messages
 _HISTORY_MESSAGES = 20_000  # of all of them: more than a worker's ring has
 _LOOK_SECONDS = 0.05
 # As it is shipped, but for one worker, which meets all of an attack, and a limit that an attack can reach.
-_SETTINGS = {"WS_WORKERS": "1", "WS_MEMORY_LIMIT": str(MEMORY_LIMIT_BYTES), "WS_DEMO_FEED": "1"}
+_SETTINGS = {
+    "WS_WORKERS": "1",
+    "WS_MEMORY_LIMIT": str(MEMORY_LIMIT_BYTES),
+    "WS_DEMO_FEED": "1",
+    "WS_UPGRADE_EXEMPT_LOOPBACK": "0",
+}
 
 _NICE = -19
 

@@ -67,6 +67,7 @@ VECTORS = (
         asks(["feed.example"], [()]),
         lanes=1,
         attackers=1,
+        quick=True,
     ),
     Vector(
         "forwarded",
@@ -76,6 +77,7 @@ VECTORS = (
         lanes=1,
         attackers=1,
         stage=TRUSTING,
+        quick=True,
     ),
     Vector(
         "same-host-proxy",
@@ -84,6 +86,7 @@ VECTORS = (
         asks(["feed.example", "localhost"], _FORWARDED, local=True),
         lanes=1,
         attackers=1,
+        quick=True,
     ),
     Vector(
         "stats-channel",
@@ -106,6 +109,7 @@ VECTORS = (
         ),
         lanes=1,
         attackers=1,
+        quick=True,
     ),
     Vector(
         "image-tags",

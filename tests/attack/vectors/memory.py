@@ -119,6 +119,7 @@ VECTORS = (
         "three times 2,000 channels that are rejected, and their answers unread",
         "bytes of answers: an unread one stops the next command",
         rejected_channels,
+        quick=True,
     ),
     Vector(
         "echoed-names",
