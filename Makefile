@@ -18,9 +18,9 @@ help: ## show this list
 run: .venv/runtime ## the server with an embedded NATS and a demo feed, at 127.0.0.1:3004
 	@exec $(BIN)/gunicorn -c gunicorn.conf.py
 
-# Most tests wait for servers: six at a time keep two cores busy.
+# Most tests wait for servers: four at a time keep two cores busy.
 test: .venv/all ## the whole test suite
-	$(BIN)/python -m pytest -n $(or $(PROCESSES),6) --dist worksteal
+	$(BIN)/python -m pytest -n $(or $(PROCESSES),4) --dist worksteal
 
 test-python: ## unit and integration tests on another Python: VERSION=3.14 (3.14 from Debian sid needs root)
 	tests/packaging/python $(or $(VERSION),3.14) $(TESTS)

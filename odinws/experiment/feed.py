@@ -93,7 +93,11 @@ class Feed:
     @classmethod
     @contextlib.asynccontextmanager
     async def started(cls, directory: Path) -> AsyncIterator[Self]:
-        """One with its data in a directory. Raises EmbeddedNatsError when NATS does not come up."""
+        """One with its data in a directory, which is made if missing.
+
+        Raises EmbeddedNatsError when NATS does not come up.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
         client = Client()
         async with EmbeddedNats(directory) as server:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def test_a_run_from_build_to_picture(runner: CliRunner, tmp_path: Path) -> None:
         assert each["final"]["tail_missing"] == 0
         assert each["final"]["tally"] == TALLY, "all of it is 0"
         assert each["window"]["delivered"] > 0
-    assert [(row["arm"], row["counted"]) for row in record["summary"]] == [("c-batch", 2), ("c-loop", 2)]
+    sound = Counter(each["arm"] for each in record["results"] if each["status"] == "ok")
+    assert [row["arm"] for row in record["summary"]] == ["c-batch", "c-loop"]
+    assert all(row["counted"] == sound[row["arm"]] for row in record["summary"]), "some may be void"
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert "c-batch" in result.output
 

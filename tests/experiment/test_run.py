@@ -16,7 +16,7 @@ from odinws.experiment.kinds import End, Records
 from odinws.experiment.plan import parse
 from odinws.experiment.record import read
 from odinws.experiment.run import changed
-from tests.server import ROOT, wait_for
+from tests.server import PATIENCE_SECONDS, ROOT, wait_for
 
 _TOGETHER = """
 name = "small"
@@ -114,7 +114,7 @@ def test_an_arm_that_crashes_and_a_run_that_is_stopped(tmp_path: Path) -> None:
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) >= 4  # nats-server, arbiter, worker, swarm
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 3
     assert b"the run is partial: stopped by SIGINT" in err
     records = _records(tmp_path)

@@ -171,7 +171,7 @@ def test_what_a_server_loses_is_found(tmp_path: Path) -> None:
     """Of 173 messages due one is not sent, and nobody is told: the swarm counts, and fails."""
     faults = {"SABOTAGE_DROP_EVERY": "173", "WS_WORKERS": "1", "LOG_LEVEL": "warning"}
     with Server(faults, command=SABOTAGED) as server:
-        options = ["--run-time", "5s", "--odin-connections", "50", "--odin-ramp", "0"]
+        options = ["--run-time", "10s", "--odin-connections", "50", "--odin-ramp", "0"]
         found = run("fanout", server, tmp_path, *options)
     assert found.status == 1, found.output
     assert found.last["delivered"] == found.delivered

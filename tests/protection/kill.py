@@ -43,7 +43,7 @@ def run(plan: Plan) -> Proof:
     }
     with scene(plan, settings, lost_seconds=LOST_SECONDS) as play:
         play.crowd.enter(range(plan.connections), rate)
-        assert play.wait_inside(plan.connections, 2 * plan.connections / rate + 30), (
+        assert play.wait_inside(plan.connections, 2 * plan.connections / rate + 60), (
             "the crowd does not get in"
         )
         victim, other = play.server.json("/stats")["workers"]
