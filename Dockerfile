@@ -40,6 +40,7 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
 WORKDIR /app
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001
+# The admin plane is not exposed: it listens at 127.0.0.1:3005 of the container unless WS_ADMIN_ADDR says otherwise.
 EXPOSE 3004
 # No curl here, and no urllib either: that one would ask a proxy if the environment names one.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["python3", "-IS", "-c", "\

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,9 +52,14 @@ def expressions() -> list[str]:
     return [*(rule["expr"] for rule in RULES), *panels, *variables]
 
 
-def test_prometheus_takes_the_configuration_and_the_rules() -> None:
+def test_prometheus_takes_the_configuration_and_the_rules(tmp_path: Path) -> None:
     """Prometheus's own check."""
-    assert "FAILED" not in promtool("check", "config", "conf/prometheus/prometheus.yml", directory=ROOT)
+    own = Path(shutil.copytree(CONF, tmp_path / "prometheus"))
+    token = own / "admin-token"
+    token.touch()
+    config = own / "prometheus.yml"
+    config.write_text(config.read_text().replace("/run/odinws/admin-token", str(token)))
+    assert "FAILED" not in promtool("check", "config", str(config), directory=ROOT)
     assert "FAILED" not in promtool("check", "rules", "conf/prometheus/alerts.yml", directory=ROOT)
 
 
@@ -185,6 +192,32 @@ def changed(before: Any, after: Any, name: str = "") -> Iterator[str]:
         yield name
 
 
+def test_compose_bounds_each_service() -> None:
+    """Memory, processes and CPU; nobody gains privileges, and only this machine reaches a port."""
+    for name, service in COMPOSE["services"].items():
+        assert {"mem_limit", "pids_limit", "cpus"} <= service.keys(), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+    grafana = COMPOSE["services"]["grafana"]["environment"]
+    assert grafana["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert grafana["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+
+
+def test_the_token_of_compose_is_made_once_and_by_chance(tmp_path: Path) -> None:
+    """The program that makes it, run here."""
+    program = COMPOSE["services"]["admin-token"]["command"][2].replace("/run/odinws", str(tmp_path))
+    tokens = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", program], check=True)
+        tokens.append((tmp_path / "admin-token").read_text())
+    assert tokens[0] == tokens[1]
+    assert len(tokens[0]) >= 32
+    (tmp_path / "admin-token").unlink()
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert (tmp_path / "admin-token").read_text() != tokens[0]
+
+
 def test_compose_brings_up_what_is_configured() -> None:
     """Each file that is mounted is there, each port that somebody asks is of a service that has it."""
     services = COMPOSE["services"]
@@ -195,8 +228,12 @@ def test_compose_brings_up_what_is_configured() -> None:
         assert set(service.get("depends_on", ())) <= set(services)
     config = yaml.safe_load((CONF / "prometheus.yml").read_text())
     targets = [target for job in config["scrape_configs"] for target in job["static_configs"][0]["targets"]]
-    assert targets == ["odinws:3004", "nats-exporter:7777"]
+    assert targets == ["odinws:3005", "nats-exporter:7777"]
     assert {target.partition(":")[0] for target in targets} <= set(services)
+    [job] = [job for job in config["scrape_configs"] if job["job_name"] == "odinws"]
+    path = job["authorization"]["credentials_file"]
+    assert services["odinws"]["environment"]["WS_ADMIN_TOKEN_FILE"] == path
+    assert all("admin:/run/odinws:ro" in services[name]["volumes"] for name in ("odinws", "prometheus"))
     provider = yaml.safe_load((ROOT / "conf/grafana/provisioning/dashboards/odinws.yml").read_text())
     path = provider["providers"][0]["options"]["path"]
     assert f"./conf/grafana/dashboards:{path}:ro" in services["grafana"]["volumes"]
