@@ -101,6 +101,8 @@ def findings(environ: Mapping[str, str] | None = None, *, offline: bool = False)
     wrong = tuple(error.name for error in problems)
     if not _concerned(wrong, "WS_SUBJECT"):
         found.append(_ok("channels", f"carried from {', '.join(settings.channel_filter.subjects)}"))
+    if not _concerned(wrong, "WS_ADMIN"):
+        found.append(_admin(settings))
     if not _concerned(wrong, "WS_J"):
         found.extend(_keys(settings, time.time()))
     if not _concerned(wrong, "WS_FLAGS_FILE", "WS_SHARD_STRATEGY", "WS_WORKERS"):
@@ -108,6 +110,15 @@ def findings(environ: Mapping[str, str] | None = None, *, offline: bool = False)
     if not offline and not _concerned(wrong, "NATS_", "JS_", "WS_SUBJECT"):
         found.extend(asyncio.run(_collect(_nats(settings))))
     return found
+
+
+def _admin(settings: Settings) -> Finding:
+    """The admin plane, and whether its token can be read."""
+    try:
+        token = settings.read_admin_token()
+    except SettingsError as error:
+        return Finding(State.PROBLEM, "admin", f"{error}; correct it or unset it")
+    return _ok("admin", f"at {settings.admin_addr}, {'with' if token else 'without'} a token")
 
 
 def read_settings(environ: Mapping[str, str]) -> tuple[Settings | None, list[SettingsError]]:

@@ -33,6 +33,7 @@ def test_nothing_wrong() -> None:
     assert findings({}, offline=True) == [
         Finding(State.OK, "settings", "can be used"),
         Finding(State.OK, "channels", "carried from odin.>"),
+        Finding(State.OK, "admin", "at 127.0.0.1:3005, without a token"),
         Finding(State.OK, "keys", "none: no client needs a token, and none can have user.* channels"),
         Finding(State.OK, "flags", "all workers run sync-dict"),
     ]
@@ -96,6 +97,21 @@ def test_all_wrong_keys_are_told(tmp_path: Path) -> None:
     assert found[1][1].startswith(f"WS_JWKS_FILE='{path}' is not valid: no usable key: ")
 
 
+def test_the_token_of_the_admin_plane(tmp_path: Path) -> None:
+    """Its file is read, and not shown."""
+    path = tmp_path / "token"
+    [problem] = told(State.PROBLEM, {"WS_ADMIN_TOKEN_FILE": str(path)})
+    assert problem[0] == "admin"
+    assert problem[1].startswith(f"WS_ADMIN_TOKEN_FILE='{path}' is not valid: it can't be read: No such file")
+    path.write_text("hunter2\n")
+    [problem] = told(State.PROBLEM, {"WS_ADMIN_TOKEN_FILE": str(path)})
+    assert "expected at least 16 characters" in problem[1]
+    assert "hunter2" not in problem[1]
+    path.write_text("a secret of some length\n")
+    where = {"WS_ADMIN_ADDR": ":3005", "WS_ADMIN_TOKEN_FILE": str(path)}
+    assert ("admin", "at :3005, with a token") in told(State.OK, where)
+
+
 def test_keys_are_named() -> None:
     """What tokens are checked with."""
     assert ("keys", "HS256 (no name)") in told(State.OK, {"WS_JWT_SECRET": "x" * 32})
@@ -142,7 +158,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert cli.main(["check", "--offline"]) == 0
     output = capsys.readouterr().out
     assert [line.split()[:2] for line in output.splitlines()] == [
-        ["ok", about] for about in ("settings", "channels", "keys", "flags")
+        ["ok", about] for about in ("settings", "channels", "admin", "keys", "flags")
     ]
     monkeypatch.setenv("WS_WORKERS", "0")
     assert cli.main(["check", "--offline"]) == 1

@@ -582,10 +582,44 @@ def test_secrets_are_never_shown() -> None:
 def test_what_contradicts_itself() -> None:
     """Two secrets, anonymity where nobody is asked, and thresholds the wrong way round."""
     assert "is set already" in refusal("WS_JWT_SECRET_FILE", "/x", WS_JWT_SECRET="y" * 32)
+    assert "is set already" in refusal("WS_ADMIN_TOKEN_FILE", "/x", WS_ADMIN_TOKEN="y" * 16)
+    assert "another port" in refusal("WS_ADMIN_ADDR", "127.0.0.1:3004")
     with pytest.raises(SettingsError, match="everybody may enter already"):
         Settings.from_environ({"WS_ALLOW_ANONYMOUS": "true"})
     with pytest.raises(SettingsError, match="more than WS_MEMORY_REJECT_THRESHOLD"):
         Settings.from_environ({"WS_MEMORY_HARD_THRESHOLD": "80"})
+
+
+@pytest.mark.parametrize("addr", ["0.0.0.0:3005", ":3005", "10.0.0.1:3005", "[::]:3005", "odinws:3005"])
+def test_others_need_a_token_for_the_admin_plane(addr: str) -> None:
+    """Wherever they might reach it."""
+    assert "others can reach it: set WS_ADMIN_TOKEN_FILE" in refusal("WS_ADMIN_ADDR", addr)
+    assert not read(WS_ADMIN_ADDR=addr, WS_ADMIN_TOKEN="y" * 16).admin_is_local
+
+
+@pytest.mark.parametrize(
+    "addr", ["127.0.0.1:0", "127.8.8.8:3005", "[::1]:3005", "localhost:3005", "unix:/run/x"]
+)
+def test_programs_here_need_none(addr: str) -> None:
+    """Loopback, and a Unix socket."""
+    settings = read(WS_ADMIN_ADDR=addr)
+    assert settings.admin_is_local
+    assert settings.read_admin_token() == ""
+
+
+@pytest.mark.parametrize("addr", ["unix:", "unix:relative", "unix:/" + "x" * 100, "nowhere", "h:99999"])
+def test_where_no_admin_plane_can_be(addr: str) -> None:
+    """It says what is expected."""
+    assert "expected" in refusal("WS_ADMIN_ADDR", addr)
+
+
+def test_peers_of_the_admin_page() -> None:
+    """Origins, as browsers name them and as they are connected to."""
+    settings = read(WS_ADMIN_PEERS="HTTP://127.0.0.1:3105, https://odin.example")
+    assert settings.admin_peer_origins == ("http://127.0.0.1:3105", "https://odin.example")
+    assert settings.admin_peer_sockets == ("ws://127.0.0.1:3105", "wss://odin.example")
+    assert "is no origin" in refusal("WS_ADMIN_PEERS", "127.0.0.1:3105")
+    assert "is no origin" in refusal("WS_ADMIN_PEERS", "http://a; script-src *")
 
 
 def test_tokens_are_asked_for_with_any_key() -> None:

@@ -16,7 +16,6 @@ from click.testing import CliRunner
 
 from odinws.cli import cli
 from odinws.debug.profile import SPEEDSCOPE_SCHEMA
-from odinws.debug.verbs import VERBS
 from tests.browser import Browser
 from tests.sabotage.test_sabotage import COMMAND
 from tests.server import Server, wait_for

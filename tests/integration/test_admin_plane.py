@@ -18,10 +18,13 @@ from pathlib import Path
 import pytest
 
 from odinws.debug import http_client
+from odinws.harness import fetch
+from odinws.harness.process import Process
 from tests.browser import Browser
 from tests.integration.conftest import Serve
 from tests.nats import NatsServer
-from tests.server import PATIENCE_SECONDS, Server, free_port, wait_for
+from tests.programs import find
+from tests.server import GUNICORN, PATIENCE_SECONDS, Server, free_port, wait_for
 from tests.wire import Peer, request
 
 TOKEN = "an admin's token: (of 32 letters)"  # noqa: S105
@@ -105,6 +108,62 @@ def test_the_public_port_has_nothing_of_the_inside(server: Server, path: str, me
                 assert status == 404
                 assert json.loads(body)["error"] == "moved"
                 assert "WS_ADMIN_ADDR" in json.loads(body)["message"]
+
+
+@contextmanager
+def haproxy(directory: Path, to: int) -> Iterator[int]:
+    """A real one, on this machine, that sets no header; its port."""
+    port = free_port()
+    config = directory / "haproxy.cfg"
+    config.write_text(
+        f"""
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 90s
+    timeout server 90s
+frontend clients
+    bind 127.0.0.1:{port}
+    default_backend servers
+backend servers
+    server one 127.0.0.1:{to}
+"""
+    )
+    command = [find("haproxy", "haproxy"), "-db", "-f", str(config)]
+    with Process(command, directory / "haproxy.log") as process:
+        process.wait_until(lambda: fetch.answers(port, "/livez"), SECONDS, "ready")
+        yield port
+
+
+def test_nothing_of_the_inside_by_a_real_proxy(server: Server, tmp_path: Path) -> None:
+    """For the server each of its clients is on this machine."""
+    with haproxy(tmp_path, server.port) as port:
+        assert get(port, "/health", {}) == (200, b'{"status":"healthy"}\n')
+        for path in INSIDE:
+            for headers in LOCAL_CLAIMS:
+                assert get(port, path, headers)[0] == 404
+
+
+def test_clients_of_a_proxy_here_have_a_rate(nats_module: NatsServer, serve: Serve, tmp_path: Path) -> None:
+    """By default, whatever it says of them; where programs of this machine are exempt, if it says a word."""
+    rates = {"WS_WORKERS": "1", "WS_UPGRADE_RATE": "0.1", "WS_UPGRADE_BURST": "3"}
+
+    def statuses(port: int, **headers: str) -> list[int]:
+        found = []
+        for _ in range(6):
+            with Peer(port) as peer:
+                found.append(peer.send(request(**headers)).http().status)
+        return found
+
+    refused = [101] * 3 + [429] * 3
+    default = serve(NATS_URL=nats_module.url, WS_UPGRADE_EXEMPT_LOOPBACK="false", **rates)
+    with haproxy(tmp_path, default.port) as port:
+        assert statuses(port) == refused
+    exempt = serve(NATS_URL=nats_module.url, WS_UPGRADE_EXEMPT_LOOPBACK="true", **rates)
+    assert statuses(exempt.port) == [101] * 6
+    assert statuses(exempt.port, X_Forwarded_For="127.0.0.1") == refused
+    for name in ("Via", "Forwarded", "X_Real_IP", "X_Forwarded_Proto", "CF_Connecting_IP"):
+        assert statuses(exempt.port, **{name: "127.0.0.1"}) == [429] * 6
 
 
 def test_the_public_health_is_a_word(server: Server) -> None:
@@ -283,8 +342,6 @@ def test_it_outlives_reloads_and_upgrades(nats_module: NatsServer, serve: Serve)
 
 def test_other_ports_by_options_of_gunicorn(nats_module: NatsServer) -> None:
     """`-b` moves the public port, and leaves the admin plane where it is, also after a reload."""
-    from tests.server import GUNICORN
-
     port = free_port()
     server = Server({"NATS_URL": nats_module.url}, command=(*GUNICORN, "-b", f"127.0.0.1:{port}"), port=port)
     with server:
