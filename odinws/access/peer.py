@@ -92,6 +92,7 @@ def _parse(text: str) -> Address | None:
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
+@lru_cache(_CACHED)
 def network_of(address: str) -> bytes:
     """Who an address stands for where connections or requests are counted: itself, or the /64 of IPv6.
 

@@ -203,11 +203,11 @@ class Admission:
         Args:
             is_exempt: they are not limited for the address.
         """
-        limit = self._settings.connections_per_address
+        limit: float = self._settings.connections_per_address
         if not limit:
             return self._subject(subject)
         if is_exempt:
-            limit = self._settings.max_connections + 1
+            limit = math.inf
         return [Occupant("address", network_of(address), limit), *self._subject(subject)]
 
     def _subject(self, subject: str | None) -> list[Occupant]:

@@ -103,12 +103,12 @@ class Occupant(NamedTuple):
     Attributes:
         kind: address or subject.
         name: of it.
-        limit: how many it may have.
+        limit: how many it may have; inf: any number.
     """
 
     kind: str
     name: bytes | str
-    limit: int
+    limit: float
 
     @property
     def key(self) -> object:
@@ -321,18 +321,24 @@ class SharedState:
             None, or one that has as many as it may; then it is counted for none of them.
         """
         slots = range(self._header.high)
+        count = self._occupancy.count
+        if all(count(client.key, slots) + len(slots) <= client.limit for client in clients):
+            self._count(slot, clients, 1)  # enough, even if every worker counts one at this moment
+            return None
         with self._exclusive():
             for client in clients:
-                if self._occupancy.count(client.key, slots) >= client.limit:
+                if count(client.key, slots) >= client.limit:
                     return client
-            for client in clients:
-                self._occupancy.add(client.key, slot, 1)
+            self._count(slot, clients, 1)
         return None
 
     def vacate(self, slot: int, clients: Sequence[Occupant]) -> None:
         """A connection that was counted by `occupy` has ended."""
+        self._count(slot, clients, -1)
+
+    def _count(self, slot: int, clients: Sequence[Occupant], connections: int) -> None:
         for client in clients:
-            self._occupancy.add(client.key, slot, -1)
+            self._occupancy.add(client.key, slot, connections)
 
     def spend_upgrade(self, limit: Limit, now: float) -> float:
         """Count an upgrade against a rate of the whole server, exact over all workers.
