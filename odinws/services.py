@@ -39,6 +39,7 @@ from odinws.fanout.observer import DeliveryObserver, NullObserver
 from odinws.fanout.recovery import Recovery
 from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
+from odinws.feed.history import PAGE_MESSAGES
 from odinws.feed.nats import NatsFeed
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.protocol import Welcome
@@ -109,7 +110,11 @@ class Services:
             shard_key=settings.shard_key,
         )
         self.limits = ConnectionLimits.of(settings)
-        self._welcome_limits = self.limits.for_welcome()
+        self._welcome_limits = {
+            **self.limits.for_welcome(),
+            "replay_pages_per_second": settings.replay_rate,
+            "replay_page_messages": PAGE_MESSAGES,
+        }
         self.formats = FormatRegistry(JsonFormat, settings.compression_min_bytes)
         self.clients = Clients(
             self.limits,

@@ -7,7 +7,7 @@ of the strategy; no other connection waits with it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from odinws.access.errors import AccessError
@@ -48,11 +48,11 @@ _YIELD_EVERY = 32
 class History(Protocol):
     """Past messages, see `Recovery`."""
 
-    def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
-        """Subscribe, and send everything after `since`."""
+    def resume(self, conn: Connection, since: Mapping[str, int], epoch: str | None) -> None:
+        """Subscribe to channels, and send everything after the sequence of each."""
 
-    def latest(self, conn: Connection, channel: str) -> None:
-        """Subscribe, and send the newest message."""
+    def latest(self, conn: Connection, channels: Sequence[str]) -> None:
+        """Subscribe to channels, and send the newest message of each."""
 
     def replay(
         self, conn: Connection, channel: str, first: int, last: int | None
@@ -96,7 +96,6 @@ class Commands:
         self._refresh = refresh
         self._history = history
         self._watchers = watchers
-        self._replay_seconds = 1.0 / settings.replay_rate  # what a replay costs of the command rate
         self._clock = clock
         self._channels = settings.channel_filter
         self._limits = limits
@@ -206,11 +205,10 @@ class Commands:
         if not later:
             return ack
         conn.send_value(ack, tag)
-        for channel in later:
-            if channel in since:
-                self._history.resume(conn, channel, since[channel], command.epoch)
-            else:
-                self._history.latest(conn, channel)
+        if resumed := {channel: since[channel] for channel in later if channel in since}:
+            self._history.resume(conn, resumed, command.epoch)
+        if newest := [channel for channel in later if channel not in since]:
+            self._history.latest(conn, newest)
         return None
 
     def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> UnsubscriptionAck:
@@ -253,7 +251,6 @@ class Commands:
             raise CommandError("NOT_CARRIED", protocol.not_carried(command.channel).message)
         if (command.since is None) == (command.start is None):
             raise CommandError("INVALID_FIELD", "expected either since or from in data")
-        conn.allowance += self._replay_seconds
         first = command.start if command.start is not None else (command.since or 0) + 1
         try:
             return self._history.replay(conn, command.channel, max(1, first), command.end)

@@ -1,24 +1,34 @@
 """Recovery: sends what a client missed, then the live messages, without gaps and without duplicates.
 
-How a connection resumes a channel:
+How a connection resumes channels, all of a command together:
 
-1. Between two passes, the missed messages in the worker's ring are sent and the connection is subscribed.
-   What follows is live. Mostly the ring reaches back far enough.
-2. If it does not, pages of the stream are sent until it does. For a client that reads slowly this waits.
+1. What the ring has after their sequences is sent, and between two passes the connection is subscribed. What
+   follows is live. Mostly the ring reaches back far enough; and of a quiet channel the feed knows that there
+   was no message.
+2. For the others, pages of the stream are sent until the ring reaches back far enough. For a client that
+   reads slowly this waits. Channels that have come equally far share their pages, so they are brought to one
+   sequence first: a single request says which had a message before the latest one that the client has of
+   any. Mostly none had, as it was connected until then; those that had come first.
 3. Messages that the stream has already deleted are named in a `gap`. A sequence of another epoch can't be
    resumed: a gap says so, and the newest message follows.
 
 A replay is the same without a subscription.
+
+Each page is charged to the rate of the connection's commands. A connection that has had too many waits for
+the next one; half of the burst stays for its commands, so none fails because of what it missed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import gevent
+import structlog
 from gevent.lock import BoundedSemaphore
 from nats.aio.client import Client
 
@@ -28,21 +38,29 @@ from odinws.fanout.hub import Hub
 from odinws.feed import history
 from odinws.feed.events import Lost, Message
 from odinws.feed.status import FeedStatus
+from odinws.feed.stream import NO_HOLES
 from odinws.messages.protocol import WILDCARDS, ReplayComplete, ReplayIncomplete, wildcard
 from odinws.messages.wire_format import encode
+from odinws.scheduling import Slice
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
 _CHUNK_MESSAGES = 256  # sent in one piece, while the socket takes all
-_CHUNK_BYTES = 128 << 10
+_WALK_MESSAGES = 2048  # of the ring, between two looks at the clock
+_JOIN_MESSAGES = 1024  # of the ring, walked between two passes
 _NATS_SECONDS = 5.0  # for one answer
 _BEHIND_SECONDS = 5.0  # how long this worker may be behind what a client has received from another
 _POLL_SECONDS = 0.01
 _AWAY_POLL_SECONDS = 0.5
 _TRIES = 3  # while NATS does not answer
+_SINGLY_SECONDS = 60.0  # after NATS has failed to read several channels at once
+_SHARED_SEQUENCES = 4096  # by which channels that share pages may differ: so much is read in vain at most
+_NEVER = 1 << 63  # above every sequence
 
 T = TypeVar("T")
+
+log = structlog.get_logger("odinws.fanout.recovery")
 
 
 class Feed(Protocol):
@@ -50,15 +68,112 @@ class Feed(Protocol):
 
     status: FeedStatus
 
+    @property
+    def reads_many(self) -> bool:
+        """See `NatsFeed.reads_many`."""
+
+    @property
+    def known_from(self) -> int:
+        """See `Cursor.known_from`."""
+
+    def is_current(self, channel: str, seq: int) -> bool:
+        """See `Cursor.is_current`."""
+
     def query(self, request: Callable[[Client], Coroutine[Any, Any, T]], timeout_seconds: float) -> T:
         """See `NatsFeed.query`."""
 
 
-class _BeyondRing(NamedTuple):
-    """The ring is not enough: it is complete only after `horizon`, and knows nothing after `last`."""
+class _Missed:
+    """What a connection still misses: of channels, or of one wildcard.
 
-    horizon: int
-    last: int
+    Attributes:
+        since: by channel or wildcard, the sequence up to which nothing is missing; those that are subscribed
+            are taken out.
+        outcome: the same channels, and how they are resumed, of `RECOVERIES`.
+        is_aligned: whether those that miss nothing before the latest of these have been brought to it.
+    """
+
+    def __init__(self, since: dict[str, int]) -> None:
+        self.since = since
+        self.outcome = dict.fromkeys(since, "ring")
+        self.is_aligned = False
+        self._pattern = next((name for name in since if name in WILDCARDS), "")
+        self._known = dict(since)  # by channel, the last message or gap that the client has
+
+    def via(self, message: Message) -> str:
+        """What the connection gets a message by, were it subscribed to it."""
+        return self._pattern or message.channel
+
+    def due(
+        self, messages: Iterable[Message], since: Mapping[str, int], channels: Collection[str]
+    ) -> list[Message]:
+        """Which of some messages come after `since`.
+
+        Args:
+            channels: what the connection is subscribed to: it gets each message once.
+        """
+        pattern = self._pattern
+        if pattern:
+            kind, after = pattern[:-1], since.get(pattern, _NEVER)
+            return [
+                message
+                for message in messages
+                if message.seq > after
+                and message.channel.startswith(kind)
+                and message.channel not in channels
+            ]
+        return [message for message in messages if message.seq > since.get(message.channel, _NEVER)]
+
+    def advance(self, names: Iterable[str], upto: int) -> None:
+        """Nothing up to here is missing any more."""
+        for name in names:
+            self.since[name] = max(self.since[name], upto)
+
+    def lose(self, name: str, upto: int) -> None:
+        """The client is told of a gap up to here."""
+        if self._pattern:
+            self._known.clear()
+        self._known[name] = upto
+        self.outcome[name] = "expired"
+
+    def of_page(
+        self, page: history.Page, names: Collection[str], channels: Collection[str]
+    ) -> list[Message | Lost]:
+        """What the client is due of a page of the stream: messages, and before each what is lost.
+
+        Args:
+            names: the channels that were asked for.
+            channels: as for `due`.
+        """
+        losses = [event for event in page.events if isinstance(event, Lost)]
+        firsts, lasts = [lost.first for lost in losses], [lost.last for lost in losses]
+        position = {name: self.since[name] for name in names}
+        due: list[Message | Lost] = []
+
+        def lose(name: str, upto: int) -> None:
+            after = position[name]
+            low, high = bisect_right(lasts, after), bisect_left(firsts, upto)
+            if low < high:
+                certain = all(lost.reason == "expired" for lost in losses[low:high])
+                first, reason = max(firsts[low], after + 1), "expired" if certain else "uncertain"
+                due.append(Lost(name, first, lasts[high - 1], reason))
+                self.lose(name, lasts[high - 1])
+
+        messages = [event for event in page.events if isinstance(event, Message)]
+        for message in self.due(messages, position, channels):
+            name = self.via(message)
+            lose(name, message.seq)
+            prev = self._known.get(message.channel, 0) or self._known.get(self._pattern, 0)
+            due.append(message._replace(prev=prev))
+            self._known[message.channel] = position[name] = message.seq
+        for name in names:
+            lose(name, page.upto + 1)
+        return due
+
+    def note(self, messages: Iterable[Message]) -> None:
+        """The client has these messages of the ring, whose `prev` is set."""
+        for message in messages:
+            self._known[message.channel] = message.seq
 
 
 class Recovery:
@@ -73,91 +188,60 @@ class Recovery:
     """
 
     def __init__(
-        self, settings: Settings, strategy: Strategy[Connection], hub: Hub, feed: Feed, stats: WorkerStats
+        self,
+        settings: Settings,
+        strategy: Strategy[Connection],
+        hub: Hub,
+        feed: Feed,
+        stats: WorkerStats,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._strategy = strategy
         self._hub = hub
         self._feed = feed
         self._stats = stats
+        self._clock = clock
         self._readers = BoundedSemaphore(settings.replay_readers)
+        self._page_seconds = 1.0 / settings.replay_rate  # what a page costs of the command rate
+        self._credit_seconds = settings.command_burst / settings.command_rate / 2
+        self._singly_until = 0.0
 
-    def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
-        """Subscribe a connection and send it all messages of the channel after `since`.
+    def resume(self, conn: Connection, since: Mapping[str, int], epoch: str | None) -> None:
+        """Subscribe a connection to channels and send it all their messages after a sequence of each.
 
         Waits for the client, and for NATS as long as that is unavailable. Unless the connection ends, it is
         subscribed afterwards in any case, and what could not be sent is named in a gap.
 
         Args:
-            epoch: the epoch of `since`; None: the current one.
+            since: by channel or wildcard, the sequence up to which the client has everything.
+            epoch: the epoch of these; None: the current one.
         """
-        outcome = "ring"
-        until = time.monotonic() + _BEHIND_SECONDS
-        tries = 0
-        known = since  # up to here the client has received every message, or a gap
         while not self._hub.has_epoch.wait(_AWAY_POLL_SECONDS):  # a new worker, while NATS is unavailable
             if conn.state is not State.OPEN:
                 return
         if epoch is not None and epoch != self._hub.epoch:
-            self._restart_from_newest(conn, channel)
+            self._restart_from_newest(conn, list(since))
             return
-        while conn.state is State.OPEN:
-            missing = self._hub.run_between_passes(partial(self._subscribe_from_ring, conn, channel, since))
-            if missing is None:
-                self._stats.recovered(outcome)
-                return
+        together = {channel: seq for channel, seq in since.items() if channel not in WILDCARDS}
+        alone = [{pattern: since[pattern]} for pattern in since if pattern in WILDCARDS]
+        for part in (together, *alone):
+            self._catch_up(conn, _Missed(part))
+
+    def latest(self, conn: Connection, channels: Sequence[str]) -> None:
+        """Subscribe a connection to channels and send it the newest message of each."""
+        ring = self._hub.ring
+        absent = [name for name in channels if name not in WILDCARDS and ring.newest(name) is None]
+        joined: set[str] = set()
+        upto = ring.last  # what comes later is live
+        if absent and upto:
             try:
-                page = self._page(channel, since, known)
+                for found in self._newest(conn, absent, upto):
+                    self._join_with_newest(conn, {message.channel: message for message in found})
+                    joined.update(message.channel for message in found)
             except FeedError:
-                status = self._feed.status
-                if status.mode == "jetstream" and not status.ready:
-                    gevent.sleep(_AWAY_POLL_SECONDS)  # no message comes meanwhile, so the client misses none
-                    until = time.monotonic() + _BEHIND_SECONDS
-                    continue
-                tries += 1
-                if status.mode == "jetstream" and tries < _TRIES:
-                    gevent.sleep(_NATS_SECONDS / 10)
-                    continue
-                gone = Lost(None, since + 1, missing.horizon, "expired")
-                upto = max(since, missing.horizon)
-                page = history.Page([gone] if since < upto else [], upto, missing.last)
-            if since > missing.last:  # another worker was faster, or these are numbers of another life
-                if since > page.last_seq or time.monotonic() > until:
-                    self._restart_from_newest(conn, channel)
-                    return
-                gevent.sleep(_POLL_SECONDS)
-                continue
-            if missing.horizon > since:
-                outcome = "stream" if outcome == "ring" else outcome
-            if any(isinstance(event, Lost) for event in page.events):
-                outcome = "expired"
-            if not self.send(conn, channel, page.events):
-                return
-            if page.events:
-                known = _last_seq(page.events[-1])
-            since = max(since, page.upto)
-
-    def latest(self, conn: Connection, channel: str) -> None:
-        """Subscribe a connection and send it the newest message of the channel."""
-        found: Message | None = None
-        if channel not in WILDCARDS and self._hub.ring.newest(channel) is None:
-            settings = self._settings
-            try:
-                found = self._query(
-                    lambda client: history.latest(
-                        client, settings.stream_name, settings.subject_prefix, channel
-                    )
-                )
-            except FeedError:
-                found = None
-
-        def subscribe() -> None:
-            newest = self._hub.ring.newest(channel)
-            value = newest or found
-            if self._strategy.subscribe(conn, channel) and value is not None:
-                self._send_events(conn, channel, [value])
-
-        self._hub.run_between_passes(subscribe)
+                pass  # the newest of the others is not known
+        self._join_with_newest(conn, {name: None for name in channels if name not in joined})
 
     def replay(
         self, conn: Connection, channel: str, first: int, last: int | None
@@ -168,15 +252,20 @@ class Recovery:
             FeedError: NATS is unavailable, and the ring does not reach back far enough.
         """
         start, count, incomplete = first, 0, ""
-        known = first - 1
+        missed = _Missed({channel: first - 1})
         most = self._settings.replay_messages
         while conn.state is State.OPEN:
-            end = self._hub.ring.last if last is None else last
-            found: Sequence[Message | Lost] | None = self._from_ring(channel, first - 1)
-            upto = end
-            if found is None:
-                page = self._page(channel, first - 1, known)
-                found, upto = page.events, page.upto
+            ring = self._hub.ring
+            end = ring.last if last is None else last
+            found: Sequence[Message | Lost]
+            if ring.horizon <= first - 1 <= ring.last:
+                found, upto = self._ring_page(missed, missed.since, ())
+                if found:
+                    self._pay(conn)
+            else:
+                self._pay(conn)
+                page = self._read_page([channel], first - 1)
+                found, upto = missed.of_page(page, (channel,), ()), page.upto
             due: list[Message | Lost] = []
             for event in found:
                 if isinstance(event, Lost):
@@ -190,103 +279,332 @@ class Recovery:
                         break
                     due.append(event)
                     count += 1
-            if not self.send(conn, channel, due):
+            if not self._send(conn, due, missed.via):
                 break
-            if due:
-                known = _last_seq(due[-1])
             first = min(upto, end) + 1
+            missed.advance((channel,), first - 1)
             if first > end:
                 break
         if incomplete:
             return ReplayIncomplete(channel, start, first - 1, count, incomplete)
         return ReplayComplete(channel, start, first - 1, count)
 
-    def send(self, conn: Connection, channel: str, events: Sequence[Message | Lost]) -> bool:
-        """Send past messages in chunks, each once the outbox has room; False: the connection is closing."""
-        for start in range(0, len(events), _CHUNK_MESSAGES):
-            conn.wait_for_room()
-            if not self._send_events(conn, channel, events[start : start + _CHUNK_MESSAGES]):
-                return False
-        return conn.state is State.OPEN
+    # -- resuming ------------------------------------------------------------------------------------
 
-    # -- inside --------------------------------------------------------------------------------------
+    def _catch_up(self, conn: Connection, missed: _Missed) -> None:
+        """Send what is missed, and subscribe to each channel as soon as nothing of it is missing."""
+        until = self._clock() + _BEHIND_SECONDS
+        last = tries = 0
+        while missed.since and conn.state is State.OPEN:
+            near, far, ahead = self._sort(missed)
+            if near:
+                if self._send_from_ring(conn, missed, near):
+                    self._hub.run_between_passes(partial(self._join, conn, missed, near))
+                continue
+            try:
+                if far:
+                    self._send_from_stream(conn, missed, far)
+                else:
+                    if max(missed.since[name] for name in ahead) > last:
+                        self._pay(conn)
+                        last = self._read(lambda client, stream, _: history.last_seq(client, stream))
+                    gone = [name for name in ahead if missed.since[name] > last or self._clock() > until]
+                    self._give_up(conn, missed, gone)
+                    gevent.sleep(_POLL_SECONDS)
+                tries = 0
+            except FeedError:
+                status = self._feed.status
+                if status.mode != "core" and not status.ready:
+                    gevent.sleep(_AWAY_POLL_SECONDS)  # no message comes meanwhile, so the client misses none
+                    until = self._clock() + _BEHIND_SECONDS
+                    continue
+                tries += 1
+                if status.mode != "core" and tries < _TRIES:
+                    gevent.sleep(_NATS_SECONDS / 10)
+                    continue
+                self._lose(conn, missed, far, self._hub.ring.horizon)
+                self._give_up(conn, missed, ahead)
 
-    def _subscribe_from_ring(self, conn: Connection, channel: str, since: int) -> _BeyondRing | None:
-        """Subscribe, and send what the ring has; to be run between passes. None: done."""
-        ring = self._hub.ring
-        if conn.state is not State.OPEN:
-            return None
-        found = self._from_ring(channel, since) if since <= ring.last else None
-        if found is None:
-            return _BeyondRing(ring.horizon, ring.last)
-        pattern = wildcard(channel)
-        if channel in WILDCARDS:
-            found = [message for message in found if message.channel not in conn.channels]
-        elif pattern in conn.channels:
-            found = []  # it has received them by its wildcard
-        if len(found) > _CHUNK_MESSAGES or (conn.has_waiting and found):
-            # Too many to send at once: pages first, as from the stream.
-            return _BeyondRing(found[-1].seq if found else since, ring.last)
-        if self._strategy.subscribe(conn, channel) and found:
-            self._send_events(conn, channel, found)
-        return None
+    def _sort(self, missed: _Missed) -> tuple[list[str], list[str], list[str]]:
+        """The channels by what they need: the ring, the stream, or patience."""
+        ring, since = self._hub.ring, missed.since
+        near: list[str] = []
+        far: list[str] = []
+        ahead: list[str] = []
+        for name, seq in since.items():
+            if name not in WILDCARDS and self._feed.is_current(name, seq):
+                since[name] = max(seq, ring.last)
+                near.append(name)
+            elif seq > ring.last:
+                ahead.append(name)
+            else:
+                (far if seq < ring.horizon else near).append(name)
+        if any(missed.outcome[name] == "ring" for name in far):
+            near += self._reached_by_ring(missed, far)
+            far = [name for name in far if since[name] < ring.horizon]
+        return near, far, ahead
 
-    def _from_ring(self, channel: str, since: int) -> Sequence[Message] | None:
-        ring = self._hub.ring
-        if channel not in WILDCARDS:
-            return ring.after(channel, since)
-        found = ring.all_after(since)
-        kind = channel[:-1]
-        return found and [message for message in found if message.channel.startswith(kind)]
+    def _reached_by_ring(self, missed: _Missed, far: list[str]) -> list[str]:
+        """Channels without a message between their sequence and the horizon of the ring, to which they come.
 
-    def _page(self, channel: str, since: int, known: int) -> history.Page:
-        """The next messages after `since`: from the ring if it reaches back far enough, else from the stream.
-
-        Args:
-            known: `prev` of the first of them.
+        The first message that the ring has of a channel names the one before it.
         """
-        ring, settings = self._hub.ring, self._settings
-        found = self._from_ring(channel, since) if since <= ring.last else None
-        if found is not None:
-            part = found[:_CHUNK_MESSAGES]
-            upto = part[-1].seq if len(part) < len(found) else ring.last
-            return history.Page([*part], upto, ring.last)
+        ring = self._hub.ring
+        horizon, known_from = ring.horizon, self._feed.known_from
+        firsts = {message.channel: message.prev for message in reversed(ring.all_after(horizon) or ())}
+        found = [name for name in far if firsts.get(name, _NEVER) <= missed.since[name] >= known_from]
+        missed.advance(found, horizon)
+        return found
+
+    def _send_from_ring(self, conn: Connection, missed: _Missed, near: list[str]) -> bool:
+        """Send what the ring has of channels, but for what comes meanwhile; False: there is more."""
+        while conn.state is State.OPEN:
+            since = {name: missed.since[name] for name in near}
+            before = self._hub.ring.last
+            if min(since.values()) < self._hub.ring.horizon:  # evicted meanwhile
+                return False
+            found, upto = self._ring_page(missed, since, conn.channels)
+            if found:
+                self._pay(conn)
+                if not self._send(conn, found, missed.via):
+                    return False
+                missed.note(found)
+            missed.advance(near, upto)
+            if upto >= before:
+                return True
+        return False
+
+    def _ring_page(
+        self, missed: _Missed, since: Mapping[str, int], channels: Collection[str]
+    ) -> tuple[list[Message], int]:
+        """The next messages of the ring after `since`, and up to where they are all."""
+        ring, pause = self._hub.ring, Slice()
+        last, found = ring.last, []
+        walked = ring.all_after(max(ring.horizon, min(since.values()))) or []
+        for start in range(0, len(walked), _WALK_MESSAGES):
+            found += missed.due(walked[start : start + _WALK_MESSAGES], since, channels)
+            if len(found) > history.PAGE_MESSAGES:
+                del found[history.PAGE_MESSAGES :]
+                return found, found[-1].seq
+            pause.yield_if_over()
+        return found, last
+
+    def _join(self, conn: Connection, missed: _Missed, near: list[str]) -> None:
+        """Subscribe to channels, and send what the ring has; to be run between passes.
+
+        To as many as there is time for: the others, and those of which too much came meanwhile, stay.
+        """
+        ring = self._hub.ring
+        after = min(missed.since[name] for name in near)
+        walked = ring.all_after(after) if after <= ring.last else []
+        if conn.state is not State.OPEN or walked is None or len(walked) > _JOIN_MESSAGES:
+            return
+        waiting = missed.due(walked, missed.since, conn.channels)
+        if len(waiting) > _CHUNK_MESSAGES or (waiting and not conn.has_room):
+            return
+        time_left = Slice()
+        joined: dict[str, int] = {}
+        for name in near:
+            since = missed.since.pop(name)
+            covered = wildcard(name) in conn.channels  # it has received them by its wildcard
+            if self._strategy.subscribe(conn, name) and not covered:
+                joined[name] = since
+            self._stats.recovered(missed.outcome[name])
+            if time_left.is_over:
+                break
+        if joined and waiting:
+            self._send_chunk(conn, missed.due(waiting, joined, ()), missed.via)
+
+    def _send_from_stream(self, conn: Connection, missed: _Missed, far: list[str]) -> None:
+        """Send the next page of the stream, of as many channels as can share it."""
+        names, after = far[:1], missed.since[far[0]]
+        if len(far) > 1 and self._reads_many:
+            after = min(missed.since[name] for name in far)
+            if not missed.is_aligned and max(missed.since[name] for name in far) > after + _SHARED_SEQUENCES:
+                self._align(conn, missed, far)
+                return
+            names = [name for name in far if missed.since[name] <= after + _SHARED_SEQUENCES]
+        self._pay(conn)
+        page = self._read_page(names, after)
+        for name in names:
+            if missed.outcome[name] == "ring":
+                missed.outcome[name] = "stream"
+        if self._send(conn, missed.of_page(page, names, conn.channels), missed.via):
+            missed.advance(names, page.upto)
+
+    def _align(self, conn: Connection, missed: _Missed, far: list[str]) -> None:
+        """Bring channels to the latest sequence that the client has of any, where nothing lies in between."""
+        top = max(missed.since[name] for name in far)
+        between = [name for name in far if missed.since[name] < top]
+        has_some: set[str] = set()
+        holes = NO_HOLES
+        for start in range(0, len(between), history.MAX_CHANNELS):
+            part, after = between[start : start + history.MAX_CHANNELS], min(missed.since[n] for n in between)
+            while conn.state is State.OPEN:
+                self._pay(conn)
+                found = self._read_many(history.newest, part, top, after, history.PAGE_BYTES)
+                holes = found.holes
+                has_some.update(m.channel for m in found.messages if m.seq > missed.since[m.channel])
+                if found.is_complete:
+                    break
+                after = found.messages[-1].seq
+        lost = holes.within(min(missed.since[name] for name in far) + 1, top)
+        known_from = lost.last if lost else 0
+        missed.advance((n for n in between if n not in has_some and missed.since[n] >= known_from), top)
+        missed.is_aligned = True
+
+    def _lose(self, conn: Connection, missed: _Missed, names: Collection[str], upto: int) -> None:
+        """Tell the client that the messages up to here can't be had."""
+        self._send_gaps(conn, {name: (missed.since[name] + 1, upto) for name in names}, "expired")
+        for name in names:
+            missed.lose(name, upto)
+        missed.advance(names, upto)
+
+    def _give_up(self, conn: Connection, missed: _Missed, names: Collection[str]) -> None:
+        """Begin anew with channels whose sequences are of another life of the stream."""
+        for name in names:
+            del missed.since[name]
+        if names:
+            self._restart_from_newest(conn, names)
+
+    def _restart_from_newest(self, conn: Connection, names: Collection[str]) -> None:
+        """Subscribe with a gap and the newest message: sequences of another epoch can't be resumed."""
+        ring = self._hub.ring
+        gaps = {}
+        for name in names:
+            self._stats.recovered("epoch")
+            newest = ring.newest(name)
+            gaps[name] = (1, max(1, newest.seq - 1 if newest else ring.last))
+        self._send_gaps(conn, gaps, "epoch")
+        self.latest(conn, list(names))
+
+    # -- the newest messages -------------------------------------------------------------------------
+
+    def _newest(self, conn: Connection, channels: Sequence[str], upto: int) -> Iterable[list[Message]]:
+        """The newest message of each channel up to a sequence, in parts. Raises FeedError."""
+        many = self._reads_many
+        for start in range(0, len(channels), history.MAX_CHANNELS):
+            part, after = channels[start : start + history.MAX_CHANNELS], 0
+            while many and conn.state is State.OPEN:
+                self._pay(conn)
+                found = self._read_many(history.newest, part, upto, after, history.PAGE_BYTES)
+                yield found.messages
+                if found.is_complete:
+                    break
+                after = found.messages[-1].seq
+            for name in () if many else part:
+                if conn.state is not State.OPEN:
+                    return
+                self._pay(conn)
+                one = self._read(history.latest, name)
+                yield [] if one is None else [one]
+
+    def _join_with_newest(self, conn: Connection, channels: Mapping[str, Message | None]) -> None:
+        """Subscribe, and send the newest message of each channel: the ring's, else the given one."""
+        left = deque(channels.items())
+
+        def subscribe() -> None:
+            ring, time_left = self._hub.ring, Slice()
+            found = []
+            while left and not time_left.is_over:
+                name, given = left.popleft()
+                newest = ring.newest(name) or given
+                # What the worker does not know yet comes live.
+                if self._strategy.subscribe(conn, name) and newest is not None and newest.seq <= ring.last:
+                    found.append(newest)
+            self._send_chunk(conn, found, lambda message: message.channel)
+
+        while left and self._await_room(conn):
+            self._hub.run_between_passes(subscribe)
+
+    # -- reading and paying --------------------------------------------------------------------------
+
+    @property
+    def _reads_many(self) -> bool:
+        return self._feed.reads_many and self._clock() >= self._singly_until
+
+    def _pay(self, conn: Connection) -> None:
+        """Charge a page to a connection, and wait as long as it has had too many."""
+        conn.allowance = max(conn.allowance, self._clock()) + self._page_seconds
+        while conn.state is State.OPEN:
+            wait = conn.allowance - self._clock() - self._credit_seconds
+            if wait <= 0:
+                return
+            gevent.sleep(min(wait, _AWAY_POLL_SECONDS))
+
+    def _read_page(self, channels: Sequence[str], after: int) -> history.Page:
+        read = self._read if len(channels) == 1 else self._read_many
+        return read(history.page, channels, after, history.PAGE_MESSAGES, history.PAGE_BYTES)
+
+    def _read_many(self, request: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
+        """As `_read`, of several channels. If that fails though NATS is there, they are read one by one."""
+        try:
+            return self._read(request, *arguments)
+        except FeedError as error:
+            if self._feed.status.ready:
+                self._singly_until = self._clock() + _SINGLY_SECONDS
+                log.warning("channels that are resumed are read one by one", problem=str(error))
+            raise
+
+    def _read(self, request: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
+        """Ask NATS, as one of few readers at a time. Raises FeedError."""
+        settings = self._settings
         with self._readers:
-            return self._query(
-                lambda client: history.page(
-                    client,
-                    settings.stream_name,
-                    settings.subject_prefix,
-                    channel,
-                    since,
-                    _CHUNK_MESSAGES,
-                    _CHUNK_BYTES,
-                    known,
-                )
+            self._stats.totals.stream_reads += 1
+            return self._feed.query(
+                lambda client: request(client, settings.stream_name, settings.subject_prefix, *arguments),
+                _NATS_SECONDS,
             )
 
-    def _query(self, request: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-        return self._feed.query(request, _NATS_SECONDS)
+    # -- sending -------------------------------------------------------------------------------------
 
-    def _restart_from_newest(self, conn: Connection, channel: str) -> None:
-        """Subscribe with a gap and the newest message: sequences of another epoch can't be resumed."""
-        self._stats.recovered("epoch")
-        newest = self._hub.ring.newest(channel)
-        last = newest.seq - 1 if newest else self._hub.ring.last
-        self._send_gap(conn, channel, 1, max(1, last), "epoch")
-        self.latest(conn, channel)
+    def _await_room(self, conn: Connection) -> bool:
+        """Wait until the outbox has room; False: the connection is closing."""
+        conn.wait_for_room()
+        return conn.state is State.OPEN
 
-    def _send_gap(self, conn: Connection, channel: str, first: int, last: int, reason: str) -> None:
-        if conn.send_frame(conn.wire_format.gap(channel, first, last, reason, channel)):
-            self._stats.count_gaps((reason,), 1)
+    def _send(
+        self, conn: Connection, events: Sequence[Message | Lost], via: Callable[[Message], str]
+    ) -> bool:
+        """Send past messages in chunks, each once the outbox has room; False: the connection is closing."""
+        pause = Slice()
+        for start in range(0, len(events), _CHUNK_MESSAGES):
+            if not self._await_room(conn):
+                return False
+            if not self._send_chunk(conn, events[start : start + _CHUNK_MESSAGES], via):
+                return False
+            pause.yield_if_over()
+        return conn.state is State.OPEN
 
-    def _send_events(self, conn: Connection, channel: str, events: Sequence[Message | Lost]) -> bool:
-        bundle = encode(events, channel, conn.wire_format)
-        sent = conn.send(bundle.data, (bundle,))
+    def _send_chunk(
+        self, conn: Connection, events: Sequence[Message | Lost], via: Callable[[Message], str]
+    ) -> bool:
+        """Send messages and gaps, whose channels are set, in one piece; False: the connection is closing."""
+        by_name: dict[str, list[Message | Lost]] = {}
+        for event in events:
+            name = via(event) if isinstance(event, Message) else event.channel or ""
+            by_name.setdefault(name, []).append(event)
+        if not by_name:
+            return conn.state is State.OPEN
+        bundles = [encode(found, name, conn.wire_format) for name, found in by_name.items()]
+        sent = conn.send(b"".join([bundle.data for bundle in bundles]), bundles)
         if sent:
             self._stats.totals.replayed += sum(isinstance(event, Message) for event in events)
-            self._stats.count_gaps(bundle.gaps, 1)
+            for bundle in bundles:
+                self._stats.count_gaps(bundle.gaps, 1)
         return sent
+
+    def _send_gaps(self, conn: Connection, gaps: Mapping[str, tuple[int, int]], reason: str) -> None:
+        """Tell a connection what of which channels will not come."""
+        pause = Slice()
+        frames = [
+            conn.wire_format.gap(name, first, last, reason, name) for name, (first, last) in gaps.items()
+        ]
+        for start in range(0, len(frames), _CHUNK_MESSAGES):
+            part = frames[start : start + _CHUNK_MESSAGES]
+            if conn.send_frame(b"".join(part)):
+                self._stats.count_gaps((reason,), len(part))
+            pause.yield_if_over()
 
 
 def _last_seq(event: Message | Lost) -> int:

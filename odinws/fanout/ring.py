@@ -78,7 +78,10 @@ class Ring:
         """As `after`, of all channels."""
         if seq < self.horizon:
             return None
-        return list(islice(self._order, bisect_right(self._order, seq, key=_seq), None))
+        count = len(self._order) - bisect_right(self._order, seq, key=_seq)
+        found = list(islice(reversed(self._order), count))
+        found.reverse()
+        return found
 
     def newest(self, channel: str) -> Message | None:
         """The latest message of a channel, if it is here."""

@@ -1,8 +1,9 @@
-"""Reads past messages of a channel from the stream, in pages, by direct gets (NATS ADR-31).
+"""Reads past messages of channels from the stream, in pages.
 
-A direct get is one request without a consumer, so there is nothing to clean up. Servers before 2.11 answer
-with one message instead of a batch: then there is one request for each message. A page names what the stream
-no longer has of the range that it covers.
+Of one channel, or of a wildcard, by direct gets (NATS ADR-31): a request without a consumer, so there is
+nothing to clean up. Servers before 2.11 answer with one message instead of a batch: then there is one request
+for each message. Of several channels by a consumer that lives as long as its page. A page names what the
+stream no longer has of the range that it covers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from odinws.feed import stream
 from odinws.feed.events import Lost, Message
 from odinws.feed.stream import Holes
 
+PAGE_MESSAGES = 512  # of a page at most
+PAGE_BYTES = 256 << 10  # of their payloads, approximately
+MAX_CHANNELS = 1024  # of one `newest`: NATS finds no more
 _NO_MESSAGE = "404"
 _END_OF_BATCH = "204"
 _MESSAGE_SECONDS = 5.0
@@ -33,9 +37,8 @@ class Page(NamedTuple):
     """A page of past messages.
 
     Attributes:
-        events: the messages of the requested channels in order, and before what follows it each range of
-            which the stream no longer has everything. The `prev` of a message refers to this page; that of
-            the first one of a channel is the `prev` of the request, or the last sequence that is lost.
+        events: the messages of the requested channels in order, with `prev` 0, and before what follows it
+            each range of which the stream no longer has everything.
         upto: every message of the channels up to here is in `events`, or is lost.
         last_seq: the latest sequence of the stream, of any channel.
     """
@@ -45,63 +48,116 @@ class Page(NamedTuple):
     last_seq: int
 
 
+class Newest(NamedTuple):
+    """The newest messages of several channels.
+
+    Attributes:
+        messages: one of each channel that has any, in order; `prev` is 0.
+        is_complete: whether these are all; False: there are more, which come after these.
+        holes: what the stream has lost.
+    """
+
+    messages: list[Message]
+    is_complete: bool
+    holes: Holes
+
+
+def reads_many(client: Client) -> bool:
+    """Whether NATS answers with several messages: `newest`, and `page` of several channels, need it."""
+    version = client.connected_server_version
+    return (version.major, version.minor) >= _BATCHES
+
+
 async def page(
-    client: Client, name: str, prefix: str, channel: str, after: int, most: int, max_bytes: int, prev: int
+    client: Client, name: str, prefix: str, channels: Sequence[str], after: int, most: int, max_bytes: int
 ) -> Page:
-    """Read the messages of a channel after a sequence.
+    """Read the messages of channels after a sequence.
 
     A stream may delete messages while it is read. So its last sequence is read before the messages, and what
     it has lost afterwards.
 
     Args:
         name: of the stream.
-        channel: a channel, or a wildcard.
+        channels: one channel or wildcard; or several channels, see `reads_many`.
         after: the sequence after which the page begins.
         most: the maximum number of messages.
         max_bytes: of their payloads, approximately.
-        prev: of the first message of each channel.
+
+    Raises:
+        FeedError: the stream does not exist, or can't be read in this way.
+        nats.errors.Error, TimeoutError: NATS is lost.
+    """
+    state = (await stream.info(client, name)).state
+    last_seq, upto, size = state.last_seq, after, 0
+    messages: list[Message] = []
+    subjects = [prefix + channel for channel in channels]
+    if len(subjects) > 1:  # a consumer can't be told a number of bytes
+        most = max(1, min(most, max_bytes * state.messages // max(1, state.bytes)))
+    while upto < last_seq and len(messages) < most and size < max_bytes:
+        left = most - len(messages)
+        if len(subjects) == 1:
+            request = {"seq": upto + 1, "next_by_subj": subjects[0]}
+            found = [
+                _stored(msg, prefix) for msg in await _batch(client, name, request, left, max_bytes - size)
+            ]
+            is_complete = not found
+        else:
+            found = await _fetch(client, name, prefix, subjects, upto + 1, left)
+            is_complete = len(found) < left
+        for message in found:
+            if message.seq > last_seq:
+                is_complete = True
+                break
+            messages.append(message)
+            upto = message.seq
+            size += len(message.payload)
+        if is_complete:
+            upto = last_seq
+    if upto <= after:
+        return Page([], upto, last_seq)
+    return Page(_with_losses(messages, await stream.holes(client, name), after, upto), upto, last_seq)
+
+
+def _with_losses(messages: list[Message], holes: Holes, after: int, upto: int) -> list[Message | Lost]:
+    """The messages after `after` and up to `upto`, with what is lost between them."""
+    events: list[Message | Lost] = []
+    known = after
+    for message in messages:
+        if lost := holes.within(known + 1, message.seq - 1):
+            events.append(lost)
+        known = message.seq
+        events.append(message)
+    if lost := holes.within(known + 1, upto):
+        events.append(lost)
+    return events
+
+
+async def last_seq(client: Client, name: str) -> int:
+    """The latest sequence of the stream, of any subject. Raises as `page`."""
+    return (await stream.info(client, name)).state.last_seq
+
+
+async def newest(
+    client: Client, name: str, prefix: str, channels: Sequence[str], upto: int, after: int, max_bytes: int
+) -> Newest:
+    """Read the newest message, up to a sequence, of each of several channels; see `reads_many`.
+
+    Args:
+        name: of the stream.
+        channels: at most `MAX_CHANNELS`; no wildcards.
+        upto: messages behind this do not count, at least 1.
+        after: of the newest messages those up to here are left out.
+        max_bytes: of the payloads, approximately.
 
     Raises:
         FeedError: the stream does not exist, or allows no direct gets.
         nats.errors.Error, TimeoutError: NATS is lost.
     """
-    last_seq = (await stream.info(client, name)).state.last_seq
-    upto, size = after, 0
-    messages: list[Message] = []
-    while upto < last_seq and len(messages) < most and size < max_bytes:
-        found = await _batch(client, name, prefix + channel, upto + 1, most - len(messages), max_bytes - size)
-        if not found:
-            upto = last_seq
-        for msg in found:
-            seq = _seq(msg)
-            if seq > last_seq:
-                upto = last_seq
-                break
-            messages.append(Message(_subject(msg).removeprefix(prefix), seq, 0, _ts_ms(msg), msg.data))
-            upto = seq
-            size += len(msg.data)
-    if upto <= after:
-        return Page([], upto, last_seq)
-    return Page(_with_losses(messages, await stream.holes(client, name), after, upto, prev), upto, last_seq)
-
-
-def _with_losses(
-    messages: list[Message], holes: Holes, after: int, upto: int, prev: int
-) -> list[Message | Lost]:
-    """The messages after `after` and up to `upto`, with what is lost between them, and the right `prev`."""
-    events: list[Message | Lost] = []
-    last: dict[str, int] = {}
-    known = after
-    for message in messages:
-        if lost := holes.within(known + 1, message.seq - 1):
-            events.append(lost)
-            prev = lost.last
-        known = message.seq
-        events.append(message._replace(prev=max(prev, last.get(message.channel, 0))))
-        last[message.channel] = known
-    if lost := holes.within(known + 1, upto):
-        events.append(lost)
-    return events
+    subjects = [prefix + channel for channel in channels]
+    request = {"multi_last": subjects, "up_to_seq": upto, "seq": after + 1}
+    found = await _batch(client, name, request, MAX_CHANNELS, max_bytes)
+    left = int((found[-1].headers or {})["Nats-Num-Pending"]) if found else 0
+    return Newest([_stored(msg, prefix) for msg in found], not left, await stream.holes(client, name))
 
 
 async def latest(client: Client, name: str, prefix: str, channel: str) -> Message | None:
@@ -110,7 +166,7 @@ async def latest(client: Client, name: str, prefix: str, channel: str) -> Messag
     msg = await client.request(f"$JS.API.DIRECT.GET.{name}", request.encode(), timeout=_MESSAGE_SECONDS)
     if _is_answer(msg, _NO_MESSAGE):
         return None
-    return Message(channel, _seq(msg), 0, _ts_ms(msg), msg.data)
+    return _stored(msg, prefix)
 
 
 def subject_filter(subjects: Sequence[str]) -> dict[str, Any]:
@@ -160,11 +216,11 @@ async def latest_of_all(
     return found
 
 
-async def _batch(client: Client, name: str, subject: str, start: int, most: int, max_bytes: int) -> list[Msg]:
-    """Messages from `start` on, as many as one request gives; empty if there are none."""
+async def _batch(client: Client, name: str, request: dict[str, Any], most: int, max_bytes: int) -> list[Msg]:
+    """The messages of one direct get, as many as it gives; empty if there are none."""
     inbox = client.new_inbox()
     answers = await client.subscribe(inbox)
-    request = {"seq": start, "next_by_subj": subject, "batch": most, "max_bytes": max(1, max_bytes)}
+    request = {**request, "batch": most, "max_bytes": max(1, max_bytes)}
     found: list[Msg] = []
     try:
         await client.publish(f"$JS.API.DIRECT.GET.{name}", json.dumps(request).encode(), reply=inbox)
@@ -173,8 +229,54 @@ async def _batch(client: Client, name: str, subject: str, start: int, most: int,
             if _is_answer(msg, _END_OF_BATCH, _NO_MESSAGE):
                 break
             found.append(msg)
-            if (client.connected_server_version.major, client.connected_server_version.minor) < _BATCHES:
+            if not reads_many(client):
                 break
+    finally:
+        await answers.unsubscribe()
+    return found
+
+
+async def _fetch(
+    client: Client, name: str, prefix: str, subjects: Sequence[str], start: int, most: int
+) -> list[Message]:
+    """The next messages of several subjects from `start` on; fewer than `most` if there are no more.
+
+    The consumer waits for acknowledgements that never come, so it sends no more than these. It needs no
+    permission that the feed does not need anyway.
+    """
+    js = client.jetstream()
+    inbox = client.new_inbox()
+    answers = await client.subscribe(inbox)
+    found: list[Message] = []
+    try:
+        consumer = await stream.add_consumer(
+            client,
+            js,
+            name,
+            ConsumerConfig(
+                deliver_subject=inbox,
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=start,
+                filter_subjects=list(subjects),
+                ack_policy=AckPolicy.EXPLICIT,
+                max_ack_pending=most,
+                inactive_threshold=_MESSAGE_SECONDS,
+                idle_heartbeat=_IDLE_SECONDS,
+                mem_storage=True,
+                num_replicas=1,
+            ),
+        )
+        pending = consumer.num_pending or 0
+        while pending and len(found) < most:
+            msg = await answers.next_msg(_MESSAGE_SECONDS)
+            if not msg.reply:  # a heartbeat: what was still to come has been deleted meanwhile
+                break
+            at = msg.metadata
+            ts_ms = int(at.timestamp.timestamp() * 1000)
+            channel = msg.subject.removeprefix(prefix)
+            found.append(Message(channel, at.sequence.stream, 0, ts_ms, msg.data))
+            pending = at.num_pending
+        await js.delete_consumer(name, consumer.name)
     finally:
         await answers.unsubscribe()
     return found
@@ -198,13 +300,9 @@ def _is_answer(msg: Msg, *expected: str) -> bool:
     raise FeedError(f"the stream allows no direct gets: {status} {headers.get('Description', '')}".rstrip())
 
 
-def _subject(msg: Msg) -> str:
-    return (msg.headers or {})["Nats-Subject"]
-
-
-def _seq(msg: Msg) -> int:
-    return int((msg.headers or {})["Nats-Sequence"])
-
-
-def _ts_ms(msg: Msg) -> int:
-    return int(datetime.fromisoformat((msg.headers or {})["Nats-Time-Stamp"]).timestamp() * 1000)
+def _stored(msg: Msg, prefix: str) -> Message:
+    """A message as a direct get gives it."""
+    headers = msg.headers or {}
+    ts_ms = int(datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp() * 1000)
+    channel = headers["Nats-Subject"].removeprefix(prefix)
+    return Message(channel, int(headers["Nats-Sequence"]), 0, ts_ms, msg.data)

@@ -27,6 +27,7 @@ from nats.aio.client import Client
 from tenacity import AsyncRetrying, wait_random_exponential
 
 from odinws.errors import FeedError, RefusedError
+from odinws.feed import history
 from odinws.feed.events import FeedEvent
 from odinws.feed.greenlet_loop import GreenletEventLoop
 from odinws.feed.servers import Servers
@@ -90,6 +91,21 @@ class NatsFeed:
         if session is None or loop is None or not self.status.ready:
             raise FeedError("NATS is away")
         return _run_query(loop, request(session.client), timeout_seconds)
+
+    @property
+    def reads_many(self) -> bool:
+        """Whether several channels can be read by one request, see `history.reads_many`."""
+        session = self._session
+        return session is not None and self.status.mode == "jetstream" and history.reads_many(session.client)
+
+    @property
+    def known_from(self) -> int:
+        """See `Cursor.known_from`."""
+        return self.intake.cursor.known_from
+
+    def is_current(self, channel: str, seq: int) -> bool:
+        """See `Cursor.is_current`."""
+        return self.intake.cursor.is_current(channel, seq)
 
     async def _sessions(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -144,10 +144,15 @@ class Intake:
     # -- the sequence ------------------------------------------------------------------------------
 
     def begin(
-        self, epoch: str, seq: int, latest: Mapping[str, int], backfill: Backfill | None = None
+        self,
+        epoch: str,
+        seq: int,
+        latest: Mapping[str, int],
+        backfill: Backfill | None = None,
+        known_from: int | None = None,
     ) -> None:
         """Start over with another stream, see `Cursor.begin`; `backfill` has its latest messages."""
-        self._sink(self.cursor.begin(epoch, seq, latest))
+        self._sink(self.cursor.begin(epoch, seq, latest, known_from))
         if backfill is not None:
             self._sink(backfill)
         self._update_status()
@@ -337,12 +342,12 @@ class Session:
             if self._is_filtered:
                 self._holes = await stream.holes(self.client, self._settings.stream_name)
         else:
-            latest = await self._latest(js, state.last_seq)
+            latest, known_from = await self._latest(js, state.last_seq)
             backfill = await self._backfill(state.last_seq)
             if backfill is not None:
                 latest.update((message.channel, message.seq) for message in backfill.messages)
             # Clients are promised everything after it, even if this session ends before it is ready.
-            intake.begin(epoch, state.last_seq, latest, backfill)
+            intake.begin(epoch, state.last_seq, latest, backfill, known_from)
         if not self._is_filtered:
             self._holes = stream.left_out(info)
         self._looked_at = intake.cursor.seq
@@ -386,15 +391,22 @@ class Session:
         )
         self._ready("jetstream")
 
-    async def _latest(self, js: JetStreamContext, last_seq: int) -> dict[str, int]:
-        """By channel, the sequence of its latest message; those after `last_seq` are left out."""
-        subjects = self._settings.channel_filter.subjects
-        found = await history.latest_of_all(self.client, js, self._settings.stream_name, subjects)
-        return {
+    async def _latest(self, js: JetStreamContext, last_seq: int) -> tuple[dict[str, int], int]:
+        """By channel, the sequence of its latest message; and from where on that is known.
+
+        Those after `last_seq` are left out: what such a channel had before is not known.
+        """
+        name, subjects = self._settings.stream_name, self._settings.channel_filter.subjects
+        found = await history.latest_of_all(self.client, js, name, subjects)
+        lost = (await stream.holes(self.client, name)).within(1, last_seq)  # afterwards: it may lose more
+        latest = {
             channel: seq
             for subject, seq in found.items()
             if seq <= last_seq and (channel := self._intake.channel(subject)) is not None
         }
+        if any(seq > last_seq for seq in found.values()):
+            return latest, last_seq
+        return latest, lost.last if lost else 0
 
     async def _backfill(self, last_seq: int) -> Backfill | None:
         """The latest messages up to `last_seq`, so that clients of a worker that ended can resume here."""
@@ -409,11 +421,10 @@ class Session:
                     self.client,
                     settings.stream_name,
                     settings.subject_prefix,
-                    ">",
+                    [">"],
                     upto,
                     most,
                     1 << 20,
-                    upto,
                 )
             except FeedError:
                 return None  # a stream without direct gets; clients that resume get a gap

@@ -196,14 +196,15 @@ async def _ask(client: Client, name: str, *, deleted: bool = False) -> dict[str,
 async def add_consumer(
     client: Client, js: JetStreamContext, name: str, config: ConsumerConfig
 ) -> ConsumerInfo:
-    """Create a consumer without acknowledgements; if the stream limits its life without us, it is shorter.
+    """Create a consumer that acknowledges nothing; if the stream limits its life without us, it is shorter.
 
     Raises:
         nats.js.errors.APIError: JetStream refuses.
         FeedError, nats.errors.Error, TimeoutError: NATS is lost.
     """
-    # A limit of pending acknowledgements would else be set for it, and refused.
-    config = config.evolve(max_ack_pending=-1)
+    if config.max_ack_pending is None:
+        # A limit of pending acknowledgements would else be set for it, and refused.
+        config = config.evolve(max_ack_pending=-1)
     try:
         return await js.add_consumer(name, config)
     except nats.js.errors.APIError as error:

@@ -326,9 +326,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         8 << 20
     )
     replay_messages: Annotated[int, about("most messages that one replay sends", 1, 10_000_000)] = 10_000
-    replay_rate: Annotated[float, about("replays per second of one connection, sustained", gt=0, le=1e6)] = (
-        5.0
-    )
+    replay_rate: Annotated[
+        float,
+        about("pages of past messages per second of one connection, sustained", gt=0, le=1e6),
+    ] = 10.0
     replay_readers: Annotated[int, about("concurrent reads of the stream by one worker", 1, 1000)] = 8
 
     test_echo: Annotated[

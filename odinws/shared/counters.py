@@ -139,6 +139,11 @@ class MessageCounters:
         "Past messages sent to clients that resume or replay.",
         stats="recovery.replayed",
     )
+    stream_reads: int = counter(
+        "ws_stream_reads",
+        "Reads of the stream for clients that resume, replay or want the newest messages.",
+        stats="recovery.stream_reads",
+    )
     sends: int = counter("ws_sends", "Times data was handed to a connection.", stats="fan_out.sends")
     send_frames: Counts = histogram(
         "ws_send_frames",

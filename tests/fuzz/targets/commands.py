@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import strategies
@@ -56,13 +57,14 @@ class _NoHistory:
     def __init__(self, strategy: Strategy[Connection]) -> None:
         self._strategy = strategy
 
-    def resume(self, conn: Connection, channel: str, since: int, epoch: str | None) -> None:
+    def resume(self, conn: Connection, since: Mapping[str, int], epoch: str | None) -> None:
         """Subscribe."""
-        self._strategy.subscribe(conn, channel)
+        self.latest(conn, list(since))
 
-    def latest(self, conn: Connection, channel: str) -> None:
+    def latest(self, conn: Connection, channels: Sequence[str]) -> None:
         """Subscribe."""
-        self._strategy.subscribe(conn, channel)
+        for channel in channels:
+            self._strategy.subscribe(conn, channel)
 
     def replay(self, conn: Connection, channel: str, first: int, last: int | None) -> ReplayComplete:
         """None."""
