@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from odinws import cli
+from tests.access.material import ec_key
+from tests.certificate import self_signed
 from tests.server import GUNICORN, PATIENCE_SECONDS, ROOT, Server, wait_for
 from tests.wire import Peer
 
@@ -162,6 +167,43 @@ def test_workers_of_a_reload_that_fail_end_nobody(tmp_path: Path) -> None:
             assert peer.closing().code == 1012
         wait_for(lambda: len(found := set(server.workers())) == 2 and not found & before, 10, "new workers")
         assert server.json("/health")["warnings"] == []
+    finally:
+        server.stop()
+
+
+def test_a_reload_with_a_key_that_does_not_fit(tmp_path: Path) -> None:
+    """The workers stay, and new clients come in over TLS as before."""
+    certificate, key = self_signed(tmp_path)
+    context, usable = ssl.create_default_context(cafile=certificate), key.read_bytes()
+    server = Server({}, command=(*SERVE, "--certfile", str(certificate), "--keyfile", str(key)))
+
+    def status() -> Any:
+        try:
+            with urllib.request.urlopen(f"https://127.0.0.1:{server.port}/readyz", context=context) as answer:
+                return json.load(answer)["status"]
+        except OSError:
+            return None
+
+    try:
+        server.launch()
+        wait_for(lambda: status() == "ready", PATIENCE_SECONDS, "readiness")
+        before = set(server.workers())
+        key.write_bytes(ec_key("first").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        server.signal(signal.SIGHUP)
+        wait_for(
+            lambda: _warned(server, "reload refused: gunicorn's certfile="), PATIENCE_SECONDS, "a warning"
+        )
+        assert set(server.workers()) == before
+        assert status() == "ready"
+        key.write_bytes(usable)
+        server.signal(signal.SIGHUP)
+        wait_for(
+            lambda: len(found := set(server.workers())) == 2 and not found & before,
+            PATIENCE_SECONDS,
+            "new workers",
+        )
+        assert server.json("/health")["warnings"] == []
+        assert status() == "ready"
     finally:
         server.stop()
 
