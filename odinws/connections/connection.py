@@ -644,11 +644,11 @@ class Connection:
         self.direct_socket = None
         self.reason = reason
         self._tell_room()  # who waits for it sees that there is no more to do
-        self.charge()
         self._owner.on_closing(self, reason, lost)
         if reason is CloseReason.GONE:
             self._release()
         else:
+            self.charge()
             self._owner.schedule(self, self._owner.limits.close_seconds)
             if self._ignores_input and self._outbox is None:
                 self._half_close()
