@@ -25,7 +25,7 @@ TOKEN = "a token of at least thirty-two bytes"  # noqa: S105 - of this test
 BOXES = "[...document.querySelectorAll('#graph button')]"
 FAULTS = {
     "SABOTAGE_PASS_MS": "100",
-    "SABOTAGE_LOCK_MS": "20",
+    "SABOTAGE_LOCK_MS": "100",  # longer than a busy machine keeps a worker from its core
     "SABOTAGE_LEAK_BYTES": "100000",
     "WS_SHARD_STRATEGY": "fnv-sharded",
     "WS_NUM_SHARDS": "4",
@@ -123,7 +123,7 @@ def test_the_locks_name_the_shard_that_is_held(server: Server) -> None:
     for result in results(server, "locks?seconds=1"):
         longest = max(result["shards"], key=lambda shard: shard["hold_seconds"])
         assert longest["shard"] == 0
-        assert longest["longest_hold_seconds"] >= 0.02
+        assert longest["longest_hold_seconds"] >= 0.1
         assert longest["longest_holder"].startswith("hold_lock:")
         assert len(longest["holds"]) == len(result["bounds_seconds"]) + 1
         held = dict(zip([*result["bounds_seconds"], None], longest["holds"], strict=True))
