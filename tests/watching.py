@@ -29,7 +29,7 @@ async def cores(server: Server, viewers: int, channels: list[str], seconds: floa
     async with AsyncExitStack() as stack:
         readers = []
         for _ in range(viewers):
-            client = await stack.enter_async_context(connect(server.ws))
+            client = await stack.enter_async_context(connect(f"ws://127.0.0.1:{server.admin_port}/ws"))
             await client.send(json.dumps({"type": "subscribe", "data": {"channels": channels}}))
             readers.append(asyncio.create_task(_read(client)))
         await asyncio.sleep(SETTLE_SECONDS)

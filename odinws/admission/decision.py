@@ -19,7 +19,7 @@ import structlog
 from odinws import logs
 from odinws.access import credentials
 from odinws.access.errors import AccessError, forbidden
-from odinws.access.peer import client_address, network_of
+from odinws.access.peer import client_address, is_loopback, network_of
 from odinws.access.rates import Limit, Rates
 from odinws.access.tokens import ANONYMOUS, Identity
 from odinws.admission import authentication, load
@@ -156,6 +156,8 @@ class Admission:
     def enter(self, asked: UpgradeRequest) -> Verdict:
         """Decide on a client. With `Admit` a connection slot is taken: fill it, or give it back."""
         address = client_address(asked.peer, asked.forwarded_for, self._settings.believed_proxies)
+        if is_loopback(address) and not asked.is_local:
+            address = f"{address} (forwarded)"  # no address: nothing that is for this machine is for it
         verdict = self._decide(asked, address)
         if isinstance(verdict, Refuse):
             self._stats.refused_by(verdict.reason)
@@ -171,7 +173,7 @@ class Admission:
         Args:
             subprotocol: for the answer.
         """
-        clients = self._occupants(address, None, is_exempt=True)
+        clients = [client._replace(limit=math.inf) for client in self._occupants(address, None)]
         self._shared.occupy(self._slot, clients)
         if self.going_away:
             refusal = self._leaving()
@@ -197,18 +199,15 @@ class Admission:
             raise forbidden("the token's subject has as many connections as it may have")
         return new
 
-    def _occupants(self, address: str, subject: str | None, *, is_exempt: bool = False) -> list[Occupant]:
-        """Those whose connections are counted.
-
-        Args:
-            is_exempt: they are not limited for the address.
-        """
-        limit: float = self._settings.connections_per_address
-        if not limit:
+    def _occupants(self, address: str, subject: str | None) -> list[Occupant]:
+        """Those whose connections are limited."""
+        limit = self._settings.connections_per_address
+        if not limit or self._exempts(address):
             return self._subject(subject)
-        if is_exempt:
-            limit = math.inf
         return [Occupant("address", network_of(address), limit), *self._subject(subject)]
+
+    def _exempts(self, address: str) -> bool:
+        return self._settings.upgrade_exempt_loopback and is_loopback(address)
 
     def _subject(self, subject: str | None) -> list[Occupant]:
         limit = self._settings.connections_per_subject
@@ -217,7 +216,7 @@ class Admission:
     def _decide(self, asked: UpgradeRequest, address: str) -> Verdict:
         if self.going_away:
             return self._leaving()
-        wait_seconds = self._rate(address, asked.is_local)
+        wait_seconds = self._rate(address)
         if wait_seconds:
             message = "too many upgrades in a short time"
             self._say("rate", "too many upgrades", address=address)
@@ -234,8 +233,7 @@ class Admission:
         except AccessError as error:
             self._say(error.reason.label, "client refused", address=address, problem=error.message)
             return Refuse(error.status, error.reason.label, error.message, headers=error.headers)
-        is_exempt = asked.is_local and self._settings.upgrade_exempt_loopback
-        clients = self._occupants(address, identity.subject, is_exempt=is_exempt)
+        clients = self._occupants(address, identity.subject)
         if (most := self._shared.occupy(self._slot, clients)) is not None:
             self._say(most.kind, "too many connections", address=address, of=most.kind, limit=most.limit)
             message = f"your {most.kind} has {most.limit} connections, and may have no more"
@@ -256,9 +254,9 @@ class Admission:
         self._refusals += 1
         return min(_MOST_RETRY_SECONDS, round(seconds * max(1.0, self._refusal_rate / _EASY_REFUSALS)))
 
-    def _rate(self, address: str, is_local: bool) -> float:
+    def _rate(self, address: str) -> float:
         """Seconds to wait; 0: now."""
-        if is_local and self._settings.upgrade_exempt_loopback:
+        if self._exempts(address):
             return 0.0
         now = self._clock()
         wait = self._rates.admit(address, now)

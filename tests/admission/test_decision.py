@@ -151,6 +151,30 @@ def test_by_default_nobody_is_exempt() -> None:
     assert world.refused("127.0.0.1", is_local=True).reason == "rate"
 
 
+def test_who_is_forwarded_is_not_on_this_machine() -> None:
+    """Whatever address comes out: a trusted network can say 127.0.0.1 too."""
+    world = World(WS_UPGRADE_EXEMPT_LOOPBACK="true", WS_TRUSTED_PROXIES="10.0.0.0/8", WS_MAX_PER_ADDRESS="1")
+    local = world.enter("127.0.0.1", is_local=True)
+    assert isinstance(local, Admit)
+    assert local.address == "127.0.0.1"
+    assert isinstance(world.enter("127.0.0.1", is_local=True), Admit)
+    forwarded = world.enter("10.0.0.1", forwarded_for="127.0.0.1")
+    assert isinstance(forwarded, Admit)
+    assert forwarded.address == "127.0.0.1 (forwarded)"
+    assert world.refused("10.0.0.1", forwarded_for="127.0.0.1").reason == "address"
+
+
+def test_operators_take_no_place_of_their_address() -> None:
+    """They are more than it may have, and when they have left all is as before."""
+    world = World(WS_MAX_PER_ADDRESS="1")
+    operators = [world.admission.enter_operator("127.0.0.1", None) for _ in range(3)]
+    for operator in operators:
+        assert isinstance(operator, Admit)
+        world.admission.left(operator.address, operator.identity)
+    assert isinstance(world.enter("127.0.0.1", is_local=True), Admit)
+    assert world.refused("127.0.0.1", is_local=True).reason == "address"
+
+
 def test_an_operator_is_refused_for_want_of_a_slot_alone() -> None:
     """Neither load, rates, origins nor tokens keep it out, and it may watch."""
     world = World(

@@ -225,6 +225,7 @@ def check_server(server: Environment, client: Environment) -> None:
     )
     settings = {
         "WS_ADDR": "127.0.0.1:0",
+        "WS_ADMIN_ADDR": "127.0.0.1:0",
         "WS_WORKERS": "2",
         "WS_FLAGS_FILE": flags,
         "WS_JWT_SECRET_FILE": "secret",
