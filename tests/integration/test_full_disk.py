@@ -76,8 +76,8 @@ def lives_on(server: Server, nats: NatsServer, seconds: float = 1.0) -> None:
             assert peer.answer("message")["data"] == {"n": 1}
             time.sleep(0.5)
     assert set(server.workers()) == workers
-    assert server.get("/debug/events")[0] == 200
-    assert server.get("/debug/profile?seconds=1")[0] == 200
+    assert server.ask("/debug/events")[0] == 200
+    assert server.ask("/debug/profile?seconds=1")[0] == 200
     assert server.json("/health")["status"] != "unhealthy"
     os.kill(min(workers), signal.SIGKILL)
     wait_for(lambda: len(found := set(server.workers())) == 2 and found != workers, 10, "a successor")
