@@ -10,7 +10,7 @@ CODE := odinws strategies tests bench locustfiles gunicorn.conf.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-python check format lock wheel wheel-check experiment bench autobahn cluster soak fuzz \
-	attack bench-smoke compose-check image-check audit clean
+	attack losses bench-smoke compose-check image-check audit clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ fuzz: .venv/all ## hostile bytes for SECONDS=60 at all that reads them
 
 attack: .venv/all ## strangers with a megabyte each, in a network namespace (root): VECTORS="pings since"
 	$(BIN)/python -m tests.attack $(VECTORS:%=--vector %)
+
+losses: .venv/all ## HISTORIES=5000 random histories of a stream: all that was published is delivered or told
+	$(BIN)/python -m tests.losses --histories $(or $(HISTORIES),5000)
 
 cluster: .venv/all ## three nats-servers, two servers and haproxy (Debian's), for trying
 	$(BIN)/python -m odinws lab cluster

@@ -327,7 +327,7 @@ class Recovery:
 
     def _sort(self, missed: _Missed) -> tuple[list[str], list[str], list[str]]:
         """The channels by what they need: the ring, the stream, or patience."""
-        ring, since = self._hub.ring, missed.since
+        ring, since, last = self._hub.ring, missed.since, self._last()
         near: list[str] = []
         far: list[str] = []
         ahead: list[str] = []
@@ -335,7 +335,7 @@ class Recovery:
             if name not in WILDCARDS and self._feed.is_current(name, seq):
                 since[name] = max(seq, ring.last)
                 near.append(name)
-            elif seq > ring.last:
+            elif seq > last:
                 ahead.append(name)
             else:
                 (far if seq < ring.horizon else near).append(name)
@@ -343,6 +343,14 @@ class Recovery:
             near += self._reached_by_ring(missed, far)
             far = [name for name in far if since[name] < ring.horizon]
         return near, far, ahead
+
+    def _last(self) -> int:
+        """The sequence up to which the ring has all that is after its horizon.
+
+        The feed also passes by what is not for us, of which the ring does not hear.
+        """
+        last = self._hub.ring.last
+        return last if self._hub.backlog else max(last, self._feed.status.last_seq)
 
     def _reached_by_ring(self, missed: _Missed, far: list[str]) -> list[str]:
         """Channels without a message between their sequence and the horizon of the ring, to which they come.

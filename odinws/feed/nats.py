@@ -132,6 +132,9 @@ class NatsFeed:
             self._session = None
             self._servers.learn(session.client.discovered_servers, server)
             await session.close()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # nats-py may have swallowed it
+                raise asyncio.CancelledError
         if time.monotonic() - started < _STABLE_SECONDS:
             raise _ShortSession
 

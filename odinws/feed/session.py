@@ -266,6 +266,7 @@ class Session:
             RefusedError: NATS does not permit what is needed, or a limit is reached.
         """
         work = asyncio.ensure_future(self._work())
+        work.add_done_callback(lambda work: work.cancelled() or work.exception())  # as `_ended`
         try:
             await asyncio.wait({work, self._ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -430,7 +431,7 @@ class Session:
                 return None  # a stream without direct gets; clients that resume get a gap
             for event in page.events:
                 if isinstance(event, Lost):
-                    first = event.last
+                    first = min(event.last, last_seq)
                     messages.clear()
                     latest.clear()
                 elif event.seq <= last_seq and self._intake.carries(event.channel):
@@ -499,7 +500,9 @@ class Session:
             seen = cursor.seq
             try:
                 info = await stream.info(self.client, self._settings.stream_name)
-                if self._is_filtered and info.state.num_deleted:
+                if self._is_filtered and (
+                    info.state.num_deleted or info.state.first_seq > self._looked_at + 1
+                ):
                     await self._look_for_holes(seen)
             except nats.js.errors.NotFoundError as error:
                 raise FeedError(f"stream {self._settings.stream_name} is gone") from error

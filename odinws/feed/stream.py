@@ -35,6 +35,7 @@ JETSTREAM_OFF_FOR_ACCOUNT = 10039  # error code of the JetStream API
 LISTED_HOLES = 5000  # with more deleted messages inside, the stream is not asked which: some 50 KB
 _INACTIVE_TOO_LONG = 10153  # another: the stream has a limit for how long a consumer stays without us
 _SECONDS = 2.0  # for an answer
+_MANY, _LARGE_BYTES, _LONG_SECONDS = 10_000, 16 << 20, 60.0  # what a stream keeps that does not forget soon
 _EXACT = 1 << 53  # numbers above are not exact in JavaScript
 
 log = structlog.get_logger("odinws.feed")
@@ -138,11 +139,13 @@ def needs_filter(info: StreamInfo, subjects: Sequence[str]) -> bool:
     """Whether a consumer of these subjects should leave out the other messages of the stream.
 
     Without a filter everything comes that the stream has, so what does not come is a hole. With one it may as
-    well be of others. So a stream that gets holes by its settings, or has many, is consumed as a whole.
+    well be of others. So a stream is consumed as a whole if it gets holes by its settings, has many, or keeps
+    messages for so short a time that they may be gone before they have come.
     """
     config = info.config
     is_ours = set(config.subjects or ()) <= set(subjects) and not config.sources and config.mirror is None
-    return not (is_ours or gets_holes(config) or (info.state.num_deleted or 0) > LISTED_HOLES)
+    has_many = (info.state.num_deleted or 0) > LISTED_HOLES
+    return not (is_ours or gets_holes(config) or forgets_soon(config) or has_many)
 
 
 def gets_holes(config: StreamConfig) -> bool:
@@ -154,6 +157,12 @@ def gets_holes(config: StreamConfig) -> bool:
         or config.retention not in (None, RetentionPolicy.LIMITS)
         or config.mirror is not None
     )
+
+
+def forgets_soon(config: StreamConfig) -> bool:
+    """Whether a stream may delete messages before a consumer that is a little late has received them."""
+    limits = ((config.max_msgs, _MANY), (config.max_bytes, _LARGE_BYTES), (config.max_age, _LONG_SECONDS))
+    return any(limit is not None and 0 < limit < enough for limit, enough in limits)
 
 
 def left_out(info: StreamInfo) -> Holes:
