@@ -39,9 +39,11 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as directory:
             failed = run(histories, Path(directory), threads=options.threads, restarts=restarts)
         for seed, wrong in failed.items():
-            print(f"seed {seed}:", *wrong[:5], json.dumps(asdict(histories[seed])), sep="\n  ", flush=True)
+            lines = [f"seed {seed}:", *wrong[:5], json.dumps(asdict(histories[seed]))]
+            sys.stdout.write("\n  ".join(lines) + "\n")
         failures += len(failed)
-        print(f"{seeds.stop - options.first:,} histories, {failures} failed", flush=True)
+        sys.stdout.write(f"{seeds.stop - options.first:,} histories, {failures} failed\n")
+        sys.stdout.flush()
     return int(bool(failures))
 
 
