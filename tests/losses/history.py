@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CHANNELS = ("token.A", "token.B", "user.C", "global")
-WANTED = (("token.A",), ("token.B", "global"), ("token.*",), ("user.C", "token.A", "token.B"))
+CHANNELS = ("token.A", "token.B", "token.C", "global")
+WANTED = (("token.A",), ("token.B", "global"), ("token.*",), ("token.C", "token.A", "token.B"))
 
 Step = tuple[Any, ...]
 

@@ -22,7 +22,8 @@ from nats.aio.client import Client as NatsClient
 
 import strategies
 from odinws.connections.commands import Commands
-from odinws.connections.connection import Connection, ConnectionLimits, State
+from odinws.connections.connection import Connection, State
+from odinws.connections.limits import ConnectionLimits
 from odinws.fanout.hub import Hub
 from odinws.fanout.recovery import Recovery
 from odinws.fanout.ring import Ring
@@ -268,13 +269,7 @@ class World:
         recovery = Recovery(settings, self._strategy, self.hub, self.feed, stats)
         limits = ConnectionLimits.of(settings)
         self._commands = Commands(
-            settings,
-            limits,
-            self._strategy,
-            stats,
-            lambda *_: None,
-            recovery,
-            mock.Mock(),  # type: ignore[arg-type, return-value]
+            settings, limits, self._strategy, stats, lambda known, _: known, recovery, mock.Mock()
         )
         self._greenlets = [gevent.spawn(self.feed.run), gevent.spawn(self.hub.run)]
 
