@@ -82,9 +82,14 @@ def names(server: Server, subject: str) -> None:
     assert server.get("/readyz")[0] == 503
     assert server.get("/livez")[0] == 200
     assert server.metric("ws_feed_refused_total") > 0
+    workers = len(server.workers())
+
+    def lines() -> int:
+        return sum(subject in line and "feed" in line for line in server.log().splitlines())
+
+    wait_for(lambda: lines() >= workers, NAMED_SECONDS, "a line of each worker")
     time.sleep(1)
-    lines = [line for line in server.log().splitlines() if subject in line and "feed" in line]
-    assert len(lines) == len(server.workers())  # once each, however often it is tried
+    assert lines() == workers, "once each, however often it is tried"
 
 
 def test_these_permissions_are_enough(serve: Serve, tmp_path: Path) -> None:
