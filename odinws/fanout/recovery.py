@@ -332,11 +332,11 @@ class Recovery:
         far: list[str] = []
         ahead: list[str] = []
         for name, seq in since.items():
-            if name not in WILDCARDS and self._feed.is_current(name, seq):
+            if seq > last:
+                ahead.append(name)  # what the hub has still to deliver would come twice
+            elif name not in WILDCARDS and self._feed.is_current(name, seq):
                 since[name] = max(seq, ring.last)
                 near.append(name)
-            elif seq > last:
-                ahead.append(name)
             else:
                 (far if seq < ring.horizon else near).append(name)
         if any(missed.outcome[name] == "ring" for name in far):

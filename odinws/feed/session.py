@@ -314,6 +314,7 @@ class Session:
 
     async def close(self) -> None:
         """Close the connection, whatever its state. Errors of NATS are ignored."""
+        self._end(FeedError("the session is closed"))
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await self.client.close()
@@ -494,7 +495,7 @@ class Session:
             FeedError: the consumer does not go on, or the stream is another one or has other settings now.
         """
         due = before = 0  # the last sequence of the stream, and ours, at the look before
-        while True:
+        while not self._ended.done():  # `asyncio.wait_for` before Python 3.12 may swallow a cancellation
             await asyncio.sleep(_LOOK_SECONDS)
             cursor = self._intake.cursor
             seen = cursor.seq

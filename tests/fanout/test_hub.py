@@ -417,6 +417,7 @@ def test_gaps_are_counted_by_reason(channels: list[str]) -> None:
     assert dict(zip(GAPS, totals.gaps, strict=True)) == {
         "slow": 0,
         "expired": 4 * len(channels),
+        "uncertain": 0,
         "overflow": 4 * len(names),
         "invalid_payload": 4 * len(names),
         "epoch": 0,

@@ -42,14 +42,18 @@ def run(
     def work(admin: Admin, url: str) -> None:
         with contextlib.suppress(Empty):
             while True:
-                number = waiting.get_nowait()
-                try:
-                    wrong = World(admin, url, number, histories[number]).run()
-                except Exception:  # noqa: BLE001 - it is a result
-                    wrong = [traceback.format_exc()]
-                if wrong:
-                    failed[number] = wrong
-                tell(number)
+                one = threading.Thread(target=single, args=(admin, url, waiting.get_nowait()))
+                one.start()
+                one.join()
+
+    def single(admin: Admin, url: str, number: int) -> None:
+        try:
+            wrong = World(admin, url, number, histories[number]).run()
+        except Exception:  # noqa: BLE001 - it is a result
+            wrong = [traceback.format_exc()]
+        if wrong:
+            failed[number] = wrong
+        tell(number)
         gevent.get_hub().destroy()
 
     with hurried(), NatsServer(directory, port=free_port()) as server, _admin(server.url) as admin:

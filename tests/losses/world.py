@@ -284,8 +284,9 @@ class World:
         self._start()
 
     def _stop(self) -> None:
-        gevent.killall(self._greenlets, block=False)
-        gevent.joinall(self._greenlets, timeout=5)
+        while not all(greenlet.dead for greenlet in self._greenlets):  # asyncio may swallow the first attempt
+            gevent.killall(self._greenlets, block=False)
+            gevent.joinall(self._greenlets, timeout=3)
 
     def _cut(self) -> None:
         loop, session = self.feed._loop, self.feed._session
