@@ -90,7 +90,7 @@ def wait_for_new_prices(page: Page) -> None:
 
 def test_the_page_shows_moving_prices_and_nothing_fails(browser: Browser, server: Server) -> None:
     """All tokens move, nothing is missed, nothing is logged as an error, nothing comes from elsewhere."""
-    with browser.page(server.http + "/", script=COUNT_RENDERS) as page:
+    with browser.page(server.admin + "/", script=COUNT_RENDERS) as page:
         wait_for_new_prices(page)
         page.until("Math.abs(parseFloat(rate.textContent) - 19.2) < 3", SECONDS, "the demo feed's rate")
         page.until("/ms$/.test(latency.textContent)", SECONDS, "a latency")
@@ -105,12 +105,12 @@ def test_the_page_shows_moving_prices_and_nothing_fails(browser: Browser, server
         assert page.errors == []
         assert page.failures == []
         assert "/dashboard/favicon.svg" in {urlsplit(url).path for url in page.requests}
-        assert {urlsplit(url).netloc for url in page.requests} == {urlsplit(server.http).netloc}
+        assert {urlsplit(url).netloc for url in page.requests} == {urlsplit(server.admin).netloc}
 
 
 def test_the_page_renders_at_most_ten_times_a_second(browser: Browser, server: Server) -> None:
     """A flood of messages costs the page no more than the rate of its renders."""
-    with browser.page(server.http + "/", script=COUNT_RENDERS) as page:
+    with browser.page(server.admin + "/", script=COUNT_RENDERS) as page:
         page.until(LIVE, SECONDS, "the page is live")
         received = "Number(received.textContent.replace(/\\D/g, ''))"
         before = page.evaluate(f"[renders, performance.now(), {received}]")
@@ -132,7 +132,7 @@ def test_the_page_fits_a_phone_in_the_colours_of_its_user(
     browser: Browser, server: Server, dark: bool
 ) -> None:
     """On a narrow screen nothing sticks out, and the ground is light or dark as preferred."""
-    with browser.page(server.http + "/", width=PHONE_WIDTH, dark=dark) as page:
+    with browser.page(server.admin + "/", width=PHONE_WIDTH, dark=dark) as page:
         wait_for_new_prices(page)
         page.until("workers.rows.length === 2", SECONDS, "both workers")
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE_WIDTH
@@ -144,7 +144,7 @@ def test_the_page_fits_a_phone_in_the_colours_of_its_user(
 
 def test_the_button_pauses_and_resumes(browser: Browser, server: Server) -> None:
     """A pause closes the connection with 1000; what is missed meanwhile is no gap."""
-    with browser.page(server.http + "/") as page:
+    with browser.page(server.admin + "/") as page:
         page.until(LIVE, SECONDS, "the page is live")
         closed = server.json("/stats")["closed"]["client"]
         page.evaluate("document.getElementById('switch').click()")
@@ -163,11 +163,11 @@ def test_the_button_pauses_and_resumes(browser: Browser, server: Server) -> None
 def test_the_page_comes_back_after_a_restart(browser: Browser) -> None:
     """The server closes with 1001 and is restarted on its port: prices move again."""
     first = Server()
-    with first, browser.page(first.http + "/") as page:
+    with first, browser.page(first.admin + "/") as page:
         wait_for_new_prices(page)
         page.evaluate(
             f"""await new Promise((resolve) => {{
-                const socket = new WebSocket({json.dumps(first.ws)});
+                const socket = new WebSocket({json.dumps(f"ws://127.0.0.1:{first.admin_port}/ws")});
                 socket.onopen = resolve;
                 globalThis.end = new Promise((ended) => {{ socket.onclose = ended; }});
             }})"""
@@ -178,7 +178,7 @@ def test_the_page_comes_back_after_a_restart(browser: Browser) -> None:
         assert end[1].startswith(f"{CloseReason.GOING_AWAY.text}; retry_after=")
         page.until("document.body.dataset.state === 'waiting'", SECONDS, "the page waits")
         assert first.wait() == 0
-        with Server(port=first.port):
+        with Server({"WS_ADMIN_ADDR": first.settings["WS_ADMIN_ADDR"]}, port=first.port):
             wait_for_new_prices(page)
             page.until("health.textContent === 'healthy'", SECONDS, "the new server's health")
             page.until("reconnects.textContent === '1'", SECONDS, "one reconnect")
@@ -195,9 +195,7 @@ def test_files_of_the_page_say_what_they_are(server: Server) -> None:
         "/dashboard/style.css": "text/css; charset=utf-8",
         "/dashboard/favicon.svg": "image/svg+xml; charset=utf-8",
     }
-    policy = (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:"
-    )
+    policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     for path, content_type in types.items():
         status, headers, body = server.get(path)
         assert status == 200
