@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from odinws.swarm.locust_stats import FAILURES
 from odinws.swarm.tally import BOUNDS_MS, COUNTS, TIMES, Histogram, merged
 
 _LOG = logging.getLogger("odin")
@@ -74,6 +75,7 @@ class Collector:
         self._next_row = self._every
         self._peak = 0.0
         self.settled_after = math.inf  # seconds until each connection was open, or had failed or been cut
+        self.failed = False  # whether anything was, when the run has ended
         self.limit = ""  # why the swarm was the limit, when the run has ended; empty: it was not
 
     def take(self, node: str, snapshot: dict[str, Any]) -> None:
@@ -102,6 +104,7 @@ class Collector:
     def end(self) -> None:
         """The run has ended: the last line, the summary."""
         totals = merged(self._parts.values())
+        self.failed = any(totals[name] for name in FAILURES)
         self.limit = limit(self._seconds)
         judgement = {"final": True, "limited": bool(self.limit), "why": self.limit}
         self._write({"t": round(time.time(), 3), **totals, **judgement})

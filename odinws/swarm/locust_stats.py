@@ -16,6 +16,7 @@ from odinws.swarm.tally import BOUNDS_MS, TIMES, Tally
 _KIND = "WS"
 _ROWS = {"connect": "connect", "ack": "subscribe", "delivery": "delivery", "reconnect": "reconnect"}
 _WRONG = ("lost", "duplicated", "disordered")
+FAILURES = ("failed", *_WRONG)
 
 
 class Reporter:
@@ -24,7 +25,7 @@ class Reporter:
     def __init__(self, stats: Any) -> None:
         self._stats = stats
         self._times: dict[str, list[int]] = {name: [0] * len(BOUNDS_MS) for name in TIMES}
-        self._counts = dict.fromkeys(("delivered", "failed", *_WRONG), 0)
+        self._counts = dict.fromkeys(("delivered", *FAILURES), 0)
 
     def report(self, tally: Tally) -> None:
         for name in TIMES:

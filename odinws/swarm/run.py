@@ -166,10 +166,17 @@ class Swarm:
             gevent.sleep(_TICK_SECONDS)
 
     def quit(self) -> None:
-        """The process ends: its exit status is 3 if the swarm was the limit and nothing else was wrong."""
+        """The process ends: its exit status is 3 if the swarm was the limit and nothing else was wrong.
+
+        It is that of Locust if anything failed, also if Locust's own reports of it have not come.
+        """
         self.finish()
         runner, collector = self._runner, self._collector
-        if collector is not None and collector.limit and not runner.errors and not runner.exceptions:
+        if collector is None:
+            return
+        if collector.failed:
+            self._environment.process_exit_code = self._options.exit_code_on_error
+        elif collector.limit and not runner.errors and not runner.exceptions:
             self._environment.process_exit_code = 3
 
     def settled_after(self) -> float:
