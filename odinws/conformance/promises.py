@@ -139,7 +139,7 @@ def unknown_channels_are_no_error(arm: Arm) -> None:
 
 @promise
 def equal_names_from_many_clients_do_not_pile_up(arm: Arm) -> None:
-    """The subscriptions of a channel in a shard share two strings at most, however many copies were parsed."""
+    """Subscriptions of a channel in a shard share two strings at most, however many copies were parsed."""
     strategy = arm.make()
     conns = populate(strategy, 50)
     for conn in conns:

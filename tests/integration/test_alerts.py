@@ -87,7 +87,7 @@ def test_faults_of_workers_are_seen(tmp_path: Path) -> None:
         server = stack.enter_context(Server({"NATS_URL": nats.url, **settings}, command=COMMAND))
         channel = _channel_of_shard_0()
         stack.enter_context(Publisher(nats.url, [channel], rate=2))
-        target = f"127.0.0.1:{server.port}"
+        target = f"127.0.0.1:{server.admin_port}"
         prometheus = stack.enter_context(Prometheus(prometheus_directory, {"odinws": [target]}))
         # One worker stands still, so that all clients come to the other.
         still = server.workers()[0]
@@ -149,7 +149,7 @@ def test_faults_around_the_feed_are_seen(tmp_path: Path) -> None:
         exporter = stack.enter_context(NatsExporter(f"http://{monitoring}"))
         server = stack.enter_context(Server({"NATS_URL": nats.url, **settings}, command=COMMAND))
         stack.enter_context(Publisher(nats.url, ["token.A"], rate=10))
-        targets = {"odinws": [f"127.0.0.1:{server.port}"], "nats": [exporter.target]}
+        targets = {"odinws": [f"127.0.0.1:{server.admin_port}"], "nats": [exporter.target]}
         prometheus = stack.enter_context(Prometheus(prometheus_directory, targets))
         wait_for(lambda: prometheus.query(QUIET), 60, "the start is over")
         assert not prometheus.firing()
