@@ -122,7 +122,7 @@ def test_clients_are_told_apart(site: Site) -> None:
     log = site.server.log()
     assert ("WS_TRUSTED_PROXIES=unix:" in log) is not trusted
     assert (f"address={FAR}" in log) is trusted
-    assert ("address=unix:" in log) is not trusted
+    assert ("unix: (forwarded)" in log) is not trusted
 
 
 def test_what_anybody_may_have(site: Site) -> None:
@@ -142,7 +142,7 @@ def test_messages_come_and_counts_stay(site: Site) -> None:
         publish(_nats(site), [("token.BTC", b"1")])
         assert peer.answer("message")["data"] == 1
         [row] = site.server.json("/debug/connections")["workers"][0]["result"]["connections"]
-        assert row["peer"] == (FAR if trusted else "unix:")
+        assert row["peer"] == (FAR if trusted else "unix: (forwarded)")
         before = site.server.metric("ws_reconciliations_total")
         wait_for(lambda: site.server.metric("ws_reconciliations_total") >= before + 2, 10, "two looks")
         assert not any(site.server.json("/stats")["reconciliation"]["differences"].values())
