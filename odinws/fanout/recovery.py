@@ -54,7 +54,7 @@ _BEHIND_SECONDS = 5.0  # how long this worker may be behind what a client has re
 _POLL_SECONDS = 0.01
 _AWAY_POLL_SECONDS = 0.5
 _TRIES = 3  # while NATS does not answer
-_SINGLY_SECONDS = 60.0  # after NATS has failed to read several channels at once
+_SINGLY_SECONDS = 60.0  # after NATS has refused to read several channels at once
 _SHARED_SEQUENCES = 4096  # by which channels that share pages may differ: so much is read in vain at most
 _NEVER = 1 << 63  # above every sequence
 
@@ -545,11 +545,12 @@ class Recovery:
         return read(history.page, channels, after, history.PAGE_MESSAGES, history.PAGE_BYTES)
 
     def _read_many(self, request: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
-        """As `_read`, of several channels. If that fails though NATS is there, they are read one by one."""
+        """As `_read`, of several channels. If NATS refuses that, they are read one by one for a while."""
         try:
             return self._read(request, *arguments)
         except FeedError as error:
-            if self._feed.status.ready:
+            # One that is only slow would be slower still.
+            if self._feed.status.ready and not isinstance(error.__cause__, TimeoutError | gevent.Timeout):
                 self._singly_until = self._clock() + _SINGLY_SECONDS
                 log.warning("channels that are resumed are read one by one", problem=str(error))
             raise
