@@ -53,7 +53,7 @@ _NATS_SECONDS = 5.0  # for one answer
 _BEHIND_SECONDS = 5.0  # how long this worker may be behind what a client has received from another
 _POLL_SECONDS = 0.01
 _AWAY_POLL_SECONDS = 0.5
-_TRIES = 3  # while NATS does not answer
+_TRIES = 3  # while NATS refuses
 _SINGLY_SECONDS = 60.0  # after NATS has refused to read several channels at once
 _SHARED_SEQUENCES = 4096  # by which channels that share pages may differ: so much is read in vain at most
 _NEVER = 1 << 63  # above every sequence
@@ -312,10 +312,10 @@ class Recovery:
                     self._give_up(conn, missed, gone)
                     gevent.sleep(_POLL_SECONDS)
                 tries = 0
-            except FeedError:
+            except FeedError as error:
                 status = self._feed.status
-                if status.mode != "core" and not status.ready:
-                    gevent.sleep(_AWAY_POLL_SECONDS)  # no message comes meanwhile, so the client misses none
+                if status.mode != "core" and (_is_slow(error) or not status.ready):
+                    gevent.sleep(_AWAY_POLL_SECONDS)  # what comes meanwhile is read later
                     until = self._clock() + _BEHIND_SECONDS
                     continue
                 tries += 1
@@ -550,7 +550,7 @@ class Recovery:
             return self._read(request, *arguments)
         except FeedError as error:
             # One that is only slow would be slower still.
-            if self._feed.status.ready and not isinstance(error.__cause__, TimeoutError | gevent.Timeout):
+            if self._feed.status.ready and not _is_slow(error):
                 self._singly_until = self._clock() + _SINGLY_SECONDS
                 log.warning("channels that are resumed are read one by one", problem=str(error))
             raise
@@ -618,3 +618,8 @@ class Recovery:
 
 def _last_seq(event: Message | Lost) -> int:
     return event.seq if isinstance(event, Message) else event.last
+
+
+def _is_slow(error: FeedError) -> bool:
+    """Whether NATS has not answered in time: it, or this worker, has too much to do."""
+    return isinstance(error.__cause__, TimeoutError | gevent.Timeout)

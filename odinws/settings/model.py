@@ -330,7 +330,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         float,
         about("pages of past messages per second of one connection, sustained", gt=0, le=1e6),
     ] = 10.0
-    replay_readers: Annotated[int, about("concurrent reads of the stream by one worker", 1, 1000)] = 8
+    replay_readers: Annotated[int, about("concurrent reads of the stream by one worker", 1, 1000)] = 2
 
     test_echo: Annotated[
         bool, about("add /echo, which sends back what it receives, for a conformance suite")
