@@ -12,15 +12,23 @@ import socket
 import stat
 from typing import Any
 
+import structlog
+
 from odinws.errors import SettingsError
 from odinws.settings import Settings
+from odinws.settings.model import DEFAULT_ADMIN_ADDR
 
 _DESCRIPTOR = "ODINWS_ADMIN_FD"  # variable, from an arbiter to its successor
 _BACKLOG = 128
 
+log = structlog.get_logger("odinws.admin_socket")
+
 
 class AdminSocket:
     """Open from its making until `close`, or until a worker takes it.
+
+    If nobody has chosen its address and the default is taken, as by another server on the machine, it listens
+    on a free port and says so.
 
     Args:
         server: the arbiter.
@@ -32,6 +40,8 @@ class AdminSocket:
     def __init__(self, settings: Settings, server: Any) -> None:
         self._server = server
         self._address = settings.admin_address
+        self._is_default = settings.admin_addr == DEFAULT_ADMIN_ADDR
+        self._public_port = settings.port
         inherited = os.environ.pop(_DESCRIPTOR, "")
         try:
             self._sock = socket.socket(fileno=int(inherited)) if inherited else self._bind()
@@ -71,8 +81,7 @@ class AdminSocket:
 
     def _bind(self) -> socket.socket:
         if isinstance(self._address, tuple):
-            family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
-            return socket.create_server(self._address, family=family, backlog=_BACKLOG)
+            return self._bind_tcp(*self._address)
         path, cfg = self._address, self._server.cfg
         _remove_left_over(path)
         sock = socket.socket(socket.AF_UNIX)
@@ -84,6 +93,23 @@ class AdminSocket:
         if os.geteuid() == 0:
             os.chown(path, cfg.uid, cfg.gid)
         sock.listen(_BACKLOG)
+        return sock
+
+    def _bind_tcp(self, host: str, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            if self._is_default and port == self._public_port:
+                raise OSError(errno.EADDRINUSE, "the public port")
+            return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        except OSError as error:
+            if not self._is_default or error.errno != errno.EADDRINUSE:
+                raise
+        sock = socket.create_server((host, 0), family=family, backlog=_BACKLOG)
+        log.warning(
+            "the default address of the admin plane is taken, so it has another: set WS_ADMIN_ADDR to choose",
+            taken=f"{host}:{port}",
+            at=f"{host}:{sock.getsockname()[1]}",
+        )
         return sock
 
 

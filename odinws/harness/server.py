@@ -64,7 +64,6 @@ class Server(Process):
         self.settings = {
             "WS_ADDR": f"127.0.0.1:{self.port}",
             **({"WS_ADMIN_ADDR": f"127.0.0.1:{admin}"} if has_admin_plane else {}),
-            "WS_UPGRADE_EXEMPT_LOOPBACK": "true",  # whatever its clients are, they are ours
             **settings,
         }
         super().__init__(

@@ -29,6 +29,7 @@ from odinws.settings import checks
 from odinws.settings.documentation import expected
 
 MAX_SHARDS = 1024
+DEFAULT_ADMIN_ADDR = "127.0.0.1:3005"
 _OWN_PREFIX = "WS_"
 _LEAST_SHARE = 100  # connections that one client may have by default, however small the server is
 _INT64_MAX = (1 << 63) - 1  # what NATS can hold
@@ -96,7 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
             "where the admin plane listens, host:port or unix:/path; with a host other than this machine's "
             "loopback it takes a token"
         ),
-    ] = "127.0.0.1:3005"
+    ] = DEFAULT_ADMIN_ADDR
     nats_url: Annotated[
         str, about("NATS server URLs, comma-separated; unset: start an embedded nats-server")
     ] = ""
@@ -198,10 +199,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     upgrade_exempt_loopback: Annotated[
         bool,
         about(
-            "exempt programs on this machine from the upgrade rates and WS_MAX_PER_ADDRESS; not behind a "
-            "proxy on this machine that names no client, as a TCP forwarder: all its clients would be exempt"
+            "exempt programs on this machine from the upgrade rates and WS_MAX_PER_ADDRESS; set it to false "
+            "behind a proxy on this machine that names no client, as all its clients are exempt otherwise"
         ),
-    ] = False
+    ] = True
     trusted_proxies: Annotated[
         str,
         about(
@@ -528,7 +529,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         if not self.admin_is_local and not self.admin_token and not self.admin_token_file:
             allowed = "others can reach it: set WS_ADMIN_TOKEN_FILE, or take 127.0.0.1 or unix:/path"
             raise SettingsError("WS_ADMIN_ADDR", self.admin_addr, allowed)
-        if self.port and self.admin_address == self._address:
+        if self.port and self.admin_address == self._address and self.admin_addr != DEFAULT_ADMIN_ADDR:
             raise SettingsError("WS_ADMIN_ADDR", self.admin_addr, "expected another port than WS_ADDR has")
         checks.check_alone("WS_JWT_SECRET_FILE", self.jwt_secret_file, "WS_JWT_SECRET", self.jwt_secret)
         if self.allow_anonymous and not self.checks_tokens:

@@ -130,8 +130,8 @@ def test_a_dry_run_refuses_nobody_for_load() -> None:
 
 
 def test_one_address_has_a_rate() -> None:
-    """429 with the time to wait, for it alone; programs on this machine are exempt, if that is wished."""
-    world = World(WS_UPGRADE_RATE="1", WS_UPGRADE_BURST="3", WS_UPGRADE_EXEMPT_LOOPBACK="true")
+    """429 with the time to wait, for it alone; programs on this machine are exempt."""
+    world = World(WS_UPGRADE_RATE="1", WS_UPGRADE_BURST="3")
     assert all(isinstance(world.enter(), Admit) for _ in range(3))
     verdict = world.refused()
     assert (verdict.status, verdict.reason) == (429, "rate")
@@ -144,16 +144,16 @@ def test_one_address_has_a_rate() -> None:
     assert isinstance(world.enter(), Admit)
 
 
-def test_by_default_nobody_is_exempt() -> None:
+def test_nobody_need_be_exempt() -> None:
     """A proxy on this machine that names nobody looks like a program on it."""
-    world = World(WS_UPGRADE_RATE="1", WS_UPGRADE_BURST="3")
+    world = World(WS_UPGRADE_RATE="1", WS_UPGRADE_BURST="3", WS_UPGRADE_EXEMPT_LOOPBACK="false")
     assert all(isinstance(world.enter("127.0.0.1", is_local=True), Admit) for _ in range(3))
     assert world.refused("127.0.0.1", is_local=True).reason == "rate"
 
 
 def test_who_is_forwarded_is_not_on_this_machine() -> None:
     """Whatever address comes out: a trusted network can say 127.0.0.1 too."""
-    world = World(WS_UPGRADE_EXEMPT_LOOPBACK="true", WS_TRUSTED_PROXIES="10.0.0.0/8", WS_MAX_PER_ADDRESS="1")
+    world = World(WS_TRUSTED_PROXIES="10.0.0.0/8", WS_MAX_PER_ADDRESS="1")
     local = world.enter("127.0.0.1", is_local=True)
     assert isinstance(local, Admit)
     assert local.address == "127.0.0.1"
@@ -166,7 +166,7 @@ def test_who_is_forwarded_is_not_on_this_machine() -> None:
 
 def test_operators_take_no_place_of_their_address() -> None:
     """They are more than it may have, and when they have left all is as before."""
-    world = World(WS_MAX_PER_ADDRESS="1")
+    world = World(WS_MAX_PER_ADDRESS="1", WS_UPGRADE_EXEMPT_LOOPBACK="false")
     operators = [world.admission.enter_operator("127.0.0.1", None) for _ in range(3)]
     for operator in operators:
         assert isinstance(operator, Admit)

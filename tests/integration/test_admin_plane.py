@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -259,6 +259,20 @@ def test_a_unix_socket(nats_module: NatsServer, serve: Serve, tmp_path: Path) ->
     assert f"unix:{path}" in server.log()
     server.stop()
     assert not path.exists()
+
+
+def test_a_second_server_with_the_default_address_has_another(nats_module: NatsServer) -> None:
+    """Nobody chose it, so nobody relies on it; the log says where the plane is."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # whoever has it already does as well
+            stack.enter_context(socket.create_server(("127.0.0.1", 3005)))
+        server = Server({"NATS_URL": nats_module.url, "WS_ADMIN_ADDR": "127.0.0.1:3005", "LOG_FORMAT": "json"})
+        stack.callback(server.stop)
+        server.start()
+        said = [json.loads(line) for line in server.log().splitlines() if "WS_ADMIN_ADDR" in line]
+        assert [line["taken"] for line in said] == ["127.0.0.1:3005"]
+        port = int(said[0]["at"].rpartition(":")[2])
+        assert b"ws_connections" in fetch.get(port, "/metrics").body
 
 
 @pytest.mark.parametrize("kind", ["port", "socket", "file"])
