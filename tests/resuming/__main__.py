@@ -23,6 +23,9 @@ def main() -> int:
         "--hosts", type=int, choices=(1, 2), default=1, help="2: on a cluster, behind haproxy"
     )
     parser.add_argument("--stream", type=int, default=0, help="messages the stream keeps; 0: all")
+    parser.add_argument(
+        "--last-value", action="store_true", help="the stream keeps only the newest message of each channel"
+    )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -45,6 +48,7 @@ def main() -> int:
                     seed=options.seed,
                     hosts=options.hosts,
                     stream_messages=options.stream,
+                    last_value=options.last_value,
                 ),
                 tell,
             )

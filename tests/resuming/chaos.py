@@ -37,6 +37,7 @@ class Plan:
         stay_seconds: mean time of a connection.
         hosts: 1, or 2 on a cluster of three nats-servers, behind haproxy.
         stream_messages: what the stream keeps; 0: all. A small one can't bridge every absence.
+        last_value: whether the stream keeps only the newest message of each channel.
     """
 
     clients: int = 1000
@@ -48,6 +49,12 @@ class Plan:
     seed: int = 1
     hosts: int = 1
     stream_messages: int = 0
+    last_value: bool = False
+
+    @property
+    def forgets(self) -> bool:
+        """Whether the stream can't bridge every absence."""
+        return bool(self.stream_messages) or self.last_value
 
 
 def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
@@ -55,6 +62,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
     title = f"{plan.clients:,} resuming clients, {plan.seconds:g} s, {plan.strategy}, seed {plan.seed}"
     title += ", two hosts" if plan.hosts == 2 else ""
     title += f", a stream of {plan.stream_messages:,} messages" if plan.stream_messages else ""
+    title += ", a last-value stream" if plan.last_value else ""
     proof = Proof(title)
     settings = {
         "WS_SHARD_STRATEGY": plan.strategy,
@@ -62,7 +70,9 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
         "WS_MAX_CONNECTIONS": str(2 * plan.clients),
     }
     if plan.stream_messages:
-        settings |= {"JS_STREAM_MAX_MSGS": str(plan.stream_messages), "WS_RING_MESSAGES": "50"}
+        settings["JS_STREAM_MAX_MSGS"] = str(plan.stream_messages)
+    if plan.forgets:
+        settings["WS_RING_MESSAGES"] = "50"
     with (
         tempfile.TemporaryDirectory() as directory,
         (TwoHosts if plan.hosts == 2 else OneHost)(Path(directory), settings) as site,
@@ -113,7 +123,7 @@ def _judge(plan: Plan, proof: Proof, site: Site, crowd: Crowd, truth: Ledger) ->
     resumed = {how: sum(s["recovery"]["resumed"][how] for s in stats) for how in RECOVERIES}
     received, published = (sum(s["feed"][name] for s in stats) for name in ("received", "published"))
     gaps = [gap for client in crowd.clients for gap in client.gaps]
-    wrong = [text for client in crowd.clients for text in _wrong(client, truth)]
+    wrong = [text for client in crowd.clients for text in _wrong(client, truth, plan)]
     proof.fact("connections", f"{crowd.connects:,}, refused {crowd.refused:,}")
     proof.fact("messages heard", f"{crowd.messages:,}; {len(truth):,} published")
     proof.fact("resumed from", str(resumed))
@@ -123,18 +133,22 @@ def _judge(plan: Plan, proof: Proof, site: Site, crowd: Crowd, truth: Ledger) ->
     proof.check("all clients have caught up", not _behind(crowd, truth), _behind(crowd, truth))
     proof.check("no message twice or out of order", not crowd.faults(), crowd.faults()[:3])
     proof.check("all was heard, or named in a gap", not wrong, wrong[:3])
-    if plan.stream_messages:  # what expired before a worker saw it counts as published
+    if plan.forgets:  # what expired before a worker saw it counts as published
         proof.check("some gaps", bool(gaps), len(gaps))
     else:
         proof.check("received = published", received == published > 0, (received, published))
         proof.check("no gaps", not gaps, gaps[:3])
 
 
-def _wrong(client: Client, truth: Ledger) -> Iterator[str]:
-    """What a client neither heard nor was told, from its first message on."""
+def _wrong(client: Client, truth: Ledger, plan: Plan) -> Iterator[str]:
+    """What a client neither heard nor was told, from its first message on, or what it was told and heard.
+
+    Of a last-value stream the mirror has lost some, too, while nats-server was away.
+    """
     due = {seq for seq in truth.seqs[client.channel] if client.heard[0] <= seq <= client.last}
     told = {seq for seq in due if any(first <= seq <= last for first, last, _ in client.gaps)}
-    wrong = sorted(due ^ told ^ set(client.heard))
+    heard = set(client.heard)
+    wrong = sorted(due ^ told ^ (heard & due if plan.last_value else heard))
     if wrong:
         yield f"client {client.number} on {client.channel}: {wrong[:5]}, gaps {client.gaps[-3:]}"
 
@@ -146,7 +160,11 @@ def _mirrored(nats_url: str, plan: Plan) -> Iterator[Callable[[], Ledger]]:
 
     async def begin() -> None:
         client = await nats.connect(servers, connect_timeout=5)
-        await client.jetstream().add_stream(StreamConfig(name=_MIRROR, mirror=StreamSource(name=STREAM)))
+        js = client.jetstream()
+        if plan.last_value:
+            config = (await js.stream_info(STREAM)).config
+            await js.update_stream(config.evolve(max_msgs_per_subject=1))
+        await js.add_stream(StreamConfig(name=_MIRROR, mirror=StreamSource(name=STREAM)))
         await client.close()
 
     async def caught_up() -> bool:
@@ -157,11 +175,11 @@ def _mirrored(nats_url: str, plan: Plan) -> Iterator[Callable[[], Ledger]]:
         return last[0] == last[1]
 
     def truth() -> Ledger:
-        if not plan.stream_messages:
+        if not plan.forgets:
             return read(servers[0])
         wait_for(lambda: asyncio.run(caught_up()), 20, "the mirror")
         return read(servers[0], _MIRROR)
 
-    if plan.stream_messages:
+    if plan.forgets:
         asyncio.run(begin())
     yield truth

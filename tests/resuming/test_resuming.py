@@ -21,6 +21,13 @@ def test_small_stream() -> None:
     assert proof.broken == []
 
 
+def test_last_value() -> None:
+    """The stream keeps the newest message of each channel: what was between is named."""
+    plan = chaos.Plan(clients=60, seconds=9.0, kill_seconds=3.0, stay_seconds=1.5, seed=5, last_value=True)
+    proof = chaos.run(plan)
+    assert proof.broken == []
+
+
 def test_storm() -> None:
     """Half of six hundred come back at once."""
     proof = storm.run(storm.Plan(clients=600, calm_seconds=2.0))
