@@ -56,6 +56,8 @@ class Intake:
     Attributes:
         status: the state of the feed.
         pending: how many messages the stream still has for us, as the latest message says.
+        unsure_from: what a consumer has passed over after this may be lost, or of others; None: it has a
+            sequence for each message of the stream.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Intake:
         self.status = FeedStatus(since=time.time())
         self.cursor = Cursor()
         self.pending = 0
+        self.unsure_from: int | None = None
         self._stats = stats
         self._totals = stats.totals  # kept, as ctypes makes an object of each access
         self._sink = sink
@@ -255,7 +258,6 @@ class Session:
         self._answering: asyncio.Task[None] | None = None  # of flow control, the latest
         self._is_filtered = False  # whether the consumer leaves out messages that are not for us
         self._holes = NO_HOLES  # what the stream does not have of what the consumer passes over
-        self._looked_at = 0  # the cursor, the last time that the stream was looked at
 
     async def run(self) -> None:
         """Consume until anything fails. Always raises.
@@ -340,6 +342,7 @@ class Session:
         state, epoch = info.state, stream.epoch(info)
         self._is_filtered = stream.needs_filter(info, self._settings.channel_filter.subjects)
         if intake.cursor.continues(epoch, state.last_seq):
+            await self._look_for_holes(intake.cursor.seq)
             intake.expire(state.first_seq)
             if self._is_filtered:
                 self._holes = await stream.holes(self.client, self._settings.stream_name)
@@ -352,7 +355,7 @@ class Session:
             intake.begin(epoch, state.last_seq, latest, backfill, known_from)
         if not self._is_filtered:
             self._holes = stream.left_out(info)
-        self._looked_at = intake.cursor.seq
+        intake.unsure_from = intake.cursor.seq if self._is_filtered else None
         inbox = self.client.new_inbox()
         tap = Tap(
             self.client, self._on_stream_message, lambda: intake.is_full, self._wait_for_room, self._end
@@ -501,16 +504,12 @@ class Session:
             seen = cursor.seq
             try:
                 info = await stream.info(self.client, self._settings.stream_name)
-                if self._is_filtered and (
-                    info.state.num_deleted or info.state.first_seq > self._looked_at + 1
-                ):
-                    await self._look_for_holes(seen)
+                await self._look_for_holes(seen)
             except nats.js.errors.NotFoundError as error:
                 raise FeedError(f"stream {self._settings.stream_name} is gone") from error
             except (nats.errors.Error, FeedError) as error:
                 log.debug("the stream can't be looked at", error=repr(error))  # heartbeats tell of an outage
                 continue
-            self._looked_at = seen
             if stream.epoch(info) != cursor.epoch:
                 raise FeedError(f"stream {self._settings.stream_name} was replaced")
             if stream.needs_filter(info, self._settings.channel_filter.subjects) != self._is_filtered:
@@ -522,9 +521,13 @@ class Session:
 
     async def _look_for_holes(self, seen: int) -> None:
         """What was deleted since the last look may have been passed over: that shows nowhere else."""
+        first = self._intake.unsure_from
+        if first is None or first >= seen:
+            return
         holes = await stream.holes(self.client, self._settings.stream_name)
-        if lost := holes.within(self._looked_at + 1, seen):
+        if lost := holes.within(first + 1, seen):
             self._intake.tell(lost._replace(reason="uncertain"))
+        self._intake.unsure_from = seen
 
     def _check_heartbeats(self, asked: float) -> None:
         """Every second while the session lasts; `asked` is when this call was asked for."""
