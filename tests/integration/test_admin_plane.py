@@ -266,7 +266,9 @@ def test_a_second_server_with_the_default_address_has_another(nats_module: NatsS
     with ExitStack() as stack:
         with suppress(OSError):  # whoever has it already does as well
             stack.enter_context(socket.create_server(("127.0.0.1", 3005)))
-        server = Server({"NATS_URL": nats_module.url, "WS_ADMIN_ADDR": "127.0.0.1:3005", "LOG_FORMAT": "json"})
+        server = Server(
+            {"NATS_URL": nats_module.url, "WS_ADMIN_ADDR": "127.0.0.1:3005", "LOG_FORMAT": "json"}
+        )
         stack.callback(server.stop)
         server.start()
         said = [json.loads(line) for line in server.log().splitlines() if "WS_ADMIN_ADDR" in line]
