@@ -1,5 +1,6 @@
 """The data of one shard. Nothing here takes a lock or switches greenlets."""
 
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from typing import Any, Generic, Self, TypeVar, Unpack
@@ -10,6 +11,8 @@ from strategies.locks import LockProfile, LockStats
 
 _MAX_SHARED_CHANNELS = 32  # larger sets are rarely equal, and their key costs memory
 _CHANNELS_PER_SUBSCRIPTION = 10  # that a walk of everyone may look up for each that is there
+_LARGE_BYTES = 64 << 10  # of a dict that is worth to be made anew
+_MOSTLY_EMPTY_BYTES = 256  # for each key: some ten times what a dict takes that is full
 _MAX_SHARED_SETS = 1024  # 252 are all choices of 5 of 10 channels
 
 
@@ -169,16 +172,23 @@ class Shard(Generic[C]):
         if not isinstance(entry, Channel):
             if entry is not conn:
                 return False
-            del self.channels[channel]
+            self._drop(channel)
         elif conn not in entry.conns:
             return False
         else:
             entry.remove(conn)
             if not entry.conns:
-                del self.channels[channel]
+                self._drop(channel)
         _own(conn).pop(channel, None)
         self.subscriptions -= 1
         return True
+
+    def _drop(self, channel: str) -> None:
+        """Remove a channel. A dict never shrinks by that, so one that is mostly empty is made anew."""
+        del self.channels[channel]
+        size = sys.getsizeof(self.channels)
+        if size > _LARGE_BYTES and size > _MOSTLY_EMPTY_BYTES * len(self.channels):
+            self.channels = dict(self.channels)
 
     def unsubscribe_all(self, conn: C) -> None:
         """Remove all subscriptions of a connection, which are all in this shard."""

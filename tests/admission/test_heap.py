@@ -21,15 +21,15 @@ class Trims:
 
 
 def test_memory_that_is_short_is_given_back_now_and_then() -> None:
-    """At once, then each ten seconds, as long as it is short."""
+    """At once, then each four seconds, as long as it is short."""
     trims = Trims()
     heap = Heap(trims)
     counts = []
     for second in range(25):
         heap.look(0, 0, 3 <= second < 20, 100.0 + second)
         counts.append(trims.count)
-    assert counts == [0] * 3 + [1] * 10 + [2] * 12
-    assert TRIM_SECONDS == 10.0
+    assert counts == [0] * 3 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 6
+    assert TRIM_SECONDS == 4.0
 
 
 def test_memory_is_given_back_when_half_of_the_clients_have_left() -> None:

@@ -4,6 +4,7 @@ Some stay: each has the whole feed, and sends a heartbeat every now and then. Ot
 subscribe, get what they have missed of one channel, and leave. It reads words from its input and answers some
 of them with a line of JSON:
 
+warm      read the whole stream, as clients do that were away: what a server needs for that, it keeps
 begin     forget what was found so far
 found     how it was since then, as `Found`
 come      let one come right now: how it was, as `Found`
@@ -35,19 +36,20 @@ STAYING = 10
 
 _HEARTBEAT_SECONDS = 0.05
 _COMING_SECONDS = 0.2
-_PATIENCE_SECONDS = 2.0  # for a newcomer to be in: a person has left by then
 _ANSWER_SECONDS = 2.0  # for the last heartbeats to be answered
 _RETURN_SECONDS = 0.2
+_READERS = 20
 _CHANNELS = ["token.BTC", "token.ETH", "token.SOL", "global"]
 _MISSED = "token.h7"  # has old messages, see `scene`
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where they connect to."""
+    """Where they connect to, and how long they wait to be in: a person has left by then."""
 
     network: Network
     port: int
     tls: bool = False
+    patience_seconds: float = 2.0
 
 
 class Found(msgspec.Struct):
@@ -113,7 +115,7 @@ class Honest:
         """One of those who stay; comes back when it is sent away."""
         while True:
             try:
-                async with asyncio.timeout(_PATIENCE_SECONDS):
+                async with asyncio.timeout(self._target.patience_seconds):
                     stream = await self._enter()
             except (OSError, EOFError) as error:
                 self.found.refused.append(f"who stays: {_reason(error)}")
@@ -142,7 +144,7 @@ class Honest:
         """One newcomer."""
         started = time.monotonic()
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(self._target.patience_seconds):
                 stream = await self._enter()
                 stream.writer.write(wire.command("subscribe", channels=[_MISSED], since={_MISSED: 1}))
                 async for message in stream.messages():
@@ -154,6 +156,15 @@ class Honest:
         found.entries.append(time.monotonic() - started)
         stream.writer.write(wire.close(1000))
         stream.writer.close()
+
+    async def read_all(self) -> None:
+        """Come, replay the whole stream, and leave."""
+        stream = await self._enter()
+        stream.writer.write(wire.command("replay", channel="token.*", since=0))
+        async for message in stream.messages():
+            if message["type"].startswith("replay_"):
+                break
+        stream.writer.transport.abort()
 
     async def answered(self) -> Found:
         """What was found, once the heartbeats on their way are answered, or have waited for long."""
@@ -233,6 +244,9 @@ async def serve(target: Target) -> None:
         tasks.append(everybody.create_task(honest.come()))
         while word := (await loop.run_in_executor(None, sys.stdin.readline)).strip():
             match word:
+                case "warm":
+                    await asyncio.gather(*(honest.read_all() for _ in range(_READERS)))
+                    _say(Found())
                 case "begin":
                     honest.found = Found()
                 case "found":

@@ -7,6 +7,7 @@ import contextlib
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -27,13 +28,15 @@ from tests.nats import NatsServer
 from tests.server import GUNICORN, PATIENCE_SECONDS, ROOT, Server, free_port, wait_for
 
 MEMORY_LIMIT_BYTES = 256 << 20
+CLIENT_MEMORY_BYTES = 16 << 20
 HISTORY_CHANNELS = 1000  # token.h0 and so on, with old messages
 _HISTORY_MESSAGES = 20_000  # of all of them: more than a worker's ring has
 _LOOK_SECONDS = 0.05
-# As it is shipped, but for one worker, which meets all of an attack, and a limit that an attack can reach.
+# As it is shipped, but for one worker, which meets all of an attack, and bounds that an attack can reach.
 _SETTINGS = {
     "WS_WORKERS": "1",
     "WS_MEMORY_LIMIT": str(MEMORY_LIMIT_BYTES),
+    "WS_CLIENT_MEMORY": str(CLIENT_MEMORY_BYTES),
     "WS_DEMO_FEED": "1",
     "WS_UPGRADE_EXEMPT_LOOPBACK": "0",
 }
@@ -138,7 +141,7 @@ class Scene:
         try:
             with entered(self.network.inside):
                 stats = self.server.json("/stats")
-            return {**stats["closed"], **stats["refused"]}
+            return dict(Counter(stats["closed"]) + Counter(stats["refused"]))
         except (OSError, ValueError, KeyError):
             return {}
 
@@ -178,12 +181,12 @@ class Watch:
 
 
 @contextlib.contextmanager
-def scene(network: Network, stage: Stage, directory: Path, **settings: str) -> Iterator[Scene]:
+def scene(network: Network, stage: Stage, directory: Path, patience_seconds: float = 2.0) -> Iterator[Scene]:
     """Start all of it; the honest clients are in. Raises AssertionError if it does not come up.
 
     Args:
         directory: for files.
-        settings: beside those of the stage.
+        patience_seconds: of honest clients that come.
     """
     directory.mkdir(parents=True, exist_ok=True)
     command = GUNICORN
@@ -199,7 +202,6 @@ def scene(network: Network, stage: Stage, directory: Path, **settings: str) -> I
                 **dict(stage.settings),
                 "WS_ADDR": f":{port}",
                 "NATS_URL": feed.url,
-                **settings,
             }
             server = Server(given, command=command, port=port)
             stack.callback(server.stop)
@@ -212,9 +214,11 @@ def scene(network: Network, stage: Stage, directory: Path, **settings: str) -> I
         for process in (feed.pid, *(each.pid for each in server.processes())):
             be_nice(process, _NICE)  # what else the machine does is not measured
         clients = stack.enter_context(talk(honest.COMMAND, directory / "honest.log", network.outside))
-        clients.tell(msgspec.json.encode(Target(network, port, stage.tls)).decode())
+        clients.tell(msgspec.json.encode(Target(network, port, stage.tls, patience_seconds)).decode())
         found = Scene(network, stage, server, clients)
         wait_for(lambda: found.newcomer().entries, PATIENCE_SECONDS, "the first to be in")
+        clients.tell("warm")
+        clients.hear(Found)
         yield found
 
 

@@ -35,7 +35,6 @@ def test_what_does_not_hold() -> None:
         RIGHT,
         most=LIMIT_BYTES,
         restarted=True,
-        recovered_seconds=None,
         under=found(entries=[0.1], refused=["503 memory"], heartbeats=[]),
     )
     assert worst.faults(bad, LIMIT_BYTES) == [
@@ -43,5 +42,4 @@ def test_what_does_not_hold() -> None:
         "a worker ended",
         "it served nobody",
         "1 of 1 honest clients were refused",
-        "not as before in time",
     ]

@@ -1,5 +1,6 @@
 """Snapshots of a channel: when they are built, and what a walk of one leaves out."""
 
+import sys
 from collections.abc import Iterator
 
 from strategies._shard import Channel, Shard
@@ -81,3 +82,18 @@ def test_a_walk_leaves_out_who_left_and_skips_empty_batches() -> None:
 def test_a_shard_without_a_lock_has_no_lock_figures() -> None:
     """Its statistics say so."""
     assert Shard[Conn]().stats(3).lock is None
+
+
+def test_channels_that_have_gone_take_no_memory() -> None:
+    """Neither when the last of them goes, nor while others stay."""
+    shard, many, few = Shard[Conn](), Conn("many"), Conn("few")
+    for number in range(10_000):
+        shard.subscribe(many, f"token.{number}")
+    for number in range(10):
+        shard.subscribe(few, f"user.{number}")
+    assert sys.getsizeof(shard.channels) > 128 << 10
+    shard.unsubscribe_all(many)
+    assert sys.getsizeof(shard.channels) <= 64 << 10
+    assert sorted(shard.channels) == [f"user.{number}" for number in range(10)]
+    assert shard.count("user.3") == 1
+    assert shard.subscriptions == 10

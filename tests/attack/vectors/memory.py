@@ -99,6 +99,7 @@ VECTORS = (
         "an unread replay, and behind it heartbeats that are inflated to 64 KiB each",
         "bytes that wait of a connection; reading pauses",
         blocked_replay,
+        quick=True,
     ),
     Vector(
         "many-blocked-replays",
@@ -113,6 +114,7 @@ VECTORS = (
         "bytes of subscriptions of a connection, an address, the worker",
         distinct_channels,
         lanes=50,
+        quick=True,
     ),
     Vector(
         "rejected-channels",

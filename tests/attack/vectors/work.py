@@ -97,7 +97,7 @@ def authenticate(token: str) -> Move:
 
 
 VECTORS = (
-    Vector("pings", "pings without a pause", "rate of control frames", flood(_PING)),
+    Vector("pings", "pings without a pause", "rate of control frames", flood(_PING), quick=True),
     Vector("pings-tls", "pings without a pause, over TLS", "rate of control frames", flood(_PING), stage=TLS),
     Vector(
         "spread-pings",
