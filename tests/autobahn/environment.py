@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,10 @@ def _make(place: Path) -> None:
         *("--app-data", str(place / "seeds"), "--python", str(python), str(place / "env")),
         environ={"PYTHONPATH": str(tool)},
     )
-    _step(str(place / "env/bin/python"), *pip, "--requirement", str(REQUIREMENTS))
+    first = place / "first.txt"  # twisted's own build would fetch the newest, which needs another Python
+    first.write_text("".join(re.findall(r"(?m)^incremental==.*\n(?: .*\n)+", REQUIREMENTS.read_text())))
+    for requirements in (first, REQUIREMENTS):
+        _step(str(place / "env/bin/python"), *pip, "--requirement", str(requirements))
 
 
 def find_python_27() -> Path:
