@@ -315,9 +315,8 @@ class Services:
         self.publish_details()
         self.admission.observe()
         now = time.monotonic()
-        self._heap.look(
-            len(self.clients), self.clients.ledger.total, self.admission.state.memory.pressure > 0, now
-        )
+        clients = len(self.clients) + self._count_requests()
+        self._heap.look(clients, self.clients.ledger.total, self.admission.state.memory.pressure > 0, now)
         self._event_recorder.record(now)
         if self._is_observed:
             self._timeline_recorder.record(now)
@@ -332,8 +331,10 @@ class Services:
 
     def count_greenlets(self) -> int:
         """Greenlets of the worker: its parts, HTTP requests, and connections with commands at work."""
-        requests = sum(len(server.pool) for server in self._servers)
-        return len(self._parts) + requests + self.clients.busy
+        return len(self._parts) + self._count_requests() + self.clients.busy
+
+    def _count_requests(self) -> int:
+        return sum(len(server.pool) for server in self._servers)
 
     def _ended(self, part: gevent.Greenlet) -> None:
         if not isinstance(part.value, gevent.GreenletExit):

@@ -45,6 +45,7 @@ _UNHEARD_SECONDS = (
 _KEPT_SECONDS = 75.0  # between two requests: longer than balancers keep idle connections
 _UNREAD_SECONDS = 30.0  # for a client to read a response
 _GRACE_SECONDS = 1.0  # who has waited for less is not dropped to make room
+_HANDSHAKES = 100  # of TLS at one time: OpenSSL and a greenlet take 60 KB for each
 _LOOK_SECONDS = 1.0  # for those who are late
 _FURTHER_LOOK_SECONDS = 0.005  # whether further requests may be served, while nobody else waits
 _UPGRADES = (b"GET /ws", b"GET /echo")
@@ -72,6 +73,9 @@ class Waiters:
         self._reason = reason
         self._rejected = rejected
         self._waiting: dict[int, tuple[float, Newcomer | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def add(self, descriptor: int, newcomer: Newcomer | None = None) -> None:
         """We wait from now on. Without a newcomer it is a greenlet that waits, and ends with the socket."""
@@ -184,7 +188,8 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
     Attributes:
         queue: shared by all listeners of a worker.
         heads: of requests, that are incomplete.
-        unheard: whose TLS handshake or head of a request is not complete.
+        handshakes: whose TLS handshake is not complete.
+        unheard: who has sent nothing, or whose head of a request is not complete.
         kept: who may send a further request.
         unread: who has not read an answer yet.
         balance: says whether to accept.
@@ -198,6 +203,7 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
     def start(self) -> None:
         """As gevent's."""
         self.heads = Held()
+        self.handshakes = Waiters(_UNHEARD_SECONDS, "timeout", self.rejected)
         self.unheard = Waiters(_UNHEARD_SECONDS, "timeout", self.rejected)
         self.kept = Waiters(_KEPT_SECONDS, "", self.rejected)
         self.unread = Waiters(_UNREAD_SECONDS, "unread", self.rejected)
@@ -236,11 +242,15 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
             self._came(Newcomer(self, sock, address), tcp.arrival(sock))
 
     def _is_full(self) -> bool:
-        return bool(len(self.pool) + self._watched + len(self.queue) >= self.pool.size)
+        held = len(self.pool) + self._watched + len(self.queue)
+        return bool(held >= self.pool.size or len(self.handshakes) >= _HANDSHAKES)
 
     def _make_room(self) -> bool:
         now = time.monotonic()
-        return self.kept.make_room(now) or self.unheard.make_room(now) or self.unread.make_room(now)
+        if len(self.handshakes) >= _HANDSHAKES:
+            return self.handshakes.make_room(now)
+        waiting = (self.kept, self.handshakes, self.unheard, self.unread)
+        return any(waiters.make_room(now) for waiters in waiting)
 
     def enqueue(self, request: Any, age_seconds: float = 0.0) -> None:
         """Have a request served in one of the next iterations."""
@@ -279,18 +289,18 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
         """As gevent's; who fails at the TLS handshake, or is late with it, is gone."""
         descriptor = client_socket.fileno()
-        self.unheard.add(descriptor)
+        self.handshakes.add(descriptor)
         try:
             encrypted = self.wrap_socket(client_socket, **self.ssl_args)
         except BaseException as error:  # also when killed
             self.balance.left(descriptor)
-            was_waiting = self.unheard.discard(descriptor)
+            was_waiting = self.handshakes.discard(descriptor)
             if not isinstance(error, OSError):
                 raise
             if was_waiting:
                 self.rejected("tls", address, why=getattr(error, "reason", None) or type(error).__name__)
             return None
-        self.unheard.discard(descriptor)
+        self.handshakes.discard(descriptor)
         with contextlib.closing(encrypted):
             return self.handle(encrypted, address)
 
@@ -351,7 +361,7 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
 
     def _drop_late(self) -> None:
         now = time.monotonic()
-        for waiters in (self.unheard, self.kept, self.unread):
+        for waiters in (self.handshakes, self.unheard, self.kept, self.unread):
             waiters.drop_late(now)
 
     def _serve_soon(self) -> None:
