@@ -37,7 +37,8 @@ def run(plan: Plan) -> Proof:
         "WS_SERVER_UPGRADE_RATE": str(rate),
         "WS_SERVER_UPGRADE_BURST": str(burst),
         "WS_UPGRADE_RATE": "0",  # all clients have one address
-        "WS_UPGRADE_EXEMPT_LOOPBACK": "false",
+        "WS_MAX_PER_ADDRESS": "0",
+        "WS_UPGRADE_EXEMPT_LOOPBACK": "false",  # from the rate of the server
         "WS_CPU_REJECT_THRESHOLD": "100",  # the rate alone is looked at
         "WS_HUB_LAG_THRESHOLD_MS": "60000",
     }

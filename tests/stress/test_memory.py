@@ -20,6 +20,7 @@ SETTINGS = {
     "WS_CPU_REJECT_THRESHOLD": "100",
     "WS_RECONCILE_SECONDS": "1",
     "WS_MEMORY_LIMIT": str(LIMIT_BYTES),
+    "WS_CLIENT_MEMORY": str(LIMIT_BYTES),  # else the flood would be closed before the guard has to look
     "WS_DEMO_FEED": "false",
 }
 
