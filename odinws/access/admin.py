@@ -9,6 +9,9 @@ page may send requests to it. What tells them apart:
   links too. Programs send neither.
 
 A token is never sent by a browser on its own, so whoever brings it is no foreign page.
+
+A proxy on this machine brings strangers to the address and often names itself as `Host`, so what one says it
+forwards needs a token.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ class AdminRequest(NamedTuple):
     Attributes:
         peer: address of the other end of the socket; "" for a Unix socket.
         protocols: `Sec-WebSocket-Protocol`: a page can't set `Authorization` for a WebSocket.
+        is_forwarded: a proxy says that it forwards it, see `peer.is_forwarded`.
         is_open: it asks for what everybody who reaches the address may have: the page without its figures.
     """
 
@@ -45,6 +49,7 @@ class AdminRequest(NamedTuple):
     fetch_site: str | None = None
     authorization: str | None = None
     protocols: str | None = None
+    is_forwarded: bool = False
     is_open: bool = False
 
 
@@ -80,6 +85,8 @@ class Gate:
         Args:
             now: monotonic seconds.
         """
+        if asked.is_forwarded and not self._token:
+            return Denied(403, "forwarded", "a proxy forwards this: set WS_ADMIN_TOKEN to let others in")
         given = _token_of(asked)
         if self._token and given is not None:
             denied = self._check(given, asked.peer, now)

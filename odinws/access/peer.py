@@ -138,7 +138,16 @@ def is_local(peer: str, environ: Collection[str]) -> bool:
         peer: address of the other end of the socket.
         environ: names of a WSGI environ.
     """
-    return is_loopback(peer) and _FORWARDING.isdisjoint(environ)
+    return is_loopback(peer) and not is_forwarded(environ)
+
+
+def is_forwarded(environ: Collection[str]) -> bool:
+    """Whether a header says that somebody forwards a request.
+
+    Args:
+        environ: names of a WSGI environ.
+    """
+    return not _FORWARDING.isdisjoint(environ)
 
 
 def _entry(part: str) -> Address | None:

@@ -16,6 +16,7 @@ from flask.typing import ResponseReturnValue
 
 from odinws import logs, metrics
 from odinws.access.admin import AdminRequest, Denied, Gate
+from odinws.access.peer import is_forwarded
 from odinws.http.routes import (
     ADMIN,
     common,
@@ -67,6 +68,7 @@ class Plane:
             fetch_site=header("HTTP_SEC_FETCH_SITE"),
             authorization=header("HTTP_AUTHORIZATION"),
             protocols=header("HTTP_SEC_WEBSOCKET_PROTOCOL"),
+            is_forwarded=is_forwarded(request.environ),
             is_open=request.blueprint == common.name,
         )
         denied = self._gate.denied(asked, time.monotonic())

@@ -36,6 +36,15 @@ def test_names_of_this_machine(local: Gate, host: str) -> None:
     assert code(local, host=host) == ""
 
 
+def test_what_a_proxy_forwards() -> None:
+    """Its `Host` may be the proxy's own word, so it needs a token, also for the page."""
+    for gate in (Gate("127.0.0.1", ""), Gate("", "")):
+        assert code(gate, is_forwarded=True) == code(gate, is_forwarded=True, is_open=True) == "forwarded"
+    guarded = Gate("127.0.0.1", TOKEN)
+    assert code(guarded, is_forwarded=True) == "no_token"
+    assert code(guarded, is_forwarded=True, authorization=f"Bearer {TOKEN}") == ""
+
+
 @pytest.mark.parametrize(
     "host",
     [

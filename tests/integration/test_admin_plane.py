@@ -208,6 +208,19 @@ def test_foreign_pages_get_nothing_of_the_admin_plane(server: Server, path: str)
         assert peer.http().status == 403
 
 
+def test_whom_a_proxy_brings_to_the_admin_plane(server: Server, guarded: Server) -> None:
+    """Nothing without a token, whoever the proxy is, and whatever it says of them."""
+    for name in ("X-Forwarded-For", "Via", "Forwarded", "X-Real-IP", "CF-Connecting-IP"):
+        for path in ("/", "/stats", "/metrics", "/health", "/debug"):
+            assert server.ask(path, {name: "127.0.0.1"}).status == 403
+        with Peer(server.admin_port) as peer:
+            peer.send(request(**{name.replace("-", "_"): "127.0.0.1"}))
+            assert peer.http().status == 403
+        assert get(guarded.admin_port, "/stats", {name: "127.0.0.1"})[0] == 401
+        given = {name: "127.0.0.1", "Authorization": f"Bearer {TOKEN}"}
+        assert get(guarded.admin_port, "/stats", given)[0] == 200
+
+
 def test_changes_are_posts_of_no_other_site(server: Server) -> None:
     """A GET changes nothing; a page of another site is refused before it is looked at."""
     assert get(server.admin_port, "/debug/resize?shards=4", {})[0] == 405
