@@ -117,6 +117,10 @@ class Deployment:
     def pre_exec(self, server: Any) -> None:
         """Another arbiter is about to take the place of this one (USR2)."""
         self.admin.pass_on()
+        arguments = server.START_CTX["args"]
+        if os.path.basename(arguments[1]) == "__main__.py":
+            # `python -m gunicorn`. Run by its path, its directory would come first, with an `http` of its own.
+            arguments[1:2] = ["-m", "gunicorn"]
 
     def _check_flags(self) -> str:
         """Look at the file of flags before anything starts, as at the keys; what the workers will run."""

@@ -258,6 +258,7 @@ class Session:
         self._answering: asyncio.Task[None] | None = None  # of flow control, the latest
         self._is_filtered = False  # whether the consumer leaves out messages that are not for us
         self._holes = NO_HOLES  # what the stream does not have of what the consumer passes over
+        self._counts = False  # whether messages of core NATS are given numbers: its epoch has begun
 
     async def run(self) -> None:
         """Consume until anything fails. Always raises.
@@ -543,20 +544,23 @@ class Session:
     # -- core NATS ---------------------------------------------------------------------------------
 
     async def _on_core(self) -> None:
+        tap = Tap(self.client, self._on_core_message, lambda: False, lambda: None, self._end)
+        for subject in self._settings.channel_filter.subjects:
+            await tap.subscribe(self.client, subject)
+        await refusals.settle(self.client)
+        if self._ended.done():  # NATS refuses a subject: no epoch begins, and no client is told of one
+            return
         # What was published since the last session is unknown, so the epoch changes; the sequence continues.
         epoch = f"core-{secrets.token_hex(4)}"
         if self._intake.status.mode == "core":
             self._intake.rename(epoch)
         else:
             self._intake.begin(epoch, 0, {})
-        tap = Tap(self.client, self._on_core_message, lambda: False, lambda: None, self._end)
-        for subject in self._settings.channel_filter.subjects:
-            await tap.subscribe(self.client, subject)
-        await refusals.settle(self.client)
+        self._counts = True
         self._ready("core")
 
     def _on_core_message(self, subject: str, reply: bytes, headers: bytes, payload: bytes) -> None:
-        if not self._ended.done():
+        if self._counts and not self._ended.done():
             self._intake.take_uncounted(subject, payload)
 
     # -- both --------------------------------------------------------------------------------------

@@ -318,10 +318,15 @@ def test_an_address_that_is_taken_ends_the_start_in_one_line(
         server.stop()
 
 
-def test_it_outlives_reloads_and_upgrades(nats_module: NatsServer, serve: Serve) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [GUNICORN, (str(Path(sys.executable).with_name("gunicorn")), "-c", "gunicorn.conf.py")],
+    ids=["module", "script"],
+)
+def test_it_outlives_reloads_and_upgrades(
+    command: tuple[str, ...], nats_module: NatsServer, serve: Serve
+) -> None:
     """SIGHUP keeps it; USR2 hands it to another arbiter, and it answers all the time."""
-    # Not `python -m gunicorn`: that one can't start itself anew.
-    command = (str(Path(sys.executable).with_name("gunicorn")), "-c", "gunicorn.conf.py")
     server = serve(NATS_URL=nats_module.url, WS_WORKERS="1", command=command)
     (first,) = server.workers()
     server.signal(signal.SIGHUP)

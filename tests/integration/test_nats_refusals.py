@@ -156,11 +156,16 @@ def test_a_permission_is_taken_away(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_without_jetstream(serve: Serve, tmp_path: Path) -> None:
-    """A feed that may not subscribe is not up."""
+    """A feed that may not subscribe is not up, and clients are told of no epoch with each attempt."""
     user = '{ user: odinws, password: "change-me", permissions: { subscribe: "_INBOX.>" } }'
     with guarded(tmp_path, f"authorization {{ users = [ {user} ] }}", jetstream=False) as nats:
         server = serve(ready=False, NATS_URL=nats.user_url)
         names(server, "odin.>")
+        with Peer(server.port) as peer:
+            assert peer.upgrade()["epoch"] == "none"
+            refused = server.metric("ws_feed_refused_total")
+            wait_for(lambda: server.metric("ws_feed_refused_total") > refused + 4, 30, "more attempts")
+            assert peer.ask("heartbeat")["type"] == "pong", "nothing came before it"
 
 
 def test_a_limit_of_the_stream(serve: Serve, tmp_path: Path) -> None:
