@@ -119,7 +119,7 @@ class Deployment:
         self.admin.pass_on()
         arguments = server.START_CTX["args"]
         if os.path.basename(arguments[1]) == "__main__.py":
-            # `python -m gunicorn`. Run by its path, its directory would come first, with an `http` of its own.
+            # `python -m gunicorn`. By its path, its own directory would come first, with another `http`.
             arguments[1:2] = ["-m", "gunicorn"]
 
     def _check_flags(self) -> str:

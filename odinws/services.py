@@ -134,7 +134,14 @@ class Services:
             self.welcome,
             Ring(settings.ring_messages, settings.ring_bytes),
         )
-        self.feed = NatsFeed(settings, nats_urls, self.stats, self.hub.receive, lambda: self.hub.backlog)
+        self.feed = NatsFeed(
+            settings,
+            nats_urls,
+            self.stats,
+            self.hub.receive,
+            lambda: self.hub.backlog,
+            shared.nats_cluster,
+        )
         self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.stats)
         self.broadcaster = StatsBroadcaster(self._figures)
         self.commands = Commands(

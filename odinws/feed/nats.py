@@ -33,6 +33,7 @@ from odinws.feed.greenlet_loop import GreenletEventLoop
 from odinws.feed.servers import Servers
 from odinws.feed.session import Intake, Session
 from odinws.settings import Settings
+from odinws.shared.recent import RingBuffer
 from odinws.shared.worker_stats import WorkerStats
 
 _RETRY_SECONDS = 0.1
@@ -55,6 +56,7 @@ class NatsFeed:
         sink: receives the events, in order; must not block.
         backlog: returns how many events the sink has not processed yet. JetStream is throttled while they
             are more than half of the bound.
+        cluster: what the workers have learned of the cluster, see `Servers`; None: an own one.
 
     Attributes:
         status: the state of the feed.
@@ -68,11 +70,12 @@ class NatsFeed:
         stats: WorkerStats,
         sink: Callable[[FeedEvent], None],
         backlog: Callable[[], int],
+        cluster: RingBuffer | None = None,
     ) -> None:
         self.intake = Intake(settings, stats, sink, backlog)
         self.status = self.intake.status
         self._settings = settings
-        self._servers = Servers(urls)
+        self._servers = Servers(urls, cluster)
         self._session: Session | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 

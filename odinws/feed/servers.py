@@ -8,6 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import ParseResult, urlparse
 
+import msgspec
+
+from odinws.shared.recent import CLUSTER_BYTES, RingBuffer
+
 
 class Server(NamedTuple):
     """Where a session connects to.
@@ -25,16 +29,21 @@ class Servers:
 
     Args:
         urls: those of the settings.
+        cluster: keeps the others, one entry of `CLUSTER_BYTES`; shared by workers, so that those that start
+            while a server of the settings is away know the others too. None: an own one.
+
+    Raises:
+        OSError: the system gives no memory for an own one.
     """
 
-    def __init__(self, urls: Sequence[str]) -> None:
+    def __init__(self, urls: Sequence[str], cluster: RingBuffer | None = None) -> None:
         self._given = [Server(url) for url in random.sample(urls, len(urls))]
-        self._learned: list[Server] = []
+        self._cluster = RingBuffer(1, CLUSTER_BYTES) if cluster is None else cluster
         self._turn = -1
 
     def next(self) -> Server:
         """The server whose turn it is."""
-        servers = self._given + self._learned
+        servers = self._given + self._learned()
         self._turn = (self._turn + 1) % len(servers)
         return servers[self._turn]
 
@@ -56,7 +65,15 @@ class Servers:
             for one in found
             if (one.hostname, one.port) not in {_place(server.url) for server in self._given}
         ]
-        self._learned = learned or self._learned
+        while len(entry := msgspec.json.encode(learned)) > CLUSTER_BYTES:
+            learned.pop()
+        if learned:
+            self._cluster.add(entry)
+
+    def _learned(self) -> list[Server]:
+        return [
+            one for entry in self._cluster.latest(1) for one in msgspec.json.decode(entry, type=list[Server])
+        ]
 
 
 def _place(url: str) -> tuple[str | None, int | None]:

@@ -38,6 +38,7 @@ _EVENT_BYTES = 1024
 _TEXT_CHARACTERS = 96  # at most 6 bytes each, as `\u0001`
 SAMPLES = 900
 """A quarter of an hour."""
+CLUSTER_BYTES = 16 << 10  # of the servers of NATS that are remembered
 _SAMPLE_BYTES = 2048  # for some 20 strategies
 _COUNT = struct.Struct("<Q")  # entries written since the start, at the head of the map
 _HEAD = struct.Struct("<HI")  # in front of an entry: its size and its CRC-32

@@ -28,7 +28,7 @@ from odinws.shared.debug_lock import DebugLock
 from odinws.shared.fields import shared_struct
 from odinws.shared.memory import shared_memory, unnamed_file
 from odinws.shared.occupancy import Occupancy
-from odinws.shared.recent import EventLog, RingBuffer, Timeline
+from odinws.shared.recent import CLUSTER_BYTES, EventLog, RingBuffer, Timeline
 from odinws.shared.resizes import Resizes
 from odinws.shared.worker_stats import WorkerStats
 
@@ -143,6 +143,7 @@ class SharedState:
     Attributes:
         event_log: the latest events of the server.
         timeline: its latest figures, second by second.
+        nats_cluster: the servers of NATS that have made themselves known.
         name: of the server, and of no other one of this machine.
         debug_lock: of whoever looks into the server at a price.
         last_details: by slot, what that its last worker left. The arbiter's own, as are those that a worker
@@ -157,6 +158,7 @@ class SharedState:
         self._lock = _Exclusive(self._file.fileno())
         self.event_log = EventLog()
         self.timeline = Timeline()
+        self.nats_cluster = RingBuffer(1, CLUSTER_BYTES)
         self._reload_problem = RingBuffer(1, _PROBLEM_BYTES)
         self.name = f"odinws-{secrets.token_hex(8)}"
         self.debug_lock = DebugLock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlparse
 
 from odinws.feed.servers import Server, Servers
+from odinws.shared.recent import CLUSTER_BYTES, RingBuffer
 
 
 def turns(servers: Servers, count: int) -> list[str]:
@@ -30,6 +31,16 @@ def test_what_is_learned_is_remembered() -> None:
     assert len(set(turns(servers, 3))) == 3
     servers.learn([urlparse("nats://c:4")], over)
     assert turns(servers, 2) == ["nats://me:secret@a:1", "nats://me:secret@c:4"]
+
+
+def test_workers_that_start_later_know_it_too() -> None:
+    """The size of the memory bounds how many."""
+    cluster = RingBuffer(1, CLUSTER_BYTES)
+    first = Servers(["nats://a:1"], cluster)
+    first.learn([urlparse(f"nats://b:{port}") for port in range(1, 3000)], first.next())
+    later = Servers(["nats://a:1"], cluster)
+    assert turns(later, 3) == ["nats://a:1", "nats://b:1", "nats://b:2"]
+    assert len(set(turns(later, 3000))) < CLUSTER_BYTES / len('["nats://b:1",null]')
 
 
 def test_certificates_have_names() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from pathlib import Path
 
 from tests.integration.conftest import Serve
@@ -42,3 +44,7 @@ def test_a_cluster_known_by_one_url(serve: Serve, tmp_path: Path) -> None:
             publish(nodes[2].url, [("token.A", b"{}")])
             message = peer.next(15).json
             assert (message["seq"], message["prev"]) == (2, 1)
+            (first,) = server.workers()
+            os.kill(first, signal.SIGKILL)
+            wait_for(lambda: first not in server.workers(), 15, "another worker")
+            wait_for(lambda: server.get("/readyz")[0] == 200, 15, "that it knows the others too")
