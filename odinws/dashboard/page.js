@@ -178,6 +178,7 @@ function renderState() {
   write(byId("notice"), notice);
   byId("notice").hidden = !notice;
   byId("withheld").hidden = !own.withheld;
+  mark(document.body, "withheld", own.withheld ? "" : undefined);
   byId("locked").hidden = !absence.locked;
 }
 

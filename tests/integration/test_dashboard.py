@@ -295,6 +295,7 @@ def test_the_public_page_has_prices_and_says_where_the_figures_are(browser: Brow
         page.until("/[1-9]/.test(received.textContent)", SECONDS, "prices")
         page.until("!withheld.hidden", SECONDS, "the word")
         assert "WS_ADMIN_ADDR" in page.evaluate("withheld.textContent")
+        assert not page.tab.locator("main").is_visible(), "no charts that stay empty"
         assert page.evaluate("arms.children.length") == 0
         assert page.evaluate("elsewhere.hidden && locked.hidden")
         assert page.errors == page.failures == []
