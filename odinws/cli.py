@@ -254,6 +254,8 @@ def _summary(result: PublishResult, asked_rate: float) -> str:
         f"{result.rate:.2f}/s of {asked_rate:g}/s, "
         f"longest lateness {result.longest_late_seconds * 1000:.1f} ms, reconnects {result.reconnects}"
     )
+    if not result.published and result.error:
+        return f"{line}; NATS did not take any: {result.error}"
     return line if result.confirmed else f"{line}; the server did not confirm the last of them"
 
 

@@ -127,6 +127,7 @@ def test_ctrl_c_while_there_is_no_server(server: NatsServer) -> None:
     assert process.returncode == 0
     assert b"0.0 s: 0 messages" in seen
     assert output.startswith(b"published 0 messages")
+    assert b"NATS did not take any: [Errno 111]" in output
 
 
 def test_progress_on_a_terminal(server: NatsServer) -> None:
