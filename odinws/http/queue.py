@@ -29,9 +29,13 @@ from typing import Protocol
 
 # Of each iteration. Shorter than the hub's slice, so live messages have priority.
 BUDGET_SECONDS = 0.0007
+# A worker that others keep from its core has long iterations, and few: then it is a share of their time.
+_BUDGET_SHARE = 0.2
+MOST_BUDGET_SECONDS = 0.005
 REFUSAL_SECONDS = 0.003  # of each iteration in an overload: some 150, and to serve gets as long as that took
 OVERLOAD_SECONDS = 0.5  # a queue that has not been empty for so long is no burst
 TARGET_SECONDS = 0.08  # in an overload, what one may wait for while more come than are served
+_TARGET_ITERATIONS = 4  # or so many iterations, if these are long
 PATIENCE_SECONDS = 1.2  # in an overload, no more wait than can be served in this time
 MOST_RETRY_SECONDS = 20  # to refuse once more is cheap, to be idle is not
 
@@ -132,20 +136,22 @@ class RequestQueue:
     def _run_new(self) -> None:
         waiting, clock = self._waiting, self._clock
         now = clock()
-        if now - self._ran > _STALL_SECONDS:
-            self._since += now - self._ran
+        iteration_seconds = now - self._ran
+        if iteration_seconds > _STALL_SECONDS:
+            self._since += iteration_seconds
         self._ran = now
         is_overloaded = self.is_overloaded
         if now > self._judge_at:
             self._judge(now)
-        until = now + max(BUDGET_SECONDS, self._refusing_seconds)
+        budget = max(BUDGET_SECONDS, min(_BUDGET_SHARE * iteration_seconds, MOST_BUDGET_SECONDS))
+        until = now + max(budget, self._refusing_seconds)
         while waiting and now < until:
             _, request = waiting.pop() if is_overloaded and self._is_rising else waiting.popleft()
             self._served += 1
             self._serve(request)
             now = clock()
         if is_overloaded:
-            self._refuse_late(now)
+            self._refuse_late(now, max(TARGET_SECONDS, _TARGET_ITERATIONS * iteration_seconds))
         self._refusing_seconds = clock() - now
         if not waiting:
             self._since = math.inf
@@ -157,10 +163,10 @@ class RequestQueue:
         finally:
             self.is_serving = False
 
-    def _refuse_late(self, now: float) -> None:
+    def _refuse_late(self, now: float, target_seconds: float) -> None:
         rate = max(_LEAST_RATE, self._served / (now - self._since))
         until, keep = now + REFUSAL_SECONDS, rate * PATIENCE_SECONDS
-        late = now - TARGET_SECONDS if self._is_rising else -math.inf
+        late = now - target_seconds if self._is_rising else -math.inf
         waiting = self._waiting
         while waiting and (len(waiting) > keep or waiting[0][0] < late) and now < until:
             _, request = waiting.popleft()
