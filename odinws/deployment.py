@@ -277,7 +277,10 @@ def _check_replaced(before: Any, after: Any, gunicorn_log: Any) -> None:
     Raises:
         Exception: it can't be done; the text says why.
     """
-    _ = after.worker_class  # imports it
+    try:
+        _ = after.worker_class  # imports it
+    except Exception as error:  # gunicorn puts a traceback into its text
+        raise RuntimeError(str(error).partition("\n")[0].rstrip(": ")) from None
     if after.pidfile:
         if Pidfile(after.pidfile).validate() not in (None, os.getpid()):
             raise RuntimeError(f"{after.pidfile} is of another process")

@@ -137,6 +137,7 @@ def test_a_reload_that_reads_nonsense_changes_nothing(
     wait_for(lambda: len(_refusals(server)) > count, PATIENCE_SECONDS, "a refused reload")
     refused = _refusals(server)[-1]["problem"]
     assert refused.startswith(problem)
+    assert "Traceback" not in refused
     assert server.workers() == before
     assert server.poll() is None
     health = server.json("/health")
