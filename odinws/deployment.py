@@ -279,7 +279,7 @@ def _check_replaced(before: Any, after: Any, gunicorn_log: Any) -> None:
     """
     try:
         _ = after.worker_class  # imports it
-    except Exception as error:  # gunicorn puts a traceback into its text
+    except RuntimeError as error:  # gunicorn puts a traceback into its text
         raise RuntimeError(str(error).partition("\n")[0].rstrip(": ")) from None
     if after.pidfile:
         if Pidfile(after.pidfile).validate() not in (None, os.getpid()):
