@@ -160,7 +160,12 @@ class Feed:
     async def _mark(self) -> int:
         """Publish a message that is no channel's; its `seq`, once it and all before it are in the stream."""
         with _needing_nats():
-            return (await self._js.publish(_FILLING, b"{}", stream=STREAM)).seq
+            seq = (await self._js.publish(_FILLING, b"{}", stream=STREAM)).seq
+        # nats-py relies on `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that comes
+        # together with the answer.
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise asyncio.CancelledError
+        return seq
 
     async def _play(self, messages: Sequence[Recorded], seconds: float) -> float:
         started, late = time.monotonic(), 0.0

@@ -231,8 +231,10 @@ def test_pages_open_in_a_browser(server: Server) -> None:
     ids=lambda value: value[0],
 )
 def test_on_a_terminal(server: Server, arguments: list[str], words: list[str]) -> None:
-    """Each view has its verb, which shows tables."""
+    """Each view has its verb, which shows tables; the latest events are among what `top` shows."""
     runner = CliRunner(env={"COLUMNS": "200"})
+    if arguments[0] == "top":
+        results(server, "heap?seconds=1")
     done = runner.invoke(cli, ["debug", *arguments, "--url", server.admin])
     assert done.exit_code == 0, done.output
     for word in words:

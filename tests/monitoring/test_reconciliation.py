@@ -341,6 +341,7 @@ def test_a_charge_that_was_forgotten() -> None:
         world.expect_healed(ledger=1)
         assert (conn.state, conn.held) == (State.OPEN, conn.measure())
         assert world.clients.ledger.total == conn.held > 0
+    world.clients.abort_all()
 
 
 @in_greenlet
@@ -353,6 +354,7 @@ def test_a_sum_that_differs_from_its_parts() -> None:
         world.clients.ledger.total += 1_000_000
         world.expect_healed(ledger=1)
         assert world.clients.ledger.total == conn.held
+    world.clients.abort_all()
 
 
 @in_greenlet
