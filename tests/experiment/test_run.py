@@ -68,6 +68,7 @@ def _start(text: str, directory: Path) -> subprocess.Popen[bytes]:
         "--out",
         str(directory / "out"),
     )
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it for all
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
