@@ -446,17 +446,11 @@ class Recovery:
         between = [name for name in far if missed.since[name] < top]
         has_some: set[str] = set()
         holes = NO_HOLES
-        for start in range(0, len(between), history.MAX_CHANNELS):
-            part, after = between[start : start + history.MAX_CHANNELS], min(missed.since[n] for n in between)
-            while conn.state is State.OPEN:
-                self._pay(conn)
-                found = self._read_many(history.newest, part, top, after, history.PAGE_BYTES)
-                holes = found.holes
-                has_some.update(m.channel for m in found.messages if m.seq > missed.since[m.channel])
-                if found.is_complete:
-                    break
-                after = found.messages[-1].seq
-        lost = holes.within(min(missed.since[name] for name in far) + 1, top)
+        after = min(missed.since[name] for name in far)
+        for found in self._newest_pages(conn, between, top, after):
+            holes = found.holes
+            has_some.update(m.channel for m in found.messages if m.seq > missed.since[m.channel])
+        lost = holes.within(after + 1, top)
         known_from = lost.last if lost else 0
         missed.advance((n for n in between if n not in has_some and missed.since[n] >= known_from), top)
         missed.is_aligned = True
@@ -490,22 +484,29 @@ class Recovery:
 
     def _newest(self, conn: Connection, channels: Sequence[str], upto: int) -> Iterable[list[Message]]:
         """The newest message of each channel up to a sequence, in parts. Raises FeedError."""
-        many = self._reads_many
+        if self._reads_many:
+            yield from (found.messages for found in self._newest_pages(conn, channels, upto, 0))
+            return
+        for name in channels:
+            if conn.state is not State.OPEN:
+                return
+            self._pay(conn)
+            one = self._read(history.latest, name)
+            yield [] if one is None else [one]
+
+    def _newest_pages(
+        self, conn: Connection, channels: Sequence[str], upto: int, after: int
+    ) -> Iterable[history.Newest]:
+        """The newest message of each channel between two sequences, read together. Raises FeedError."""
         for start in range(0, len(channels), history.MAX_CHANNELS):
-            part, after = channels[start : start + history.MAX_CHANNELS], 0
-            while many and conn.state is State.OPEN:
+            part, known = channels[start : start + history.MAX_CHANNELS], after
+            while conn.state is State.OPEN:
                 self._pay(conn)
-                found = self._read_many(history.newest, part, upto, after, history.PAGE_BYTES)
-                yield found.messages
+                found = self._read_many(history.newest, part, upto, known, history.PAGE_BYTES)
+                yield found
                 if found.is_complete:
                     break
-                after = found.messages[-1].seq
-            for name in () if many else part:
-                if conn.state is not State.OPEN:
-                    return
-                self._pay(conn)
-                one = self._read(history.latest, name)
-                yield [] if one is None else [one]
+                known = found.messages[-1].seq
 
     def _join_with_newest(self, conn: Connection, channels: Mapping[str, Message | None]) -> None:
         """Subscribe, and send the newest message of each channel: the ring's, else the given one."""

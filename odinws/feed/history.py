@@ -9,14 +9,16 @@ stream no longer has of the range that it covers.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
 from odinws.errors import FeedError
 from odinws.feed import stream
@@ -203,13 +205,8 @@ async def latest_of_all(
                 num_replicas=1,
             ),
         )
-        pending = consumer.num_pending or 0
-        while pending:
-            msg = await answers.next_msg(_MESSAGE_SECONDS)
-            if not msg.reply:  # a heartbeat: what was still to come has been deleted meanwhile
-                break
+        async for msg in _deliveries(answers, consumer):
             found[msg.subject] = msg.metadata.sequence.stream
-            pending = msg.metadata.num_pending
         await js.delete_consumer(name, consumer.name)
     finally:
         await answers.unsubscribe()
@@ -266,20 +263,28 @@ async def _fetch(
                 num_replicas=1,
             ),
         )
-        pending = consumer.num_pending or 0
-        while pending and len(found) < most:
-            msg = await answers.next_msg(_MESSAGE_SECONDS)
-            if not msg.reply:  # a heartbeat: what was still to come has been deleted meanwhile
-                break
+        async for msg in _deliveries(answers, consumer, most):
             at = msg.metadata
             ts_ms = int(at.timestamp.timestamp() * 1000)
             channel = msg.subject.removeprefix(prefix)
             found.append(Message(channel, at.sequence.stream, 0, ts_ms, msg.data))
-            pending = at.num_pending
         await js.delete_consumer(name, consumer.name)
     finally:
         await answers.unsubscribe()
     return found
+
+
+async def _deliveries(
+    answers: Subscription, consumer: ConsumerInfo, most: float = math.inf
+) -> AsyncIterator[Msg]:
+    """What a consumer sends to its inbox, until that is all, or so many."""
+    pending = consumer.num_pending or 0
+    while pending and most > 0:
+        msg = await answers.next_msg(_MESSAGE_SECONDS)
+        if not msg.reply:  # a heartbeat: what was still to come has been deleted meanwhile
+            return
+        yield msg
+        pending, most = msg.metadata.num_pending, most - 1
 
 
 def _is_answer(msg: Msg, *expected: str) -> bool:
