@@ -40,11 +40,9 @@ class AdminSocket:
     def __init__(self, settings: Settings, server: Any) -> None:
         self._server = server
         self._address = settings.admin_address
-        self._is_default = settings.admin_addr == DEFAULT_ADMIN_ADDR
-        self._public_port = settings.port
         inherited = os.environ.pop(_DESCRIPTOR, "")
         try:
-            self._sock = socket.socket(fileno=int(inherited)) if inherited else self._bind()
+            self._sock = socket.socket(fileno=int(inherited)) if inherited else self._bind(settings)
         except OSError as error:
             raise SettingsError("WS_ADMIN_ADDR", settings.admin_addr, _advice(error)) from None
         self._sock.setblocking(False)
@@ -79,9 +77,9 @@ class AdminSocket:
             with contextlib.suppress(OSError):
                 os.unlink(self._address)
 
-    def _bind(self) -> socket.socket:
+    def _bind(self, settings: Settings) -> socket.socket:
         if isinstance(self._address, tuple):
-            return self._bind_tcp(*self._address)
+            return _bind_tcp(*self._address, settings)
         path, cfg = self._address, self._server.cfg
         _remove_left_over(path)
         sock = socket.socket(socket.AF_UNIX)
@@ -95,22 +93,24 @@ class AdminSocket:
         sock.listen(_BACKLOG)
         return sock
 
-    def _bind_tcp(self, host: str, port: int) -> socket.socket:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            if self._is_default and port == self._public_port:
-                raise OSError(errno.EADDRINUSE, "the public port")
-            return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        except OSError as error:
-            if not self._is_default or error.errno != errno.EADDRINUSE:
-                raise
-        sock = socket.create_server((host, 0), family=family, backlog=_BACKLOG)
-        log.warning(
-            "the default address of the admin plane is taken, so it has another: set WS_ADMIN_ADDR to choose",
-            taken=f"{host}:{port}",
-            at=f"{host}:{sock.getsockname()[1]}",
-        )
-        return sock
+
+def _bind_tcp(host: str, port: int, settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    is_default = settings.admin_addr == DEFAULT_ADMIN_ADDR
+    try:
+        if is_default and port == settings.port:
+            raise OSError(errno.EADDRINUSE, "the public port")
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        if not is_default or error.errno != errno.EADDRINUSE:
+            raise
+    sock = socket.create_server((host, 0), family=family, backlog=_BACKLOG)
+    log.warning(
+        "the default address of the admin plane is taken, so it has another: set WS_ADMIN_ADDR to choose",
+        taken=f"{host}:{port}",
+        at=f"{host}:{sock.getsockname()[1]}",
+    )
+    return sock
 
 
 def _remove_left_over(path: str) -> None:
