@@ -15,6 +15,9 @@ _LINE = "x" * 65_000
 _TOKENS = "-eyJ" * 2000  # what hides tokens in logs looks for
 _LOGGED_SECONDS = 0.5  # a log of accesses has a line for each: it is about how long these are
 _BEGUN = wire.request()[:-2]
+_AGENT = _TOKENS * 7
+_ESCAPES = "https://\x1b]0;yours\x07\x1b[31m\x9b2J.example"
+_FORGED = "https://x\r\n 2026-01-01T00:00:00Z [error] all is lost"
 
 
 def client_hello() -> bytes:
@@ -61,13 +64,18 @@ async def slow_heads(attacker: Attacker) -> Line:
     return line
 
 
-async def malformed_lines(attacker: Attacker) -> None:
-    line = await attacker.connect()
-    try:
-        await line.send(_TOKENS.encode() + b"\r\n\r\n")
-        await line.head()
-    finally:
-        line.close()
+def asking(*data: bytes) -> Move:
+    """A move that sends this, reads the answer, and leaves."""
+
+    async def move(attacker: Attacker) -> None:
+        line = await attacker.connect()
+        try:
+            await line.send(*data)
+            await line.head()
+        finally:
+            line.close()
+
+    return move
 
 
 async def token_queries(attacker: Attacker) -> None:
@@ -76,46 +84,6 @@ async def token_queries(attacker: Attacker) -> None:
         await line.send(lines("GET /nowhere?" + "&token=" * 1000 + " HTTP/1.1", "Host: x"))
         await line.head()
         await asyncio.sleep(_LOGGED_SECONDS)
-    finally:
-        line.close()
-
-
-async def logged_headers(attacker: Attacker) -> None:
-    line = await attacker.connect()
-    try:
-        agent = _TOKENS * 7
-        await line.send(
-            lines("GET /livez HTTP/1.1", f"User-Agent: {agent}", f"Referer: {agent[:8000]}", "Host: x")
-        )
-        await line.head()
-    finally:
-        line.close()
-
-
-async def refused_tokens(attacker: Attacker) -> None:
-    line = await attacker.connect()
-    try:
-        await line.send(wire.request(path="/ws?token=a.b.c"))
-        await line.head()
-    finally:
-        line.close()
-
-
-async def escape_sequences(attacker: Attacker) -> None:
-    line = await attacker.connect()
-    try:
-        evil = "https://\x1b]0;yours\x07\x1b[31m\x9b2J.example"
-        await line.send(wire.request(Origin=evil, User_Agent=evil, path="/ws?\x1b[31m"))
-        await line.head()
-    finally:
-        line.close()
-
-
-async def forged_lines(attacker: Attacker) -> None:
-    line = await attacker.connect()
-    try:
-        await line.send(wire.request(Origin="https://x\r\n 2026-01-01T00:00:00Z [error] all is lost"))
-        await line.head()
     finally:
         line.close()
 
@@ -164,15 +132,6 @@ async def silent_tls(attacker: Attacker) -> Line:
     return line
 
 
-async def plain_http(attacker: Attacker) -> None:
-    line = await attacker.connect()
-    try:
-        await line.send(lines("GET / HTTP/1.1", "Host: x"))
-        await line.head()
-    finally:
-        line.close()
-
-
 async def handshakes(attacker: Attacker) -> None:
     line = await attacker.connect()
     try:
@@ -201,7 +160,7 @@ VECTORS = (
         "malformed-lines",
         "request lines of 8 kB that look like tokens",
         "a log line's length, and a rate for each kind",
-        malformed_lines,
+        asking(_TOKENS.encode() + b"\r\n\r\n"),
         quick=True,
     ),
     Vector(
@@ -215,14 +174,14 @@ VECTORS = (
         "logged-headers",
         "headers of 56 kB that look like tokens, where accesses are logged",
         "a log line's length",
-        logged_headers,
+        asking(lines("GET /livez HTTP/1.1", f"User-Agent: {_AGENT}", f"Referer: {_AGENT[:8000]}", "Host: x")),
         stage=ACCESS_LOG,
     ),
     Vector(
         "escape-sequences",
         "origins that a terminal would obey",
         "rendered lines are escaped",
-        escape_sequences,
+        asking(wire.request(Origin=_ESCAPES, User_Agent=_ESCAPES, path="/ws?\x1b[31m")),
         stage=ORIGINS,
         quick=True,
     ),
@@ -230,14 +189,14 @@ VECTORS = (
         "forged-lines",
         "folded header lines that look like lines of the log",
         "400",
-        forged_lines,
+        asking(wire.request(Origin=_FORGED)),
         stage=ORIGINS,
     ),
     Vector(
         "refused-tokens",
         "upgrades with tokens that are none",
         "WS_UPGRADE_RATE, a rate for each kind of log line",
-        refused_tokens,
+        asking(wire.request(path="/ws?token=a.b.c")),
         stage=KEYS,
     ),
     Vector("storm", "upgrades, and away", "WS_UPGRADE_RATE", storm, lanes=20),
@@ -274,7 +233,11 @@ VECTORS = (
     ),
     Vector("silent-tls", "half a ClientHello", "10 s for a handshake", silent_tls, lanes=100, stage=TLS),
     Vector(
-        "plain-http", "plain HTTP where TLS is spoken", "a line of the log, at a rate", plain_http, stage=TLS
+        "plain-http",
+        "plain HTTP where TLS is spoken",
+        "a line of the log, at a rate",
+        asking(lines("GET / HTTP/1.1", "Host: x")),
+        stage=TLS,
     ),
     Vector("handshakes", "whole TLS handshakes, and away", "the request queue", handshakes, stage=TLS),
 )
