@@ -100,7 +100,7 @@ def findings(environ: Mapping[str, str] | None = None, *, offline: bool = False)
     # What a wrong setting would have decided is not looked at: its default says nothing.
     wrong = tuple(error.name for error in problems)
     if not _concerned(wrong, "WS_SUBJECT"):
-        found.append(_ok("channels", f"carried from {', '.join(settings.channel_filter.subjects)}"))
+        found.append(_ok("channels", f"carried from {', '.join(settings.channels.subjects)}"))
     if not _concerned(wrong, "WS_ADMIN"):
         found.append(_admin(settings))
     if not _concerned(wrong, "WS_J"):
@@ -258,7 +258,7 @@ async def _connect(client: Client, url: str, settings: Settings, denials: asynci
     async def on_error(error: Exception) -> None:
         reasons.append(error)
         if refusals.is_refusal(error):
-            subjects = settings.channel_filter.subjects
+            subjects = settings.channels.subjects
             denials.put_nowait(refusals.words(error, settings.stream_name, subjects))
 
     options: dict[str, Any] = authentication.options(settings)
@@ -313,9 +313,10 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
         yield _note(text)
     else:
         yield _ok("nats", f"stream {name} is as the settings say, {info.state.messages} messages")
+    channels = settings.channels
     steps: tuple[tuple[str, Coroutine[Any, Any, object]], ...] = (
-        ("the feed consumes it", history.latest_of_all(client, js, name, settings.channel_filter.subjects)),
-        ("clients can resume from it", history.latest(client, name, settings.subject_prefix, "global")),
+        ("the feed consumes it", history.latest_of_all(client, js, name, channels.subjects)),
+        ("clients can resume from it", history.latest(client, name, channels, channels.subjects[0])),
     )
     for what, step in steps:
         try:
@@ -336,7 +337,7 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
 async def _core(client: Client, settings: Settings, denials: asyncio.Queue[str]) -> AsyncIterator[Finding]:
     """The feed without JetStream."""
     yield _note("no JetStream for us: core NATS, and nobody can resume")
-    for subject in settings.channel_filter.subjects:
+    for subject in settings.channels.subjects:
         await client.subscribe(subject)
     await refusals.settle(client)
     while not denials.empty():

@@ -63,10 +63,12 @@ LAYERS = (
 )
 
 PURE = {
+    "odinws.access.channels",
     "odinws.access.errors",
     "odinws.access.headers",
     "odinws.access.origin",
     "odinws.access.peer",
+    "odinws.access.patterns",
     "odinws.access.permissions",
     "odinws.access.rates",
     "odinws.admission.guard",

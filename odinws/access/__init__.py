@@ -4,7 +4,8 @@ Nothing here knows HTTP libraries, sockets or connections: header values and tim
 
 origin        which pages may connect                credentials   where a request carries its token
 keys          what tokens are checked with           tokens        a token -> an `Identity`
-permissions   which channels one may have           peer          who the client is
+permissions   what a token grants                   peer          who the client is
 rates         how many upgrades per second          headers       what every HTTP answer says to browsers
-admin         who may use the admin plane
+admin         who may use the admin plane           patterns      names of channels, and what they match
+channels      which channels there are, and for whom
 """

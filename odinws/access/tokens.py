@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import jwt
 
-from odinws.access import permissions
+from odinws.access import channels
+from odinws.access.channels import Channels
 from odinws.access.credentials import check_form
 from odinws.access.errors import AccessError, forbidden, unauthenticated
 from odinws.access.keys import ALGORITHMS, Key, Source
@@ -37,15 +38,15 @@ class Identity(NamedTuple):
     Attributes:
         subject: the token's `sub`, 1 to 256 printable characters; None: nobody in particular.
         expires_at: seconds since 1970 from which on it counts no more, leeway included; None: never.
-        permissions: which channels it may have.
+        permissions: by the claim `channels`; None: there is none, see `Channels.allows`.
     """
 
     subject: str | None
     expires_at: float | None
-    permissions: Permissions
+    permissions: Permissions | None
 
 
-ANONYMOUS = Identity(None, None, permissions.PUBLIC)  # no token, where none is needed
+ANONYMOUS = Identity(None, None, None)  # no token, where none is needed
 
 
 class Tokens:
@@ -59,6 +60,7 @@ class Tokens:
         leeway_seconds: how far the issuer's clock and ours may differ, 0 or more.
         require_expiry: whether a token must have `exp`.
         allow_anonymous: whether a client without a token gets the public channels.
+        channels: what a claim may grant.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Tokens:
         leeway_seconds: float = 0.0,
         require_expiry: bool = True,
         allow_anonymous: bool = False,
+        channels: Channels = channels.DEFAULT,
     ) -> None:
         self._sources = tuple(sources)
         self._audience = tuple(audience) or None
@@ -77,6 +80,7 @@ class Tokens:
         self._leeway_seconds = leeway_seconds
         self._require_expiry = require_expiry
         self._allow_anonymous = allow_anonymous
+        self._channels = channels
 
     def identify(self, token: str | None, now: float) -> Identity:
         """Who brings this token, or none.
@@ -101,7 +105,7 @@ class Tokens:
             raise unauthenticated("the token's claim sub is not a text of 1 to 256 characters")
         if not subject.isprintable():
             raise unauthenticated("the token's claim sub has characters that can't be printed")
-        return Identity(subject, expires_at, permissions.of_claim(subject, claims.get("channels")))
+        return Identity(subject, expires_at, self._channels.permissions_of(subject, claims.get("channels")))
 
     def refresh(self, old: Identity, token: str, now: float) -> Identity:
         """The identity of an open connection that brings another token.

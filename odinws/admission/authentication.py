@@ -36,6 +36,7 @@ def tokens(settings: Settings, now: float) -> Tokens | None:
         leeway_seconds=settings.jwt_leeway_seconds,
         require_expiry=settings.jwt_require_exp,
         allow_anonymous=settings.allow_anonymous,
+        channels=settings.channels,
     )
 
 

@@ -97,7 +97,7 @@ class Commands:
         self._history = history
         self._watchers = watchers
         self._clock = clock
-        self._channels = settings.channel_filter
+        self._channels = settings.channels
         self._limits = limits
 
     def run(self, conn: Connection) -> None:
@@ -183,11 +183,7 @@ class Commands:
                 else:
                     rejected.append(protocol.stats_not_allowed())
                 continue
-            problem = protocol.check_channel(channel)
-            if problem is None and not conn.identity.permissions.allows(channel):
-                problem = protocol.not_allowed(channel)
-            if problem is None and not self._channels.has(channel):
-                problem = protocol.not_carried(channel)
+            problem = self._channels.refusal(conn.identity, channel)
             if problem is None and channel not in conn.channels:
                 if len(conn.channels) + len(later) >= self._limits.max_subscriptions:
                     problem = protocol.too_many(channel, self._limits.max_subscriptions)
@@ -225,7 +221,7 @@ class Commands:
     def _authenticate(self, conn: Connection, command: Authenticate) -> Authenticated:
         identity = self._refresh(conn.identity, command.token)
         conn.identify(identity)
-        lost = [channel for channel in conn.channels if not identity.permissions.allows(channel)]
+        lost = [channel for channel in conn.channels if not self._channels.allows(identity, channel)]
         for channel in lost:
             self._strategy.unsubscribe(conn, channel)
         expires_at = identity.expires_at
@@ -242,13 +238,9 @@ class Commands:
             raise CommandError("INVALID_FIELD", message)
 
     def _replay(self, conn: Connection, command: Replay) -> ReplayComplete | ReplayIncomplete:
-        problem = protocol.check_channel(command.channel)
+        problem = self._channels.refusal(conn.identity, command.channel)
         if problem is not None:
             raise CommandError(problem.code, problem.message)
-        if not conn.identity.permissions.allows(command.channel):
-            raise CommandError("FORBIDDEN", protocol.not_allowed(command.channel).message)
-        if not self._channels.has(command.channel):
-            raise CommandError("NOT_CARRIED", protocol.not_carried(command.channel).message)
         if (command.since is None) == (command.start is None):
             raise CommandError("INVALID_FIELD", "expected either since or from in data")
         first = command.start if command.start is not None else (command.since or 0) + 1

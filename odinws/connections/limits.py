@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from odinws.access.rates import Limit
 from odinws.connections.outbox import SlowPolicy
-from odinws.messages.protocol import MAX_CHANNEL_BYTES
 from odinws.settings import Settings
 
 _WORK_OF_COMMAND = 10  # a command takes about as long as ten control frames
@@ -19,6 +18,7 @@ class ConnectionLimits:
 
     Attributes:
         max_message_bytes: of a client's message, also when inflated.
+        max_channel_bytes: of the name of a channel.
         commands: the rate limit of commands.
         work: the rate limit of everything else that a client makes the worker do, see `Connection.spend`.
         max_errors: the number of bad commands that closes the connection.
@@ -34,6 +34,7 @@ class ConnectionLimits:
 
     max_message_bytes: int
     max_subscriptions: int
+    max_channel_bytes: int
     commands: Limit
     work: Limit
     max_errors: int
@@ -54,6 +55,7 @@ class ConnectionLimits:
         return cls(
             max_message_bytes=settings.max_message_bytes,
             max_subscriptions=settings.max_subscriptions,
+            max_channel_bytes=settings.channels.max_bytes,
             commands=Limit(settings.command_rate, settings.command_burst),
             work=Limit(_WORK_OF_COMMAND * settings.command_rate, _WORK_OF_COMMAND * settings.command_burst),
             max_errors=settings.max_errors,
@@ -75,7 +77,7 @@ class ConnectionLimits:
         return {
             "max_message_bytes": self.max_message_bytes,
             "max_subscriptions": self.max_subscriptions,
-            "max_channel_bytes": MAX_CHANNEL_BYTES,
+            "max_channel_bytes": self.max_channel_bytes,
             "commands_per_second": self.commands.per_second,
             "command_burst": self.commands.burst,
             "control_frames_per_second": self.work.per_second,

@@ -491,7 +491,7 @@ class Recovery:
             if conn.state is not State.OPEN:
                 return
             self._pay(conn)
-            one = self._read(history.latest, name)
+            one = self._read(history.latest, *self._settings.channels.subjects_of(name))
             yield [] if one is None else [one]
 
     def _newest_pages(
@@ -562,7 +562,7 @@ class Recovery:
         with self._readers:
             self._stats.totals.stream_reads += 1
             return self._feed.query(
-                lambda client: request(client, settings.stream_name, settings.subject_prefix, *arguments),
+                lambda client: request(client, settings.stream_name, settings.channels, *arguments),
                 _NATS_SECONDS,
             )
 

@@ -20,6 +20,7 @@ from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
+from odinws.access.channels import Channels
 from odinws.errors import FeedError
 from odinws.feed import stream
 from odinws.feed.events import Lost, Message
@@ -71,7 +72,7 @@ def reads_many(client: Client) -> bool:
 
 
 async def page(
-    client: Client, name: str, prefix: str, channels: Sequence[str], after: int, most: int, max_bytes: int
+    client: Client, name: str, rules: Channels, channels: Sequence[str], after: int, most: int, max_bytes: int
 ) -> Page:
     """Read the messages of channels after a sequence.
 
@@ -80,9 +81,11 @@ async def page(
 
     Args:
         name: of the stream.
-        channels: one channel or wildcard; or several channels, see `reads_many`.
+        rules: which subject is which channel; messages of none are passed over.
+        channels: one channel or wildcard; or several channels, see `reads_many`; or none, for all. A wildcard
+            may bring messages of other channels too.
         after: the sequence after which the page begins.
-        most: the maximum number of messages.
+        most: the maximum number of messages, those that are passed over included.
         max_bytes: of their payloads, approximately.
 
     Raises:
@@ -90,28 +93,32 @@ async def page(
         nats.errors.Error, TimeoutError: NATS is lost.
     """
     state = (await stream.info(client, name)).state
-    last_seq, upto, size = state.last_seq, after, 0
+    last_seq, upto, size, count = state.last_seq, after, 0, 0
     messages: list[Message] = []
-    subjects = [prefix + channel for channel in channels]
+    subjects = [subject for channel in channels for subject in rules.subjects_of(channel)]
+    if not subjects or (len(channels) == 1 < len(subjects) and not reads_many(client)):
+        subjects = [rules.all_subjects]
     if len(subjects) > 1:  # a consumer can't be told a number of bytes
         most = max(1, min(most, max_bytes * state.messages // max(1, state.bytes)))
-    while upto < last_seq and len(messages) < most and size < max_bytes:
-        left = most - len(messages)
+    while upto < last_seq and count < most and size < max_bytes:
+        left = most - count
         if len(subjects) == 1:
             request = {"seq": upto + 1, "next_by_subj": subjects[0]}
             found = [
-                _stored(msg, prefix) for msg in await _batch(client, name, request, left, max_bytes - size)
+                _stored(msg, rules) for msg in await _batch(client, name, request, left, max_bytes - size)
             ]
             is_complete = not found
         else:
-            found = await _fetch(client, name, prefix, subjects, upto + 1, left)
+            found = await _fetch(client, name, rules, subjects, upto + 1, left)
             is_complete = len(found) < left
         for message in found:
             if message.seq > last_seq:
                 is_complete = True
                 break
-            messages.append(message)
+            if message.channel:
+                messages.append(message)
             upto = message.seq
+            count += 1
             size += len(message.payload)
         if is_complete:
             upto = last_seq
@@ -140,12 +147,13 @@ async def last_seq(client: Client, name: str) -> int:
 
 
 async def newest(
-    client: Client, name: str, prefix: str, channels: Sequence[str], upto: int, after: int, max_bytes: int
+    client: Client, name: str, rules: Channels, channels: Sequence[str], upto: int, after: int, max_bytes: int
 ) -> Newest:
     """Read the newest message, up to a sequence, of each of several channels; see `reads_many`.
 
     Args:
         name: of the stream.
+        rules: as for `page`.
         channels: at most `MAX_CHANNELS`; no wildcards.
         upto: messages behind this do not count, at least 1.
         after: of the newest messages those up to here are left out.
@@ -155,20 +163,20 @@ async def newest(
         FeedError: the stream does not exist, or allows no direct gets.
         nats.errors.Error, TimeoutError: NATS is lost.
     """
-    subjects = [prefix + channel for channel in channels]
+    subjects = [subject for channel in channels for subject in rules.subjects_of(channel)]
     request = {"multi_last": subjects, "up_to_seq": upto, "seq": after + 1}
     found = await _batch(client, name, request, MAX_CHANNELS, max_bytes)
     left = int((found[-1].headers or {})["Nats-Num-Pending"]) if found else 0
-    return Newest([_stored(msg, prefix) for msg in found], not left, await stream.holes(client, name))
+    return Newest([_stored(msg, rules) for msg in found], not left, await stream.holes(client, name))
 
 
-async def latest(client: Client, name: str, prefix: str, channel: str) -> Message | None:
-    """The newest message of a channel in the stream, if there is one."""
-    request = json.dumps({"last_by_subj": prefix + channel})
+async def latest(client: Client, name: str, rules: Channels, subject: str) -> Message | None:
+    """The newest message of a subject in the stream, if there is one."""
+    request = json.dumps({"last_by_subj": subject})
     msg = await client.request(f"$JS.API.DIRECT.GET.{name}", request.encode(), timeout=_MESSAGE_SECONDS)
     if _is_answer(msg, _NO_MESSAGE):
         return None
-    return _stored(msg, prefix)
+    return _stored(msg, rules)
 
 
 def subject_filter(subjects: Sequence[str]) -> dict[str, Any]:
@@ -234,9 +242,11 @@ async def _batch(client: Client, name: str, request: dict[str, Any], most: int, 
 
 
 async def _fetch(
-    client: Client, name: str, prefix: str, subjects: Sequence[str], start: int, most: int
+    client: Client, name: str, rules: Channels, subjects: Sequence[str], start: int, most: int
 ) -> list[Message]:
     """The next messages of several subjects from `start` on; fewer than `most` if there are no more.
+
+    The channel is "" as in `_stored`.
 
     The consumer waits for acknowledgements that never come, so it sends no more than these. It needs no
     permission that the feed does not need anyway.
@@ -266,7 +276,7 @@ async def _fetch(
         async for msg in _deliveries(answers, consumer, most):
             at = msg.metadata
             ts_ms = int(at.timestamp.timestamp() * 1000)
-            channel = msg.subject.removeprefix(prefix)
+            channel = rules.channel_of(msg.subject) or ""
             found.append(Message(channel, at.sequence.stream, 0, ts_ms, msg.data))
         await js.delete_consumer(name, consumer.name)
     finally:
@@ -305,9 +315,9 @@ def _is_answer(msg: Msg, *expected: str) -> bool:
     raise FeedError(f"the stream allows no direct gets: {status} {headers.get('Description', '')}".rstrip())
 
 
-def _stored(msg: Msg, prefix: str) -> Message:
-    """A message as a direct get gives it."""
+def _stored(msg: Msg, rules: Channels) -> Message:
+    """A message as a direct get gives it; one of no channel that is carried has the channel ""."""
     headers = msg.headers or {}
     ts_ms = int(datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp() * 1000)
-    channel = headers["Nats-Subject"].removeprefix(prefix)
+    channel = rules.channel_of(headers["Nats-Subject"]) or ""
     return Message(channel, int(headers["Nats-Sequence"]), 0, ts_ms, msg.data)

@@ -26,7 +26,6 @@ from odinws.feed.servers import Server
 from odinws.feed.status import FeedStatus
 from odinws.feed.stream import ALL_HOLES, NO_HOLES, Holes
 from odinws.feed.tap import Tap
-from odinws.messages.protocol import CHANNEL
 from odinws.settings import Settings, without_credentials
 from odinws.shared.worker_stats import WorkerStats
 
@@ -76,8 +75,7 @@ class Intake:
         self._sink = sink
         self._backlog = backlog
         self._high_water = settings.feed_backlog // 2
-        self._channels = settings.channel_filter
-        self._prefix = settings.subject_prefix
+        self._channels = settings.channels
         self._known: dict[str, str | None] = {}  # subject -> channel
         self._taken_ms = 0  # when NATS stored the latest message, Unix milliseconds
         self._heard = 0.0  # when it was received, monotonic seconds
@@ -95,20 +93,14 @@ class Intake:
         came_at = time.time() - (time.monotonic() - self._heard)
         return max(0.0, came_at - self._taken_ms / 1000)
 
-    def carries(self, channel: str) -> bool:
-        """Whether this is a channel that clients can subscribe to here."""
-        return CHANNEL.fullmatch(channel) is not None and self._channels.has(channel)
-
     def channel(self, subject: str) -> str | None:
         """The channel of a subject; None if it is not carried, which is counted."""
         try:
             channel = self._known[subject]
         except KeyError:
-            name = subject.removeprefix(self._prefix)
             if len(self._known) >= _KNOWN_SUBJECTS:
                 self._known.clear()
-            is_ours = subject.startswith(self._prefix) and self.carries(name)
-            channel = self._known[subject] = name if is_ours else None
+            channel = self._known[subject] = self._channels.channel_of(subject)
         if channel is None:
             self._totals.feed_ignored += 1
         return channel
@@ -341,7 +333,7 @@ class Session:
         await refusals.provoke(self.client, self._settings.stream_name)
         self._report(info)
         state, epoch = info.state, stream.epoch(info)
-        self._is_filtered = stream.needs_filter(info, self._settings.channel_filter.subjects)
+        self._is_filtered = stream.needs_filter(info, self._settings.channels.subjects)
         if intake.cursor.continues(epoch, state.last_seq):
             await self._look_for_holes(intake.cursor.seq)
             intake.expire(state.first_seq)
@@ -385,7 +377,7 @@ class Session:
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=self._intake.cursor.seq + 1,
-                **(history.subject_filter(settings.channel_filter.subjects) if self._is_filtered else {}),
+                **(history.subject_filter(settings.channels.subjects) if self._is_filtered else {}),
                 ack_policy=AckPolicy.NONE,
                 max_deliver=1,
                 flow_control=True,
@@ -402,7 +394,7 @@ class Session:
 
         Those after `last_seq` are left out: what such a channel had before is not known.
         """
-        name, subjects = self._settings.stream_name, self._settings.channel_filter.subjects
+        name, subjects = self._settings.stream_name, self._settings.channels.subjects
         found = await history.latest_of_all(self.client, js, name, subjects)
         lost = (await stream.holes(self.client, name)).within(1, last_seq)  # afterwards: it may lose more
         latest = {
@@ -426,8 +418,8 @@ class Session:
                 page = await history.page(
                     self.client,
                     settings.stream_name,
-                    settings.subject_prefix,
-                    [">"],
+                    settings.channels,
+                    (),
                     upto,
                     most,
                     1 << 20,
@@ -439,7 +431,7 @@ class Session:
                     first = min(event.last, last_seq)
                     messages.clear()
                     latest.clear()
-                elif event.seq <= last_seq and self._intake.carries(event.channel):
+                elif event.seq <= last_seq:
                     messages.append(event._replace(prev=latest.get(event.channel, first)))
                     latest[event.channel] = event.seq
             upto = page.upto
@@ -513,7 +505,7 @@ class Session:
                 continue
             if stream.epoch(info) != cursor.epoch:
                 raise FeedError(f"stream {self._settings.stream_name} was replaced")
-            if stream.needs_filter(info, self._settings.channel_filter.subjects) != self._is_filtered:
+            if stream.needs_filter(info, self._settings.channels.subjects) != self._is_filtered:
                 raise FeedError(f"stream {self._settings.stream_name} has other settings now")
             self._report(info)
             if before == cursor.seq < due and not self._intake.is_full:
@@ -545,7 +537,7 @@ class Session:
 
     async def _on_core(self) -> None:
         tap = Tap(self.client, self._on_core_message, lambda: False, lambda: None, self._end)
-        for subject in self._settings.channel_filter.subjects:
+        for subject in self._settings.channels.subjects:
             await tap.subscribe(self.client, subject)
         await refusals.settle(self.client)
         if self._ended.done():  # NATS refuses a subject: no epoch begins, and no client is told of one
@@ -576,7 +568,7 @@ class Session:
         self._failure = error
         if refusals.is_refusal(error):
             settings = self._settings
-            subjects = settings.channel_filter.subjects
+            subjects = settings.channels.subjects
             words = refusals.words(error, settings.stream_name, subjects)
             self._end(RefusedError(f"NATS refuses: {words}"))
 

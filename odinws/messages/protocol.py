@@ -6,7 +6,6 @@ native format needs no table of names.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple
 
@@ -14,16 +13,9 @@ import msgspec
 
 from odinws.errors import CommandError
 
-CHANNEL = re.compile(r"(?:token|user)\.[A-Za-z0-9_-]{1,64}|global")
 WILDCARDS = ("token.*", "user.*")
 STATS_CHANNEL = "server.stats"  # not from NATS: the server's own stats, for connections of the admin plane
-MAX_CHANNEL_BYTES = len("token.") + 64
 _Seq = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]  # NATS counts from 1; 0 is before all messages
-
-
-def can_be_subscribed(channel: str) -> bool:
-    """Whether this is the name of a NATS channel, or a wildcard."""
-    return bool(CHANNEL.fullmatch(channel)) or channel in WILDCARDS
 
 
 def wildcard(channel: str) -> str:
@@ -256,27 +248,6 @@ Outgoing = (
     | Error
     | Stats
 )
-
-
-def check_channel(channel: str) -> Rejected | None:
-    """None if the channel can be subscribed to, else the rejection."""
-    if can_be_subscribed(channel):
-        return None
-    return Rejected(
-        short(channel),
-        "INVALID_CHANNEL",
-        "expected token.{id}, user.{id}, global, token.* or user.*; id is 1-64 of A-Z a-z 0-9 _ -",
-    )
-
-
-def not_allowed(channel: str) -> Rejected:
-    """The rejection of a channel that the client's token, or having none, does not allow."""
-    return Rejected(channel, "FORBIDDEN", "this channel needs a token that allows it")
-
-
-def not_carried(channel: str) -> Rejected:
-    """The rejection of a channel that this server does not receive from NATS."""
-    return Rejected(channel, "NOT_CARRIED", "this server does not carry this channel")
 
 
 def stats_not_allowed() -> Rejected:

@@ -21,9 +21,9 @@ from msgspec import Meta, field
 
 import strategies
 from odinws import cgroup
+from odinws.access.channels import Channels
 from odinws.access.origin import Origins
 from odinws.access.peer import Proxies, is_loopback, parse_proxies
-from odinws.access.permissions import ChannelFilter
 from odinws.errors import SettingsError
 from odinws.settings import checks
 from odinws.settings.documentation import expected
@@ -402,10 +402,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         return checks.nats_urls(self.nats_url)
 
     @cached_property
-    def channel_filter(self) -> ChannelFilter:
-        """The channels that are carried (WS_SUBJECTS)."""
+    def channels(self) -> Channels:
+        """The channels that there are, and what of them is carried (WS_SUBJECTS)."""
         return checks.parsed(
-            "WS_SUBJECTS", self.subjects, lambda listed: ChannelFilter(listed, self.subject_prefix)
+            "WS_SUBJECTS", self.subjects, lambda listed: Channels(self.subject_prefix, listed)
         )
 
     @cached_property
@@ -509,7 +509,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     def _check(self) -> None:
         """What one field alone can't say: lists, URLs, and values that depend on each other."""
         # Parsed now, and kept.
-        _ = self._address, self.nats_urls, self.allowed_origins, self.believed_proxies, self.channel_filter
+        _ = self._address, self.nats_urls, self.allowed_origins, self.believed_proxies, self.channels
         _ = self.admin_address, self.admin_peer_origins
         if self.strategy:
             try:

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
+from odinws.access.channels import DEFAULT
 from odinws.access.errors import AccessError
 from odinws.access.keys import Key, KeyFile, Secret, parse_jwks
-from odinws.access.permissions import PUBLIC, of_claim
 from odinws.access.tokens import ANONYMOUS, Identity, Tokens
 from tests.access.material import NOW, SECRET, claims, ec_jwk, ec_key, jwks, oct_jwk, rsa_jwk, rsa_key, token
 from tests.fakes import JSON
@@ -85,14 +85,14 @@ def test_a_good_token_of_each_algorithm(algorithm: str, kid: str | None) -> None
     several = Tokens([Fixed(rsa_jwk(kid="k"), ec_jwk(kid="k")), Secret(SECRET)])
     key = {"HS256": SECRET, "RS256": rsa_key(), "ES256": ec_key()}[algorithm]
     identity = several.identify(token(key, algorithm, kid, channels=["global"]), NOW)
-    assert identity == Identity("42", NOW + 60, of_claim("42", ["global"]))
+    assert identity == Identity("42", NOW + 60, DEFAULT.permissions_of("42", ["global"]))
 
 
 def test_permissions_by_default() -> None:
     """The public channels and the subject's own."""
     identity = tokens.identify(token(), NOW)
-    assert identity.permissions == of_claim("42", None)
-    assert identity.permissions.allows("user.42")
+    assert identity.permissions is None
+    assert DEFAULT.allows(identity, "user.42")
 
 
 def test_without_a_token() -> None:
@@ -102,7 +102,7 @@ def test_without_a_token() -> None:
     assert caught.value.status == 401
     anonymous = Tokens([Secret(SECRET)], allow_anonymous=True).identify(None, NOW)
     assert anonymous is ANONYMOUS
-    assert anonymous == Identity(None, None, PUBLIC)
+    assert anonymous == Identity(None, None, None)
 
 
 def test_a_bad_token_is_not_an_anonymous_client() -> None:
@@ -359,7 +359,7 @@ def test_refresh() -> None:
     """The new token's end and permissions take the place of the old ones, also if they are less."""
     old = tokens.identify(token(), NOW)
     new = tokens.refresh(old, token(exp=NOW + 30, channels=["global"]), NOW)
-    assert new == Identity("42", NOW + 30, of_claim("42", ["global"]))
+    assert new == Identity("42", NOW + 30, DEFAULT.permissions_of("42", ["global"]))
 
 
 def test_refresh_keeps_the_subject() -> None:

@@ -7,8 +7,8 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
+from odinws.access.channels import DEFAULT
 from odinws.access.errors import AccessError
-from odinws.access.permissions import PUBLIC
 from odinws.access.tokens import ANONYMOUS
 from odinws.admission.decision import Admission, Admit, Refuse, UpgradeRequest
 from odinws.close_codes import REFUSALS
@@ -65,7 +65,7 @@ def test_everybody_enters_where_nothing_is_asked() -> None:
     verdict = world.enter()
     assert isinstance(verdict, Admit)
     assert (verdict.address, verdict.subprotocol) == ("10.0.0.1", None)
-    assert verdict.identity.permissions == PUBLIC
+    assert verdict.identity.permissions is None
     assert world.stats.connections == 1
     assert sum(world.stats.totals.refused) == 0
 
@@ -240,8 +240,8 @@ def test_tokens() -> None:
     assert isinstance(admitted, Admit)
     assert admitted.subprotocol == "odinws"
     assert (admitted.identity.subject, admitted.identity.expires_at) == ("42", NOW + 65)
-    assert admitted.identity.permissions.allows("user.42")
-    assert not admitted.identity.permissions.allows("user.43")
+    assert DEFAULT.allows(admitted.identity, "user.42")
+    assert not DEFAULT.allows(admitted.identity, "user.43")
     assert world.refused(authorization=f"Bearer {token(exp=NOW - 60)}").message == "the token has expired"
     assert world.refused(query=f"token={token()[:-4]}AAAA").status == 401
     assert world.refused(authorization=f"Bearer {token()}", query=f"token={token()}").status == 400
@@ -263,7 +263,7 @@ def test_without_a_token_where_that_is_allowed() -> None:
     world = World(WS_JWT_SECRET=SECRET, WS_ALLOW_ANONYMOUS="true")
     verdict = world.enter()
     assert isinstance(verdict, Admit)
-    assert verdict.identity.permissions == PUBLIC
+    assert verdict.identity.permissions is None
 
 
 def test_refresh() -> None:

@@ -271,7 +271,7 @@ def test_replay(data: dict[str, int], first: int, last: int | None) -> None:
 def test_replays_that_can_not_be(data: dict[str, Any], code: str) -> None:
     """Each has its error."""
     world = World()
-    world.conn.real.identity = Identity("42", None, Permissions(("token.*",)))
+    world.conn.real.identity = Identity("42", None, Permissions.of(("token.*",), "42"))
     answer = world.ask("replay", **data)
     assert (answer["type"], answer["code"]) == ("error", code)
     assert world.history.asked == []
@@ -527,7 +527,7 @@ def test_only_the_asking_connection_waits_for_a_lock() -> None:
 def test_only_what_the_identity_allows() -> None:
     """Other channels are rejected by name; what is allowed is subscribed all the same."""
     world = World()
-    world.conn.real.identity = Identity("42", None, Permissions(("token.*",), "42"))
+    world.conn.real.identity = Identity("42", None, Permissions.of(("token.*", "user.42"), "42"))
     channels = ["token.A", "user.42", "user.43", "global"]
     [answer] = world.run(json.dumps({"type": "subscribe", "data": {"channels": channels}}).encode())
     assert answer["subscribed"] == ["token.A", "user.42"]
@@ -542,7 +542,7 @@ def test_another_token() -> None:
     """It replaces the identity, and channels that it does not allow are given back and named."""
     world = World()
     world.run(b'{"type":"subscribe","data":{"channels":["token.A","token.B"]}}')
-    world.identities["new"] = Identity("42", 2_000_000_000.5, Permissions(("token.A",)))
+    world.identities["new"] = Identity("42", 2_000_000_000.5, Permissions.of(("token.A",), "42"))
     [answer] = world.run(b'{"type":"authenticate","data":{"token":"new"}}')
     assert answer == {
         "type": "authenticated",

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
+from odinws.access.channels import DEFAULT
 from odinws.connections.ledger import (
     FRAME_BYTES,
     READER_BYTES,
@@ -23,7 +24,6 @@ from odinws.connections.ledger import (
 from odinws.connections.outbox import Outbox
 from odinws.messages import frames
 from odinws.messages.frames import FrameReader
-from odinws.messages.protocol import MAX_CHANNEL_BYTES
 from odinws.messages.wire_format import Bundle
 from tests.fakes import FakeConnection
 from tests.strategies.support import cooperative_locks
@@ -97,7 +97,7 @@ def test_a_channel_of_ones_own_takes_what_is_charged_for_it(arm: str) -> None:
     strategy.add(conn)
     with allocated() as taken:
         for number in range(COUNT):
-            channel = f"token.{number:0{MAX_CHANNEL_BYTES - 6}}"
+            channel = f"token.{number:0{DEFAULT.max_bytes - 6}}"
             strategy.subscribe(conn, channel)
             assert [list(batch) for batch in strategy.batches(channel)] == [[conn]]
     assert SUBSCRIPTION_BYTES / 2 < taken[0] <= SUBSCRIPTION_BYTES

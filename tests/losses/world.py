@@ -309,7 +309,7 @@ class World:
 
     def connect(self, number: int) -> None:
         """A client comes, or comes back."""
-        channels = tuple(channel for channel in WANTED[number] if self._settings.channel_filter.has(channel))
+        channels = tuple(channel for channel in WANTED[number] if self._settings.channels.carries(channel))
         if not channels:
             return
         client = self._clients.get(number)
@@ -343,7 +343,7 @@ class World:
 
     def replay(self, channel: str, first: int) -> None:
         """A part of the past is complete, or it is told what is missing."""
-        if not self._settings.channel_filter.has(channel) or not self.feed.status.ready:
+        if not self._settings.channels.carries(channel) or not self.feed.status.ready:
             return
         conn = FakeConnection("replay")
         self._strategy.add(conn.real)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import strategies
+from odinws.access.channels import DEFAULT
 from odinws.access.keys import Secret
 from odinws.access.tokens import Tokens
 from odinws.connections.commands import Commands
@@ -20,7 +21,7 @@ from odinws.connections.connection import Connection
 from odinws.connections.limits import ConnectionLimits
 from odinws.errors import CommandError
 from odinws.messages.json_format import decode_command
-from odinws.messages.protocol import ReplayComplete, can_be_subscribed
+from odinws.messages.protocol import ReplayComplete
 from odinws.monitoring.stats_broadcaster import StatsBroadcaster
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
@@ -125,7 +126,7 @@ def _check_answers(texts: list[bytes]) -> str:
             assert_nothing_of(token, json.dumps(answer, ensure_ascii=False))
     held = conn.channels
     assert len(held) <= _MAX_SUBSCRIPTIONS
-    assert all(can_be_subscribed(channel) for channel in held)
+    assert all(DEFAULT.valid(channel) for channel in held)
     assert sum(shard.subscriptions for shard in strategy.shards()) == len(held)
     return " ".join(sorted({f"{answer['type']}:{answer.get('code', '')}" for answer in answers}))
 

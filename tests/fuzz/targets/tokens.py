@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from jwt.algorithms import ECAlgorithm
 
+from odinws.access.channels import DEFAULT
 from odinws.access.credentials import MAX_TOKEN_CHARACTERS, check_form
 from odinws.access.errors import AccessError
 from odinws.access.keys import Key, Secret, parse_jwks
@@ -109,7 +110,7 @@ def _check_identity(identity: Identity, claims: Any) -> None:
     for begin in ("nbf", "iat"):
         assert claims.get(begin) is None or claims[begin] <= NOW + LEEWAY_SECONDS
     for channel in (*_PROBES, f"user.{identity.subject}"):
-        if identity.permissions.allows(channel):
+        if DEFAULT.valid(channel) and DEFAULT.allows(identity, channel):
             assert _is_granted(channel, claims), f"{channel!r} is not granted by {claims}"
 
 
