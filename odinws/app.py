@@ -8,6 +8,7 @@ from odinws.http import admin
 from odinws.http.application import Application
 from odinws.http.debug import debug
 from odinws.http.routes import ADMIN, CONNECTS, common, echo, routes
+from odinws.http.streams import streams
 from odinws.services import Services
 
 EXTENSION = "odinws"
@@ -17,6 +18,7 @@ def create_app(services: Services) -> Flask:
     """Create the application of the public port for the services of a worker."""
     app = _application(services)
     app.register_blueprint(routes)
+    app.register_blueprint(streams)
     if services.settings.test_echo:
         app.add_url_rule("/echo", view_func=echo, websocket=True)
     return app

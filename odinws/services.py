@@ -10,11 +10,12 @@ import gc
 import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import gevent
 import structlog
 from gevent.pywsgi import WSGIServer
+from msgspec import UNSET
 
 import strategies
 from odinws import logs
@@ -29,20 +30,22 @@ from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection
 from odinws.connections.echo import Echo
+from odinws.connections.event_stream import EventStream
 from odinws.connections.limits import ConnectionLimits
 from odinws.debug import greenlets
 from odinws.debug.agent import Agent
 from odinws.debug.collector import CollectorWatch
 from odinws.debug.views import Views
+from odinws.fanout.following import Following
 from odinws.fanout.hub import Hub
 from odinws.fanout.observer import DeliveryObserver, NullObserver
-from odinws.fanout.recovery import Recovery
 from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.history import PAGE_MESSAGES
 from odinws.feed.nats import NatsFeed
+from odinws.messages.event_format import EventFormat, JsonLines, ServerSentEvents
 from odinws.messages.json_format import JsonFormat
-from odinws.messages.protocol import Welcome
+from odinws.messages.protocol import Position, Rejected, StreamWelcome, Welcome
 from odinws.messages.wire_format import BY_SUBPROTOCOL, FormatRegistry
 from odinws.monitoring import live_stats
 from odinws.monitoring.audit import Audit
@@ -116,12 +119,15 @@ class Services:
             "replay_page_messages": PAGE_MESSAGES,
         }
         self.formats = FormatRegistry(JsonFormat, settings.compression_min_bytes)
+        self.event_formats: dict[type[EventFormat], EventFormat] = {
+            kind: kind(lambda: self.hub.epoch) for kind in (ServerSentEvents, JsonLines)
+        }
         self.clients = Clients(
             self.limits,
             self.strategy,
             self.stats,
             self.formats.default,
-            lambda conn: self.commands.run(conn),
+            self._run_commands,
             lambda conn: self.admission.left(conn.peer, conn.identity),
         )
         observer: DeliveryObserver = self.stats if is_observed else NullObserver()
@@ -142,7 +148,7 @@ class Services:
             lambda: self.hub.backlog,
             shared.nats_cluster,
         )
-        self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.stats)
+        self.recovery = Following(settings, self.strategy, self.hub, self.feed, self.stats)
         self.broadcaster = StatsBroadcaster(self._figures)
         self.commands = Commands(
             settings,
@@ -194,6 +200,7 @@ class Services:
             self._rebalancing.run,
             self.resizing.run,
             self.broadcaster.run,
+            self._tell_positions,
         ):
             part = gevent.spawn(run)
             part.link(self._ended)
@@ -259,9 +266,48 @@ class Services:
         conn.inspects = entry.inspects
         return conn
 
-    def welcome(self, conn: Connection) -> Welcome:
+    def open_stream(
+        self,
+        descriptor: int | _socket.socket,
+        entry: Admit,
+        wire_format: EventFormat,
+        client_id: str,
+    ) -> EventStream:
+        """Make an event stream of the socket of a request, in the slot that `admit` took."""
+        self._upgrading -= 1
+        conn = self.clients.open(
+            descriptor, entry.address, wire_format, entry.identity, EventStream, client_id
+        )
+        return cast("EventStream", conn)
+
+    def welcome(self, conn: Connection) -> Welcome | StreamWelcome:
         """What a connection is greeted with."""
-        return self.welcome_of(conn.id)
+        if not isinstance(conn, EventStream):
+            return self.welcome_of(conn.id)
+        position = None if conn.is_joining else self.recovery.position()
+        return self.stream_welcome(conn.id, [*conn.followed], (), position)
+
+    def stream_welcome(
+        self,
+        client_id: str,
+        subscribed: Sequence[str],
+        rejected: Sequence[Rejected],
+        position: Position | None,
+    ) -> StreamWelcome:
+        """What an event stream is greeted with.
+
+        Args:
+            position: where it begins; None: that follows.
+        """
+        return StreamWelcome(
+            client_id=client_id,
+            epoch=self.hub.epoch,
+            server=f"odinws/{self.slot}",
+            heartbeat_seconds=self.limits.heartbeat_seconds,
+            subscribed=subscribed,
+            rejected=rejected,
+            position=UNSET if position is None else str(position),
+        )
 
     def welcome_of(self, client_id: str) -> Welcome:
         """What the connection of that id is greeted with."""
@@ -312,6 +358,15 @@ class Services:
             "backlog": self.hub.backlog,
         }
         self.shared.publish_details(self.slot, details)
+
+    def _run_commands(self, conn: Connection) -> None:
+        if isinstance(conn, EventStream):
+            self.recovery.follow(conn)
+        else:
+            self.commands.run(conn)
+
+    def _tell_positions(self) -> None:
+        self.recovery.tell_positions(self.clients.members)
 
     def _figures(self, whole: bool) -> dict[str, Any]:
         return live_stats.collect(

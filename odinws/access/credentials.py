@@ -11,7 +11,7 @@ Three places, of which a request uses one:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -22,7 +22,7 @@ SUBPROTOCOL = "odinws"
 MAX_TOKEN_CHARACTERS = 8192
 
 _BEARER = "bearer."
-_NAMES = ("token", "access_token")
+TOKEN_FIELDS = ("token", "access_token")  # of a query
 _MAX_FIELDS = 64  # of a query
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # RFC 7515 section 7.1, signed
 _FIELD_STARTS = re.compile(r"([?;#])")
@@ -49,7 +49,11 @@ _NONE = Credentials(None, None)
 
 
 def find(
-    authorization: str | None, protocols: str | None, query: str, formats: Collection[str] = ()
+    authorization: str | None,
+    protocols: str | None,
+    query: str,
+    formats: Collection[str] = (),
+    tokens: Sequence[str] = (),
 ) -> Credentials:
     """Find the token of a request, and the subprotocol to agree on.
 
@@ -58,12 +62,13 @@ def find(
         protocols: `Sec-WebSocket-Protocol`, several headers joined with commas; None: absent.
         query: what follows `?` in the URL, still percent-encoded.
         formats: further subprotocols that are known, each of a wire format; the first one offered counts.
+        tokens: that were found elsewhere in the request.
 
     Raises:
         AccessError: 401 for a token that can't be one, 400 for more than one or for a query or
             subprotocols that can't be answered.
     """
-    if not authorization and not protocols and not query:
+    if not authorization and not protocols and not query and not tokens:
         return _NONE
     offered = _offered(protocols)
     found = [part[len(_BEARER) :] for part in offered if part.startswith(_BEARER)]
@@ -73,7 +78,7 @@ def find(
     scheme, _, rest = (authorization or "").strip(" \t").partition(" ")
     if scheme.lower() == "bearer":
         found.append(rest.strip(" \t"))
-    found += _of_query(query)
+    found += [*_of_query(query), *tokens]
     if len(found) > 1:
         raise _bad_request("more than one token; send it once")
     if found:
@@ -110,7 +115,7 @@ def _redact_part(part: str) -> str:
     pieces = _FIELD_STARTS.split(part)
     for place, piece in enumerate(pieces):
         name, found, _ = piece.partition("=")
-        if found and unquote_plus(name).strip().lower() in _NAMES:
+        if found and unquote_plus(name).strip().lower() in TOKEN_FIELDS:
             version = _VERSION.search(part)
             return f"{''.join(pieces[:place])}{name}=***{version[0] if version else ''}"
     return part
@@ -129,7 +134,7 @@ def _of_query(query: str) -> list[str]:
         fields = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
         raise _bad_request(f"more than {_MAX_FIELDS} fields in the query") from None
-    return [value for name, value in fields if name in _NAMES]
+    return [value for name, value in fields if name in TOKEN_FIELDS]
 
 
 def _bad_request(message: str) -> AccessError:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
+from odinws.access.origin import Origins
+
 _COMMON = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _DYNAMIC = MappingProxyType(
     {
@@ -37,3 +39,21 @@ def page_headers(connects: tuple[str, ...] = ()) -> Mapping[str, str]:
     )
     # no-cache: ask each time; mostly answered by 304.
     return MappingProxyType({"Content-Security-Policy": policy, **_COMMON, "Cache-Control": "no-cache"})
+
+
+def cross_origin_headers(origins: Origins, origin: str | None) -> Mapping[str, str]:
+    """Whether a page may read an answer (CORS, https://fetch.spec.whatwg.org/#http-cors-protocol).
+
+    Args:
+        origins: whose pages may. Only those that are listed may also send cookies.
+        origin: of the page; None: the request names none.
+    """
+    if origins.all_may:
+        return {"Access-Control-Allow-Origin": "*"}
+    if origin is None or not origins.allow(origin, without=False):
+        return {"Vary": "Origin"}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Vary": "Origin",
+    }

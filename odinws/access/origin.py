@@ -28,12 +28,15 @@ class Origins:
             (`file://`), `null` (sandboxed pages, and files in most browsers), or `*` (whatever a client
             sends). Case does not matter, nor does a slash at the end.
 
+    Attributes:
+        all_may: whether there is a `*`.
+
     Raises:
         ValueError: one is none of these; the text names it.
     """
 
     def __init__(self, listed: tuple[str, ...]) -> None:
-        self._any = "*" in listed
+        self.all_may = "*" in listed
         self._null = "null" in listed
         exact: set[tuple[str, str, int]] = set()
         below: set[tuple[str, str, int]] = set()
@@ -67,9 +70,9 @@ class Origins:
             without: the answer if there is none, as from clients that are no browsers. With `*` also for an
                 empty one; else that is one that is not listed.
         """
-        if origin is None or (self._any and not origin):
+        if origin is None or (self.all_may and not origin):
             return without
-        if self._any:
+        if self.all_may:
             return True
         if origin == "null":
             return self._null

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,6 +45,8 @@ class UpgradeRequest(NamedTuple):
         peer: address of the other end of the socket.
         query: of the URL, still encoded.
         is_local: it comes from a program on this machine, see `peer.is_local`.
+        tokens: that were found where an upgrade has none.
+        same_origin: a browser says that the page is of this server, so it need not name its origin.
     """
 
     peer: str
@@ -54,6 +56,8 @@ class UpgradeRequest(NamedTuple):
     protocols: str | None = None
     query: str = ""
     is_local: bool = False
+    same_origin: bool = False
+    tokens: Sequence[str] = ()
 
 
 class Admit(NamedTuple):
@@ -221,14 +225,17 @@ class Admission:
             message = "too many upgrades in a short time"
             self._say("rate", "too many upgrades", address=address)
             return Refuse(429, "rate", message, math.ceil(wait_seconds * (1 + self._draw())))
-        if not self._settings.allowed_origins.allow(asked.origin, without=not self._settings.origin_required):
+        without = asked.same_origin or not self._settings.origin_required
+        if not self._settings.allowed_origins.allow(asked.origin, without=without):
             self._say("origin", "origin refused", address=address, origin=(asked.origin or "")[:100])
             return Refuse(403, "origin", "this origin may not connect; WS_ORIGINS lists those that may")
         try:
             if self._tokens is None:
                 found, identity = credentials.without_token(asked.protocols, BY_SUBPROTOCOL), ANONYMOUS
             else:
-                found = credentials.find(asked.authorization, asked.protocols, asked.query, BY_SUBPROTOCOL)
+                found = credentials.find(
+                    asked.authorization, asked.protocols, asked.query, BY_SUBPROTOCOL, asked.tokens
+                )
                 identity = self._tokens.identify(found.token, self._now())
         except AccessError as error:
             self._say(error.reason.label, "client refused", address=address, problem=error.message)

@@ -197,7 +197,7 @@ class Connection:
             return
         self._read.start(self._readable)
         self._owner.schedule(self, min(self._owner.limits.heartbeat_seconds, self._owner.deadline(self)[0]))
-        if early:
+        if early and not self._ignores_input:
             self._receive(early)
             self._read_again()
 
@@ -458,7 +458,9 @@ class Connection:
             size = 0
         if size:
             self.last_seen = self._owner.now
-            if not self._ignores_input:
+            if self._ignores_input:
+                self.spend(1)
+            else:
                 self._receive(bytes(memoryview(buffer)[:size]))
             if size == len(buffer):  # TLS may have decrypted more than that
                 self._read_again()
@@ -592,13 +594,16 @@ class Connection:
         if wait <= 0:
             wait = limits.heartbeat_seconds
             if outbox is None:
-                self.send_frame(self.wire_format.ping(owner.ping_payload()))
+                self._ping()
         if not self.state:
             if self._outbox is not None:
                 wait = min(1.0, limits.outbox_seconds)
             if self._paused:
                 wait = min(wait, _PAUSE_SECONDS)
             owner.schedule(self, min(wait, limits.idle_seconds - silent, left))
+
+    def _ping(self) -> None:
+        self.send_frame(self.wire_format.ping(self._owner.ping_payload()))
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -626,9 +631,12 @@ class Connection:
         if close_frame is None and reason is not CloseReason.GONE:
             close_frame = self.wire_format.close(reason, text or reason.text, retry_after_seconds)
         lost = 0
+        if reason in _DROPPING or self.wire_format.in_stream_order:  # what belongs before may not be here yet
+            lost = sum(entry.messages for bundle in pending for entry in bundle.entries)
+            pending = []
         if reason in _DROPPING:
-            rest, lost = self._outbox.drop_all() if self._outbox is not None else (b"", 0)
-            lost += sum(entry.messages for bundle in pending for entry in bundle.entries)
+            rest, dropped = self._outbox.drop_all() if self._outbox is not None else (b"", 0)
+            lost += dropped
             self._drop_outbox()
             close_frame = rest + (close_frame or b"")
         else:

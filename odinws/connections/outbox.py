@@ -136,7 +136,8 @@ class Outbox:
 
         Adjacent dropped entries of a channel become one gap, at the position of the last. A gap does not
         extend across a message that stays, nor into an older epoch: its sequences are higher, so the gap
-        would end before it begins.
+        would end before it begins. Where the order of the stream is kept, it does not extend across anything
+        that stays: a client has been told of all that is before its position.
         """
         kept: list[Entry] = []  # from the last to the first
         gaps: dict[str, int] = {}  # channel -> index in `kept` of its gap that may still be extended
@@ -144,11 +145,11 @@ class Outbox:
         dropped = 0
         for entry, drop in zip(reversed(self._entries), reversed(drop_flags), strict=True):
             channel = entry.channel
-            if channel is None:
-                kept.append(entry)
-                continue
-            if not drop:
-                gaps.pop(channel, None)
+            if channel is None or not drop:
+                if wire_format.in_stream_order:
+                    gaps.clear()
+                elif channel is not None:
+                    gaps.pop(channel, None)
                 kept.append(entry)
                 continue
             dropped += entry.messages

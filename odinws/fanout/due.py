@@ -16,14 +16,20 @@ Events = Sequence[Message | Lost]
 class JoinedBundles:
     """The joined bytes of some bundles, for all connections that are due the same ones.
 
+    Args:
+        in_stream_order: whether the messages of all bundles are to be in the order of the stream.
+
     Attributes:
+        bundles: that are sent.
         count: how many of the frames are messages or gaps.
         sends: how many connections they were sent to.
     """
 
     __slots__ = ("bundles", "count", "data", "sends", "size")
 
-    def __init__(self, bundles: Sequence[Bundle]) -> None:
+    def __init__(self, bundles: Sequence[Bundle], in_stream_order: bool) -> None:
+        if in_stream_order and len(bundles) > 1:
+            bundles = (Bundle.merged(bundles),)
         self.bundles = bundles
         self.data = b"".join([bundle.data for bundle in bundles])
         self.size = len(self.data)
@@ -114,5 +120,5 @@ class Due:
         key = tuple(bundles)
         joined = self.joined.get(key)
         if joined is None:
-            joined = self.joined[key] = JoinedBundles(key)
+            joined = self.joined[key] = JoinedBundles(key, wire_format.in_stream_order)
         return joined

@@ -23,7 +23,7 @@ from odinws.fanout.due import MAX_JOINED, Due, JoinCache, JoinedBundles
 from odinws.fanout.observer import DeliveryObserver
 from odinws.fanout.ring import Ring
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
-from odinws.messages.protocol import Welcome, wildcard
+from odinws.messages.protocol import Outgoing, wildcard
 from odinws.messages.wire_format import INVALID, Packet, WireFormat
 from odinws.scheduling import SLICE_SECONDS, Slice, next_iteration
 from strategies.base import Strategy
@@ -60,7 +60,7 @@ class Hub:
         backlog: int,
         delay_seconds: float,
         default_format: WireFormat,
-        welcome: Callable[[Connection], Welcome],
+        welcome: Callable[[Connection], Outgoing],
         ring: Ring,
     ) -> None:
         self._strategy = strategy
@@ -364,8 +364,8 @@ class Hub:
             if joined is None:
                 if len(joined_by_key) == MAX_JOINED:
                     self._count(joined_by_key)
-                joined = joined_by_key[key] = JoinedBundles(pending)
-            if conn.send(joined.data, pending):
+                joined = joined_by_key[key] = JoinedBundles(key, conn.wire_format.in_stream_order)
+            if conn.send(joined.data, joined.bundles):
                 joined.sends += 1
                 delivered += joined.count
             else:

@@ -314,7 +314,7 @@ class Recovery:
                 tries = 0
             except FeedError as error:
                 status = self._feed.status
-                if status.mode != "core" and (_is_slow(error) or not status.ready):
+                if status.mode != "core" and (is_slow(error) or not status.ready):
                     gevent.sleep(_AWAY_POLL_SECONDS)  # what comes meanwhile is read later
                     until = self._clock() + _BEHIND_SECONDS
                     continue
@@ -551,7 +551,7 @@ class Recovery:
             return self._read(request, *arguments)
         except FeedError as error:
             # One that is only slow would be slower still.
-            if self._feed.status.ready and not _is_slow(error):
+            if self._feed.status.ready and not is_slow(error):
                 self._singly_until = self._clock() + _SINGLY_SECONDS
                 log.warning("channels that are resumed are read one by one", problem=str(error))
             raise
@@ -621,6 +621,6 @@ def _last_seq(event: Message | Lost) -> int:
     return event.seq if isinstance(event, Message) else event.last
 
 
-def _is_slow(error: FeedError) -> bool:
+def is_slow(error: FeedError) -> bool:
     """Whether NATS has not answered in time: it, or this worker, has too much to do."""
     return isinstance(error.__cause__, TimeoutError | gevent.Timeout)

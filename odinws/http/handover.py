@@ -20,13 +20,13 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import structlog
-from gevent.pywsgi import Input, WSGIHandler
+from gevent.pywsgi import Input, WSGIHandler, format_date_time
 from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler
 
@@ -45,7 +45,7 @@ _LOGGED_CHARACTERS = 1000  # of each field of the access log
 _VERSION = "13"  # 7 and 8 were drafts
 _KEY_BYTES = 16
 _sha1 = functools.partial(hashlib.sha1, usedforsecurity=False)
-_WITH_TOKENS = ("Authorization", "Sec-Websocket-Protocol")  # as `str.title` writes them
+_WITH_TOKENS = ("Authorization", "Cookie", "Sec-Websocket-Protocol")  # as `str.title` writes them
 _OF_BODIES = ("Content-Type", "Content-Length")  # what Flask says of every answer
 _SWITCH = (
     b"HTTP/1.1 101 Switching Protocols\r\n"
@@ -54,6 +54,7 @@ _SWITCH = (
     b"Sec-WebSocket-Accept: %b\r\n"
     b"%b\r\n"
 )
+_STREAM = b"HTTP/1.1 200 OK\r\nDate: %b\r\nConnection: close\r\n%b\r\n"
 
 log = structlog.get_logger("odinws.http.handover")
 
@@ -66,11 +67,13 @@ class Upgrade(NamedTuple):
             handshake.
         abandon: there is no socket, as the client is gone or the request was aborted.
         greet: called before one of these; returns what is sent behind the answer, as the first frames.
+        code: the HTTP status of the answer after which the socket is handed over.
     """
 
     take: Callable[[int | _socket.socket, bytes], None]
     abandon: Callable[[], None]
     greet: Callable[[], bytes] = bytes
+    code: int = HTTPStatus.SWITCHING_PROTOCOLS
 
 
 def check_handshake(environ: Mapping[str, Any]) -> None:
@@ -227,12 +230,13 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
                 upgrade.abandon()
 
     def process_result(self) -> None:
-        """As pywsgi's; after a response with status 101 the socket is handed over."""
-        if self.code != HTTPStatus.SWITCHING_PROTOCOLS:
+        """As pywsgi's; after the response of an upgrade the socket is handed over."""
+        upgrade: Upgrade | None = self.environ.get(UPGRADE)
+        if upgrade is None or self.code != upgrade.code:
             super().process_result()
             return
-        upgrade: Upgrade = self.environ[UPGRADE]
-        answer = self._handshake() + upgrade.greet()
+        switches = self.code == HTTPStatus.SWITCHING_PROTOCOLS
+        answer = (self._handshake() if switches else self._stream_head()) + upgrade.greet()
         self.headers_sent = self.connection_upgraded = self.close_connection = True
         self.server.unread.add(self._descriptor)
         sent = self.socket.send(answer)  # mostly all
@@ -251,9 +255,10 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         """As pywsgi's; to switch protocols takes less. What the answer took is charged."""
         if self._is_further:
             self.server.queue.charge(time.perf_counter() - self._began)
-        if not status.startswith("101 "):
+        upgrade: Upgrade | None = self.environ.get(UPGRADE)
+        if upgrade is None or not status.startswith(f"{upgrade.code:d} "):
             return super().start_response(status, headers, exc_info)
-        self.code, self.status = HTTPStatus.SWITCHING_PROTOCOLS, status.encode("latin-1")
+        self.code, self.status = upgrade.code, status.encode("latin-1")
         self.response_headers = headers
         return self.write
 
@@ -261,10 +266,18 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
         """The head of the application's response, with the headers of an opening handshake."""
         key = self.environ["HTTP_SEC_WEBSOCKET_KEY"] + self.GUID
         accept = binascii.b2a_base64(_sha1(key.encode()).digest(), newline=False)
-        fields = [f"{name}: {value}\r\n" for name, value in self.response_headers if name not in _OF_BODIES]
+        return _SWITCH % (accept, self._fields(_OF_BODIES))
+
+    def _stream_head(self) -> bytes:
+        """The head of an answer without an end, which no proxy need take apart: not in chunks."""
+        return _STREAM % (format_date_time(time.time()), self._fields(("Content-Length",)))
+
+    def _fields(self, without: Collection[str]) -> bytes:
+        """The headers of the application's response."""
+        fields = [f"{name}: {value}\r\n" for name, value in self.response_headers if name not in without]
         if any("\r" in field[:-2] or "\n" in field[:-2] for field in fields):
             raise ValueError("a header of the answer has a line end")
-        return _SWITCH % (accept, "".join(fields).encode("latin-1"))
+        return "".join(fields).encode("latin-1")
 
     def _detach(self) -> tuple[int | _socket.socket, bytes]:
         """Detach the socket from the handler: returns its descriptor (TLS: a socket), and what was read."""

@@ -48,7 +48,7 @@ _GRACE_SECONDS = 1.0  # who has waited for less is not dropped to make room
 _HANDSHAKES = 100  # of TLS at one time: OpenSSL and a greenlet take 60 KB for each
 _LOOK_SECONDS = 1.0  # for those who are late
 _FURTHER_LOOK_SECONDS = 0.005  # whether further requests may be served, while nobody else waits
-_UPGRADES = (b"GET /ws", b"GET /echo")
+_UPGRADES = (b"GET /ws", b"GET /sse", b"GET /stream", b"GET /echo")
 _PATIENCE_SECONDS = 0.1  # after that a client that has closed its end is taken to have left
 _REFUSE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE
 

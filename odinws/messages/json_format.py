@@ -59,7 +59,7 @@ class JsonFormat(WebSocketFormat):
 
     def gap(self, channel: str, first: int, last: int, reason: str, via: str) -> bytes:
         """A message of the type `gap`; too short to be compressed."""
-        return frames.text(_encode(_Gap(channel, first, last, reason)))
+        return frames.text(encode_gap(channel, first, last, reason))
 
     def encode(self, value: Outgoing, tag: object = None) -> bytes:
         """Never compressed: answers are short, and each is for one client."""
@@ -95,6 +95,11 @@ def envelope(message: Message) -> bytes:
         ts_ms,
         payload,
     )
+
+
+def encode_gap(channel: str, first: int, last: int, reason: str) -> bytes:
+    """A gap as JSON."""
+    return _encode(_Gap(channel, first, last, reason))
 
 
 def decode_command(text: bytes) -> Command:

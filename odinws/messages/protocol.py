@@ -86,6 +86,7 @@ class Request(NamedTuple):
     tag: object = None
 
 
+_SEQ_DIGITS = 20  # more than a sequence has
 _ECHO_CHARACTERS = 80  # how much of an invalid value an error quotes
 
 
@@ -148,6 +149,47 @@ class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome", kw_o
     server: str
     heartbeat_seconds: float
     limits: Mapping[str, float]
+
+
+class Position(NamedTuple):
+    """Where a client of an event stream is: it has everything up to here, of all its channels."""
+
+    epoch: str
+    seq: int
+
+    def __str__(self) -> str:
+        """As clients bring it back."""
+        return f"{self.epoch}:{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """What a client has brought back. What is no position is one of an epoch that never was."""
+        epoch, _, seq = text.rpartition(":")
+        if seq.isascii() and seq.isdigit() and len(seq) < _SEQ_DIGITS:
+            return cls(epoch, int(seq))
+        return cls("", 0)
+
+
+class StreamWelcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome", kw_only=True):
+    """The first message of an event stream. Sent again when the epoch changes.
+
+    Attributes:
+        position: where the stream begins, see `Position`; unset: it follows.
+    """
+
+    client_id: str
+    epoch: str
+    server: str
+    heartbeat_seconds: float
+    subscribed: Sequence[str]
+    rejected: Sequence[Rejected]
+    position: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class At(msgspec.Struct, frozen=True, tag_field="type", tag="position"):
+    """The client of an event stream has everything up to here, see `Position`."""
+
+    position: str
 
 
 class SubscriptionAck(msgspec.Struct, frozen=True, tag_field="type", tag="subscription_ack"):
@@ -239,6 +281,8 @@ class Stats(msgspec.Struct, frozen=True, tag_field="type", tag="server:stats"):
 
 Outgoing = (
     Welcome
+    | StreamWelcome
+    | At
     | SubscriptionAck
     | UnsubscriptionAck
     | Authenticated

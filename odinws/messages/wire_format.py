@@ -57,9 +57,11 @@ class WireFormat(ABC):
         window_bits: of the compression, 9 to 15; 0: none.
         command_opcode: of the frames that carry commands, TEXT or BINARY. A frame of the other kind closes
             the connection.
+        in_stream_order: whether a client gets the messages of all its channels in the order of the stream.
     """
 
     window_bits: int = 0
+    in_stream_order: ClassVar[bool] = False
     command_opcode: ClassVar[Opcode] = Opcode.TEXT
 
     # -- out ---------------------------------------------------------------------------------------
@@ -205,9 +207,24 @@ class Bundle:
         return cls(b"".join([entry.frame for entry in entries]), entries, len(entries), gaps)
 
     @classmethod
+    def merged(cls, bundles: Sequence[Bundle]) -> Bundle:
+        """Their frames in the order of the stream."""
+        entries = sorted([entry for bundle in bundles for entry in bundle.entries], key=_first)
+        return cls(
+            b"".join([entry.frame for entry in entries]),
+            entries,
+            sum([bundle.data_count for bundle in bundles]),
+            [reason for bundle in bundles for reason in bundle.gaps],
+        )
+
+    @classmethod
     def control(cls, frame: bytes) -> Bundle:
         """A bundle of one control frame or answer."""
         return cls(frame, (Entry(frame),), 0)
+
+
+def _first(entry: Entry) -> int:
+    return entry.first
 
 
 def encode(events: Sequence[Message | Lost], via: str, wire_format: WireFormat) -> Bundle:

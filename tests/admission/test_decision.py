@@ -39,7 +39,7 @@ class World:
 
     def enter(self, peer: str = "10.0.0.1", *, is_local: bool = False, **headers: str) -> Admit | Refuse:
         """One upgrade request."""
-        return self.admission.enter(UpgradeRequest(peer, **headers, is_local=is_local))
+        return self.admission.enter(UpgradeRequest(peer=peer, is_local=is_local)._replace(**headers))
 
     def refused(self, peer: str = "10.0.0.1", *, is_local: bool = False, **headers: str) -> Refuse:
         """One that is refused, and counted by its reason."""

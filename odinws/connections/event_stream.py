@@ -1,0 +1,53 @@
+"""A connection that only sends: Server-Sent Events, and lines of JSON.
+
+What it gets it has said in its request. What else it sends is read, so that its end shows, charged, and
+thrown away. It is never expected to say anything: the kernel knows whether it is there (TCP_USER_TIMEOUT).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+
+from odinws.connections.connection import Connection, Owner
+from odinws.messages.protocol import Position
+from odinws.messages.wire_format import WireFormat
+
+
+class EventStream(Connection):
+    """One client of an event stream.
+
+    Attributes:
+        followed: the channels and wildcards that it gets.
+        since: where it is in the stream; None: it begins anew.
+        wants_newest: whether it begins with the newest message of each channel.
+        returns: whether it has been here before.
+    """
+
+    __slots__ = ("followed", "returns", "since", "wants_newest")
+
+    def __init__(
+        self, owner: Owner, conn_id: str, sock: socket.socket, peer: str, wire_format: WireFormat
+    ) -> None:
+        super().__init__(owner, conn_id, sock, peer, wire_format)
+        self._ignores_input = True
+        self.allowance = owner.now  # no command is waited for
+        self.followed: dict[str, None] = {}
+        self.since: Position | None = None
+        self.wants_newest = False
+        self.returns = False
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether it does not get all its channels yet."""
+        return self.commands is not None
+
+    def follow(self) -> None:
+        """Have its owner bring it what it follows."""
+        self.commands = deque()
+        self.charge()
+        self._owner.on_command(self)
+
+    def _ping(self) -> None:
+        self.last_seen = self._owner.now  # when it was last looked at
+        super()._ping()
