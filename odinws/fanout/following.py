@@ -37,7 +37,6 @@ _AWAY_POLL_SECONDS = 0.5
 _REFUSED_SECONDS = 0.5  # between two tries
 _TRIES = 3  # while NATS refuses
 _NEVER = 1 << 63  # above every sequence
-_EVERYTHING = ">"  # the channels of all subjects
 
 
 class Following(Recovery):
@@ -169,8 +168,8 @@ class Following(Recovery):
         return names
 
     def _readable(self, names: Sequence[str]) -> Sequence[str]:
-        """What is read of the stream for these channels: as one page they stay in order."""
-        return names if len(names) == 1 or self._reads_many else (_EVERYTHING,)
+        """What is read of the stream for these channels, as one page: if NATS can't tell them apart, all."""
+        return names if len(names) == 1 or self._reads_many else ()
 
     def _send_part_of_ring(self, conn: EventStream, after: int) -> tuple[int, bool]:
         """Send the next messages of the ring; returns up to where they are all, and if there are more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -37,11 +38,11 @@ class World:
             draw=lambda: self.drawn,
         )
 
-    def enter(self, peer: str = "10.0.0.1", *, is_local: bool = False, **headers: str) -> Admit | Refuse:
+    def enter(self, peer: str = "10.0.0.1", *, is_local: bool = False, **headers: Any) -> Admit | Refuse:
         """One upgrade request."""
-        return self.admission.enter(UpgradeRequest(peer=peer, is_local=is_local)._replace(**headers))
+        return self.admission.enter(UpgradeRequest(peer, **headers, is_local=is_local))
 
-    def refused(self, peer: str = "10.0.0.1", *, is_local: bool = False, **headers: str) -> Refuse:
+    def refused(self, peer: str = "10.0.0.1", *, is_local: bool = False, **headers: Any) -> Refuse:
         """One that is refused, and counted by its reason."""
         before = list(self.stats.totals.refused)
         held = self.stats.connections
