@@ -21,6 +21,7 @@ from odinws.access.patterns import (
     MAX_TOKENS,
     ONE,
     REST,
+    PatternSet,
     covers,
     disjoint,
     intersection,
@@ -158,6 +159,7 @@ class Channels:
         max_bytes: of a name.
         subjects: what is subscribed to at NATS; none contains another's messages.
         all_subjects: one that has all messages of all channels.
+        characters: as given.
         has_file: whether the rules are those of a file.
 
     Raises:
@@ -175,7 +177,7 @@ class Channels:
         self.rules = tuple(DEFAULT_RULES if rules is None else rules)
         self.max_bytes = MAX_BYTES if self.has_file else len("token.") + MAX_TOKEN_BYTES
         self._prefix = prefix
-        self._characters = characters
+        self.characters = characters
         most = "" if self.has_file else MAX_TOKEN_BYTES
         token = rf"(?:[{CHARACTERS}{re.escape(characters)}]{{1,{most}}}|[*]|>\Z)"
         self._name = re.compile(rf"{token}(?:\.{token}){{0,{MAX_TOKENS - 1}}}\Z")
@@ -187,9 +189,7 @@ class Channels:
                 expected = "a wildcard within a pattern" if self.has_file else "token.* or user.*"
                 raise ValueError(f"{entry[:SHOWN_BYTES]!r} is neither a channel nor {expected}")
         self._listed = [entry.split(".") for entry in entries]
-        self.subjects = self._apart(subject for entry in entries for subject in self.subjects_of(entry))
-        if not entries:
-            self.subjects = (self.all_subjects,)
+        self.subjects = self._apart(self.subjects_of(*entries)) if entries else (self.all_subjects,)
 
     # -- names ---------------------------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ class Channels:
             return _DEFAULT_EXPECTED
         return (
             f"expected a channel of this server, or a wildcard within one of its patterns; at most "
-            f"{MAX_BYTES} bytes and {MAX_TOKENS} tokens of A-Z a-z 0-9 _ -{self._characters}"
+            f"{MAX_BYTES} bytes and {MAX_TOKENS} tokens of A-Z a-z 0-9 _ -{self.characters}"
         )
 
     def permissions_of(self, subject: str, claim: object) -> Permissions | None:
@@ -290,12 +290,15 @@ class Channels:
 
     # -- NATS ----------------------------------------------------------------------------------------
 
-    def subjects_of(self, name: str) -> tuple[str, ...]:
-        """The subjects of a channel, or of all channels of a valid wildcard; none has another's messages.
+    def subjects_of(self, *names: str) -> tuple[str, ...]:
+        """The subjects of channels, or of all channels of valid wildcards; none has another's messages.
 
-        Those of a wildcard may have messages of other channels too.
+        Those of wildcards may have messages of other channels too.
         """
-        return self._apart(self._prefix + rule.subject_of(common) for rule, common in self.rules_of(name))
+        found = [
+            self._prefix + rule.subject_of(common) for name in names for rule, common in self.rules_of(name)
+        ]
+        return self._apart(found) if any(map(is_wildcard, names)) else tuple(found)
 
     def channel_of(self, subject: str) -> str | None:
         """The channel of a subject; None: there is none, or it is not carried."""
@@ -310,10 +313,12 @@ class Channels:
 
     def _apart(self, subjects: Iterable[str]) -> tuple[str, ...]:
         """Subjects without those that another one has already; all of ours, if some still overlap."""
-        found = list(dict.fromkeys(subjects))
-        split = {subject: subject.split(".") for subject in found}
-        found = [s for s in found if not any(o != s and covers(split[o], split[s]) for o in found)]
-        return tuple(found) if disjoint(found) else (self.all_subjects,)
+        given = dict.fromkeys(subjects)
+        patterns = PatternSet()
+        for subject in filter(is_wildcard, given):
+            patterns.add(subject)
+        found = [s for s in given if set(patterns.covering(s)) <= {s}]
+        return tuple(found) if disjoint(list(filter(is_wildcard, found))) else (self.all_subjects,)
 
 
 DEFAULT = Channels()

@@ -248,7 +248,7 @@ class BaseClient:
 
     def _want(self, channels: Iterable[str]) -> str:
         """Remember channels; the command that asks for them."""
-        self._state.channels.update(dict.fromkeys(channels))
+        self._state.add(channels)
         return self._state.subscription(channels)
 
     async def _say(self, command: str) -> None:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 
@@ -80,7 +81,9 @@ class SubscriptionState:
     """
 
     def __init__(self, channels: Iterable[str], *, last: bool) -> None:
-        self.channels = dict.fromkeys(channels)
+        self.channels: dict[str, None] = {}
+        self._wildcards: list[str] = []
+        self.add(channels)
         self._last = last
         self._heard: dict[str, int] = {}  # by what was subscribed: the sequence up to which all is known
         self._seen: dict[str, int] = {}  # by channel: the last message
@@ -90,6 +93,11 @@ class SubscriptionState:
         self._skipped: set[str] = set()  # channels of which nothing came since `skip`
         self._begins_anew = False  # nothing came at all since then
         self.expires_at_ms: int | None = None
+
+    def add(self, channels: Iterable[str]) -> None:
+        """Want more channels."""
+        self.channels.update(dict.fromkeys(channels))
+        self._wildcards = [name for name in self.channels if _is_wildcard(name)]
 
     def connected(self) -> None:
         """A new connection begins: its first frame is a welcome."""
@@ -201,17 +209,29 @@ class SubscriptionState:
 
     def _note(self, channel: str, seq: int) -> None:
         self._seen[channel] = max(self._seen.get(channel, 0), seq)
-        pattern = f"{channel.partition('.')[0]}.*"
-        for name in (channel, pattern):
+        names = [channel]
+        if not _is_wildcard(channel):  # a gap of one says nothing of the others
+            names += [name for name in self._wildcards if _has(name, channel)]
+        for name in names:
             if name in self.channels:
                 self._heard[name] = max(self._heard.get(name, 0), seq)
 
     def _restart(self, channel: str) -> None:
         """The numbers begin anew: what was heard says nothing."""
-        kind = channel[:-1] if channel.endswith(".*") else None
-        for name in [n for n in self._seen if n == channel or (kind and n.startswith(kind))]:
+        for name in [name for name in self._seen if name == channel or _has(channel, name)]:
             del self._seen[name]
         self._heard.pop(channel, None)
+
+
+def _is_wildcard(name: str) -> bool:
+    return "*" in name or ">" in name
+
+
+@lru_cache(4096)
+def _has(wildcard: str, channel: str) -> bool:
+    """Whether a wildcard has a channel: `*` is one token, `>` at its end one or more."""
+    form = re.escape(wildcard).replace(r"\*", r"[^.]+").replace(">", ".+")
+    return re.fullmatch(form, channel) is not None
 
 
 def _whole(text: str) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from odinws.access.errors import AccessError
+from odinws.access.patterns import is_wildcard
 from odinws.access.rates import step
 from odinws.access.tokens import Identity
 from odinws.close_codes import CloseReason
@@ -46,7 +47,10 @@ _YIELD_EVERY = 32
 
 
 class History(Protocol):
-    """Past messages, see `Recovery`."""
+    """Subscriptions, with past messages or without, see `Recovery`."""
+
+    def subscribe(self, conn: Connection, channel: str) -> bool:
+        """Subscribe to a channel or a wildcard; False if it is subscribed already, or the connection left."""
 
     def resume(self, conn: Connection, since: Mapping[str, int], epoch: str | None) -> None:
         """Subscribe to channels, and send everything after the sequence of each."""
@@ -187,10 +191,12 @@ class Commands:
             if problem is None and channel not in conn.channels:
                 if len(conn.channels) + len(later) >= self._limits.max_subscriptions:
                     problem = protocol.too_many(channel, self._limits.max_subscriptions)
+                elif is_wildcard(channel) and _wildcards(conn, later) >= self._limits.max_wildcards:
+                    problem = protocol.too_many_wildcards(channel, self._limits.max_wildcards)
                 elif command.last or channel in since:
                     later.append(channel)
                 else:
-                    self._strategy.subscribe(conn, channel)
+                    self._history.subscribe(conn, channel)
             if problem is None:
                 subscribed.append(channel)
             else:
@@ -248,3 +254,8 @@ class Commands:
             return self._history.replay(conn, command.channel, max(1, first), command.end)
         except FeedError as error:
             raise CommandError("UNAVAILABLE", str(error)) from None
+
+
+def _wildcards(conn: Connection, later: list[str]) -> int:
+    """How many wildcards a connection has, or will have."""
+    return sum(map(is_wildcard, conn.channels)) + sum(map(is_wildcard, later))

@@ -18,6 +18,7 @@ class ConnectionLimits:
 
     Attributes:
         max_message_bytes: of a client's message, also when inflated.
+        max_wildcards: among its subscriptions.
         max_channel_bytes: of the name of a channel.
         commands: the rate limit of commands.
         work: the rate limit of everything else that a client makes the worker do, see `Connection.spend`.
@@ -34,6 +35,7 @@ class ConnectionLimits:
 
     max_message_bytes: int
     max_subscriptions: int
+    max_wildcards: int
     max_channel_bytes: int
     commands: Limit
     work: Limit
@@ -55,6 +57,7 @@ class ConnectionLimits:
         return cls(
             max_message_bytes=settings.max_message_bytes,
             max_subscriptions=settings.max_subscriptions,
+            max_wildcards=settings.max_wildcards,
             max_channel_bytes=settings.channels.max_bytes,
             commands=Limit(settings.command_rate, settings.command_burst),
             work=Limit(_WORK_OF_COMMAND * settings.command_rate, _WORK_OF_COMMAND * settings.command_burst),
@@ -77,6 +80,7 @@ class ConnectionLimits:
         return {
             "max_message_bytes": self.max_message_bytes,
             "max_subscriptions": self.max_subscriptions,
+            "max_wildcards": self.max_wildcards,
             "max_channel_bytes": self.max_channel_bytes,
             "commands_per_second": self.commands.per_second,
             "command_burst": self.commands.burst,

@@ -42,6 +42,14 @@ export function returnAfterSeconds(code, reason) {
   return RETURN_AFTER_SECONDS.has(code) ? RETURN_AFTER_SECONDS.get(code) : TIMES.OTHER_CODE_SECONDS;
 }
 
+/** Whether this stands for more than one channel: `*` for one token, `>` at its end for one or more. */
+const isWildcard = (name) => /[*>]/.test(name);
+
+function formOf(wildcard) {
+  const text = wildcard.replace(/[.+?^${}()|[\]\\\/]/g, "\\$&").replace(/\*/g, "[^.]+").replace(/>$/, ".+");
+  return new RegExp(`^${text}$`);
+}
+
 export class Client {
   /** connecting | live | waiting (comes back) | ended (told not to come back) | paused (by `stop`) */
   state = "connecting";
@@ -61,6 +69,7 @@ export class Client {
 
   #url;
   #channels;
+  #wildcards; // among them: [{name, form}]
   #on;
   #socket = null;
   #opened = Infinity; // when the server said welcome
@@ -92,6 +101,7 @@ export class Client {
   constructor(url, channels, on, { token } = {}) {
     this.#url = url;
     this.#channels = channels;
+    this.#wildcards = channels.filter(isWildcard).map((name) => ({ name, form: formOf(name) }));
     this.#on = { change() {}, message() {}, gap() {}, figures() {}, ...on };
     this.#token = token;
   }
@@ -268,11 +278,13 @@ export class Client {
   }
 
   #know(channel, seq) {
-    for (const name of [channel, `${channel.split(".")[0]}.*`]) {
-      if (name === channel || this.#channels.includes(name)) {
-        this.#chain.set(name, Math.max(this.#chain.get(name) ?? 0, seq));
-      }
-    }
+    this.#reach(channel, seq);
+    if (isWildcard(channel)) return; // a gap of one says nothing of the others
+    for (const { name, form } of this.#wildcards) if (form.test(channel)) this.#reach(name, seq);
+  }
+
+  #reach(name, seq) {
+    this.#chain.set(name, Math.max(this.#chain.get(name) ?? 0, seq));
   }
 
   /** First of a connection, and again when the epoch changes. */

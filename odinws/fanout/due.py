@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from odinws.fanout.wildcards import Matches
 from odinws.feed.events import Lost, Message
-from odinws.messages.protocol import wildcard
 from odinws.messages.wire_format import Bundle, Packet, WireFormat
 
 MAX_JOINED = 512  # combinations that are cached: 5 of 10 tokens are 252
@@ -43,11 +43,12 @@ JoinCache = dict[tuple[Bundle, ...], JoinedBundles]
 class Due:
     """Looks up what a connection is due by its channels and its wire format.
 
-    Those are its channels in the order of `events`; a channel is left out where its wildcard is due as well.
+    Those are its channels in the order of `events`, then its wildcards. Each event is due once, unless the
+    format says otherwise.
 
     Args:
-        events: by channel or wildcard.
-        wildcards: those among them.
+        events: by channel.
+        matches: those of wildcards.
         pack: encodes the events of one of them; called for what somebody is due.
         default_format: the format that most connections have.
 
@@ -59,16 +60,15 @@ class Due:
     def __init__(
         self,
         events: Mapping[str, Events],
-        wildcards: Collection[str],
+        matches: Matches,
         pack: Callable[[Events, str], Packet],
         default_format: WireFormat,
     ) -> None:
-        self._events = events
-        self._wildcard_of = {name: wildcard(name) for name in events if name not in wildcards}
-        self._has_wildcards = bool(wildcards)
+        self._events = {**events, **matches.events}
+        self._matches = matches
         self._pack = pack
         self._default_format = default_format
-        self._packets: dict[str, Packet] = {}
+        self._packets: dict[tuple[str, ...], Packet] = {}
         self._others: dict[tuple[object, WireFormat], JoinedBundles] = {}
         self.plain: dict[object, JoinedBundles] = {}
         self.joined: JoinCache = {}
@@ -107,15 +107,18 @@ class Due:
         return found
 
     def _join(self, channels: Mapping[str, None], wire_format: WireFormat) -> JoinedBundles:
-        names = [name for name in self._events if name in channels]
-        if self._has_wildcards:
-            names = [name for name in names if self._wildcard_of.get(name) not in names]
+        held = [name for name in self._events if name in channels]
+        if wire_format.delivers_once and self._matches.events:
+            parts = self._matches.names(held)
+        else:
+            parts = [(name,) for name in held]
         is_plain = wire_format is self._default_format
         bundles = []
-        for name in names:
-            packet = self._packets.get(name)
+        for names in parts:
+            packet = self._packets.get(names)
             if packet is None:
-                packet = self._packets[name] = self._pack(self._events[name], name)
+                events = self._events[names[0]] if len(names) == 1 else self._matches.merged(names)
+                packet = self._packets[names] = self._pack(events, names[0])
             bundles.append(packet.plain if is_plain else packet.encoded(wire_format))
         key = tuple(bundles)
         joined = self.joined.get(key)

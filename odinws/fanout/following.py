@@ -16,13 +16,15 @@ from functools import partial
 
 import gevent
 
+from odinws.access.patterns import is_wildcard
 from odinws.connections.connection import Connection, State
 from odinws.connections.event_stream import EventStream
 from odinws.errors import FeedError
 from odinws.fanout.recovery import Recovery, is_slow
+from odinws.fanout.wildcards import has
 from odinws.feed import history
 from odinws.feed.events import Lost, Message
-from odinws.messages.protocol import WILDCARDS, At, Position, wildcard
+from odinws.messages.protocol import At, Position
 from odinws.messages.wire_format import Bundle, WireFormat, encode
 from odinws.scheduling import Slice
 
@@ -85,7 +87,7 @@ class Following(Recovery):
     def _send_newest(self, conn: EventStream, upto: int) -> None:
         """Send the newest message of each channel up to a sequence, without a subscription."""
         ring = self._hub.ring
-        names = [name for name in conn.followed if name not in WILDCARDS]
+        names = [name for name in conn.followed if not is_wildcard(name)]
         held = sorted([found for name in names if (found := ring.newest(name))], key=_seq)
         absent = [name for name in names if ring.newest(name) is None]
         try:
@@ -154,11 +156,11 @@ class Following(Recovery):
 
     def _stale(self, followed: Collection[str], after: int, asks_ring: bool) -> list[str]:
         """The channels that may have had a message after a sequence and up to the horizon of the ring."""
-        names = [
+        wildcards = list(filter(is_wildcard, followed))
+        names = wildcards + [
             name
             for name in followed
-            if name in WILDCARDS
-            or (wildcard(name) not in followed and not self._feed.is_current(name, after))
+            if not (_is_among(name, wildcards) or self._feed.is_current(name, after))
         ]
         if names and asks_ring:  # the first message that the ring has of a channel names the one before it
             ring = self._hub.ring
@@ -202,7 +204,7 @@ class Following(Recovery):
         if conn.state is not State.OPEN:
             return True
         for name in conn.followed:
-            self._strategy.subscribe(conn, name)
+            self._hub.subscribe(conn, name)
             if conn.returns:
                 self._stats.recovered(outcome)
         self._send_in_order(conn, waiting)
@@ -258,7 +260,13 @@ class Following(Recovery):
 
 def _of(messages: Iterable[Message], followed: Collection[str]) -> list[Message]:
     """Those of some channels and wildcards."""
-    return [m for m in messages if m.channel in followed or wildcard(m.channel) in followed]
+    wildcards = list(filter(is_wildcard, followed))
+    return [m for m in messages if m.channel in followed or _is_among(m.channel, wildcards)]
+
+
+def _is_among(name: str, wildcards: Sequence[str]) -> bool:
+    """Whether one of these wildcards has a channel, or all of a wildcard."""
+    return any(has(wildcard, name) for wildcard in wildcards)
 
 
 def _of_page(
@@ -270,7 +278,7 @@ def _of_page(
         since: the position at which the client has come back.
         known: by channel, the last message that it has been sent since then; is updated.
     """
-    wanted = frozenset(names)
+    wanted, wildcards = frozenset(names), list(filter(is_wildcard, names))
     due: list[Message | Lost] = []
     for event in page.events:
         if isinstance(event, Lost):
@@ -278,7 +286,7 @@ def _of_page(
                 due += [event._replace(channel=name, last=min(event.last, upto)) for name in names]
         elif event.seq > upto:
             break
-        elif event.channel in wanted or wildcard(event.channel) in wanted:
+        elif event.channel in wanted or _is_among(event.channel, wildcards):
             due.append(event._replace(prev=known.get(event.channel, since)))
             known[event.channel] = event.seq
     return due

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from typing import NamedTuple, TypeVar, cast
 
 import gevent
 from gevent.event import AsyncResult, Event
 
+from odinws.access.patterns import is_wildcard
 from odinws.connections.connection import Connection
 from odinws.fanout.backlog import Backlog
 from odinws.fanout.due import MAX_JOINED, Due, JoinCache, JoinedBundles
 from odinws.fanout.observer import DeliveryObserver
 from odinws.fanout.ring import Ring
+from odinws.fanout.wildcards import Matches, Merged, Postponed, Wildcards
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
-from odinws.messages.protocol import Outgoing, wildcard
+from odinws.messages.protocol import Outgoing
 from odinws.messages.wire_format import INVALID, Packet, WireFormat
 from odinws.scheduling import SLICE_SECONDS, Slice, next_iteration
 from strategies.base import Strategy
@@ -51,6 +53,7 @@ class Hub:
         has_epoch: is set when the epoch is known.
         ring: has the messages of all passes so far, as far back as it reaches.
         slow_passes: the slowest passes.
+        wildcards: those that have subscribers.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Hub:
         self.has_epoch = Event()
         self.ring = ring
         self.slow_passes = SlowPasses()
+        self.wildcards = Wildcards(strategy.has_subscribers)
 
     @property
     def backlog(self) -> int:
@@ -94,6 +98,16 @@ class Hub:
             self._observer.count_overflow()
         if not self._arrived.is_set():
             self._arrived.set()
+
+    def subscribe(self, conn: Connection, channel: str) -> bool:
+        """Subscribe a connection to a channel or a wildcard, as `Strategy.subscribe`; it may wait for a lock.
+
+        Nothing is delivered by a wildcard that was subscribed to in another way.
+        """
+        done = self._strategy.subscribe(conn, channel)
+        if done and is_wildcard(channel):
+            self.wildcards.add(channel)
+        return done
 
     def run(self) -> None:
         """Deliver forever."""
@@ -156,15 +170,16 @@ class Hub:
             by_channel.setdefault(event.channel, []).append(event)
             if isinstance(event, Message):
                 self._oldest_ms = min(self._oldest_ms, event.ts_ms) if self._oldest_ms else event.ts_ms
-        wildcard_events = self._wildcard_events(by_channel)
-        if len(by_channel) == 1 and not wildcard_events:
+        if len(by_channel) == 1:
             self._deliver_one(*next(iter(by_channel.items())))
         elif by_channel:
-            batches = self._strategy.everyone((*by_channel, *wildcard_events), self._rotation)
+            matches = Matches(by_channel, self.wildcards)
+            batches = self._strategy.everyone((*by_channel, *matches.events), self._rotation)
             if batches is None:
-                self._deliver_many(by_channel, wildcard_events)
+                self._deliver_many(by_channel, matches)
             else:
-                self._deliver_to_everyone(batches, by_channel, wildcard_events)
+                self._deliver_to_everyone(batches, by_channel, matches)
+        self.wildcards.look()
         if self._invalid:
             self._observer.count_invalid(len(self._invalid))
         self._rotation += 1
@@ -193,40 +208,60 @@ class Hub:
         )
 
     def _deliver_one(self, channel: str, events: Sequence[Message | Lost]) -> None:
-        """One channel: send to each connection during the walk."""
+        """One channel: send to each connection during the walk, then to those of its wildcards."""
+        names = (channel, *self.wildcards.of(channel))
+        postponed = Postponed()
+        for place, name in enumerate(names, 1):
+            with closing(self._strategy.batches(name, self._rotation)) as batches:
+                self._deliver_by(name, events, batches, names[place:], postponed)
+        for name, conns in postponed.left():
+            self._deliver_by(name, events, (conns,), (), postponed)
+
+    def _deliver_by(
+        self,
+        name: str,
+        events: Sequence[Message | Lost],
+        batches: Iterable[Sequence[Connection]],
+        later: Sequence[str],
+        postponed: Postponed,
+    ) -> None:
+        """Send to subscribers of a channel or a wildcard.
+
+        Args:
+            later: wildcards; who is subscribed to one of these gets it by that.
+        """
         packet: Packet | None = None
         direct = other = failed = size = length = 0
         observed = 0
-        with closing(self._strategy.batches(channel, self._rotation)) as batches:
-            for batch in batches:
-                packet = packet or self._pack(events, channel)
-                plain = packet.plain
-                data, bundles = plain.data, (plain,)
-                length = len(data)
-                for conn in batch:
-                    sock = conn.direct_socket
-                    if sock is not None:  # as `conn.send`, without the call: 0.1 µs less
-                        try:
-                            sent = sock.send(data)
-                        except OSError:
-                            sent = 0  # `conn.send` gets the same error, and handles it
-                        if sent:
-                            direct += 1
-                            if sent != length:
-                                conn.queue_rest(bundles, sent)
-                            continue
-                    bundle = packet.encoded(conn.wire_format)
-                    if conn.send(bundle.data, (bundle,)):
-                        other += 1
-                        size += len(bundle.data)
-                        if bundle.gaps:
-                            self._observer.count_gaps(bundle.gaps, 1)
-                    else:
-                        failed += 1
-                if self._slice.is_over:
-                    self._observer.observe_lag(self._oldest_ms, (direct + other - observed) * len(events))
-                    observed = direct + other
-                    self._slice.yield_if_over()
+        for batch in batches:
+            packet = packet or self._pack(events, name)
+            plain = packet.plain
+            data, bundles = plain.data, (plain,)
+            length = len(data)
+            for conn in postponed.without(batch, name, later):
+                sock = conn.direct_socket
+                if sock is not None:  # as `conn.send`, without the call: 0.1 µs less
+                    try:
+                        sent = sock.send(data)
+                    except OSError:
+                        sent = 0  # `conn.send` gets the same error, and handles it
+                    if sent:
+                        direct += 1
+                        if sent != length:
+                            conn.queue_rest(bundles, sent)
+                        continue
+                bundle = packet.encoded(conn.wire_format)
+                if conn.send(bundle.data, (bundle,)):
+                    other += 1
+                    size += len(bundle.data)
+                    if bundle.gaps:
+                        self._observer.count_gaps(bundle.gaps, 1)
+                else:
+                    failed += 1
+            if self._slice.is_over:
+                self._observer.observe_lag(self._oldest_ms, (direct + other - observed) * len(events))
+                observed = direct + other
+                self._slice.yield_if_over()
         sends = direct + other
         self._observer.observe_lag(self._oldest_ms, (sends - observed) * len(events))
         self._count_sends(sends, sends * len(events), failed * len(events), size + direct * length)
@@ -234,31 +269,34 @@ class Hub:
         if packet and packet.plain.gaps:
             self._observer.count_gaps(packet.plain.gaps, direct)
 
-    def _deliver_many(
-        self, by_channel: dict[str, list[Message | Lost]], wildcard_events: dict[str, list[Message | Lost]]
-    ) -> None:
+    def _deliver_many(self, by_channel: dict[str, list[Message | Lost]], matches: Matches) -> None:
         """Several channels: gather what each connection gets, then send it at once.
 
         Bundles are joined once for all connections with the same ones. A wildcard's subscriber gets the
-        events of all its channels in the order of the stream, so that one sequence tells how far it has
-        received.
-
-        Args:
-            wildcard_events: by wildcard, for those that have subscribers.
+        events of all its channels, and of all its wildcards that share channels, in the order of the stream,
+        so that one sequence tells how far it has received.
         """
         recipients: list[Connection] = []
-        for name, events in (*by_channel.items(), *wildcard_events.items()):
+        postponed, merged = Postponed(), Merged(matches, self._pack)
+        for name, events in (*by_channel.items(), *matches.events.items()):
             packet: Packet | None = None
-            pattern = wildcard(name) if name not in wildcard_events and wildcard_events else ""
+            wildcards = matches.of.get(name, ())
+            shares = matches.share(name)
             with closing(self._strategy.batches(name, self._rotation)) as batches:
                 for batch in batches:
                     packet = packet or self._pack(events, name)
-                    if pattern in wildcard_events:
-                        batch = [conn for conn in batch if pattern not in conn.channels]
-                    self._gather(batch, packet, recipients)
+                    rest = postponed.without(batch, name, wildcards)
+                    if shares:
+                        rest, several = merged.split(name, rest)
+                        for conn, theirs in several:
+                            self._gather((conn,), theirs, recipients)
+                    self._gather(rest, packet, recipients)
                     self._slice.yield_if_over()
             if packet and packet.has_gaps:
                 self._has_gaps = True
+        for name, conns in postponed.left():
+            self._gather(conns, self._pack(by_channel[name], name), recipients)
+        self._has_gaps = self._has_gaps or merged.has_gaps
         joined_by_key: JoinCache = {}
         unobserved = 0
         for start in range(0, len(recipients), _FLUSH_BATCH):
@@ -274,13 +312,13 @@ class Hub:
         self,
         walk: Generator[Sequence[Connection], None, None],
         by_channel: dict[str, list[Message | Lost]],
-        wildcard_events: dict[str, list[Message | Lost]],
+        matches: Matches,
     ) -> None:
         """Several channels with many subscribers: meet each connection once, and send it what it is due.
 
         What that is, is looked up by its set of channels. The order is that of `_deliver_many`.
         """
-        due = Due({**by_channel, **wildcard_events}, wildcard_events, self._pack, self._default_format)
+        due = Due(by_channel, matches, self._pack, self._default_format)
         plain, default_format = due.plain, self._default_format
         unobserved = 0
         with closing(walk) as batches:
@@ -322,22 +360,6 @@ class Hub:
                     self._slice.yield_if_over()
         self._observer.observe_lag(self._oldest_ms, unobserved)
         self._count_due(due)
-
-    def _wildcard_events(
-        self, by_channel: dict[str, list[Message | Lost]]
-    ) -> dict[str, list[Message | Lost]]:
-        """The events of each wildcard that has subscribers, in the order of the stream."""
-        patterns = {wildcard(channel) for channel in by_channel} - {""}
-        wildcard_events: dict[str, list[Message | Lost]] = {
-            pattern: [] for pattern in sorted(patterns) if self._strategy.has_subscribers(pattern)
-        }
-        if wildcard_events:
-            for channel, events in by_channel.items():
-                if (found := wildcard_events.get(wildcard(channel))) is not None:
-                    found += events
-            for found in wildcard_events.values():
-                found.sort(key=_first_seq)
-        return wildcard_events
 
     def _gather(self, batch: Sequence[Connection], packet: Packet, recipients: list[Connection]) -> None:
         plain, default_format = packet.plain, self._default_format
@@ -427,10 +449,6 @@ class Hub:
             carried = {entry.first for entry in packet.plain.entries if entry.messages}
             self._invalid.update(e.seq for e in events if isinstance(e, Message) and e.seq not in carried)
         return packet
-
-
-def _first_seq(event: Message | Lost) -> int:
-    return event.seq if isinstance(event, Message) else event.first
 
 
 KEPT = 16  # of each period

@@ -32,14 +32,16 @@ import structlog
 from gevent.lock import BoundedSemaphore
 from nats.aio.client import Client
 
+from odinws.access.patterns import PatternSet, intersection, is_wildcard
 from odinws.connections.connection import Connection, State
 from odinws.errors import FeedError
 from odinws.fanout.hub import Hub
+from odinws.fanout.wildcards import has
 from odinws.feed import history
 from odinws.feed.events import Lost, Message
 from odinws.feed.status import FeedStatus
 from odinws.feed.stream import NO_HOLES
-from odinws.messages.protocol import WILDCARDS, ReplayComplete, ReplayIncomplete, wildcard
+from odinws.messages.protocol import ReplayComplete, ReplayIncomplete
 from odinws.messages.wire_format import encode
 from odinws.scheduling import Slice
 from odinws.settings import Settings
@@ -84,45 +86,62 @@ class Feed(Protocol):
 
 
 class _Missed:
-    """What a connection still misses: of channels, or of one wildcard.
+    """What a connection still misses: of channels, or of wildcards that have channels in common and of those.
+
+    The latter are one: they are resumed together, in the order of the stream, so that what the client has of
+    one of them tells how far it has come with all.
+
+    Args:
+        since: by channel, the sequence up to which nothing is missing; or by wildcard, and then by channels
+            and wildcards of the same group too.
 
     Attributes:
-        since: by channel or wildcard, the sequence up to which nothing is missing; those that are subscribed
-            are taken out.
+        since: the same; those that are subscribed are taken out. Of a group it has one wildcard.
         outcome: the same channels, and how they are resumed, of `RECOVERIES`.
         is_aligned: whether those that miss nothing before the latest of these have been brought to it.
     """
 
     def __init__(self, since: dict[str, int]) -> None:
-        self.since = since
-        self.outcome = dict.fromkeys(since, "ring")
+        self._wildcards = {name: seq for name, seq in since.items() if is_wildcard(name)}
+        self._channels = {name: seq for name, seq in since.items() if name not in self._wildcards}
+        self._lead = next(iter(self._wildcards), "")
+        self.since = {self._lead: min(since.values())} if self._lead else since
+        self.outcome = dict.fromkeys(self.since, "ring")
         self.is_aligned = False
-        self._pattern = next((name for name in since if name in WILDCARDS), "")
         self._known = dict(since)  # by channel, the last message or gap that the client has
 
     def via(self, message: Message) -> str:
         """What the connection gets a message by, were it subscribed to it."""
-        return self._pattern or message.channel
+        return self._lead or message.channel
+
+    def members(self, name: str) -> list[str]:
+        """What is subscribed in place of this."""
+        return [*self._wildcards, *self._channels] if self._lead else [name]
+
+    def sources(self, names: Sequence[str]) -> list[str]:
+        """What the stream is asked for in place of these."""
+        return list(self._wildcards) if self._lead else list(names)
 
     def due(
-        self, messages: Iterable[Message], since: Mapping[str, int], channels: Collection[str]
+        self, messages: Iterable[Message], since: Mapping[str, int], gets: Callable[[str], bool]
     ) -> list[Message]:
         """Which of some messages come after `since`.
 
         Args:
-            channels: what the connection is subscribed to: it gets each message once.
+            gets: whether the connection gets a channel already; it gets each message once.
         """
-        pattern = self._pattern
-        if pattern:
-            kind, after = pattern[:-1], since.get(pattern, _NEVER)
-            return [
-                message
-                for message in messages
-                if message.seq > after
-                and message.channel.startswith(kind)
-                and message.channel not in channels
-            ]
+        if self._lead:
+            after = since.get(self._lead, _NEVER)
+            return [m for m in messages if m.seq > after and self._misses(m) and not gets(m.channel)]
         return [message for message in messages if message.seq > since.get(message.channel, _NEVER)]
+
+    def _misses(self, message: Message) -> bool:
+        if message.seq > self._channels.get(message.channel, _NEVER):
+            return True
+        return any(
+            message.seq > after and has(wildcard, message.channel)
+            for wildcard, after in self._wildcards.items()
+        )
 
     def advance(self, names: Iterable[str], upto: int) -> None:
         """Nothing up to here is missing any more."""
@@ -131,19 +150,19 @@ class _Missed:
 
     def lose(self, name: str, upto: int) -> None:
         """The client is told of a gap up to here."""
-        if self._pattern:
+        if self._lead:
             self._known.clear()
         self._known[name] = upto
         self.outcome[name] = "expired"
 
     def of_page(
-        self, page: history.Page, names: Collection[str], channels: Collection[str]
+        self, page: history.Page, names: Collection[str], gets: Callable[[str], bool]
     ) -> list[Message | Lost]:
         """What the client is due of a page of the stream: messages, and before each what is lost.
 
         Args:
             names: the channels that were asked for.
-            channels: as for `due`.
+            gets: as for `due`.
         """
         losses = [event for event in page.events if isinstance(event, Lost)]
         firsts, lasts = [lost.first for lost in losses], [lost.last for lost in losses]
@@ -156,14 +175,16 @@ class _Missed:
             if low < high:
                 certain = all(lost.reason == "expired" for lost in losses[low:high])
                 first, reason = max(firsts[low], after + 1), "expired" if certain else "uncertain"
-                due.append(Lost(name, first, lasts[high - 1], reason))
+                due.extend(
+                    Lost(member, first, lasts[high - 1], reason) for member in self._wildcards or (name,)
+                )
                 self.lose(name, lasts[high - 1])
 
         messages = [event for event in page.events if isinstance(event, Message)]
-        for message in self.due(messages, position, channels):
+        for message in self.due(messages, position, gets):
             name = self.via(message)
             lose(name, message.seq)
-            prev = self._known.get(message.channel, 0) or self._known.get(self._pattern, 0)
+            prev = self._known.get(message.channel, 0) or self._known.get(self._lead, 0)
             due.append(message._replace(prev=prev))
             self._known[message.channel] = position[name] = message.seq
         for name in names:
@@ -223,15 +244,17 @@ class Recovery:
         if epoch is not None and epoch != self._hub.epoch:
             self._restart_from_newest(conn, list(since))
             return
-        together = {channel: seq for channel, seq in since.items() if channel not in WILDCARDS}
-        alone = [{pattern: since[pattern]} for pattern in since if pattern in WILDCARDS]
-        for part in (together, *alone):
+        for part in _groups(since, separate=not conn.wire_format.delivers_once):
             self._catch_up(conn, _Missed(part))
+
+    def subscribe(self, conn: Connection, channel: str) -> bool:
+        """Subscribe a connection without anything of the past, see `Hub.subscribe`."""
+        return self._hub.subscribe(conn, channel)
 
     def latest(self, conn: Connection, channels: Sequence[str]) -> None:
         """Subscribe a connection to channels and send it the newest message of each."""
         ring = self._hub.ring
-        absent = [name for name in channels if name not in WILDCARDS and ring.newest(name) is None]
+        absent = [name for name in channels if not is_wildcard(name) and ring.newest(name) is None]
         joined: set[str] = set()
         upto = ring.last  # what comes later is live
         if absent and upto:
@@ -259,13 +282,13 @@ class Recovery:
             end = ring.last if last is None else last
             found: Sequence[Message | Lost]
             if ring.horizon <= first - 1 <= ring.last:
-                found, upto = self._ring_page(missed, missed.since, ())
+                found, upto = self._ring_page(missed, missed.since, _nothing)
                 if found:
                     self._pay(conn)
             else:
                 self._pay(conn)
                 page = self._read_page([channel], first - 1)
-                found, upto = missed.of_page(page, (channel,), ()), page.upto
+                found, upto = missed.of_page(page, (channel,), _nothing), page.upto
             due: list[Message | Lost] = []
             for event in found:
                 if isinstance(event, Lost):
@@ -334,7 +357,7 @@ class Recovery:
         for name, seq in since.items():
             if seq > last:
                 ahead.append(name)  # what the hub has still to deliver would come twice
-            elif name not in WILDCARDS and self._feed.is_current(name, seq):
+            elif not is_wildcard(name) and self._feed.is_current(name, seq):
                 since[name] = max(seq, ring.last)
                 near.append(name)
             else:
@@ -371,7 +394,7 @@ class Recovery:
             before = self._hub.ring.last
             if min(since.values()) < self._hub.ring.horizon:  # evicted meanwhile
                 return False
-            found, upto = self._ring_page(missed, since, conn.channels)
+            found, upto = self._ring_page(missed, since, self._gets(conn))
             if found:
                 self._pay(conn)
                 if not self._send(conn, found, missed.via):
@@ -383,19 +406,26 @@ class Recovery:
         return False
 
     def _ring_page(
-        self, missed: _Missed, since: Mapping[str, int], channels: Collection[str]
+        self, missed: _Missed, since: Mapping[str, int], gets: Callable[[str], bool]
     ) -> tuple[list[Message], int]:
         """The next messages of the ring after `since`, and up to where they are all."""
         ring, pause = self._hub.ring, Slice()
         last, found = ring.last, []
         walked = ring.all_after(max(ring.horizon, min(since.values()))) or []
         for start in range(0, len(walked), _WALK_MESSAGES):
-            found += missed.due(walked[start : start + _WALK_MESSAGES], since, channels)
+            found += missed.due(walked[start : start + _WALK_MESSAGES], since, gets)
             if len(found) > history.PAGE_MESSAGES:
                 del found[history.PAGE_MESSAGES :]
                 return found, found[-1].seq
             pause.yield_if_over()
         return found, last
+
+    def _gets(self, conn: Connection) -> Callable[[str], bool]:
+        """Tells whether a connection gets a channel, or all of a wildcard, by what it has now."""
+        if not conn.wire_format.delivers_once:
+            return _nothing
+        wildcards, channels = self._hub.wildcards, conn.channels
+        return lambda name: name in channels or any(other in channels for other in wildcards.of(name))
 
     def _join(self, conn: Connection, missed: _Missed, near: list[str]) -> None:
         """Subscribe to channels, and send what the ring has; to be run between passes.
@@ -407,21 +437,23 @@ class Recovery:
         walked = ring.all_after(after) if after <= ring.last else []
         if conn.state is not State.OPEN or walked is None or len(walked) > _JOIN_MESSAGES:
             return
-        waiting = missed.due(walked, missed.since, conn.channels)
+        gets = self._gets(conn)
+        waiting = missed.due(walked, missed.since, gets)
         if len(waiting) > _CHUNK_MESSAGES or (waiting and not conn.has_room):
             return
         time_left = Slice()
         joined: dict[str, int] = {}
         for name in near:
             since = missed.since.pop(name)
-            covered = wildcard(name) in conn.channels  # it has received them by its wildcard
-            if self._strategy.subscribe(conn, name) and not covered:
-                joined[name] = since
+            covered = gets(name)  # it has received them by a wildcard
+            for member in missed.members(name):
+                if self._hub.subscribe(conn, member) and not covered:
+                    joined[name] = since
             self._stats.recovered(missed.outcome[name])
             if time_left.is_over:
                 break
         if joined and waiting:
-            self._send_chunk(conn, missed.due(waiting, joined, ()), missed.via)
+            self._send_chunk(conn, missed.due(waiting, joined, _nothing), missed.via)
 
     def _send_from_stream(self, conn: Connection, missed: _Missed, far: list[str]) -> None:
         """Send the next page of the stream, of as many channels as can share it."""
@@ -433,11 +465,11 @@ class Recovery:
                 return
             names = [name for name in far if missed.since[name] <= after + _SHARED_SEQUENCES]
         self._pay(conn)
-        page = self._read_page(names, after)
+        page = self._read_page(missed.sources(names), after)
         for name in names:
             if missed.outcome[name] == "ring":
                 missed.outcome[name] = "stream"
-        if self._send(conn, missed.of_page(page, names, conn.channels), missed.via):
+        if self._send(conn, missed.of_page(page, names, self._gets(conn)), missed.via):
             missed.advance(names, page.upto)
 
     def _align(self, conn: Connection, missed: _Missed, far: list[str]) -> None:
@@ -457,7 +489,8 @@ class Recovery:
 
     def _lose(self, conn: Connection, missed: _Missed, names: Collection[str], upto: int) -> None:
         """Tell the client that the messages up to here can't be had."""
-        self._send_gaps(conn, {name: (missed.since[name] + 1, upto) for name in names}, "expired")
+        gaps = {member: (missed.since[name] + 1, upto) for name in names for member in missed.members(name)}
+        self._send_gaps(conn, gaps, "expired")
         for name in names:
             missed.lose(name, upto)
         missed.advance(names, upto)
@@ -467,7 +500,7 @@ class Recovery:
         for name in names:
             del missed.since[name]
         if names:
-            self._restart_from_newest(conn, names)
+            self._restart_from_newest(conn, [member for name in names for member in missed.members(name)])
 
     def _restart_from_newest(self, conn: Connection, names: Collection[str]) -> None:
         """Subscribe with a gap and the newest message: sequences of another epoch can't be resumed."""
@@ -519,7 +552,7 @@ class Recovery:
                 name, given = left.popleft()
                 newest = ring.newest(name) or given
                 # What the worker does not know yet comes live.
-                if self._strategy.subscribe(conn, name) and newest is not None and newest.seq <= ring.last:
+                if self._hub.subscribe(conn, name) and newest is not None and newest.seq <= ring.last:
                     found.append(newest)
             self._send_chunk(conn, found, lambda message: message.channel)
 
@@ -615,6 +648,46 @@ class Recovery:
             if conn.send_frame(b"".join(part)):
                 self._stats.count_gaps((reason,), len(part))
             pause.yield_if_over()
+
+
+def _groups(since: Mapping[str, int], *, separate: bool) -> list[dict[str, int]]:
+    """Channels that no wildcard has, and the rest in groups without a channel in common.
+
+    Args:
+        since: by channel or wildcard.
+        separate: whether the client gets a message by each of its subscriptions, so that there are no groups.
+    """
+    wildcards = [name for name in since if is_wildcard(name)]
+    alone: dict[str, int] = {}
+    groups = {name: {name: since[name]} for name in wildcards}
+    found = PatternSet()
+    for number, name in enumerate(wildcards):
+        found.add(name)
+        for other in wildcards[:number]:
+            if not separate and intersection(name.split("."), other.split(".")) is not None:
+                _unite(groups, name, other)
+    for name, seq in since.items():
+        if name in groups:
+            continue
+        covering = () if separate else found.covering(name)
+        for wildcard in covering:
+            groups[wildcard][name] = seq
+        if not covering:
+            alone[name] = seq
+    distinct = {id(group): group for group in groups.values()}
+    return [part for part in (alone, *distinct.values()) if part]
+
+
+def _unite(groups: dict[str, dict[str, int]], name: str, other: str) -> None:
+    group, second = groups[name], groups[other]
+    if group is not second:
+        group.update(second)
+        for member in second:
+            groups[member] = group
+
+
+def _nothing(_: str) -> bool:
+    return False
 
 
 def _last_seq(event: Message | Lost) -> int:

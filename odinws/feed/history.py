@@ -82,8 +82,8 @@ async def page(
     Args:
         name: of the stream.
         rules: which subject is which channel; messages of none are passed over.
-        channels: one channel or wildcard; or several channels, see `reads_many`; or none, for all. A wildcard
-            may bring messages of other channels too.
+        channels: one channel or wildcard; or several, see `reads_many`; or none, for all. With wildcards
+            there may be messages of other channels too.
         after: the sequence after which the page begins.
         most: the maximum number of messages, those that are passed over included.
         max_bytes: of their payloads, approximately.
@@ -95,9 +95,9 @@ async def page(
     state = (await stream.info(client, name)).state
     last_seq, upto, size, count = state.last_seq, after, 0, 0
     messages: list[Message] = []
-    subjects = [subject for channel in channels for subject in rules.subjects_of(channel)]
-    if not subjects or (len(channels) == 1 < len(subjects) and not reads_many(client)):
-        subjects = [rules.all_subjects]
+    subjects = rules.subjects_of(*channels)
+    if not subjects or (len(subjects) > 1 and not reads_many(client)):
+        subjects = (rules.all_subjects,)
     if len(subjects) > 1:  # a consumer can't be told a number of bytes
         most = max(1, min(most, max_bytes * state.messages // max(1, state.bytes)))
     while upto < last_seq and count < most and size < max_bytes:
@@ -163,7 +163,7 @@ async def newest(
         FeedError: the stream does not exist, or allows no direct gets.
         nats.errors.Error, TimeoutError: NATS is lost.
     """
-    subjects = [subject for channel in channels for subject in rules.subjects_of(channel)]
+    subjects = rules.subjects_of(*channels)
     request = {"multi_last": subjects, "up_to_seq": upto, "seq": after + 1}
     found = await _batch(client, name, request, MAX_CHANNELS, max_bytes)
     left = int((found[-1].headers or {})["Nats-Num-Pending"]) if found else 0

@@ -13,15 +13,8 @@ import msgspec
 
 from odinws.errors import CommandError
 
-WILDCARDS = ("token.*", "user.*")
 STATS_CHANNEL = "server.stats"  # not from NATS: the server's own stats, for connections of the admin plane
 _Seq = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]  # NATS counts from 1; 0 is before all messages
-
-
-def wildcard(channel: str) -> str:
-    """The wildcard that matches this channel, as `token.*` matches `token.BTC`; "" for `global`."""
-    kind, dot, _ = channel.partition(".")
-    return f"{kind}.*" if dot else ""
 
 
 # -- from clients ----------------------------------------------------------------------------------
@@ -304,6 +297,11 @@ def stats_not_allowed() -> Rejected:
 def too_many(channel: str, limit: int) -> Rejected:
     """The rejection of a channel beyond the connection's limit."""
     return Rejected(short(channel), "TOO_MANY_SUBSCRIPTIONS", f"a connection may hold {limit} subscriptions")
+
+
+def too_many_wildcards(channel: str, limit: int) -> Rejected:
+    """The rejection of a wildcard beyond the connection's limit."""
+    return Rejected(short(channel), "TOO_MANY_SUBSCRIPTIONS", f"a connection may hold {limit} wildcards")
 
 
 def short(text: str) -> str:

@@ -58,10 +58,13 @@ class WireFormat(ABC):
         command_opcode: of the frames that carry commands, TEXT or BINARY. A frame of the other kind closes
             the connection.
         in_stream_order: whether a client gets the messages of all its channels in the order of the stream.
+        delivers_once: whether a connection gets a message once, however many of its subscriptions have it;
+            False: once for each of them.
     """
 
     window_bits: int = 0
     in_stream_order: ClassVar[bool] = False
+    delivers_once: ClassVar[bool] = True
     command_opcode: ClassVar[Opcode] = Opcode.TEXT
 
     # -- out ---------------------------------------------------------------------------------------

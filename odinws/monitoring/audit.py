@@ -20,10 +20,11 @@ from typing import NamedTuple
 import gevent
 import structlog
 
+from odinws.access.patterns import is_wildcard
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
 from odinws.fanout.hub import Hub
-from odinws.messages.protocol import wildcard
+from odinws.fanout.wildcards import has
 from odinws.messages.wire_format import Bundle, Entry
 from odinws.shared.worker_stats import WorkerStats
 
@@ -96,7 +97,12 @@ class Audit:
             conn.observe(None)
             if conn.state is not State.OPEN or conn.allowance != allowance or conn.commands:
                 continue
-            expected = [found for found in due if found[0] in channels or wildcard(found[0]) in channels]
+            wildcards = [name for name in channels if is_wildcard(name)]
+            expected = [
+                found
+                for found in due
+                if found[0] in channels or any(has(wildcard, found[0]) for wildcard in wildcards)
+            ]
             absent = _absent(expected, notes)
             checked += len(expected)
             missing += len(absent)

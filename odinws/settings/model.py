@@ -250,6 +250,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     max_subscriptions: Annotated[int, about("channels that one connection may subscribe to", 1, 100_000)] = (
         1_000
     )
+    max_wildcards: Annotated[int, about("wildcards among these", 0, 100)] = 32
     max_message_bytes: Annotated[int, about("largest message from a client, in bytes", 128, 16 << 20)] = (
         64 << 10
     )

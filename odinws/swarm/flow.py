@@ -14,6 +14,7 @@ share one judgement of them. So a read costs a lookup; only the first to read so
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -187,14 +188,19 @@ def _told(marks: dict[str, Mark], channel: str, last: int, reason: str) -> None:
         for name in _named(marks, channel):
             del marks[name]
         return
-    for name in _named(marks, channel) or ([] if channel.endswith("*") else [channel]):
+    for name in _named(marks, channel) or ([] if _is_wildcard(channel) else [channel]):
         mark = marks.get(name)
         if mark is None or last > mark.seq:
             marks[name] = Mark(last, True, mark.holes if mark else ())
 
 
+def _is_wildcard(name: str) -> bool:
+    return "*" in name or ">" in name
+
+
 def _named(marks: dict[str, Mark], channel: str) -> list[str]:
     """The channels that a name or a wildcard means, of those that were heard."""
-    if channel.endswith(".*"):
-        return [name for name in marks if name.startswith(channel[:-1])]
+    if _is_wildcard(channel):
+        form = re.compile(re.escape(channel).replace(r"\*", r"[^.]+").replace(">", ".+"))
+        return [name for name in marks if form.fullmatch(name)]
     return [channel] if channel in marks else []

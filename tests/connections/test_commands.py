@@ -51,6 +51,10 @@ class FakeHistory:
         self.asked: list[tuple[Any, ...]] = []
         self.error: FeedError | None = None
 
+    def subscribe(self, conn: Connection, channel: str) -> bool:
+        """Subscribe."""
+        return self.world.strategy.subscribe(conn, channel)
+
     def resume(self, conn: Connection, since: Mapping[str, int], epoch: str | None) -> None:
         """Note it, and subscribe."""
         self.asked.append(("resume", since, epoch, len(self.world.conn.sent)))

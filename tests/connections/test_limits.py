@@ -30,6 +30,7 @@ def test_what_a_client_is_told() -> None:
     assert in_welcome == {
         "max_message_bytes": 65536,
         "max_subscriptions": 3,
+        "max_wildcards": 32,
         "max_channel_bytes": 70,
         "commands_per_second": 5.0,
         "command_burst": 9,

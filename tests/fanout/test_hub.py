@@ -96,7 +96,7 @@ class World:
         self.conns.append(conn)
         assert self.strategy.add(conn.real)
         for channel in channels:
-            assert self.strategy.subscribe(conn.real, channel)
+            assert self.hub.subscribe(conn.real, channel)
         return conn
 
     def message(self, channel: str, payload: bytes | None = None) -> Message:

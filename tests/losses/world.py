@@ -30,7 +30,7 @@ from odinws.fanout.ring import Ring
 from odinws.feed import session as session_module
 from odinws.feed.nats import NatsFeed
 from odinws.feed.servers import Servers
-from odinws.messages.protocol import Welcome, wildcard
+from odinws.messages.protocol import Welcome
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from tests.fakes import FORMATS, FakeConnection, welcome
@@ -45,6 +45,12 @@ T = TypeVar("T")
 def hurried() -> Any:
     """The feed with shorter times, so that a history is one of seconds."""
     return mock.patch.multiple(session_module, _HEARTBEAT_SECONDS=0.15, _LOOK_SECONDS=0.4)
+
+
+def wildcard(channel: str) -> str:
+    """The wildcard that has a channel."""
+    kind, dot, _ = channel.partition(".")
+    return f"{kind}.*" if dot else ""
 
 
 class Admin:

@@ -37,7 +37,7 @@ class Audited(World):
         """A connection with subscriptions."""
         conn, _ = self.connect(deflate=deflate)
         for channel in channels:
-            self.strategy.subscribe(conn, channel)
+            self.hub.subscribe(conn, channel)
         return conn
 
     def publish(self, *channels: str, payload: bytes = b"{}") -> None:

@@ -58,6 +58,10 @@ class _NoHistory:
     def __init__(self, strategy: Strategy[Connection]) -> None:
         self._strategy = strategy
 
+    def subscribe(self, conn: Connection, channel: str) -> bool:
+        """Subscribe."""
+        return self._strategy.subscribe(conn, channel)
+
     def resume(self, conn: Connection, since: Mapping[str, int], epoch: str | None) -> None:
         """Subscribe."""
         self.latest(conn, list(since))
