@@ -64,6 +64,7 @@ LAYERS = (
 
 PURE = {
     "odinws.access.channels",
+    "odinws.access.channels_file",
     "odinws.access.errors",
     "odinws.access.headers",
     "odinws.access.origin",

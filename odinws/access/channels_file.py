@@ -100,7 +100,7 @@ def _problems(entry: dict[str, Any], form: Channels) -> Iterator[str]:
         if key not in _KEYS:
             yield f"unknown key {_brief(key)}; known are {', '.join(sorted(_KEYS))}"
         elif key in _CHOICES and not any(
-            value is c or (value == c and c in _CHOICES[key]) for c in _CHOICES[key]
+            value is choice or (isinstance(choice, str) and value == choice) for choice in _CHOICES[key]
         ):
             allowed = ", ".join(str(choice).lower() for choice in _CHOICES[key])
             yield f"{key} is {_brief(str(value))}: expected one of {allowed}"
@@ -134,8 +134,8 @@ def _subject_problems(subject: object, pattern: str, ones: int, form: Channels) 
 
 
 def _expected(form: Channels) -> str:
-    extra = " ".join(form.characters)
-    return f"expected at most {MAX_TOKENS} tokens of A-Z a-z 0-9 _ -{' ' if extra else ''}{extra}, or * and > as in NATS"
+    characters = " ".join(["A-Z a-z 0-9 _ -", *form.characters])
+    return f"expected at most {MAX_TOKENS} tokens of {characters}, or * and > as in NATS"
 
 
 def _compare(rules: Sequence[Rule], characters: str, mistakes: list[str], notes: list[str]) -> None:
