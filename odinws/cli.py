@@ -273,10 +273,10 @@ def settings() -> None:
 
 @cli.command()
 def close_codes() -> None:
-    """Print what each close code means to a client as a table in Markdown."""
-    from odinws.close_codes import table
+    """Print what each close code means to clients of each protocol, as tables in Markdown."""
+    from odinws.close_codes import centrifugo_table, table
 
-    click.echo(table(), nl=False)
+    click.echo(f"{table()}\n{centrifugo_table()}", nl=False)
 
 
 @cli.command()

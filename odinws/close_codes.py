@@ -1,6 +1,7 @@
 """Why connections are closed or refused: labels, close codes, and when a client should reconnect.
 
-Codes below 4000 are those of RFC 6455 section 7.4.1 and the IANA registry; 4000 and above are private.
+Codes below 3000 are those of RFC 6455 section 7.4.1 and the IANA registry; 4000 and above are private; those
+between are Centrifugo's, which its endpoint uses alone.
 """
 
 from __future__ import annotations
@@ -123,6 +124,18 @@ class CloseReason(Enum):
         None,
         "reserved: a channel that is not allowed is rejected by name, and the connection stays",
     )
+    # These end connections of the Centrifugo endpoint alone.
+    INSUFFICIENT_STATE = (
+        "insufficient_state",
+        3010,
+        "insufficient state",
+        0.0,
+        "messages are missing on a channel, and the client can't be asked to subscribe to it anew: an SDK "
+        "without compaction, or a server-side subscription",
+    )
+    TOO_MANY = ("too_many", 3013, "too many connections", 1.0, "the token's subject has as many as it may")
+    INVALID_TOKEN = ("invalid_token", 3500, "invalid token", None, "the token is invalid, or missing")
+    STALE = ("stale", 3502, "stale", None, "no `connect` came within 10 s")
 
     def __init__(
         self,
@@ -141,14 +154,49 @@ class CloseReason(Enum):
         self.another_token = another_token
 
 
+NATIVE: Final = tuple(reason for reason in CloseReason if not 3000 <= reason.code < 4000)
+"""Those of `/ws`."""
+
+CENTRIFUGO: Final = {
+    CloseReason.CLIENT: (3000, "connection closed"),
+    CloseReason.GOING_AWAY: (3001, "shutdown"),
+    CloseReason.RESTART: (3011, "force reconnect"),
+    CloseReason.INTERNAL: (3004, "internal server error"),
+    CloseReason.UNAUTHORISED: (3005, "connection expired"),
+    CloseReason.SLOW: (3008, "slow"),
+    CloseReason.MEMORY: (3008, "slow"),
+    CloseReason.IDLE: (3012, "no pong"),
+    CloseReason.PROTOCOL: (3501, "bad request"),
+    CloseReason.UNSUPPORTED: (3501, "bad request"),
+    CloseReason.BAD_TEXT: (3501, "bad request"),
+    CloseReason.FORBIDDEN: (3507, "permission denied"),
+    CloseReason.POLICY: (3509, "too many errors"),
+    CloseReason.TOO_BIG: (1009, "message too big"),
+    **{reason: (reason.code, reason.text) for reason in CloseReason if 3000 <= reason.code < 4000},
+}
+"""The code and the text of each reason at the Centrifugo endpoint: what makes its SDKs do the right thing."""
+
 HINTED: Final = frozenset({CloseReason.GOING_AWAY, CloseReason.RESTART})
 """Their text ends in `; retry_after=` and seconds, which count instead of those of the table."""
 
 
 def table() -> str:
     """What each close code means, in Markdown."""
-    rows = [("code", "label", "meaning", "reconnect"), ("---",) * 4]
-    rows += [(f"{r.code}", f"`{r.label}`", r.meaning, _reconnect(r)) for r in CloseReason]
+    rows: list[tuple[str, ...]] = [("code", "label", "meaning", "reconnect"), ("---",) * 4]
+    rows += [(f"{r.code}", f"`{r.label}`", r.meaning, _reconnect(r)) for r in NATIVE]
+    return _markdown(rows)
+
+
+def centrifugo_table() -> str:
+    """What each close code of the Centrifugo endpoint means, in Markdown."""
+    rows: list[tuple[str, ...]] = [("code", "text", "label", "meaning", "the SDK"), ("---",) * 5]
+    for reason, (code, text) in sorted(CENTRIFUGO.items(), key=lambda entry: entry[1][0]):
+        does = "comes back" if 3000 <= code < 3500 else "ends"
+        rows.append((f"{code}", text, f"`{reason.label}`", reason.meaning, does))
+    return _markdown(rows)
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows).replace(" --- ", "---")
 
 

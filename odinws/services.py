@@ -26,6 +26,8 @@ from odinws.admission.heap import Heap, find_trim
 from odinws.admission.load import Sensor, StallWatch
 from odinws.assignment import DEFAULT_STRATEGY, Assigner, Assignment
 from odinws.close_codes import CloseReason
+from odinws.connections.centrifugo import CentrifugoConnection
+from odinws.connections.centrifugo_commands import CentrifugoCommands
 from odinws.connections.clients import Clients
 from odinws.connections.commands import Commands
 from odinws.connections.connection import Connection
@@ -43,6 +45,7 @@ from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.history import PAGE_MESSAGES
 from odinws.feed.nats import NatsFeed
+from odinws.messages import centrifugo
 from odinws.messages.event_format import EventFormat, JsonLines, ServerSentEvents
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.protocol import Position, Rejected, StreamWelcome, Welcome
@@ -118,7 +121,9 @@ class Services:
             "replay_pages_per_second": settings.replay_rate,
             "replay_page_messages": PAGE_MESSAGES,
         }
-        self.formats = FormatRegistry(JsonFormat, settings.compression_min_bytes)
+        self.formats = FormatRegistry(
+            JsonFormat, settings.compression_min_bytes, {**BY_SUBPROTOCOL, **centrifugo.FORMATS}
+        )
         self.event_formats: dict[type[EventFormat], EventFormat] = {
             kind: kind(lambda: self.hub.epoch) for kind in (ServerSentEvents, JsonLines)
         }
@@ -129,6 +134,7 @@ class Services:
             self.formats.default,
             self._run_commands,
             lambda conn: self.admission.left(conn.peer, conn.identity),
+            lambda work: self.hub.before_next_pass(work),
         )
         observer: DeliveryObserver = self.stats if is_observed else NullObserver()
         self.hub = Hub(
@@ -150,7 +156,7 @@ class Services:
         )
         self.recovery = Following(settings, self.strategy, self.hub, self.feed, self.stats)
         self.broadcaster = StatsBroadcaster(self._figures)
-        self.commands = Commands(
+        self.commands: Commands[Connection] = Commands(
             settings,
             self.limits,
             self.strategy,
@@ -158,6 +164,17 @@ class Services:
             self.admission.refresh,
             self.recovery,
             self.broadcaster,
+        )
+        self._centrifugo_commands = CentrifugoCommands(
+            settings,
+            self.clients.centrifugo_limits,
+            self.strategy,
+            self.stats,
+            self.admission,
+            self.recovery,
+            self.broadcaster,
+            self.hub.run_between_passes,
+            self.clients.work_for,
         )
         self._stalls = StallWatch(self.stats)
         self._heap = Heap(find_trim())
@@ -241,14 +258,15 @@ class Services:
         SharedState.release(self.stats)
         self.stats.refused_by("handshake")
 
-    def opening(self, entry: Admit, deflate: int) -> Opening:
+    def opening(self, entry: Admit, deflate: int, wire_format: str | None = None) -> Opening:
         """How the connection is opened for which `admit` took a slot.
 
         Args:
             entry: what `admit` gave.
             deflate: the window agreed for compression, in bits; 0: none.
+            wire_format: the name of the format; None: that of the subprotocol.
         """
-        return Opening(self, entry, deflate)
+        return Opening(self, entry, deflate, wire_format)
 
     def open_echo(self, descriptor: int | _socket.socket, early: bytes, entry: Admit, deflate: int) -> None:
         """Open a connection that is not greeted and echoes what it hears."""
@@ -261,7 +279,7 @@ class Services:
         self._upgrading -= 1
         entry = opening.entry
         conn = self.clients.open(
-            descriptor, entry.address, opening.wire_format, entry.identity, Connection, opening.client_id
+            descriptor, entry.address, opening.wire_format, entry.identity, opening.kind, opening.client_id
         )
         conn.inspects = entry.inspects
         return conn
@@ -362,6 +380,8 @@ class Services:
     def _run_commands(self, conn: Connection) -> None:
         if isinstance(conn, EventStream):
             self.recovery.follow(conn)
+        elif isinstance(conn, CentrifugoConnection):
+            self._centrifugo_commands.run(conn)
         else:
             self.commands.run(conn)
 
@@ -410,15 +430,18 @@ class Opening:
     Attributes:
         entry: what `Services.admit` gave.
         client_id: of the connection.
+        kind: the class of the connection.
     """
 
-    __slots__ = ("_epoch", "_services", "client_id", "entry", "wire_format")
+    __slots__ = ("_epoch", "_services", "client_id", "entry", "kind", "wire_format")
 
-    def __init__(self, services: Services, entry: Admit, deflate: int) -> None:
+    def __init__(self, services: Services, entry: Admit, deflate: int, wire_format: str | None) -> None:
         self._services = services
         self._epoch = ""
         self.entry = entry
-        self.wire_format = services.formats.of(entry.subprotocol, deflate)
+        self.wire_format = services.formats.of(wire_format or entry.subprotocol, deflate)
+        is_centrifugo = isinstance(self.wire_format, centrifugo.CentrifugoFormat)
+        self.kind = CentrifugoConnection if is_centrifugo else Connection
         self.client_id = services.clients.next_id()
 
     def greet(self) -> bytes:

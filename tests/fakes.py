@@ -265,6 +265,7 @@ class FakeOwner:
         closed: connections whose descriptor is gone.
         told: connections that said they have commands.
         pongs: what pongs carried.
+        ended: subscriptions that clients were told to have ended.
     """
 
     def __init__(self, **limits: Any) -> None:
@@ -272,6 +273,7 @@ class FakeOwner:
         self.buffer = bytearray(64 << 10)
         self.now = 1000.0
         self.limits = replace(LIMITS, **limits)
+        self.centrifugo_limits = self.limits.for_centrifugo()
         self.ready: ReadyQueue[Connection] = ReadyQueue()
         self.excesses = 0
         self.ledger = Ledger(1 << 40, self._count_excess)
@@ -284,6 +286,7 @@ class FakeOwner:
         self.closed: list[Connection] = []
         self.told: list[Connection] = []
         self.pongs: list[bytes] = []
+        self.ended: list[str] = []
 
     def _count_excess(self) -> None:
         self.excesses += 1
@@ -299,6 +302,11 @@ class FakeOwner:
     def on_command(self, conn: Connection) -> None:
         """Note it; the commands stay where they are."""
         self.told.append(conn)
+
+    def on_unsubscribed(self, conn: Connection, ending: set[str]) -> None:
+        """Note it, and end them."""
+        self.ended += sorted(ending)
+        ending.clear()
 
     def on_shed(self, conn: Connection, messages: int, gaps: int) -> None:
         """Note it."""

@@ -98,6 +98,7 @@ PURE = {
     "odinws.feed.simulator",
     "odinws.harness.statistics",
     "odinws.histogram",
+    "odinws.messages.centrifugo",
     "odinws.messages.deflate",
     "odinws.messages.frames",
     "odinws.messages.json_format",

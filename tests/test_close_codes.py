@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from odinws.close_codes import CloseReason
+from odinws.close_codes import CENTRIFUGO, NATIVE, CloseReason
 
 DOCUMENTED = {  # the codes that clients rely on
     "GOING_AWAY": 1001,
@@ -45,12 +45,13 @@ def test_every_reason_can_be_said(reason: CloseReason) -> None:
         assert (reason.code, reason.text) == (1006, "")  # never sent
     else:
         assert reason.text
-        assert reason.code in {*range(1000, 1004), *range(1007, 1015), *range(4000, 5000)}
+        own = range(4000, 5000) if reason in NATIVE else range(3000, 4000)
+        assert reason.code in {*range(1000, 1004), *range(1007, 1015), *own}
 
 
 def test_who_comes_back() -> None:
     """Whoever made a mistake or has no right stays away; whoever met our limits or our end returns."""
-    away = {reason for reason in CloseReason if reason.retry_after_seconds is None}
+    away = {reason for reason in NATIVE if reason.retry_after_seconds is None}
     assert away == {
         CloseReason.PROTOCOL,
         CloseReason.UNSUPPORTED,
@@ -62,3 +63,13 @@ def test_who_comes_back() -> None:
     }
     assert {reason for reason in away if reason.another_token} == {CloseReason.UNAUTHORISED}
     assert not any(reason.another_token for reason in set(CloseReason) - away)
+
+
+@pytest.mark.parametrize("reason", sorted(CENTRIFUGO, key=lambda r: r.name), ids=lambda reason: reason.name)
+def test_centrifugos_codes(reason: CloseReason) -> None:
+    """An SDK comes back where a native client does; for another token it is asked apart."""
+    code, text = CENTRIFUGO[reason]
+    assert 3000 <= code < 4000 or reason is CloseReason.TOO_BIG
+    assert 0 < len(text) < 60
+    comes_back = reason.retry_after_seconds is not None or reason.another_token
+    assert (3000 <= code < 3500) == comes_back

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from odinws.cli import cli
-from odinws.close_codes import CloseReason, table
+from odinws.close_codes import NATIVE, centrifugo_table, table
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,11 +22,12 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
 
 
 def test_the_table_of_close_codes_is_that_of_the_code() -> None:
-    """`python -m odinws close-codes` prints what docs/protocol.md shows."""
+    """`python -m odinws close-codes` prints what docs/protocol.md and docs/centrifugo.md show."""
     printed = CliRunner().invoke(cli, ["close-codes"]).output
-    assert printed == table()
-    assert printed.count("\n") == 2 + len(CloseReason)
-    assert printed in (ROOT / "docs" / "protocol.md").read_text()
+    assert printed == f"{table()}\n{centrifugo_table()}"
+    assert table().count("\n") == 2 + len(NATIVE)
+    assert table() in (ROOT / "docs" / "protocol.md").read_text()
+    assert centrifugo_table() in (ROOT / "docs" / "centrifugo.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

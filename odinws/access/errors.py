@@ -32,6 +32,14 @@ class AccessError(OdinError):
         return (("WWW-Authenticate", "Bearer"),) if self.status == 401 else ()
 
 
+class ExpiredError(AccessError):
+    """The token was good, and has expired."""
+
+
+class LimitError(AccessError):
+    """The token's subject has as many connections as it may have."""
+
+
 class KeysError(OdinError):
     """A source of keys gives none that can be used.
 

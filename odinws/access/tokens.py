@@ -14,9 +14,10 @@ import jwt
 from odinws.access import channels
 from odinws.access.channels import Channels
 from odinws.access.credentials import check_form
-from odinws.access.errors import AccessError, forbidden, unauthenticated
+from odinws.access.errors import AccessError, ExpiredError, forbidden, unauthenticated
 from odinws.access.keys import ALGORITHMS, Key, Source
 from odinws.access.permissions import Permissions
+from odinws.close_codes import CloseReason
 
 MAX_SUBJECT_CHARACTERS = 256
 
@@ -176,7 +177,7 @@ class Tokens:
                 raise unauthenticated("the token has no claim exp")
             return None
         if now >= expires + leeway:
-            raise unauthenticated("the token has expired")
+            raise ExpiredError(CloseReason.UNAUTHORISED, "the token has expired")
         return expires + leeway
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,12 +18,13 @@ import structlog
 
 from odinws import logs
 from odinws.access import credentials
-from odinws.access.errors import AccessError, forbidden
+from odinws.access.errors import AccessError, LimitError
 from odinws.access.peer import client_address, is_loopback, network_of
 from odinws.access.rates import Limit, Rates
 from odinws.access.tokens import ANONYMOUS, Identity
 from odinws.admission import authentication, load
 from odinws.admission.guard import Decision, Guard, Limits, State, retry_after, smooth
+from odinws.close_codes import CloseReason
 from odinws.messages.wire_format import BY_SUBPROTOCOL
 from odinws.settings import Settings
 from odinws.shared import SharedState
@@ -47,6 +48,8 @@ class UpgradeRequest(NamedTuple):
         is_local: it comes from a program on this machine, see `peer.is_local`.
         tokens: that were found where an upgrade has none.
         same_origin: a browser says that the page is of this server, so it need not name its origin.
+        formats: further subprotocols that are known where it goes.
+        token_may_follow: it needs no token yet, see `Admission.connect`.
     """
 
     peer: str
@@ -58,6 +61,8 @@ class UpgradeRequest(NamedTuple):
     is_local: bool = False
     same_origin: bool = False
     tokens: Sequence[str] = ()
+    formats: Collection[str] = BY_SUBPROTOCOL
+    token_may_follow: bool = False
 
 
 class Admit(NamedTuple):
@@ -190,6 +195,19 @@ class Admission:
         self._stats.refused_by(refusal.reason)
         return refusal
 
+    def connect(self, old: Identity, token: str) -> Identity:
+        """The identity of an open connection that had to bring no token before.
+
+        Args:
+            token: "": it brings none; then the request must have had one, or nobody needs one.
+
+        Raises:
+            AccessError: as `refresh`, or a token is missing.
+        """
+        if self._tokens is None or (not token and old.subject is not None):
+            return old
+        return self.refresh(old, token) if token else self._tokens.identify(None, self._now())
+
     def refresh(self, old: Identity, token: str) -> Identity:
         """The identity of an open connection that brings another token; the old one where nobody needs one.
 
@@ -200,7 +218,8 @@ class Admission:
             return old
         new = self._tokens.refresh(old, token, self._now())
         if old.subject is None and self._shared.occupy(self._slot, self._subject(new.subject)):
-            raise forbidden("the token's subject has as many connections as it may have")
+            message = "the token's subject has as many connections as it may have"
+            raise LimitError(CloseReason.FORBIDDEN, message)
         return new
 
     def _occupants(self, address: str, subject: str | None) -> list[Occupant]:
@@ -231,12 +250,15 @@ class Admission:
             return Refuse(403, "origin", "this origin may not connect; WS_ORIGINS lists those that may")
         try:
             if self._tokens is None:
-                found, identity = credentials.without_token(asked.protocols, BY_SUBPROTOCOL), ANONYMOUS
+                found, identity = credentials.without_token(asked.protocols, asked.formats), ANONYMOUS
             else:
                 found = credentials.find(
-                    asked.authorization, asked.protocols, asked.query, BY_SUBPROTOCOL, asked.tokens
+                    asked.authorization, asked.protocols, asked.query, asked.formats, asked.tokens
                 )
-                identity = self._tokens.identify(found.token, self._now())
+                if found.token is None and asked.token_may_follow:
+                    identity = ANONYMOUS
+                else:
+                    identity = self._tokens.identify(found.token, self._now())
         except AccessError as error:
             self._say(error.reason.label, "client refused", address=address, problem=error.message)
             return Refuse(error.status, error.reason.label, error.message, headers=error.headers)

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from odinws.close_codes import NATIVE as _NATIVE
 from odinws.close_codes import CloseReason
 from odinws.errors import OdinError
 
@@ -28,9 +29,9 @@ OPEN_SECONDS = 10.0  # for a handshake, and again for the welcome
 CHECK_SECONDS = 10.0  # how often a connection is asked for a sign of life, and how long it may take
 RENEW_SHARE = 0.8  # of a token's remaining life after which the next one is fetched
 
-RETURN_AFTER_SECONDS = {reason.code: reason.retry_after_seconds for reason in CloseReason}
+RETURN_AFTER_SECONDS = {reason.code: reason.retry_after_seconds for reason in _NATIVE}
 """How long to stay away after a close code; None: do not come back."""
-ANOTHER_TOKEN = {reason.code for reason in CloseReason if reason.another_token} | {401}
+ANOTHER_TOKEN = {reason.code for reason in _NATIVE if reason.another_token} | {401}
 """Close codes, and a status of HTTP, of tokens: with another one a client comes back after all."""
 
 TOO_BIG = CloseReason.TOO_BIG.code

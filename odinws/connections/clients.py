@@ -16,7 +16,8 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import gevent
 import structlog
@@ -46,6 +47,8 @@ _SENT = struct.Struct("!d")
 _RELIEVED_SHARE = 0.9  # of what may be held: as much as remains when the largest holders have been closed
 _RETRY_SPREAD = 4.0  # the longest hint when to come back, as a multiple of the shortest
 
+C = TypeVar("C", bound=Connection)
+
 _LOG = "odinws.connections.clients"
 _OPENED, _CLOSED = "connection opened", "connection closed"
 
@@ -62,6 +65,7 @@ class Clients:
         default_format: the format that the hub writes directly, see `Connection.direct_socket`.
         run_commands: executes `conn.commands`; called in a greenlet of its own.
         on_end: told of each connection whose descriptor is closed.
+        before_next_pass: calls back when no pass is under way, and before there is one.
     """
 
     def __init__(
@@ -72,16 +76,19 @@ class Clients:
         default_format: WireFormat,
         run_commands: Callable[[Connection], None],
         on_end: Callable[[Connection], object] = lambda _: None,
+        before_next_pass: Callable[[Callable[[], object]], object] = lambda work: work(),
     ) -> None:
         self.event_hub = gevent.get_hub()
         self.buffer = bytearray(_RECEIVE_BYTES)
         self.now = time.monotonic()
         self.limits = limits
+        self.centrifugo_limits = limits.for_centrifugo()
         self.default_format = default_format
         self._strategy = strategy
         self._stats = stats
         self._run_commands = run_commands
         self._on_end = on_end
+        self._before_next_pass = before_next_pass
         self._wheel: TimingWheel[Connection] = TimingWheel(_TICK_SECONDS, _POSITIONS)
         self.ready: ReadyQueue[Connection] = ReadyQueue()
         self._in_excess = Event()
@@ -173,9 +180,17 @@ class Clients:
             del conn  # it may end meanwhile
             conn = self.event_hub.switch()
 
+    def work_for(self, conn: C, work: Callable[[C], object]) -> None:
+        """Have a greenlet do something for a connection beside its commands."""
+        self.busy += 1
+        gevent.spawn(self._guarded, conn, work)
+
     def _execute(self, conn: Connection) -> None:
+        self._guarded(conn, self._run_commands)
+
+    def _guarded(self, conn: C, work: Callable[[C], object]) -> None:
         try:
-            self._run_commands(conn)
+            work(conn)
         except Exception:  # a bug must cost this connection, not the worker
             log.exception("command failed", client=conn.id)
             conn.close(CloseReason.INTERNAL)
@@ -192,6 +207,15 @@ class Clients:
             seconds = time.perf_counter() - self._started - _SENT.unpack(payload)[0]
             if 0.0 <= seconds <= self.limits.idle_seconds:
                 self._stats.observe_ping(seconds)
+
+    def on_unsubscribed(self, conn: Connection, ending: set[str]) -> None:
+        """End subscriptions before the next pass: this one may hold a lock."""
+        self._before_next_pass(partial(self._unsubscribe, conn, ending))
+
+    def _unsubscribe(self, conn: Connection, ending: set[str]) -> None:
+        for name in tuple(ending):
+            self._strategy.unsubscribe(conn, name)
+            ending.discard(name)
 
     def on_shed(self, conn: Connection, messages: int, gaps: int) -> None:
         """Count messages that were dropped for a slow client, and the gaps that name them."""
@@ -241,10 +265,10 @@ class Clients:
 
     def deadline(self, conn: Connection) -> tuple[float, CloseReason, str]:
         """Seconds until the first command or a new token must have come, and why the connection ends then."""
-        left, reason, text = math.inf, CloseReason.POLICY, "no command came"
-        if not conn.allowance:
-            left = self.limits.first_command_seconds - (self.now - conn.opened)
-        expires_at = conn.identity.expires_at
+        left, reason, text = math.inf, conn.late, "no command came"
+        if not conn.has_begun:
+            left = conn.limits.first_command_seconds - (self.now - conn.opened)
+        expires_at = conn.expires_at
         if expires_at is not None and expires_at - time.time() < left:
             return expires_at - time.time(), CloseReason.UNAUTHORISED, "the token has expired"
         return left, reason, text

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from odinws.access.errors import AccessError
 from odinws.access.patterns import is_wildcard
@@ -45,6 +45,8 @@ from strategies.base import Strategy
 
 _YIELD_EVERY = 32
 
+C = TypeVar("C", bound=Connection)
+
 
 class History(Protocol):
     """Subscriptions, with past messages or without, see `Recovery`."""
@@ -74,7 +76,7 @@ class StatsWatchers(Protocol):
         """End its subscription; False if there was none."""
 
 
-class Commands:
+class Commands(Generic[C]):
     """Executes the commands of a worker's connections.
 
     Args:
@@ -104,7 +106,7 @@ class Commands:
         self._channels = settings.channels
         self._limits = limits
 
-    def run(self, conn: Connection) -> None:
+    def run(self, conn: C) -> None:
         """Execute `conn.commands` until none is left or the connection is not open any more.
 
         Answers that the client does not read bound what it may ask: its commands wait with them.
@@ -121,7 +123,7 @@ class Commands:
                 next_iteration()
         conn.commands_done()
 
-    def _read(self, conn: Connection, payload: bytes) -> None:
+    def _read(self, conn: C, payload: bytes) -> None:
         """Execute all commands in one message of the client."""
         try:
             for count, request in enumerate(conn.wire_format.decode(payload)):
@@ -135,7 +137,7 @@ class Commands:
         except FrameError as error:
             conn.close(error.reason, error.message)
 
-    def _execute(self, conn: Connection, request: Request) -> None:
+    def _execute(self, conn: C, request: Request) -> None:
         self._stats.totals.commands += 1
         try:
             self._check_rate(conn)
@@ -143,13 +145,17 @@ class Commands:
                 raise request.command
             answer = self._answer(conn, request.command, request.tag)
         except (CommandError, AccessError) as error:
-            answer = Error(error.code, error.message)
-            self._count_error(conn)
+            answer = self._failed(conn, error)
         if answer and conn.send_value(answer, request.tag) and conn.errors >= self._limits.max_errors:
             conn.close(CloseReason.POLICY, f"{conn.errors} bad commands")
 
-    def _answer(self, conn: Connection, command: Command, tag: object) -> Outgoing | None:
-        """Execute a command; returns the answer, or None if it was sent already."""
+    def _answer(self, conn: C, command: Command, tag: object) -> Outgoing | None:
+        """Execute a command; returns the answer, or None if it was sent already.
+
+        Raises:
+            CommandError, AccessError: it failed.
+            FrameError: the connection must close.
+        """
         if isinstance(command, Subscribe):
             return self._subscribe(conn, command, tag)
         if isinstance(command, Unsubscribe):
@@ -158,19 +164,26 @@ class Commands:
             return Pong(int(time.time() * 1000))
         if isinstance(command, Authenticate):
             return self._authenticate(conn, command)
-        return self._replay(conn, command)
+        if isinstance(command, Replay):
+            return self._replay(conn, command)
+        raise CommandError("UNKNOWN_TYPE", "this endpoint has no such command")
 
-    def _count_error(self, conn: Connection) -> None:
+    def _failed(self, conn: C, error: CommandError | AccessError) -> Outgoing:
+        """The answer to a command that failed, which is counted."""
+        self._count_error(conn)
+        return Error(error.code, error.message)
+
+    def _count_error(self, conn: C) -> None:
         conn.errors += 1
         self._stats.totals.command_errors += 1
 
-    def _check_rate(self, conn: Connection) -> None:
+    def _check_rate(self, conn: C) -> None:
         limit = self._limits.commands
         conn.allowance, wait = step(conn.allowance, self._clock(), limit)
         if wait:
             raise CommandError("RATE_LIMIT_EXCEEDED", f"more than {limit.per_second:g} commands/s")
 
-    def _subscribe(self, conn: Connection, command: Subscribe, tag: object) -> SubscriptionAck | None:
+    def _subscribe(self, conn: C, command: Subscribe, tag: object) -> SubscriptionAck | None:
         self._check_count(command.channels)
         conn.spend(len(command.channels))
         since = command.since or {}
@@ -213,18 +226,18 @@ class Commands:
             self._history.latest(conn, newest)
         return None
 
-    def _unsubscribe(self, conn: Connection, command: Unsubscribe) -> UnsubscriptionAck:
+    def _unsubscribe(self, conn: C, command: Unsubscribe) -> UnsubscriptionAck:
         self._check_count(command.channels)
         conn.spend(len(command.channels))
         gone = [c for c in dict.fromkeys(command.channels) if self._leave(conn, c)]
         return UnsubscriptionAck(gone, len(conn.channels))
 
-    def _leave(self, conn: Connection, channel: str) -> bool:
+    def _leave(self, conn: C, channel: str) -> bool:
         if channel == STATS_CHANNEL:
             return self._watchers.discard(conn)
         return self._strategy.unsubscribe(conn, channel)
 
-    def _authenticate(self, conn: Connection, command: Authenticate) -> Authenticated:
+    def _authenticate(self, conn: C, command: Authenticate) -> Authenticated:
         identity = self._refresh(conn.identity, command.token)
         conn.identify(identity)
         lost = [channel for channel in conn.channels if not self._channels.allows(identity, channel)]
@@ -243,7 +256,7 @@ class Commands:
             message = f"expected at most {most} channels at data.channels, not {len(channels)}"
             raise CommandError("INVALID_FIELD", message)
 
-    def _replay(self, conn: Connection, command: Replay) -> ReplayComplete | ReplayIncomplete:
+    def _replay(self, conn: C, command: Replay) -> ReplayComplete | ReplayIncomplete:
         problem = self._channels.refusal(conn.identity, command.channel)
         if problem is not None:
             raise CommandError(problem.code, problem.message)

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import IntEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import gevent
 import structlog
@@ -76,6 +76,7 @@ class Owner(Protocol):
     buffer: bytearray  # shared by all reads of the worker
     now: float  # monotonic seconds, to the last tick: one object shared by all
     limits: ConnectionLimits
+    centrifugo_limits: ConnectionLimits  # of its endpoint
     default_format: WireFormat  # the hub writes it directly, see `Connection.direct_socket`
     ready: ReadyQueue[Connection]  # what must wait for a later iteration
     ledger: Ledger
@@ -100,6 +101,9 @@ class Owner(Protocol):
 
     def on_closed(self, conn: Connection) -> None:
         """The descriptor is closed. Called once."""
+
+    def on_unsubscribed(self, conn: Connection, ending: set[str]) -> None:
+        """The client has been told that these subscriptions have ended: each is taken out once it has."""
 
     def deadline(self, conn: Connection) -> tuple[float, CloseReason, str]:
         """Seconds until the connection ends whatever its peer does, the reason, and the close text."""
@@ -128,6 +132,8 @@ class Connection:
         direct_socket: the socket, while the hub may write frames in the default format straight to it; None:
             use `send`.
     """
+
+    late: ClassVar[CloseReason] = CloseReason.POLICY  # how it ends if it has not begun in time
 
     __slots__ = (
         "_ignores_input",
@@ -186,17 +192,37 @@ class Connection:
         self._ignores_input = False  # what the peer still sends is discarded
         self._paused = False  # nothing is read
         self._paid_at = 0.0  # when all work is paid, by `Owner.now`
-        self._on_room: Callable[[], object] | None = None  # called once the outbox has room
+        self._on_room: tuple[Callable[[], object], ...] = ()  # called once the outbox has room
         self._reader: Reader | None = None
         self._read: Any = owner.event_hub.loop.io(sock.fileno(), _READ)
         self._write: Any = None
+
+    @property
+    def limits(self) -> ConnectionLimits:
+        """What this client may."""
+        return self._owner.limits
+
+    @property
+    def subscriptions(self) -> Collection[str]:
+        """What the client believes to be subscribed to."""
+        return self.channels
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has said what it must say in time."""
+        return bool(self.allowance)
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the connection ends for want of another token, seconds since 1970; None: never."""
+        return self.identity.expires_at
 
     def start(self, early: bytes) -> None:
         """Start reading; `early` is what the client sent directly after its handshake."""
         if self.state is State.CLOSED:  # the peer left before the welcome
             return
         self._read.start(self._readable)
-        self._owner.schedule(self, min(self._owner.limits.heartbeat_seconds, self._owner.deadline(self)[0]))
+        self._owner.schedule(self, min(self._until_ping(), self._owner.deadline(self)[0]))
         if early and not self._ignores_input:
             self._receive(early)
             self._read_again()
@@ -273,14 +299,14 @@ class Connection:
             units: as much work as so many control frames.
         """
         owner = self._owner
-        self._paid_at = max(self._paid_at, owner.now) + units / owner.limits.work.per_second
+        self._paid_at = max(self._paid_at, owner.now) + units / self.limits.work.per_second
         if self._owes and not self.state:
             self._pause()
             owner.schedule(self, _PAUSE_SECONDS)
 
     @property
     def _owes(self) -> bool:
-        work = self._owner.limits.work
+        work = self.limits.work
         return self._paid_at - self._owner.now > work.burst / work.per_second
 
     def _commands_bytes(self) -> int:
@@ -363,19 +389,23 @@ class Connection:
 
     def _apply_slow_policy(self, outbox: Outbox) -> None:
         """If the outbox is over its bounds, drop messages by the slow policy, or close the connection."""
-        limits = self._owner.limits
+        limits = self.limits
         if outbox.fits(limits.outbox_bytes, limits.outbox_frames):
             return
         if limits.slow_policy is not SlowPolicy.DISCONNECT:
             before = outbox.gaps
-            if limits.slow_policy is SlowPolicy.CONFLATE:
-                dropped = outbox.conflate(self.wire_format)
-            else:
-                dropped = outbox.drop_oldest(limits.outbox_bytes, limits.outbox_frames, self.wire_format)
+            dropped = self._shed(outbox)
             self._owner.on_shed(self, dropped, outbox.gaps - before)
             if outbox.fits(limits.outbox_bytes, limits.outbox_frames):
                 return
         self.close(CloseReason.SLOW)
+
+    def _shed(self, outbox: Outbox) -> int:
+        """Drop messages, which gaps name; returns how many."""
+        limits = self.limits
+        if limits.slow_policy is SlowPolicy.CONFLATE:
+            return outbox.conflate(self.wire_format)
+        return outbox.drop_oldest(limits.outbox_bytes, limits.outbox_frames, self.wire_format)
 
     def _start_outbox(self, outbox: Outbox) -> None:
         self._outbox = outbox
@@ -384,7 +414,7 @@ class Connection:
         self._drop_watcher()  # there is one only if the outbox was lost, see reconciliation
         self._write = self._owner.event_hub.loop.io(self._sock.fileno(), _WRITE)
         self._write.start(self._writable)
-        limits = self._owner.limits
+        limits = self.limits
         self._owner.schedule(self, min(limits.outbox_seconds, limits.heartbeat_seconds))
 
     def _writable(self) -> None:
@@ -411,14 +441,14 @@ class Connection:
         self.charge()
 
     def wait_for_room(self) -> None:
-        """Wait until the outbox `has_room` or the connection closes. For the greenlet of its commands."""
+        """Wait until the outbox `has_room` or the connection closes."""
         while not (self.has_room or self.state):
-            self._on_room = gevent.getcurrent().switch
+            self._on_room += (gevent.getcurrent().switch,)
             self._owner.event_hub.switch()
 
     def _tell_room(self) -> None:
-        on_room, self._on_room = self._on_room, None
-        if on_room is not None:
+        waiting, self._on_room = self._on_room, ()
+        for on_room in waiting:
             self._owner.event_hub.loop.run_callback(on_room)
 
     def _drop_outbox(self) -> None:
@@ -478,7 +508,7 @@ class Connection:
     def _receive(self, data: bytes) -> None:
         reader, self._reader = self._reader, None
         had_reader = reader is not None
-        reader = reader or self.wire_format.reader(self._owner.limits.max_message_bytes)
+        reader = reader or self.wire_format.reader(self.limits.max_message_bytes)
         frames = reader.frame_count
         try:
             messages = reader.feed(data)
@@ -532,7 +562,7 @@ class Connection:
     def _commands_are_full(self) -> bool:
         if self.commands is None:
             return False
-        limits = self._owner.limits
+        limits = self.limits
         return (
             len(self.commands) >= _MAX_COMMANDS_WAITING or self._commands_bytes() >= limits.max_message_bytes
         )
@@ -546,7 +576,7 @@ class Connection:
 
     def commands_later(self) -> None:
         """The owner goes on with the `commands` once the outbox has room; nothing waits meanwhile."""
-        self._on_room = partial(self._owner.on_command, self)
+        self._on_room += (partial(self._owner.on_command, self),)
 
     def commands_done(self) -> None:
         """The owner has executed all `commands`: reading continues."""
@@ -575,7 +605,7 @@ class Connection:
         """Check the deadlines: a stalled outbox, an idle peer, the next ping, the end of closing."""
         if not self.state:
             self._read_on()
-        owner, limits, outbox = self._owner, self._owner.limits, self._outbox
+        owner, limits, outbox = self._owner, self.limits, self._outbox
         if self.state:
             self._release()
             return
@@ -590,11 +620,10 @@ class Connection:
         if left <= 0:
             self.close(reason, text)
             return
-        wait = limits.heartbeat_seconds - silent  # above 0 if the timer fired a little early
+        wait = self._until_ping()  # above 0 if the timer fired a little early
         if wait <= 0:
             wait = limits.heartbeat_seconds
-            if outbox is None:
-                self._ping()
+            self._ping()
         if not self.state:
             if self._outbox is not None:
                 wait = min(1.0, limits.outbox_seconds)
@@ -602,8 +631,13 @@ class Connection:
                 wait = min(wait, _PAUSE_SECONDS)
             owner.schedule(self, min(wait, limits.idle_seconds - silent, left))
 
+    def _until_ping(self) -> float:
+        """Seconds until the next ping is due: after silence."""
+        return self._owner.limits.heartbeat_seconds - (self._owner.now - self.last_seen)
+
     def _ping(self) -> None:
-        self.send_frame(self.wire_format.ping(self._owner.ping_payload()))
+        if self._outbox is None:
+            self.send_frame(self.wire_format.ping(self._owner.ping_payload()))
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -657,7 +691,7 @@ class Connection:
             self._release()
         else:
             self.charge()
-            self._owner.schedule(self, self._owner.limits.close_seconds)
+            self._owner.schedule(self, self.limits.close_seconds)
             if self._ignores_input and self._outbox is None:
                 self._half_close()
         return True

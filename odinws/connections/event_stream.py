@@ -49,5 +49,6 @@ class EventStream(Connection):
         self._owner.on_command(self)
 
     def _ping(self) -> None:
-        self.last_seen = self._owner.now  # when it was last looked at
+        if not self.has_waiting:
+            self.last_seen = self._owner.now  # when it was last looked at
         super()._ping()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from odinws.access.rates import Limit
 from odinws.connections.outbox import SlowPolicy
 from odinws.settings import Settings
 
+CONNECT_SECONDS = 10.0  # for the `connect` of Centrifugo's protocol
+CENTRIFUGO_MESSAGE_BYTES = 512 << 10  # 1,000 subscriptions with a position take 122 KB and more
+_SPARE = 50  # commands beside the subscriptions
 _WORK_OF_COMMAND = 10  # a command takes about as long as ten control frames
 
 
@@ -72,6 +75,17 @@ class ConnectionLimits:
             close_seconds=settings.close_seconds,
             memory_bytes=settings.client_memory_bytes // settings.workers,
             send_buffer_bytes=settings.send_buffer_bytes,
+        )
+
+    def for_centrifugo(self) -> ConnectionLimits:
+        """Those of the Centrifugo endpoint: an SDK sends all of its subscriptions at once."""
+        commands = self.commands._replace(burst=max(self.commands.burst, self.max_subscriptions + _SPARE))
+        return replace(
+            self,
+            max_message_bytes=max(self.max_message_bytes, CENTRIFUGO_MESSAGE_BYTES),
+            commands=commands,
+            work=Limit(self.work.per_second, max(self.work.burst, _WORK_OF_COMMAND * commands.burst)),
+            first_command_seconds=CONNECT_SECONDS,
         )
 
     def for_welcome(self) -> dict[str, float]:

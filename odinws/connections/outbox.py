@@ -116,6 +116,15 @@ class Outbox:
         drop_flags = [index != newest.get(entry.channel) for index, entry in enumerate(self._entries)]
         return self._drop(drop_flags, wire_format)
 
+    @property
+    def channels(self) -> set[str]:
+        """The channels, or subscriptions, of what is queued."""
+        return {entry.channel for entry in self._entries if entry.channel is not None}
+
+    def drop_messages(self, wire_format: WireFormat) -> int:
+        """Replace all messages by gaps, one for each channel; returns how many were dropped."""
+        return self._drop([True] * len(self._entries), wire_format)
+
     def drop_oldest(self, max_bytes: int, max_frames: int, wire_format: WireFormat) -> int:
         """Drop the oldest messages until half of each bound is free, not counting the gaps that replace them.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import closing
 from typing import NamedTuple, TypeVar, cast
 
@@ -26,7 +26,7 @@ from odinws.fanout.ring import Ring
 from odinws.fanout.wildcards import Matches, Merged, Postponed, Wildcards
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
 from odinws.messages.protocol import Outgoing
-from odinws.messages.wire_format import INVALID, Packet, WireFormat
+from odinws.messages.wire_format import INVALID, Packet, WireFormat, encode
 from odinws.scheduling import SLICE_SECONDS, Slice, next_iteration
 from strategies.base import Strategy
 
@@ -81,6 +81,7 @@ class Hub:
         self._has_gaps = False
         self._pass_totals = [0, 0, 0, 0]  # sends, messages delivered, messages undelivered, bytes
         self._tasks: deque[tuple[Callable[[], object], AsyncResult]] = deque()
+        self._due_first: deque[Callable[[], object]] = deque()  # before tasks and passes
         self.epoch = "none"
         self.has_epoch = Event()
         self.ring = ring
@@ -117,10 +118,11 @@ class Hub:
             if self._delay_seconds:
                 gevent.sleep(self._delay_seconds)
             while True:
+                self._run_due_first()
                 self._run_tasks()
-                if events := self._backlog.take(_EVENTS_PER_PASS):
+                if not self._due_first and (events := self._backlog.take(_EVENTS_PER_PASS)):
                     self.deliver(events)
-                if not self._tasks and not self._backlog:
+                if not (self._due_first or self._tasks or self._backlog):
                     break
                 next_iteration()
 
@@ -133,6 +135,17 @@ class Hub:
         self._tasks.append((work, done))
         self._arrived.set()
         return cast("T", done.get())
+
+    def before_next_pass(self, work: Callable[[], object]) -> None:
+        """Run `work` when no pass is under way, and before there is another one, however long it takes."""
+        self._due_first.append(work)
+        self._arrived.set()
+
+    def _run_due_first(self) -> None:
+        time_slice = Slice()
+        while self._due_first:
+            self._due_first.popleft()()
+            time_slice.yield_if_over()
 
     def _run_tasks(self) -> None:
         until = time.perf_counter() + SLICE_SECONDS
@@ -232,7 +245,7 @@ class Hub:
         """
         packet: Packet | None = None
         direct = other = failed = size = length = 0
-        observed = 0
+        observed = others = 0
         for batch in batches:
             packet = packet or self._pack(events, name)
             plain = packet.plain
@@ -253,6 +266,7 @@ class Hub:
                 bundle = packet.encoded(conn.wire_format)
                 if conn.send(bundle.data, (bundle,)):
                     other += 1
+                    others += bundle.data_count
                     size += len(bundle.data)
                     if bundle.gaps:
                         self._observer.count_gaps(bundle.gaps, 1)
@@ -264,7 +278,8 @@ class Hub:
                 self._slice.yield_if_over()
         sends = direct + other
         self._observer.observe_lag(self._oldest_ms, (sends - observed) * len(events))
-        self._count_sends(sends, sends * len(events), failed * len(events), size + direct * length)
+        delivered = direct * len(events) + others
+        self._count_sends(sends, delivered, failed * len(events), size + direct * length)
         self._observer.count_frames(len(events), sends)
         if packet and packet.plain.gaps:
             self._observer.count_gaps(packet.plain.gaps, direct)
@@ -431,16 +446,18 @@ class Hub:
             self.has_epoch.set()
         for batch in self._strategy.connections():
             for conn in batch:
-                if isinstance(event, NewEpoch):
+                if isinstance(event, Lost):
+                    self._tell_lost(conn, event, conn.channels)
+                elif conn.wire_format.gaps_end:
+                    self._tell_lost(conn, Lost(None, 1, event.seq, "epoch"), conn.subscriptions)
+                else:
                     conn.send_value(self._welcome(conn))
-                elif conn.channels:
-                    gaps = [
-                        conn.wire_format.gap(channel, event.first, event.last, event.reason, channel)
-                        for channel in sorted(conn.channels)
-                    ]
-                    if conn.send_frame(b"".join(gaps)):
-                        self._observer.count_gaps((event.reason,), len(gaps))
             self._slice.yield_if_over()
+
+    def _tell_lost(self, conn: Connection, lost: Lost, channels: Collection[str]) -> None:
+        bundles = [encode((lost,), channel, conn.wire_format) for channel in sorted(channels)]
+        if bundles and conn.send(b"".join([bundle.data for bundle in bundles]), bundles):
+            self._observer.count_gaps((lost.reason,), len(bundles))
 
     def _pack(self, events: Sequence[Message | Lost], via: str) -> Packet:
         """Encode events for the subscribers of `via`, a channel or a wildcard."""

@@ -20,6 +20,7 @@ the next one; half of the burst stays for its commands, so none fails because of
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -40,10 +41,10 @@ from odinws.fanout.wildcards import has
 from odinws.feed import history
 from odinws.feed.events import Lost, Message
 from odinws.feed.status import FeedStatus
-from odinws.feed.stream import NO_HOLES
+from odinws.feed.stream import NO_HOLES, Holes
 from odinws.messages.protocol import ReplayComplete, ReplayIncomplete
 from odinws.messages.wire_format import encode
-from odinws.scheduling import Slice
+from odinws.scheduling import Slice, next_iteration
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
@@ -58,6 +59,8 @@ _AWAY_POLL_SECONDS = 0.5
 _TRIES = 3  # while NATS refuses
 _SINGLY_SECONDS = 60.0  # after NATS has refused to read several channels at once
 _SHARED_SEQUENCES = 4096  # by which channels that share pages may differ: so much is read in vain at most
+_REACH_SECONDS = 2.0  # until NATS must have said what the stream has
+_EXTENT_SECONDS = 0.2  # as long as an answer to that is good for others who ask
 _NEVER = 1 << 63  # above every sequence
 
 T = TypeVar("T")
@@ -99,9 +102,11 @@ class _Missed:
         since: the same; those that are subscribed are taken out. Of a group it has one wildcard.
         outcome: the same channels, and how they are resumed, of `RECOVERIES`.
         is_aligned: whether those that miss nothing before the latest of these have been brought to it.
+        wanted: what is not wanted any more is taken out of this at any time; and here what is subscribed.
     """
 
-    def __init__(self, since: dict[str, int]) -> None:
+    def __init__(self, since: dict[str, int], wanted: set[str] | None = None) -> None:
+        self.wanted = set(since) if wanted is None else wanted
         self._wildcards = {name: seq for name, seq in since.items() if is_wildcard(name)}
         self._channels = {name: seq for name, seq in since.items() if name not in self._wildcards}
         self._lead = next(iter(self._wildcards), "")
@@ -121,6 +126,16 @@ class _Missed:
     def sources(self, names: Sequence[str]) -> list[str]:
         """What the stream is asked for in place of these."""
         return list(self._wildcards) if self._lead else list(names)
+
+    def wants(self, event: Message | Lost) -> bool:
+        """Whether an event is of what is still wanted."""
+        name = self.via(event) if isinstance(event, Message) else event.channel
+        return name in self.wanted
+
+    def forget_unwanted(self) -> None:
+        """Leave out what is not wanted any more."""
+        for name in self.since.keys() - self.wanted:
+            del self.since[name]
 
     def due(
         self, messages: Iterable[Message], since: Mapping[str, int], gets: Callable[[str], bool]
@@ -227,16 +242,28 @@ class Recovery:
         self._page_seconds = 1.0 / settings.replay_rate  # what a page costs of the command rate
         self._credit_seconds = settings.command_burst / settings.command_rate / 2
         self._singly_until = 0.0
+        self._asking = BoundedSemaphore()
+        self._known_extent = (0, NO_HOLES)
+        self._extent_at = -math.inf
 
-    def resume(self, conn: Connection, since: Mapping[str, int], epoch: str | None) -> None:
+    def resume(
+        self,
+        conn: Connection,
+        since: Mapping[str, int],
+        epoch: str | None,
+        wanted: set[str] | None = None,
+    ) -> None:
         """Subscribe a connection to channels and send it all their messages after a sequence of each.
 
         Waits for the client, and for NATS as long as that is unavailable. Unless the connection ends, it is
-        subscribed afterwards in any case, and what could not be sent is named in a gap.
+        subscribed afterwards in any case, and what could not be sent is named in a gap. But where a gap ends
+        a subscription, see `WireFormat.gaps_end`, there is none.
 
         Args:
             since: by channel or wildcard, the sequence up to which the client has everything.
             epoch: the epoch of these; None: the current one.
+            wanted: the same names; what is taken out meanwhile is neither sent nor subscribed. Those that are
+                subscribed are taken out here. None: all stay wanted.
         """
         while not self._hub.has_epoch.wait(_AWAY_POLL_SECONDS):  # a new worker, while NATS is unavailable
             if conn.state is not State.OPEN:
@@ -244,8 +271,9 @@ class Recovery:
         if epoch is not None and epoch != self._hub.epoch:
             self._restart_from_newest(conn, list(since))
             return
+        wanted = set(since) if wanted is None else wanted
         for part in _groups(since, separate=not conn.wire_format.delivers_once):
-            self._catch_up(conn, _Missed(part))
+            self._catch_up(conn, _Missed(part, wanted))
 
     def subscribe(self, conn: Connection, channel: str) -> bool:
         """Subscribe a connection without anything of the past, see `Hub.subscribe`."""
@@ -302,7 +330,7 @@ class Recovery:
                         break
                     due.append(event)
                     count += 1
-            if not self._send(conn, due, missed.via):
+            if not self._send(conn, due, missed):
                 break
             first = min(upto, end) + 1
             missed.advance((channel,), first - 1)
@@ -312,13 +340,101 @@ class Recovery:
             return ReplayIncomplete(channel, start, first - 1, count, incomplete)
         return ReplayComplete(channel, start, first - 1, count)
 
+    # -- what can be had ---------------------------------------------------------------------------
+
+    @property
+    def top(self) -> tuple[str, int]:
+        """The epoch ("none": not known yet), and the latest sequence that this worker has handed out."""
+        return self._hub.epoch, self._hub.ring.last
+
+    def settle(self) -> None:
+        """Wait until the pass that is under way, if any, has ended with all that it entails."""
+        self._hub.run_between_passes(lambda: None)
+
+    def reaches(self, since: Mapping[str, int], epoch: str | None) -> set[str]:
+        """Of which channels it is certain that nothing after a sequence of each is missing.
+
+        Args:
+            since: as in `resume`.
+            epoch: as in `resume`.
+
+        Raises:
+            FeedError: NATS does not say it within `_REACH_SECONDS`.
+        """
+        if epoch is not None and epoch != self._hub.epoch:
+            return set()
+        ring, last = self._hub.ring, self._last()
+        reached = {
+            name
+            for name, seq in since.items()
+            if seq <= last and (seq >= ring.horizon or self._feed.is_current(name, seq))
+        }
+        if len(reached) < len(since) and self._feed.status.mode != "core":
+            upto, holes = self._extent()
+            reached |= {
+                name
+                for name in since.keys() - reached
+                if since[name] <= upto and holes.within(since[name] + 1, upto) is None
+            }
+        return reached
+
+    def _extent(self) -> tuple[int, Holes]:
+        """The latest sequence of the stream, and what it has lost: as of a moment ago. Raises FeedError."""
+        with self._asking:  # who comes meanwhile takes the same answer
+            if self._clock() - self._extent_at > _EXTENT_SECONDS:
+                self._stats.totals.stream_reads += 1
+                name = self._settings.stream_name
+                self._known_extent = self._feed.query(
+                    lambda client: history.extent(client, name), _REACH_SECONDS
+                )
+                self._extent_at = self._clock()
+            return self._known_extent
+
+    def newest(self, conn: Connection, channels: Sequence[str]) -> dict[str, Message]:
+        """The newest message of each channel that has any; a wildcard has none. Raises FeedError."""
+        ring = self._hub.ring
+        plain = [name for name in channels if not is_wildcard(name)]
+        found = {name: message for name in plain if (message := ring.newest(name)) is not None}
+        absent = [name for name in plain if name not in found]
+        if absent and ring.last and self._feed.status.mode != "core":
+            for part in self._newest(conn, absent, ring.last):
+                found.update({message.channel: message for message in part})
+        return found
+
+    def read(self, conn: Connection, channel: str, since: int | None, most: int) -> list[Message] | None:
+        """Messages of a channel after a sequence (None: from the earliest on), a page at most.
+
+        Returns:
+            Some of them, in order; None: what follows `since` is not complete.
+
+        Raises:
+            FeedError: NATS is unavailable, and the ring does not reach back far enough.
+        """
+        ring, after = self._hub.ring, since or 0
+        if self._feed.status.mode == "core" and after < ring.horizon:
+            if since is not None:
+                return None
+            after = ring.horizon
+        self._pay(conn)
+        missed = _Missed({channel: after})
+        if ring.horizon <= after <= ring.last:
+            found, _ = self._ring_page(missed, missed.since, _nothing)
+            return found[:most]
+        events = missed.of_page(self._read_page([channel], after), (channel,), _nothing)
+        if since is not None and any(isinstance(event, Lost) for event in events):
+            return None
+        return [event for event in events if isinstance(event, Message)][:most]
+
     # -- resuming ------------------------------------------------------------------------------------
 
     def _catch_up(self, conn: Connection, missed: _Missed) -> None:
         """Send what is missed, and subscribe to each channel as soon as nothing of it is missing."""
         until = self._clock() + _BEHIND_SECONDS
         last = tries = 0
-        while missed.since and conn.state is State.OPEN:
+        while conn.state is State.OPEN:
+            missed.forget_unwanted()
+            if not missed.since:
+                return
             near, far, ahead = self._sort(missed)
             if near:
                 if self._send_from_ring(conn, missed, near):
@@ -397,7 +513,7 @@ class Recovery:
             found, upto = self._ring_page(missed, since, self._gets(conn))
             if found:
                 self._pay(conn)
-                if not self._send(conn, found, missed.via):
+                if not self._send(conn, found, missed):
                     return False
                 missed.note(found)
             missed.advance(near, upto)
@@ -445,9 +561,16 @@ class Recovery:
         joined: dict[str, int] = {}
         for name in near:
             since = missed.since.pop(name)
+            if name not in missed.wanted:
+                continue
             covered = gets(name)  # it has received them by a wildcard
             for member in missed.members(name):
-                if self._hub.subscribe(conn, member) and not covered:
+                is_new = self._hub.subscribe(conn, member)
+                if member not in missed.wanted:  # since it waited for a lock
+                    self._strategy.unsubscribe(conn, member)
+                    continue
+                missed.wanted.discard(member)
+                if is_new and not covered:
                     joined[name] = since
             self._stats.recovered(missed.outcome[name])
             if time_left.is_over:
@@ -469,7 +592,7 @@ class Recovery:
         for name in names:
             if missed.outcome[name] == "ring":
                 missed.outcome[name] = "stream"
-        if self._send(conn, missed.of_page(page, names, self._gets(conn)), missed.via):
+        if self._send(conn, missed.of_page(page, names, self._gets(conn)), missed):
             missed.advance(names, page.upto)
 
     def _align(self, conn: Connection, missed: _Missed, far: list[str]) -> None:
@@ -511,7 +634,8 @@ class Recovery:
             newest = ring.newest(name)
             gaps[name] = (1, max(1, newest.seq - 1 if newest else ring.last))
         self._send_gaps(conn, gaps, "epoch")
-        self.latest(conn, list(names))
+        if not conn.wire_format.gaps_end:
+            self.latest(conn, list(names))
 
     # -- the newest messages -------------------------------------------------------------------------
 
@@ -602,19 +726,23 @@ class Recovery:
     # -- sending -------------------------------------------------------------------------------------
 
     def _await_room(self, conn: Connection) -> bool:
-        """Wait until the outbox has room; False: the connection is closing."""
+        """Wait until the outbox has room; False: the connection is closing.
+
+        A pass may hold what goes first, such as the answer to the command.
+        """
         conn.wait_for_room()
+        while conn.pending is not None:
+            next_iteration()
         return conn.state is State.OPEN
 
-    def _send(
-        self, conn: Connection, events: Sequence[Message | Lost], via: Callable[[Message], str]
-    ) -> bool:
+    def _send(self, conn: Connection, events: Sequence[Message | Lost], missed: _Missed) -> bool:
         """Send past messages in chunks, each once the outbox has room; False: the connection is closing."""
         pause = Slice()
         for start in range(0, len(events), _CHUNK_MESSAGES):
             if not self._await_room(conn):
                 return False
-            if not self._send_chunk(conn, events[start : start + _CHUNK_MESSAGES], via):
+            chunk = [event for event in events[start : start + _CHUNK_MESSAGES] if missed.wants(event)]
+            if not self._send_chunk(conn, chunk, missed.via):
                 return False
             pause.yield_if_over()
         return conn.state is State.OPEN
@@ -639,14 +767,10 @@ class Recovery:
 
     def _send_gaps(self, conn: Connection, gaps: Mapping[str, tuple[int, int]], reason: str) -> None:
         """Tell a connection what of which channels will not come."""
-        pause = Slice()
-        frames = [
-            conn.wire_format.gap(name, first, last, reason, name) for name, (first, last) in gaps.items()
-        ]
-        for start in range(0, len(frames), _CHUNK_MESSAGES):
-            part = frames[start : start + _CHUNK_MESSAGES]
-            if conn.send_frame(b"".join(part)):
-                self._stats.count_gaps((reason,), len(part))
+        pause, names = Slice(), list(gaps)
+        for start in range(0, len(names), _CHUNK_MESSAGES):
+            part = [Lost(name, *gaps[name], reason) for name in names[start : start + _CHUNK_MESSAGES]]
+            self._send_chunk(conn, part, lambda message: message.channel)
             pause.yield_if_over()
 
 

@@ -146,6 +146,12 @@ async def last_seq(client: Client, name: str) -> int:
     return (await stream.info(client, name)).state.last_seq
 
 
+async def extent(client: Client, name: str) -> tuple[int, Holes]:
+    """The latest sequence of the stream, of any subject, and what it has lost. Raises as `page`."""
+    last = await last_seq(client, name)
+    return last, await stream.holes(client, name)
+
+
 async def newest(
     client: Client, name: str, rules: Channels, channels: Sequence[str], upto: int, after: int, max_bytes: int
 ) -> Newest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from odinws.admission.decision import Admit, Refuse, UpgradeRequest, Verdict
 from odinws.errors import HandshakeError
 from odinws.http.handover import UPGRADE, Upgrade, check_handshake
 from odinws.messages import deflate
+from odinws.messages.centrifugo import FORMATS
+from odinws.messages.wire_format import BY_SUBPROTOCOL
 from odinws.monitoring import report
 from odinws.services import Services
 
@@ -60,6 +62,18 @@ def websocket() -> ResponseReturnValue:
     return upgrade(services, _admit(services), opener(services))
 
 
+@routes.route("/connection/websocket", websocket=True)
+def centrifugo() -> ResponseReturnValue:
+    """The WebSocket endpoint of Centrifugo's SDKs, which bring their token by a command."""
+    services = current_services()
+    verdict = _admit(services, FORMATS)
+    name = verdict.subprotocol if isinstance(verdict, Admit) else None
+    asked = request.args.get("format") or request.args.get("cf_protocol")
+    if name not in FORMATS:
+        name = "centrifuge-protobuf" if asked == "protobuf" else "centrifuge-json"
+    return upgrade(services, verdict, opener(services, name))
+
+
 def echo() -> ResponseReturnValue:
     """The WebSocket endpoint `/echo`, only with WS_TEST_ECHO."""
     services = current_services()
@@ -73,17 +87,18 @@ def echo() -> ResponseReturnValue:
     return upgrade(services, _admit(services), accept)
 
 
-def opener(services: Services) -> Callable[[Admit, int], Upgrade]:
-    """What opens a connection that is admitted."""
+def opener(services: Services, wire_format: str | None = None) -> Callable[[Admit, int], Upgrade]:
+    """What opens a connection that is admitted; in a format of this name, or of its subprotocol."""
 
     def accept(entry: Admit, deflate: int) -> Upgrade:
-        opening = services.opening(entry, deflate)
+        opening = services.opening(entry, deflate, wire_format)
         return Upgrade(opening.take, partial(services.give_back, entry), opening.greet)
 
     return accept
 
 
-def _admit(services: Services) -> Verdict:
+def _admit(services: Services, formats: Collection[str] | None = None) -> Verdict:
+    """Admission; at the endpoint of `formats` a token may follow."""
     environ = request.environ
     header = environ.get  # without the detour over `request.headers`
     peer = request.remote_addr or ""
@@ -96,6 +111,8 @@ def _admit(services: Services) -> Verdict:
             protocols=header("HTTP_SEC_WEBSOCKET_PROTOCOL"),
             query=header("QUERY_STRING", ""),
             is_local=is_local(peer, environ),
+            formats=BY_SUBPROTOCOL if formats is None else formats,
+            token_may_follow=formats is not None,
         )
     )
 
@@ -134,6 +151,7 @@ def upgrade(
 
 
 @common.get("/ws")
+@routes.get("/connection/websocket")
 def websocket_expected() -> Response:
     """A GET without an upgrade: 426."""
     response = json_error(426, "upgrade_required", "this is a WebSocket endpoint: send an upgrade request")

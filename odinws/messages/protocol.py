@@ -64,7 +64,78 @@ class Authenticate(msgspec.Struct, frozen=True):
         return "Authenticate(***)"
 
 
-Command = Subscribe | Unsubscribe | Replay | Heartbeat | Authenticate
+class Join(msgspec.Struct, frozen=True):
+    """Subscribe to one channel, and be told from which position on.
+
+    Attributes:
+        since: the last sequence that the client received; None: it begins anew.
+        epoch: the epoch of `since`; None: the current one.
+        newest: the newest message is all that the client wants of what it missed.
+        token: that allows this channel; "": the connection's must.
+        subscribes_anew: the client does so when it is told that the subscription has ended by a gap.
+        or_fails: the command should fail if something is missing after `since`.
+    """
+
+    channel: str
+    since: _Seq | None = None
+    epoch: str | None = None
+    newest: bool = False
+    token: str = ""
+    subscribes_anew: bool = False
+    or_fails: bool = False
+
+    def __repr__(self) -> str:
+        """Without the token: this may get into a log."""
+        return f"Join({self.channel!r}, since={self.since}, epoch={self.epoch!r})"
+
+
+class Connect(msgspec.Struct, frozen=True):
+    """Begin a connection that may bring its token only now.
+
+    Attributes:
+        token: "": none.
+        since: of server-side subscriptions that the client had before.
+    """
+
+    token: str = ""
+    since: Mapping[str, Join] = {}
+
+    def __repr__(self) -> str:
+        """Without the token: this may get into a log."""
+        return "Connect(***)"
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Request past messages in one answer, or only the position.
+
+    Attributes:
+        limit: how many messages at most; 0: only the position; None: as many as may be.
+        since: the sequence after which they begin; None: the earliest.
+        epoch: the epoch of `since`; None: the current one.
+        backwards: the newest first, from before `since`.
+    """
+
+    channel: str
+    limit: int | None = 0
+    since: _Seq | None = None
+    epoch: str | None = None
+    backwards: bool = False
+
+
+class AuthenticateChannel(msgspec.Struct, frozen=True):
+    """Replace the token of a channel."""
+
+    channel: str
+    token: str
+
+    def __repr__(self) -> str:
+        """Without the token: this may get into a log."""
+        return f"AuthenticateChannel({self.channel!r}, ***)"
+
+
+Command = (
+    Subscribe | Unsubscribe | Replay | Heartbeat | Authenticate | Join | Connect | Read | AuthenticateChannel
+)
 
 
 class Request(NamedTuple):
@@ -252,6 +323,65 @@ class ReplayIncomplete(
     reason: str
 
 
+class Joined(msgspec.Struct, frozen=True):
+    """The answer to `Join`.
+
+    Attributes:
+        seq: everything after this sequence follows.
+        recovered: whether this is the client's own position; None: it had none.
+        messages: what it missed, as far as it comes with the answer.
+        expires_in_seconds: when another token is due; None: never.
+    """
+
+    channel: str
+    epoch: str
+    seq: int
+    recovered: bool | None = None
+    messages: Sequence[Message] = ()
+    expires_in_seconds: float | None = None
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """The answer to `Connect`.
+
+    Attributes:
+        expires_in_seconds: when another token is due; None: never.
+        joined: the server-side subscriptions.
+    """
+
+    client_id: str
+    ping_seconds: float
+    expires_in_seconds: float | None = None
+    joined: Sequence[Joined] = ()
+
+
+class Renewed(msgspec.Struct, frozen=True):
+    """The answer to a token that replaces another.
+
+    Attributes:
+        client_id: whose; "": it is the token of a channel.
+        expires_in_seconds: when the next one is due; None: never.
+    """
+
+    client_id: str
+    expires_in_seconds: float | None
+
+
+class Past(msgspec.Struct, frozen=True):
+    """The answer to `Read`; `seq` is the latest sequence of the stream."""
+
+    channel: str
+    epoch: str
+    seq: int
+    messages: Sequence[Message] = ()
+
+
+class Left(msgspec.Struct, frozen=True):
+    """The server has ended a subscription, for good."""
+
+    channel: str
+
+
 class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
     """The answer to a command that failed."""
 
@@ -282,6 +412,11 @@ Outgoing = (
     | Pong
     | ReplayComplete
     | ReplayIncomplete
+    | Joined
+    | Connected
+    | Renewed
+    | Past
+    | Left
     | Error
     | Stats
 )

@@ -60,12 +60,15 @@ class WireFormat(ABC):
         in_stream_order: whether a client gets the messages of all its channels in the order of the stream.
         delivers_once: whether a connection gets a message once, however many of its subscriptions have it;
             False: once for each of them.
+        gaps_end: whether a gap ends the subscription that it goes by: what follows is sent when the client
+            has subscribed anew, with its position.
     """
 
     window_bits: int = 0
     in_stream_order: ClassVar[bool] = False
     delivers_once: ClassVar[bool] = True
     command_opcode: ClassVar[Opcode] = Opcode.TEXT
+    gaps_end: ClassVar[bool] = False
 
     # -- out ---------------------------------------------------------------------------------------
 
@@ -173,7 +176,8 @@ class Entry(NamedTuple):
     """One frame.
 
     Attributes:
-        channel: its channel; None: a control frame or an answer, which is never dropped.
+        channel: its channel, or the subscription that it goes by, see `WireFormat.gaps_end`; None: a
+            control frame or an answer, which is never dropped.
         first, last: the sequences that it covers, inclusive: those of one message, or of a gap.
         messages: 1 for a message, 0 for a gap.
     """
@@ -197,17 +201,19 @@ class Bundle:
         entries: the same frames, one by one.
         data_count: how many of them are messages or gaps.
         gaps: the reasons of the gaps among them.
+        ends: the subscription that the last of them ends; "": none.
     """
 
     data: bytes
     entries: Sequence[Entry]
     data_count: int
     gaps: Sequence[str] = ()
+    ends: str = ""
 
     @classmethod
-    def of(cls, entries: Sequence[Entry], gaps: Sequence[str] = ()) -> Bundle:
+    def of(cls, entries: Sequence[Entry], gaps: Sequence[str] = (), ends: str = "") -> Bundle:
         """A bundle of messages and gaps."""
-        return cls(b"".join([entry.frame for entry in entries]), entries, len(entries), gaps)
+        return cls(b"".join([entry.frame for entry in entries]), entries, len(entries), gaps, ends)
 
     @classmethod
     def merged(cls, bundles: Sequence[Bundle]) -> Bundle:
@@ -234,6 +240,7 @@ def encode(events: Sequence[Message | Lost], via: str, wire_format: WireFormat) 
     """Encode messages and gaps for the subscribers of `via`, a channel or a wildcard."""
     entries: list[Entry] = []
     gaps: list[str] = []
+    ends = ""
     for event in events:
         if isinstance(event, Message):
             channel, first = event.channel, event.seq
@@ -246,10 +253,14 @@ def encode(events: Sequence[Message | Lost], via: str, wire_format: WireFormat) 
         if reason:
             frame = wire_format.gap(channel, first, last, reason, via)
         if frame:
-            entries.append(Entry(frame, channel, first, last, 0 if reason else 1))
+            whose = via if wire_format.gaps_end else channel
+            entries.append(Entry(frame, whose, first, last, 0 if reason else 1))
             if reason:
                 gaps.append(reason)
-    return Bundle.of(entries, gaps)
+                if wire_format.gaps_end and reason != INVALID:
+                    ends = via  # what follows is sent when the client has subscribed anew
+                    break
+    return Bundle.of(entries, gaps, ends)
 
 
 class Packet:

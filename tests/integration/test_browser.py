@@ -23,7 +23,7 @@ import pytest
 from nats import connect
 
 from odinws.client import backoff
-from odinws.close_codes import CloseReason
+from odinws.close_codes import NATIVE, CloseReason
 from odinws.feed.simulator import TOKENS
 from tests import ledger
 from tests.access.material import SECRET, token
@@ -234,8 +234,8 @@ def test_the_client_waits_as_the_python_client_does(browser: Browser, server: Se
         "ANOTHER_TOKEN",
         "TOO_BIG",
     }
-    assert dict(table) == {reason.code: reason.retry_after_seconds for reason in CloseReason}
-    assert set(another_token) == {reason.code for reason in CloseReason if reason.another_token}
+    assert dict(table) == {reason.code: reason.retry_after_seconds for reason in NATIVE}
+    assert set(another_token) == {reason.code for reason in NATIVE if reason.another_token}
     assert waits == [backoff.Backoff(lambda: 0.0).closed(1012, text, False).seconds for text in texts]
 
 

@@ -1,0 +1,414 @@
+"""Executes the commands of Centrifugo's SDKs, as far as they differ from the native ones.
+
+An SDK subscribes to its channels one by one, mostly all of them in one frame, and expects each answer within
+seconds, whatever there is to be sent of the past. So the subscriptions of a frame are decided on together,
+then all are answered, and a greenlet of the connection sends what was missed: pages are shared, and commands
+are answered meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, cast
+
+from odinws.access.errors import AccessError, ExpiredError, LimitError
+from odinws.access.patterns import is_wildcard
+from odinws.access.tokens import Identity
+from odinws.close_codes import CloseReason
+from odinws.connections import commands
+from odinws.connections.centrifugo import CentrifugoConnection
+from odinws.connections.commands import Commands, StatsWatchers
+from odinws.connections.connection import Connection, State
+from odinws.connections.limits import ConnectionLimits
+from odinws.errors import CommandError, FeedError, FrameError
+from odinws.messages import protocol
+from odinws.messages.protocol import (
+    Authenticate,
+    AuthenticateChannel,
+    Command,
+    Connect,
+    Connected,
+    Error,
+    Heartbeat,
+    Join,
+    Joined,
+    Left,
+    Message,
+    Outgoing,
+    Past,
+    Pong,
+    Read,
+    Renewed,
+    Unsubscribe,
+    UnsubscriptionAck,
+)
+from odinws.scheduling import Slice, next_iteration
+from odinws.settings import Settings
+from odinws.shared.worker_stats import WorkerStats
+from strategies.base import Strategy
+
+MAX_READ = 300  # messages in one answer, as Centrifugo's own limit
+
+_JOINS = 1024  # that are decided on together
+_YIELD_EVERY = 32
+# A client does no wrong by these: it is to try again, or to fetch a token.
+_FORGIVEN = frozenset({"RATE_LIMIT_EXCEEDED", "UNAVAILABLE", "TOKEN_EXPIRED"})
+
+
+Problem = CommandError | AccessError
+
+
+class History(commands.History, Protocol):
+    """Past messages, see `Recovery`."""
+
+    @property
+    def top(self) -> tuple[str, int]:
+        """Epoch, and the latest sequence that was handed out."""
+
+    def settle(self) -> None:
+        """Wait until no pass is under way."""
+
+    def reaches(self, since: Mapping[str, int], epoch: str | None) -> set[str]:
+        """Of which channels nothing is missing after a sequence of each."""
+
+    def newest(self, conn: Connection, channels: Sequence[str]) -> dict[str, Message]:
+        """The newest messages of channels."""
+
+    def read(self, conn: Connection, channel: str, since: int | None, most: int) -> list[Message] | None:
+        """Messages after a sequence; None: they are not complete."""
+
+    def resume(
+        self,
+        conn: Connection,
+        since: Mapping[str, int],
+        epoch: str | None,
+        wanted: set[str] | None = None,
+    ) -> None:
+        """Subscribe to channels that are wanted, and send everything after the sequence of each."""
+
+
+class Access(Protocol):
+    """What says who a client is, see `Admission`."""
+
+    def connect(self, old: Identity, token: str) -> Identity:
+        """The identity of a connection that brings its token, or "", only now; raises AccessError."""
+
+    def refresh(self, old: Identity, token: str) -> Identity:
+        """The identity by a new token; raises AccessError."""
+
+
+class _Place(NamedTuple):
+    """How a subscription begins.
+
+    Attributes:
+        since: it is resumed from here; None: what comes from now on.
+        recovered: whether this is all that the client missed; None: it has asked for nothing.
+        reason: why it is not recovered, as of a gap.
+    """
+
+    since: int | None = None
+    recovered: bool | None = None
+    messages: Sequence[Message] = ()
+    reason: str = ""
+
+
+class CentrifugoCommands(Commands[CentrifugoConnection]):
+    """Executes the commands of a worker's connections at the Centrifugo endpoint.
+
+    Args:
+        between_passes: executes something while no pass is under way, and waits for it.
+        work_for: has a greenlet work for a connection beside its commands.
+        access: says who clients are.
+
+    The others are those of `Commands`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        limits: ConnectionLimits,
+        strategy: Strategy[Connection],
+        stats: WorkerStats,
+        access: Access,
+        history: History,
+        watchers: StatsWatchers,
+        between_passes: Callable[[Callable[[], object]], object],
+        work_for: Callable[[CentrifugoConnection, Callable[[CentrifugoConnection], object]], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(settings, limits, strategy, stats, access.refresh, history, watchers, clock)
+        self._access = access
+        self._past = history
+        self._between_passes = between_passes
+        self._work_for = work_for
+
+    def _read(self, conn: CentrifugoConnection, payload: bytes) -> None:
+        """Execute all commands of a frame: subscriptions that follow each other together."""
+        joins: list[tuple[Join, int]] = []
+        try:
+            for count, (command, tag) in enumerate(conn.wire_format.decode(payload), 1):
+                if count % _YIELD_EVERY == 0:
+                    next_iteration()
+                if count > 1:
+                    conn.wait_for_room()
+                if conn.state is not State.OPEN:
+                    return
+                if isinstance(command, Join) and conn.is_connected:
+                    joins.append((command, cast("int", tag)))
+                    if len(joins) < _JOINS:
+                        continue
+                self._join(conn, joins)
+                joins = []
+                if not isinstance(command, Join) or not conn.is_connected:
+                    self._execute(conn, protocol.Request(command, tag))
+            self._join(conn, joins)
+        except FrameError as error:
+            conn.close(error.reason, error.message)
+
+    def _answer(self, conn: CentrifugoConnection, command: Command, tag: object) -> Outgoing | None:
+        if isinstance(command, Connect):
+            return self._connect(conn, command)
+        if isinstance(command, Heartbeat):
+            return Pong(0)
+        if not conn.is_connected:
+            raise FrameError(CloseReason.PROTOCOL, "connect comes first")
+        if isinstance(command, Unsubscribe):
+            return self._leave_one(conn, command.channels[0])
+        if isinstance(command, Read):
+            return self._read_past(conn, command)
+        if isinstance(command, Authenticate):
+            return self._renew(conn, command)
+        if isinstance(command, AuthenticateChannel):
+            raise CommandError("NOT_AVAILABLE", "channels have no tokens of their own")
+        return super()._answer(conn, command, tag)
+
+    def _failed(self, conn: CentrifugoConnection, error: CommandError | AccessError) -> Outgoing:
+        if error.code not in _FORGIVEN:
+            return super()._failed(conn, error)
+        conn.spend(1)  # these are answered without end
+        return Error(error.code, error.message)
+
+    # -- who it is ---------------------------------------------------------------------------------
+
+    def _connect(self, conn: CentrifugoConnection, command: Connect) -> Connected:
+        if conn.is_connected:
+            raise FrameError(CloseReason.PROTOCOL, "connected already")
+        identity = self._identified(lambda: self._access.connect(conn.identity, command.token))
+        if identity is not conn.identity:
+            conn.identify(identity)
+        conn.is_connected = True
+        return Connected(conn.id, self._limits.heartbeat_seconds, _seconds_left(conn))
+
+    def _identified(self, ask: Callable[[], Identity]) -> Identity:
+        try:
+            return ask()
+        except ExpiredError as error:
+            raise CommandError("TOKEN_EXPIRED", error.message) from None
+        except LimitError as error:
+            raise FrameError(CloseReason.TOO_MANY, error.message) from None
+        except AccessError as error:
+            raise FrameError(CloseReason.INVALID_TOKEN, error.message) from None
+
+    def _renew(self, conn: CentrifugoConnection, command: Authenticate) -> Renewed:
+        identity = self._identified(lambda: self._refresh(conn.identity, command.token))
+        conn.identify(identity)
+        for channel in conn.subscriptions:
+            if not self._channels.allows(identity, channel):
+                self._leave(conn, channel)
+                conn.send_value(Left(channel))
+        return Renewed(conn.id, _seconds_left(conn))
+
+    # -- subscriptions -----------------------------------------------------------------------------
+
+    def _join(self, conn: CentrifugoConnection, joins: Sequence[tuple[Join, int]]) -> None:
+        """Decide on subscriptions, answer each, and have sent what was missed."""
+        if not joins:
+            return
+        self._stats.totals.commands += len(joins)
+        problems = self._problems(conn, [join for join, _ in joins])
+        wanted = [join for (join, _), problem in zip(joins, problems, strict=True) if problem is None]
+        epoch, places = self._places(conn, wanted)
+        pause = Slice()
+        for (join, tag), problem in zip(joins, problems, strict=True):
+            pause.yield_if_over()
+            if conn.state is not State.OPEN:
+                return
+            try:
+                self._enter(conn, join, problem or places[join.channel], epoch, tag)
+            except (CommandError, AccessError) as error:
+                conn.send_value(self._failed(conn, error), tag)
+        if conn.errors >= self._limits.max_errors:
+            conn.close(CloseReason.POLICY, f"{conn.errors} bad commands")
+
+    def _enter(
+        self, conn: CentrifugoConnection, join: Join, place: _Place | Problem, epoch: str, tag: object
+    ) -> None:
+        """Subscribe as decided on, and answer. Nothing comes before the answer: nothing switches between."""
+        if isinstance(place, CommandError | AccessError):
+            raise place
+        channel, since = join.channel, place.since
+        if since is None:
+            self._past.subscribe(conn, channel)
+        now, last = self._past.top
+        if now != epoch:
+            self._strategy.unsubscribe(conn, channel)
+            raise CommandError("UNAVAILABLE", "the stream has just been replaced")
+        answer = Joined(channel, epoch, last if since is None else since, place.recovered, place.messages)
+        conn.send_value(answer, tag)
+        if since is not None and conn.expect(channel, since):
+            self._work_for(conn, self._send_missed)
+        if place.reason:
+            self._stats.recovered(place.reason)
+            self._stats.count_gaps((place.reason,), 1)
+
+    def _problems(self, conn: CentrifugoConnection, joins: Sequence[Join]) -> list[Problem | None]:
+        """Why subscriptions are refused, for each; None: it is not."""
+        found: list[Problem | None] = []
+        held = conn.subscriptions
+        count, new = len(held), set[str]()
+        wildcards = sum(map(is_wildcard, held))
+        for index, join in enumerate(joins, 1):
+            if index % _YIELD_EVERY == 0:
+                next_iteration()
+            conn.subscribes_anew = conn.subscribes_anew or join.subscribes_anew
+            try:
+                self._check_rate(conn)
+                conn.spend(1)
+                self._check(conn, join)
+                if join.channel in new or conn.holds(join.channel):
+                    raise CommandError("ALREADY_SUBSCRIBED", "already subscribed")
+                self._check_counts(join.channel, count + len(new), wildcards)
+                new.add(join.channel)
+                wildcards += is_wildcard(join.channel)
+                found.append(None)
+            except (CommandError, AccessError) as error:
+                found.append(error)
+        return found
+
+    def _check_counts(self, channel: str, count: int, wildcards: int) -> None:
+        limits, problem = self._limits, None
+        if count >= limits.max_subscriptions:
+            problem = protocol.too_many(channel, limits.max_subscriptions)
+        elif is_wildcard(channel) and wildcards >= limits.max_wildcards:
+            problem = protocol.too_many_wildcards(channel, limits.max_wildcards)
+        if problem is not None:
+            raise CommandError(problem.code, problem.message)
+
+    def _check(self, conn: CentrifugoConnection, join: Join) -> None:
+        problem = self._channels.refusal(conn.identity, join.channel)
+        if problem is not None:
+            raise CommandError(problem.code, problem.message)
+
+    def _places(
+        self, conn: CentrifugoConnection, joins: Sequence[Join]
+    ) -> tuple[str, dict[str, _Place | Problem]]:
+        """The epoch, and how subscriptions begin in it, by channel."""
+        if any(conn.is_ending(join.channel) for join in joins):
+            self._past.settle()
+        epoch, _ = self._past.top
+        if epoch == "none":
+            problem = CommandError("UNAVAILABLE", "NATS is not there yet")
+            return epoch, {join.channel: problem for join in joins}
+        found: dict[str, _Place | Problem] = {join.channel: _Place() for join in joins}
+        found.update(self._with_newest(conn, [join for join in joins if join.newest], epoch))
+        resumed = [join for join in joins if join.since is not None and not join.newest]
+        self._stats.totals.returned += bool(resumed)
+        for theirs in {join.epoch for join in resumed}:
+            found.update(self._resumed(conn, [join for join in resumed if join.epoch == theirs], epoch))
+        return epoch, found
+
+    def _resumed(
+        self, conn: CentrifugoConnection, joins: Sequence[Join], epoch: str
+    ) -> dict[str, _Place | Problem]:
+        """Those that bring a position of one epoch."""
+        since = {join.channel: join.since or 0 for join in joins}
+        theirs = joins[0].epoch
+        try:
+            reached = self._past.reaches(since, theirs)
+        except FeedError as error:
+            problem = CommandError("UNAVAILABLE", str(error))
+            return dict.fromkeys(since, problem)
+        reason = "expired" if theirs in (None, epoch) else "epoch"
+        found: dict[str, _Place | Problem] = {}
+        for join in joins:
+            has_failed = conn.has_failed(join.channel)
+            if join.channel in reached and not has_failed:
+                found[join.channel] = _Place(join.since, True)
+            elif join.or_fails:
+                found[join.channel] = CommandError("UNRECOVERABLE", "not all messages since then can be had")
+            else:
+                found[join.channel] = _Place(None, False, (), reason)
+        return found
+
+    def _with_newest(
+        self, conn: CentrifugoConnection, joins: Sequence[Join], epoch: str
+    ) -> dict[str, _Place | Problem]:
+        """Those that begin with the newest message, unless the client has it."""
+        try:
+            newest = self._past.newest(conn, [join.channel for join in joins])
+        except FeedError as error:
+            return {join.channel: CommandError("UNAVAILABLE", str(error)) for join in joins}
+        found: dict[str, _Place | Problem] = {}
+        for join in joins:
+            recovered = None if join.since is None else True
+            message = newest.get(join.channel)
+            has_it = join.since is not None and join.epoch in (None, epoch)
+            if message is None:
+                found[join.channel] = _Place(None, recovered)
+            elif has_it and message.seq <= (join.since or 0):
+                found[join.channel] = _Place(message.seq, recovered)
+            else:
+                found[join.channel] = _Place(message.seq, recovered, (message,))
+        return found
+
+    def _send_missed(self, conn: CentrifugoConnection) -> None:
+        """Resume what is to be resumed, until there is no more; in a greenlet of its own."""
+        while conn.state is State.OPEN and (found := conn.next_missed()) is not None:
+            since, wanted = found
+            self._past.resume(conn, since, self._past.top[0], wanted)
+
+    def _leave_one(self, conn: CentrifugoConnection, channel: str) -> UnsubscriptionAck:
+        """Always a success: to an error an SDK reconnects."""
+        self._leave(conn, channel)
+        return UnsubscriptionAck([channel], len(conn.channels))
+
+    def _leave(self, conn: CentrifugoConnection, channel: str) -> bool:
+        conn.forget(channel)
+        return self._strategy.unsubscribe(conn, channel)
+
+    # -- history -----------------------------------------------------------------------------------
+
+    def _read_past(self, conn: CentrifugoConnection, command: Read) -> Past:
+        problem = self._channels.refusal(conn.identity, command.channel)
+        if problem is not None:
+            raise CommandError(problem.code, problem.message)
+        epoch, seq = self._past.top
+        if epoch == "none":
+            raise CommandError("UNAVAILABLE", "NATS is not there yet")
+        if command.epoch is not None and command.epoch != epoch:
+            raise CommandError("UNRECOVERABLE", "the position is of another life of the stream")
+        most = MAX_READ if command.limit is None else min(command.limit, MAX_READ)
+        if not most:
+            return Past(command.channel, epoch, seq)
+        try:
+            if command.backwards:
+                found: list[Message] | None = self._read_newest(conn, command, most)
+            else:
+                found = self._past.read(conn, command.channel, command.since, most)
+        except FeedError as error:
+            raise CommandError("UNAVAILABLE", str(error)) from None
+        if found is None:
+            raise CommandError("UNRECOVERABLE", "not all messages since then can be had")
+        return Past(command.channel, epoch, max(seq, found[-1].seq if found else 0), found)
+
+    def _read_newest(self, conn: CentrifugoConnection, command: Read, most: int) -> list[Message]:
+        if most > 1 or command.since is not None or is_wildcard(command.channel):
+            raise CommandError("NOT_AVAILABLE", "backwards there is only the newest message of a channel")
+        return list(self._past.newest(conn, [command.channel]).values())
+
+
+def _seconds_left(conn: CentrifugoConnection) -> float | None:
+    """Until the token expires."""
+    expires_at = conn.identity.expires_at
+    return None if expires_at is None else expires_at - time.time()

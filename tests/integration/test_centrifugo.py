@@ -1,0 +1,273 @@
+"""The Centrifugo endpoint of a real server, by frames written by hand."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests import wire
+from tests.integration.conftest import Serve
+from tests.ledger import publish
+from tests.nats import NatsServer
+from tests.sdk import Sdk
+from tests.server import Server, wait_for
+
+NUMBERS = [f"token.N{n}" for n in range(20)]
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: Serve, nats_module: NatsServer) -> Server:
+    """One worker, which keeps the latest twenty messages itself."""
+    return serve_module(NATS_URL=nats_module.url, WS_WORKERS="1", WS_RING_MESSAGES="20")
+
+
+def send(nats: NatsServer, channel: str, *numbers: int) -> None:
+    """Publish numbers."""
+    publish(nats.url, [(channel, str(number).encode()) for number in numbers])
+
+
+def numbers(sdk: Sdk, count: int, channel: str) -> list[Any]:
+    """The data of the next publications, all of one subscription."""
+    pushes = [sdk.push() for _ in range(count)]
+    assert {push["channel"] for push in pushes} == {channel}
+    return [push["pub"]["data"] for push in pushes]
+
+
+# -- the plain path --------------------------------------------------------------------------------
+
+
+def test_connect_and_subscribe_in_one_frame(server: Server, nats_module: NatsServer) -> None:
+    """As the JavaScript SDK does it; each command has its reply, and then there are publications."""
+    with Sdk(server.port) as sdk:
+        assert "sec-websocket-protocol" not in sdk.answer.headers
+        hello, here, all_of_them = sdk.tell(
+            {"connect": {"name": "js"}},
+            {"subscribe": {"channel": "token.A", "flag": 1}},
+            {"subscribe": {"channel": "token.*", "flag": 1}},
+        )
+        connected = sdk.reply(hello)["connect"]
+        assert (connected["ping"], connected["pong"], "expires" in connected) == (25, True, False)
+        first, second = sdk.reply(here)["subscribe"], sdk.reply(all_of_them)["subscribe"]
+        assert first == second
+        assert (first["recoverable"], first["positioned"], "recovered" in first) == (True, True, False)
+        send(nats_module, "token.A", 1)
+        pushes = sorted((sdk.push() for _ in range(2)), key=lambda push: str(push["channel"]))
+        offset = pushes[0]["pub"]["offset"]
+        assert offset > first["offset"]
+        by = {"data": 1, "offset": offset, "tags": {"channel": "token.A"}}
+        assert pushes == [
+            {"channel": "token.*", "pub": by},
+            {"channel": "token.A", "pub": {"data": 1, "offset": offset}},
+        ]
+        assert sdk.ask("unsubscribe", channel="token.*") == {}
+        assert sdk.ask("unsubscribe", channel="token.*") == {}
+        send(nats_module, "token.A", 2)
+        assert numbers(sdk, 1, "token.A") == [2]
+
+
+def test_subscribing_is_refused_by_name(server: Server) -> None:
+    """The connection stays; each code makes an SDK do the right thing."""
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        assert "error" not in sdk.subscribe("global")
+        codes = {
+            "global": 105,
+            "user.42": 103,
+            "nowhere": 102,
+            "server.stats": 102,
+        }
+        assert {channel: sdk.subscribe(channel)["error"]["code"] for channel in codes} == codes
+        assert sdk.ask("rpc")["error"]["code"] == 108
+        sdk.ask("unsubscribe", channel="global")
+        assert "error" not in sdk.subscribe("global")
+
+
+def test_the_same_channel_twice_in_a_frame(server: Server) -> None:
+    """The second is refused; after an unsubscribe in between it is not."""
+    subscribe: dict[str, Any] = {"subscribe": {"channel": "global"}}
+    leave: dict[str, Any] = {"unsubscribe": {"channel": "global"}}
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        replies = [sdk.reply(tag) for tag in sdk.tell(subscribe, subscribe, leave, subscribe)]
+        assert [next(iter(reply)) for reply in replies] == ["subscribe", "error", "unsubscribe", "subscribe"]
+        assert replies[1]["error"]["code"] == 105
+
+
+def test_a_thousand_subscriptions_at_once(server: Server) -> None:
+    """In one frame, longer than other endpoints take; one more is too many."""
+    channels = [f"token.{'x' * 40}{n}" for n in range(1001)]
+    position = {"recover": True, "epoch": "ODIN_TOKENS-1a232028e26", "offset": 123456789, "flag": 1}
+    with Sdk(server.port) as sdk:
+        tags = sdk.tell({"connect": {}}, *({"subscribe": {"channel": c, **position}} for c in channels))
+        replies = [sdk.reply(tag) for tag in tags]
+        assert {reply["subscribe"]["recovered"] for reply in replies[1:-1]} == {False}
+        assert replies[-1]["error"]["code"] == 106
+
+
+def test_pings_come_at_fixed_times_under_traffic(serve: Serve) -> None:
+    """Most SDKs reconnect without a ping, whatever else comes; a client that says nothing is let go."""
+    server = serve(WS_HEARTBEAT_SECONDS="0.5", WS_IDLE_SECONDS="4", WS_WORKERS="1", WS_DEMO_FEED="true")
+    with Sdk(server.port) as sdk:
+        assert sdk.connect()["ping"] == 1
+        sdk.subscribe("token.*")
+        began = time.monotonic()
+        while sdk.pings < 6:
+            sdk.push()
+        assert time.monotonic() - began > 2.0
+        assert sdk.closed() == 3012
+
+
+def test_connect_comes_first_and_once(server: Server) -> None:
+    """Anything else ends the connection for good, as does what nobody can read."""
+    with Sdk(server.port) as sdk:
+        sdk.tell({"subscribe": {"channel": "global"}})
+        assert sdk.closed() == 3501
+    for frame in (
+        wire.frame(wire.TEXT, b"x"),
+        wire.frame(wire.BINARY, b"\x00"),
+        wire.frame(wire.TEXT, b"\xff"),
+    ):
+        with Sdk(server.port) as sdk:
+            sdk.connect()
+            sdk.peer.send(frame)
+            assert sdk.closed() == 3501
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        sdk.tell({"connect": {}})
+        assert sdk.closed() == 3501
+
+
+def test_an_empty_subprotocol_is_none(server: Server) -> None:
+    """Older SDKs send the header without a value."""
+    with Sdk(server.port, Sec_WebSocket_Protocol="") as sdk:
+        assert "sec-websocket-protocol" not in sdk.answer.headers
+        assert sdk.connect()["pong"] is True
+    with Sdk(server.port, Sec_WebSocket_Protocol="centrifuge-json") as sdk:
+        assert sdk.answer.headers["sec-websocket-protocol"] == "centrifuge-json"
+        assert sdk.connect()["pong"] is True
+
+
+def test_bad_commands_add_up(server: Server) -> None:
+    """At a hundred the connection ends for good."""
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        sdk.tell(*[{"rpc": {}}] * 100)
+        assert sdk.closed() == 3509
+
+
+def test_a_drain_brings_sdks_back(serve: Serve) -> None:
+    """With the code to which they return, spread over time."""
+    server = serve(WS_WORKERS="1")
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        server.signal(15)
+        assert sdk.closed() in (3001, 3011)
+
+
+# -- recovery --------------------------------------------------------------------------------------
+
+
+def test_recovery_from_ring_and_stream(server: Server, nats_module: NatsServer) -> None:
+    """Answered at once, with the client's own position; what was missed follows, then what is new."""
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        answer = sdk.subscribe("token.R")
+        position = (answer["epoch"], answer["offset"])
+        send(nats_module, "token.R", *range(100))
+        sdk.offsets(95)
+        late = (answer["epoch"], sdk.offsets(1)[0])
+        sdk.offsets(4)
+    for since, count in ((position, 100), (late, 4), (("", position[1]), 100)):
+        with Sdk(server.port) as sdk:
+            sdk.connect()
+            answer = sdk.subscribe("token.R", since)
+            assert (answer["was_recovering"], answer["recovered"]) == (True, True)
+            assert answer["offset"] == since[1]
+            assert "publications" not in answer
+            assert numbers(sdk, count, "token.R") == list(range(100))[-count:]
+            send(nats_module, "token.R", 100)
+            assert numbers(sdk, 1, "token.R") == [100]
+            send(nats_module, "token.Other", 1)
+
+
+def test_a_position_that_is_none(server: Server, nats_module: NatsServer) -> None:
+    """Of another epoch, or beyond the end: not recovered, and live from the stream's end on."""
+    send(nats_module, "token.P", 1)
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        epoch = sdk.subscribe("global")["epoch"]
+        before = server.metric("ws_gaps_total")
+        for since in (("other", 1), (epoch, 1 << 40)):
+            answer = sdk.subscribe("token.P", since)
+            assert (answer["was_recovering"], answer["recovered"]) == (True, False)
+            assert answer["offset"] < 1 << 40
+            send(nats_module, "token.P", 2)
+            assert numbers(sdk, 1, "token.P") == [2]
+            sdk.ask("unsubscribe", channel="token.P")
+        assert sdk.subscribe("token.P", ("other", 1), flag=3)["error"]["code"] == 112
+        wait_for(lambda: server.metric("ws_gaps_total") == before + 2, 5, "gaps that are counted")
+
+
+def test_channels_are_recovered_together(server: Server, nats_module: NatsServer) -> None:
+    """All are answered before what was missed, and each gets its own."""
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        start = sdk.subscribe("global")
+    publish(nats_module.url, [(channel, str(n).encode()) for n in range(30) for channel in NUMBERS])
+    since = {"recover": True, "epoch": start["epoch"], "offset": start["offset"], "flag": 1}
+    with Sdk(server.port) as sdk:
+        tags = sdk.tell({"connect": {}}, *({"subscribe": {"channel": c, **since}} for c in NUMBERS))
+        replies = [sdk.reply(tag) for tag in tags]
+        assert {reply["subscribe"]["recovered"] for reply in replies[1:]} == {True}
+        found: dict[str, list[Any]] = {channel: [] for channel in NUMBERS}
+        for _ in range(30 * len(NUMBERS)):
+            push = sdk.push()
+            found[push["channel"]].append(push["pub"]["data"])
+        assert found == {channel: list(range(30)) for channel in NUMBERS}
+
+
+def test_the_newest_message(server: Server, nats_module: NatsServer) -> None:
+    """For who wants no more of what it missed: with the answer, unless the client has it."""
+    send(nats_module, "token.L", 1, 2, 3)
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        answer = sdk.subscribe("token.L", data={"last": True})
+        (newest,) = answer["publications"]
+        assert (newest["data"], newest["offset"], "recovered" in answer) == (3, answer["offset"], False)
+        send(nats_module, "token.L", 4)
+        assert numbers(sdk, 1, "token.L") == [4]
+        position = (answer["epoch"], answer["offset"] + 1)
+        sdk.ask("unsubscribe", channel="token.L")
+        again = sdk.subscribe("token.L", position, data={"last": True})
+        assert (again["recovered"], again.get("publications")) == (True, None)
+        sdk.ask("unsubscribe", channel="token.L")
+        (newest,) = sdk.subscribe("token.L", ("", 0), data={"last": True})["publications"]
+        assert newest["data"] == 4
+        assert "publications" not in sdk.subscribe("token.Silent", data={"last": True})
+
+
+# -- history ---------------------------------------------------------------------------------------
+
+
+def test_history(server: Server, nats_module: NatsServer) -> None:
+    """Position, pages forward, the newest message; and what there is not."""
+    send(nats_module, "token.H", *range(400))
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        top = sdk.ask("history", channel="token.H")
+        assert top["publications"] == []
+        found: list[Any] = []
+        since = None
+        while page := sdk.ask("history", channel="token.H", limit=-1, since=since)["publications"]:
+            assert len(page) <= 300
+            found += [publication["data"] for publication in page]
+            since = {"epoch": top["epoch"], "offset": page[-1]["offset"]}
+        assert found == list(range(400))
+        newest = sdk.ask("history", channel="token.H", limit=1, reverse=True)["publications"]
+        assert [publication["data"] for publication in newest] == [399]
+        assert sdk.ask("history", channel="token.H", limit=2, reverse=True)["error"]["code"] == 108
+        assert sdk.ask("history", channel="user.1", limit=2)["error"]["code"] == 103
+        foreign = {"epoch": "other", "offset": 1}
+        assert sdk.ask("history", channel="token.H", limit=1, since=foreign)["error"]["code"] == 112
