@@ -110,7 +110,7 @@ class World:
         limits = ConnectionLimits.of(settings)
         self.formats = FormatRegistry(JsonFormat, settings.compression_min_bytes)
         self.strategy: SyncDict[Connection] = SyncDict()
-        self.commands = Commands(
+        self.commands: Commands[Connection] = Commands(
             settings, limits, self.strategy, stats, lambda old, _: old, _NOTHING, _NOTHING
         )
         self.clients = Clients(limits, self.strategy, stats, self.formats.default, self._run)

@@ -25,7 +25,8 @@ class Sdk:
 
     def __init__(self, port: int, *, query: str = "", **headers: str | None) -> None:
         self.peer = Peer(port)
-        self.peer.send(wire.request(path=PATH + query, **headers))
+        fields: dict[str, Any] = {"path": PATH + query, **headers}
+        self.peer.send(wire.request(**fields))
         self.answer = self.peer.http()
         self.pushes: deque[dict[str, Any]] = deque()
         self.pings = 0

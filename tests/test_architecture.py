@@ -250,7 +250,12 @@ ENVIRONMENT = {
     "odinws.settings.model",
 }
 # Concrete parts of a worker that only its composition root puts together.
-PARTS = {"odinws.connections.clients", "odinws.connections.commands", "odinws.fanout.hub"}
+PARTS = {
+    "odinws.connections.centrifugo_commands",
+    "odinws.connections.clients",
+    "odinws.connections.commands",
+    "odinws.fanout.hub",
+}
 ROOTS = {"odinws.services"}
 # Those that look after all connections of a worker from outside.
 WARDENS = {
@@ -448,6 +453,8 @@ def test_concrete_parts_meet_in_services(module: str) -> None:
         return
     for found in IMPORTS[module]:
         known = {"odinws.connections.clients", "odinws.fanout.hub"} if module in WARDENS else set()
+        if module == "odinws.connections.centrifugo_commands":  # it extends them
+            known = {"odinws.connections.commands"}
         assert not ours(found) & (PARTS - known), f"{module} knows {found.module}"
 
 

@@ -12,7 +12,8 @@ const ENDS = {
   client: "said goodbye", gone: "gone without a word", going_away: "server drained", protocol: "protocol error",
   unsupported: "binary frame", bad_text: "not UTF-8", policy: "bad commands", too_big: "message too big",
   internal: "internal error", restart: "worker replaced", slow: "did not keep up", memory: "held too much", idle: "no sign of life",
-  unauthorised: "token expired", forbidden: "not allowed",
+  unauthorised: "token expired", forbidden: "not allowed", insufficient_state: "missed messages (SDK)",
+  too_many: "too many of one subject", invalid_token: "no good token (SDK)", stale: "never connected (SDK)",
 };
 const LEAST_BARS = 16; // the room for so many is there also where there are fewer
 const STRIP = { height: 56, gap: 2 };

@@ -61,6 +61,7 @@ _SINGLY_SECONDS = 60.0  # after NATS has refused to read several channels at onc
 _SHARED_SEQUENCES = 4096  # by which channels that share pages may differ: so much is read in vain at most
 _REACH_SECONDS = 2.0  # until NATS must have said what the stream has
 _EXTENT_SECONDS = 0.2  # as long as an answer to that is good for others who ask
+_LEAST_EXTENT_SECONDS = 0.02  # between two questions
 _NEVER = 1 << 63  # above every sequence
 
 T = TypeVar("T")
@@ -370,7 +371,7 @@ class Recovery:
             if seq <= last and (seq >= ring.horizon or self._feed.is_current(name, seq))
         }
         if len(reached) < len(since) and self._feed.status.mode != "core":
-            upto, holes = self._extent()
+            upto, holes = self._extent(max(since[name] for name in since.keys() - reached))
             reached |= {
                 name
                 for name in since.keys() - reached
@@ -378,10 +379,19 @@ class Recovery:
             }
         return reached
 
-    def _extent(self) -> tuple[int, Holes]:
-        """The latest sequence of the stream, and what it has lost: as of a moment ago. Raises FeedError."""
+    def _extent(self, wanted: int) -> tuple[int, Holes]:
+        """The latest sequence of the stream, and what it has lost: as of a moment ago.
+
+        Args:
+            wanted: a client knows of this sequence, so an answer from before it does not do.
+
+        Raises:
+            FeedError: NATS does not answer.
+        """
         with self._asking:  # who comes meanwhile takes the same answer
-            if self._clock() - self._extent_at > _EXTENT_SECONDS:
+            age_seconds = self._clock() - self._extent_at
+            if age_seconds > _EXTENT_SECONDS or self._known_extent[0] < wanted:
+                gevent.sleep(max(0.0, _LEAST_EXTENT_SECONDS - age_seconds))  # however often a client lies
                 self._stats.totals.stream_reads += 1
                 name = self._settings.stream_name
                 self._known_extent = self._feed.query(

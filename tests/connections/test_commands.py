@@ -89,7 +89,7 @@ class World:
         self.conn = FakeConnection("c-1")
         assert self.strategy.add(self.conn.real)
 
-    def made(self, settings: Settings) -> Commands:
+    def made(self, settings: Settings) -> Commands[Connection]:
         """Commands of this worker."""
         limits = ConnectionLimits.of(settings)
         return Commands(

@@ -274,7 +274,7 @@ class World:
         self.feed = NatsFeed(settings, [self._url], stats, self.hub.receive, lambda: self.hub.backlog)
         recovery = Recovery(settings, self._strategy, self.hub, self.feed, stats)
         limits = ConnectionLimits.of(settings)
-        self._commands = Commands(
+        self._commands: Commands[Connection] = Commands(
             settings, limits, self._strategy, stats, lambda known, _: known, recovery, mock.Mock()
         )
         self._greenlets = [gevent.spawn(self.feed.run), gevent.spawn(self.hub.run)]

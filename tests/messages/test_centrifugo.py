@@ -102,7 +102,7 @@ def test_a_payload_that_is_no_json_is_a_publication_without_data() -> None:
 
 def test_a_gap_ends_the_subscription() -> None:
     """Nothing follows it: the SDK subscribes anew, with the position that it had before."""
-    events = [BTC, Lost("token.BTC", 8, 9, "overflow"), BTC._replace(seq=10)]
+    events: list[Message | Lost] = [BTC, Lost("token.BTC", 8, 9, "overflow"), BTC._replace(seq=10)]
     bundle = Packet(events, "token.*", FORMAT).encoded(FORMAT)
     assert [entry.channel for entry in bundle.entries] == ["token.*"] * 2
     assert told(bundle.entries[1].frame) == {

@@ -181,7 +181,7 @@ class World:
         )
         recovery = Recovery(settings, self.strategy, self.hub, cast("Any", NoFeed()), self.stats)
         self.broadcaster = StatsBroadcaster(lambda _: 42)
-        self.commands = Commands(
+        self.commands: Commands[Connection] = Commands(
             settings, limits, self.strategy, self.stats, self.refresh, recovery, self.broadcaster
         )
         self.lines = cast("LineFormat", self.formats.of("lines", 0))

@@ -100,7 +100,7 @@ def _decode(text: bytes) -> None:
 
 def _carry_out(texts: list[bytes]) -> tuple[FakeConnection, Strategy[Connection]]:
     strategy: Strategy[Connection] = strategies.create("sync-dict")
-    commands = Commands(
+    commands: Commands[Connection] = Commands(
         _SETTINGS,
         ConnectionLimits.of(_SETTINGS),
         strategy,
