@@ -21,7 +21,7 @@ from odinws import cli
 from tests.nats import NatsServer
 
 ROOT = Path(__file__).parents[1]
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 SUMMARY = re.compile(
     r"published (\d+) messages in [\d.]+ s: ([\d.]+)/s of ([\d.]+)/s, "
     r"longest lateness [\d.]+ ms, reconnects 0(.*)\n"

@@ -28,7 +28,7 @@ from odinws.feed.embedded import (
 from tests.nats import alive
 from tests.server import wait_for
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 ROOT = Path(__file__).parents[2]
 
 

@@ -18,7 +18,7 @@ from odinws.feed.publisher import OptionError, Publisher, PublishOptions, Publis
 from odinws.feed.simulator import Market, Spacing, token_names
 from tests.nats import NatsServer
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def test_a_flood_of_pings(serve: Serve) -> None:
         used = (server.metric("ws_cpu_seconds_total") - cpu) / seconds
         most = limits["control_frame_burst"] + (seconds + 1) * limits["control_frames_per_second"]
         assert 4 * limits["control_frame_burst"] < pongs < 4 * most
-        assert statistics.median(waits) < statistics.median(quiet) + 0.02
+        assert statistics.median(waits) < statistics.median(quiet) + 0.1
         assert used < 0.4
 
 

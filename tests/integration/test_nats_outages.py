@@ -98,7 +98,7 @@ def manage(url: str, work: Callable[[JetStreamContext], Awaitable[Any]]) -> Any:
     """Do something to JetStream."""
 
     async def run() -> Any:
-        client = await nats_client.connect(url, connect_timeout=5)
+        client = await nats_client.connect(url, connect_timeout=60)
         try:
             return await work(client.jetstream())
         finally:

@@ -23,9 +23,9 @@ def test_lossy_and_slow() -> None:
         peer.ask("subscribe", channels=["token.BTC", "token.ETH"])
         last: dict[str, int] = {}
         missing = seen = 0
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while missing < 2 and time.monotonic() < until:
-            message = peer.next(5).json
+            message = peer.next().json
             if "prev" in message:
                 seen += 1
                 missing += message["prev"] != last.get(message["channel"], message["prev"])
