@@ -175,7 +175,7 @@ def test_workers_are_replaced(serve: Serve) -> None:
 
 def test_the_number_of_workers_stays(serve: Serve) -> None:
     """After replacements there are as many as before."""
-    server = serve(WS_WORKER_MAX_AGE_SECONDS="3", WS_DRAIN_SECONDS="0", WS_WORKERS="2")
+    server = serve(WS_WORKER_MAX_AGE_SECONDS="8", WS_DRAIN_SECONDS="0", WS_WORKERS="2")
     first = set(server.workers())
     wait_for(lambda: not first & set(server.workers()), 40, "other workers")
     counts = []
