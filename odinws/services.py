@@ -142,7 +142,7 @@ class Services:
             lambda: self.hub.backlog,
             shared.nats_cluster,
         )
-        self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.stats)
+        self.recovery = Recovery(settings, self.strategy, self.hub, self.feed, self.stats, self.clients.debt)
         self.broadcaster = StatsBroadcaster(self._figures)
         self.commands = Commands(
             settings,

@@ -10,7 +10,7 @@ from odinws.connections.outbox import SlowPolicy
 from odinws.messages.protocol import MAX_CHANNEL_BYTES
 from odinws.settings import Settings
 
-_WORK_OF_COMMAND = 10  # a command takes about as long as ten control frames
+WORK_OF_COMMAND = 10  # a command takes about as long as ten control frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class ConnectionLimits:
         max_message_bytes: of a client's message, also when inflated.
         commands: the rate limit of commands.
         work: the rate limit of everything else that a client makes the worker do, see `Connection.spend`.
+        client_work: of all that the connections of one address, or one subject, make the worker do.
+        exempts_loopback: whether programs on this machine have no such limit.
         max_errors: the number of bad commands that closes the connection.
         outbox_bytes, outbox_frames: bounds of the outbox.
         outbox_seconds: how long a socket may accept nothing of its outbox before the connection is closed.
@@ -36,6 +38,8 @@ class ConnectionLimits:
     max_subscriptions: int
     commands: Limit
     work: Limit
+    client_work: Limit
+    exempts_loopback: bool
     max_errors: int
     slow_policy: SlowPolicy
     outbox_bytes: int
@@ -51,11 +55,15 @@ class ConnectionLimits:
     @classmethod
     def of(cls, settings: Settings) -> ConnectionLimits:
         """The limits in the settings."""
+        work = Limit(WORK_OF_COMMAND * settings.command_rate, WORK_OF_COMMAND * settings.command_burst)
+        times = settings.client_work
         return cls(
             max_message_bytes=settings.max_message_bytes,
             max_subscriptions=settings.max_subscriptions,
             commands=Limit(settings.command_rate, settings.command_burst),
-            work=Limit(_WORK_OF_COMMAND * settings.command_rate, _WORK_OF_COMMAND * settings.command_burst),
+            work=work,
+            client_work=Limit(times * work.per_second, times * work.burst).among(settings.workers),
+            exempts_loopback=settings.upgrade_exempt_loopback,
             max_errors=settings.max_errors,
             slow_policy=SlowPolicy(settings.slow_policy),
             outbox_bytes=settings.outbox_bytes,

@@ -14,12 +14,16 @@ How a connection resumes channels, all of a command together:
 
 A replay is the same without a subscription.
 
-Each page is charged to the rate of the connection's commands. A connection that has had too many waits for
-the next one; half of the burst stays for its commands, so none fails because of what it missed.
+Each page is charged to the rate of the connection's commands, and as work to its address and subject. A
+connection that has had too many waits for the next one; half of the burst stays for its commands, so none
+fails because of what it missed. Whose address and subject have had least is read for first (`turns`).
+
+A page is read once the outbox has room, and is sent as a whole: nothing but the outbox holds any of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -29,12 +33,13 @@ from typing import Any, Protocol, TypeVar
 
 import gevent
 import structlog
-from gevent.lock import BoundedSemaphore
 from nats.aio.client import Client
 
 from odinws.connections.connection import Connection, State
+from odinws.connections.limits import WORK_OF_COMMAND
 from odinws.errors import FeedError
 from odinws.fanout.hub import Hub
+from odinws.fanout.turns import Turns
 from odinws.feed import history
 from odinws.feed.events import Lost, Message
 from odinws.feed.status import FeedStatus
@@ -46,7 +51,7 @@ from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
-_CHUNK_MESSAGES = 256  # sent in one piece, while the socket takes all
+_CHUNK_MESSAGES = 256  # sent in one piece
 _WALK_MESSAGES = 2048  # of the ring, between two looks at the clock
 _JOIN_MESSAGES = 1024  # of the ring, walked between two passes
 _NATS_SECONDS = 5.0  # for one answer
@@ -59,6 +64,11 @@ _SHARED_SEQUENCES = 4096  # by which channels that share pages may differ: so mu
 _NEVER = 1 << 63  # above every sequence
 
 T = TypeVar("T")
+
+
+class _LeftError(Exception):
+    """The connection has ended while it waited."""
+
 
 log = structlog.get_logger("odinws.fanout.recovery")
 
@@ -185,6 +195,7 @@ class Recovery:
         hub: has the ring, and runs tasks between passes.
         feed: its connection to NATS reads the stream.
         stats: the worker's stats.
+        debt: seconds that the address and subject of a connection owe, see `Clients.debt`.
     """
 
     def __init__(
@@ -194,6 +205,7 @@ class Recovery:
         hub: Hub,
         feed: Feed,
         stats: WorkerStats,
+        debt: Callable[[Connection], float] = lambda _: 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -201,9 +213,11 @@ class Recovery:
         self._hub = hub
         self._feed = feed
         self._stats = stats
+        self._debt = debt
         self._clock = clock
-        self._readers = BoundedSemaphore(settings.replay_readers)
+        self._readers = Turns(settings.replay_readers)
         self._page_seconds = 1.0 / settings.replay_rate  # what a page costs of the command rate
+        self._page_work = WORK_OF_COMMAND * settings.command_rate * self._page_seconds
         self._credit_seconds = settings.command_burst / settings.command_rate / 2
         self._singly_until = 0.0
 
@@ -225,8 +239,9 @@ class Recovery:
             return
         together = {channel: seq for channel, seq in since.items() if channel not in WILDCARDS}
         alone = [{pattern: since[pattern]} for pattern in since if pattern in WILDCARDS]
-        for part in (together, *alone):
-            self._catch_up(conn, _Missed(part))
+        with contextlib.suppress(_LeftError):
+            for part in (together, *alone):
+                self._catch_up(conn, _Missed(part))
 
     def latest(self, conn: Connection, channels: Sequence[str]) -> None:
         """Subscribe a connection to channels and send it the newest message of each."""
@@ -235,12 +250,10 @@ class Recovery:
         joined: set[str] = set()
         upto = ring.last  # what comes later is live
         if absent and upto:
-            try:
+            with contextlib.suppress(FeedError, _LeftError):  # the newest of the others is not known
                 for found in self._newest(conn, absent, upto):
                     self._join_with_newest(conn, {message.channel: message for message in found})
                     joined.update(message.channel for message in found)
-            except FeedError:
-                pass  # the newest of the others is not known
         self._join_with_newest(conn, {name: None for name in channels if name not in joined})
 
     def replay(
@@ -254,7 +267,7 @@ class Recovery:
         start, count, incomplete = first, 0, ""
         missed = _Missed({channel: first - 1})
         most = self._settings.replay_messages
-        while conn.state is State.OPEN:
+        while self._await_room(conn):
             ring = self._hub.ring
             end = ring.last if last is None else last
             found: Sequence[Message | Lost]
@@ -264,7 +277,10 @@ class Recovery:
                     self._pay(conn)
             else:
                 self._pay(conn)
-                page = self._read_page([channel], first - 1)
+                try:
+                    page = self._read_page(conn, [channel], first - 1)
+                except _LeftError:
+                    break
                 found, upto = missed.of_page(page, (channel,), ()), page.upto
             due: list[Message | Lost] = []
             for event in found:
@@ -307,7 +323,7 @@ class Recovery:
                 else:
                     if max(missed.since[name] for name in ahead) > last:
                         self._pay(conn)
-                        last = self._read(lambda client, stream, _: history.last_seq(client, stream))
+                        last = self._read(conn, lambda client, stream, _: history.last_seq(client, stream))
                     gone = [name for name in ahead if missed.since[name] > last or self._clock() > until]
                     self._give_up(conn, missed, gone)
                     gevent.sleep(_POLL_SECONDS)
@@ -366,7 +382,7 @@ class Recovery:
 
     def _send_from_ring(self, conn: Connection, missed: _Missed, near: list[str]) -> bool:
         """Send what the ring has of channels, but for what comes meanwhile; False: there is more."""
-        while conn.state is State.OPEN:
+        while self._await_room(conn):
             since = {name: missed.since[name] for name in near}
             before = self._hub.ring.last
             if min(since.values()) < self._hub.ring.horizon:  # evicted meanwhile
@@ -433,7 +449,7 @@ class Recovery:
                 return
             names = [name for name in far if missed.since[name] <= after + _SHARED_SEQUENCES]
         self._pay(conn)
-        page = self._read_page(names, after)
+        page = self._read_page(conn, names, after)
         for name in names:
             if missed.outcome[name] == "ring":
                 missed.outcome[name] = "stream"
@@ -491,7 +507,7 @@ class Recovery:
             if conn.state is not State.OPEN:
                 return
             self._pay(conn)
-            one = self._read(history.latest, name)
+            one = self._read(conn, history.latest, name)
             yield [] if one is None else [one]
 
     def _newest_pages(
@@ -502,7 +518,7 @@ class Recovery:
             part, known = channels[start : start + history.MAX_CHANNELS], after
             while conn.state is State.OPEN:
                 self._pay(conn)
-                found = self._read_many(history.newest, part, upto, known, history.PAGE_BYTES)
+                found = self._read_many(conn, history.newest, part, upto, known, history.PAGE_BYTES)
                 yield found
                 if found.is_complete:
                     break
@@ -533,22 +549,25 @@ class Recovery:
         return self._feed.reads_many and self._clock() >= self._singly_until
 
     def _pay(self, conn: Connection) -> None:
-        """Charge a page to a connection, and wait as long as it has had too many."""
+        """Charge a page to a connection, and wait until it has room for it, and has not had too many."""
         conn.allowance = max(conn.allowance, self._clock()) + self._page_seconds
-        while conn.state is State.OPEN:
-            wait = conn.allowance - self._clock() - self._credit_seconds
+        conn.spend(0, self._page_work)
+        while self._await_room(conn):
+            wait = max(conn.allowance - self._clock() - self._credit_seconds, conn.owed_seconds)
             if wait <= 0:
                 return
             gevent.sleep(min(wait, _AWAY_POLL_SECONDS))
 
-    def _read_page(self, channels: Sequence[str], after: int) -> history.Page:
+    def _read_page(self, conn: Connection, channels: Sequence[str], after: int) -> history.Page:
         read = self._read if len(channels) == 1 else self._read_many
-        return read(history.page, channels, after, history.PAGE_MESSAGES, history.PAGE_BYTES)
+        return read(conn, history.page, channels, after, history.PAGE_MESSAGES, history.PAGE_BYTES)
 
-    def _read_many(self, request: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
+    def _read_many(
+        self, conn: Connection, request: Callable[..., Coroutine[Any, Any, T]], *arguments: object
+    ) -> T:
         """As `_read`, of several channels. If NATS refuses that, they are read one by one for a while."""
         try:
-            return self._read(request, *arguments)
+            return self._read(conn, request, *arguments)
         except FeedError as error:
             # One that is only slow would be slower still.
             if self._feed.status.ready and not _is_slow(error):
@@ -556,10 +575,14 @@ class Recovery:
                 log.warning("channels that are resumed are read one by one", problem=str(error))
             raise
 
-    def _read(self, request: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
-        """Ask NATS, as one of few readers at a time. Raises FeedError."""
+    def _read(
+        self, conn: Connection, request: Callable[..., Coroutine[Any, Any, T]], *arguments: object
+    ) -> T:
+        """Ask NATS for a connection, as one of few readers at a time. Raises FeedError, _LeftError."""
         settings = self._settings
-        with self._readers:
+        with self._readers.take(self._clock() + self._debt(conn)):
+            if conn.state is not State.OPEN:
+                raise _LeftError
             self._stats.totals.stream_reads += 1
             return self._feed.query(
                 lambda client: request(client, settings.stream_name, settings.subject_prefix, *arguments),
@@ -576,11 +599,9 @@ class Recovery:
     def _send(
         self, conn: Connection, events: Sequence[Message | Lost], via: Callable[[Message], str]
     ) -> bool:
-        """Send past messages in chunks, each once the outbox has room; False: the connection is closing."""
+        """Send past messages in chunks; False: the connection is closing."""
         pause = Slice()
         for start in range(0, len(events), _CHUNK_MESSAGES):
-            if not self._await_room(conn):
-                return False
             if not self._send_chunk(conn, events[start : start + _CHUNK_MESSAGES], via):
                 return False
             pause.yield_if_over()

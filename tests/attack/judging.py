@@ -34,6 +34,7 @@ class Trial(msgspec.Struct, frozen=True):
         logged: what it wrote to its log meanwhile, in characters.
         has_controls: whether that has control characters.
         restarted: whether a worker ended.
+        expected: the reason by which it must have, see `Vector.ends`; "": there is none.
         memory: seconds since the attack began, and MiB.
     """
 
@@ -51,6 +52,7 @@ class Trial(msgspec.Struct, frozen=True):
     has_controls: bool
     restarted: bool
     memory: list[tuple[float, float]]
+    expected: str = ""
 
     @property
     def rise_bytes(self) -> int:
@@ -75,6 +77,10 @@ def p99(seconds: Sequence[float]) -> float:
 def faults(trial: Trial, late_seconds: float = LATE_SECONDS) -> list[str]:
     """What does not hold, a line each; `late_seconds` is by how much p99 may rise."""
     found = []
+    if not trial.outcome.connected:
+        found.append("nobody attacked")
+    if trial.expected and trial.expected not in trial.ends:
+        found.append(f"nothing is proven: nobody was ended for {trial.expected}")
     if trial.restarted:
         found.append("a worker ended")
     if trial.rise_bytes > RISE_BYTES:

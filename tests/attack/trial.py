@@ -93,6 +93,7 @@ def trial(scene: Scene, vector: Vector, first: int, times: Times, log: Path, **c
         has_controls(said),
         {worker.pid for worker in scene.workers()} != workers,
         [(round(at - started, 2), round(size / (1 << 20), 1)) for at, size in watch.samples],
+        vector.ends,
     )
 
 

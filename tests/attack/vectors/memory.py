@@ -107,6 +107,7 @@ VECTORS = (
         "WS_CLIENT_MEMORY",
         blocked_replay,
         lanes=100,
+        ends="memory",
     ),
     Vector(
         "distinct-channels",
