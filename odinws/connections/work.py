@@ -47,24 +47,25 @@ class SharedWork:
         Returns:
             The price of a unit for the connection: 1.0, or more while one of them owes much.
         """
-        price = 1.0
+        known, excess = self._paid_at, 0.0
         for client in clients:
-            debt = self.debt(client, now) + units * self._unit_seconds
-            self._set(client, now + debt, now)
-            price = max(price, 1.0 + (debt - self._burst_seconds) / _DOUBLE_SECONDS)
-        return price
+            paid_at = known.get(client)
+            if paid_at is None:
+                self._forget_some(now)
+                paid_at = now
+            known[client] = paid_at = max(paid_at, now) + units * self._unit_seconds
+            excess = max(excess, paid_at - now - self._burst_seconds)
+        return 1.0 + excess / _DOUBLE_SECONDS
 
     def debt(self, client: Hashable, now: float) -> float:
         """Seconds until all that a client has had done is paid; 0.0: it owes nothing."""
         return max(0.0, self._paid_at.get(client, now) - now)
 
-    def _set(self, client: Hashable, paid_at: float, now: float) -> None:
+    def _forget_some(self, now: float) -> None:
         known = self._paid_at
-        if client not in known:
-            for _ in range(min(_LOOKS, len(known))):
-                other = next(iter(known))
-                if known[other] <= now:
-                    del known[other]
-                else:
-                    known.move_to_end(other)
-        known[client] = paid_at
+        for _ in range(min(_LOOKS, len(known))):
+            client = next(iter(known))
+            if known[client] <= now:
+                del known[client]
+            else:
+                known.move_to_end(client)

@@ -45,7 +45,7 @@ from odinws.feed.events import Lost, Message
 from odinws.feed.status import FeedStatus
 from odinws.feed.stream import NO_HOLES
 from odinws.messages.protocol import WILDCARDS, ReplayComplete, ReplayIncomplete, wildcard
-from odinws.messages.wire_format import encode
+from odinws.messages.wire_format import Bundle, encode
 from odinws.scheduling import Slice
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
@@ -617,12 +617,11 @@ class Recovery:
             by_name.setdefault(name, []).append(event)
         if not by_name:
             return conn.state is State.OPEN
-        bundles = [encode(found, name, conn.wire_format) for name, found in by_name.items()]
-        sent = conn.send(b"".join([bundle.data for bundle in bundles]), bundles)
+        bundle = Bundle.past([encode(found, name, conn.wire_format) for name, found in by_name.items()])
+        sent = conn.send(bundle.data, (bundle,))
         if sent:
             self._stats.totals.replayed += sum(isinstance(event, Message) for event in events)
-            for bundle in bundles:
-                self._stats.count_gaps(bundle.gaps, 1)
+            self._stats.count_gaps(bundle.gaps, 1)
         return sent
 
     def _send_gaps(self, conn: Connection, gaps: Mapping[str, tuple[int, int]], reason: str) -> None:

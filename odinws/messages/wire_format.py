@@ -192,12 +192,14 @@ class Bundle:
         entries: the same frames, one by one.
         data_count: how many of them are messages or gaps.
         gaps: the reasons of the gaps among them.
+        is_shared: whether other connections get it too.
     """
 
     data: bytes
     entries: Sequence[Entry]
     data_count: int
     gaps: Sequence[str] = ()
+    is_shared: bool = True
 
     @classmethod
     def of(cls, entries: Sequence[Entry], gaps: Sequence[str] = ()) -> Bundle:
@@ -208,6 +210,13 @@ class Bundle:
     def control(cls, frame: bytes) -> Bundle:
         """A bundle of one control frame or answer."""
         return cls(frame, (Entry(frame),), 0)
+
+    @classmethod
+    def past(cls, bundles: Sequence[Bundle]) -> Bundle:
+        """These together, for one connection alone."""
+        entries = [entry for bundle in bundles for entry in bundle.entries]
+        gaps = [reason for bundle in bundles for reason in bundle.gaps]
+        return cls(b"".join([entry.frame for entry in entries]), entries, len(entries), gaps, is_shared=False)
 
 
 def encode(events: Sequence[Message | Lost], via: str, wire_format: WireFormat) -> Bundle:
