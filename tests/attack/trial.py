@@ -94,6 +94,7 @@ def trial(scene: Scene, vector: Vector, first: int, times: Times, log: Path, **c
         {worker.pid for worker in scene.workers()} != workers,
         [(round(at - started, 2), round(size / (1 << 20), 1)) for at, size in watch.samples],
         vector.ends,
+        vector.stage.rise_bytes,
     )
 
 
