@@ -136,7 +136,8 @@ def test_many_connections_of_one_address(serve: Serve) -> None:
     with crowd(server.port, 50, None, **shared) as floods, Peer(server.port) as neighbour:
         neighbour.send(wire.request(**shared)).http()
         assert neighbour.next().json["limits"]["control_frames_per_second"] == 200
-        began, pongs, waits = time.monotonic(), 0, []
+        began, pongs = time.monotonic(), 0
+        waits: list[float] = []
         tails = dict.fromkeys(floods, b"")
         pings = wire.frame(wire.PING, b"x") * 100
         while (seconds := time.monotonic() - began) < 8:
