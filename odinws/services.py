@@ -154,7 +154,7 @@ class Services:
             lambda: self.hub.backlog,
             shared.nats_cluster,
         )
-        self.recovery = Following(settings, self.strategy, self.hub, self.feed, self.stats)
+        self.recovery = Following(settings, self.strategy, self.hub, self.feed, self.stats, self.clients.debt)
         self.broadcaster = StatsBroadcaster(self._figures)
         self.commands: Commands[Connection] = Commands(
             settings,

@@ -172,7 +172,7 @@ class FakeConnection:
         self.inspects = False
         self.has_waiting = False
         self.has_room = True
-        self.spent = 0
+        self.spent = self.counted = self.owed_seconds = 0.0
         self.later = 0
         self.state = State.OPEN
         self.sent: list[bytes] = []
@@ -227,9 +227,10 @@ class FakeConnection:
         """Note it."""
         self.later += 1
 
-    def spend(self, units: int) -> None:
+    def spend(self, units: float, counted: float = 0.0) -> None:
         """Note it."""
         self.spent += units
+        self.counted += counted
 
     def command_done(self) -> None:
         """As `Connection.command_done`."""
@@ -266,6 +267,8 @@ class FakeOwner:
         told: connections that said they have commands.
         pongs: what pongs carried.
         ended: subscriptions that clients were told to have ended.
+        charged: units of work.
+        price_of_work: what each costs.
     """
 
     def __init__(self, **limits: Any) -> None:
@@ -287,9 +290,16 @@ class FakeOwner:
         self.told: list[Connection] = []
         self.pongs: list[bytes] = []
         self.ended: list[str] = []
+        self.charged = 0.0
+        self.price_of_work = 1.0
 
     def _count_excess(self) -> None:
         self.excesses += 1
+
+    def price(self, conn: Connection, units: float) -> float:
+        """As the test says."""
+        self.charged += units
+        return self.price_of_work
 
     def ping_payload(self) -> bytes:
         """Always the same."""

@@ -23,6 +23,7 @@ from tests.swarm import Swarm
 
 PREFIX = "odin."
 STREAM = "ODIN_TOKENS"
+_PATIENCE_SECONDS = 60.0  # a busy machine is slow
 
 
 class Ledger:
@@ -84,9 +85,9 @@ def read(url: str, stream: str = STREAM, *, prefix: str = PREFIX) -> Ledger:
 
 async def _read(url: str, stream: str, prefix: str) -> Ledger:
     ledger = Ledger()
-    client = await nats.connect(url, connect_timeout=5)
+    client = await nats.connect(url, connect_timeout=_PATIENCE_SECONDS)
     try:
-        js = client.jetstream()
+        js = client.jetstream(timeout=_PATIENCE_SECONDS)
         await _settled(js, stream, prefix)
         last = (await js.stream_info(stream)).state.last_seq
         config = ConsumerConfig(
@@ -95,7 +96,7 @@ async def _read(url: str, stream: str, prefix: str) -> Ledger:
         found = await js.subscribe(prefix + ">", stream=stream, ordered_consumer=True, config=config)
         seq = 0
         while seq < last:
-            message = await found.next_msg(timeout=10.0)
+            message = await found.next_msg(timeout=_PATIENCE_SECONDS)
             seq = message.metadata.sequence.stream
             time_ms = int(message.metadata.timestamp.timestamp() * 1000)
             ledger.add(message.subject.removeprefix(prefix), seq, time_ms)
@@ -114,7 +115,7 @@ async def _settled(js: JetStreamContext, stream: str, prefix: str) -> None:
         await js.publish(
             prefix + "settled",
             b"",
-            timeout=10.0,
+            timeout=_PATIENCE_SECONDS,
             stream=stream,
             headers={Header.EXPECTED_LAST_SEQUENCE: str(2**62)},
         )
@@ -153,7 +154,7 @@ class Publisher:
     def stop(self) -> None:
         """Stop, after NATS has confirmed what was published so far (if it is there)."""
         self._stopping.set()
-        self._thread.join(10.0)
+        self._thread.join(_PATIENCE_SECONDS)
         assert not self._thread.is_alive(), "the publisher does not end"
         assert self._failure is None, self._failure
 
@@ -172,8 +173,8 @@ class Publisher:
                     self._url.split(","), allow_reconnect=False, connect_timeout=1, max_reconnect_attempts=1
                 )
                 await self._publish(client)
-                await client.flush(2)
-                await client.flush(2)  # the second PING is sure to come behind all messages
+                await client.flush(20)
+                await client.flush(20)  # the second PING is sure to come behind all messages
                 await client.close()
             except (nats.errors.Error, OSError):  # it is away: what it did not get is lost
                 await asyncio.sleep(0.05)
@@ -201,12 +202,12 @@ def publish(url: str, messages: Iterable[tuple[str, bytes]], *, prefix: str = PR
 
 
 async def _publish_now(url: str, messages: Iterable[tuple[str, bytes]], prefix: str) -> None:
-    client = await nats.connect(url, connect_timeout=5)
+    client = await nats.connect(url, connect_timeout=_PATIENCE_SECONDS)
     try:
         for channel, payload in messages:
             await client.publish(prefix + channel, payload)
-        await client.flush(10)
-        await client.flush(10)  # the second PING is sure to come behind all of them
+        await client.flush(60)
+        await client.flush(60)  # the second PING is sure to come behind all of them
     finally:
         await client.close()
 

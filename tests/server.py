@@ -109,6 +109,10 @@ class Server(server.Server):
         arbiter = psutil.Process(self.pid)
         return [arbiter, *arbiter.children(recursive=True)]
 
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """Wait for its end; the exit status. Raises subprocess.TimeoutExpired."""
+        return super().wait(seconds)
+
     def signal(self, number: int) -> None:
         """Send a signal to the arbiter."""
         self.send_signal(number)

@@ -75,7 +75,7 @@ class Threaded(Engine[C]):
     def __exit__(self, *_: object) -> None:
         self._stopping = True
         self._wake()
-        self._thread.join(20.0)
+        self._thread.join(60.0)
         assert not self._thread.is_alive()
         self._wake_read.close()
         self._wake_write.close()

@@ -21,7 +21,7 @@ from odinws import cli
 from tests.nats import NatsServer
 
 ROOT = Path(__file__).parents[1]
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 SUMMARY = re.compile(
     r"published (\d+) messages in [\d.]+ s: ([\d.]+)/s of ([\d.]+)/s, "
     r"longest lateness [\d.]+ ms, reconnects 0(.*)\n"
@@ -148,7 +148,7 @@ def test_progress_in_a_log(
     assert cli.main(["publish", "--nats-url", server.url, "--rate", "100", "--duration", "0.55"]) == 0
     output, errors = capsys.readouterr()
     lines = errors.splitlines()
-    assert 3 <= len(lines) <= 5
+    assert 2 <= len(lines) <= 12  # five, on a machine that does nothing else
     for line in lines:
         assert re.fullmatch(r"[\d.]+ s: \d+ messages, [\d.]+/s", line)
     assert SUMMARY.fullmatch(output)

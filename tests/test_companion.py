@@ -247,7 +247,7 @@ def test_demo_feed() -> None:
     for start in (first, first + 10):
         assert tuple(message["tokenId"] for message in messages[start : start + 10]) == TOKENS
     sent = [int(str(message["timestamp"])) for message in messages[first:]]
-    assert sent[20] - sent[0] == pytest.approx(2 * 10 / 19.2 * 1000, abs=300)
+    assert sent[20] - sent[0] == pytest.approx(2 * 10 / 19.2 * 1000, abs=600)
     assert sent[9] - sent[0] < sent[10] - sent[9]
 
 
@@ -291,7 +291,7 @@ def test_start_is_bounded(temporary_root: Path, monkeypatch: pytest.MonkeyPatch)
     script = f"echo still thinking >&2; echo $$ > {pid_file}; exec sleep 60"
     monkeypatch.setattr(sys, "executable", fake_python(temporary_root / "python", script))
     with pytest.raises(CompanionError, match=r"did not say in time.*still thinking"):
-        Companion.start(embedded=True, demo=False, timeout_seconds=0.3)
+        Companion.start(embedded=True, demo=False, timeout_seconds=3.0)
     assert not alive(int(pid_file.read_text()))
     assert not list(temporary_root.glob("odinws-nats-*"))
 

@@ -135,7 +135,7 @@ def healthcheck(final: dict[str, str], addr: str) -> int:
     # A proxy of the environment must not come between.
     environ = {"WS_ADDR": addr, "http_proxy": "http://127.0.0.1:1", "PATH": os.environ["PATH"]}
     return subprocess.run(
-        [sys.executable, *arguments], env=environ, check=False, capture_output=True, timeout=30
+        [sys.executable, *arguments], env=environ, check=False, capture_output=True, timeout=60
     ).returncode
 
 

@@ -52,7 +52,7 @@ def run(level: str, form: str) -> tuple[str, str]:
         cwd=ROOT,
         capture_output=True,
         check=True,
-        timeout=30,
+        timeout=60,
         encoding="utf-8",
         env={"PYTHONIOENCODING": "utf-8", "PATH": ""},
     )
@@ -232,9 +232,9 @@ def test_no_token_is_left(form: str, before: str, behind: str, joint: str) -> No
 def test_the_time_for_a_line_is_bounded(form: str, unit: str) -> None:
     """Also of a megabyte, and what is written of it is short."""
     said = unit * (1_000_000 // len(unit))
-    began = time.perf_counter()
+    began = time.process_time()
     written = line(said, raised=said, form=form)
-    assert time.perf_counter() - began < 0.5  # most of it to print the exception
+    assert time.process_time() - began < 0.5  # most of it to print the exception
     assert len(written) < 150_000
 
 

@@ -23,7 +23,7 @@ from odinws.metrics import catalogue
 from odinws.shared.fields import Histogram
 from tests.nats_exporter import JETSTREAM_SERVER, JETSTREAM_STREAM
 from tests.prometheus import CONF, promtool
-from tests.server import ROOT, free_port, wait_for
+from tests.server import PATIENCE_SECONDS, ROOT, free_port, wait_for
 
 ALERTS = yaml.safe_load((CONF / "alerts.yml").read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
@@ -148,7 +148,7 @@ def test_nats_server_has_what_is_asked_of_it(tmp_path: Path) -> None:
 
 def _ask(url: str) -> Any:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
             return json.load(answer)
     except OSError:
         return None

@@ -15,7 +15,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ import structlog
 from gevent.event import Event
 
 from odinws import logs
-from odinws.access.peer import network_of
+from odinws.access.peer import is_loopback
 from odinws.access.tokens import ANONYMOUS, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
@@ -32,6 +32,7 @@ from odinws.connections.ledger import Ledger, largest_first
 from odinws.connections.limits import ConnectionLimits
 from odinws.connections.ready import ReadyQueue
 from odinws.connections.wheel import TimingWheel
+from odinws.connections.work import SharedWork
 from odinws.messages.wire_format import WireFormat
 from odinws.scheduling import Slice, next_iteration
 from odinws.shared import SharedState
@@ -93,6 +94,7 @@ class Clients:
         self.ready: ReadyQueue[Connection] = ReadyQueue()
         self._in_excess = Event()
         self.ledger = Ledger(limits.memory_bytes, self._in_excess.set)
+        self._shared_work = SharedWork(limits.client_work)
         self._leaving: deque[Connection] = deque()
         self._anyone_leaving = Event()
         self.moving: set[Connection] = (
@@ -158,6 +160,19 @@ class Clients:
         return conn
 
     # -- what a connection calls -------------------------------------------------------------------
+
+    def price(self, conn: Connection, units: float) -> float:
+        """Charge work to the address and the subject of a connection; what a unit costs itself."""
+        return self._shared_work.charge(self._payers(conn), units, self.now)
+
+    def debt(self, conn: Connection) -> float:
+        """Seconds until all is paid that the address or the subject of a connection has had done."""
+        return max((self._shared_work.debt(client, self.now) for client in self._payers(conn)), default=0.0)
+
+    def _payers(self, conn: Connection) -> tuple[Hashable, ...]:
+        """Whom work is charged to; programs on this machine may be clients of a proxy that names nobody."""
+        is_exempt = self.limits.exempts_loopback and is_loopback(conn.peer)
+        return conn.clients[1:] if is_exempt else conn.clients
 
     def on_command(self, conn: Connection) -> None:
         """Execute the commands of a connection in a greenlet."""
@@ -367,14 +382,14 @@ class Clients:
             next_iteration()  # however little there is to close
 
     def _relieve(self) -> None:
-        enough, time_slice = int(_RELIEVED_SHARE * self.ledger.bound), Slice()
+        enough, conns, time_slice = int(_RELIEVED_SHARE * self.ledger.bound), list(self._open), Slice()
+        share = enough // max(1, len(conns))
         accounts = []
-        for conn in list(self._open):
-            if conn.held and conn.state is State.OPEN:
-                client = conn.identity.subject
-                accounts.append((network_of(conn.peer) if client is None else client, conn.held, conn))
+        for conn in conns:
+            if conn.held > share and conn.state is State.OPEN:
+                accounts.append((conn.clients, conn.held, conn))
             time_slice.yield_if_over()
-        for conn in largest_first(accounts):
+        for conn in largest_first(accounts, share):
             if self.ledger.total <= enough:
                 return
             self.close_with_retry_hint(conn, CloseReason.MEMORY)

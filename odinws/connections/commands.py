@@ -16,7 +16,7 @@ from odinws.access.rates import step
 from odinws.access.tokens import Identity
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
-from odinws.connections.limits import ConnectionLimits
+from odinws.connections.limits import WORK_OF_COMMAND, ConnectionLimits
 from odinws.errors import CommandError, FeedError, FrameError
 from odinws.messages import protocol
 from odinws.messages.protocol import (
@@ -180,6 +180,7 @@ class Commands(Generic[C]):
     def _check_rate(self, conn: C) -> None:
         limit = self._limits.commands
         conn.allowance, wait = step(conn.allowance, self._clock(), limit)
+        conn.spend(0, WORK_OF_COMMAND)
         if wait:
             raise CommandError("RATE_LIMIT_EXCEEDED", f"more than {limit.per_second:g} commands/s")
 

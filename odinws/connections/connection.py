@@ -10,16 +10,16 @@ closed). `close` makes the first step, `_release` the second; both are idempoten
 Frames go straight to the kernel, or into an outbox while its buffer is full. The wire format decides what
 bytes look like, in both directions.
 
-What is held for a client is charged to it (`ledger`), and so is the work that it makes (`spend`). Reading
-pauses while too many of its commands wait, or while work is not paid; commands wait while its outbox has
-much.
+What is held for a client is charged to it (`ledger`), and so is the work that it makes (`spend`), which its
+address and subject pay for too. Reading pauses while too many of its commands wait, or while work is not
+paid; commands wait while its outbox has much.
 """
 
 from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import gevent
 import structlog
 
+from odinws.access.peer import network_of
 from odinws.access.tokens import ANONYMOUS, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections import tcp
@@ -80,6 +81,9 @@ class Owner(Protocol):
     default_format: WireFormat  # the hub writes it directly, see `Connection.direct_socket`
     ready: ReadyQueue[Connection]  # what must wait for a later iteration
     ledger: Ledger
+
+    def price(self, conn: Connection, units: float) -> float:
+        """Charge work to whom a connection is of; what a unit costs itself, 1.0 or more."""
 
     def on_command(self, conn: Connection) -> None:
         """There are commands in `conn.commands`, and nobody executes them yet."""
@@ -292,22 +296,33 @@ class Connection:
         if self.state is not State.CLOSED:
             self._owner.ledger.charge(self, self.measure())
 
-    def spend(self, units: int) -> None:
+    @property
+    def clients(self) -> tuple[Hashable, ...]:
+        """Whom it is of: an address, or the /64 of IPv6, and the subject of its token."""
+        subject = self.identity.subject
+        return (network_of(self.peer),) if subject is None else (network_of(self.peer), subject)
+
+    def spend(self, units: float, counted: float = 0.0) -> None:
         """Charge work. While more is owed than `ConnectionLimits.work` allows, nothing is read.
 
         Args:
             units: as much work as so many control frames.
+            counted: more units, which another rate bounds as far as this connection goes: they cost what the
+                price of its address and subject is above 1.
         """
         owner = self._owner
-        self._paid_at = max(self._paid_at, owner.now) + units / self.limits.work.per_second
-        if self._owes and not self.state:
+        price = owner.price(self, units + counted)
+        cost = price * units + (price - 1.0) * counted
+        self._paid_at = max(self._paid_at, owner.now) + cost / self.limits.work.per_second
+        if self.owed_seconds and not self.state:
             self._pause()
             owner.schedule(self, _PAUSE_SECONDS)
 
     @property
-    def _owes(self) -> bool:
+    def owed_seconds(self) -> float:
+        """Seconds until no more work is owed than may be; 0.0: that is so."""
         work = self.limits.work
-        return self._paid_at - self._owner.now > work.burst / work.per_second
+        return max(0.0, self._paid_at - self._owner.now - work.burst / work.per_second)
 
     def _commands_bytes(self) -> int:
         commands = self.commands or ()
@@ -590,7 +605,7 @@ class Connection:
 
     def _read_on(self) -> None:
         """Continue after a pause, if there is no reason for it any more."""
-        if not self._paused or self._owes or self._commands_are_full:
+        if not self._paused or self.owed_seconds or self._commands_are_full:
             return
         self._paused = False
         if self._reader is not None:

@@ -17,7 +17,7 @@ class Echo(Connection):
 
     _deflaters: ClassVar[dict[int, Deflater]] = {}  # by window bits; shared by all connections
 
-    def spend(self, units: int) -> None:
+    def spend(self, units: float, counted: float = 0.0) -> None:
         """Nothing: a conformance suite also measures speed."""
 
     def _handle(self, message: Message) -> None:

@@ -12,7 +12,7 @@ charged for a message that the socket takes at once.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -61,32 +61,46 @@ class Ledger:
             self._on_excess()
 
 
-def largest_first(accounts: Iterable[tuple[Hashable, int, T]]) -> Iterator[T]:
-    """The accounts in the order in which they should go: the largest of whoever holds most, again and again.
+def largest_first(accounts: Iterable[tuple[Collection[Hashable], int, T]], share: float) -> Iterator[T]:
+    """The accounts in the order in which they should go: the largest of whoever has most, again and again.
 
-    So who spreads what it holds over many connections goes before who holds more in a single one.
+    What counts is what an account holds above an equal share. So whoever holds little never goes because of
+    others at its address; and who spreads much over many connections goes before who holds more in a single
+    one. Without those that are yielded, no account holds more than its share.
 
     Args:
-        accounts: for each the client that it is of, the bytes it holds, and what to yield.
+        accounts: for each the clients that it is of, such as its address; the bytes that it holds; and what
+            to yield.
+        share: bytes that each account may hold whatever its clients hold in others.
     """
-    parts: dict[Hashable, list[tuple[int, int, T]]] = {}
-    for index, (client, held, item) in enumerate(accounts):
-        parts.setdefault(client, []).append((held, index, item))
-    sums = [(-sum(held for held, _, _ in part), index, part) for index, part in enumerate(parts.values())]
-    heapq.heapify(sums)
-    is_sorted: set[int] = set()
-    while sums:
-        negative, index, part = sums[0]
-        if index not in is_sorted:
-            is_sorted.add(index)
-            part.sort(key=_held)
-        held, _, item = part.pop()
-        if part:
-            heapq.heapreplace(sums, (negative + held, index, part))
+    items: list[tuple[float, Collection[Hashable], T]] = []
+    parts: dict[Hashable, list[int]] = {}  # by client, indices of its items
+    for clients, held, item in accounts:
+        if held > share:
+            for client in clients:
+                parts.setdefault(client, []).append(len(items))
+            items.append((held - share, clients, item))
+    sums = {client: sum(items[index][0] for index in part) for client, part in parts.items()}
+    heap = [(-total, order, client) for order, (client, total) in enumerate(sums.items())]
+    heapq.heapify(heap)
+    is_sorted: set[Hashable] = set()
+    gone: set[int] = set()
+    while heap:
+        negative, order, client = heap[0]
+        part = parts[client]
+        if client not in is_sorted:
+            is_sorted.add(client)
+            part.sort(key=lambda index: items[index][0])
+        while part and part[-1] in gone:  # it went because of another client that it is of
+            part.pop()
+        if not part:
+            heapq.heappop(heap)
+        elif -negative > sums[client]:
+            heapq.heapreplace(heap, (-sums[client], order, client))
         else:
-            heapq.heappop(sums)
-        yield item
-
-
-def _held(entry: tuple[int, int, object]) -> int:
-    return entry[0]
+            index = part.pop()
+            excess, clients, item = items[index]
+            gone.add(index)
+            for each in clients:
+                sums[each] -= excess
+            yield item

@@ -11,8 +11,8 @@ from odinws.settings import Settings
 
 CONNECT_SECONDS = 10.0  # for the `connect` of Centrifugo's protocol
 CENTRIFUGO_MESSAGE_BYTES = 512 << 10  # 1,000 subscriptions with a position take 122 KB and more
+WORK_OF_COMMAND = 10  # a command takes about as long as ten control frames
 _SPARE = 50  # commands beside the subscriptions
-_WORK_OF_COMMAND = 10  # a command takes about as long as ten control frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class ConnectionLimits:
         max_channel_bytes: of the name of a channel.
         commands: the rate limit of commands.
         work: the rate limit of everything else that a client makes the worker do, see `Connection.spend`.
+        client_work: of all that the connections of one address, or one subject, make the worker do.
+        exempts_loopback: whether programs on this machine have no such limit.
         max_errors: the number of bad commands that closes the connection.
         outbox_bytes, outbox_frames: bounds of the outbox.
         outbox_seconds: how long a socket may accept nothing of its outbox before the connection is closed.
@@ -42,6 +44,8 @@ class ConnectionLimits:
     max_channel_bytes: int
     commands: Limit
     work: Limit
+    client_work: Limit
+    exempts_loopback: bool
     max_errors: int
     slow_policy: SlowPolicy
     outbox_bytes: int
@@ -57,13 +61,17 @@ class ConnectionLimits:
     @classmethod
     def of(cls, settings: Settings) -> ConnectionLimits:
         """The limits in the settings."""
+        work = Limit(WORK_OF_COMMAND * settings.command_rate, WORK_OF_COMMAND * settings.command_burst)
+        times = settings.client_work
         return cls(
             max_message_bytes=settings.max_message_bytes,
             max_subscriptions=settings.max_subscriptions,
             max_wildcards=settings.max_wildcards,
             max_channel_bytes=settings.channels.max_bytes,
             commands=Limit(settings.command_rate, settings.command_burst),
-            work=Limit(_WORK_OF_COMMAND * settings.command_rate, _WORK_OF_COMMAND * settings.command_burst),
+            work=work,
+            client_work=Limit(times * work.per_second, times * work.burst).among(settings.workers),
+            exempts_loopback=settings.upgrade_exempt_loopback,
             max_errors=settings.max_errors,
             slow_policy=SlowPolicy(settings.slow_policy),
             outbox_bytes=settings.outbox_bytes,
@@ -84,7 +92,7 @@ class ConnectionLimits:
             self,
             max_message_bytes=max(self.max_message_bytes, CENTRIFUGO_MESSAGE_BYTES),
             commands=commands,
-            work=Limit(self.work.per_second, max(self.work.burst, _WORK_OF_COMMAND * commands.burst)),
+            work=Limit(self.work.per_second, max(self.work.burst, WORK_OF_COMMAND * commands.burst)),
             first_command_seconds=CONNECT_SECONDS,
         )
 

@@ -3,14 +3,21 @@
 A connection has an outbox only while its socket is full. The outbox knows each frame, so it can drop
 messages and put a `gap` in their place. A frame that is half sent is always completed, so no frame is ever
 truncated.
+
+Past messages, which one connection alone waits for, are kept as one piece until some must be dropped. Were
+each an object, thousands of slow clients would fill the heap with small ones, and any that stays among them
+would keep all of its memory from the system when they have left.
 """
 
 from __future__ import annotations
 
+import marshal
+from array import array
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from itertools import islice
+from itertools import accumulate, islice
 
 from odinws.connections.ledger import FRAME_BYTES
 from odinws.messages.wire_format import Bundle, Entry, WireFormat
@@ -26,6 +33,28 @@ class SlowPolicy(Enum):
     DROP_OLDEST = "drop-oldest"
 
 
+class _Run:
+    """Frames in one piece.
+
+    Attributes:
+        frame: all of them, joined.
+        ends: where each ends in it.
+    """
+
+    __slots__ = ("_about", "ends", "frame")
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.frame = bundle.data
+        self.ends = array("I", accumulate(len(entry.frame) for entry in bundle.entries))
+        self._about = marshal.dumps([tuple(entry[1:]) for entry in bundle.entries])
+
+    def entries(self, first: int = 0) -> list[Entry]:
+        """The frames one by one, from a number on."""
+        starts = [0, *self.ends]
+        about = marshal.loads(self._about)  # noqa: S302 - our own words
+        return [Entry(self.frame[starts[n] : starts[n + 1]], *about[n]) for n in range(first, len(about))]
+
+
 class Outbox:
     """A queue of frames for one socket.
 
@@ -39,11 +68,13 @@ class Outbox:
         stalled_since: when the socket last accepted something, by the clock of the connection's owner.
     """
 
-    __slots__ = ("_entries", "_partial", "gaps", "size_bytes", "stalled_since")
+    __slots__ = ("_begun", "_entries", "_frames", "_partial", "gaps", "size_bytes", "stalled_since")
 
     def __init__(self, bundles: Iterable[Bundle], sent: int) -> None:
-        self._entries: deque[Entry] = deque()
-        self._partial: bytes | memoryview = b""  # the rest of the half-sent frame
+        self._entries: deque[Entry | _Run] = deque()
+        self._frames = 0  # in these
+        self._partial: bytes | memoryview = b""  # the rest of the half-sent frame, or run
+        self._begun: _Run | None = None  # that `_partial` is of
         self.gaps = 0
         self.size_bytes = 0
         self.stalled_since = 0.0
@@ -53,21 +84,33 @@ class Outbox:
 
     def __len__(self) -> int:
         """The number of whole frames in the queue."""
-        return len(self._entries)
+        run = self._begun
+        return self._frames + (
+            0 if run is None else len(run.ends) - 1 - bisect_left(run.ends, self._sent(run))
+        )
+
+    def _sent(self, run: _Run) -> int:
+        return len(run.frame) - len(self._partial)
 
     @property
     def held_bytes(self) -> int:
         """What is queued, and what that takes besides its bytes."""
-        return self.size_bytes + FRAME_BYTES * len(self._entries)
+        sent = 0 if self._begun is None else self._sent(self._begun)
+        return self.size_bytes + FRAME_BYTES * len(self) + sent
 
     def append(self, bundle: Bundle) -> None:
         """Queue frames."""
-        self._entries.extend(bundle.entries)
+        if bundle.is_shared or len(bundle.entries) == 1:
+            self._entries.extend(bundle.entries)
+        else:
+            self._entries.append(_Run(bundle))
+        self._frames += len(bundle.entries)
         self.size_bytes += len(bundle.data)
 
     def fits(self, max_bytes: int, max_frames: int) -> bool:
         """Whether the queue is within bounds. A single frame always is, however long."""
-        return len(self._entries) <= max_frames and (self.size_bytes <= max_bytes or len(self._entries) <= 1)
+        count = len(self)
+        return count <= max_frames and (self.size_bytes <= max_bytes or count <= 1)
 
     def waiting(self) -> list[bytes | memoryview]:
         """The next bytes for the socket, for one `sendmsg`."""
@@ -82,13 +125,39 @@ class Outbox:
             self._partial = memoryview(self._partial)[taken:]
             return
         taken -= len(self._partial)
-        self._partial = b""
+        self._partial, self._begun = b"", None
         while taken:
-            frame = self._entries.popleft().frame
-            if taken < len(frame):
-                self._partial = memoryview(frame)[taken:]
+            entry = self._entries.popleft()
+            run = entry if isinstance(entry, _Run) else None
+            self._frames -= 1 if run is None else len(run.ends)
+            if taken < len(entry.frame):
+                self._partial, self._begun = memoryview(entry.frame)[taken:], run
                 return
-            taken -= len(frame)
+            taken -= len(entry.frame)
+
+    def _whole(self) -> Iterator[Entry]:
+        """All whole frames, one by one, also those of runs."""
+        run = self._begun
+        if run is not None:
+            yield from run.entries(bisect_left(run.ends, self._sent(run)) + 1)
+        for entry in self._entries:
+            if isinstance(entry, _Run):
+                yield from entry.entries()
+            else:
+                yield entry
+
+    def _unfold(self) -> list[Entry]:
+        """All whole frames, which take the place of runs; so that some can be dropped."""
+        whole, run = list(self._whole()), self._begun
+        if run is not None:
+            sent = self._sent(run)
+            self._partial, self._begun = run.frame[sent : run.ends[bisect_left(run.ends, sent)]], None
+        return whole
+
+    def _replace(self, entries: Iterable[Entry]) -> None:
+        self._entries = deque(entries)
+        self._frames = len(self._entries)
+        self.size_bytes = len(self._partial) + sum([len(entry.frame) for entry in self._entries])
 
     def drop_all(self) -> tuple[bytes, int]:
         """Drop all but the half-sent frame.
@@ -96,11 +165,9 @@ class Outbox:
         Returns:
             The rest of that frame, or b"", and how many messages were dropped.
         """
-        rest = bytes(self._partial)
-        lost = sum(entry.messages for entry in self._entries)
-        self._entries.clear()
-        self._partial = b""
-        self.size_bytes = 0
+        lost = sum(entry.messages for entry in self._unfold())
+        rest, self._partial = bytes(self._partial), b""
+        self._replace(())
         return rest, lost
 
     def conflate(self, wire_format: WireFormat) -> int:
@@ -112,18 +179,20 @@ class Outbox:
         Returns:
             How many messages were dropped.
         """
-        newest = {entry.channel: index for index, entry in enumerate(self._entries) if entry.messages}
-        drop_flags = [index != newest.get(entry.channel) for index, entry in enumerate(self._entries)]
-        return self._drop(drop_flags, wire_format)
+        entries = self._unfold()
+        newest = {entry.channel: index for index, entry in enumerate(entries) if entry.messages}
+        drop_flags = [index != newest.get(entry.channel) for index, entry in enumerate(entries)]
+        return self._drop(entries, drop_flags, wire_format)
 
     @property
     def channels(self) -> set[str]:
         """The channels, or subscriptions, of what is queued."""
-        return {entry.channel for entry in self._entries if entry.channel is not None}
+        return {entry.channel for entry in self._whole() if entry.channel is not None}
 
     def drop_messages(self, wire_format: WireFormat) -> int:
         """Replace all messages by gaps, one for each channel; returns how many were dropped."""
-        return self._drop([True] * len(self._entries), wire_format)
+        entries = self._unfold()
+        return self._drop(entries, [True] * len(entries), wire_format)
 
     def drop_oldest(self, max_bytes: int, max_frames: int, wire_format: WireFormat) -> int:
         """Drop the oldest messages until half of each bound is free, not counting the gaps that replace them.
@@ -131,16 +200,17 @@ class Outbox:
         Returns:
             How many messages were dropped.
         """
-        size, count = self.size_bytes, len(self._entries)
+        entries = self._unfold()
+        size, count = self.size_bytes, len(entries)
         drop_flags: list[bool] = []
-        for entry in self._entries:
+        for entry in entries:
             drop_flags.append(size > max_bytes // 2 or count > max_frames // 2)
             if drop_flags[-1] and entry.channel is not None:
                 size -= len(entry.frame)
                 count -= 1
-        return self._drop(drop_flags, wire_format)
+        return self._drop(entries, drop_flags, wire_format)
 
-    def _drop(self, drop_flags: Sequence[bool], wire_format: WireFormat) -> int:
+    def _drop(self, entries: Sequence[Entry], drop_flags: Sequence[bool], wire_format: WireFormat) -> int:
         """Drop the flagged entries, except control frames; returns how many messages were dropped.
 
         Adjacent dropped entries of a channel become one gap, at the position of the last. A gap does not
@@ -152,7 +222,7 @@ class Outbox:
         gaps: dict[str, int] = {}  # channel -> index in `kept` of its gap that may still be extended
         new: set[str] = set()  # channels whose such gap contains no gap that was queued before
         dropped = 0
-        for entry, drop in zip(reversed(self._entries), reversed(drop_flags), strict=True):
+        for entry, drop in zip(reversed(entries), reversed(drop_flags), strict=True):
             channel = entry.channel
             if channel is None or not drop:
                 if wire_format.in_stream_order:
@@ -174,8 +244,7 @@ class Outbox:
             (new.add if entry.messages else new.discard)(channel)
             kept.append(Entry(b"", channel, entry.first, entry.last) if entry.messages else entry)
         framed = (entry if entry.frame else _with_gap(entry, wire_format) for entry in reversed(kept))
-        self._entries = deque([entry for entry in framed if entry.frame])
-        self.size_bytes = len(self._partial) + sum([len(entry.frame) for entry in self._entries])
+        self._replace(entry for entry in framed if entry.frame)
         return dropped
 
 

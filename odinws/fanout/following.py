@@ -20,7 +20,7 @@ from odinws.access.patterns import is_wildcard
 from odinws.connections.connection import Connection, State
 from odinws.connections.event_stream import EventStream
 from odinws.errors import FeedError
-from odinws.fanout.recovery import Recovery, is_slow
+from odinws.fanout.recovery import LeftError, Recovery, is_slow
 from odinws.fanout.wildcards import has
 from odinws.feed import history
 from odinws.feed.events import Lost, Message
@@ -93,7 +93,7 @@ class Following(Recovery):
         try:
             for page in self._newest(conn, absent, upto) if absent and upto else ():
                 self._send_in_order(conn, page)
-        except FeedError:
+        except (FeedError, LeftError):
             pass  # the newest of the others is not known
         self._send_in_order(conn, held)
 
@@ -113,7 +113,7 @@ class Following(Recovery):
                 if after > self._last():  # what the hub has still to deliver would come twice
                     if after > last:
                         self._pay(conn)
-                        last = self._read(lambda client, stream, _: history.last_seq(client, stream))
+                        last = self._read(conn, lambda client, stream, _: history.last_seq(client, stream))
                     if after > last or self._clock() > until:
                         return False
                     gevent.sleep(_POLL_SECONDS)
@@ -125,7 +125,7 @@ class Following(Recovery):
                         return True
                 elif names := self._stale(conn.followed, after, outcome == "ring"):
                     self._pay(conn)
-                    page = self._read_page(self._readable(names), after)
+                    page = self._read_page(conn, self._readable(names), after)
                     outcome = "stream" if outcome == "ring" else outcome
                     upto = min(page.upto, horizon)  # behind that the ring has those that are not asked for
                     events = _of_page(page, names, upto, since.seq, known)
@@ -136,6 +136,8 @@ class Following(Recovery):
                 else:
                     after = horizon
                 tries = 0
+            except LeftError:
+                break
             except FeedError as error:
                 status = self._feed.status
                 if status.mode != "core" and (is_slow(error) or not status.ready):
@@ -220,7 +222,7 @@ class Following(Recovery):
             if start and not self._await_room(conn):
                 return False
             part = events[start : start + _CHUNK_MESSAGES]
-            bundle = encode(part, "", conn.wire_format)
+            bundle = Bundle.past([encode(part, "", conn.wire_format)])
             if not conn.send(bundle.data, (bundle,)):
                 return False
             self._stats.totals.replayed += sum(isinstance(event, Message) for event in part)

@@ -14,12 +14,16 @@ How a connection resumes channels, all of a command together:
 
 A replay is the same without a subscription.
 
-Each page is charged to the rate of the connection's commands. A connection that has had too many waits for
-the next one; half of the burst stays for its commands, so none fails because of what it missed.
+Each page is charged to the rate of the connection's commands, and as work to its address and subject. A
+connection that has had too many waits for the next one; half of the burst stays for its commands, so none
+fails because of what it missed. Whose address and subject have had least is read for first (`turns`).
+
+A page is read once the outbox has room, and is sent as a whole: nothing but the outbox holds any of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from bisect import bisect_left, bisect_right
@@ -35,21 +39,23 @@ from nats.aio.client import Client
 
 from odinws.access.patterns import PatternSet, intersection, is_wildcard
 from odinws.connections.connection import Connection, State
+from odinws.connections.limits import WORK_OF_COMMAND
 from odinws.errors import FeedError
 from odinws.fanout.hub import Hub
+from odinws.fanout.turns import Turns
 from odinws.fanout.wildcards import has
 from odinws.feed import history
 from odinws.feed.events import Lost, Message
 from odinws.feed.status import FeedStatus
 from odinws.feed.stream import NO_HOLES, Holes
 from odinws.messages.protocol import ReplayComplete, ReplayIncomplete
-from odinws.messages.wire_format import encode
+from odinws.messages.wire_format import Bundle, encode
 from odinws.scheduling import Slice, next_iteration
 from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
-_CHUNK_MESSAGES = 256  # sent in one piece, while the socket takes all
+_CHUNK_MESSAGES = 256  # sent in one piece
 _WALK_MESSAGES = 2048  # of the ring, between two looks at the clock
 _JOIN_MESSAGES = 1024  # of the ring, walked between two passes
 _NATS_SECONDS = 5.0  # for one answer
@@ -65,6 +71,11 @@ _LEAST_EXTENT_SECONDS = 0.02  # between two questions
 _NEVER = 1 << 63  # above every sequence
 
 T = TypeVar("T")
+
+
+class LeftError(Exception):
+    """The connection has ended while it waited."""
+
 
 log = structlog.get_logger("odinws.fanout.recovery")
 
@@ -222,6 +233,7 @@ class Recovery:
         hub: has the ring, and runs tasks between passes.
         feed: its connection to NATS reads the stream.
         stats: the worker's stats.
+        debt: seconds that the address and subject of a connection owe, see `Clients.debt`.
     """
 
     def __init__(
@@ -231,6 +243,7 @@ class Recovery:
         hub: Hub,
         feed: Feed,
         stats: WorkerStats,
+        debt: Callable[[Connection], float] = lambda _: 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -238,9 +251,11 @@ class Recovery:
         self._hub = hub
         self._feed = feed
         self._stats = stats
+        self._debt = debt
         self._clock = clock
-        self._readers = BoundedSemaphore(settings.replay_readers)
+        self._readers = Turns(settings.replay_readers)
         self._page_seconds = 1.0 / settings.replay_rate  # what a page costs of the command rate
+        self._page_work = WORK_OF_COMMAND * settings.command_rate * self._page_seconds
         self._credit_seconds = settings.command_burst / settings.command_rate / 2
         self._singly_until = 0.0
         self._asking = BoundedSemaphore()
@@ -273,8 +288,9 @@ class Recovery:
             self._restart_from_newest(conn, list(since))
             return
         wanted = set(since) if wanted is None else wanted
-        for part in _groups(since, separate=not conn.wire_format.delivers_once):
-            self._catch_up(conn, _Missed(part, wanted))
+        with contextlib.suppress(LeftError):
+            for part in _groups(since, separate=not conn.wire_format.delivers_once):
+                self._catch_up(conn, _Missed(part, wanted))
 
     def subscribe(self, conn: Connection, channel: str) -> bool:
         """Subscribe a connection without anything of the past, see `Hub.subscribe`."""
@@ -287,12 +303,10 @@ class Recovery:
         joined: set[str] = set()
         upto = ring.last  # what comes later is live
         if absent and upto:
-            try:
+            with contextlib.suppress(FeedError, LeftError):  # the newest of the others is not known
                 for found in self._newest(conn, absent, upto):
                     self._join_with_newest(conn, {message.channel: message for message in found})
                     joined.update(message.channel for message in found)
-            except FeedError:
-                pass  # the newest of the others is not known
         self._join_with_newest(conn, {name: None for name in channels if name not in joined})
 
     def replay(
@@ -306,7 +320,7 @@ class Recovery:
         start, count, incomplete = first, 0, ""
         missed = _Missed({channel: first - 1})
         most = self._settings.replay_messages
-        while conn.state is State.OPEN:
+        while self._await_room(conn):
             ring = self._hub.ring
             end = ring.last if last is None else last
             found: Sequence[Message | Lost]
@@ -316,7 +330,10 @@ class Recovery:
                     self._pay(conn)
             else:
                 self._pay(conn)
-                page = self._read_page([channel], first - 1)
+                try:
+                    page = self._read_page(conn, [channel], first - 1)
+                except LeftError:
+                    break
                 found, upto = missed.of_page(page, (channel,), _nothing), page.upto
             due: list[Message | Lost] = []
             for event in found:
@@ -407,8 +424,9 @@ class Recovery:
         found = {name: message for name in plain if (message := ring.newest(name)) is not None}
         absent = [name for name in plain if name not in found]
         if absent and ring.last and self._feed.status.mode != "core":
-            for part in self._newest(conn, absent, ring.last):
-                found.update({message.channel: message for message in part})
+            with contextlib.suppress(LeftError):
+                for part in self._newest(conn, absent, ring.last):
+                    found.update({message.channel: message for message in part})
         return found
 
     def read(self, conn: Connection, channel: str, since: int | None, most: int) -> list[Message] | None:
@@ -430,7 +448,11 @@ class Recovery:
         if ring.horizon <= after <= ring.last:
             found, _ = self._ring_page(missed, missed.since, _nothing)
             return found[:most]
-        events = missed.of_page(self._read_page([channel], after), (channel,), _nothing)
+        try:
+            page = self._read_page(conn, [channel], after)
+        except LeftError:
+            return []
+        events = missed.of_page(page, (channel,), _nothing)
         if since is not None and any(isinstance(event, Lost) for event in events):
             return None
         return [event for event in events if isinstance(event, Message)][:most]
@@ -456,7 +478,7 @@ class Recovery:
                 else:
                     if max(missed.since[name] for name in ahead) > last:
                         self._pay(conn)
-                        last = self._read(lambda client, stream, _: history.last_seq(client, stream))
+                        last = self._read(conn, lambda client, stream, _: history.last_seq(client, stream))
                     gone = [name for name in ahead if missed.since[name] > last or self._clock() > until]
                     self._give_up(conn, missed, gone)
                     gevent.sleep(_POLL_SECONDS)
@@ -515,7 +537,7 @@ class Recovery:
 
     def _send_from_ring(self, conn: Connection, missed: _Missed, near: list[str]) -> bool:
         """Send what the ring has of channels, but for what comes meanwhile; False: there is more."""
-        while conn.state is State.OPEN:
+        while self._await_room(conn):
             since = {name: missed.since[name] for name in near}
             before = self._hub.ring.last
             if min(since.values()) < self._hub.ring.horizon:  # evicted meanwhile
@@ -598,7 +620,7 @@ class Recovery:
                 return
             names = [name for name in far if missed.since[name] <= after + _SHARED_SEQUENCES]
         self._pay(conn)
-        page = self._read_page(missed.sources(names), after)
+        page = self._read_page(conn, missed.sources(names), after)
         for name in names:
             if missed.outcome[name] == "ring":
                 missed.outcome[name] = "stream"
@@ -658,7 +680,7 @@ class Recovery:
             if conn.state is not State.OPEN:
                 return
             self._pay(conn)
-            one = self._read(history.latest, *self._settings.channels.subjects_of(name))
+            one = self._read(conn, history.latest, *self._settings.channels.subjects_of(name))
             yield [] if one is None else [one]
 
     def _newest_pages(
@@ -669,7 +691,7 @@ class Recovery:
             part, known = channels[start : start + history.MAX_CHANNELS], after
             while conn.state is State.OPEN:
                 self._pay(conn)
-                found = self._read_many(history.newest, part, upto, known, history.PAGE_BYTES)
+                found = self._read_many(conn, history.newest, part, upto, known, history.PAGE_BYTES)
                 yield found
                 if found.is_complete:
                     break
@@ -700,22 +722,25 @@ class Recovery:
         return self._feed.reads_many and self._clock() >= self._singly_until
 
     def _pay(self, conn: Connection) -> None:
-        """Charge a page to a connection, and wait as long as it has had too many."""
+        """Charge a page to a connection, and wait until it has room for it, and has not had too many."""
         conn.allowance = max(conn.allowance, self._clock()) + self._page_seconds
-        while conn.state is State.OPEN:
-            wait = conn.allowance - self._clock() - self._credit_seconds
+        conn.spend(0, self._page_work)
+        while self._await_room(conn):
+            wait = max(conn.allowance - self._clock() - self._credit_seconds, conn.owed_seconds)
             if wait <= 0:
                 return
             gevent.sleep(min(wait, _AWAY_POLL_SECONDS))
 
-    def _read_page(self, channels: Sequence[str], after: int) -> history.Page:
+    def _read_page(self, conn: Connection, channels: Sequence[str], after: int) -> history.Page:
         read = self._read if len(channels) == 1 else self._read_many
-        return read(history.page, channels, after, history.PAGE_MESSAGES, history.PAGE_BYTES)
+        return read(conn, history.page, channels, after, history.PAGE_MESSAGES, history.PAGE_BYTES)
 
-    def _read_many(self, request: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
+    def _read_many(
+        self, conn: Connection, request: Callable[..., Coroutine[Any, Any, T]], *arguments: object
+    ) -> T:
         """As `_read`, of several channels. If NATS refuses that, they are read one by one for a while."""
         try:
-            return self._read(request, *arguments)
+            return self._read(conn, request, *arguments)
         except FeedError as error:
             # One that is only slow would be slower still.
             if self._feed.status.ready and not is_slow(error):
@@ -723,10 +748,14 @@ class Recovery:
                 log.warning("channels that are resumed are read one by one", problem=str(error))
             raise
 
-    def _read(self, request: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
-        """Ask NATS, as one of few readers at a time. Raises FeedError."""
+    def _read(
+        self, conn: Connection, request: Callable[..., Coroutine[Any, Any, T]], *arguments: object
+    ) -> T:
+        """Ask NATS for a connection, as one of few readers at a time. Raises FeedError, LeftError."""
         settings = self._settings
-        with self._readers:
+        with self._readers.take(self._clock() + self._debt(conn)):
+            if conn.state is not State.OPEN:
+                raise LeftError
             self._stats.totals.stream_reads += 1
             return self._feed.query(
                 lambda client: request(client, settings.stream_name, settings.channels, *arguments),
@@ -746,11 +775,9 @@ class Recovery:
         return conn.state is State.OPEN
 
     def _send(self, conn: Connection, events: Sequence[Message | Lost], missed: _Missed) -> bool:
-        """Send past messages in chunks, each once the outbox has room; False: the connection is closing."""
+        """Send past messages in chunks; False: the connection is closing."""
         pause = Slice()
         for start in range(0, len(events), _CHUNK_MESSAGES):
-            if not self._await_room(conn):
-                return False
             chunk = [event for event in events[start : start + _CHUNK_MESSAGES] if missed.wants(event)]
             if not self._send_chunk(conn, chunk, missed.via):
                 return False
@@ -768,6 +795,8 @@ class Recovery:
         if not by_name:
             return conn.state is State.OPEN
         bundles = [encode(found, name, conn.wire_format) for name, found in by_name.items()]
+        if not any(bundle.ends for bundle in bundles):
+            bundles = [Bundle.past(bundles)]
         sent = conn.send(b"".join([bundle.data for bundle in bundles]), bundles)
         if sent:
             self._stats.totals.replayed += sum(isinstance(event, Message) for event in events)

@@ -26,8 +26,8 @@ from odinws.feed import stream
 from odinws.feed.events import Lost, Message
 from odinws.feed.stream import Holes
 
-PAGE_MESSAGES = 512  # of a page at most
-PAGE_BYTES = 128 << 10  # of their payloads, approximately
+PAGE_MESSAGES = 256  # of a page at most
+PAGE_BYTES = 64 << 10  # of their payloads, approximately
 MAX_CHANNELS = 1024  # of one `newest`: NATS finds no more
 _NO_MESSAGE = "404"
 _END_OF_BATCH = "204"

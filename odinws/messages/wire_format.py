@@ -202,6 +202,7 @@ class Bundle:
         data_count: how many of them are messages or gaps.
         gaps: the reasons of the gaps among them.
         ends: the subscription that the last of them ends; "": none.
+        is_shared: whether other connections get it too.
     """
 
     data: bytes
@@ -209,6 +210,7 @@ class Bundle:
     data_count: int
     gaps: Sequence[str] = ()
     ends: str = ""
+    is_shared: bool = True
 
     @classmethod
     def of(cls, entries: Sequence[Entry], gaps: Sequence[str] = (), ends: str = "") -> Bundle:
@@ -230,6 +232,13 @@ class Bundle:
     def control(cls, frame: bytes) -> Bundle:
         """A bundle of one control frame or answer."""
         return cls(frame, (Entry(frame),), 0)
+
+    @classmethod
+    def past(cls, bundles: Sequence[Bundle]) -> Bundle:
+        """These together, for one connection alone."""
+        entries = [entry for bundle in bundles for entry in bundle.entries]
+        gaps = [reason for bundle in bundles for reason in bundle.gaps]
+        return cls(b"".join([entry.frame for entry in entries]), entries, len(entries), gaps, is_shared=False)
 
 
 def _first(entry: Entry) -> int:

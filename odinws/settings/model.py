@@ -186,6 +186,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     max_per_subject: Annotated[
         Annotated[int, Meta(ge=0)] | None, about("connections that one token's subject may have; 0: no limit")
     ] = None
+    client_work: Annotated[
+        int,
+        about(
+            "work of all connections of one client address, or one subject, in times of what one connection "
+            "may make; above it each of them is served more slowly",
+            1,
+            1_000_000,
+        ),
+    ] = 10
     upgrade_rate: Annotated[
         float, about("upgrade requests per second from one client address; 0: no limit", 0, 1e6)
     ] = 100.0
@@ -199,8 +208,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     upgrade_exempt_loopback: Annotated[
         bool,
         about(
-            "exempt programs on this machine from the upgrade rates and WS_MAX_PER_ADDRESS; set it to false "
-            "behind a proxy on this machine that names no client, as all its clients are exempt otherwise"
+            "exempt programs on this machine from the upgrade rates, WS_MAX_PER_ADDRESS and WS_CLIENT_WORK; "
+            "set it to false behind a proxy on this machine that names no client, as all its clients are "
+            "exempt otherwise"
         ),
     ] = True
     trusted_proxies: Annotated[
@@ -331,7 +341,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     replay_rate: Annotated[
         float,
         about("pages of past messages per second of one connection, sustained", gt=0, le=1e6),
-    ] = 10.0
+    ] = 20.0
     replay_readers: Annotated[int, about("concurrent reads of the stream by one worker", 1, 1000)] = 2
 
     test_echo: Annotated[

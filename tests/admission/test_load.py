@@ -21,7 +21,7 @@ from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.counters import STALL_BOUNDS_SECONDS
 from odinws.shared.worker_stats import WorkerStats
-from tests.fakes import in_greenlet, running
+from tests.fakes import SECONDS, in_greenlet, running
 
 STEP = 1 - math.exp(-1 / SMOOTHING_SECONDS)  # how much of a step one second shows
 
@@ -174,7 +174,7 @@ def test_it_samples_for_the_life_of_the_worker(monkeypatch: pytest.MonkeyPatch) 
 
     nothing = SimpleNamespace(take=lambda: Iterations(0.0, 0.0, 0.0))
     with running(Sensor(WorkerStats(), cast(Any, nothing), lambda: 0, also).run):
-        assert sampled.wait(5)
+        assert sampled.wait(SECONDS)
 
 
 @in_greenlet
@@ -184,13 +184,13 @@ def test_stalls_are_seen() -> None:
     watch = StallWatch(stats)
     watch.start()
     try:
-        gevent.sleep(0.1)
+        gevent.sleep(0.5)
         asleep = stats.totals.stall_seconds
         time.sleep(0.06)  # no other greenlet runs meanwhile: this is the stall
         gevent.sleep(0.001)
     finally:
         watch.stop()
-    assert asleep < 0.05
+    assert asleep < 0.25
     assert stats.hub_stall_seconds >= 0.06
     assert stats.totals.stall_seconds >= stats.hub_stall_seconds
     assert sum(stats.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, 0.06) :]) >= 1

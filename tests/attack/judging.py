@@ -10,8 +10,8 @@ import msgspec
 
 from tests.attack.attackers import Outcome
 from tests.attack.honest import Found
+from tests.attack.stages import RISE_BYTES
 
-RISE_BYTES = 20 << 20  # of the memory of all workers
 LATE_SECONDS = 0.050  # by which the p99 of honest clients may rise
 STAYS_SHARE = 0.10  # of the memory before, that may stay
 AFTER_SECONDS = 10.0  # when all must be as it was
@@ -34,6 +34,8 @@ class Trial(msgspec.Struct, frozen=True):
         logged: what it wrote to its log meanwhile, in characters.
         has_controls: whether that has control characters.
         restarted: whether a worker ended.
+        expected: the reason by which it must have, see `Vector.ends`; "": there is none.
+        may_rise: bytes by which memory may, see `Stage.rise_bytes`.
         memory: seconds since the attack began, and MiB.
     """
 
@@ -51,6 +53,8 @@ class Trial(msgspec.Struct, frozen=True):
     has_controls: bool
     restarted: bool
     memory: list[tuple[float, float]]
+    expected: str = ""
+    may_rise: int = RISE_BYTES
 
     @property
     def rise_bytes(self) -> int:
@@ -72,14 +76,18 @@ def p99(seconds: Sequence[float]) -> float:
     return ordered[math.ceil(0.99 * len(ordered)) - 1] if ordered else 0.0
 
 
-def faults(trial: Trial) -> list[str]:
-    """What does not hold, a line each."""
+def faults(trial: Trial, late_seconds: float = LATE_SECONDS) -> list[str]:
+    """What does not hold, a line each; `late_seconds` is by how much p99 may rise."""
     found = []
+    if not trial.outcome.connected:
+        found.append("nobody attacked")
+    if trial.expected and trial.expected not in trial.ends:
+        found.append(f"nothing is proven: nobody was ended for {trial.expected}")
     if trial.restarted:
         found.append("a worker ended")
-    if trial.rise_bytes > RISE_BYTES:
+    if trial.rise_bytes > trial.may_rise:
         found.append(f"memory rose by {trial.rise_bytes / (1 << 20):.0f} MiB")
-    if trial.late_seconds > LATE_SECONDS:
+    if trial.late_seconds > late_seconds:
         found.append(f"p99 rose by {1000 * trial.late_seconds:.0f} ms")
     if not trial.under.heartbeats or not trial.under.deliveries:
         found.append("honest clients heard nothing")

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from tests.attack.judging import LATE_SECONDS, RISE_BYTES, Trial, faults
+from tests.attack.judging import LATE_SECONDS, Trial, faults
+from tests.attack.stages import RISE_BYTES
 from tests.attack.vectors import VECTORS
 from tests.attack.vectors.base import Vector
 

@@ -45,7 +45,7 @@ class Scenes:
             attempts -= 1
             at, log = self.of(vector.stage), self._folder / "attackers.log"
             found = trial(at, vector, next(self._count) * _ADDRESSES, times, log)
-            if not faults(found):
+            if not faults(found, times.late):
                 return found
             self.drop()
             if attempts <= 0:

@@ -12,7 +12,7 @@ import msgspec
 from tests.attack import attackers
 from tests.attack.attacker import Plan
 from tests.attack.attackers import Outcome
-from tests.attack.judging import AFTER_SECONDS, STAYS_SHARE, Trial, has_controls
+from tests.attack.judging import AFTER_SECONDS, LATE_SECONDS, STAYS_SHARE, Trial, has_controls
 from tests.attack.scene import Scene, Watch, talk
 from tests.attack.vectors.base import Vector
 
@@ -26,14 +26,16 @@ class Times(NamedTuple):
     Attributes:
         quiet: seconds before the attack.
         attack: seconds of it.
+        late: seconds by which the p99 of honest clients may rise.
     """
 
     quiet: float
     attack: float
+    late: float = LATE_SECONDS
 
 
 LONG = Times(1.0, 3.0)
-SHORT = Times(0.6, 1.2)
+SHORT = Times(0.6, 1.2, 5 * LATE_SECONDS)  # beside other work
 
 
 def trial(scene: Scene, vector: Vector, first: int, times: Times, log: Path, **changed: Any) -> Trial:
@@ -91,6 +93,8 @@ def trial(scene: Scene, vector: Vector, first: int, times: Times, log: Path, **c
         has_controls(said),
         {worker.pid for worker in scene.workers()} != workers,
         [(round(at - started, 2), round(size / (1 << 20), 1)) for at, size in watch.samples],
+        vector.ends,
+        vector.stage.rise_bytes,
     )
 
 

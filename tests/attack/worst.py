@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (
             ("WS_MAX_CONNECTIONS", str(options.connections)),
             ("WS_MEMORY_LIMIT", str(options.memory)),
+            ("WS_CLIENT_MEMORY", str(options.memory // 4)),  # the default
             ("WS_WORKERS", str(options.workers)),
         ),
     )

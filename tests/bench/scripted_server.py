@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from odinws.messages import frames
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 def text_frame(text: str | bytes, opcode: int = 1, deflated: bool = False) -> bytes:

@@ -17,7 +17,7 @@ import pytest
 from bench.feed import Composer, Feed, HttpTarget, Message, MqttTarget, NatsTarget, SocketTarget
 from bench.scenarios import SCENARIOS, SMOKE
 
-SECONDS = 10.0
+SECONDS = 60.0
 BURST = SCENARIOS["burst"][0]
 
 

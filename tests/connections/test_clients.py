@@ -785,6 +785,42 @@ def test_the_largest_holders_go_first() -> None:
         )
 
 
+@in_greenlet
+def test_the_neighbours_of_a_large_holder_stay() -> None:
+    """Behind one address are many who hold little and one who holds most of all: only that one goes."""
+    world = World(WS_WORKERS="1", WS_CLIENT_MEMORY="2000000", WS_MAX_MESSAGE_BYTES="1000000")
+    with running(world.clients.reaper), running(world.clients.relief):
+        little = [world.greet(*world.pair(), "10.0.0.1") for _ in range(40)]
+        large = world.greet(*world.pair(), "10.0.0.1")
+        others = [world.greet(*world.pair(), f"10.0.1.{number}") for number in range(4)]
+        for conn in little:
+            hold(world, conn, 20_000)
+        hold(world, large, 290_000)
+        for conn in others[1:]:
+            hold(world, conn, 280_000)
+        assert not any(conn.state for conn in (*little, large, *others))
+        hold(world, others[0], 280_000)
+        gevent.sleep(0.1)
+        assert large.state
+        assert world.clients.ledger.total <= 2_000_000
+        assert not any(conn.state for conn in (*little, *others))
+
+
+@pytest.mark.parametrize("exempts", [True, False])
+@in_greenlet
+def test_the_work_of_an_address(exempts: bool) -> None:
+    """It is charged to the address, which pays for all its connections; programs of this machine may not."""
+    world = World(WS_WORKERS="1", WS_CLIENT_WORK="2", WS_UPGRADE_EXEMPT_LOOPBACK=str(exempts))
+    first, second, third = (world.greet(*world.pair(), "10.0.0.1") for _ in range(3))
+    other, local = world.greet(*world.pair(), "10.0.0.2"), world.greet(*world.pair(), "127.0.0.1")
+    assert world.clients.price(first, 9000) == 1.0
+    assert world.clients.price(second, 3000) == pytest.approx(11)
+    assert world.clients.debt(third) == pytest.approx(6)
+    assert world.clients.price(other, 1) == 1.0
+    assert world.clients.price(local, 12_000) == (1.0 if exempts else pytest.approx(11))
+    assert world.clients.debt(local) == (0.0 if exempts else pytest.approx(6))
+
+
 def hold(world: World, conn: Connection, size: int) -> None:
     """Have the peer send a part of a message."""
     world.peer_of[conn].send(wire.frame(wire.TEXT, b"x" * (size + 1))[:-1])

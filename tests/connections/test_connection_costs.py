@@ -136,6 +136,30 @@ def test_work_is_charged(stream: bytes, units: float) -> None:
 
 
 @in_greenlet
+def test_work_costs_what_its_address_makes_it_cost() -> None:
+    """The address is charged all of it; what another rate bounds costs the connection what is above 1."""
+    link = Link()
+    link.conn.spend(3, 10)
+    assert link.owner.charged == 13
+    assert work(link) == pytest.approx(3)
+    link.owner.price_of_work = 5.0
+    link.conn.spend(2, 10)
+    assert link.owner.charged == 25
+    assert work(link) == pytest.approx(3 + 10 + 40)
+
+
+@in_greenlet
+def test_whom_a_connection_is_of() -> None:
+    """Its address, of IPv6 the part that a household has, and its subject."""
+    link = Link()
+    link.conn.peer = "10.0.0.7"
+    assert list(link.conn.clients) == [bytes([10, 0, 0, 7])]
+    link.conn.peer = "2001:db8::1"
+    link.conn.identity = link.conn.identity._replace(subject="anna")
+    assert list(link.conn.clients) == [bytes.fromhex("20010db800000000"), "anna"]
+
+
+@in_greenlet
 def test_reading_goes_on_only_when_nothing_speaks_against_it() -> None:
     """Work that is paid does not make room for commands, and the other way round."""
     link = Link(work=WORK, idle_seconds=1e6)

@@ -52,26 +52,50 @@ def test_the_sum_is_that_of_the_accounts(charges: list[tuple[int, int]], bound: 
     assert told == [total for total in sums if total > bound]
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1000)), max_size=30))
-def test_each_account_goes_once_and_of_whoever_holds_most(held: list[tuple[str, int]]) -> None:
-    """At each step it is the largest account of a client whose sum nobody exceeds."""
-    left = set(range(len(held)))
-    for index in largest_first((client, size, index) for index, (client, size) in enumerate(held)):
-        client, size = held[index]
+OF_TWO = st.tuples(st.sampled_from("abc"), st.sampled_from([None, "x", "y"]), st.integers(0, 1000))
+
+
+@given(st.lists(OF_TWO, max_size=30), st.integers(0, 500))
+def test_each_account_goes_once_and_of_whoever_has_most(
+    held: list[tuple[str, str | None, int]], share: int
+) -> None:
+    """At each step it is the largest account of a client whose excess nobody exceeds; little ones stay."""
+    owners = [(address,) if subject is None else (address, subject) for address, subject, _ in held]
+    excess = [max(0, size - share) for *_, size in held]
+    left = {index for index in range(len(held)) if excess[index]}
+    for index in largest_first(((owners[i], held[i][2], i) for i in range(len(held))), share):
         sums = Counter[str]()
         for other in left:
-            sums[held[other][0]] += held[other][1]
-        assert sums[client] == max(sums.values())
-        assert size == max(held[other][1] for other in left if held[other][0] == client)
+            sums.update(dict.fromkeys(owners[other], excess[other]))
+        best = [client for client in owners[index] if sums[client] == max(sums.values())]
+        assert any(
+            excess[index] == max(excess[other] for other in left if client in owners[other])
+            for client in best
+        )
         left.remove(index)
     assert not left
 
 
 def test_many_small_ones_of_one_client_go_before_a_large_one_of_another() -> None:
     """To spread it over connections gains nothing."""
-    accounts = [("many", 40, number) for number in range(10)] + [("one", 100, 10)]
-    order = list(largest_first(accounts))
+    accounts = [(["many"], 40, number) for number in range(10)] + [(["one"], 100, 10)]
+    order = list(largest_first(accounts, 0))
     assert order.index(10) == 8  # the many have 80 left
+
+
+def test_nobody_goes_because_of_the_neighbours() -> None:
+    """Who holds no more than an equal share stays, however much others hold at the same address."""
+    large = [(["shared", f"s{number}"], 1000, number) for number in range(5)]
+    little = [(["shared"], 30, number) for number in range(5, 200)]
+    assert set(largest_first(large + little, 30)) == set(range(5))
+
+
+def test_many_subjects_of_one_address_are_one_client() -> None:
+    """And so are many addresses of one subject."""
+    accounts = [(["a", f"s{number}"], 40, number) for number in range(10)] + [(["b", "s"], 100, 10)]
+    assert list(largest_first(accounts, 0)).index(10) == 8
+    accounts = [([f"a{number}", "s"], 40, number) for number in range(10)] + [(["b", "t"], 100, 10)]
+    assert list(largest_first(accounts, 0)).index(10) == 8
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def _records(directory: Path) -> Records | None:
 def test_a_small_run(tmp_path: Path) -> None:
     """Two arms hear the same messages, and what servers say they sent is what the swarm counted."""
     process = _start(_TOGETHER, tmp_path)
-    out, err = process.communicate(timeout=90)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err.decode()
     records = _records(tmp_path)
     assert records is not None
@@ -143,7 +143,7 @@ def test_a_run_that_is_killed(tmp_path: Path) -> None:
     wait_for(lambda: (records := _records(tmp_path)) and records.seconds, 60, "a second of an arm")
     below = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    process.communicate(timeout=10)
+    process.communicate(timeout=PATIENCE_SECONDS)
     wait_for(lambda: not any(each.is_running() for each in below), 15, "the end of all children")
     records = _records(tmp_path)
     assert records is not None

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 
 import strategies
+from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection
 from odinws.fanout import recovery as recovery_module
 from odinws.fanout.hub import Hub
@@ -313,6 +314,29 @@ def test_pages_are_charged_and_nobody_fails_for_them(broker: NatsServer) -> None
         assert seconds >= pages / 10 - 0.5 - 0.01
         assert conn.allowance - time.monotonic() <= 0.51
         assert wrong(world, conn, {"token.A": 0}) == []
+
+
+@in_greenlet
+def test_who_owes_least_is_read_for_first(broker: NatsServer) -> None:
+    """A newcomer does not wait behind a hundred replays of one address, nor is read for whom has left."""
+    world = World(broker, WS_RING_MESSAGES="1", WS_REPLAY_READERS="1", WS_REPLAY_RATE="100000")
+    with running(world.feed.run), running(world.hub.run), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "PAGE_MESSAGES", 10)
+        until(lambda: world.feed.status.ready, "the feed")
+        world.publish(["token.A"] * 30)
+        world.up()
+        many, newcomer = [world.join() for _ in range(100)], world.join()
+        patch.setattr(world.recovery, "_debt", lambda conn: 0.0 if conn is newcomer else 60.0)
+        replays = [gevent.spawn(world.recovery.replay, conn.real, "token.A", 1, None) for conn in many]
+        until(lambda: world.stats.totals.stream_reads, "the first read")
+        answer = gevent.spawn(world.recovery.replay, newcomer.real, "token.A", 1, None).get(timeout=SECONDS)
+        assert answer.count == len(newcomer.messages) == 30
+        assert world.stats.totals.stream_reads < 50
+        for conn in many[50:]:
+            conn.close(CloseReason.GONE)
+        gevent.joinall(replays, timeout=SECONDS, raise_error=True)
+        assert [replay.value.count for replay in replays[:50]] == [30] * 50
+        assert world.stats.totals.stream_reads < 250
 
 
 @in_greenlet

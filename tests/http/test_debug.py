@@ -95,10 +95,10 @@ def test_a_profile_names_the_slow_function(server: Server) -> None:
 
 def test_one_at_a_time(server: Server) -> None:
     """While a profile is taken no other look of its price is: 409, with when to come again."""
-    profile = threading.Thread(target=server.ask, args=("/debug/profile?seconds=1.5",))
+    profile = threading.Thread(target=server.ask, args=("/debug/profile?seconds=4",))
     profile.start()
 
-    wait_for(lambda: "profile of all workers for 1.5 s" in latest(server), 5, "a profile under way")
+    wait_for(lambda: "profile of all workers for 4 s" in latest(server), 5, "a profile under way")
     status, headers, raw = server.ask("/debug/heap?seconds=1")
     body = json.loads(raw)
     assert status == 409

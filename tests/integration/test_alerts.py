@@ -200,7 +200,7 @@ def _unread(port: int, subject: bytes) -> Iterator[None]:
     """A client of NATS that has subscribed and does not read."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.settimeout(10.0)
+        sock.settimeout(60.0)
         sock.connect(("127.0.0.1", port))
         sock.sendall(b'CONNECT {"verbose":false}\r\nSUB ' + subject + b" 1\r\nPING\r\n")
         heard = b""

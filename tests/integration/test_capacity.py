@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 
 from tests.integration.conftest import Serve
 from tests.nats import NatsServer
-from tests.server import GUNICORN, Server, established, wait_for
+from tests.server import GUNICORN, PATIENCE_SECONDS, Server, established, wait_for
 from tests.swarm import Swarm
 from tests.wire import Peer, request
 
@@ -174,7 +174,7 @@ def test_killed_workers_do_not_wear_the_board_out(server: Server) -> None:
         wait_for(partial(replaced, server, victim), 10, "two workers")
     assert count(server) == 0
     with connect(server.ws) as client:
-        assert json.loads(client.recv(5))["type"] == "welcome"
+        assert json.loads(client.recv(PATIENCE_SECONDS))["type"] == "welcome"
 
 
 def test_the_usual_limit_of_descriptors_is_no_limit(nats: NatsServer, serve: Serve) -> None:

@@ -20,7 +20,7 @@ from odinws.lab.cluster import STOP_SECONDS, Cluster, ClusterError, find_haproxy
 from tests.ledger import Ledger, read
 from tests.programs import miss
 from tests.resuming.sites import leader
-from tests.server import wait_for
+from tests.server import PATIENCE_SECONDS, wait_for
 
 CHANNELS = [f"token.T{n}" for n in range(10)]
 CLIENTS = 8
@@ -68,7 +68,7 @@ class Source:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._thread.join(20)
+        self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive()
 
 
@@ -119,7 +119,7 @@ def test_whatever_dies_nobody_misses_anything(cluster: Cluster) -> None:
         time.sleep(0.7)  # the balancer looks every half second
         for _ in range(5):
             with connect(url) as client:
-                assert json.loads(client.recv(5))["type"] == "welcome"
+                assert json.loads(client.recv(PATIENCE_SECONDS))["type"] == "welcome"
         assert cluster.parts["host-0"].wait(STOP_SECONDS) == 0
         cluster.parts["host-0"].start()
 
@@ -142,7 +142,7 @@ def test_whatever_dies_nobody_misses_anything(cluster: Cluster) -> None:
         for watcher in watchers:
             watcher.client.close()
         for watcher in watchers:
-            watcher.thread.join(10)
+            watcher.thread.join(PATIENCE_SECONDS)
     assert [w.wrong(truth) for w in watchers] == [[]] * CLIENTS
     assert [w.gaps for w in watchers] == [[]] * CLIENTS
     assert [w.failure for w in watchers] == [None] * CLIENTS

@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests import ledger, wire
 from tests.integration.conftest import Serve
 from tests.nats import NatsServer
-from tests.server import Server, wait_for
+from tests.server import PATIENCE_SECONDS, Server, wait_for
 from tests.swarm import Swarm
 from tests.wire import TEXT, Peer
 
@@ -34,18 +34,18 @@ def server(nats: NatsServer, serve: Serve) -> Server:
 def command(client: ClientConnection, kind: str, **data: Any) -> Any:
     """Send a command, and the answer to it."""
     client.send(json.dumps({"type": kind, "data": data}))
-    return json.loads(client.recv(5))
+    return json.loads(client.recv(PATIENCE_SECONDS))
 
 
 def welcomed(client: ClientConnection) -> None:
     """Read the welcome and subscribe."""
-    assert json.loads(client.recv(5))["type"] == "welcome"
+    assert json.loads(client.recv(PATIENCE_SECONDS))["type"] == "welcome"
     assert command(client, "subscribe", channels=[CHANNEL])["subscribed"] == [CHANNEL]
 
 
 def received(client: ClientConnection) -> list[Any]:
     """The data messages, all of them."""
-    return [json.loads(client.recv(5)) for _ in range(COUNT)]
+    return [json.loads(client.recv(PATIENCE_SECONDS)) for _ in range(COUNT)]
 
 
 def right(messages: list[Any]) -> None:

@@ -23,7 +23,7 @@ from tests.ledger import publish
 from tests.nats import NatsServer
 from tests.server import Server, wait_for
 
-SECONDS = 20.0  # for anything that takes a second or two on an idle machine
+SECONDS = 60.0  # for anything that takes a second or two on an idle machine
 MOST_BYTES = 300 << 10  # of the page with all that belongs to it
 ADMIN_TOKEN = "an admin's token"  # noqa: S105
 PAGE = Path(odinws.__file__).with_name("dashboard")

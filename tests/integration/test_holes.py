@@ -39,7 +39,7 @@ def told(peer: Peer, upto: int) -> list[tuple[str, int, int]]:
     found: list[tuple[str, int, int]] = []
     last = 0
     while last < upto:
-        message = peer.next(10).json
+        message = peer.next().json
         if message["type"] == "gap":
             last = message["to"]
             found.append((message["reason"], message["from"], last))

@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.conftest import Serve
 from tests.nats import NatsServer
-from tests.server import Server, wait_for
+from tests.server import PATIENCE_SECONDS, Server, wait_for
 from tests.swarm import Swarm
 from tests.wire import Peer, request
 
@@ -31,7 +31,7 @@ def server(nats_module: NatsServer, serve_module: Serve) -> Server:
 @pytest.fixture
 def http_connection(server: Server) -> Iterator[http.client.HTTPConnection]:
     """A connection that is kept alive."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
     yield connection
     connection.close()
 
@@ -124,7 +124,7 @@ def test_metrics_are_well_formed(server: Server) -> None:
 def test_head_is_get_without_a_body(server: Server, is_admin: bool, path: str) -> None:
     """The same status and type, no body, and the connection can be used again."""
     port = server.admin_port if is_admin else server.port
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     for method in ("HEAD", "GET", "HEAD"):
         connection.request(method, path)
         answer = connection.getresponse()

@@ -490,11 +490,11 @@ def test_with_a_nats_url_nothing_is_started_beside_it(nats: NatsServer, serve: S
     assert "secret" not in server.log()
     assert "secret" not in json.dumps(server.json("/stats"))
     with connect(server.ws) as client:
-        client.recv(5)
+        client.recv(PATIENCE_SECONDS)
         client.send('{"type":"subscribe","data":{"channels":["token.BTC","global"]}}')
-        assert json.loads(client.recv(5))["type"] == "subscription_ack"
+        assert json.loads(client.recv(PATIENCE_SECONDS))["type"] == "subscription_ack"
         publish(nats.url, [("global", b'{"only":1}')])
-        first = json.loads(client.recv(5))
+        first = json.loads(client.recv(PATIENCE_SECONDS))
         assert (first["channel"], first["seq"], first["prev"]) == ("global", 1, 0)
         assert first["data"] == {"only": 1}
 
@@ -525,10 +525,10 @@ def test_the_demo_feed_can_be_left_off(serve: Serve) -> None:
 def test_a_client_of_another_make_sees_the_close_code(server: Server) -> None:
     """Code and reason of the close frame, through a client library."""
     with connect(server.ws) as client:
-        client.recv(5)
+        client.recv(PATIENCE_SECONDS)
         server.signal(signal.SIGTERM)
         with pytest.raises(ConnectionClosed) as closed:
-            client.recv(5)
+            client.recv(PATIENCE_SECONDS)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
         assert closed.value.rcvd.reason

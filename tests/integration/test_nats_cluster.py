@@ -42,7 +42,7 @@ def test_a_cluster_known_by_one_url(serve: Serve, tmp_path: Path) -> None:
             wait_for(lambda: server.get("/readyz")[0] == 200, 30, "another node")
             wait_for(lambda: manage(nodes[1].url, lambda js: js.account_info()), 10, "a leader")
             publish(nodes[2].url, [("token.A", b"{}")])
-            message = peer.next(15).json
+            message = peer.next().json
             assert (message["seq"], message["prev"]) == (2, 1)
             (first,) = server.workers()
             os.kill(first, signal.SIGKILL)

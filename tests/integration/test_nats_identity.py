@@ -38,7 +38,7 @@ def guarded(directory: Path, config: str) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def publish(url: str, **options: Any) -> None:

@@ -19,7 +19,7 @@ from tests.integration.conftest import Serve
 from tests.integration.test_nats_outages import manage
 from tests.ledger import STREAM, Ledger, Publisher, publish, read
 from tests.nats import NatsServer
-from tests.server import Server, wait_for
+from tests.server import PATIENCE_SECONDS, Server, wait_for
 from tests.wire import CLOSE, END, TEXT, Peer, command
 
 CHANNELS = [f"token.T{n}" for n in range(10)]
@@ -129,7 +129,7 @@ def settled(reader: Reader, server: Server, nats: NatsServer) -> list[str]:
             for channel in reader.channels
         )
 
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE_SECONDS
     reader.visit(server.port, lambda: all_came() or time.monotonic() > until)
     return reader.missing(truth, upto)
 
@@ -161,7 +161,7 @@ def test_resuming_clients_miss_nothing(serve: Serve, nats: NatsServer, arm: str)
         time.sleep(3)
         stopping.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE_SECONDS)
     assert not any(thread.is_alive() for thread in threads)
     assert [settled(reader, server, nats) for reader in readers] == [[]] * len(readers)
     assert all(reader.gaps == [] for reader in readers)
@@ -231,7 +231,7 @@ def test_what_the_stream_has_forgotten_is_named(serve: Serve, nats: NatsServer) 
     assert reader.gaps == []
     publish(nats.url, [(channel, b"{}") for channel in CHANNELS * 50])
     fed(server, 530)
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE_SECONDS
     reader.visit(
         server.port,
         lambda: (
@@ -269,7 +269,7 @@ def test_partial_interest(serve: Serve, nats: NatsServer) -> None:
         assert (feed["messages"], feed["ignored"], feed["gaps"]) == (7, 0, 0)
         nats.restart()
         publish(nats.url, [(channel, b"{}") for channel in CHANNELS])
-        assert peer.next(15).json["prev"] == 23
+        assert peer.next().json["prev"] == 23
 
 
 def test_the_newest_value_at_once(serve: Serve, nats: NatsServer) -> None:

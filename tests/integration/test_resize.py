@@ -17,7 +17,7 @@ from tests import ledger
 from tests.integration.conftest import Serve
 from tests.ledger import Publisher
 from tests.nats import NatsServer
-from tests.server import Server, wait_for
+from tests.server import PATIENCE_SECONDS, Server, wait_for
 from tests.swarm import Swarm
 from tests.wire import Peer
 
@@ -31,7 +31,7 @@ def post(server: Server, query: str, **headers: str) -> tuple[int, Any]:
     """Status and body of a POST to /debug/resize."""
     request = urllib.request.Request(server.admin + "/debug/resize" + query, b"", headers)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:  # noqa: S310
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:
@@ -77,7 +77,7 @@ def test_nothing_is_lost_doubled_or_out_of_order_while_shards_come_and_go(
             assert len(answer["workers"]) == 2
             for worker in answer["workers"]:
                 assert (worker["shards"], worker["took_effect"]) == (after, True)
-                assert worker["seconds"] < 5
+                assert worker["seconds"] < 20
                 check_share(worker["moved"], before, after, shard_key)
         if shard_key == "channel":
             check_figures(server, 8)

@@ -18,7 +18,7 @@ import pytest
 
 from odinws.swarm.tally import BOUNDS_MS, COUNTS, TIMES
 from tests.nats import NatsServer
-from tests.server import ROOT, Server, free_port, wait_for
+from tests.server import PATIENCE_SECONDS, ROOT, Server, free_port, wait_for
 
 FINE = (0, 3)  # 3: on a busy machine the swarm may be the limit, and says so
 SABOTAGED = (sys.executable, "-m", "gunicorn", "-c", "tests/sabotage/gunicorn_conf.py")
@@ -74,7 +74,7 @@ def run(
         if until is not None:
             wait_for(lambda: any(map(until, _seconds(record))), 40, "such a second")
             process.terminate()
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     finally:
         process.kill()
     assert record.exists(), output
@@ -151,7 +151,7 @@ def test_capacity_with_a_worker_of_its_own(tmp_path: Path) -> None:
             found = run(
                 "capacity", server, tmp_path, *options, "--odin-table", "1", "--odin-admin", server.admin
             )
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE_SECONDS) == 0
     assert found.status == 1, found.output
     last = found.last
     assert (last["attempts"], last["failed"], last["refused"]) == (45, 15, 15)
@@ -223,13 +223,13 @@ def test_the_page(server: Server) -> None:
             assert json.loads(_get(f"{page}/stop", {}))["success"]
         finally:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(10) in FINE
+        assert process.wait(PATIENCE_SECONDS) in FINE
 
 
 def test_a_bad_option(server: Server) -> None:
     """A host that the swarm can't speak to is named, with what may be."""
     full = command("fanout", server, "--headless", "--host", "wss://127.0.0.1:1")
-    done = subprocess.run(full, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(full, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 2
     assert "--host 'wss://127.0.0.1:1' must be ws://HOST:PORT" in done.stderr
 
@@ -237,7 +237,7 @@ def test_a_bad_option(server: Server) -> None:
 def _get(url: str, form: dict[str, str] | None = None) -> str:
     data = urllib.parse.urlencode(form).encode() if form is not None else None
     try:
-        with urllib.request.urlopen(url, data=data, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, data=data, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
             return str(answer.read().decode())
     except OSError:
         return ""

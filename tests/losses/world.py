@@ -109,7 +109,7 @@ class Admin:
         """End it."""
         self.wait(self.client.close(), time.sleep)
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
 
 
 class Client:

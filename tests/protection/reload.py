@@ -42,7 +42,7 @@ def run(plan: Plan) -> Proof:
 
         wait_for(replaced, 2 * plan.seconds + 40, "other workers")
         proof.fact("until all workers were others, s", time.time() - began)
-        back = play.wait_inside(plan.connections, 30.0)
+        back = play.wait_inside(plan.connections, 60.0)
         guests = crowd.guests()
         ended = [guest for guest in guests if guest.state is State.ENDED and guest.admitted]
         codes = {guest.close_code for guest in ended}

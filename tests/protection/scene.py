@@ -74,7 +74,7 @@ class Scene:
         _became(right, seconds)
         return found
 
-    def check_counts(self, proof: Proof, count: int, seconds: float = 5.0) -> None:
+    def check_counts(self, proof: Proof, count: int, seconds: float = 20.0) -> None:
         """All counts are `count` within `seconds`."""
         found = self.agree(count, seconds)
         right = set(found.values()) == {count}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from tests.protection.background_load import background_load, read_result
@@ -20,7 +21,7 @@ INSIDE = 100
 """Clients that are in already."""
 
 _PAUSE_SECONDS = 0.1
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 20.0
 
 
 def run(plan: Plan) -> Proof:
@@ -47,7 +48,8 @@ def run(plan: Plan) -> Proof:
         proof.fact("to get in meanwhile, p50, p99, longest, ms", _figures(took, 0.5, 0.99, 1.0))
         proof.check("the attack was under way", halves["most"] >= 0.9 * plan.connections, halves["most"])
         proof.check("every healthy client got in", not failures, failures[0] if failures else len(took))
-        proof.check("none waited for seconds", max(took, default=9.9) < 2.0, max(took, default=9.9))
+        longest, most = max(took, default=math.inf), 8.0 if plan.is_reduced else 2.0
+        proof.check(f"none waited for {most:g} s", longest < most, longest)
         proof.check(
             "who was in stayed in", len(play.crowd.guests()) == play.inside() == INSIDE, play.inside()
         )

@@ -159,7 +159,7 @@ def _mirrored(nats_url: str, plan: Plan) -> Iterator[Callable[[], Ledger]]:
     servers = nats_url.split(",")
 
     async def begin() -> None:
-        client = await nats.connect(servers, connect_timeout=5)
+        client = await nats.connect(servers, connect_timeout=60)
         js = client.jetstream()
         if plan.last_value:
             config = (await js.stream_info(STREAM)).config
@@ -168,7 +168,7 @@ def _mirrored(nats_url: str, plan: Plan) -> Iterator[Callable[[], Ledger]]:
         await client.close()
 
     async def caught_up() -> bool:
-        client = await nats.connect(servers, connect_timeout=5)
+        client = await nats.connect(servers, connect_timeout=60)
         js = client.jetstream()
         last = [(await js.stream_info(name)).state.last_seq for name in (STREAM, _MIRROR)]
         await client.close()

@@ -130,7 +130,7 @@ def leader(nats_url: str) -> int:
     """The node of a `Cluster` that leads the stream."""
 
     async def ask() -> int:
-        client = await nats.connect(nats_url.split(","), connect_timeout=5)
+        client = await nats.connect(nats_url.split(","), connect_timeout=60)
         info = await client.jetstream().stream_info(STREAM)
         await client.close()
         assert info.cluster is not None

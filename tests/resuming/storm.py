@@ -50,14 +50,14 @@ class Witness:
                 peer.upgrade()
                 peer.ask("subscribe", channels=CHANNELS)
                 while not self._stopping.is_set():
-                    message = peer.next(5).json
+                    message = peer.next().json
                     if "ts" in message:
                         self.lags.append((time.monotonic(), time.time() - message["ts"] / 1000))
 
     def stop(self) -> None:
         """End it."""
         self._stopping.set()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def p99(self, since: float, until: float) -> float:
         """Between two moments of the monotonic clock; seconds."""

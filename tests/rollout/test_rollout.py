@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -54,8 +55,7 @@ def test_where_the_choice_is_told(tmp_path: Path) -> None:
             labels = f'strategy="{strategy}",strategy_reason="{reason}",variant="{variant}"'
             assert f"ws_messages_delivered_total{{{labels}}}" in metrics
             assert re.search(rf"^ws_worker_info{{.*{labels}", metrics, re.MULTILINE)
-        lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
-        opened = next(line for line in lines if line["message"] == "connection opened")
+        [opened] = wait_for(lambda: _opened(server), 10, "the line of the connection")
         assert (opened["strategy"], opened["variant"], opened["strategy_reason"]) in told
         arguments = ["rollout", "status", "--file", str(path), "--url", server.admin]
         result = CliRunner().invoke(cli, [*arguments, "--json"])
@@ -65,6 +65,12 @@ def test_where_the_choice_is_told(tmp_path: Path) -> None:
         result = CliRunner().invoke(cli, arguments)
         assert result.exit_code == 1
         assert "this is not what the file wants (yet)" in result.output
+
+
+def _opened(server: Server) -> list[Any]:
+    whole = server.log().split("\n")[:-1]
+    lines = [json.loads(line) for line in whole if line.startswith("{")]
+    return [line for line in lines if line["message"] == "connection opened"]
 
 
 def test_a_start_with_a_broken_file(tmp_path: Path) -> None:

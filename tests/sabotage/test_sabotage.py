@@ -23,9 +23,9 @@ def test_lossy_and_slow() -> None:
         peer.ask("subscribe", channels=["token.BTC", "token.ETH"])
         last: dict[str, int] = {}
         missing = seen = 0
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while missing < 2 and time.monotonic() < until:
-            message = peer.next(5).json
+            message = peer.next().json
             if "prev" in message:
                 seen += 1
                 missing += message["prev"] != last.get(message["channel"], message["prev"])
@@ -44,9 +44,9 @@ def test_lock() -> None:
 
 def test_other_strategy() -> None:
     """Workers with another strategy are spared."""
-    with _server({"SABOTAGE_LOCK_MS": "20", "SABOTAGE_STRATEGY": "fnv-sharded"}) as server:
+    with _server({"SABOTAGE_LOCK_MS": "500", "SABOTAGE_STRATEGY": "fnv-sharded"}) as server:
         time.sleep(1.5)
-        assert _hold_ms(server) < 20
+        assert _hold_ms(server) < 500
 
 
 def _hold_ms(server: Server) -> float:

@@ -10,7 +10,7 @@ import psutil
 from tests.server import Server, established
 from tests.soak.samples import Sample, Worker
 
-AGREE_SECONDS = 5.0  # figures of other workers are up to a second old; more is for a machine under load
+AGREE_SECONDS = 20.0  # figures of other workers are up to a second old; the rest is for a busy machine
 _POLL_SECONDS = 0.1
 
 

@@ -119,5 +119,5 @@ def test_it_works_without_gevent_with_a_thread_that_ends() -> None:
     assert owner.daemon
     assert [mailbox.call(threading.get_ident) for _ in range(200)] == [owner.ident] * 200
     mailbox.close()
-    owner.join(10)
+    owner.join(60)
     assert not owner.is_alive()

@@ -55,7 +55,7 @@ def purge(url: str) -> None:
     """Purge the stream, so that a ledger reads only messages of this scenario. Sequences continue."""
 
     async def run() -> None:
-        client = await nats.connect(url, connect_timeout=5)
+        client = await nats.connect(url, connect_timeout=60)
         try:
             await client.jetstream().purge_stream(STREAM)
         finally:

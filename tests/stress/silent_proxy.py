@@ -37,7 +37,7 @@ class SilentProxy:
     def silence(self) -> None:
         """Stop reading and writing; all sockets stay open."""
         self._wake_write.send(b"!")
-        self._thread.join(5.0)
+        self._thread.join(60.0)
         assert not self._thread.is_alive(), "the proxy does not go silent"
 
     def frames(self) -> Iterator[list[Frame]]:

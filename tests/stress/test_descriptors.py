@@ -62,7 +62,7 @@ def test_a_server_without_descriptors_serves_on(nats: NatsServer, serve: Serve) 
         assert WORKERS * DESCRIPTORS / 2 < LISTENERS + len(inside) < WORKERS * DESCRIPTORS
 
         guests.disconnect(inside)
-        guests.settle(15)
+        guests.settle()
         assert len(guests.open()) == GUESTS - len(inside), "all who had to wait are in"
         assert all(life.client_id for life in guests.lives)
         wait_for_connections(server, LISTENERS + GUESTS - len(inside))

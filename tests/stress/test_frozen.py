@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.server import ROOT, wait_for
+from tests.server import PATIENCE_SECONDS, ROOT, wait_for
 from tests.stress.conftest import RunningServer
 from tests.stress.leaks import assert_no_leaks, measure_baseline
 from tests.stress.scenario import CHANNELS, IDLE_SECONDS, RATE, Listeners
@@ -64,7 +64,7 @@ def test_stopped_processes_are_let_go(standing: RunningServer) -> None:
         wait_for(lambda: server.json("/stats")["connections"] == LISTENERS, 60, "the slots of all")
         continued.send_signal(signal.SIGCONT)
         killed.kill()
-        codes, _ = continued.communicate("report\n", timeout=60)
+        codes, _ = continued.communicate("report\n", timeout=PATIENCE_SECONDS)
         assert json.loads(codes) == [4009] * QUIET + [4008] * FED
         listeners.assert_complete()
     assert_no_leaks(server, before)

@@ -16,7 +16,7 @@ from typing import Any
 
 from odinws.close_codes import LOAD_REFUSALS
 from tests import wire
-from tests.server import GUNICORN, ROOT, Server, wait_for
+from tests.server import GUNICORN, PATIENCE_SECONDS, ROOT, Server, wait_for
 from tests.stress.leaks import wait_for_connections
 from tests.wire import Peer
 
@@ -40,7 +40,7 @@ def refused_for_load(server: Server) -> dict[str, int]:
 
 def enter(server: Server) -> Peer:
     """A newcomer that tries until it is in; whoever is late for its turn may be told to come again."""
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + PATIENCE_SECONDS
     while True:
         peer = Peer(server.port)
         peer.send(wire.request())
@@ -137,28 +137,23 @@ class SlowDisk:
         os.mkfifo(self.path)
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
         fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, 4096)
-        self._is_full = threading.Event()
+        self._taking = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._take)
 
     def _take(self) -> None:
         while not self._stopping.wait(0.01):
-            if not self._is_full.is_set():
-                self._read()
-
-    def _read(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.read(self._descriptor, 1 << 16)
+            with self._taking, contextlib.suppress(BlockingIOError):
+                while True:
+                    os.read(self._descriptor, 1 << 16)
 
     def be_late(self, seconds: float) -> None:
         """Take nothing for so long: whoever writes waits."""
-        self._is_full.set()
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(self._descriptor, b" ")
-        time.sleep(seconds)
-        self._is_full.clear()
+        with self._taking:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(self._descriptor, b" ")
+            time.sleep(seconds)
 
     def __enter__(self) -> SlowDisk:
         self._thread.start()

@@ -24,6 +24,7 @@ class Vector(NamedTuple):
             returns, or at once if it returns none.
         lanes: how many connections of each attacker do so at a time.
         quick: whether the short form has it.
+        ends: the reason by which the bound ends or refuses connections: unless it did, nothing is proven.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Vector(NamedTuple):
     attackers: int = 4
     stage: Stage = PLAIN
     quick: bool = False
+    ends: str = ""
 
 
 def deflated(payload: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests import wire
 from tests.attack.attacker import Attacker, Line
+from tests.attack.stages import ROOMY
 from tests.attack.vectors.base import Vector, channels, command, deflated, padded_heartbeat
 
 _MESSAGE_BYTES = 65536  # WS_MAX_MESSAGE_BYTES
@@ -107,6 +108,15 @@ VECTORS = (
         "WS_CLIENT_MEMORY",
         blocked_replay,
         lanes=100,
+        ends="memory",
+    ),
+    Vector(
+        "roomy-replays",
+        "the same where WS_CLIENT_MEMORY is its default",
+        "WS_CLIENT_MEMORY; what slow clients have held goes back to the system",
+        blocked_replay,
+        lanes=100,
+        stage=ROOMY,
     ),
     Vector(
         "distinct-channels",

@@ -60,6 +60,7 @@ VECTORS = (
         attackers=1,
         stage=SMALL,
         quick=True,
+        ends="address",
     ),
     Vector(
         "one-subject",
@@ -68,6 +69,7 @@ VECTORS = (
         one_subject,
         lanes=100,
         stage=SMALL_KEYS,
+        ends="subject",
     ),
     Vector(
         "keep-alives",

@@ -102,7 +102,7 @@ VECTORS = (
     Vector(
         "spread-pings",
         "pings, spread over hundreds of connections",
-        "rate of control frames of an address",
+        "WS_CLIENT_WORK",
         flood(_PING[: len(_PING) // 8]),
         lanes=150,
     ),
@@ -147,6 +147,14 @@ VECTORS = (
         lanes=3,
     ),
     Vector("replays", "replays, one after the other", "WS_REPLAY_RATE", replays),
+    Vector(
+        "crowded-replays",
+        "everything since the first message, on 300 connections of one address",
+        "turns: whose address has had least is read for first",
+        wildcards,
+        lanes=300,
+        attackers=1,
+    ),
     Vector(
         "wildcards", "wildcards since the first message", "pages of the stream of a connection", wildcards
     ),

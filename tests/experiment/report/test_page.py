@@ -18,7 +18,7 @@ from odinws.experiment.result import percent
 from tests.browser import Browser, Page
 from tests.experiment.synthetic import plan, run
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
