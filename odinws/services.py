@@ -45,7 +45,8 @@ from odinws.fanout.resizing import Resizing
 from odinws.fanout.ring import Ring
 from odinws.feed.history import PAGE_MESSAGES
 from odinws.feed.nats import NatsFeed
-from odinws.messages import centrifugo
+from odinws.messages import centrifugo_protobuf
+from odinws.messages.centrifugo import CentrifugoFormat
 from odinws.messages.event_format import EventFormat, JsonLines, ServerSentEvents
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.protocol import Position, Rejected, StreamWelcome, Welcome
@@ -122,7 +123,7 @@ class Services:
             "replay_page_messages": PAGE_MESSAGES,
         }
         self.formats = FormatRegistry(
-            JsonFormat, settings.compression_min_bytes, {**BY_SUBPROTOCOL, **centrifugo.FORMATS}
+            JsonFormat, settings.compression_min_bytes, {**BY_SUBPROTOCOL, **centrifugo_protobuf.FORMATS}
         )
         self.event_formats: dict[type[EventFormat], EventFormat] = {
             kind: kind(lambda: self.hub.epoch) for kind in (ServerSentEvents, JsonLines)
@@ -440,7 +441,7 @@ class Opening:
         self._epoch = ""
         self.entry = entry
         self.wire_format = services.formats.of(wire_format or entry.subprotocol, deflate)
-        is_centrifugo = isinstance(self.wire_format, centrifugo.CentrifugoFormat)
+        is_centrifugo = isinstance(self.wire_format, CentrifugoFormat)
         self.kind = CentrifugoConnection if is_centrifugo else Connection
         self.client_id = services.clients.next_id()
 

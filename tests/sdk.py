@@ -1,14 +1,18 @@
-"""A client of the Centrifugo endpoint, by hand: frames as an SDK sends and reads them, in JSON."""
+"""A client of the Centrifugo endpoint, by hand: frames as an SDK has them, in JSON or Protobuf."""
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections import deque
 from typing import Any, Self
 
+from google.protobuf import json_format
+
+from odinws.messages.centrifugo_protobuf import _CLASSES, _read_varint
 from tests import wire
-from tests.wire import CLOSE, DEFAULT_SECONDS, END, TEXT, Peer
+from tests.wire import BINARY, CLOSE, DEFAULT_SECONDS, END, TEXT, Peer
 
 PATH = "/connection/websocket"
 COMPACTION = 1  # a flag of a subscribe command: the SDK is new enough for unsubscribes with 2500
@@ -17,15 +21,20 @@ COMPACTION = 1  # a flag of a subscribe command: the SDK is new enough for unsub
 class Sdk:
     """One connection, which answers pings.
 
+    Args:
+        protobuf: whether it speaks Protobuf; it offers the subprotocol then, unless `headers` say otherwise.
+
     Attributes:
         peer: its frames.
         pushes: what came besides replies.
         pings: how many came.
     """
 
-    def __init__(self, port: int, *, query: str = "", **headers: str | None) -> None:
+    def __init__(self, port: int, *, protobuf: bool = False, query: str = "", **headers: str | None) -> None:
         self.peer = Peer(port)
-        fields: dict[str, Any] = {"path": PATH + query, **headers}
+        self._protobuf = protobuf
+        offer = {"Sec_WebSocket_Protocol": "centrifuge-protobuf"} if protobuf else {}
+        fields: dict[str, Any] = {"path": PATH + query, **offer, **headers}
         self.peer.send(wire.request(**fields))
         self.answer = self.peer.http()
         self.pushes: deque[dict[str, Any]] = deque()
@@ -34,6 +43,13 @@ class Sdk:
 
     def frame(self, *commands: Any) -> bytes:
         """The frame of some commands."""
+        if self._protobuf:
+            written = [
+                json_format.ParseDict(command, _CLASSES["Command"](), ignore_unknown_fields=True)
+                for command in commands
+            ]
+            written = [command.SerializeToString() for command in written]
+            return wire.frame(BINARY, b"".join(bytes((len(each),)) + each for each in written))
         return wire.frame(TEXT, "\n".join(map(json.dumps, commands)).encode())
 
     def tell(self, *commands: dict[str, Any]) -> list[int]:
@@ -87,8 +103,8 @@ class Sdk:
         """The next reply or push; an empty one is a ping, and answered."""
         frame = self.peer.next(seconds)
         assert frame is not END, "the server left"
-        assert frame.opcode == TEXT, frame
-        found: dict[str, Any] = frame.json
+        assert frame.opcode == (BINARY if self._protobuf else TEXT), frame
+        found: dict[str, Any] = _read(frame.payload) if self._protobuf else frame.json
         if not found:
             self.pings += 1
             self.peer.send(self.frame({}))
@@ -105,3 +121,22 @@ class Sdk:
 
     def __exit__(self, *_: object) -> None:
         self.peer.shut()
+
+
+def _read(payload: bytes) -> dict[str, Any]:
+    """A reply in Protobuf, as it is in JSON."""
+    size, at = _read_varint(payload, 0)
+    assert at + size == len(payload)
+    reply = _CLASSES["Reply"].FromString(payload[at:])
+    found: dict[str, Any] = _as_json(json_format.MessageToDict(reply, preserving_proto_field_name=True))
+    return found
+
+
+def _as_json(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _as_json(each, name) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_as_json(each) for each in value]
+    if key == "data":
+        return json.loads(base64.b64decode(value))
+    return int(value) if key == "offset" else value

@@ -100,6 +100,7 @@ PURE = {
     "odinws.harness.statistics",
     "odinws.histogram",
     "odinws.messages.centrifugo",
+    "odinws.messages.centrifugo_protobuf",
     "odinws.messages.deflate",
     "odinws.messages.frames",
     "odinws.messages.json_format",
@@ -207,6 +208,7 @@ ONLY_IN = {
         "odinws.lab.redelivery",
         "odinws.fanout.recovery",
     },
+    "google": {"odinws.messages.centrifugo_protobuf"},
     "websockets": {"odinws.client.base"},
     "click": {
         "odinws.cli",
@@ -421,7 +423,7 @@ def test_pure_modules_take_nothing_from_the_world(module: str) -> None:
         if top(found.module) in ("odinws", "strategies"):
             assert ours(found) <= PURE
         else:
-            allowed = {"cbor2", "mmh3", "msgspec", "numpy", "scipy"}
+            allowed = {"cbor2", "google", "mmh3", "msgspec", "numpy", "scipy"}
             assert top(found.module) in sys.stdlib_module_names | allowed
 
 

@@ -18,7 +18,7 @@ from odinws.admission.decision import Admit, Refuse, UpgradeRequest, Verdict
 from odinws.errors import HandshakeError
 from odinws.http.handover import UPGRADE, Upgrade, check_handshake
 from odinws.messages import deflate
-from odinws.messages.centrifugo import FORMATS
+from odinws.messages.centrifugo_protobuf import FORMATS
 from odinws.messages.wire_format import BY_SUBPROTOCOL
 from odinws.monitoring import report
 from odinws.services import Services

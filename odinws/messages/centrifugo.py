@@ -37,7 +37,7 @@ from odinws.messages.protocol import (
     UnsubscriptionAck,
 )
 from odinws.messages.unread_json import own_type
-from odinws.messages.wire_format import INVALID, Factory, WebSocketFormat
+from odinws.messages.wire_format import INVALID, WebSocketFormat
 
 ERRORS: Mapping[str, tuple[int, bool]] = {
     "UNAVAILABLE": (100, True),
@@ -56,13 +56,14 @@ ERRORS: Mapping[str, tuple[int, bool]] = {
 }
 """By our code: Centrifugo's, and whether an SDK should try again by itself."""
 
+MAX_COMMANDS = 20_000  # in a frame
+
 _INTERNAL = (100, True)  # for a code that is not in the table
 _INSUFFICIENT = {"code": 2500, "reason": "insufficient state"}  # the SDK subscribes anew, with its position
 _ENDED = {"code": 2000, "reason": "unsubscribed by the server"}
 _VERSION = "odinws"  # of the server, as an SDK shows it
 _COMPACTION = 1  # flags of a subscribe command
 _NO_FALSE_RECOVERY = 2
-_MAX_LINES = 20_000  # of a frame
 _MAX_SEQ = (1 << 63) - 1
 _NOT_AVAILABLE = {
     "publish": "clients don't publish here",
@@ -258,15 +259,19 @@ class _Channel(msgspec.Struct, frozen=True):
     token: str = ""
 
 
-class _Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True):
+    """Where a client is in the stream."""
+
     offset: _Unsigned = 0
     epoch: str = ""
 
 
-class _History(msgspec.Struct, frozen=True):
+class History(msgspec.Struct, frozen=True):
+    """The body of the command."""
+
     channel: str = ""
     limit: int = 0
-    since: _Position | None = None
+    since: Position | None = None
     reverse: bool = False
 
 
@@ -278,7 +283,7 @@ class _Command(_Id, frozen=True):
     connect: _Connection | None = None
     subscribe: _Subscription | None = None
     unsubscribe: _Channel | None = None
-    history: _History | None = None
+    history: History | None = None
     refresh: _Channel | None = None
     sub_refresh: _Channel | None = None
     publish: msgspec.Raw = _NOTHING
@@ -335,8 +340,8 @@ class CentrifugoJson(CentrifugoFormat):
 
     def decode(self, payload: bytes) -> Iterator[Request]:
         """The commands of all lines."""
-        if payload.count(b"\n") > _MAX_LINES:
-            raise FrameError(CloseReason.PROTOCOL, f"more than {_MAX_LINES} lines in a frame")
+        if payload.count(b"\n") > MAX_COMMANDS:
+            raise FrameError(CloseReason.PROTOCOL, f"more than {MAX_COMMANDS} lines in a frame")
         for line in payload.split(b"\n"):
             if line and not line.isspace():
                 yield _decode(line)
@@ -385,7 +390,3 @@ def embedded(payload: bytes) -> bytes:
     if b"\n" in payload or b"\r" in payload:
         return payload.translate(None, b"\r\n")
     return payload
-
-
-FORMATS: Mapping[str, Factory] = {"centrifuge-json": CentrifugoJson}
-"""By the subprotocol that names each."""

@@ -23,6 +23,9 @@ def server(serve_module: Serve, nats_module: NatsServer) -> Server:
     return serve_module(NATS_URL=nats_module.url, WS_WORKERS="1", WS_RING_MESSAGES="20")
 
 
+both = pytest.mark.parametrize("protobuf", [False, True], ids=["json", "protobuf"])
+
+
 def send(nats: NatsServer, channel: str, *numbers: int) -> None:
     """Publish numbers."""
     publish(nats.url, [(channel, str(number).encode()) for number in numbers])
@@ -38,10 +41,13 @@ def numbers(sdk: Sdk, count: int, channel: str) -> list[Any]:
 # -- the plain path --------------------------------------------------------------------------------
 
 
-def test_connect_and_subscribe_in_one_frame(server: Server, nats_module: NatsServer) -> None:
+@both
+def test_connect_and_subscribe_in_one_frame(server: Server, nats_module: NatsServer, protobuf: bool) -> None:
     """As the JavaScript SDK does it; each command has its reply, and then there are publications."""
-    with Sdk(server.port) as sdk:
-        assert "sec-websocket-protocol" not in sdk.answer.headers
+    with Sdk(server.port, protobuf=protobuf) as sdk:
+        assert sdk.answer.headers.get("sec-websocket-protocol") == (
+            "centrifuge-protobuf" if protobuf else None
+        )
         hello, here, all_of_them = sdk.tell(
             {"connect": {"name": "js"}},
             {"subscribe": {"channel": "token.A", "flag": 1}},
@@ -139,9 +145,12 @@ def test_connect_comes_first_and_once(server: Server) -> None:
         assert sdk.closed() == 3501
 
 
-def test_an_empty_subprotocol_is_none(server: Server) -> None:
-    """Older SDKs send the header without a value."""
+def test_how_the_format_is_chosen(server: Server) -> None:
+    """Older SDKs send the header without a value: that is none."""
     with Sdk(server.port, Sec_WebSocket_Protocol="") as sdk:
+        assert "sec-websocket-protocol" not in sdk.answer.headers
+        assert sdk.connect()["pong"] is True
+    with Sdk(server.port, protobuf=True, query="?format=protobuf", Sec_WebSocket_Protocol=None) as sdk:
         assert "sec-websocket-protocol" not in sdk.answer.headers
         assert sdk.connect()["pong"] is True
     with Sdk(server.port, Sec_WebSocket_Protocol="centrifuge-json") as sdk:
@@ -169,9 +178,10 @@ def test_a_drain_brings_sdks_back(serve: Serve) -> None:
 # -- recovery --------------------------------------------------------------------------------------
 
 
-def test_recovery_from_ring_and_stream(server: Server, nats_module: NatsServer) -> None:
+@both
+def test_recovery_from_ring_and_stream(server: Server, nats_module: NatsServer, protobuf: bool) -> None:
     """Answered at once, with the client's own position; what was missed follows, then what is new."""
-    with Sdk(server.port) as sdk:
+    with Sdk(server.port, protobuf=protobuf) as sdk:
         sdk.connect()
         answer = sdk.subscribe("token.R")
         position = (answer["epoch"], answer["offset"])
@@ -180,7 +190,7 @@ def test_recovery_from_ring_and_stream(server: Server, nats_module: NatsServer) 
         late = (answer["epoch"], sdk.offsets(1)[0])
         sdk.offsets(4)
     for since, count in ((position, 100), (late, 4), (("", position[1]), 100)):
-        with Sdk(server.port) as sdk:
+        with Sdk(server.port, protobuf=protobuf) as sdk:
             sdk.connect()
             answer = sdk.subscribe("token.R", since)
             assert (answer["was_recovering"], answer["recovered"]) == (True, True)
@@ -190,6 +200,23 @@ def test_recovery_from_ring_and_stream(server: Server, nats_module: NatsServer) 
             send(nats_module, "token.R", 100)
             assert numbers(sdk, 1, "token.R") == [100]
             send(nats_module, "token.Other", 1)
+
+
+def test_a_payload_that_is_no_json(server: Server, nats_module: NatsServer) -> None:
+    """Protobuf carries it; in JSON it is a publication without data, in its place."""
+    with Sdk(server.port) as sdk, Sdk(server.port, protobuf=True) as other:
+        for each in (sdk, other):
+            each.connect()
+            each.subscribe("token.Bad")
+        publish(nats_module.url, [("token.Bad", payload) for payload in (b"1", b"{", b"[\n2\r\n]")])
+        first, none, last = (sdk.push()["pub"] for _ in range(3))
+        assert (first["data"], none["data"], last["data"]) == (1, None, [2])
+        assert none["tags"] == {"error": "invalid_payload"}
+        assert first["offset"] < none["offset"] < last["offset"]
+        other.peer.send(b"")
+        pushes = [other.peer.next().payload for _ in range(3)]
+        assert b'"\x01{0' in pushes[1]
+        assert b"[\n2\r\n]" in pushes[2]
 
 
 def test_a_position_that_is_none(server: Server, nats_module: NatsServer) -> None:
