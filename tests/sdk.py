@@ -71,10 +71,14 @@ class Sdk:
         return self.ask("connect", **body)
 
     def subscribe(self, channel: str, since: tuple[str, int] | None = None, **body: Any) -> dict[str, Any]:
-        """Subscribe, with a position (epoch and offset) if there is one."""
+        """Subscribe, with a position (epoch and offset) if there is one; again while that is not possible."""
         if since is not None:
             body |= {"recover": True, "epoch": since[0], "offset": since[1]}
-        return self.ask("subscribe", **{"channel": channel, "flag": COMPACTION, **body})
+        while True:
+            answer = self.ask("subscribe", **{"channel": channel, "flag": COMPACTION, **body})
+            if not answer.get("error", {}).get("temporary"):
+                return answer
+            time.sleep(0.2)
 
     def reply(self, tag: int) -> dict[str, Any]:
         """The reply to a command; pushes that come before are kept."""
