@@ -8,7 +8,7 @@ from odinws.http import admin
 from odinws.http.application import Application
 from odinws.http.debug import debug
 from odinws.http.routes import ADMIN, CONNECTS, common, echo, routes
-from odinws.http.streams import streams
+from odinws.http.streams import STREAMS, streams
 from odinws.services import Services
 
 EXTENSION = "odinws"
@@ -19,6 +19,7 @@ def create_app(services: Services) -> Flask:
     app = _application(services)
     app.register_blueprint(routes)
     app.register_blueprint(streams)
+    app.streams = STREAMS
     if services.settings.test_echo:
         app.add_url_rule("/echo", view_func=echo, websocket=True)
     return app
@@ -39,7 +40,7 @@ def create_admin_app(services: Services, token: str) -> Flask:
     return app
 
 
-def _application(services: Services) -> Flask:
+def _application(services: Services) -> Application:
     app = Application("odinws", static_folder=None)
     app.extensions[EXTENSION] = services
     app.register_blueprint(common)

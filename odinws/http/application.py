@@ -1,14 +1,15 @@
-"""The Flask application, with a short way to the routes of WebSockets.
+"""The Flask application, with a short way to the routes whose sockets are handed over.
 
-Most of what an accepted upgrade would cost is for other requests: matching URLs, a session, hooks, headers of
-a body. So for a plain upgrade the route is looked up, its view is called in a request context, and if it
-answers 101 that is all. Where anything is registered that is to be called around a view (`before_request`,
-`after_request`, receivers of signals, ...), the request goes all the way, as every other does.
+Most of what an accepted client would cost is for other requests: matching URLs, a session, hooks, headers of
+a body. So for a plain upgrade, and for an event stream, the route is looked up, its view is called in a
+request context, and if the socket is to be handed over that is all. Where anything is registered that is to
+be called around a view (`before_request`, `after_request`, receivers of signals, ...), the request goes all
+the way, as every other does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any
@@ -22,6 +23,7 @@ from werkzeug.routing import MapAdapter, Rule
 from odinws.access.headers import security_headers
 
 SWITCH = "101 Switching Protocols"
+STREAM = "200 OK"
 
 
 class NoSessions(SessionInterface):
@@ -53,9 +55,14 @@ class UpgradeContext(RequestContext):
 
 
 class Application(Flask):
-    """As Flask; without sessions, and with security headers on all answers but 101."""
+    """As Flask; without sessions, and with security headers on all answers but 101.
+
+    Attributes:
+        streams: endpoints, besides those of WebSockets, that hand the socket of a GET over.
+    """
 
     session_interface = NoSessions()
+    streams: Collection[str] = ()
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """As Flask's; a plain upgrade takes the short way."""
@@ -68,21 +75,26 @@ class Application(Flask):
             answer = self._answer(context, rule)
             if isinstance(answer, Response):
                 return answer(environ, start_response)
-            start_response(SWITCH, answer)
+            start_response(SWITCH if rule.websocket else STREAM, answer)
             return ()
         finally:
             _cv_request.reset(tokens[1])
             _cv_app.reset(tokens[0])
 
     def _answer(self, context: RequestContext, rule: Rule) -> Response | list[tuple[str, str]]:
-        """The response of a view, or the headers of its 101."""
+        """The response of a view, or the headers with which it hands the socket over."""
         try:
             answer: Any
             try:
                 answer = self.view_functions[rule.endpoint]()
             except Exception as error:  # noqa: BLE001 -- as Flask's
                 answer = self.handle_user_exception(error)
-            if isinstance(answer, tuple) and answer[:2] == ("", 101) and not context._after_request_functions:
+            code = HTTPStatus.SWITCHING_PROTOCOLS if rule.websocket else HTTPStatus.OK
+            if (
+                isinstance(answer, tuple)
+                and answer[:2] == ("", code)
+                and not context._after_request_functions
+            ):
                 return list(answer[2])
             return self.finalize_request(answer)
         except Exception as error:  # noqa: BLE001 -- as Flask's
@@ -97,10 +109,12 @@ class Application(Flask):
         return response
 
     def _upgrade_rule(self, environ: dict[str, Any]) -> Rule | None:
-        """The route of a plain upgrade; None: the long way."""
+        """The route of a plain upgrade, or of an event stream; None: the long way."""
         rule = self._short_ways.get(environ["PATH_INFO"])
         if rule is None or environ["REQUEST_METHOD"] != "GET" or environ["SCRIPT_NAME"]:
             return None
+        if not rule.websocket:
+            return rule
         is_websocket = environ.get("HTTP_UPGRADE", "").lower() == "websocket"
         options = environ.get("HTTP_CONNECTION", "").lower()
         is_upgrade = options == "upgrade" or "upgrade" in [
@@ -110,7 +124,7 @@ class Application(Flask):
 
     @cached_property
     def _short_ways(self) -> dict[str, Rule]:
-        """Routes of WebSockets with nothing around them, by path.
+        """Routes of WebSockets and event streams with nothing around them, by path.
 
         Made at the first request: from then on Flask refuses to register anything.
         """
@@ -120,7 +134,10 @@ class Application(Flask):
         return {
             rule.rule: rule
             for rule in rules
-            if rule.websocket and not rule.arguments and not rule.redirect_to and not self._has_hooks(rule)
+            if (rule.websocket or rule.endpoint in self.streams)
+            and not rule.arguments
+            and not rule.redirect_to
+            and not self._has_hooks(rule)
         }
 
     def _has_hooks(self, rule: Rule) -> bool:

@@ -19,6 +19,7 @@ import functools
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
@@ -55,6 +56,8 @@ _SWITCH = (
     b"%b\r\n"
 )
 _STREAM = b"HTTP/1.1 200 OK\r\nDate: %b\r\nConnection: close\r\n%b\r\n"
+_IS_EVENT_SOURCE = re.compile(rb"\r\n(?i:Accept): ?text/event-stream\r\n")
+_ORIGIN = re.compile(rb"\r\n(?i:Origin): ?([!-~]{1,300})\r\n")
 
 log = structlog.get_logger("odinws.http.handover")
 
@@ -323,6 +326,26 @@ def error_answer(status: int, error: str, message: str, fields: Mapping[str, str
         "Connection: close\r\n"
         f"\r\n{body}"
     ).encode()
+
+
+def retry_answer(head: bytes, seconds: int) -> bytes:
+    """The answer to an EventSource that is to come back; to others `b""`.
+
+    Any other answer than a stream ends it for good, and so does one that its page may not read.
+
+    Args:
+        head: what has come of the request.
+    """
+    if not head.startswith(b"GET /sse") or not _IS_EVENT_SOURCE.search(head):
+        return b""
+    origin = _ORIGIN.search(head)
+    return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n%b%b\r\n%b" % (
+        b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\n" % origin[1]
+        if origin
+        else b"",
+        b"Connection: close\r\n",
+        b"retry: %d\n\n" % (1000 * seconds),
+    )
 
 
 def drain(sock: _socket.socket) -> None:

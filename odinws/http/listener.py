@@ -27,7 +27,7 @@ from gunicorn.workers.ggevent import PyWSGIServer
 from odinws import logs
 from odinws.connections import tcp
 from odinws.http import tls
-from odinws.http.handover import drain, error_answer
+from odinws.http.handover import drain, error_answer, retry_answer
 from odinws.http.head import Held
 from odinws.http.queue import RequestQueue
 from odinws.scheduling import NEXT_SECONDS
@@ -48,6 +48,7 @@ _GRACE_SECONDS = 1.0  # who has waited for less is not dropped to make room
 _HANDSHAKES = 100  # of TLS at one time: OpenSSL and a greenlet take 60 KB for each
 _LOOK_SECONDS = 1.0  # for those who are late
 _FURTHER_LOOK_SECONDS = 0.005  # whether further requests may be served, while nobody else waits
+_HEAD_BYTES = 4 << 10  # as much of a head as is looked at to refuse it
 _UPGRADES = (b"GET /ws", b"GET /sse", b"GET /stream", b"GET /echo")
 _PATIENCE_SECONDS = 0.1  # after that a client that has closed its end is taken to have left
 _REFUSE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE
@@ -145,11 +146,13 @@ class Newcomer:
             self._listener.start_handler(self._sock.detach(), self._address)
 
     def refuse(self, retry_after_seconds: int) -> bool:
-        """Answer 503, and close. False: this is no upgrade."""
+        """Answer 503, or an EventSource that it is to come back, and close. False: this is no upgrade."""
         if not self._listener.ssl_enabled:
-            if not self._is_upgrade():
-                return False
-            self._answer(_refusal(retry_after_seconds))
+            head = self._head(_HEAD_BYTES)
+            if head is not None:
+                if not head.startswith(_UPGRADES):
+                    return False
+                self._answer(retry_answer(head, retry_after_seconds) or _refusal(retry_after_seconds))
         self._listener.refused()
         self.drop()
         return True
@@ -175,11 +178,15 @@ class Newcomer:
         return bool(first in (b"", tls.HANDSHAKE))
 
     def _is_upgrade(self) -> bool:
+        head = self._head(16)
+        return head is None or head.startswith(_UPGRADES)
+
+    def _head(self, size: int) -> bytes | None:
+        """The first bytes that have come; None: the client has reset the connection."""
         try:
-            head = self._sock.recv(16, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            return bytes(self._sock.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         except OSError:  # reset
-            return True
-        return bool(head.startswith(_UPGRADES))
+            return None
 
 
 class Listener(PyWSGIServer):  # type: ignore[misc]

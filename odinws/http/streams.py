@@ -32,8 +32,11 @@ from odinws.services import Services
 
 streams = Blueprint("streams", __name__)
 
+STREAMS = ("streams.server_sent_events", "streams.json_lines")  # endpoints that hand sockets over
+
 _METHODS = ("GET", "OPTIONS")
 _ALL_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")  # HEAD has no end either
+_FOREIGN = ("cross-site", "same-site")  # of Sec-Fetch-Site
 _OTHER_FIELDS = 16  # of a query, beside the channels
 _RETURN_SECONDS = CloseReason.GOING_AWAY.retry_after_seconds or 1.0
 _RETURN_SPREAD = 4.0  # the longest time until a lost stream is asked for again, as a multiple of the shortest
@@ -79,7 +82,7 @@ def _answer(kind: type[EventFormat]) -> ResponseReturnValue:
         "Cache-Control": "no-store, no-transform",
         "X-Accel-Buffering": "no",
     }
-    return "", answer.code, fields
+    return "", answer.code, list(fields.items())
 
 
 def _follow(services: Services, kind: type[EventFormat]) -> Upgrade | Response:
@@ -103,8 +106,8 @@ def _follow(services: Services, kind: type[EventFormat]) -> Upgrade | Response:
             origin=header("HTTP_ORIGIN"),
             authorization=header("HTTP_AUTHORIZATION"),
             is_local=is_local(peer, request.environ),
-            tokens=[value for name, value in fields if name in TOKEN_FIELDS],
             same_origin=header("HTTP_SEC_FETCH_SITE") == "same-origin",
+            tokens=[value for name, value in fields if name in TOKEN_FIELDS] or _cookies(services),
         )
     )
     if isinstance(verdict, Refuse):
@@ -127,6 +130,21 @@ def _follow(services: Services, kind: type[EventFormat]) -> Upgrade | Response:
         query.get("last", "0") not in ("", "0", "false"),
     )
     return Upgrade(opening.take, partial(services.give_back, verdict), opening.greet, 200)
+
+
+def _cookies(services: Services) -> list[str]:
+    """The token in a cookie, unless another one comes with the request.
+
+    A browser sends cookies whoever has made the page. So only pages of listed origins may use them, and this
+    server's own, of which it does not tell the origin.
+    """
+    header, name = request.environ.get, services.settings.token_cookie
+    if not name or "HTTP_AUTHORIZATION" in request.environ:
+        return []
+    if not header("HTTP_ORIGIN") and header("HTTP_SEC_FETCH_SITE") in _FOREIGN:
+        return []
+    pairs = (part.strip(" \t").partition("=") for part in header("HTTP_COOKIE", "").split(";"))
+    return [value for found, _, value in pairs if found == name][:1]
 
 
 def _text(value: str) -> str:

@@ -227,6 +227,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
     origin_required: Annotated[
         bool, about("refuse clients that send no origin; programs other than browsers usually send none")
     ] = False
+    token_cookie: Annotated[
+        str,
+        about(
+            "name of a cookie that may bring the token of an event stream; needs a list in WS_ORIGINS; "
+            "unset: none may"
+        ),
+    ] = ""
     jwt_secret: Annotated[
         str, about("secret of HS256 tokens, at least 32 bytes; once any key is set, clients need a token")
     ] = ""
@@ -542,6 +549,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
             raise SettingsError("WS_ADMIN_ADDR", self.admin_addr, allowed)
         if self.port and self.admin_address == self._address and self.admin_addr != DEFAULT_ADMIN_ADDR:
             raise SettingsError("WS_ADMIN_ADDR", self.admin_addr, "expected another port than WS_ADDR has")
+        if self.token_cookie and self.allowed_origins.all_may:
+            allowed = "pages of all sites could use it: list those that may in WS_ORIGINS"
+            raise SettingsError("WS_TOKEN_COOKIE", self.token_cookie, allowed)
         checks.check_alone("WS_JWT_SECRET_FILE", self.jwt_secret_file, "WS_JWT_SECRET", self.jwt_secret)
         if self.allow_anonymous and not self.checks_tokens:
             allowed = "without WS_JWT_SECRET, WS_JWT_SECRET_FILE or WS_JWKS_FILE everybody may enter already"
