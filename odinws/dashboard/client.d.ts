@@ -35,17 +35,21 @@ export interface Callbacks {
 
 export interface Options {
   token?: () => string | Promise<string>;
+  /** URL of the event stream for where no WebSocket can be had; by default `sse` beside it. */
+  fallback?: string | boolean;
 }
 
 export declare const RETURN_AFTER_SECONDS: Map<number, number | null>;
 export declare const ANOTHER_TOKEN: Set<number>;
 export declare const TIMES: Readonly<Record<string, number>>;
+export declare const FALLBACK: Readonly<Record<string, number>>;
 export declare function backoffSeconds(attempt: number, random?: () => number): number;
 export declare function returnAfterSeconds(code: number, reason: string): number | null;
 
 export declare class Client {
   constructor(url: string, channels: string[], on?: Callbacks, options?: Options);
   readonly state: "connecting" | "live" | "waiting" | "ended" | "paused";
+  readonly transport: "websocket" | "sse";
   readonly closed: { code: number; reason: string } | null;
   readonly dueAt: number;
   readonly welcome: Record<string, unknown> | null;

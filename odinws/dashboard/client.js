@@ -1,6 +1,7 @@
 /**
  * A client of `/ws`: subscribes, follows every channel's sequence, comes back when it may, and resumes where it
- * was: nothing is missed but what a gap names. One module without dependencies; types in client.d.ts.
+ * was: nothing is missed but what a gap names. Where no WebSocket can be had it takes the event stream of `/sse`,
+ * until one can. One module without dependencies; types in client.d.ts.
  *
  *   import { Client } from "https://your.server/client.js";
  *   const client = new Client("wss://your.server/ws", ["token.BTC"], { message: (m) => console.log(m) });
@@ -21,6 +22,8 @@ export const TIMES = Object.freeze({
   BASE_SECONDS: 0.5, CAP_SECONDS: 30, STEADY_SECONDS: 10, OTHER_CODE_SECONDS: 5, MAX_HINT_SECONDS: 300,
   OPEN_SECONDS: 10, CHECK_SECONDS: 10, RENEW_SHARE: 0.8,
 });
+/** When another transport is tried: after so many attempts in a row; and how soon a WebSocket again, in seconds. */
+export const FALLBACK = Object.freeze({ TRIES: 2, AGAIN_SECONDS: 60, MOST_SECONDS: 600 });
 const CLOCK_SAMPLES = 6;
 
 const HINT = /; retry_after=([0-9]+(?:\.[0-9]+)?)$/; // in the text of a close frame: seconds
@@ -29,6 +32,7 @@ const NO_EPOCH = "none"; // of a worker that has not heard from NATS yet
 
 const BROKEN = 1002; // what the server sent is not the protocol
 const LOST = 1006; // what a browser says of a connection that ended without a close frame
+const REFUSED = new Map([[400, 1008], [401, 4401], [403, 4403]]); // the close code that stands for an HTTP status
 
 /** Exponential backoff with full jitter: clients that were lost together do not come back together. */
 export function backoffSeconds(attempt, random = Math.random) {
@@ -50,9 +54,70 @@ function formOf(wildcard) {
   return new RegExp(`^${text}$`);
 }
 
+/** An event stream of `/sse` in the guise of a WebSocket that sends nothing. */
+class EventStream {
+  onmessage = null; // besides `data` it gets the `position` that the client has reached with it
+  onclose = null;
+  onlife = null; // something came
+  readyState = 0;
+  #abort = new AbortController();
+
+  constructor(url, token) {
+    this.#run(url, token ? { Authorization: `Bearer ${token}` } : {});
+  }
+
+  close() {
+    this.#abort.abort();
+  }
+
+  async #run(url, headers) {
+    const end = { code: LOST, reason: "" };
+    try {
+      const answer = await fetch(url, { headers, cache: "no-store", signal: this.#abort.signal });
+      if (answer.status === 200) await this.#read(answer.body.getReader(), end);
+      else Object.assign(end, await refusal(answer));
+    } catch (error) {
+      end.reason = String(error);
+    }
+    if (!this.#abort.signal.aborted) this.onclose?.(end);
+  }
+
+  async #read(reader, end) {
+    const decoder = new TextDecoder();
+    for (let text = ""; ; ) {
+      const { done, value } = await reader.read();
+      if (done || this.#abort.signal.aborted) return;
+      this.onlife?.();
+      const blocks = (text + decoder.decode(value, { stream: true })).split("\n\n");
+      text = blocks.pop();
+      for (const block of blocks) this.#take(block, end);
+    }
+  }
+
+  #take(block, end) {
+    const { event, id, data } = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
+    if (event === "closing") {
+      const { code, reason, retry_after_seconds: wait } = JSON.parse(data);
+      Object.assign(end, { code, reason: wait === undefined ? reason : `${reason}; retry_after=${wait}` });
+    } else if (data) {
+      this.onmessage?.({ data, position: id });
+    }
+  }
+}
+
+/** How an event stream ends that never began. */
+async function refusal(answer) {
+  const { message = "" } = await answer.json().catch(() => ({}));
+  const wait = answer.headers.get("Retry-After");
+  const reason = message || `HTTP ${answer.status}`;
+  return { code: REFUSED.get(answer.status) ?? LOST, reason: wait ? `${reason}; retry_after=${wait}` : reason };
+}
+
 export class Client {
   /** connecting | live | waiting (comes back) | ended (told not to come back) | paused (by `stop`) */
   state = "connecting";
+  /** websocket | sse: by which it is connected, or tries to be. */
+  transport = "websocket";
   /** How the last connection ended: {code, reason}, or null. */
   closed = null;
   /** When the next attempt is due, in milliseconds of performance.now(). Only while waiting. */
@@ -78,8 +143,15 @@ export class Client {
   #check = 0;
   #checked = 0;
   #heard = false;
+  #silent = 0; // looks in a row at which nothing had been heard
+  #fallback; // URL of the event stream; false: none
+  #works = "websocket"; // the transport of the last welcome
+  #failures = 0; // attempts in a row that came to nothing
+  #probe = 0;
+  #candidate = null; // a WebSocket that is tried
   #asked = 0;
   #chain = new Map(); // channel -> seq up to which all is known
+  #floor = null; // the same of all channels, by an event stream
   #epoch = ""; // of those numbers
   #token; // gives a token, or a promise of one
   #given = ""; // by it, at last
@@ -97,9 +169,12 @@ export class Client {
    * @param token gives the token for a connection, "" for none, and again before it expires or when it was refused;
    *   may return a promise. If it gives the one again that was refused, the client ends; if it fails, it is asked
    *   again later
+   * @param fallback URL of the event stream for where no WebSocket can be had, by default `sse` beside the WebSocket;
+   *   false: none
    */
-  constructor(url, channels, on, { token } = {}) {
+  constructor(url, channels, on, { token, fallback = true } = {}) {
     this.#url = url;
+    this.#fallback = fallback;
     this.#channels = channels;
     this.#wildcards = channels.filter(isWildcard).map((name) => ({ name, form: formOf(name) }));
     this.#on = { change() {}, message() {}, gap() {}, figures() {}, ...on };
@@ -111,7 +186,29 @@ export class Client {
     if (this.#socket || this.#fetching) return;
     clearTimeout(this.#timer);
     if (this.#token) this.#fetch();
-    else this.#connect(new WebSocket(this.#url));
+    else this.#connect(this.#open(""));
+  }
+
+  /** A socket of the transport that works, or of the other one when that has failed for long. */
+  #open(token) {
+    const tries = this.#fallback ? this.#failures - FALLBACK.TRIES : -1;
+    const other = this.#works === "websocket" ? "sse" : "websocket";
+    this.transport = tries >= 0 && tries % 2 === 0 ? other : this.#works;
+    return this.transport === "sse" ? new EventStream(this.#stream(), token) : this.#webSocket(token);
+  }
+
+  #webSocket(token) {
+    return token ? new WebSocket(this.#url, ["odinws", `bearer.${token}`]) : new WebSocket(this.#url);
+  }
+
+  /** The URL of the event stream from where this client is. */
+  #stream() {
+    const url = new URL(this.#fallback === true ? "sse" : this.#fallback, this.#url);
+    url.protocol = url.protocol.replace("ws", "http");
+    for (const channel of this.#channels) url.searchParams.append("channel", channel);
+    const known = this.#channels.map((channel) => this.#last(channel)).filter((seq) => seq !== undefined);
+    if (known.length) url.searchParams.set("last_event_id", `${this.#epoch}:${Math.min(...known)}`);
+    return url;
   }
 
   async #fetch() {
@@ -127,7 +224,7 @@ export class Client {
       }
       this.#given = token;
       this.#renewAt(token);
-      this.#connect(new WebSocket(this.#url, token ? ["odinws", `bearer.${token}`] : []));
+      this.#connect(this.#open(token));
     } catch (error) {
       if (this.#fetching !== fetching) return;
       this.#fetching = null;
@@ -156,7 +253,12 @@ export class Client {
         const next = await this.#token();
         if (this.#socket !== socket) return; // the next connection has fetched its own
         this.#given = next;
-        this.#send("authenticate", { token: next });
+        if (this.transport === "websocket") {
+          this.#send("authenticate", { token: next });
+        } else { // it can't be told, and begins anew
+          this.#letGo();
+          this.#connect(new EventStream(this.#stream(), next));
+        }
         this.#renewAt(next);
       } catch (error) {
         if (this.#socket !== socket) return;
@@ -170,20 +272,22 @@ export class Client {
   #connect(socket) {
     this.#socket = socket;
     this.#heard = true;
+    this.#silent = 0;
     this.#opened = Infinity;
     this.#checked = performance.now();
     this.#check = setInterval(() => this.#watch(), TIMES.CHECK_SECONDS * 1000);
     socket.onopen = () => this.#subscribe();
-    socket.onmessage = (event) => this.#read(event.data);
+    socket.onmessage = (event) => this.#read(event.data, event.position);
+    socket.onlife = () => (this.#heard = true);
     socket.onclose = (event) => this.#ended(event.code, event.reason);
     this.#enter("connecting");
   }
 
   #subscribe() {
     const data = { channels: this.#channels };
-    const heard = this.#channels.filter((channel) => this.#chain.has(channel));
+    const heard = this.#channels.filter((channel) => this.#last(channel) !== undefined);
     if (heard.length) {
-      data.since = Object.fromEntries(heard.map((channel) => [channel, this.#chain.get(channel)]));
+      data.since = Object.fromEntries(heard.map((channel) => [channel, this.#last(channel)]));
       data.epoch = this.#epoch;
     }
     this.#send("subscribe", data);
@@ -193,7 +297,7 @@ export class Client {
   stop() {
     this.#fetching = null;
     this.#letGo(1000, "paused");
-    this.#chain.clear();
+    this.#forget();
     this.#refused = null;
     this.closed = null;
     this.#enter("paused");
@@ -204,7 +308,7 @@ export class Client {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type, data }));
   }
 
-  #read(text) {
+  #read(text, position) {
     this.#heard = true;
     let message;
     try {
@@ -215,6 +319,18 @@ export class Client {
       return;
     }
     this.#take(message);
+    if (position && this.#socket) this.#floor = Number(position.slice(position.lastIndexOf(":") + 1));
+  }
+
+  /** Up to where all is known of a channel; undefined: it has not been heard. */
+  #last(channel) {
+    const seq = this.#chain.get(channel);
+    return this.#floor === null ? seq : Math.max(seq ?? 0, this.#floor);
+  }
+
+  #forget() {
+    this.#chain.clear();
+    this.#floor = null;
   }
 
   #take(message) {
@@ -225,15 +341,14 @@ export class Client {
       return;
     }
     switch (message.type) {
-      case "welcome":
+      case "welcome": {
+        const isFirst = this.#opened === Infinity;
         this.#welcomed(message);
+        if (isFirst && message.subscribed) this.#subscribed(message); // of an event stream
         break;
+      }
       case "subscription_ack":
-        this.rejected = message.rejected;
-        this.problem = message.rejected.map((one) => `${one.channel}: ${one.message}`).join("; ");
-        // What is of another one is told by gaps, which follow.
-        if (this.welcome && this.welcome.epoch !== NO_EPOCH) this.#epoch = this.welcome.epoch;
-        this.#enter("live");
+        this.#subscribed(message);
         break;
       case "gap":
         this.#skip(message);
@@ -251,10 +366,18 @@ export class Client {
     }
   }
 
+  #subscribed({ rejected }) {
+    this.rejected = rejected;
+    this.problem = rejected.map((one) => `${one.channel}: ${one.message}`).join("; ");
+    // What is of another one is told by gaps, which follow.
+    if (this.welcome && this.welcome.epoch !== NO_EPOCH) this.#epoch = this.welcome.epoch;
+    this.#enter("live");
+  }
+
   /** Whether a message is new. A hole before it that nobody told of is told here. */
   #follow({ channel, seq, prev }) {
     if (!this.#canCount(seq)) return false;
-    const last = this.#chain.get(channel) ?? 0;
+    const last = this.#last(channel) ?? 0;
     if (seq <= last) return false;
     if (last && prev > last) this.#skip({ channel, from: last + 1, to: prev, reason: "unknown" });
     this.#know(channel, seq);
@@ -264,7 +387,10 @@ export class Client {
   #skip({ channel, from, to, reason }) {
     if (!this.#canCount(to)) return;
     if (reason !== "epoch") this.gaps += 1; // of another life nothing was missed that one could know
-    if (reason === "epoch") this.#chain.delete(channel); // the numbers begin anew
+    if (reason === "epoch") { // the numbers begin anew
+      this.#chain.delete(channel);
+      this.#floor = null;
+    }
     this.#know(channel, to);
     this.#on.gap({ channel, from, to, reason });
     this.#on.change();
@@ -291,16 +417,40 @@ export class Client {
   #welcomed(message) {
     if (this.#opened === Infinity) {
       this.#opened = performance.now();
+      this.#works = this.transport;
+      if (this.transport === "sse") this.#probeIn(FALLBACK.AGAIN_SECONDS);
       this.#refused = null;
       if (this.welcome) this.reconnects += 1;
     } else {
-      if (this.welcome.epoch !== NO_EPOCH) this.#chain.clear(); // the numbers begin anew
+      if (this.welcome.epoch !== NO_EPOCH) this.#forget(); // the numbers begin anew
       this.#epoch = message.epoch;
     }
     this.welcome = message;
     this.#clock = [];
     this.#ask();
     this.#on.change();
+  }
+
+  /** On an event stream: see whether a WebSocket can be had after all, and go on with that. */
+  #probeIn(seconds) {
+    this.#probe = setTimeout(() => {
+      const socket = (this.#candidate = this.#webSocket(this.#given));
+      const limit = setTimeout(() => socket.close(), TIMES.OPEN_SECONDS * 1000);
+      socket.onmessage = (event) => {
+        clearTimeout(limit);
+        this.#candidate = null;
+        this.#letGo();
+        this.transport = "websocket";
+        this.#connect(socket);
+        this.#subscribe();
+        this.#read(event.data);
+      };
+      socket.onclose = () => {
+        clearTimeout(limit);
+        this.#candidate = null;
+        this.#probeIn(Math.min(2 * seconds, FALLBACK.MOST_SECONDS));
+      };
+    }, seconds * 1000);
   }
 
   #ask() {
@@ -321,7 +471,10 @@ export class Client {
   #watch() {
     const slept = performance.now() - this.#checked > TIMES.CHECK_SECONDS * 2000; // the tab or the machine
     this.#checked = performance.now();
-    if (!slept && (!this.#heard || this.#opened === Infinity)) {
+    this.#silent = this.#heard || slept ? 0 : this.#silent + 1;
+    // An event stream can't be asked: it says something each `heartbeat_seconds`.
+    const most = this.transport === "sse" ? (this.welcome?.heartbeat_seconds ?? 0) / TIMES.CHECK_SECONDS + 1 : 0;
+    if (!slept && (this.#silent > most || this.#opened === Infinity)) {
       this.#ended(LOST, this.#heard ? "no welcome" : "no sign of life");
       return;
     }
@@ -332,6 +485,9 @@ export class Client {
   #ended(code, reason, after = returnAfterSeconds(code, reason)) {
     this.#letGo();
     this.closed = { code, reason };
+    const isSteady = performance.now() - this.#opened > TIMES.STEADY_SECONDS * 1000;
+    const isFailure = !isSteady && (code === LOST || this.#opened === Infinity);
+    this.#failures = isFailure ? this.#failures + 1 : 0;
     if (ANOTHER_TOKEN.has(code) && this.#token && !this.#refused) {
       this.#refused = { token: this.#given, code, reason };
       after = 0;
@@ -340,7 +496,7 @@ export class Client {
       this.#enter("ended");
       return;
     }
-    if (performance.now() - this.#opened > TIMES.STEADY_SECONDS * 1000) this.#attempt = 0;
+    if (isSteady) this.#attempt = 0;
     const wait = (after + backoffSeconds(this.#attempt)) * 1000;
     this.#attempt += 1;
     this.dueAt = performance.now() + wait;
@@ -352,10 +508,14 @@ export class Client {
   #letGo(...closing) {
     clearTimeout(this.#timer);
     clearTimeout(this.#renewal);
+    clearTimeout(this.#probe);
     clearInterval(this.#check);
+    const candidate = this.#candidate;
+    if (candidate) this.#candidate = candidate.onmessage = candidate.onclose = null;
+    candidate?.close();
     const socket = this.#socket;
     if (!socket) return;
-    this.#socket = socket.onopen = socket.onmessage = socket.onclose = null;
+    this.#socket = socket.onopen = socket.onmessage = socket.onclose = socket.onlife = null;
     socket.close(...closing);
   }
 

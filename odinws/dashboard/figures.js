@@ -64,7 +64,7 @@ export class Source {
     this.client = new Client(url, [...channels, CHANNEL], {
       ...on,
       figures: (reading) => this.#take(reading, on.reading),
-    }, options);
+    }, { ...options, fallback: false });
   }
 
   /** strategy -> {strategy, samples, and what `armsOf` adds} */
