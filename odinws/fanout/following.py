@@ -16,7 +16,7 @@ from functools import partial
 
 import gevent
 
-from odinws.access.patterns import is_wildcard
+from odinws.access.patterns import disjoint, is_wildcard
 from odinws.connections.connection import Connection, State
 from odinws.connections.event_stream import EventStream
 from odinws.errors import FeedError
@@ -173,7 +173,9 @@ class Following(Recovery):
 
     def _readable(self, names: Sequence[str]) -> Sequence[str]:
         """What is read of the stream for these channels, as one page: if NATS can't tell them apart, all."""
-        return names if len(names) == 1 or self._reads_many else ()
+        if len(names) == 1 or (self._reads_many and disjoint([*filter(is_wildcard, names)])):
+            return names
+        return ()
 
     def _send_part_of_ring(self, conn: EventStream, after: int) -> tuple[int, bool]:
         """Send the next messages of the ring; returns up to where they are all, and if there are more."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import _socket
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from urllib.parse import parse_qsl
 
@@ -21,13 +21,14 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from odinws.access.credentials import TOKEN_FIELDS
 from odinws.access.headers import cross_origin_headers, security_headers
+from odinws.access.patterns import is_wildcard
 from odinws.access.peer import is_local
 from odinws.admission.decision import Admit, Refuse, UpgradeRequest
 from odinws.close_codes import CloseReason
 from odinws.http.handover import UPGRADE, Upgrade
 from odinws.http.routes import current_services, json_error
 from odinws.messages.event_format import EventFormat, JsonLines, ServerSentEvents
-from odinws.messages.protocol import Position, Rejected
+from odinws.messages.protocol import Position, Rejected, too_many, too_many_wildcards
 from odinws.services import Services
 
 streams = Blueprint("streams", __name__)
@@ -112,9 +113,7 @@ def _follow(services: Services, kind: type[EventFormat]) -> Upgrade | Response:
     )
     if isinstance(verdict, Refuse):
         return _refusal(services.event_formats[kind], verdict)
-    problems = {name: services.settings.channels.refusal(verdict.identity, name) for name in named}
-    rejected = [problem for problem in problems.values() if problem]
-    followed = {name: None for name, problem in problems.items() if not problem}
+    followed, rejected = _sort(services, verdict, named)
     if not followed:
         services.give_back(verdict)
         status = 403 if any(problem.code == "FORBIDDEN" for problem in rejected) else 400
@@ -130,6 +129,24 @@ def _follow(services: Services, kind: type[EventFormat]) -> Upgrade | Response:
         query.get("last", "0") not in ("", "0", "false"),
     )
     return Upgrade(opening.take, partial(services.give_back, verdict), opening.greet, 200)
+
+
+def _sort(services: Services, entry: Admit, named: Iterable[str]) -> tuple[dict[str, None], list[Rejected]]:
+    """The channels that a client gets, and those that it does not."""
+    followed: dict[str, None] = {}
+    rejected: list[Rejected] = []
+    limits, wildcards = services.limits, 0
+    for name in named:
+        problem = services.settings.channels.refusal(entry.identity, name)
+        if problem is None and len(followed) >= limits.max_subscriptions:
+            problem = too_many(name, limits.max_subscriptions)
+        elif problem is None and is_wildcard(name) and (wildcards := wildcards + 1) > limits.max_wildcards:
+            problem = too_many_wildcards(name, limits.max_wildcards)
+        if problem is None:
+            followed[name] = None
+        else:
+            rejected.append(problem)
+    return followed, rejected
 
 
 def _cookies(services: Services) -> list[str]:

@@ -79,9 +79,8 @@ def test_each_place_of_a_token(server: Server, query: dict[str, str], headers: d
 def test_no_token(server: Server, headers: dict[str, str]) -> None:
     """A cookie is nobody's consent if a foreign page may have sent it."""
     text = fresh()
-    status, fields, body = refused(
-        server, asked(MINE, **{name: value.format(text) for name, value in headers.items()})
-    )
+    brought = {name: value.format(text) for name, value in headers.items()}
+    status, fields, body = refused(server, asked(MINE, "/sse", {}, **brought))
     assert (status, json.loads(body)["error"]) == (401, "unauthorised")
     assert fields["www-authenticate"] == "Bearer"
 
