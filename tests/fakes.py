@@ -322,7 +322,7 @@ class FakeOwner:
         """Note it."""
         self.shed.append(messages)
 
-    def on_flushed(self, messages: int) -> None:
+    def on_flushed(self, conn: Connection, messages: int) -> None:
         """Note it."""
         self.flushed.append(messages)
 

@@ -92,7 +92,11 @@ def shared_with_workers() -> SharedState:
         stats = shared.workers[shared.claim()]
         stats.pid, stats.sampled_at = 100 + slot, time.monotonic()
         for metric in catalogue.ROW:
-            setattr(stats, metric.field, next(numbers))
+            if metric.values:
+                for index in range(metric.length):
+                    getattr(stats, metric.field)[index] = next(numbers)
+            else:
+                setattr(stats, metric.field, next(numbers))
         fill(stats.totals, numbers)
     shared.retire(2)
     return shared
@@ -117,8 +121,14 @@ def test_every_gauge_of_every_worker() -> None:
     samples = scrape(shared)
     for metric in catalogue.ROW:
         for slot in (0, 1):
-            assert samples[key(metric.name, **of_worker(slot))] == getattr(shared.workers[slot], metric.field)
-        assert sum(found == metric.name for found, _ in samples) == 2
+            value, labels = getattr(shared.workers[slot], metric.field), of_worker(slot)
+            if not metric.values:
+                assert samples[key(metric.name, **labels)] == value
+                continue
+            for own, one in zip(metric.elements, value, strict=True):
+                named = dict(zip(metric.labels, own, strict=False))
+                assert samples[key(metric.name, **named, **labels)] == one
+        assert sum(found == metric.name for found, _ in samples) == 2 * max(1, metric.length)
     for slot in (0, 1):
         assert samples[key("ws_worker_info", place=str(slot), **of_worker(slot))] == 1
 

@@ -60,6 +60,7 @@ DEFAULTS: dict[str, Any] = {
     "WS_TRUSTED_PROXIES": "",
     "WS_ORIGINS": "*",
     "WS_ORIGIN_REQUIRED": False,
+    "WS_TOKEN_COOKIE": "",
     "WS_JWT_SECRET": "",
     "WS_JWT_SECRET_FILE": "",
     "WS_JWKS_FILE": "",

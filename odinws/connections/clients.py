@@ -33,7 +33,7 @@ from odinws.connections.limits import ConnectionLimits
 from odinws.connections.ready import ReadyQueue
 from odinws.connections.wheel import TimingWheel
 from odinws.connections.work import SharedWork
-from odinws.messages.wire_format import WireFormat
+from odinws.messages.wire_format import KINDS, WireFormat
 from odinws.scheduling import Slice, next_iteration
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats
@@ -150,6 +150,7 @@ class Clients:
         conn = kind(self, conn_id or self.next_id(), sock, peer, wire_format)
         conn.identity = identity
         self._open.add(conn)
+        self._stats.open_by_kind[KINDS.index(wire_format.kind)] += 1
         self._ended.clear()
         self.moving.add(conn)
         self._strategy.add(conn)
@@ -237,9 +238,10 @@ class Clients:
         self._stats.totals.shed += messages
         self._stats.count_gaps(("slow",), gaps)
 
-    def on_flushed(self, messages: int) -> None:
+    def on_flushed(self, conn: Connection, messages: int) -> None:
         """Count messages of the current pass that were sent before a close frame."""
         self._stats.totals.delivered += messages
+        self._stats.count_kind(conn.wire_format.kind, messages, 0)
 
     def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
         """Count the end, and have the connection removed from the strategy soon."""
@@ -273,6 +275,7 @@ class Clients:
         """The descriptor is closed: one connection less."""
         self._wheel.cancel(conn)
         self._open.discard(conn)
+        self._stats.open_by_kind[KINDS.index(conn.wire_format.kind)] -= 1
         SharedState.release(self._stats)
         self._on_end(conn)
         if not self._open:

@@ -97,7 +97,7 @@ class Owner(Protocol):
     def on_shed(self, conn: Connection, messages: int, gaps: int) -> None:
         """Messages to a slow client were dropped; `gaps` is how many new gaps name them."""
 
-    def on_flushed(self, messages: int) -> None:
+    def on_flushed(self, conn: Connection, messages: int) -> None:
         """Messages of the current pass were sent before a close frame."""
 
     def on_closing(self, conn: Connection, reason: CloseReason, messages_lost: int) -> None:
@@ -690,7 +690,7 @@ class Connection:
             close_frame = rest + (close_frame or b"")
         else:
             close_frame = b"".join([*(bundle.data for bundle in pending), close_frame or b""])
-            self._owner.on_flushed(sum(bundle.data_count for bundle in pending))
+            self._owner.on_flushed(self, sum(bundle.data_count for bundle in pending))
         if reason is CloseReason.MEMORY:
             self._forget_input()
         if reason is CloseReason.SLOW or reason is CloseReason.MEMORY:

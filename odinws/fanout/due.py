@@ -17,19 +17,21 @@ class JoinedBundles:
     """The joined bytes of some bundles, for all connections that are due the same ones.
 
     Args:
-        in_stream_order: whether the messages of all bundles are to be in the order of the stream.
+        wire_format: in which they are encoded; in some, messages are to be in the order of the stream.
 
     Attributes:
         bundles: that are sent.
         count: how many of the frames are messages or gaps.
+        kind: of the format, one of `KINDS`.
         sends: how many connections they were sent to.
     """
 
-    __slots__ = ("bundles", "count", "data", "sends", "size")
+    __slots__ = ("bundles", "count", "data", "kind", "sends", "size")
 
-    def __init__(self, bundles: Sequence[Bundle], in_stream_order: bool) -> None:
-        if in_stream_order and len(bundles) > 1:
+    def __init__(self, bundles: Sequence[Bundle], wire_format: WireFormat) -> None:
+        if wire_format.in_stream_order and len(bundles) > 1:
             bundles = (Bundle.merged(bundles),)
+        self.kind = wire_format.kind
         self.bundles = bundles
         self.data = b"".join([bundle.data for bundle in bundles])
         self.size = len(self.data)
@@ -123,5 +125,5 @@ class Due:
         key = tuple(bundles)
         joined = self.joined.get(key)
         if joined is None:
-            joined = self.joined[key] = JoinedBundles(key, wire_format.in_stream_order)
+            joined = self.joined[key] = JoinedBundles(key, wire_format)
         return joined

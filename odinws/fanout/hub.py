@@ -244,8 +244,8 @@ class Hub:
             later: wildcards; who is subscribed to one of these gets it by that.
         """
         packet: Packet | None = None
-        direct = other = failed = size = length = 0
-        observed = others = 0
+        made: dict[WireFormat, JoinedBundles] = {}  # in other formats
+        direct = other = failed = length = observed = 0
         for batch in batches:
             packet = packet or self._pack(events, name)
             plain = packet.plain
@@ -263,13 +263,13 @@ class Hub:
                         if sent != length:
                             conn.queue_rest(bundles, sent)
                         continue
-                bundle = packet.encoded(conn.wire_format)
-                if conn.send(bundle.data, (bundle,)):
+                joined = made.get(conn.wire_format)
+                if joined is None:
+                    encoded = packet.encoded(conn.wire_format)
+                    joined = made[conn.wire_format] = JoinedBundles((encoded,), conn.wire_format)
+                if conn.send(joined.data, joined.bundles):
+                    joined.sends += 1
                     other += 1
-                    others += bundle.data_count
-                    size += len(bundle.data)
-                    if bundle.gaps:
-                        self._observer.count_gaps(bundle.gaps, 1)
                 else:
                     failed += 1
             if self._slice.is_over:
@@ -278,8 +278,16 @@ class Hub:
                 self._slice.yield_if_over()
         sends = direct + other
         self._observer.observe_lag(self._oldest_ms, (sends - observed) * len(events))
-        delivered = direct * len(events) + others
-        self._count_sends(sends, delivered, failed * len(events), size + direct * length)
+        delivered, size = direct * len(events), direct * length
+        if direct:
+            self._observer.count_kind(self._default_format.kind, delivered, size)
+        for joined in made.values():
+            self._observer.count_kind(joined.kind, joined.sends * joined.count, joined.sends * joined.size)
+            delivered += joined.sends * joined.count
+            size += joined.sends * joined.size
+            for bundle in joined.bundles:
+                self._observer.count_gaps(bundle.gaps, joined.sends)
+        self._count_sends(sends, delivered, failed * len(events), size)
         self._observer.count_frames(len(events), sends)
         if packet and packet.plain.gaps:
             self._observer.count_gaps(packet.plain.gaps, direct)
@@ -401,7 +409,7 @@ class Hub:
             if joined is None:
                 if len(joined_by_key) == MAX_JOINED:
                     self._count(joined_by_key)
-                joined = joined_by_key[key] = JoinedBundles(key, conn.wire_format.in_stream_order)
+                joined = joined_by_key[key] = JoinedBundles(key, conn.wire_format)
             if conn.send(joined.data, joined.bundles):
                 joined.sends += 1
                 delivered += joined.count
@@ -419,9 +427,15 @@ class Hub:
         """Count the sends by joined bundle rather than one by one, and empty the cache."""
         sends = size = 0
         sends_by_count: dict[int, int] = {}
+        by_kind: dict[tuple[str, str], list[int]] = {}  # messages and bytes
         for bundles, joined in joined_by_key.items():
             sends += joined.sends
             size += joined.sends * joined.size
+            sums = by_kind.get(joined.kind)
+            if sums is None:
+                sums = by_kind[joined.kind] = [0, 0]
+            sums[0] += joined.sends * joined.count
+            sums[1] += joined.sends * joined.size
             sends_by_count[joined.count] = sends_by_count.get(joined.count, 0) + joined.sends
             if self._has_gaps:
                 for bundle in bundles:
@@ -429,6 +443,8 @@ class Hub:
         self._count_sends(sends, 0, 0, size)
         for count, sends in sends_by_count.items():
             self._observer.count_frames(count, sends)
+        for kind, (messages, size) in by_kind.items():
+            self._observer.count_kind(kind, messages, size)
         joined_by_key.clear()
 
     def _count_sends(self, sends: int, delivered: int, undelivered: int, size: int) -> None:

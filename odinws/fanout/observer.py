@@ -18,6 +18,9 @@ class DeliveryObserver(Protocol):
     def count_sends(self, sends: int, delivered: int, undelivered: int, size: int) -> None:
         """Sends to connections, messages delivered and undelivered, and bytes sent."""
 
+    def count_kind(self, kind: tuple[str, str], messages: int, size: int) -> None:
+        """So many messages and bytes were sent in a format, one of `KINDS`."""
+
     def count_frames(self, frames: int, sends: int) -> None:
         """`sends` sends had `frames` frames each."""
 
@@ -41,6 +44,9 @@ class NullObserver:
         """Nothing."""
 
     def count_sends(self, sends: int, delivered: int, undelivered: int, size: int) -> None:
+        """Nothing."""
+
+    def count_kind(self, kind: tuple[str, str], messages: int, size: int) -> None:
         """Nothing."""
 
     def count_frames(self, frames: int, sends: int) -> None:

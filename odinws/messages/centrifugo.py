@@ -304,6 +304,7 @@ _encode = msgspec.json.Encoder().encode
 class CentrifugoJson(CentrifugoFormat):
     """Text frames with one JSON object per line; payloads are embedded."""
 
+    kind = ("centrifugo-json", "websocket")
     PING: ClassVar[bytes] = frames.text(b"{}")
 
     def message(self, message: Message, via: str) -> bytes:

@@ -104,6 +104,8 @@ class EventFormat(WireFormat):
 class ServerSentEvents(EventFormat):
     """Blocks of an EventSource. Messages have no name, so that `onmessage` gets them; all else has one."""
 
+    kind = ("sse", "sse")
+
     def block(self, text: bytes, kind: str = "", position: Position | None = None) -> bytes:
         """One block."""
         event = f"event: {kind}\n" if kind else ""
@@ -121,6 +123,8 @@ class ServerSentEvents(EventFormat):
 
 class JsonLines(EventFormat):
     """One JSON object a line. A message's position is the epoch of the last welcome, `:`, and its `seq`."""
+
+    kind = ("ndjson", "stream")
 
     def block(self, text: bytes, kind: str = "", position: Position | None = None) -> bytes:
         """One line."""

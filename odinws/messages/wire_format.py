@@ -21,6 +21,15 @@ from odinws.messages.deflate import Deflater
 from odinws.messages.frames import FrameReader, Opcode
 from odinws.messages.protocol import Lost, Message, Outgoing, Request
 
+KINDS = (
+    ("json", "websocket"),
+    ("centrifugo-json", "websocket"),
+    ("centrifugo-protobuf", "websocket"),
+    ("sse", "sse"),
+    ("ndjson", "stream"),
+)
+"""The formats by which is counted, each with its transport."""
+
 INVALID = "invalid_payload"  # the reason of a gap for a message that the format can't represent
 
 
@@ -54,6 +63,7 @@ class WireFormat(ABC):
     A method that encodes may return `b""`: then nothing is sent.
 
     Attributes:
+        kind: one of `KINDS`.
         window_bits: of the compression, 9 to 15; 0: none.
         command_opcode: of the frames that carry commands, TEXT or BINARY. A frame of the other kind closes
             the connection.
@@ -64,6 +74,7 @@ class WireFormat(ABC):
             has subscribed anew, with its position.
     """
 
+    kind: ClassVar[tuple[str, str]] = KINDS[0]
     window_bits: int = 0
     in_stream_order: ClassVar[bool] = False
     delivers_once: ClassVar[bool] = True

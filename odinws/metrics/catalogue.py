@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from odinws import assignment
 from odinws.close_codes import LOAD_REFUSALS, REFUSALS, REJECTIONS
+from odinws.messages.wire_format import KINDS
 from odinws.shared import SLOTS
 from odinws.shared.counters import (
     CLOSES,
@@ -147,6 +148,8 @@ LABELS: dict[str, str] = {
     "reason": f"refused: {_listed(REFUSALS)}; would_refuse: as `resource`; "
     f"rejected: {_listed(REJECTIONS)}; closed: see `code`; gaps: {_listed(GAPS)}",
     "code": ", ".join(f"{close.code} `{close.label}`" for close in CLOSES),
+    "format": "; ".join(f"`{name}` (`transport` {_listed((transport,))})" for name, transport in KINDS),
+    "transport": _listed(tuple(dict.fromkeys(transport for _, transport in KINDS))),
     "outcome": _listed(RECOVERIES),
     "kind": _listed(DIFFERENCES),
     "generation": "0 to 2: the oldest generation that was collected",

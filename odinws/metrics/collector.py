@@ -99,7 +99,7 @@ class StatsCollector(Collector):
             shards = str(self._shared.resizes.shards(index) or settings.num_shards)
             workers.append(((str(index), shards, settings.shard_key, *stats.assignment), stats))
         for metric in catalogue.ROW:
-            yield _family(metric, [(labels, getattr(stats, metric.field)) for labels, stats in workers])
+            yield _family(metric, _samples(metric, workers))
         yield _family(
             catalogue.WORKER_UPTIME, [(labels, now - stats.started_at) for labels, stats in workers]
         )
@@ -154,15 +154,17 @@ def _family(metric: Metric, samples: Samples) -> Family:
 def _total(metric: Metric, parts: Parts) -> Family:
     if isinstance(metric, Histogram):
         return _histogram(metric, parts)
-    elements = metric.elements if isinstance(metric, Counter) else ()
-    samples: list[tuple[Sequence[str], float]] = []
-    for labels, sums in parts:
-        value = getattr(sums, metric.field)
-        if elements:
-            samples += [((*own, *labels), count) for own, count in zip(elements, value, strict=True)]
+    return _family(metric, _samples(metric, parts))
+
+
+def _samples(metric: Metric, parts: Iterable[tuple[tuple[str, ...], object]]) -> Samples:
+    """The values of a metric: of each part one, or one for each value of its own labels."""
+    for labels, struct in parts:
+        value = getattr(struct, metric.field)
+        if metric.values:
+            yield from (((*own, *labels), count) for own, count in zip(metric.elements, value, strict=True))
         else:
-            samples.append((labels, value))
-    return _family(metric, samples)
+            yield labels, value
 
 
 def _histogram(metric: Histogram, parts: Parts) -> HistogramMetricFamily:

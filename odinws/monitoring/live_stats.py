@@ -63,6 +63,7 @@ def collect(
         "started_at": round(time.time() - uptime_seconds, 3),
         "health": {"status": health["status"], "problems": health["errors"] + health["warnings"]},
         "connections": shared.connections(),
+        "connections_by_format": report.by_format(living),
         "max_connections": settings.max_connections,
         "subscriptions": sum(stats.subscriptions for _, stats in living),
         "cpu_limit_cores": settings.cpu_limit,

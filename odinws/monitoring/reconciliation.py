@@ -17,6 +17,7 @@ import _socket  # gevent's sockets would make watchers
 import os
 import socket
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import gevent
@@ -26,6 +27,7 @@ from odinws.close_codes import CloseReason
 from odinws.connections import tcp
 from odinws.connections.clients import Clients
 from odinws.connections.connection import Connection, State
+from odinws.messages.wire_format import KINDS
 from odinws.scheduling import next_iteration
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
@@ -90,6 +92,10 @@ class Reconciliation:
         difference = abs(self._stats.connections - true)
         if difference:
             self._stats.connections = true
+        counts = Counter(conn.wire_format.kind for conn in self._clients.members())
+        for index, kind in enumerate(KINDS):
+            difference += abs(self._stats.open_by_kind[index] - counts[kind])
+            self._stats.open_by_kind[index] = counts[kind]
         return difference
 
     def _sum(self) -> int:

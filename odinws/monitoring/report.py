@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,10 +14,11 @@ from odinws.admission.guard import State
 from odinws.assignment import Assignment
 from odinws.feed.status import FeedStatus
 from odinws.histogram import quantile
+from odinws.messages.wire_format import KINDS
 from odinws.settings import Settings
 from odinws.shared import SharedState
 from odinws.shared.counters import GENERATIONS
-from odinws.shared.fields import Counter, Histogram, Shown, shown
+from odinws.shared.fields import Histogram, Metric, Shown, shown
 from odinws.shared.worker_stats import WorkerStats
 
 _EVENTS = 32  # of the event log, in /stats
@@ -160,6 +161,7 @@ def stats(shared: SharedState, settings: Settings, slot: int, state: State) -> d
             "shard_key": settings.shard_key,
         },
         "connections": shared.connections(),
+        "connections_by_format": by_format(living),
         "max_connections": settings.max_connections,
         "subscriptions": sum(stats.subscriptions for _, stats in living),
         "uptime_seconds": round(time.monotonic() - shared.started, 3),
@@ -170,6 +172,12 @@ def stats(shared: SharedState, settings: Settings, slot: int, state: State) -> d
         "workers": [_worker(shared, index, stats) for index, stats in living],
         "events": shared.event_log.latest(_EVENTS),
     }
+
+
+def by_format(living: Iterable[tuple[int, WorkerStats]]) -> dict[str, int]:
+    """The connections of all workers by their format."""
+    rows = [list(stats.open_by_kind) for _, stats in living]
+    return {name: sum(row[index] for row in rows) for index, (name, _) in enumerate(KINDS)}
 
 
 def _chosen(shared: SharedState, settings: Settings) -> dict[str, Any]:
@@ -268,7 +276,7 @@ def _value(struct: ctypes.Structure, value: Any, field: Shown) -> Any:
     values = list(value)
     if isinstance(values[0], float):
         values = [round(one, field.digits) for one in values]
-    if not isinstance(field, Counter) or field.values == GENERATIONS:  # these are numbered from 0
+    if not isinstance(field, Metric) or not field.values or field.values == GENERATIONS:  # numbered from 0
         return values
     return {labels[0]: one for labels, one in zip(field.elements, values, strict=True)}
 

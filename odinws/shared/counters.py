@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 
 from odinws.close_codes import LOAD_REFUSALS, REFUSALS, REJECTIONS, CloseReason
+from odinws.messages.wire_format import KINDS
 from odinws.shared.fields import Counts, Times, counter, histogram, shared_struct, stat
 
 RECOVERIES = ("ring", "stream", "expired", "epoch")  # where what was missed came from, or why not
@@ -112,6 +113,20 @@ class MessageCounters:
     )
     delivered_bytes: int = counter(
         "ws_bytes_delivered", "Bytes of data frames handed to connections.", stats="fan_out.delivered_bytes"
+    )
+    delivered_by_kind: Counts = counter(
+        "ws_messages_delivered_by_format",
+        "Data frames handed to connections, by their format.",
+        ("format", "transport"),
+        values=KINDS,
+        stats="fan_out.delivered_by_format",
+    )
+    delivered_bytes_by_kind: Counts = counter(
+        "ws_bytes_delivered_by_format",
+        "Bytes of data frames handed to connections, by their format.",
+        ("format", "transport"),
+        values=KINDS,
+        stats="fan_out.delivered_bytes_by_format",
     )
     undelivered: int = counter(
         "ws_messages_undelivered",

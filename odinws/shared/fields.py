@@ -57,6 +57,7 @@ class Metric(Shown):
         text: what it says, for the docs and for Prometheus.
         labels: in the order of the docs.
         field: where its value is; "": the collector knows.
+        values: of labels of its own; its field is then an array, with an element for each.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Metric(Shown):
     labels: tuple[str, ...] = ()
     _: KW_ONLY
     field: str = ""
+    values: Sequence[str | tuple[str, ...]] = ()
 
     kind: ClassVar[str]
     end: ClassVar[str] = ""
@@ -79,21 +81,6 @@ class Metric(Shown):
         """As it stands in a query."""
         return self.name + self.end
 
-
-@dataclass(frozen=True)
-class Counter(Metric):
-    """What only grows.
-
-    Attributes:
-        values: of labels of its own; its field is then an array, with an element for each.
-    """
-
-    _: KW_ONLY
-    values: Sequence[str | tuple[str, ...]] = ()
-
-    kind = "counter"
-    end = "_total"
-
     @property
     def length(self) -> int:
         """How many elements there are."""
@@ -103,6 +90,13 @@ class Counter(Metric):
     def elements(self) -> tuple[tuple[str, ...], ...]:
         """The values of the labels of each element."""
         return tuple((value,) if isinstance(value, str) else value for value in self.values)
+
+
+class Counter(Metric):
+    """What only grows."""
+
+    kind = "counter"
+    end = "_total"
 
 
 class Gauge(Metric):

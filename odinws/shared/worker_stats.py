@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from odinws.assignment import Assigned
 from odinws.close_codes import LOAD_REFUSALS, REFUSALS, REJECTIONS, CloseReason
+from odinws.messages.wire_format import KINDS
 from odinws.shared.counters import (
     CLOSES,
     DIFFERENCES,
@@ -21,7 +22,7 @@ from odinws.shared.counters import (
     STALL_BOUNDS_SECONDS,
     Counters,
 )
-from odinws.shared.fields import gauge, shared_struct, stat
+from odinws.shared.fields import Counts, gauge, shared_struct, stat
 
 _CLOSE_INDEX = {reason: index for index, reason in enumerate(CLOSES)}
 _REFUSAL_INDEX = {reason: index for index, reason in enumerate(REFUSALS)}
@@ -43,6 +44,13 @@ class WorkerStats(Assigned):
     group_memory_percent: float  # the same of memory, of this moment
     connections: int = gauge(
         "ws_connections", "Connections: open, closing, or being upgraded.", stats="connections"
+    )
+    open_by_kind: Counts = gauge(
+        "ws_connections_by_format",
+        "Connections by the format of what they are sent.",
+        ("format", "transport"),
+        values=KINDS,
+        stats="connections_by_format",
     )
     subscriptions: int = gauge(
         "ws_subscriptions", "Subscriptions of the worker's connections.", stats="subscriptions"
@@ -115,6 +123,12 @@ class WorkerStats(Assigned):
         totals.delivered += delivered
         totals.undelivered += undelivered
         totals.delivered_bytes += size
+
+    def count_kind(self, kind: tuple[str, str], messages: int, size: int) -> None:
+        """Count what was handed to connections of a format, one of `KINDS`."""
+        index = KINDS.index(kind)
+        self.totals.delivered_by_kind[index] += messages
+        self.totals.delivered_bytes_by_kind[index] += size
 
     def count_frames(self, frames: int, sends: int) -> None:
         """Count sends that took so many frames each."""

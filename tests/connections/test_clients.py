@@ -31,7 +31,7 @@ from odinws.settings import Settings
 from odinws.shared.worker_stats import WorkerStats
 from strategies import Strategy
 from tests import wire
-from tests.fakes import FORMATS, SECONDS, Peer, in_greenlet, running, settle
+from tests.fakes import FORMATS, SECONDS, FakeConnection, Peer, in_greenlet, running, settle
 from tests.strategies.support import cooperative_locks
 
 TEXT = frames.text(b"hello")
@@ -391,9 +391,10 @@ def test_closing_many_lets_others_run(at_once: bool, monkeypatch: pytest.MonkeyP
 def test_what_a_closing_connection_took_along_is_delivered() -> None:
     """Messages of the current pass that were sent with a close frame are counted."""
     world = World()
-    world.clients.on_flushed(3)
-    world.clients.on_flushed(4)
-    assert world.stats.totals.delivered == 7
+    conn = FakeConnection("a").real
+    world.clients.on_flushed(conn, 3)
+    world.clients.on_flushed(conn, 4)
+    assert world.stats.totals.delivered == world.stats.totals.delivered_by_kind[0] == 7
 
 
 # -- close frames that say when to come back -----------------------------------------------------------
