@@ -23,16 +23,19 @@ import nkeys
 from nats.aio.client import Client
 
 from odinws import strategy_check
-from odinws.admission.authentication import sources
+from odinws.access.errors import AccessError
+from odinws.access.tokens import ANONYMOUS
+from odinws.admission.authentication import sources, tokens
 from odinws.assignment import DEFAULT_STRATEGY
 from odinws.errors import FeedError, SettingsError
 from odinws.feed import authentication, history, refusals, stream
 from odinws.feed.embedded import EmbeddedNatsError, find_nats_server
 from odinws.rollout import flags
 from odinws.rollout.evaluation import Evaluation
-from odinws.settings import Settings, platform_variables, without_credentials
+from odinws.settings import Settings, platform_variables, read_channels_file, without_credentials
 
 _SECONDS = 2.0  # for one answer of NATS
+_CHANNELS_FILE = "WS_CHANNELS_FILE"
 _KEY_FIELDS = ("jwt_secret", "jwt_secret_file", "jwks_file")
 _NAME_MISMATCH = 10056  # error code of JetStream: the request got past the permissions, and no further
 _NATS_ERRORS = (nats.errors.Error, OSError, TimeoutError, FeedError)
@@ -53,13 +56,18 @@ class Finding(NamedTuple):
     """One line of the check.
 
     Attributes:
-        about: settings, channels, keys, flags or nats.
+        about: settings, channels, keys, flags or nats; of a channel: rule, subject, kept or token.
         text: what was found; of a problem also what is allowed, and what to do. No secrets.
     """
 
     state: State
     about: str
     text: str
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether the server does not start, or not as the settings say."""
+        return self.state is State.PROBLEM
 
     def __str__(self) -> str:
         return f"{self.state.value:<8} {self.about:<9} {self.text}"
@@ -90,16 +98,21 @@ def findings(environ: Mapping[str, str] | None = None, *, offline: bool = False)
     """
     environ = os.environ if environ is None else environ
     settings, problems = read_settings(environ)
-    found = [Finding(State.PROBLEM, "settings", f"{error}; correct it or unset it") for error in problems]
+    found = [
+        Finding(State.PROBLEM, "settings", f"{error}; correct it or unset it")
+        for error in problems
+        if error.name != _CHANNELS_FILE
+    ]
     if names := platform_variables(environ):
         found.append(_note(f"ignored, as they tell of a Kubernetes Service: {', '.join(names)}", "settings"))
-    if not problems:
+    if len(found) == bool(names):
         found.append(_ok("settings", "can be used"))
+    found += _channels_file(environ)
     if settings is None:
         return found
     # What a wrong setting would have decided is not looked at: its default says nothing.
     wrong = tuple(error.name for error in problems)
-    if not _concerned(wrong, "WS_SUBJECT"):
+    if not _concerned(wrong, "WS_SUBJECT", _CHANNELS_FILE):
         found.append(_ok("channels", f"carried from {', '.join(settings.channels.subjects)}"))
     if not _concerned(wrong, "WS_ADMIN"):
         found.append(_admin(settings))
@@ -107,9 +120,70 @@ def findings(environ: Mapping[str, str] | None = None, *, offline: bool = False)
         found.extend(_keys(settings, time.time()))
     if not _concerned(wrong, "WS_FLAGS_FILE", "WS_SHARD_STRATEGY", "WS_WORKERS"):
         found.extend(_strategy(settings))
-    if not offline and not _concerned(wrong, "NATS_", "JS_", "WS_SUBJECT"):
+    if not offline and not _concerned(wrong, "NATS_", "JS_", "WS_SUBJECT", _CHANNELS_FILE):
         found.extend(asyncio.run(_collect(_nats(settings))))
     return found
+
+
+def _channels_file(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """A line for each mistake in the file of channels, and for what may be one."""
+    path = environ.get(_CHANNELS_FILE, "").strip()
+    if path:
+        file = read_channels_file(path)
+        for mistake in file.mistakes:
+            yield Finding(State.PROBLEM, "channels", f"{path}: {mistake}")
+        for note in file.notes:
+            yield _note(f"{path}: {note}", "channels")
+        if not file.mistakes:
+            yield _ok("channels", f"{path} has {len(file.rules)} patterns")
+
+
+def channel(name: str, token: str | None, environ: Mapping[str, str] | None = None) -> list[Finding]:
+    """Who may subscribe to a channel or wildcard, by which rule, and what it is in NATS.
+
+    Args:
+        token: of who asks; None: somebody without one.
+        environ: as for `findings`.
+    """
+    environ = os.environ if environ is None else environ
+    settings, problems = read_settings(environ)
+    if settings is None or problems:
+        return [Finding(State.PROBLEM, "settings", f"{error}; correct it or unset it") for error in problems]
+    channels = settings.channels
+    rule = channels.rule_of(name)
+    if rule is None:
+        rejected = channels.refusal(ANONYMOUS, name)
+        return [Finding(State.PROBLEM, "rule", rejected.message if rejected else "")]
+    place = f"number {channels.rules.index(rule) + 1} of {settings.channels_file or 'those without a file'}"
+    who = {"public": "everybody", "own": "the subject in place of the first *", "claim": "by claim only"}
+    found = [_ok("rule", f"{rule.pattern}, {place}: {who[rule.subscribe]}")]
+    for other, _ in channels.rules_of(name):
+        if other is not rule:
+            found.append(_note(f"{other.pattern} decides on some of it: {who[other.subscribe]}", "rule"))
+    policy = rule.slow_policy or settings.slow_policy
+    compression = "compressed" if rule.compression and settings.compression else "not compressed"
+    found.append(_ok("subject", ", ".join(channels.subjects_of(name))))
+    found.append(_ok("kept", f"{channels.keep_of(name)}; slow clients: {policy}; {compression}"))
+    found.append(_may(settings, name, token))
+    return found
+
+
+def _may(settings: Settings, name: str, token: str | None) -> Finding:
+    """Whether somebody may subscribe."""
+    identity, now = ANONYMOUS, time.time()
+    try:
+        if checker := tokens(settings, now):
+            identity = checker.identify(token, now)
+    except (AccessError, SettingsError) as error:
+        return Finding(State.PROBLEM, "token", str(error))
+    if token is not None and checker is None:
+        return Finding(State.PROBLEM, "token", "can't be checked without keys, and nobody is asked for one")
+    rejected = settings.channels.refusal(identity, name)
+    asked = "somebody without a token" if identity.subject is None else f"the subject {identity.subject!r}"
+    if rejected is not None:
+        return Finding(State.PROBLEM, "token", f"{asked} may not: {rejected.message}")
+    reason = "the rule says so" if identity.permissions is None else "the claim channels lists it"
+    return _ok("token", f"{asked} may: {reason}")
 
 
 def _admin(settings: Settings) -> Finding:

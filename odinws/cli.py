@@ -28,6 +28,7 @@ from odinws.rollout.commands import rollout
 from odinws.strategies_cli import strategies
 
 if TYPE_CHECKING:
+    from odinws.check import Finding
     from odinws.feed.publisher import PublishOptions, PublishResult
 
 _MAX_TOKENS = 1000
@@ -121,19 +122,39 @@ def serve(context: click.Context, options: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", configuration, *options])  # noqa: S606
 
 
-@cli.command()
+@cli.group(invoke_without_command=True)
 @click.option("--offline", is_flag=True, help="Leave NATS out.")
-def check(offline: bool) -> int:
+@click.pass_context
+def check(context: click.Context, offline: bool) -> int:
     """Look at settings, channels, keys, flags and NATS as a server would find them, without starting one.
 
     A line each. Exit status: 0, or 1 if there is a problem.
     """
-    from odinws.check import State, findings
+    if context.invoked_subcommand is not None:
+        return 0
+    from odinws.check import findings
 
-    found = findings(offline=offline)
+    return _tell(findings(offline=offline))
+
+
+@check.command("channel")
+@click.argument("name")
+@click.option("--token", help="Of who asks. [default: somebody without one]")
+def check_channel(name: str, token: str | None) -> int:
+    """Say which rule decides on the channel or wildcard NAME, its subject in NATS, and who may have it.
+
+    Exit status: 0, or 1 if it can't be subscribed to.
+    """
+    from odinws.check import channel
+
+    return _tell(channel(name, token))
+
+
+def _tell(found: Sequence[Finding]) -> int:
+    """A line for each finding; the exit status."""
     for finding in found:
         click.echo(finding)
-    return int(any(finding.state is State.PROBLEM for finding in found))
+    return int(any(finding.is_problem for finding in found))
 
 
 @cli.command()

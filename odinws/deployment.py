@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from gunicorn import sock
 from gunicorn.pidfile import Pidfile
@@ -65,6 +66,8 @@ class Deployment:
     @classmethod
     def load(cls) -> Deployment:
         """The deployment of this process. A reload (SIGHUP) keeps it: settings, shared state and NATS.
+
+        Of the settings only the file of channels is read again.
 
         Raises:
             SystemExit: a setting is wrong, or there is no memory to share; a line on standard error says it.
@@ -136,6 +139,19 @@ class Deployment:
             return lines[-1]
         log.error("flags can't be used: workers fall back", problem=lines[-1].removeprefix("odinws: "))
         return "the flag's default, see the log"
+
+    def reread(self) -> Settings:
+        """The same settings, with what is said by the file of channels now.
+
+        Raises:
+            SystemExit: it can't be used; one line says why.
+        """
+        settings = msgspec.structs.replace(self.settings)  # without what was parsed
+        try:
+            _ = settings.channels
+        except SettingsError as error:
+            sys.exit(f"odinws: {error}")
+        return settings
 
     def on_reload(self, server: Any) -> None:
         """SIGHUP: all workers that run now are to be replaced, one after another."""
@@ -244,8 +260,10 @@ def _guard_reload(server: Any, deployment: Deployment) -> None:
             with contextlib.redirect_stderr(told):
                 read()
             _usable_settings()
-            _check_configuration(app.cfg, deployment.settings)
+            settings = deployment.reread()
+            _check_configuration(app.cfg, settings)
             _check_replaced(server.cfg, app.cfg, server.log)
+            deployment.settings = settings
         except (SystemExit, Exception) as problem:  # noqa: BLE001 - a configuration is code
             # Not in `reload_or_stay`: workers are forked there, and end with SystemExit too.
             _write(told.getvalue())

@@ -122,8 +122,12 @@ class Services:
             "replay_pages_per_second": settings.replay_rate,
             "replay_page_messages": PAGE_MESSAGES,
         }
+        channels = settings.channels
         self.formats = FormatRegistry(
-            JsonFormat, settings.compression_min_bytes, {**BY_SUBPROTOCOL, **centrifugo_protobuf.FORMATS}
+            JsonFormat,
+            settings.compression_min_bytes,
+            {**BY_SUBPROTOCOL, **centrifugo_protobuf.FORMATS},
+            None if channels.compress_all else channels.compresses,
         )
         self.event_formats: dict[type[EventFormat], EventFormat] = {
             kind: kind(lambda: self.hub.epoch) for kind in (ServerSentEvents, JsonLines)

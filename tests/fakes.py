@@ -26,6 +26,7 @@ from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, State
 from odinws.connections.ledger import Ledger
 from odinws.connections.limits import ConnectionLimits
+from odinws.connections.outbox import SlowPolicy
 from odinws.connections.ready import ReadyQueue
 from odinws.messages.json_format import JsonFormat
 from odinws.messages.protocol import Outgoing, Welcome
@@ -272,6 +273,9 @@ class FakeOwner:
     """
 
     def __init__(self, **limits: Any) -> None:
+        slow_policy = limits.pop("slow_policy", SlowPolicy.DISCONNECT)
+        if slow_policy is not SlowPolicy.DISCONNECT:
+            limits["dropping"] = {slow_policy: lambda _: True}
         self.event_hub = gevent.get_hub()
         self.buffer = bytearray(64 << 10)
         self.now = 1000.0

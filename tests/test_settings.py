@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "WS_DEMO_FEED": None,
     "WS_SUBJECT_PREFIX": "odin.",
     "WS_SUBJECTS": "",
+    "WS_CHANNELS_FILE": "",
     "WS_SHARD_STRATEGY": "",
     "WS_FLAGS_FILE": "",
     "WS_NUM_SHARDS": 16,

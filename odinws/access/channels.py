@@ -34,6 +34,7 @@ CHARACTERS = r"A-Za-z0-9_\-"  # of tokens, always
 MAX_TOKEN_BYTES = 64  # without a file
 SHOWN_BYTES = 80  # of a name that an error quotes
 
+_KEPT = ("all", "newest", "none")  # from the most to the least
 _REMEMBERED = 8192  # names whose rule is known
 
 Subscribe = Literal["public", "own", "claim"]
@@ -161,6 +162,7 @@ class Channels:
         all_subjects: one that has all messages of all channels.
         characters: as given.
         has_file: whether the rules are those of a file.
+        keeps_all: whether everything is kept of every channel.
 
     Raises:
         ValueError: an entry of `listed` is neither a channel nor a wildcard; its text says which.
@@ -175,6 +177,7 @@ class Channels:
     ) -> None:
         self.has_file = rules is not None
         self.rules = tuple(DEFAULT_RULES if rules is None else rules)
+        self.keeps_all = all(rule.keep == "all" for rule in self.rules)
         self.max_bytes = MAX_BYTES if self.has_file else len("token.") + MAX_TOKEN_BYTES
         self._prefix = prefix
         self.characters = characters
@@ -287,6 +290,34 @@ class Channels:
             if not is_grant(grant):
                 raise forbidden(f"the token's claim channels[{place}] is neither a channel nor {kinds}")
         return Permissions.of(claim, subject)
+
+    # -- what holds for a channel --------------------------------------------------------------------
+
+    def keep_of(self, name: str) -> Keep:
+        """What is kept of a valid channel; of a wildcard, the least that is kept of any of its channels."""
+        if self.keeps_all:
+            return "all"
+        return max((rule.keep for rule, _ in self.rules_of(name)), key=_KEPT.index, default="all")
+
+    @property
+    def slow_policies(self) -> set[SlowPolicyName]:
+        """Those that rules name."""
+        return {rule.slow_policy for rule in self.rules if rule.slow_policy is not None}
+
+    def slow_policy_of(self, name: str) -> SlowPolicyName | None:
+        """The slow policy that a rule names for a channel or wildcard; None: it names none."""
+        rule = self.rule_of(name)
+        return None if rule is None else rule.slow_policy
+
+    @property
+    def compress_all(self) -> bool:
+        """Whether no rule forbids compression."""
+        return all(rule.compression for rule in self.rules)
+
+    def compresses(self, channel: str) -> bool:
+        """Whether messages of a channel may be compressed."""
+        rule = self.rule_of(channel)
+        return rule is None or rule.compression
 
     # -- NATS ----------------------------------------------------------------------------------------
 

@@ -142,19 +142,19 @@ def _compare(rules: Sequence[Rule], characters: str, mistakes: list[str], notes:
     """What is wrong with rules beside each other."""
     channels = Channels("", "", rules, characters)
     for at, rule in enumerate(rules):
-        for before in rules[:at]:
-            if covers(before.tokens, rule.tokens):
-                mistakes.append(f"{rule.pattern} is never reached: {before.pattern} before it has all of it")
-                break
-            common = intersection(before.tokens, rule.tokens)
-            if common is not None:
-                shared = ".".join(common)
-                notes.append(f"{before.pattern} and {rule.pattern} overlap: the first decides on {shared}")
-            if subject := _shared_subject(before, rule, channels):
-                mistakes.append(
-                    f"{before.pattern} and {rule.pattern} both have the subject {subject}: "
-                    "a message would be of two channels"
-                )
+        earlier = rules[:at]
+        covering = next((before for before in earlier if covers(before.tokens, rule.tokens)), None)
+        if covering is not None:
+            mistakes.append(f"{rule.pattern} is never reached: {covering.pattern} before it has all of it")
+            continue
+        if shared := [r.pattern for r in earlier if intersection(r.tokens, rule.tokens) is not None]:
+            notes.append(f"of {rule.pattern} some channels are decided on before it: by {', '.join(shared)}")
+        mistakes.extend(
+            f"{before.pattern} and {rule.pattern} both have the subject {subject}: "
+            "a message would be of two channels"
+            for before in earlier
+            if (subject := _shared_subject(before, rule, channels))
+        )
 
 
 def _shared_subject(one: Rule, other: Rule, channels: Channels) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, Owner, State
 from odinws.connections.ledger import GREENLET_BYTES
 from odinws.connections.limits import ConnectionLimits
-from odinws.connections.outbox import Outbox
+from odinws.connections.outbox import Outbox, SlowPolicy
 from odinws.messages.wire_format import Bundle, WireFormat
 
 EXPIRY_GRACE_SECONDS = 25.0  # an SDK asks for a token when it has expired, not before
@@ -175,7 +175,7 @@ class CentrifugoConnection(Connection):
     def _must_reconnect(self, names: Iterable[str]) -> bool:
         return not self.subscribes_anew or any(name in self.server_side for name in names)
 
-    def _shed(self, outbox: Outbox) -> int:
+    def _shed(self, outbox: Outbox, policy: SlowPolicy, applies: Callable[[str], bool]) -> int:
         """All messages that wait give way to the ends of their subscriptions.
 
         The client subscribes anew when it has read so far, and gets them then.

@@ -261,6 +261,9 @@ class Commands(Generic[C]):
         problem = self._channels.refusal(conn.identity, command.channel)
         if problem is not None:
             raise CommandError(problem.code, problem.message)
+        if (keep := self._channels.keep_of(command.channel)) != "all":
+            message = f"past messages of this channel are not kept: {keep}"
+            raise CommandError("NOT_KEPT", message)
         if (command.since is None) == (command.start is None):
             raise CommandError("INVALID_FIELD", "expected either since or from in data")
         first = command.start if command.start is not None else (command.since or 0) + 1

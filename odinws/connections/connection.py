@@ -407,20 +407,20 @@ class Connection:
         limits = self.limits
         if outbox.fits(limits.outbox_bytes, limits.outbox_frames):
             return
-        if limits.slow_policy is not SlowPolicy.DISCONNECT:
+        for policy, applies in limits.dropping.items():
             before = outbox.gaps
-            dropped = self._shed(outbox)
+            dropped = self._shed(outbox, policy, applies)
             self._owner.on_shed(self, dropped, outbox.gaps - before)
             if outbox.fits(limits.outbox_bytes, limits.outbox_frames):
                 return
         self.close(CloseReason.SLOW)
 
-    def _shed(self, outbox: Outbox) -> int:
-        """Drop messages, which gaps name; returns how many."""
+    def _shed(self, outbox: Outbox, policy: SlowPolicy, applies: Callable[[str], bool]) -> int:
+        """Drop messages of channels to which a policy applies, which gaps name; returns how many."""
         limits = self.limits
-        if limits.slow_policy is SlowPolicy.CONFLATE:
-            return outbox.conflate(self.wire_format)
-        return outbox.drop_oldest(limits.outbox_bytes, limits.outbox_frames, self.wire_format)
+        if policy is SlowPolicy.CONFLATE:
+            return outbox.conflate(self.wire_format, applies)
+        return outbox.drop_oldest(limits.outbox_bytes, limits.outbox_frames, self.wire_format, applies)
 
     def _start_outbox(self, outbox: Outbox) -> None:
         self._outbox = outbox

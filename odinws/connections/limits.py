@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from odinws.access.rates import Limit
 from odinws.connections.outbox import SlowPolicy
@@ -28,6 +30,8 @@ class ConnectionLimits:
         client_work: of all that the connections of one address, or one subject, make the worker do.
         exempts_loopback: whether programs on this machine have no such limit.
         max_errors: the number of bad commands that closes the connection.
+        dropping: for the policies that drop messages, in the order in which they apply to a full outbox: of
+            which channels they do.
         outbox_bytes, outbox_frames: bounds of the outbox.
         outbox_seconds: how long a socket may accept nothing of its outbox before the connection is closed.
         heartbeat_seconds: silence after which a ping is sent.
@@ -47,7 +51,7 @@ class ConnectionLimits:
     client_work: Limit
     exempts_loopback: bool
     max_errors: int
-    slow_policy: SlowPolicy
+    dropping: Mapping[SlowPolicy, Callable[[str], bool]]
     outbox_bytes: int
     outbox_frames: int
     outbox_seconds: float
@@ -73,7 +77,7 @@ class ConnectionLimits:
             client_work=Limit(times * work.per_second, times * work.burst).among(settings.workers),
             exempts_loopback=settings.upgrade_exempt_loopback,
             max_errors=settings.max_errors,
-            slow_policy=SlowPolicy(settings.slow_policy),
+            dropping=_dropping(settings),
             outbox_bytes=settings.outbox_bytes,
             outbox_frames=settings.outbox_frames,
             outbox_seconds=settings.outbox_seconds,
@@ -114,3 +118,16 @@ class ConnectionLimits:
             "idle_seconds": self.idle_seconds,
             "first_command_seconds": 0.0 if math.isinf(first_command_seconds) else first_command_seconds,
         }
+
+
+def _dropping(settings: Settings) -> dict[SlowPolicy, Callable[[str], bool]]:
+    channels, default = settings.channels, settings.slow_policy
+
+    def has(policy: str, channel: str) -> bool:
+        return (channels.slow_policy_of(channel) or default) == policy
+
+    return {
+        policy: partial(has, policy.value)
+        for policy in (SlowPolicy.CONFLATE, SlowPolicy.DROP_OLDEST)
+        if policy.value in (default, *channels.slow_policies)
+    }

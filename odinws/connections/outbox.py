@@ -15,7 +15,7 @@ import marshal
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import accumulate, islice
 
@@ -31,6 +31,10 @@ class SlowPolicy(Enum):
     DISCONNECT = "disconnect"
     CONFLATE = "conflate"
     DROP_OLDEST = "drop-oldest"
+
+
+def _to_all(_: str) -> bool:
+    return True
 
 
 class _Run:
@@ -170,18 +174,22 @@ class Outbox:
         self._replace(())
         return rest, lost
 
-    def conflate(self, wire_format: WireFormat) -> int:
+    def conflate(self, wire_format: WireFormat, applies: Callable[[str], bool] = _to_all) -> int:
         """Keep the newest message of each channel, and replace the others by gaps.
 
         Args:
             wire_format: the client's.
+            applies: to which channels.
 
         Returns:
             How many messages were dropped.
         """
         entries = self._unfold()
         newest = {entry.channel: index for index, entry in enumerate(entries) if entry.messages}
-        drop_flags = [index != newest.get(entry.channel) for index, entry in enumerate(entries)]
+        drop_flags = [
+            index != newest.get(entry.channel) and entry.channel is not None and applies(entry.channel)
+            for index, entry in enumerate(entries)
+        ]
         return self._drop(entries, drop_flags, wire_format)
 
     @property
@@ -194,7 +202,13 @@ class Outbox:
         entries = self._unfold()
         return self._drop(entries, [True] * len(entries), wire_format)
 
-    def drop_oldest(self, max_bytes: int, max_frames: int, wire_format: WireFormat) -> int:
+    def drop_oldest(
+        self,
+        max_bytes: int,
+        max_frames: int,
+        wire_format: WireFormat,
+        applies: Callable[[str], bool] = _to_all,
+    ) -> int:
         """Drop the oldest messages until half of each bound is free, not counting the gaps that replace them.
 
         Returns:
@@ -204,8 +218,9 @@ class Outbox:
         size, count = self.size_bytes, len(entries)
         drop_flags: list[bool] = []
         for entry in entries:
-            drop_flags.append(size > max_bytes // 2 or count > max_frames // 2)
-            if drop_flags[-1] and entry.channel is not None:
+            is_much = size > max_bytes // 2 or count > max_frames // 2
+            drop_flags.append(is_much and entry.channel is not None and applies(entry.channel))
+            if drop_flags[-1]:
                 size -= len(entry.frame)
                 count -= 1
         return self._drop(entries, drop_flags, wire_format)

@@ -37,6 +37,7 @@ import structlog
 from gevent.lock import BoundedSemaphore
 from nats.aio.client import Client
 
+from odinws.access.channels import Keep
 from odinws.access.patterns import PatternSet, intersection, is_wildcard
 from odinws.connections.connection import Connection, State
 from odinws.connections.limits import WORK_OF_COMMAND
@@ -289,7 +290,8 @@ class Recovery:
             return
         wanted = set(since) if wanted is None else wanted
         with contextlib.suppress(LeftError):
-            for part in _groups(since, separate=not conn.wire_format.delivers_once):
+            kept = self._pass_by(conn, since)
+            for part in _groups(kept, separate=not conn.wire_format.delivers_once):
                 self._catch_up(conn, _Missed(part, wanted))
 
     def subscribe(self, conn: Connection, channel: str) -> bool:
@@ -299,7 +301,8 @@ class Recovery:
     def latest(self, conn: Connection, channels: Sequence[str]) -> None:
         """Subscribe a connection to channels and send it the newest message of each."""
         ring = self._hub.ring
-        absent = [name for name in channels if not is_wildcard(name) and ring.newest(name) is None]
+        kept = {name for name in channels if not is_wildcard(name) and self._keep_of(name) != "none"}
+        absent = [name for name in channels if name in kept and ring.newest(name) is None]
         joined: set[str] = set()
         upto = ring.last  # what comes later is live
         if absent and upto:
@@ -307,7 +310,10 @@ class Recovery:
                 for found in self._newest(conn, absent, upto):
                     self._join_with_newest(conn, {message.channel: message for message in found})
                     joined.update(message.channel for message in found)
-        self._join_with_newest(conn, {name: None for name in channels if name not in joined})
+        self._join_with_newest(conn, {name: None for name in channels if name in kept - joined})
+        for name in channels:
+            if name not in kept:
+                self._hub.subscribe(conn, name)
 
     def replay(
         self, conn: Connection, channel: str, first: int, last: int | None
@@ -382,17 +388,17 @@ class Recovery:
         if epoch is not None and epoch != self._hub.epoch:
             return set()
         ring, last = self._hub.ring, self._last()
+        kept = {name: seq for name, seq in since.items() if self._keep_of(name) == "all"}
         reached = {
             name
             for name, seq in since.items()
-            if seq <= last and (seq >= ring.horizon or self._feed.is_current(name, seq))
+            if seq <= last and (self._feed.is_current(name, seq) or (name in kept and seq >= ring.horizon))
         }
-        if len(reached) < len(since) and self._feed.status.mode != "core":
-            upto, holes = self._extent(max(since[name] for name in since.keys() - reached))
+        doubtful = {name: seq for name, seq in kept.items() if name not in reached}
+        if doubtful and self._feed.status.mode != "core":
+            upto, holes = self._extent(max(doubtful.values()))
             reached |= {
-                name
-                for name in since.keys() - reached
-                if since[name] <= upto and holes.within(since[name] + 1, upto) is None
+                name for name, seq in doubtful.items() if seq <= upto and holes.within(seq + 1, upto) is None
             }
         return reached
 
@@ -458,6 +464,41 @@ class Recovery:
         return [event for event in events if isinstance(event, Message)][:most]
 
     # -- resuming ------------------------------------------------------------------------------------
+
+    def _pass_by(self, conn: Connection, since: Mapping[str, int]) -> dict[str, int]:
+        """Tell what is not kept of channels, by their rules; returns from where on they are resumed."""
+        moved, last = dict(since), self._last()
+        if self._settings.channels.keeps_all:
+            return moved
+        short = {name: seq for name, seq in since.items() if self._keep_of(name) != "all" and seq < last}
+        asked = [n for n in short if not is_wildcard(n) and not self._feed.is_current(n, short[n])]
+        newest = self._newest_kept(conn, [name for name in asked if self._keep_of(name) == "newest"], last)
+        gaps: dict[str, tuple[int, int]] = {}
+        for name, seq in short.items():
+            if name not in asked and not is_wildcard(name):
+                continue
+            found = newest.get(name)
+            upto = found.seq - 1 if found is not None else last
+            if found is not None and 0 < found.prev <= seq:
+                upto = seq  # it alone was missed
+            if upto > seq:
+                gaps[name] = (seq + 1, upto)
+                moved[name] = upto
+        self._send_gaps(conn, gaps, "not_kept")
+        return moved
+
+    def _newest_kept(self, conn: Connection, names: Sequence[str], upto: int) -> dict[str, Message]:
+        ring = self._hub.ring
+        found = {name: message for name in names if (message := ring.newest(name)) is not None}
+        try:
+            for part in self._newest(conn, [name for name in names if name not in found], upto):
+                found |= {message.channel: message for message in part}
+        except FeedError:
+            pass  # of these nothing can be had
+        return found
+
+    def _keep_of(self, name: str) -> Keep:
+        return self._settings.channels.keep_of(name)
 
     def _catch_up(self, conn: Connection, missed: _Missed) -> None:
         """Send what is missed, and subscribe to each channel as soon as nothing of it is missing."""
@@ -663,7 +704,7 @@ class Recovery:
         gaps = {}
         for name in names:
             self._stats.recovered("epoch")
-            newest = ring.newest(name)
+            newest = ring.newest(name) if self._keep_of(name) != "none" else None
             gaps[name] = (1, max(1, newest.seq - 1 if newest else ring.last))
         self._send_gaps(conn, gaps, "epoch")
         if not conn.wire_format.gaps_end:

@@ -55,7 +55,7 @@ class JsonFormat(WebSocketFormat):
 
     def message(self, message: Message, via: str) -> bytes:
         """The payload is embedded byte for byte."""
-        return self.data_frame(envelope(message))
+        return self.data_frame(envelope(message), message.channel)
 
     def gap(self, channel: str, first: int, last: int, reason: str, via: str) -> bytes:
         """A message of the type `gap`; too short to be compressed."""

@@ -144,16 +144,28 @@ class WebSocketFormat(WireFormat):
     Args:
         window_bits: of the negotiated compression, 9 to 15; 0: none.
         min_deflate_bytes: shorter payloads are not compressed, as they would hardly shrink.
+
+    Attributes:
+        compresses: whether messages of a channel may be compressed; None: all may.
     """
 
     def __init__(self, window_bits: int = 0, min_deflate_bytes: int = 0) -> None:
         self.window_bits = window_bits
         self._min_deflate_bytes = min_deflate_bytes
         self._deflater = Deflater(window_bits) if window_bits else None
+        self.compresses: Callable[[str], bool] | None = None
 
-    def data_frame(self, payload: bytes) -> bytes:
-        """A frame of the kind `command_opcode`, compressed if that was negotiated and makes it shorter."""
-        if self._deflater is not None and len(payload) >= self._min_deflate_bytes:
+    def data_frame(self, payload: bytes, channel: str = "") -> bytes:
+        """A frame of the kind `command_opcode`, compressed if that was negotiated and makes it shorter.
+
+        Args:
+            channel: whose messages may be exempt; "": none.
+        """
+        if (
+            self._deflater is not None
+            and len(payload) >= self._min_deflate_bytes
+            and (self.compresses is None or self.compresses(channel))
+        ):
             small = self._deflater.deflate(payload)
             if len(small) < len(payload):
                 return frames.encode(self.command_opcode, small, deflated=True)
@@ -327,6 +339,7 @@ class FormatRegistry:
         native: the format of connections whose subprotocol is not in `by_subprotocol`.
         min_deflate_bytes: shorter payloads are not compressed.
         by_subprotocol: formats by negotiated subprotocol.
+        compresses: whether messages of a channel may be compressed; None: all may.
 
     Attributes:
         default: the native format without compression.
@@ -337,10 +350,12 @@ class FormatRegistry:
         native: Factory,
         min_deflate_bytes: int,
         by_subprotocol: Mapping[str, Factory] = BY_SUBPROTOCOL,
+        compresses: Callable[[str], bool] | None = None,
     ) -> None:
         self._native = native
         self._min_deflate_bytes = min_deflate_bytes
         self._by_subprotocol = by_subprotocol
+        self._compresses = compresses
         self._made: dict[tuple[Factory, int], WireFormat] = {}
         self.default = self.of(None, 0)
 
@@ -355,4 +370,6 @@ class FormatRegistry:
         wire_format = self._made.get((make, window_bits))
         if wire_format is None:
             wire_format = self._made[make, window_bits] = make(window_bits, self._min_deflate_bytes)
+            if isinstance(wire_format, WebSocketFormat):
+                wire_format.compresses = self._compresses
         return wire_format

@@ -5,7 +5,7 @@ checks         values given as text: read, checked, shown
 documentation  settings in words, for the docs and for errors
 """
 
-from odinws.settings.checks import shown, without_credentials
+from odinws.settings.checks import read_channels_file, shown, without_credentials
 from odinws.settings.documentation import Description, describe, public
 from odinws.settings.model import MAX_SHARDS, Settings, platform_variables, usable_cores, variable
 
@@ -16,6 +16,7 @@ __all__ = [
     "describe",
     "platform_variables",
     "public",
+    "read_channels_file",
     "shown",
     "usable_cores",
     "variable",

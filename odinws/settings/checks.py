@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from odinws.access import channels_file
+from odinws.access.channels import Rule
 from odinws.errors import SettingsError
 
 # Their values are never shown.
@@ -134,6 +136,27 @@ def admin_token(path: str) -> str:
         raise SettingsError(name, path, f"it can't be read: {reason}") from None
     check_admin_token(name, token)
     return token
+
+
+def read_channels_file(path: str) -> channels_file.File:
+    """Read the rules of channels; that the file can't be read is a mistake as others are."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(channels_file.MAX_FILE_BYTES + 1).decode()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "expected UTF-8"
+        return channels_file.File([], "", [f"it can't be read: {reason}"], [])
+    return channels_file.read(text)
+
+
+def channel_rules(path: str) -> tuple[list[Rule], str]:
+    """The rules of channels in a file, and the characters that it adds to tokens."""
+    found = read_channels_file(path)
+    if found.mistakes:
+        first, *others = found.mistakes
+        more = f"; and {len(others)} more, see odinws check" if others else ""
+        raise SettingsError("WS_CHANNELS_FILE", path, first + more)
+    return found.rules, found.characters
 
 
 def http_origins(text: str) -> tuple[str, ...]:

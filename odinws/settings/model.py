@@ -123,6 +123,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
         ),
     ] = ""
 
+    channels_file: Annotated[
+        str,
+        about(
+            "file with the rules of channels, such as conf/channels.toml, read at the start and at a reload; "
+            "unset: token.*, user.* and global"
+        ),
+    ] = ""
+
     strategy: Annotated[
         str,
         about("strategy: a name, or package.module:Class; unset: chosen by WS_FLAGS_FILE, else sync-dict"),
@@ -421,9 +429,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=vari
 
     @cached_property
     def channels(self) -> Channels:
-        """The channels that there are, and what of them is carried (WS_SUBJECTS)."""
+        """The channels that there are (WS_CHANNELS_FILE), and what of them is carried (WS_SUBJECTS)."""
+        rules, characters = checks.channel_rules(self.channels_file) if self.channels_file else (None, "")
         return checks.parsed(
-            "WS_SUBJECTS", self.subjects, lambda listed: Channels(self.subject_prefix, listed)
+            "WS_SUBJECTS",
+            self.subjects,
+            lambda listed: Channels(self.subject_prefix, listed, rules, characters),
         )
 
     @cached_property

@@ -19,6 +19,7 @@ GAPS = (
     "overflow",
     "invalid_payload",
     "epoch",
+    "not_kept",
 )  # why clients are told of gaps
 DIFFERENCES = ("board", "strategy", "outbox", "wheel", "kernel", "descriptor", "ledger")  # see reconciliation
 CLOSES = tuple(CloseReason)

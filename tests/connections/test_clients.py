@@ -330,12 +330,10 @@ def test_what_an_owner_tells_its_connections() -> None:
     """Bounds and policy come from the settings, the window from the handshake."""
     world = World(WS_OUTBOX_BYTES="20000", WS_OUTBOX_FRAMES="77", WS_SLOW_POLICY="conflate")
     limits = world.clients.limits
-    assert (limits.outbox_bytes, limits.outbox_frames, limits.slow_policy) == (
-        20_000,
-        77,
-        SlowPolicy.CONFLATE,
-    )
-    assert World().clients.limits.slow_policy is SlowPolicy.DISCONNECT
+    assert (limits.outbox_bytes, limits.outbox_frames) == (20_000, 77)
+    assert [*limits.dropping] == [SlowPolicy.CONFLATE]
+    assert limits.dropping[SlowPolicy.CONFLATE]("global")
+    assert World().clients.limits.dropping == {}
     assert [world.connect(deflate=bits)[0].wire_format.window_bits for bits in (0, 12)] == [0, 12]
     world.clients.abort_all()
 
