@@ -41,7 +41,7 @@ def publish(url: str, subjects: Sequence[str], payload: bytes = b'{"n":1}') -> l
 
 def told(peer: Peer, count: int) -> list[Any]:
     """The next messages and gaps."""
-    found = []
+    found: list[Any] = []
     while len(found) < count:
         message = peer.next(PATIENCE_SECONDS).json
         if "seq" in message or message["type"] == "gap":
