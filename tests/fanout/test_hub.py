@@ -421,6 +421,7 @@ def test_gaps_are_counted_by_reason(channels: list[str]) -> None:
         "overflow": 4 * len(names),
         "invalid_payload": 4 * len(names),
         "epoch": 0,
+        "not_kept": 0,
     }
     assert totals.feed_invalid == len(bad)
 
