@@ -16,6 +16,8 @@ Guarantees
     - Closing a walk early (`close()`) releases every lock it holds. Use `contextlib.closing`: the traceback
       of a killed greenlet keeps an iterator that is merely dropped, and its lock, alive.
     - A channel without subscribers takes no memory. An unknown channel is not an error.
+    - A wildcard, such as `token.*` or `orders.*.>`, is a channel like any other: what it stands for is the
+      caller's business, who walks the channel and then each of its wildcards.
 
 Obligations of the caller
     The walking greenlet may switch between batches. Before its walk has ended it must not call `add`,

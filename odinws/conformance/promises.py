@@ -356,6 +356,63 @@ def a_channel_that_empties_and_fills_during_a_walk(arm: Arm) -> None:
     assert set(walked(strategy, "x")) == set(conns)
 
 
+# Wildcards
+
+
+@promise
+def wildcards_of_any_depth_are_channels_of_their_own(arm: Arm) -> None:
+    """Whoever walks a channel and its wildcards meets all that are subscribed to either, and nobody else."""
+    for seed in range(5):
+        wildcards(arm, random.Random(seed))
+
+
+def wildcards(arm: Arm, rng: random.Random) -> None:
+    """Subscribe and unsubscribe at random, and hold walks against a model."""
+    strategy = arm.make(batch_size=3)
+    conns = populate(strategy, 12)
+    names = sorted({drawn_name(rng) for _ in range(24)})
+    model: dict[str, set[Conn]] = {name: set() for name in names}
+    for _ in range(200):
+        conn, name = rng.choice(conns), rng.choice(names)
+        if rng.random() < 0.6:
+            assert strategy.subscribe(conn, name) is (conn not in model[name])
+            model[name].add(conn)
+        else:
+            assert strategy.unsubscribe(conn, name) is (conn in model[name])
+            model[name].discard(conn)
+    for name in names:
+        assert strategy.has_subscribers(name) is bool(model[name])
+        assert set(walked(strategy, name)) == model[name]
+    for conn in conns:
+        assert conn.channels.keys() == {name for name in names if conn in model[name]}
+    channels = [drawn_channel(rng) for _ in range(20)]
+    for channel in channels:
+        due = [name for name in names if stands_for(name.split("."), channel.split("."))]
+        met = {conn for name in due for conn in walked(strategy, name)}
+        assert met == {conn for conn in conns if any(name in conn.channels for name in due)}
+    for conn in (conn for batch in everyone(strategy, *names) for conn in batch):
+        assert conn.channels.keys() == {name for name in names if conn in model[name]}
+
+
+def drawn_channel(rng: random.Random) -> str:
+    return ".".join(rng.choice("ab") for _ in range(rng.randint(1, 8)))
+
+
+def drawn_name(rng: random.Random) -> str:
+    """A channel or a wildcard of up to eight tokens."""
+    tokens = [rng.choice(["a", "b", "*"]) for _ in range(rng.randint(1, 7))]
+    return ".".join([*tokens, ">"] if rng.random() < 0.4 else tokens)
+
+
+def stands_for(pattern: list[str], channel: list[str]) -> bool:
+    """Whether a pattern has a channel, as NATS has it; by their tokens."""
+    if not pattern or not channel:
+        return pattern == channel
+    if pattern[0] == ">":
+        return True
+    return pattern[0] in ("*", channel[0]) and stands_for(pattern[1:], channel[1:])
+
+
 # Walks of everyone
 
 

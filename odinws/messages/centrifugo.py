@@ -313,7 +313,8 @@ class CentrifugoJson(CentrifugoFormat):
         tags = b',"tags":{"channel":"%b"}' % message.channel.encode() if via != message.channel else b""
         return self.data_frame(
             b'{"push":{"channel":"%b","pub":{"data":%b,"offset":%d%b}}}'
-            % (channel, embedded(message.payload), message.seq, tags)
+            % (channel, embedded(message.payload), message.seq, tags),
+            message.channel,
         )
 
     def gap(self, channel: str, first: int, last: int, reason: str, via: str) -> bytes:

@@ -191,7 +191,7 @@ class CentrifugoProtobuf(CentrifugoFormat):
             tag = _TAG_OF_CHANNEL + _sized(message.channel.encode())
             publication += b"\x3a" + _sized(tag)
         push = b"\x12%b\x22%b" % (_sized(via.encode()), _sized(publication))
-        return self.data_frame(_sized(b"\x22" + _sized(push)))
+        return self.data_frame(_sized(b"\x22" + _sized(push)), message.channel)
 
     def publication(self, message: Message, via: str) -> dict[str, Any]:
         """The same, for the runtime."""
