@@ -15,6 +15,7 @@ from tests.fuzz.targets import (
     origin,
     proxies,
     settings,
+    streams,
     tokens,
 )
 from tests.fuzz.targets.base import Target
@@ -26,6 +27,7 @@ TARGETS = {
         Target("frames", frames.check, frames.read),
         Target("commands", commands.check, commands.read),
         Target("envelopes", envelopes.check),
+        Target("streams", streams.check, streams.read),
         Target("deflate", deflate.check, deflate.read),
         Target("settings", settings.check),
         Target("credentials", credentials.check, credentials.read),
