@@ -55,6 +55,7 @@ class Following(Recovery):
         a gap.
         """
         self._stats.totals.returned += conn.returns
+        conn.spend(len(conn.followed))
         while conn.state is State.OPEN:
             if not self._hub.has_epoch.wait(_AWAY_POLL_SECONDS):
                 continue
@@ -92,7 +93,7 @@ class Following(Recovery):
         absent = [name for name in names if ring.newest(name) is None]
         try:
             for page in self._newest(conn, absent, upto) if absent and upto else ():
-                self._send_in_order(conn, page)
+                self._send_in_order(conn, [message for message in page if message.seq <= upto])
         except (FeedError, LeftError):
             pass  # the newest of the others is not known
         self._send_in_order(conn, held)
