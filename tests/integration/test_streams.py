@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from typing import Any
@@ -19,6 +20,7 @@ from tests.integration.conftest import Serve
 from tests.integration.test_recovery import CHANNELS, Over, fed
 from tests.ledger import Publisher, publish, read
 from tests.nats import NatsServer
+from tests.programs import find
 from tests.server import Server, wait_for
 from tests.wire import Peer
 
@@ -193,6 +195,54 @@ def test_a_server_that_leaves_says_so(serve: Serve, nats: NatsServer) -> None:
         waits.add(stream.client.retry_ms)
         stream.peer.shut()
     assert len(waits) > 1
+
+
+def test_curl(serve: Serve, nats: NatsServer) -> None:
+    """It shows each message as it comes, and ends when it is to."""
+    curl = find("curl", "curl")
+    server = serve(NATS_URL=nats.url, WS_WORKERS="1")
+    command = [curl, "-sSN", "--fail", f"{server.http}/stream?channel=token.A&channel=global"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        welcome = json.loads(process.stdout.readline())
+        publish(nats.url, [("global", b'{"n": 1}'), ("token.A", b"2")])
+        found = [json.loads(process.stdout.readline()) for _ in range(2)]
+        assert [(each["channel"], each["data"]) for each in found] == [("global", {"n": 1}), ("token.A", 2)]
+        server.signal(signal.SIGTERM)
+        assert json.loads(process.stdout.readline())["type"] == "closing"
+        assert process.stdout.read() == b""
+        assert process.wait(30) == 0
+    assert welcome["subscribed"] == ["token.A", "global"]
+
+
+def test_stats_tell_transports_apart(serve: Serve, nats: NatsServer) -> None:
+    """Connections and what they got, in `/stats` and `/metrics`, without being counted twice."""
+    server = serve(NATS_URL=nats.url, WS_WORKERS="1")
+    with (
+        Stream(server.port, asked(["token.A", "global"])) as stream,
+        Peer(server.port) as lines_of,
+        Peer(server.port) as native,
+    ):
+        lines_of.send(asked(["token.*"], "/stream")).http()
+        native.upgrade()
+        native.ask("subscribe", channels=["token.A"])
+        stream.json("welcome")
+        wait_for(lambda: server.json("/stats")["subscriptions"] == 4, 10, "all subscriptions")
+        publish(nats.url, [("token.A", b"1"), ("global", b"2")])
+        stream.json()
+        stream.json()
+        wait_for(lambda: server.json("/stats")["fan_out"]["delivered"] == 4, 10, "all counts")
+        stats = server.json("/stats")
+        formats = {"json": 1, "sse": 1, "ndjson": 1, "centrifugo-json": 0, "centrifugo-protobuf": 0}
+        assert stats["connections_by_format"] == formats
+        assert stats["fan_out"]["delivered_by_format"] == {**formats, "sse": 2}
+        assert (
+            sum(stats["fan_out"]["delivered_bytes_by_format"].values())
+            == (stats["fan_out"]["delivered_bytes"])
+        )
+        metrics = server.metrics()
+        assert metrics.total("ws_connections_by_format") == metrics.total("ws_connections") == 3
+    wait_for(lambda: server.metric("ws_connections_by_format") == 0, 10, "their end")
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE"])
