@@ -81,9 +81,12 @@ def test_its_silence_is_nobodys_fault() -> None:
 @in_greenlet
 def test_half_a_close_is_an_end() -> None:
     """And so is a whole one."""
-    for close in (lambda sock: sock.shutdown(socket.SHUT_WR), lambda sock: sock.close()):
+    for is_half in (True, False):
         stream = Stream()
-        close(stream.peer.sock)
+        if is_half:
+            stream.peer.sock.shutdown(socket.SHUT_WR)
+        else:
+            stream.peer.close()
         settle()
         assert stream.owner.closing == [(CloseReason.GONE, 0)]
         assert stream.conn.state is State.CLOSED
