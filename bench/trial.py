@@ -113,7 +113,7 @@ class Trial:
         servers = measure.processes(server.pid)
         empty, idle = measure.memory(servers), measure.cpu(servers)
         feed = Feed(scenario, target)
-        with Clients(place.port, self.arm.wire, scenario, self.seed, place.directory) as clients:
+        with Clients(place.port, self.arm.wires, scenario, self.seed, place.directory) as clients:
             ramp = scenario.connections / scenario.ramp_per_second if scenario.ramp_per_second else 0.0
             ready = clients.wait_ready(CONNECT_SECONDS + ramp)
             self.say(f"{ready['ready']:,} of {scenario.connections:,} connected in {ready['seconds']:.1f} s")
@@ -172,7 +172,7 @@ class Trial:
             "final": final,
             "drained": drained,
             "published": feed.published,
-            "resumes": bool(self.arm.wire.since),
+            "resumes": all(wire.since for wire in self.arm.wires),
             "feed_lag_seconds": feed.worst_lag_seconds,
             "feed_held_seconds": feed.held_seconds,
             "cpu": {**asdict(seen.used), "samples": seen.samples},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -59,7 +59,8 @@ class Arm:
     build: Build
     server: Callable[[Place], Server]
     """What is started there."""
-    wire: Wire = field(default_factory=Wire)
+    wires: Sequence[Wire] = (Wire(),)
+    """Its clients speak in each of these ways, in equal parts."""
     feed: FeedKind = FeedKind.SOCKET
     takes_workers: bool = False
     """False: one process, whatever the scenario says."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,37 @@ _PACKAGES = ("gevent", "gunicorn", "flask", "gevent-websocket", "nats-py", "nats
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 BEFORE = "odinws-before"
 _WIRE = Wire(path="/ws", numbered=True, since='],"since":{', since_item='"%c":%s', since_suffix="}}}")
+_CENTRIFUGO = Wire(
+    path="/connection/websocket",
+    hello='{"id":1,"connect":{}}',
+    greeting='{"id":1,',
+    prefix="",
+    item='{"id":1%i,"subscribe":{"channel":"%c"}}',
+    separator="\n",
+    suffix="",
+    ack='"subscribe":{',
+    ask="{}",
+    reply="{}",
+)
+_PROTOBUF = Wire(
+    path="/connection/websocket",
+    headers="Sec-WebSocket-Protocol: centrifuge-protobuf\r\n",
+    item="%c",
+    protobuf=True,
+    binary=True,
+)
+_SSE = Wire(
+    path="/sse?",
+    in_path=True,
+    prefix="",
+    item="channel=%c",
+    separator="&",
+    suffix="",
+    ack="event: welcome",
+    ask=":",
+    numbered=True,
+    sse=True,
+)
 
 
 def _arm(
@@ -29,6 +60,7 @@ def _arm(
     strategy: str = "sync-dict",
     start: tuple[str, ...] = gunicorn(),
     directory: Path = ROOT,
+    wires: Sequence[Wire] = (_WIRE,),
     **traits: Any,
 ) -> Arm:
     def build() -> dict[str, str]:
@@ -59,12 +91,11 @@ def _arm(
         f"odinws, {strategy}{what}",
         build,
         server,
-        _WIRE,
+        wires,
         FeedKind.NATS,
         takes_workers=True,
         pip_only=True,
-        deflates=True,
-        **{"on_request": True, **traits},
+        **{"on_request": True, "deflates": True, **traits},
     )
 
 
@@ -104,5 +135,14 @@ ARMS = (
         ", which counts and looks at nothing",
         _UNHURRIED,
         start=gunicorn("bench/blind.py"),
+    ),
+    _arm("odinws-centrifugo", ", clients of Centrifugo's protocol, JSON", wires=[_CENTRIFUGO]),
+    _arm("odinws-protobuf", ", clients of Centrifugo's protocol, Protobuf", wires=[_PROTOBUF]),
+    _arm("odinws-sse", ", clients of Server-Sent Events", wires=[_SSE], deflates=False),
+    _arm(
+        "odinws-mixed",
+        ", as many clients of each format",
+        wires=[_WIRE, _CENTRIFUGO, _PROTOBUF, _SSE],
+        deflates=False,
     ),
 )

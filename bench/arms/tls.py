@@ -92,7 +92,7 @@ def _arm(
         plain,
         build=build_all,
         server=lambda place: server(place, plain.server(place)),
-        wire=replace(plain.wire, tls=True),
+        wires=[replace(wire, tls=True) for wire in plain.wires],
         pip_only=False,
         debian=("libssl-dev", *packages),
     )

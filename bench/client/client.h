@@ -4,6 +4,7 @@
  *   client.c      options, commands and answers, when connections are begun
  *   connection.c  one connection
  *   frames.c      RFC 6455 and RFC 7692
+ *   centrifugo.c  Centrifugo's protocol in Protobuf
  *   mqtt.c        MQTT 3.1.1
  *   tls.c         TLS, where OpenSSL's headers were found
  *   judge.c       whether a message was due
@@ -23,7 +24,7 @@
 #define NUMBER_OPTIONS(X)                                                                                              \
     X(port) X(connections) X(first_id) X(channels) X(subscribed) X(in_flight) X(ramp_per_second) X(stall_permille)     \
     X(churn_per_second) X(joins) X(join_rate) X(vanishing) X(away_ms) X(seed) X(binary) X(deflate) X(numbered)         \
-    X(in_path) X(mqtt) X(tls)
+    X(in_path) X(mqtt) X(protobuf) X(sse) X(tls)
 
 /* What happens in a window; what there was so far, and what the end showed; what is wrong with messages. */
 #define WINDOW_COUNTS(X) X(delivered) X(stalled_delivered) X(bytes) X(frames) X(pings) X(churned)
@@ -139,6 +140,8 @@ void connection_resume(struct connection *connection);
  * READ_BUFFER, or has a reserved bit for which there is no extension.
  */
 ssize_t frame_read(const uint8_t *data, size_t length, struct frame *frame);
+/* The same for an event of Server-Sent Events, whose payload is all its lines. */
+ssize_t event_read(const uint8_t *data, size_t length, struct frame *frame);
 /* Write a masked frame of at most 65,535 bytes of payload; out needs length + 8 bytes. Returns its size. */
 size_t frame_write(uint8_t *out, unsigned opcode, const void *payload, size_t length);
 /*
@@ -154,6 +157,12 @@ bool frame_inflate(struct frame *frame);
 size_t mqtt_connect(uint8_t *out, uint32_t id);
 size_t mqtt_subscribe(uint8_t *out, size_t room, const struct connection *connection);
 bool mqtt_is_ack(const struct frame *frame);
+
+/* The commands of Centrifugo's protocol; out needs 16 bytes, or COMMAND_SIZE. Return their size, 0 if there is no room. */
+size_t centrifugo_connect(uint8_t *out);
+size_t centrifugo_subscribe(uint8_t *out, size_t room, const struct connection *connection);
+bool centrifugo_is_ack(const struct frame *frame);
+bool centrifugo_is_ping(const struct frame *frame);
 
 /* TLS without checks of the certificate. Begin it on a connected socket. False: there is no TLS. */
 bool tls_begin(struct connection *connection);

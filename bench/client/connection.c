@@ -15,6 +15,8 @@
 enum { ITEM_SIZE = 128 /* at most, separator and suffix included */ };
 enum { CATCH_UP_BUFFER = 1 << 20, PER_ADDRESS = 20000 /* source ports */ };
 
+static const char UPGRADE[] = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                              "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 static const char OFFER[] = "Sec-WebSocket-Extensions: permessage-deflate; "
                             "client_no_context_takeover; server_no_context_takeover\r\n";
 static uint8_t buffer[READ_BUFFER];
@@ -135,9 +137,8 @@ static bool upgrade(struct connection *connection)
     if (options.in_path)
         write_items(items, connection);
     int length = snprintf(request, sizeof request,
-                          "GET %s%s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s%s\r\n",
-                          options.path, items, options.port, options.headers, options.deflate ? OFFER : "");
+                          "GET %s%s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n%s%s%s\r\n", options.path, items, options.port,
+                          options.sse ? "" : UPGRADE, options.headers, options.deflate ? OFFER : "");
     connection->state = UPGRADING;
     watch(connection, EPOLLIN, EPOLL_CTL_MOD);
     return send_all(connection, request, (size_t)length);
@@ -163,6 +164,13 @@ static void become_ready(struct connection *connection)
         watch(connection, 0, EPOLL_CTL_DEL);
 }
 
+static bool centrifugo_begin(struct connection *connection)
+{
+    static uint8_t commands[COMMAND_SIZE];
+    size_t size = centrifugo_subscribe(commands, sizeof commands, connection);
+    return size && send_frame(connection, OP_BINARY, commands, size);
+}
+
 static bool mqtt_begin(struct connection *connection)
 {
     static uint8_t packet[COMMAND_SIZE];
@@ -175,7 +183,7 @@ static bool mqtt_begin(struct connection *connection)
 static bool subscribe(struct connection *connection)
 {
     char command[COMMAND_SIZE] = "";
-    if (!options.in_path && !options.mqtt)
+    if (!options.in_path && !options.mqtt && !options.protobuf)
         write_items(command, connection);
     bool resumes = connection->vanishes && client.return_ns && *options.since;
     for (uint32_t i = 0; i < options.subscribed && !resumes; i++) {
@@ -183,9 +191,11 @@ static bool subscribe(struct connection *connection)
         *subscription = (struct subscription){.channel = subscription->channel};
     }
     connection->state = SUBSCRIBING;
-    if (!(options.mqtt ? mqtt_begin(connection) : send_text(connection, command)))
+    if (!(options.mqtt       ? mqtt_begin(connection)
+          : options.protobuf ? centrifugo_begin(connection)
+                             : send_text(connection, command)))
         return false;
-    if (!*options.ack && !options.mqtt)
+    if (!*options.ack)
         become_ready(connection);
     return true;
 }
@@ -193,14 +203,16 @@ static bool subscribe(struct connection *connection)
 /* After the upgrade. */
 static bool greet(struct connection *connection)
 {
-    if (!send_text(connection, options.hello))
+    uint8_t hello[16];
+    if (options.protobuf ? !send_frame(connection, OP_BINARY, hello, centrifugo_connect(hello))
+                         : !send_text(connection, options.hello))
         return false;
     connection->state = GREETING;
-    return *options.greeting || subscribe(connection);
+    return *options.greeting || options.protobuf || subscribe(connection);
 }
 
-/* Returns the bytes of the response head, 0 when it is not whole yet, -1 when it is not 101, or agrees to less than we
-   insist on. */
+/* Returns the bytes of the response head, 0 when it is not whole yet, -1 when its status is another, or it agrees to less
+   than we insist on. */
 static ssize_t response(struct connection *connection, const uint8_t *data, size_t length)
 {
     static const char agreed[] = "server_no_context_takeover";
@@ -209,10 +221,20 @@ static ssize_t response(struct connection *connection, const uint8_t *data, size
         return 0;
     int status = length > 12 ? atoi((const char *)data + 9) : 0;
     size_t head = (size_t)(end - data);
-    if (status == 101 && (!options.deflate || memmem(data, head, agreed, sizeof agreed - 1)))
+    if (status == (options.sse ? 200 : 101) && (!options.deflate || memmem(data, head, agreed, sizeof agreed - 1)))
         return (ssize_t)head + 4;
     connection->code = (uint16_t)(status > 0 && status < HTTP_STATUSES ? status : 0);
     return -1;
+}
+
+static bool has(const struct frame *frame, const char *text)
+{
+    return !!memmem(frame->payload, frame->length, text, strlen(text));
+}
+
+static bool is_ack(const struct frame *frame)
+{
+    return options.mqtt ? mqtt_is_ack(frame) : options.protobuf ? centrifugo_is_ack(frame) : has(frame, options.ack);
 }
 
 static bool begins(const struct frame *frame, const char *text)
@@ -224,20 +246,19 @@ static bool begins(const struct frame *frame, const char *text)
 /* A frame without a message: an acknowledgement, a gap, a ping in text. */
 static bool handle_control(struct connection *connection, const struct frame *frame)
 {
-    if (begins(frame, "{\"type\":\"gap\"")) {
+    if (has(frame, "{\"type\":\"gap\"")) {
         client.gap_notices++;
         if (options.numbered)
             judge_gap(connection, frame);
     }
-    if (connection->state == SUBSCRIBING &&
-        (options.mqtt ? mqtt_is_ack(frame) : !!memmem(frame->payload, frame->length, options.ack, strlen(options.ack))))
+    if (connection->state == SUBSCRIBING && is_ack(frame))
         become_ready(connection);
-    if (connection->state == GREETING && begins(frame, options.greeting))
+    if (connection->state == GREETING && (options.protobuf || begins(frame, options.greeting)))
         return subscribe(connection);
-    if (!begins(frame, options.ask))
+    if (options.protobuf ? !centrifugo_is_ping(frame) : !begins(frame, options.ask))
         return true;
     client.window.pings++;
-    return send_text(connection, options.reply);
+    return options.protobuf ? send_frame(connection, OP_BINARY, frame->payload, 1) : send_text(connection, options.reply);
 }
 
 /* False: drop the connection. */
@@ -276,7 +297,8 @@ static ssize_t consume(struct connection *connection, size_t length)
             return -1;
         at = (size_t)head;
     }
-    for (; (used = frame_read(buffer + at, length - at, &frame)) > 0; at += (size_t)used)
+    ssize_t (*read)(const uint8_t *, size_t, struct frame *) = options.sse ? event_read : frame_read;
+    for (; (used = read(buffer + at, length - at, &frame)) > 0; at += (size_t)used)
         if (!handle(connection, &frame, now, &guess))
             return -1;
     if (!used)
@@ -337,7 +359,8 @@ void connection_event(struct connection *connection)
 void connection_leave(struct connection *connection)
 {
     static const uint8_t code[2] = {1000 >> 8, 1000 & 0xff};
-    send_frame(connection, OP_CLOSE, code, sizeof code);
+    if (!options.sse)
+        send_frame(connection, OP_CLOSE, code, sizeof code);
     client.ready--;
     release(connection);
     connection->state = IDLE;

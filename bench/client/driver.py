@@ -65,6 +65,10 @@ class Wire:
     """What subscribes is the end of the path, and no command."""
     mqtt: bool = False
     """Clients speak MQTT; `item` is a topic."""
+    protobuf: bool = False
+    """Clients speak Centrifugo's protocol in Protobuf; `item` is a channel."""
+    sse: bool = False
+    """Clients read Server-Sent Events, and say nothing."""
     tls: bool = False
     """wss, without checks of the certificate."""
 
@@ -163,21 +167,35 @@ class ClientProcess(Process):
                 pipe.close()
 
 
-class Clients:
-    """All client processes of one trial. Use as a context manager: leaving it ends them."""
+def _spoken(wire: Wire) -> dict[str, Any]:
+    """Its options, with the client's names for what an item is made of."""
+    options = asdict(wire)
+    for name in ("item", "since_item"):
+        item = options[name].replace("%c", CHANNEL_NAME.format("%1$u")).replace("%i", "%1$u")
+        options[name] = item.replace("%s", "%2$llu")
+    return options
 
-    def __init__(self, port: int, wire: Wire, scenario: Scenario, seed: int, directory: Path) -> None:
-        options: dict[str, Any] = asdict(wire) | {name: getattr(scenario, name) for name in _SAME}
-        for name in ("item", "since_item"):
-            item = options[name].replace("%c", CHANNEL_NAME.format("%1$u")).replace("%i", "%1$u")
-            options[name] = item.replace("%s", "%2$llu")
+
+class Clients:
+    """All client processes of one trial. Use as a context manager: leaving it ends them.
+
+    Args:
+        wires: the processes take turns with them; there are as many of each.
+    """
+
+    def __init__(
+        self, port: int, wires: Sequence[Wire], scenario: Scenario, seed: int, directory: Path
+    ) -> None:
+        options: dict[str, Any] = {name: getattr(scenario, name) for name in _SAME}
         options |= {"port": port, "seed": seed, "away_ms": round(1000 * scenario.away_seconds)}
-        parts = -(-scenario.most_connections // (open_files_limit() - SPARE_FILES))
+        room = len(wires) * (open_files_limit() - SPARE_FILES)
+        parts = len(wires) * -(-scenario.most_connections // room)
         options |= {name: -(-getattr(scenario, name) // parts) for name in _RATES}
         options["in_flight"] = max(1, _IN_FLIGHT // parts)
         program, first = str(build()), 0
         self._processes: list[ClientProcess] = []
         for part in range(parts):
+            options |= _spoken(wires[part % len(wires)])
             # As even as can be.
             options |= {name: (getattr(scenario, name) + part) // parts for name in _SHARED_OUT}
             options["first_id"] = first

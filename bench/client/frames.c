@@ -1,5 +1,7 @@
+#define _GNU_SOURCE
 #include "client.h"
 
+#include <string.h>
 #include <zlib.h>
 
 static const uint8_t MASK[4] = {0x37, 0xfa, 0x21, 0x3d}; /* the example key of RFC 6455, section 5.7 */
@@ -24,6 +26,15 @@ ssize_t frame_read(const uint8_t *data, size_t length, struct frame *frame)
         return 0;
     *frame = (struct frame){data[0] & 0x0f, data[0] & 0x40, data + header, (size_t)payload};
     return (ssize_t)(header + payload);
+}
+
+ssize_t event_read(const uint8_t *data, size_t length, struct frame *frame)
+{
+    const uint8_t *end = memmem(data, length, "\n\n", 2);
+    if (!end)
+        return length > READ_BUFFER / 2 ? -1 : 0;
+    *frame = (struct frame){OP_TEXT, false, data, (size_t)(end - data)};
+    return end - data + 2;
 }
 
 size_t frame_write(uint8_t *out, unsigned opcode, const void *payload, size_t length)

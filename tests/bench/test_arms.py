@@ -27,7 +27,8 @@ PEERS = {
 
 
 OVER_TLS = {"odinws-tls", "odinws-haproxy", "odinws-nginx"}
-ON_REQUEST = {"odinws-blind", "odinws-conflate", "odinws-drop-oldest", "odinws-watched", *OVER_TLS}
+FORMATS = {"odinws-centrifugo", "odinws-protobuf", "odinws-sse", "odinws-mixed"}
+ON_REQUEST = {*FORMATS, "odinws-blind", "odinws-conflate", "odinws-drop-oldest", "odinws-watched", *OVER_TLS}
 
 
 def test_the_arms() -> None:
@@ -99,7 +100,16 @@ def test_who_compresses() -> None:
     """An arm without permessage-deflate says so."""
     compressed = SCENARIOS["compressed"][1]
     able = {arm.name for arm in ARMS.values() if impossible(arm, compressed) is None}
-    unable = {"c-loop", "c-batch", "picows", "flask-socketio", "nchan", "mosquitto"}
+    unable = {
+        "c-loop",
+        "c-batch",
+        "picows",
+        "flask-socketio",
+        "nchan",
+        "mosquitto",
+        "odinws-sse",
+        "odinws-mixed",
+    }
     assert able == set(ARMS) - unable
     assert impossible(ARMS["c-loop"], compressed) == "no permessage-deflate"
     assert impossible(ARMS["c-loop"], SCENARIOS["compressed"][0]) is None

@@ -53,7 +53,7 @@ def talk_to(
     """Clients of a server that follows the script."""
     with (
         ScriptedServer(script, upgrade) as server,
-        Clients(server.port, wire or Wire(), scenario, seed, directory) as clients,
+        Clients(server.port, [wire or Wire()], scenario, seed, directory) as clients,
     ):
         yield clients
 
@@ -285,7 +285,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
     """Connections that cannot be made are failures, not a hang."""
     with ScriptedServer(lambda _: None) as server:
         port = server.port
-    with Clients(port, Wire(), load_of(2), 0, tmp_path) as clients:
+    with Clients(port, [Wire()], load_of(2), 0, tmp_path) as clients:
         ready = clients.wait_ready(SECONDS)
     assert (ready["failed"], ready["refused"]) == (2, {"0": 2})
 
@@ -436,7 +436,7 @@ def test_connections_are_split_over_processes(tmp_path: Path, monkeypatch: pytes
 def test_last_words(tmp_path: Path) -> None:
     """A client that cannot run says why."""
     with (
-        Clients(1, Wire(), load_of(1, 1, 2), 0, tmp_path) as clients,
+        Clients(1, [Wire()], load_of(1, 1, 2), 0, tmp_path) as clients,
         pytest.raises(ProcessError, match="subscribed must lie"),
     ):
         clients.wait_ready(SECONDS)
@@ -638,6 +638,97 @@ def test_mqtt(tmp_path: Path) -> None:
     ]
 
 
+def test_centrifugo(tmp_path: Path) -> None:
+    """connect, subscribe, a publication and a ping of Centrifugo's protocol in Protobuf."""
+    frames: list[tuple[int, bytes]] = []
+    text = messages(2, 1)[0]
+    talked = threading.Event()
+
+    def script(peer: Peer) -> None:
+        frames.append(peer.read())
+        peer.send(text_frame(b"\x08\x08\x01\x2a\x04\x0a\x02me", opcode=2))
+        frames.append(peer.read())
+        peer.send(text_frame(b"\x05\x08\x80\x01\x32\x00\x05\x08\x81\x01\x32\x00", opcode=2))
+        assert talked.wait(SECONDS)
+        peer.send(text_frame(b"\0", opcode=2))
+        frames.append(peer.read())
+        peer.send(
+            text_frame(b"\xff\x01\x22\xfc\x01\x12\x08token.T0\x22\xef\x01\x22\xec\x01" + text, opcode=2)
+        )
+        peer.read()
+
+    with talk_to(script, load_of(1, 2, 2), tmp_path, Wire(item="%c", protobuf=True, binary=True)) as clients:
+        assert clients.wait_ready(SECONDS)["ready"] == 1
+        clients.begin()
+        talked.set()
+        while (window := clients.end())["delivered"] < 1:
+            pass
+        assert faults(clients.finish(2)) == {"tail": 1}
+    assert window["pings"] == 1
+    one, two = (b"\x0f\x08" + number + b"\x01\x2a\x0a\x0a\x08token.T" for number in (b"\x80", b"\x81"))
+    assert frames[0] == (2, b"\x04\x08\x01\x22\x00")
+    assert frames[1] in ((2, one + b"0" + two + b"1"), (2, one + b"1" + two + b"0"))
+    assert frames[2] == (2, b"\0")
+
+
+def test_server_sent_events(tmp_path: Path) -> None:
+    """A plain request; events are messages, gaps or comments, and their numbers are checked."""
+    talked = threading.Event()
+    requests: list[bytes] = []
+    texts = messages(1, 5)
+
+    def event(text: bytes, kind: bytes = b"") -> bytes:
+        return kind + b"id: e:7\ndata: " + text + b"\n\n"
+
+    def script(peer: Peer) -> None:
+        requests.append(peer.request)
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 2000\nevent: welc")
+        peer.send(b"ome\nid: e:0\ndata: {}\n\n")
+        assert talked.wait(SECONDS)
+        gap = b'{"type":"gap","channel":"token.T0","from":2,"to":3,"reason":"slow"}'
+        peer.send(event(texts[0]) + b":\n\n" + event(gap, b"event: gap\n") + event(texts[4]))
+        peer.read()
+
+    wire = Wire(
+        path="/sse?",
+        in_path=True,
+        prefix="",
+        item="channel=%c",
+        separator="&",
+        suffix="",
+        ack="event: welcome",
+        ask=":",
+        sse=True,
+        numbered=True,
+    )
+    with talk_to(script, load_of(), tmp_path, wire, upgrade=False) as clients:
+        assert clients.wait_ready(SECONDS)["ready"] == 1
+        clients.begin()
+        talked.set()
+        while (window := clients.end())["delivered"] < 2:
+            pass
+        final = clients.finish(5)
+    assert faults(final) == {"gaps": 1, "missing": 1, "told": 2}
+    assert window["pings"] == 1
+    assert requests[0].startswith(b"GET /sse?channel=token.T0 HTTP/1.1\r\n")
+    assert b"Upgrade" not in requests[0]
+
+
+def test_clients_take_turns_with_wires(tmp_path: Path) -> None:
+    """Half of them say one thing, half another."""
+    said: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        said.append(peer.read()[1])
+        peer.text(ACK)
+        peer.read()
+
+    wires = [Wire(prefix="one ", item="", suffix=""), Wire(prefix="two ", item="", suffix="")]
+    with ScriptedServer(script) as server, Clients(server.port, wires, load_of(5), 0, tmp_path) as clients:
+        assert clients.wait_ready(SECONDS)["ready"] == 5
+    assert sorted(said) == [b"one "] * 2 + [b"two "] * 3
+
+
 def test_tls(tmp_path: Path) -> None:
     """A client speaks it without looking at the certificate."""
     if not has_tls():
@@ -661,7 +752,7 @@ def test_tls(tmp_path: Path) -> None:
     thread = threading.Thread(target=serve)
     thread.start()
     port = listener.getsockname()[1]
-    with listener, Clients(port, Wire(tls=True), load_of(), 0, tmp_path) as clients:
+    with listener, Clients(port, [Wire(tls=True)], load_of(), 0, tmp_path) as clients:
         assert clients.wait_ready(SECONDS)["ready"] == 1
         assert clients.wait_drained(0.3, SECONDS)
         assert faults(clients.finish(1)) == {}
