@@ -134,6 +134,7 @@ def _command(load: LoadPlan, port: int, seconds: float, seed: int, record: Path)
         "--odin-churn": load.churn,
         "--odin-slow": load.slow,
         "--odin-probes": load.probes,
+        "--odin-format": load.format,
         "--odin-seed": seed,
         "--odin-record": record,
     }

@@ -59,6 +59,7 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True):
     slow: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share that reads slowly
     probes: Annotated[float, Meta(ge=0, le=1000)] = 5.0  # timed connects with a subscription per second
     compression: bool = False  # whether clients offer it
+    format: Literal["native", "centrifugo", "protobuf", "sse"] = "native"  # what clients speak
 
 
 class Arm(Struct, frozen=True, forbid_unknown_fields=True):

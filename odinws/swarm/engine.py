@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from gevent import monkey
 
 from odinws.swarm import frames
+from odinws.swarm.formats import FORMATS, Format
 from odinws.swarm.frames import Answer, WireError
 
 _READ_BYTES = 1 << 16
@@ -87,16 +88,24 @@ class Engine(ABC, Generic[C]):
         path = address.path.rstrip("/")
         found = socket.getaddrinfo(address.hostname, address.port or 80, type=socket.SOCK_STREAM)[0]
         self._family, self._to = found[0], found[4]
-        path = path if path.endswith("/ws") else f"{path}/ws"
-        self._request = frames.upgrade(address.netloc, path, compression=compression)
+        self._host, self._base = address.netloc, path.removesuffix("/ws")
+        self._compression = compression
         self._timeout = timeout
         self._epoll = _epoll()
         self._by_fd: dict[int, C] = {}
         self._timers = sched.scheduler(time.monotonic, lambda _: None)
 
+    def _format(self, conn: C) -> Format:
+        """How a connection speaks."""
+        return FORMATS["native"]
+
+    def _request(self, conn: C) -> bytes:
+        """What opens a connection."""
+        return self._format(conn).request(self._host, self._base, (), "", compression=self._compression)
+
     @abstractmethod
     def _opened(self, conn: C) -> None:
-        """The server has accepted the upgrade."""
+        """The server has let it in."""
 
     @abstractmethod
     def _refused(self, conn: C, answer: Answer) -> None:
@@ -155,7 +164,7 @@ class Engine(ABC, Generic[C]):
         if receive_buffer_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         conn.sock, conn.phase = sock, Phase.CONNECTING
-        conn.out, conn.buffer = self._request, b""
+        conn.out, conn.buffer = self._request(conn), b""
         conn.began = time.monotonic()
         conn.attempt += 1
         self._by_fd[sock.fileno()] = conn
@@ -180,12 +189,16 @@ class Engine(ABC, Generic[C]):
 
         Args:
             how: "close": by a close frame, `_ended` follows when the server has answered; "vanish": the
-                socket is closed at once; "reset": the same with a TCP reset. Before the upgrade all vanish.
+                socket is closed at once; "reset": the same with a TCP reset. Before the upgrade, and where
+                there are no such frames, all vanish.
         """
         if how == "close" and conn.phase >= Phase.GREETING:
             if conn.phase is not Phase.LEAVING:
                 conn.phase = Phase.LEAVING
-                self.send(conn, frames.frame(frames.CLOSE, b"\x03\xe8"))
+                if goodbye := self._format(conn).goodbye:
+                    self.send(conn, goodbye)
+                else:
+                    self._end(conn)
         elif conn.phase is not Phase.NONE:
             if how == "reset":
                 conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -257,7 +270,7 @@ class Engine(ABC, Generic[C]):
         if answer is None:
             return
         conn.buffer = b""
-        if answer.status != 101:
+        if answer.status != self._format(conn).status:
             self._drop(conn)
             self._refused(conn, answer)
             return

@@ -6,7 +6,6 @@ Locust stays alive; `tick` is called every few milliseconds.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections import deque
@@ -15,10 +14,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from odinws.client.backoff import STEADY_SECONDS, Backoff, RefusedError, Wait
-from odinws.swarm import frames
 from odinws.swarm.engine import Connection, Engine, Phase
 from odinws.swarm.flow import START, Flow, Position
-from odinws.swarm.frames import CLOSE, PING, PONG, Answer, Frame, WireError
+from odinws.swarm.formats import (
+    FORMATS,
+    Answer,
+    Close,
+    Dropped,
+    Failure,
+    Format,
+    Gap,
+    Heard,
+    Subscribed,
+    Welcome,
+)
+from odinws.swarm.frames import Answer as HttpAnswer
 from odinws.swarm.tally import Tally
 
 TOKENS = ("BTC", "ETH", "SOL", "ODIN", "DOGE")  # of the predecessor's test
@@ -48,6 +58,7 @@ class Client(Connection):
     position: Position = START
     epoch: str = ""
     asked: float = 0.0  # when it asked for its channels; monotonic
+    awaited: int = 0  # answers to that, which have not come
     cut_at: float = 0.0  # when it lost its connection; 0: it has not, or is back
     close: tuple[int, str] = _LOST  # what the server said at the end
     left: bool = False  # it has gone for good
@@ -72,12 +83,13 @@ class Fleet(Engine[Client]):
     ) -> None:
         super().__init__(url, compression=options.odin_compression, timeout=options.odin_timeout)
         self._options = options
+        self._spoken = FORMATS[options.odin_format]
         self._backoff = backoff
         self._resume = resume
         self.tally = Tally()
         self.churn = self.probes = 0.0
         self.closing = False
-        self._flow = Flow()
+        self._flow = Flow(self._spoken)
         self._open: dict[Client, None] = {}
         self._slow: dict[Client, None] = {}
         self._to_dial: deque[Client] = deque()
@@ -165,8 +177,19 @@ class Fleet(Engine[Client]):
         self.tally.counts["attempts"] += 1
         self.dial(client, _SLOW_BUFFER_BYTES if client.slow else 0)
 
+    def _format(self, conn: Client) -> Format:
+        return self._spoken
+
+    def _request(self, conn: Client) -> bytes:
+        since = conn.position.since() if self._resume else {}
+        last_id = f"{conn.epoch}:{max(since.values())}" if since else ""
+        return self._spoken.request(
+            self._host, self._base, conn.channels, last_id, compression=self._compression
+        )
+
     def _opened(self, client: Client) -> None:
         client.position = Position(client.position.marks) if self._resume else START
+        self.send(client, self._spoken.hello())
 
     def _greeted(self, client: Client, epoch: str) -> None:
         if client.phase is not Phase.GREETING:  # the numbers begin anew
@@ -174,15 +197,27 @@ class Fleet(Engine[Client]):
             client.epoch = epoch
             return
         client.phase, client.asked = Phase.SUBSCRIBING, time.monotonic()
+        client.awaited = len(client.channels) if self._spoken.answers_each else 1
         self.tally.times["connect"].add((client.asked - client.began) * 1000)
-        self.send(client, frames.subscribe(client.channels, client.position.since(), client.epoch))
-        client.epoch = epoch
+        self.send(client, self._spoken.subscribe(client.channels, client.position.since(), client.epoch))
+        client.epoch = epoch or client.epoch
 
-    def _subscribed(self, client: Client, message: Any) -> None:
+    def _dropped(self, client: Client, channel: str) -> None:
+        """The server has ended a subscription, and takes it up again where it was."""
+        since, number = client.position.since(), client.channels.index(channel)
+        self.send(client, self._spoken.subscribe([channel], since, client.epoch, number))
+
+    def _subscribed(self, client: Client, answer: Subscribed) -> None:
+        client.epoch = answer.epoch or client.epoch
+        if answer.lost_to >= 0:
+            self._judged(client, Gap(client.channels[answer.number], answer.lost_to, "expired"))
         if client.phase is not Phase.SUBSCRIBING:
             return
-        if message["rejected"]:
-            self._end(client, f"rejected: {message['rejected'][0]['code']}")
+        if answer.rejected:
+            self._end(client, f"rejected: {answer.rejected}")
+            return
+        client.awaited -= 1
+        if client.awaited:
             return
         now = time.monotonic()
         self.tally.times["ack"].add((now - client.asked) * 1000)
@@ -212,37 +247,38 @@ class Fleet(Engine[Client]):
                 for at in step.ages_at:
                     add(now_ms - at)
             return
-        for frame in step.controls:
+        for heard in step.controls:
             if client.phase is not Phase.NONE:
-                try:
-                    self._take(client, frame)
-                except (KeyError, json.JSONDecodeError) as error:
-                    raise WireError(str(error)) from error
+                self._take(client, heard)
 
-    def _take(self, client: Client, frame: Frame) -> None:
-        """One frame, among others that are not all data."""
-        first, payload = frame
-        if first == PING:
-            self.send(client, frames.frame(PONG, payload))
-        elif first == CLOSE:
-            client.close = (int.from_bytes(payload[:2], "big") or 1005, payload[2:].decode(errors="replace"))
-            if client.phase is not Phase.LEAVING:
-                self.send(client, frames.frame(CLOSE, payload[:2]))
-        elif step := self._flow.one(client.position, frame):
+    def _take(self, client: Client, heard: Heard) -> None:
+        """One of those that are not all messages."""
+        match heard:
+            case Answer():
+                self.send(client, heard.data)
+            case Close():
+                client.close = heard
+                if client.phase is not Phase.LEAVING:
+                    self.send(client, self._spoken.answer_close(heard.code))
+            case Welcome():
+                self._greeted(client, heard.epoch)
+            case Subscribed():
+                self._subscribed(client, heard)
+            case Dropped():
+                self._dropped(client, heard.channel)
+            case Failure():
+                self.tally.errors[f"error {heard.code}"] += 1
+            case _:
+                self._judged(client, heard)
+
+    def _judged(self, client: Client, heard: Heard) -> None:
+        if step := self._flow.one(client.position, heard):
             client.position = step.after
             self.tally.take(step, 1, time.monotonic())
-        elif first != PONG:
-            message = json.loads(payload)
-            if message["type"] == "welcome":
-                self._greeted(client, message["epoch"])
-            elif message["type"] == "subscription_ack":
-                self._subscribed(client, message)
-            elif message["type"] == "error":
-                self.tally.errors[f"error {message['code']}"] += 1
 
     # -- its end -------------------------------------------------------------------------------------
 
-    def _refused(self, client: Client, answer: Answer) -> None:
+    def _refused(self, client: Client, answer: HttpAnswer) -> None:
         self.tally.counts["refused"] += 1
         self._failed(f"refused with {answer.status}{f' ({answer.reason})' if answer.reason else ''}")
         self._return(client, lambda backoff: backoff.refused(answer.status, answer.retry_after, ""))

@@ -5,7 +5,8 @@ Cheap: a position is a value. Clients that had the same share one, and thousands
 share one judgement of them. So a read costs a lookup; only the first to read something parses it.
 
 - lost: `prev` is not what came before, and no `gap` named it. How many lie in the hole is known from those
-  who got them (`Chain`); what nobody in this process got counts as one.
+  who got them (`Chain`); what nobody in this process got counts as one. In a format without `prev` it is the
+  newest that anybody got, so what nobody got is not missed.
 - disordered: a message that belongs into a hole and comes late (it is not lost then), or one that says
   another `prev` than what came before without anything missing.
 - duplicated: a message that was there already.
@@ -13,12 +14,12 @@ share one judgement of them. So a read costs a lookup; only the first to read so
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from odinws.swarm.frames import TEXT, Frame, data_of, scan
+from odinws.swarm.formats import FORMATS, Format, Gap, Heard, Message
+from odinws.swarm.frames import WireError
 
 _MAX_HOLES = 64
 _CHAIN_MESSAGES = 20_000
@@ -57,10 +58,11 @@ class Step:
     """What some bytes mean at a position."""
 
     after: Position = START  # behind them
-    # If there is anything but data and gaps in them, all of their frames: then nothing is judged, and the
-    # client takes them one by one.
-    controls: list[Frame] | None = None
-    ages_at: list[int] = field(default_factory=list)  # `ts` of the messages, ms since 1970
+    # If there is anything but messages and gaps in them, all that is heard: then nothing is judged, and the
+    # client takes it one by one.
+    controls: list[Heard] | None = None
+    messages: int = 0
+    ages_at: list[int] = field(default_factory=list)  # when NATS took them, ms since 1970, so far as is said
     duplicated: int = 0
     disordered: int = 0
     late: int = 0
@@ -77,6 +79,12 @@ class Chain:
 
     def note(self, channel: str, seq: int, prev: int) -> None:
         self._prev.setdefault(channel, {})[seq] = prev
+
+    def before(self, channel: str, seq: int) -> int:
+        """The newest message before another, of those that anybody got; 0: none."""
+        known = self._prev.get(channel, {})
+        newest = next(reversed(known), 0)
+        return newest if newest < seq else max((other for other in known if other < seq), default=0)
 
     def size(self, hole: Hole) -> int:
         """How many messages lie in a hole, at least."""
@@ -95,29 +103,37 @@ class Chain:
 
 
 class Flow:
-    """The positions of all clients of a process, and the steps between them since the last look."""
+    """The positions of all clients of a process, and the steps between them since the last look.
 
-    def __init__(self) -> None:
+    Args:
+        spoken: the format of all of them.
+    """
+
+    def __init__(self, spoken: Format = FORMATS["native"]) -> None:
         self.chain = Chain()
+        self._format = spoken
         self.steps: dict[tuple[Position, bytes], Step] = {}
         self._positions: dict[tuple[frozenset[tuple[str, Mark]], bytes], Position] = {}
 
     def step(self, position: Position, data: bytes) -> Step:
         """Make the step that is not among `steps` yet. Raises WireError: the server broke the rules."""
-        frames, rest = scan(position.rest + data if position.rest else data)
+        try:
+            heard, rest = self._format.read(position.rest + data if position.rest else data)
+        except (LookupError, TypeError, ValueError) as error:
+            raise WireError(str(error)) from error
         step = Step()
         marks = dict(position.marks)
-        for frame in frames:
-            if not self._judge(frame, marks, step):
-                return Step(self._position(position.marks, rest), frames)
+        for each in heard:
+            if not self._judge(each, marks, step):
+                return Step(self._position(position.marks, rest), heard)
         step.after = self._position(marks, rest)
         self.steps[position, data] = step
         return step
 
-    def one(self, position: Position, frame: Frame) -> Step | None:
-        """The same for one frame, which other frames stood beside; None: it is neither data nor a gap."""
+    def one(self, position: Position, heard: Heard) -> Step | None:
+        """The same for one of those that stood together; None: it is neither a message nor a gap."""
         step, marks = Step(), dict(position.marks)
-        if not self._judge(frame, marks, step):
+        if not self._judge(heard, marks, step):
             return None
         step.after = self._position(marks, position.rest)
         return step
@@ -134,22 +150,21 @@ class Flow:
         key = (frozenset(marks.items()), rest)
         return self._positions.setdefault(key, Position(marks, rest))
 
-    def _judge(self, frame: Frame, marks: dict[str, Mark], step: Step) -> bool:
-        """Whether it was data or a gap; if so, the marks and the step are as behind it."""
-        first, payload = frame
-        if first != TEXT:
-            return False
-        found = data_of(payload)
-        if found:
-            channel, seq, prev = found[1].decode(), int(found[2]), int(found[3])
-            step.ages_at.append(int(found[4]))
+    def _judge(self, heard: Heard, marks: dict[str, Mark], step: Step) -> bool:
+        """Whether it was a message or a gap; if so, the marks and the step are as behind it."""
+        if isinstance(heard, Message):
+            channel, seq, prev, at_ms = heard
+            step.messages += 1
+            if at_ms >= 0:
+                step.ages_at.append(at_ms)
+            if prev < 0:
+                prev = self.chain.before(channel, seq)
             self.chain.note(channel, seq, prev)
             marks[channel] = _arrived(marks.get(channel), Hole(channel, prev, seq), step)
             return True
-        if payload.startswith(b'{"type":"gap"'):
-            gap = json.loads(payload)
+        if isinstance(heard, Gap):
             step.gaps += 1
-            _told(marks, gap["channel"], gap["to"], gap["reason"])
+            _told(marks, heard.channel, heard.last, heard.reason)
             return True
         return False
 

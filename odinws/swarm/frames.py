@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A  # first bytes of whole frames
-_DEFLATED = 0xC1  # text, compressed
+TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A  # first bytes of whole frames
+_DEFLATED = 0x40  # in the first byte: compressed
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 _ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # of that key, both from RFC 6455 section 1.3
 _OFFER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -31,13 +31,13 @@ class WireError(ValueError):
     """The server broke the rules."""
 
 
-def upgrade(host: str, path: str, *, compression: bool = False) -> bytes:
-    """The request that opens a WebSocket."""
+def upgrade(host: str, path: str, *, compression: bool = False, headers: str = "") -> bytes:
+    """The request that opens a WebSocket; `headers` are lines with their ends."""
     # Each message must stand for itself then (RFC 7692).
     offer = f"Sec-WebSocket-Extensions: {_OFFER}\r\n" if compression else ""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
+        f"Sec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n{headers}{offer}\r\n"
     ).encode()
 
 
@@ -113,24 +113,24 @@ def split(data: bytes) -> tuple[list[Frame], bytes]:
     return frames, data[at:]
 
 
-def scan(data: bytes) -> tuple[list[Frame], bytes]:
-    """The same of what this server sends, with compressed texts inflated.
+def scan(data: bytes, kind: int = TEXT) -> tuple[list[Frame], bytes]:
+    """The same of what this server sends, texts or binary frames, with what is compressed inflated.
 
-    Raises WireError: a frame is masked, binary or a fragment, or can't be inflated.
+    Raises WireError: a frame is masked, of the other kind or a fragment, or can't be inflated.
     """
     frames, rest = split(data)
     for index, (first, payload) in enumerate(frames):
-        if first == _DEFLATED:
-            frames[index] = (TEXT, _inflated(payload))
+        if first == kind | _DEFLATED:
+            frames[index] = (kind, _inflated(payload))
         else:
-            _check(first)
+            _check(first, kind)
     if rest:
-        _check(rest[0])
+        _check(rest[0], kind)
     return frames, rest
 
 
-def _check(first: int) -> None:
-    if first not in (TEXT, CLOSE, PING, PONG, _DEFLATED):
+def _check(first: int, kind: int) -> None:
+    if first not in (kind, CLOSE, PING, PONG, kind | _DEFLATED):
         raise WireError(f"a frame that begins with {first:#x}")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from odinws.swarm.formats import FORMATS
+
 
 def _within(kind: Callable[[str], float], low: float, high: float, what: str) -> Callable[[str], Any]:
     """The type of an option: a number within bounds. Raises ArgumentTypeError for anything else."""
@@ -49,6 +51,8 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
     """Add the options to Locust's, with a scenario's own defaults."""
     text = "channels of each client: all five tokens, a single one, three at random"
     parser.add_argument("--odin-mode", choices=("all", "single", "random"), default="all", help=text)
+    text = "what clients speak: the native format, Centrifugo's in JSON or Protobuf, Server-Sent Events"
+    parser.add_argument("--odin-format", choices=tuple(FORMATS), default="native", help=text)
     text = "offer compression; to inflate is work for the swarm"
     parser.add_argument("--odin-compression", action="store_true", help=text)
     for name, kind, usual, text in _OPTIONS:

@@ -79,7 +79,7 @@ class Tally:
     def take(self, step: Step, times: int, now: float) -> None:
         """Count what a step said to so many clients."""
         counts = self.counts
-        counts["delivered"] += len(step.ages_at) * times
+        counts["delivered"] += step.messages * times
         counts["gaps"] += step.gaps * times
         counts["duplicated"] += step.duplicated * times
         counts["disordered"] += step.disordered * times

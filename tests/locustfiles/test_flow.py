@@ -11,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odinws.swarm.flow import START, Flow, Position
+from odinws.swarm.formats import Answer
+from odinws.swarm.formats import Message as Heard
+from odinws.swarm.frames import PONG, frame
 from odinws.swarm.tally import Tally
 from tests import wire
 
@@ -151,7 +154,7 @@ def test_controls_stand_in_the_way() -> None:
     flow = Flow()
     step = flow.step(START, one.frame + wire.frame(wire.PING, b"", masked=False) + two.frame[:9])
     assert step.controls is not None
-    assert [first for first, _ in step.controls] == [0x81, 0x89]
+    assert step.controls == [Heard("a", 1, 0, 5), Answer(frame(PONG))]
     assert step.after.rest == two.frame[:9]
     single = flow.one(step.after, step.controls[0])
     assert single is not None

@@ -128,6 +128,21 @@ def test_two_processes_count_what_the_server_counts(server: Server, tmp_path: Pa
         assert all(after[name] >= before[name] for name in COUNTS)
 
 
+@pytest.mark.parametrize("spoken", ["centrifugo", "protobuf", "sse"])
+def test_formats(server: Server, tmp_path: Path, spoken: str) -> None:
+    """Clients of each format come, leave, are cut off and resume: nothing is missing."""
+    options = ["--odin-connections", "30", "--odin-ramp", "0", "--odin-churn", "5", "--odin-probes", "5"]
+    options += ["--odin-storm-every", "2", "--odin-format", spoken]
+    found = run("storm", server, tmp_path, *options, until=lambda second: second["reconnects"] >= 30)
+    assert found.status in FINE, found.output
+    last = found.last
+    assert last["delivered"] > 0
+    assert last["reconnects"] >= 30
+    wrong = ("failed", "refused", "lost", "duplicated", "disordered", "gaps")
+    assert {name: last[name] for name in wrong} == dict.fromkeys(wrong, 0), last["errors"]
+    assert bool(sum(last["histograms"]["delivery"])) is (spoken == "sse")
+
+
 def test_storm(server: Server, tmp_path: Path) -> None:
     """All are cut off and resume: nothing is missing, and each came back."""
     options = ["--odin-connections", "50", "--odin-ramp", "0", "--odin-storm-every", "4"]
