@@ -16,7 +16,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header
-from nats.js.errors import BadRequestError
+from nats.js.errors import BadRequestError, NoStreamResponseError
 
 from tests.life import Stretch
 from tests.swarm import Swarm
@@ -106,22 +106,29 @@ async def _read(url: str, stream: str, prefix: str) -> Ledger:
 
 
 async def _settled(js: JetStreamContext, stream: str, prefix: str) -> None:
-    """Wait until the stream has taken all that NATS has read.
+    """Wait until the stream has taken all that NATS has read; for a while also until there is one again.
 
     NATS answers a flush before its stream has stored what came before. A message that the stream refuses is
     answered in its turn, and leaves nothing behind.
     """
-    try:
-        await js.publish(
-            prefix + "settled",
-            b"",
-            timeout=_PATIENCE_SECONDS,
-            stream=stream,
-            headers={Header.EXPECTED_LAST_SEQUENCE: str(2**62)},
-        )
-    except BadRequestError:
-        return
-    raise AssertionError("the stream took a message with a sequence that cannot be")
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            await js.publish(
+                prefix + "settled",
+                b"",
+                timeout=_PATIENCE_SECONDS,
+                stream=stream,
+                headers={Header.EXPECTED_LAST_SEQUENCE: str(2**62)},
+            )
+        except BadRequestError:
+            return
+        except (NoStreamResponseError, nats.errors.TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            raise AssertionError("the stream took a message with a sequence that cannot be")
 
 
 class Publisher:

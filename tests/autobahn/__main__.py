@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from tests.autobahn import cases
-from tests.autobahn.environment import EnvironmentMissingError
 from tests.autobahn.run import SuiteError, run
+from tests.environments import EnvironmentMissingError
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,8 +6,6 @@ builds one, which takes minutes. `virtualenv` makes the environment: it is the l
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -16,47 +14,36 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.environments import EnvironmentMissingError, made, step
+
 REQUIREMENTS = Path(__file__).parents[2] / "conf/requirements-autobahn.txt"
 VIRTUALENV = REQUIREMENTS.with_name("requirements-virtualenv.txt")
 VERSION = "2.7.18"
-_STEP_SECONDS = 600.0
 _BUILD_SECONDS = 1800.0
 _CHECK = "import sys, ssl, zlib; sys.exit(sys.version_info[:2] != (2, 7))"
-
-
-class EnvironmentMissingError(Exception):
-    """The environment can't be made; says what is missing, or what a step wrote."""
 
 
 def wstest(cache: Path | None = None) -> Path:
     """The suite's program, in an environment that is made if it is not there.
 
     Args:
-        cache: directory that keeps it; None: that of the user. One process at a time makes it.
+        cache: directory that keeps it; None: that of the user.
 
     Raises:
         EnvironmentMissingError: there is no Python 2.7, or a step failed.
     """
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "odinws", "autobahn")
     pins = REQUIREMENTS.read_bytes() + VIRTUALENV.read_bytes()
-    place = cache / hashlib.sha256(pins).hexdigest()[:16]
-    program, complete = place / "env/bin/wstest", place / "complete"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not complete.exists() or not _is_python_27(place / "env/bin/python"):
-            shutil.rmtree(place, ignore_errors=True)
-            _make(place)
-            complete.touch()
-    return program
+    place = made(cache, pins, _make, lambda place: _is_python_27(place / "env/bin/python"))
+    return place / "env/bin/wstest"
 
 
 def _make(place: Path) -> None:
     python = find_python_27()
     tool = place / "virtualenv"
     pip = ("-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--require-hashes")
-    _step(sys.executable, *pip, "--target", str(tool), "--requirement", str(VIRTUALENV))
-    _step(
+    step(sys.executable, *pip, "--target", str(tool), "--requirement", str(VIRTUALENV))
+    step(
         *(sys.executable, "-m", "virtualenv", "--quiet", "--no-periodic-update"),
         *("--app-data", str(place / "seeds"), "--python", str(python), str(place / "env")),
         environ={"PYTHONPATH": str(tool)},
@@ -64,7 +51,7 @@ def _make(place: Path) -> None:
     first = place / "first.txt"  # twisted's own build would fetch the newest, which needs another Python
     first.write_text("".join(re.findall(r"(?m)^incremental==.*\n(?: .*\n)+", REQUIREMENTS.read_text())))
     for requirements in (first, REQUIREMENTS):
-        _step(str(place / "env/bin/python"), *pip, "--requirement", str(requirements))
+        step(str(place / "env/bin/python"), *pip, "--requirement", str(requirements))
 
 
 def find_python_27() -> Path:
@@ -81,7 +68,7 @@ def find_python_27() -> Path:
         raise EnvironmentMissingError(
             "the Autobahn testsuite needs Python 2.7: put python2.7 on PATH, or pyenv, which can build it"
         )
-    _step(pyenv, "install", "--skip-existing", VERSION, seconds=_BUILD_SECONDS)
+    step(pyenv, "install", "--skip-existing", VERSION, seconds=_BUILD_SECONDS)
     python = _pyenv_root(pyenv) / f"versions/{VERSION}/bin/python2.7"
     if not _is_python_27(python):
         raise EnvironmentMissingError(f"pyenv installed Python {VERSION}, but {python} does not work")
@@ -97,7 +84,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _pyenv_root(pyenv: str) -> Path:
-    return Path(_step(pyenv, "root").strip())
+    return Path(step(pyenv, "root").strip())
 
 
 def _is_python_27(python: Path) -> bool:
@@ -106,19 +93,3 @@ def _is_python_27(python: Path) -> bool:
         return subprocess.run((python, "-c", _CHECK), capture_output=True, timeout=30).returncode == 0
     except OSError:
         return False
-
-
-def _step(*command: str, environ: dict[str, str] | None = None, seconds: float = _STEP_SECONDS) -> str:
-    """Run a command; what it wrote."""
-    done = subprocess.run(
-        command,
-        env={**os.environ, **(environ or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=seconds,
-    )
-    if done.returncode:
-        raise EnvironmentMissingError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
-    return done.stdout

@@ -9,9 +9,9 @@ import pytest
 
 from tests.autobahn import environment
 from tests.autobahn.cases import everything, patterns
-from tests.autobahn.environment import EnvironmentMissingError
 from tests.autobahn.run import SuiteError, expected
 from tests.autobahn.verdict import Verdict
+from tests.environments import EnvironmentMissingError
 
 
 def found(behavior: str, close: str) -> dict[str, Any]:

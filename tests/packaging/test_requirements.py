@@ -20,7 +20,7 @@ FILES = {
     "dev": "requirements.txt",
     "audit": "conf/requirements-audit.txt",
 }
-UNGENERATED = ("conf/requirements-autobahn.txt", "conf/requirements-virtualenv.txt")
+UNGENERATED = tuple(f"conf/requirements-{name}.txt" for name in ("autobahn", "sdks", "virtualenv"))
 
 
 def asked_for(extra: str) -> list[Requirement]:

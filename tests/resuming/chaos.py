@@ -9,10 +9,11 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import nats
 from nats.js.api import StreamConfig, StreamSource
@@ -38,6 +39,7 @@ class Plan:
         hosts: 1, or 2 on a cluster of three nats-servers, behind haproxy.
         stream_messages: what the stream keeps; 0: all. A small one can't bridge every absence.
         last_value: whether the stream keeps only the newest message of each channel.
+        settings: further ones of the servers.
     """
 
     clients: int = 1000
@@ -50,15 +52,42 @@ class Plan:
     hosts: int = 1
     stream_messages: int = 0
     last_value: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def forgets(self) -> bool:
         """Whether the stream can't bridge every absence."""
         return bool(self.stream_messages) or self.last_value
 
+    @property
+    def mirror_forgets(self) -> bool:
+        """Whether the stream forgets so soon that its mirror loses some too, while nats-server is away."""
+        return self.last_value or 0 < self.stream_messages < self.rate / 2
 
-def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
-    """Do all of it, and compare."""
+
+class Guests(Protocol):
+    """Other clients beside the crowd."""
+
+    def arrive(self) -> None:
+        """Wait until all are subscribed. Raises AssertionError: some are not."""
+
+    def behind(self, truth: Ledger) -> int:
+        """How many still want messages."""
+
+    def judge(self, proof: Proof, truth: Ledger, plan: Plan) -> None:
+        """Hold what they heard against what was published."""
+
+
+def run(
+    plan: Plan,
+    tell: Callable[[str], None] = lambda _: None,
+    invite: Callable[[int, Path], AbstractContextManager[Guests]] | None = None,
+) -> Proof:
+    """Do all of it, and compare.
+
+    Args:
+        invite: makes the guests of a port, if there are any; a directory takes what they say.
+    """
     title = f"{plan.clients:,} resuming clients, {plan.seconds:g} s, {plan.strategy}, seed {plan.seed}"
     title += ", two hosts" if plan.hosts == 2 else ""
     title += f", a stream of {plan.stream_messages:,} messages" if plan.stream_messages else ""
@@ -68,6 +97,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
         "WS_SHARD_STRATEGY": plan.strategy,
         "WS_DRAIN_SECONDS": "3",
         "WS_MAX_CONNECTIONS": str(2 * plan.clients),
+        **plan.settings,
     }
     if plan.stream_messages:
         settings["JS_STREAM_MAX_MSGS"] = str(plan.stream_messages)
@@ -79,17 +109,22 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Proof:
         _mirrored(site.nats_url, plan) as truth_of,
         Publisher(site.nats_url, CHANNELS, plan.rate) as publisher,
         Crowd(site.port, plan.clients, CHANNELS, plan.seed, stay_seconds=plan.stay_seconds) as crowd,
+        invite(site.port, Path(directory)) if invite else nullcontext() as guests,
     ):
         wait_for(lambda: all(client.heard for client in crowd.clients), 60, "the first messages")
+        if guests is not None:
+            guests.arrive()
         kills = _harm(plan, site, crowd, tell)
         crowd.stay()
         publisher.stop()
         truth = truth_of()
         began = time.monotonic()
         with contextlib.suppress(AssertionError):
-            wait_for(lambda: not _behind(crowd, truth), 60, "all messages")
+            wait_for(lambda: not _behind(crowd, truth) and not (guests and guests.behind(truth)), 60, "all")
         proof.fact("caught up in", f"{time.monotonic() - began:.1f} s")
         _judge(plan, proof, site, crowd, truth)
+        if guests is not None:
+            guests.judge(proof, truth, plan)
         proof.fact("workers killed", str(kills))
     return proof
 
@@ -141,14 +176,11 @@ def _judge(plan: Plan, proof: Proof, site: Site, crowd: Crowd, truth: Ledger) ->
 
 
 def _wrong(client: Client, truth: Ledger, plan: Plan) -> Iterator[str]:
-    """What a client neither heard nor was told, from its first message on, or what it was told and heard.
-
-    Of a last-value stream the mirror has lost some, too, while nats-server was away.
-    """
+    """What a client neither heard nor was told, from its first message on, or what it was told and heard."""
     due = {seq for seq in truth.seqs[client.channel] if client.heard[0] <= seq <= client.last}
     told = {seq for seq in due if any(first <= seq <= last for first, last, _ in client.gaps)}
     heard = set(client.heard)
-    wrong = sorted(due ^ told ^ (heard & due if plan.last_value else heard))
+    wrong = sorted(due ^ told ^ (heard & due if plan.mirror_forgets else heard))
     if wrong:
         yield f"client {client.number} on {client.channel}: {wrong[:5]}, gaps {client.gaps[-3:]}"
 
