@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tests.attack.vectors import before, inside, memory, slots, work
+from tests.attack.vectors import before, centrifugo, events, inside, memory, slots, work
 from tests.attack.vectors.base import Vector
 
 WORST = memory.WORST
 
 VECTORS: dict[str, Vector] = {
     vector.name: vector
-    for vector in (*memory.VECTORS, *work.VECTORS, *before.VECTORS, *slots.VECTORS, *inside.VECTORS)
+    for module in (memory, work, before, slots, centrifugo, events, inside)
+    for vector in module.VECTORS
 }

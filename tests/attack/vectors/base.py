@@ -38,11 +38,11 @@ class Vector(NamedTuple):
     ends: str = ""
 
 
-def deflated(payload: bytes) -> bytes:
-    """A compressed text frame."""
+def deflated(payload: bytes, opcode: int = wire.TEXT) -> bytes:
+    """A compressed frame."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     data = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
-    return wire.frame(wire.TEXT, data[:-4], reserved=4)
+    return wire.frame(opcode, data[:-4], reserved=4)
 
 
 def command(kind: str, **data: Any) -> bytes:
