@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from google.protobuf import json_format
 
-from odinws.messages.centrifugo_protobuf import _CLASSES, _read_varint
+from odinws.messages.centrifugo_protobuf import _CLASSES, _read_varint, _varint
 from tests import wire
 from tests.wire import BINARY, CLOSE, DEFAULT_SECONDS, END, TEXT, Peer
 
@@ -30,8 +30,16 @@ class Sdk:
         pings: how many came.
     """
 
-    def __init__(self, port: int, *, protobuf: bool = False, query: str = "", **headers: str | None) -> None:
-        self.peer = Peer(port)
+    def __init__(
+        self,
+        port: int,
+        *,
+        protobuf: bool = False,
+        query: str = "",
+        receive_buffer_bytes: int | None = None,
+        **headers: str | None,
+    ) -> None:
+        self.peer = Peer(port, receive_buffer_bytes)
         self._protobuf = protobuf
         offer = {"Sec_WebSocket_Protocol": "centrifuge-protobuf"} if protobuf else {}
         fields: dict[str, Any] = {"path": PATH + query, **offer, **headers}
@@ -49,7 +57,7 @@ class Sdk:
                 for command in commands
             ]
             written = [command.SerializeToString() for command in written]
-            return wire.frame(BINARY, b"".join(bytes((len(each),)) + each for each in written))
+            return wire.frame(BINARY, b"".join(_varint(len(each)) + each for each in written))
         return wire.frame(TEXT, "\n".join(map(json.dumps, commands)).encode())
 
     def tell(self, *commands: dict[str, Any]) -> list[int]:

@@ -16,7 +16,7 @@ from odinws.access.channels import Channels
 from odinws.access.credentials import check_form
 from odinws.access.errors import AccessError, ExpiredError, forbidden, unauthenticated
 from odinws.access.keys import ALGORITHMS, Key, Source
-from odinws.access.permissions import Permissions
+from odinws.access.permissions import MAX_GRANTS, Permissions
 from odinws.close_codes import CloseReason
 
 MAX_SUBJECT_CHARACTERS = 256
@@ -40,11 +40,28 @@ class Identity(NamedTuple):
         subject: the token's `sub`, 1 to 256 printable characters; None: nobody in particular.
         expires_at: seconds since 1970 from which on it counts no more, leeway included; None: never.
         permissions: by the claim `channels`; None: there is none, see `Channels.allows`.
+        server_side: by the claim `subs`, the channels that the server subscribes a client of Centrifugo's
+            protocol to.
     """
 
     subject: str | None
     expires_at: float | None
     permissions: Permissions | None
+    server_side: tuple[str, ...] = ()
+
+
+class ChannelToken(NamedTuple):
+    """What a token of one channel says.
+
+    Attributes:
+        subject: whose it is; None: whoever brings it.
+        channel: that it allows.
+        expires_at: as that of an identity.
+    """
+
+    subject: str | None
+    channel: str
+    expires_at: float | None
 
 
 ANONYMOUS = Identity(None, None, None)  # no token, where none is needed
@@ -106,7 +123,33 @@ class Tokens:
             raise unauthenticated("the token's claim sub is not a text of 1 to 256 characters")
         if not subject.isprintable():
             raise unauthenticated("the token's claim sub has characters that can't be printed")
-        return Identity(subject, expires_at, self._channels.permissions_of(subject, claims.get("channels")))
+        permissions = self._channels.permissions_of(subject, claims.get("channels"))
+        return Identity(subject, expires_at, permissions, self._server_side(claims.get("subs")))
+
+    def of_channel(self, token: str, now: float) -> ChannelToken:
+        """What a token of one channel says: `channel`, and whose it is.
+
+        Raises:
+            AccessError: as `identify`, but `sub` may be missing or "".
+        """
+        check_form(token)
+        claims = self._verified(token, now)
+        expires_at = self._lifetime(claims, now)
+        subject, channel = claims.get("sub") or None, claims.get("channel")
+        if not isinstance(channel, str) or not isinstance(subject, str | None):
+            raise unauthenticated("the token is not that of a channel")
+        return ChannelToken(subject, channel, expires_at)
+
+    def _server_side(self, claim: object) -> tuple[str, ...]:
+        if claim is None:
+            return ()
+        if not isinstance(claim, dict):
+            raise unauthenticated("the token's claim subs is not an object")
+        if len(claim) > MAX_GRANTS:
+            raise forbidden(f"the token's claim subs has more than {MAX_GRANTS} entries")
+        if not all(map(self._channels.valid, claim)):
+            raise forbidden("the token's claim subs has what is no channel")
+        return tuple(claim)
 
     def refresh(self, old: Identity, token: str, now: float) -> Identity:
         """The identity of an open connection that brings another token.

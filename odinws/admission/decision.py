@@ -21,7 +21,7 @@ from odinws.access import credentials
 from odinws.access.errors import AccessError, LimitError
 from odinws.access.peer import client_address, is_loopback, network_of
 from odinws.access.rates import Limit, Rates
-from odinws.access.tokens import ANONYMOUS, Identity
+from odinws.access.tokens import ANONYMOUS, ChannelToken, Identity
 from odinws.admission import authentication, load
 from odinws.admission.guard import Decision, Guard, Limits, State, retry_after, smooth
 from odinws.close_codes import CloseReason
@@ -207,6 +207,10 @@ class Admission:
         if self._tokens is None or (not token and old.subject is not None):
             return old
         return self.refresh(old, token) if token else self._tokens.identify(None, self._now())
+
+    def of_channel(self, token: str) -> ChannelToken | None:
+        """What a token of a channel says; None: nobody needs one. Raises AccessError."""
+        return None if self._tokens is None else self._tokens.of_channel(token, self._now())
 
     def refresh(self, old: Identity, token: str) -> Identity:
         """The identity of an open connection that brings another token; the old one where nobody needs one.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from odinws.close_codes import CloseReason
@@ -16,6 +17,7 @@ from odinws.connections.connection import Connection, Owner, State
 from odinws.connections.ledger import GREENLET_BYTES
 from odinws.connections.limits import ConnectionLimits
 from odinws.connections.outbox import Outbox, SlowPolicy
+from odinws.messages.protocol import Left
 from odinws.messages.wire_format import Bundle, WireFormat
 
 EXPIRY_GRACE_SECONDS = 25.0  # an SDK asks for a token when it has expired, not before
@@ -32,7 +34,7 @@ class CentrifugoConnection(Connection):
         missed: channels to be resumed, and the sequence of each: the client counts as subscribed.
         wanted: those that are being resumed, unless the client has left.
         ending: subscriptions that have ended for the client, and end for the strategy before the next pass.
-        failed: those that a gap has ended before they were subscribed.
+        failed: those that a gap has ended while they were resumed: to try again would come to the same.
     """
 
     late = CloseReason.STALE
@@ -130,18 +132,23 @@ class CentrifugoConnection(Connection):
             self.wanted.discard(name)
 
     def has_failed(self, name: str) -> bool:
-        """Whether a gap has ended a channel before it was subscribed; asked once."""
+        """Whether a gap has ended a channel while it was resumed; asked once."""
         if self.failed is None or name not in self.failed:
             return False
         self.failed.discard(name)
         return True
 
-    def _lose(self, name: str) -> None:
-        """The client has been told that a gap ended this."""
+    def _lose(self, name: str, *, can_be_had: bool = True) -> None:
+        """The client has been told that a subscription has ended.
+
+        Args:
+            can_be_had: whether what it misses may come if it subscribes anew.
+        """
         if self._is_missing(name):
             self.forget(name)
-            self.failed = self.failed or set()
-            self.failed.add(name)
+            if not can_be_had:
+                self.failed = self.failed or set()
+                self.failed.add(name)
         if name in self.channels:
             self.ending = self.ending or set()
             self.ending.add(name)
@@ -169,26 +176,43 @@ class CentrifugoConnection(Connection):
             return True
         sent = Connection.send(self, data, bundles)
         for name in ends:
-            self._lose(name)
+            self._lose(name, can_be_had=False)
         return sent
 
     def _must_reconnect(self, names: Iterable[str]) -> bool:
         return not self.subscribes_anew or any(name in self.server_side for name in names)
 
     def _shed(self, outbox: Outbox, policy: SlowPolicy, applies: Callable[[str], bool]) -> int:
-        """All messages that wait give way to the ends of their subscriptions.
+        """All messages of these channels that wait give way to the ends of their subscriptions.
 
         The client subscribes anew when it has read so far, and gets them then.
         """
-        names = outbox.channels
+        names = set(filter(applies, outbox.channels))
         if self._must_reconnect(names):
             return 0
-        dropped = outbox.drop_messages(self.wire_format)
+        dropped = outbox.drop_messages(self.wire_format, names)
         for name in names:
             self._lose(name)
         return dropped
 
     # -- time --------------------------------------------------------------------------------------
+
+    def on_timer(self) -> None:
+        """Also ends what channels' own tokens do not allow any more."""
+        if self.granted and not self.state:
+            self._end_expired(self.granted, time.time() - EXPIRY_GRACE_SECONDS)
+        super().on_timer()
+
+    def _end_expired(self, granted: dict[str, float | None], now: float) -> None:
+        for name in [name for name, expires_at in granted.items() if expires_at and expires_at <= now]:
+            del granted[name]
+            if not self.holds(name):
+                continue
+            if not self.subscribes_anew:
+                self.close(CloseReason.UNAUTHORISED)
+                return
+            self.send_value(Left(name, needs_token=True))
+            self._lose(name)
 
     def _until_ping(self) -> float:
         """Seconds until the next one is due, by a fixed clock."""

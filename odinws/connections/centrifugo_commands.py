@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, cast
 
+from msgspec.structs import replace
+
 from odinws.access.errors import AccessError, ExpiredError, LimitError
 from odinws.access.patterns import is_wildcard
-from odinws.access.tokens import Identity
+from odinws.access.tokens import ChannelToken, Identity
 from odinws.close_codes import CloseReason
 from odinws.connections import commands
 from odinws.connections.centrifugo import CentrifugoConnection
@@ -39,6 +41,7 @@ from odinws.messages.protocol import (
     Past,
     Pong,
     Read,
+    Rejected,
     Renewed,
     Unsubscribe,
     UnsubscriptionAck,
@@ -96,6 +99,9 @@ class Access(Protocol):
 
     def refresh(self, old: Identity, token: str) -> Identity:
         """The identity by a new token; raises AccessError."""
+
+    def of_channel(self, token: str) -> ChannelToken | None:
+        """What a channel's token says; None: nobody needs one; raises AccessError."""
 
 
 class _Place(NamedTuple):
@@ -168,7 +174,7 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
 
     def _answer(self, conn: CentrifugoConnection, command: Command, tag: object) -> Outgoing | None:
         if isinstance(command, Connect):
-            return self._connect(conn, command)
+            return self._connect(conn, command, tag)
         if isinstance(command, Heartbeat):
             return Pong(0)
         if not conn.is_connected:
@@ -180,7 +186,7 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
         if isinstance(command, Authenticate):
             return self._renew(conn, command)
         if isinstance(command, AuthenticateChannel):
-            raise CommandError("NOT_AVAILABLE", "channels have no tokens of their own")
+            return self._renew_channel(conn, command)
         return super()._answer(conn, command, tag)
 
     def _failed(self, conn: CentrifugoConnection, error: CommandError | AccessError) -> Outgoing:
@@ -191,14 +197,54 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
 
     # -- who it is ---------------------------------------------------------------------------------
 
-    def _connect(self, conn: CentrifugoConnection, command: Connect) -> Connected:
+    def _connect(self, conn: CentrifugoConnection, command: Connect, tag: object) -> Connected | None:
         if conn.is_connected:
             raise FrameError(CloseReason.PROTOCOL, "connected already")
         identity = self._identified(lambda: self._access.connect(conn.identity, command.token))
         if identity is not conn.identity:
             conn.identify(identity)
+        joins = [
+            replace(command.since.get(name, Join(name)), or_fails=False)
+            for name in identity.server_side
+            if self._channels.carries(name)
+        ]
+        if joins:
+            self._connect_with(conn, joins, tag)
+            return None
         conn.is_connected = True
-        return Connected(conn.id, self._limits.heartbeat_seconds, _seconds_left(conn))
+        return self._connected(conn, ())
+
+    def _connected(self, conn: CentrifugoConnection, joined: Sequence[Joined]) -> Connected:
+        return Connected(conn.id, self._limits.heartbeat_seconds, _seconds_left(conn), joined)
+
+    def _connect_with(self, conn: CentrifugoConnection, joins: Sequence[Join], tag: object) -> None:
+        """Answer with server-side subscriptions; nothing of theirs comes before the answer."""
+        epoch, places = self._places(conn, joins)
+
+        def enter() -> None:
+            now, last = self._past.top
+            joined, resumed = [], {}
+            for join in joins:
+                place = places[join.channel]
+                if isinstance(place, CommandError | AccessError):
+                    raise place
+                if now != epoch:
+                    raise CommandError("UNAVAILABLE", "the stream has just been replaced")
+                if place.since is None:
+                    self._past.subscribe(conn, join.channel)
+                else:
+                    resumed[join.channel] = place.since
+                seq = last if place.since is None else place.since
+                joined.append(Joined(join.channel, epoch, seq, place.recovered, place.messages))
+                self._count_missed(place)
+            conn.is_connected = True
+            conn.server_side = frozenset(join.channel for join in joins)
+            conn.send_value(self._connected(conn, joined), tag)
+            for name, since in resumed.items():
+                if conn.expect(name, since):
+                    self._work_for(conn, self._send_missed)
+
+        self._between_passes(enter)
 
     def _identified(self, ask: Callable[[], Identity]) -> Identity:
         try:
@@ -214,10 +260,40 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
         identity = self._identified(lambda: self._refresh(conn.identity, command.token))
         conn.identify(identity)
         for channel in conn.subscriptions:
-            if not self._channels.allows(identity, channel):
+            if self._refusal(conn, channel) is not None:
                 self._leave(conn, channel)
                 conn.send_value(Left(channel))
         return Renewed(conn.id, _seconds_left(conn))
+
+    def _renew_channel(self, conn: CentrifugoConnection, command: AuthenticateChannel) -> Renewed:
+        if not conn.holds(command.channel):
+            raise CommandError("FORBIDDEN", "not subscribed")
+        expires_at = self._grant(conn, command.channel, command.token)
+        return Renewed("", None if expires_at is None else expires_at - time.time())
+
+    def _grant(self, conn: CentrifugoConnection, channel: str, token: str) -> float | None:
+        """Allow a channel by its own token; returns when that expires, seconds since 1970."""
+        try:
+            found = self._access.of_channel(token)
+        except ExpiredError as error:
+            raise CommandError("TOKEN_EXPIRED", error.message) from None
+        except AccessError as error:
+            raise CommandError("FORBIDDEN", error.message) from None
+        if found is None:
+            return None
+        if found.channel != channel or found.subject != conn.identity.subject:
+            raise FrameError(CloseReason.INVALID_TOKEN, "the token is of another channel or subject")
+        conn.granted = {} if conn.granted is None else conn.granted
+        conn.granted[channel] = found.expires_at
+        return found.expires_at
+
+    def _refusal(self, conn: CentrifugoConnection, channel: str) -> Rejected | None:
+        """Why a client may not have a channel; None: it may, also by the channel's own token."""
+        problem = self._channels.refusal(conn.identity, channel)
+        if problem is None or problem.code != "FORBIDDEN":
+            return problem
+        is_granted = channel in conn.identity.server_side or channel in (conn.granted or ())
+        return None if is_granted and self._channels.carries(channel) else problem
 
     # -- subscriptions -----------------------------------------------------------------------------
 
@@ -254,10 +330,15 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
         if now != epoch:
             self._strategy.unsubscribe(conn, channel)
             raise CommandError("UNAVAILABLE", "the stream has just been replaced")
-        answer = Joined(channel, epoch, last if since is None else since, place.recovered, place.messages)
-        conn.send_value(answer, tag)
+        expires_at = (conn.granted or {}).get(channel)
+        seconds = None if expires_at is None else expires_at - time.time()
+        seq = last if since is None else since
+        conn.send_value(Joined(channel, epoch, seq, place.recovered, place.messages, seconds), tag)
         if since is not None and conn.expect(channel, since):
             self._work_for(conn, self._send_missed)
+        self._count_missed(place)
+
+    def _count_missed(self, place: _Place) -> None:
         if place.reason:
             self._stats.recovered(place.reason)
             self._stats.count_gaps((place.reason,), 1)
@@ -296,7 +377,9 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
             raise CommandError(problem.code, problem.message)
 
     def _check(self, conn: CentrifugoConnection, join: Join) -> None:
-        problem = self._channels.refusal(conn.identity, join.channel)
+        if join.token:
+            self._grant(conn, join.channel, join.token)
+        problem = self._refusal(conn, join.channel)
         if problem is not None:
             raise CommandError(problem.code, problem.message)
 
@@ -375,12 +458,13 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
 
     def _leave(self, conn: CentrifugoConnection, channel: str) -> bool:
         conn.forget(channel)
+        (conn.granted or {}).pop(channel, None)
         return self._strategy.unsubscribe(conn, channel)
 
     # -- history -----------------------------------------------------------------------------------
 
     def _read_past(self, conn: CentrifugoConnection, command: Read) -> Past:
-        problem = self._channels.refusal(conn.identity, command.channel)
+        problem = self._refusal(conn, command.channel)
         if problem is not None:
             raise CommandError(problem.code, problem.message)
         epoch, seq = self._past.top

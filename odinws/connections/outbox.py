@@ -15,7 +15,7 @@ import marshal
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import accumulate, islice
 
@@ -197,10 +197,10 @@ class Outbox:
         """The channels, or subscriptions, of what is queued."""
         return {entry.channel for entry in self._whole() if entry.channel is not None}
 
-    def drop_messages(self, wire_format: WireFormat) -> int:
-        """Replace all messages by gaps, one for each channel; returns how many were dropped."""
+    def drop_messages(self, wire_format: WireFormat, channels: Collection[str]) -> int:
+        """Replace all messages of channels by gaps, one for each; returns how many were dropped."""
         entries = self._unfold()
-        return self._drop(entries, [True] * len(entries), wire_format)
+        return self._drop(entries, [entry.channel in channels for entry in entries], wire_format)
 
     def drop_oldest(
         self,

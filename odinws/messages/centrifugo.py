@@ -61,6 +61,7 @@ MAX_COMMANDS = 20_000  # in a frame
 _INTERNAL = (100, True)  # for a code that is not in the table
 _INSUFFICIENT = {"code": 2500, "reason": "insufficient state"}  # the SDK subscribes anew, with its position
 _ENDED = {"code": 2000, "reason": "unsubscribed by the server"}
+_EXPIRED = {"code": 2501, "reason": "subscription expired"}  # it does so with another token
 _VERSION = "odinws"  # of the server, as an SDK shows it
 _COMPACTION = 1  # flags of a subscribe command
 _NO_FALSE_RECOVERY = 2
@@ -96,7 +97,8 @@ class CentrifugoFormat(WebSocketFormat):
     def encode(self, value: Outgoing, tag: object = None) -> bytes:
         """Replies; and b"" for what an SDK does not expect, such as a welcome."""
         if isinstance(value, Left):
-            return self.frame_of({"push": {"channel": value.channel, "unsubscribe": _ENDED}})
+            end = _EXPIRED if value.needs_token else _ENDED
+            return self.frame_of({"push": {"channel": value.channel, "unsubscribe": end}})
         result = self._result(value) if tag else None
         return self.frame_of({"id": tag, **result}) if result else b""
 

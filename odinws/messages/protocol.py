@@ -377,9 +377,14 @@ class Past(msgspec.Struct, frozen=True):
 
 
 class Left(msgspec.Struct, frozen=True):
-    """The server has ended a subscription, for good."""
+    """The server has ended a subscription.
+
+    Attributes:
+        needs_token: the client should come back with another token for the channel; False: not at all.
+    """
 
     channel: str
+    needs_token: bool = False
 
 
 class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):

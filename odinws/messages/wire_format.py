@@ -285,13 +285,15 @@ def encode(events: Sequence[Message | Lost], via: str, wire_format: WireFormat) 
         if reason:
             frame = wire_format.gap(channel, first, last, reason, via)
         if frame:
+            # Where a gap ends a subscription, a message without its payload is none.
+            is_gap = reason != "" and not (wire_format.gaps_end and reason == INVALID)
             whose = via if wire_format.gaps_end else channel
-            entries.append(Entry(frame, whose, first, last, 0 if reason else 1))
+            entries.append(Entry(frame, whose, first, last, 0 if is_gap else 1))
             if reason:
                 gaps.append(reason)
-                if wire_format.gaps_end and reason != INVALID:
-                    ends = via  # what follows is sent when the client has subscribed anew
-                    break
+            if is_gap and wire_format.gaps_end:
+                ends = via  # what follows is sent when the client has subscribed anew
+                break
     return Bundle.of(entries, gaps, ends)
 
 

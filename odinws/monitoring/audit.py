@@ -12,9 +12,10 @@ counts and tells.
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import gevent
@@ -97,13 +98,8 @@ class Audit:
             conn.observe(None)
             if conn.state is not State.OPEN or conn.allowance != allowance or conn.commands:
                 continue
-            wildcards = [name for name in channels if is_wildcard(name)]
-            expected = [
-                found
-                for found in due
-                if found[0] in channels or any(has(wildcard, found[0]) for wildcard in wildcards)
-            ]
-            absent = _absent(expected, notes)
+            expected = _expected(channels, due, once=conn.wire_format.delivers_once)
+            absent = _absent(expected, notes, gaps_end=conn.wire_format.gaps_end)
             checked += len(expected)
             missing += len(absent)
             if absent:
@@ -113,15 +109,39 @@ class Audit:
         return missing
 
 
-def _absent(expected: Iterable[tuple[str, int]], notes: Iterable[Entry]) -> list[tuple[str, int]]:
-    """What of (channel, seq) is in no message and in no gap."""
+def _expected(
+    channels: Collection[str], due: Iterable[tuple[str, int]], *, once: bool
+) -> list[tuple[str, int]]:
+    """What of (channel, seq) some subscriptions have: once, or by each of them, with its name."""
+    wildcards = [name for name in channels if is_wildcard(name)]
+    if once:
+        return [
+            found
+            for found in due
+            if found[0] in channels or any(has(wildcard, found[0]) for wildcard in wildcards)
+        ]
+    return [
+        (name, seq)
+        for channel, seq in due
+        for name in (*([channel] if channel in channels else ()), *(w for w in wildcards if has(w, channel)))
+    ]
+
+
+def _absent(
+    expected: Iterable[tuple[str, int]], notes: Iterable[Entry], *, gaps_end: bool = False
+) -> list[tuple[str, int]]:
+    """What of (channel, seq) is in no message and in no gap.
+
+    Args:
+        gaps_end: nothing is due after a gap.
+    """
     told: dict[str, set[int]] = defaultdict(set)
     gaps: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for entry in notes:
         if entry.channel is not None and entry.messages:
             told[entry.channel].add(entry.first)
         elif entry.channel is not None:
-            gaps[entry.channel].append((entry.first, entry.last))
+            gaps[entry.channel].append((entry.first, sys.maxsize if gaps_end else entry.last))
     return [
         (channel, seq)
         for channel, seq in expected

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import wire
+from tests.access.material import SECRET, token
 from tests.integration.conftest import Serve
-from tests.ledger import publish
+from tests.integration.test_nats_outages import manage
+from tests.ledger import STREAM, publish
 from tests.nats import NatsServer
 from tests.sdk import Sdk
 from tests.server import Server, wait_for
@@ -298,3 +302,197 @@ def test_history(server: Server, nats_module: NatsServer) -> None:
         assert sdk.ask("history", channel="user.1", limit=2)["error"]["code"] == 103
         foreign = {"epoch": "other", "offset": 1}
         assert sdk.ask("history", channel="token.H", limit=1, since=foreign)["error"]["code"] == 112
+
+
+# -- what is missing -------------------------------------------------------------------------------
+
+
+def purge(nats: NatsServer, keep: int) -> None:
+    """Leave the stream only its newest messages."""
+    manage(nats.url, lambda js: js.purge_stream(STREAM, keep=keep))
+
+
+def test_a_stream_too_small_is_told(server: Server, nats_module: NatsServer) -> None:
+    """What is gone is not recovered, and counted as a gap; a quiet channel has missed nothing."""
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        quiet = sdk.subscribe("token.Quiet")
+        loud = sdk.subscribe("token.Loud")
+        send(nats_module, "token.Loud", *range(60))
+        assert numbers(sdk, 60, "token.Loud") == list(range(60))
+    purge(nats_module, 5)
+    before = server.metric("ws_gaps_total")
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        answer = sdk.subscribe("token.Loud", (loud["epoch"], loud["offset"]))
+        assert (answer["was_recovering"], answer["recovered"]) == (True, False)
+        assert sdk.subscribe("token.Quiet", (quiet["epoch"], quiet["offset"]))["recovered"] is True
+        assert (
+            sdk.ask(
+                "history",
+                channel="token.Loud",
+                limit=9,
+                since={"epoch": loud["epoch"], "offset": loud["offset"]},
+            )["error"]["code"]
+            == 112
+        )
+        send(nats_module, "token.Loud", 60)
+        assert numbers(sdk, 1, "token.Loud") == [60]
+    wait_for(lambda: server.metric("ws_gaps_total") == before + 1, 5, "the gap that is counted")
+
+
+@pytest.mark.parametrize("flag", [1, 0], ids=["compaction", "old"])
+def test_a_new_stream_ends_subscriptions(serve: Serve, tmp_path: Path, flag: int) -> None:
+    """At once: nothing of the new epoch comes at a position of the old; then the client begins anew."""
+    with NatsServer(tmp_path / "nats") as nats:
+        server = serve(NATS_URL=nats.url, WS_WORKERS="1")
+        with Sdk(server.port) as sdk:
+            sdk.connect()
+            answer = sdk.subscribe("token.A", flag=flag)
+            manage(nats.url, lambda js: js.delete_stream(STREAM))
+            if flag:
+                push = sdk.push()
+                assert push == {
+                    "channel": "token.A",
+                    "unsubscribe": {"code": 2500, "reason": "insufficient state"},
+                }
+                again = sdk.subscribe("token.A", (answer["epoch"], answer["offset"]))
+                assert (again["recovered"], again["epoch"] != answer["epoch"]) == (False, True)
+                send(nats, "token.A", 1)
+                assert numbers(sdk, 1, "token.A") == [1]
+            else:
+                assert sdk.closed() == 3010
+
+
+@pytest.mark.parametrize("policy", ["disconnect", "conflate", "drop-oldest"])
+def test_slow_clients(serve: Serve, nats: NatsServer, policy: str) -> None:
+    """Closed, and they come back; or unsubscribed, and they get the rest once they have read so far."""
+    server = serve(
+        NATS_URL=nats.url,
+        WS_WORKERS="1",
+        WS_SLOW_POLICY=policy,
+        WS_OUTBOX_FRAMES="50",
+        WS_SEND_BUFFER_BYTES="4096",
+    )
+    with Sdk(server.port, receive_buffer_bytes=4096) as sdk:
+        sdk.connect()
+        answer = sdk.subscribe("token.S")
+        payload = json.dumps("x" * 2000).encode()
+        publish(nats.url, [("token.S", payload)] * 300)
+        dropped = "ws_messages_undelivered_total" if policy == "disconnect" else "ws_messages_shed_total"
+        wait_for(lambda: server.metric(dropped), 30, "a slow client")
+        if policy == "disconnect":
+            assert sdk.closed() == 3008
+            return
+        offsets = [answer["offset"]]
+        for _ in range(20):  # it may be too slow again and again
+            while len(offsets) <= 300 and "pub" in (push := sdk.push()):
+                offsets.append(push["pub"]["offset"])
+            if len(offsets) > 300:
+                break
+            assert push["unsubscribe"]["code"] == 2500
+            assert sdk.subscribe("token.S", (answer["epoch"], offsets[-1]))["recovered"] is True
+        assert offsets == list(range(answer["offset"], answer["offset"] + 301))
+
+
+# -- tokens ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guarded(serve_module: Serve, nats_module: NatsServer) -> Server:
+    """Asks for tokens."""
+    return serve_module(
+        NATS_URL=nats_module.url,
+        WS_WORKERS="1",
+        WS_JWT_SECRET=SECRET,
+        WS_JWT_LEEWAY_SECONDS="0",
+        WS_MAX_PER_SUBJECT="2",
+    )
+
+
+def fresh(seconds: float = 60.0, **claims: Any) -> str:
+    """A token that lives this long."""
+    return token(exp=time.time() + seconds, **claims)
+
+
+def test_tokens_come_with_connect(guarded: Server) -> None:
+    """Or with the request; a bad one ends the client, an expired one makes it fetch another."""
+    with Sdk(guarded.port) as sdk:
+        answer = sdk.connect(token=fresh(sub="42"))
+        assert (answer["expires"], 50 <= answer["ttl"] <= 60) == (True, True)
+        assert "error" not in sdk.subscribe("user.42")
+        assert sdk.subscribe("user.43")["error"]["code"] == 103
+        refreshed = sdk.ask("refresh", token=fresh(600, sub="42"))
+        assert (refreshed["client"], refreshed["ttl"] > 500) == (answer["client"], True)
+        assert sdk.ask("refresh", token=fresh(-1, sub="42"))["error"]["code"] == 109
+        sdk.tell({"refresh": {"token": fresh(sub="43")}})
+        assert sdk.closed() == 3500
+    with Sdk(guarded.port, Authorization=f"Bearer {fresh(sub='44')}") as sdk:
+        sdk.connect()
+        assert "error" not in sdk.subscribe("user.44")
+    for bad in ("", "x", fresh(sub="1")[:-4] + "AAAA"):
+        with Sdk(guarded.port) as sdk:
+            sdk.tell({"connect": {"token": bad}})
+            assert sdk.closed() == 3500
+    with Sdk(guarded.port) as sdk:
+        assert sdk.connect(token=fresh(-1, sub="42"))["error"]["code"] == 109
+
+
+def test_what_a_new_token_does_not_allow(guarded: Server, nats_module: NatsServer) -> None:
+    """Ends, for good; the rest goes on."""
+    with Sdk(guarded.port) as sdk:
+        sdk.connect(token=fresh(sub="45"))
+        for channel in ("user.45", "token.T"):
+            sdk.subscribe(channel)
+        sdk.ask("refresh", token=fresh(sub="45", channels=["token.T"]))
+        push = sdk.push()
+        assert (push["channel"], push["unsubscribe"]["code"]) == ("user.45", 2000)
+        send(nats_module, "user.45", 1)
+        send(nats_module, "token.T", 2)
+        assert numbers(sdk, 1, "token.T") == [2]
+
+
+def test_a_subject_has_its_connections(guarded: Server) -> None:
+    """Too many are told to come back."""
+    with Sdk(guarded.port) as one, Sdk(guarded.port) as two, Sdk(guarded.port) as three:
+        for each in (one, two):
+            each.connect(token=fresh(sub="46"))
+        three.tell({"connect": {"token": fresh(sub="46")}})
+        assert three.closed() == 3013
+
+
+def test_channels_with_tokens_of_their_own(guarded: Server, nats_module: NatsServer) -> None:
+    """A token of a channel allows it to its subject; another one prolongs it."""
+    with Sdk(guarded.port) as sdk:
+        sdk.connect(token=fresh(sub="47"))
+        for bad, code in (("x", 103), (fresh(-1, sub="47", channel="user.1"), 109)):
+            assert sdk.subscribe("user.1", token=bad)["error"]["code"] == code
+        answer = sdk.subscribe("user.1", token=fresh(sub="47", channel="user.1"))
+        assert (answer["expires"], answer["ttl"] > 50) == (True, True)
+        send(nats_module, "user.1", 7)
+        assert numbers(sdk, 1, "user.1") == [7]
+        assert sdk.ask("history", channel="user.1")["epoch"] == answer["epoch"]
+        longer = sdk.ask("sub_refresh", channel="user.1", token=fresh(600, sub="47", channel="user.1"))
+        assert longer["ttl"] > 500
+        assert sdk.ask("sub_refresh", channel="token.X", token="x")["error"]["code"] == 103  # noqa: S106
+        sdk.tell({"sub_refresh": {"channel": "user.1", "token": fresh(sub="48", channel="user.1")}})
+        assert sdk.closed() == 3500
+
+
+@both
+def test_server_side_subscriptions(guarded: Server, nats_module: NatsServer, protobuf: bool) -> None:
+    """From the token; their positions come back with `connect`."""
+    mine = fresh(sub="49", subs={"user.1": {}, "token.Mine": {}})
+    with Sdk(guarded.port, protobuf=protobuf) as sdk:
+        subs = sdk.connect(token=mine)["subs"]
+        assert set(subs) == {"user.1", "token.Mine"}
+        assert sdk.subscribe("user.1")["error"]["code"] == 105
+        send(nats_module, "user.1", 1)
+        assert numbers(sdk, 1, "user.1") == [1]
+    send(nats_module, "token.Mine", 2, 3)
+    known = {name: {"recover": True, "epoch": s["epoch"], "offset": s["offset"]} for name, s in subs.items()}
+    with Sdk(guarded.port, protobuf=protobuf) as sdk:
+        subs = sdk.connect(token=mine, subs={**known, "token.Other": {}})["subs"]
+        assert {name: sub["recovered"] for name, sub in subs.items()} == {"user.1": True, "token.Mine": True}
+        pushes = sorted((push["channel"], push["pub"]["data"]) for push in (sdk.push() for _ in range(3)))
+        assert pushes == [("token.Mine", 2), ("token.Mine", 3), ("user.1", 1)]
