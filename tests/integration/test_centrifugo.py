@@ -371,14 +371,13 @@ def test_slow_clients(serve: Serve, nats: NatsServer, policy: str) -> None:
         NATS_URL=nats.url,
         WS_WORKERS="1",
         WS_SLOW_POLICY=policy,
-        WS_OUTBOX_FRAMES="50",
         WS_SEND_BUFFER_BYTES="4096",
     )
     with Sdk(server.port, receive_buffer_bytes=4096) as sdk:
         sdk.connect()
         answer = sdk.subscribe("token.S")
         payload = json.dumps("x" * 2000).encode()
-        publish(nats.url, [("token.S", payload)] * 300)
+        publish(nats.url, [("token.S", payload)] * 1000)
         dropped = "ws_messages_undelivered_total" if policy == "disconnect" else "ws_messages_shed_total"
         wait_for(lambda: server.metric(dropped), 30, "a slow client")
         if policy == "disconnect":
@@ -386,13 +385,13 @@ def test_slow_clients(serve: Serve, nats: NatsServer, policy: str) -> None:
             return
         offsets = [answer["offset"]]
         for _ in range(20):  # it may be too slow again and again
-            while len(offsets) <= 300 and "pub" in (push := sdk.push()):
+            while len(offsets) <= 1000 and "pub" in (push := sdk.push()):
                 offsets.append(push["pub"]["offset"])
-            if len(offsets) > 300:
+            if len(offsets) > 1000:
                 break
             assert push["unsubscribe"]["code"] == 2500
             assert sdk.subscribe("token.S", (answer["epoch"], offsets[-1]))["recovered"] is True
-        assert offsets == list(range(answer["offset"], answer["offset"] + 301))
+        assert offsets == list(range(answer["offset"], answer["offset"] + 1001))
 
 
 # -- tokens ----------------------------------------------------------------------------------------
