@@ -394,12 +394,18 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
             problem = CommandError("UNAVAILABLE", "NATS is not there yet")
             return epoch, {join.channel: problem for join in joins}
         found: dict[str, _Place | Problem] = {join.channel: _Place() for join in joins}
-        found.update(self._with_newest(conn, [join for join in joins if join.newest], epoch))
-        resumed = [join for join in joins if join.since is not None and not join.newest]
+        newest = [join for join in joins if self._wants_newest(join)]
+        found.update(self._with_newest(conn, newest, epoch))
+        resumed = [join for join in joins if join.since is not None and not self._wants_newest(join)]
         self._stats.totals.returned += bool(resumed)
         for theirs in {join.epoch for join in resumed}:
             found.update(self._resumed(conn, [join for join in resumed if join.epoch == theirs], epoch))
         return epoch, found
+
+    def _wants_newest(self, join: Join) -> bool:
+        """Whether the newest message is all there is to be had of what was missed."""
+        keep = self._channels.keep_of(join.channel)
+        return keep != "none" and (join.newest or (keep == "newest" and join.since is not None))
 
     def _resumed(
         self, conn: CentrifugoConnection, joins: Sequence[Join], epoch: str
@@ -475,6 +481,9 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
         most = MAX_READ if command.limit is None else min(command.limit, MAX_READ)
         if not most:
             return Past(command.channel, epoch, seq)
+        keep = self._channels.keep_of(command.channel)
+        if keep == "none" or (keep == "newest" and not command.backwards):
+            raise CommandError("NOT_AVAILABLE", f"past messages of this channel are not kept: {keep}")
         try:
             if command.backwards:
                 found: list[Message] | None = self._read_newest(conn, command, most)

@@ -179,6 +179,7 @@ _MAX_VARINT_BYTES = 5  # of a length
 class CentrifugoProtobuf(CentrifugoFormat):
     """Binary frames; payloads are carried as they are, JSON or not."""
 
+    kind = ("centrifugo-protobuf", "websocket")
     command_opcode = Opcode.BINARY
 
     PING: ClassVar[bytes] = frames.encode(Opcode.BINARY, b"\x00")

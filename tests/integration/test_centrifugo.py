@@ -495,3 +495,37 @@ def test_server_side_subscriptions(guarded: Server, nats_module: NatsServer, pro
         assert {name: sub["recovered"] for name, sub in subs.items()} == {"user.1": True, "token.Mine": True}
         pushes = sorted((push["channel"], push["pub"]["data"]) for push in (sdk.push() for _ in range(3)))
         assert pushes == [("token.Mine", 2), ("token.Mine", 3), ("user.1", 1)]
+
+
+# -- what is kept ----------------------------------------------------------------------------------
+
+
+def test_channels_of_which_less_is_kept(serve: Serve, nats: NatsServer, tmp_path: Path) -> None:
+    """The newest message is all that a client gets of what it missed; or nothing, and it is told."""
+    rules = tmp_path / "channels.toml"
+    rules.write_text(
+        '[[channels]]\npattern = "cache.*"\nsubscribe = "public"\nkeep = "newest"\n'
+        '[[channels]]\npattern = "live.*"\nsubscribe = "public"\nkeep = "none"\n'
+    )
+    server = serve(NATS_URL=nats.url, WS_WORKERS="1", WS_CHANNELS_FILE=str(rules))
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        start = {channel: sdk.subscribe(channel) for channel in ("cache.A", "live.A")}
+        for channel in start:
+            send(nats, channel, 1, 2, 3)
+        assert sorted(sdk.push()["pub"]["data"] for _ in range(6)) == [1, 1, 2, 2, 3, 3]
+    with Sdk(server.port) as sdk:
+        sdk.connect()
+        since = {channel: (answer["epoch"], answer["offset"]) for channel, answer in start.items()}
+        cached = sdk.subscribe("cache.A", since["cache.A"])
+        assert cached["recovered"] is True
+        assert [publication["data"] for publication in cached["publications"]] == [3]
+        live = sdk.subscribe("live.A", since["live.A"])
+        assert (live["recovered"], live.get("publications")) == (False, None)
+        for channel in start:
+            send(nats, channel, 4)
+        assert [sdk.push()["pub"]["data"] for _ in range(2)] == [4, 4]
+        assert sdk.ask("history", channel="cache.A", limit=1)["error"]["code"] == 108
+        newest = sdk.ask("history", channel="cache.A", limit=1, reverse=True)["publications"]
+        assert [publication["data"] for publication in newest] == [4]
+        assert sdk.ask("history", channel="live.A", limit=1, reverse=True)["error"]["code"] == 108
