@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import nats
 import pytest
 
 from odinws import cli
-from odinws.check import Finding, State, findings
+from odinws.check import Finding, State, channel, findings
+from tests.access.material import SECRET, token
 from tests.nats import NatsServer
+from tests.server import ROOT
 
 KEYS = {"keys": [{"kty": "EC", "crv": "P-256", "kid": "k1", "x": "AA", "y": "AA"}]}
 ADVICE = "; correct it or unset it"
@@ -349,3 +352,73 @@ def test_core_subjects_that_are_not_permitted(store: Path) -> None:
         _, environ = urls(server)
         [(_, text)] = problems(environ)
     assert text == f'permissions violation for subscription to "odin.>"{PERMIT}'
+
+
+# -- channels ------------------------------------------------------------------------------------
+
+
+def test_the_file_of_channels(tmp_path: Path) -> None:
+    """A line for each mistake, and for what may be one; a file that is not there is a mistake."""
+    file = tmp_path / "channels.toml"
+    file.write_text(
+        '[[channels]]\npattern = "a..b"\n[[channels]]\npattern = "c"\nkeep = "x"\n'
+        '[[channels]]\npattern = "d"\n'
+    )
+    found = problems({"WS_CHANNELS_FILE": str(file)})
+    assert [about for about, _ in found] == ["channels", "channels"]
+    assert found[1][1] == f"{file}: 'c' (number 2): keep is 'x': expected one of all, newest, none"
+    file.write_text('[[channels]]\npattern = "a.b"\n[[channels]]\npattern = "a.*"\n')
+    environ = {"WS_CHANNELS_FILE": str(file), "WS_SUBJECTS": "a.b"}
+    assert told(State.NOTE, environ) == [
+        ("channels", f"{file}: of a.* some channels are decided on before it: by a.b")
+    ]
+    assert ("channels", "carried from odin.a.b") in told(State.OK, environ)
+    [(about, text)] = problems({"WS_CHANNELS_FILE": "nowhere.toml"})
+    assert (about, text) == ("channels", "nowhere.toml: it can't be read: No such file or directory")
+
+
+def lines(name: str, token_text: str | None = None, **environ: str) -> list[str]:
+    """What is said of a channel."""
+    return [str(finding) for finding in channel(name, token_text, environ)]
+
+
+def test_one_channel() -> None:
+    """The rule, the subject, what is kept, and who may."""
+    odin = {"WS_CHANNELS_FILE": str(ROOT / "conf" / "channels-odin.toml")}
+    assert lines("BTC.trade", **odin) == [
+        f"ok       rule      *.trade, number 1 of {odin['WS_CHANNELS_FILE']}: everybody",
+        "ok       subject   odin.token.BTC.trade",
+        "ok       kept      all; slow clients: disconnect; compressed",
+        "ok       token     somebody without a token may: the rule says so",
+    ]
+    assert lines("user.*", **odin)[1] == "note     rule      *.trade decides on some of it: everybody"
+    assert lines("nothing", **odin) == [
+        "problem  rule      expected a channel of this server, or a wildcard within one of its patterns; "
+        "at most 255 bytes and 8 tokens of A-Z a-z 0-9 _ -"
+    ]
+    assert lines("user.42", WS_WORKERS="0")[0].startswith("problem  settings  WS_WORKERS='0'")
+    keys = {"WS_JWT_SECRET": SECRET}
+    mine, listed = token(exp=time.time() + 60), token(exp=time.time() + 60, channels=["token.*"])
+    assert lines("user.42", **keys)[-1] == "problem  token     a token is required"
+    assert lines("user.42", mine, **keys)[-1] == "ok       token     the subject '42' may: the rule says so"
+    assert lines("user.43", mine, **keys)[-1] == (
+        "problem  token     the subject '42' may not: this channel needs a token that allows it"
+    )
+    assert lines("token.A", listed, **keys)[-1] == (
+        "ok       token     the subject '42' may: the claim channels lists it"
+    )
+    assert lines("token.A", "x", **keys)[-1].startswith("problem  token     the token is")
+    assert lines("token.A", mine)[-1] == (
+        "problem  token     can't be checked without keys, and nobody is asked for one"
+    )
+
+
+def test_one_channel_by_the_command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit status says whether it can be subscribed to."""
+    monkeypatch.setenv("WS_SUBJECTS", "token.*")
+    assert cli.main(["check", "channel", "token.BTC"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "ok       subject   odin.token.BTC"
+    assert cli.main(["check", "channel", "global"]) == 1
+    assert capsys.readouterr().out.rstrip().endswith("may not: this server does not carry this channel")

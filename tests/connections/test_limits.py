@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
 from odinws.connections.limits import ConnectionLimits
+from odinws.connections.outbox import SlowPolicy
 from odinws.settings import Settings
 
 
@@ -41,4 +43,29 @@ def test_what_a_client_is_told() -> None:
         "outbox_frames": 8192,
         "idle_seconds": 60.0,
         "first_command_seconds": 300.0,
+    }
+
+
+def test_a_slow_policy_for_each_channel(tmp_path: Path) -> None:
+    """A rule's goes before the setting; policies that nobody has cost nothing."""
+    file = tmp_path / "channels.toml"
+    file.write_text(
+        "".join(
+            f'[[channels]]\npattern = "{policy}.*"\nslow_policy = "{policy}"\n'
+            for policy in ("conflate", "disconnect")
+        )
+        + '[[channels]]\npattern = "other"\n'
+    )
+
+    def dropping(**given: str) -> dict[SlowPolicy, list[str]]:
+        limits = ConnectionLimits.of(Settings.from_environ(given))
+        names = ("conflate.a", "conflate.*", "disconnect.a", "other")
+        return {policy: list(filter(applies, names)) for policy, applies in limits.dropping.items()}
+
+    assert dropping() == {}
+    ours = {"WS_CHANNELS_FILE": str(file)}
+    assert dropping(**ours) == {SlowPolicy.CONFLATE: ["conflate.a", "conflate.*"]}
+    assert dropping(**ours, WS_SLOW_POLICY="drop-oldest") == {
+        SlowPolicy.CONFLATE: ["conflate.a", "conflate.*"],
+        SlowPolicy.DROP_OLDEST: ["other"],
     }

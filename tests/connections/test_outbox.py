@@ -330,6 +330,15 @@ def test_dropping_the_oldest() -> None:
     assert drained(outbox)[-4:] == ["b5", "a6", "b7", "a8"]
 
 
+def test_policies_by_channel() -> None:
+    """What a policy does not apply to stays, however old it is."""
+    entries = [message("token.a" if seq % 2 else "token.b", seq) for seq in range(1, 9)]
+    assert (outbox := outbox_of(entries)).conflate(FORMATS.default, "token.a".__eq__) == 3
+    assert drained(outbox) == ["b2", "b4", "a1-5 slow", "b6", "a7", "b8"]
+    assert (outbox := outbox_of(entries)).drop_oldest(1 << 20, 8, FORMATS.default, "token.b".__eq__) == 4
+    assert drained(outbox) == ["a1", "a3", "a5", "a7", "b2-8 slow"]
+
+
 def test_dropping_by_bytes() -> None:
     """Half of the bytes is free afterwards, but for the gaps; a frame under way counts and is finished."""
     entries = [message("token.a", seq, 400) for seq in range(1, 11)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -224,10 +225,89 @@ def test_whatever_was_missed_comes_or_is_told(
     assert wrong(world, conn, since) == []
 
 
-def _on(broker: NatsServer, other: World, ring: int) -> World:
+DEEP = ("a", "a.x", "a.y", "b.x", "a.x.1", "b.x.1")
+DEEP_WILDCARDS = ("*", "a.*", "*.x", ">", "a.>", "*.x.>", "*.*.1")
+
+
+def _has(pattern: str, channel: str) -> bool:
+    form = re.escape(pattern).replace(r"\*", "[^.]+").replace(">", ".+")
+    return re.fullmatch(form, channel) is not None
+
+
+@given(
+    before=st.lists(st.sampled_from(DEEP), max_size=20),
+    after=st.lists(st.sampled_from(DEEP), max_size=30),
+    meanwhile=st.lists(st.sampled_from(DEEP), max_size=10),
+    ring=st.sampled_from([1, 5, 1000]),
+    many=st.booleans(),
+    asked=st.dictionaries(st.sampled_from(DEEP + DEEP_WILDCARDS), positions, min_size=1, max_size=5),
+)
+@settings(max_examples=40, deadline=None)
+@in_greenlet
+def test_wildcards_of_any_depth_are_resumed_in_the_order_of_the_stream(
+    broker: NatsServer,
+    tmp_path_factory: pytest.TempPathFactory,
+    before: list[str],
+    after: list[str],
+    meanwhile: list[str],
+    ring: int,
+    many: bool,
+    asked: dict[str, int],
+) -> None:
+    """Each message that some subscription has missed comes once; what a wildcard has, in order.
+
+    So whenever the connection breaks, the highest sequence by a wildcard tells that nothing before it is
+    missing, also if others brought it.
+    """
+    file = tmp_path_factory.getbasetemp() / "deep.toml"
+    file.write_text('[[channels]]\npattern = ">"\nsubscribe = "public"\n')
+    first = World(broker, WS_CHANNELS_FILE=str(file))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "PAGE_MESSAGES", 4)
+        with running(first.feed.run):
+            until(lambda: first.feed.status.ready, "the feed")
+            first.publish(before)
+        world = _on(broker, first, ring, WS_CHANNELS_FILE=str(file))
+        with running(world.feed.run), running(world.hub.run):
+            if not many:
+                world.recovery._singly_until = time.monotonic() + SECONDS
+            world.up().publish(after)
+            world.up()
+            since = {name: seq % (world.last + 1) for name, seq in asked.items()}
+            conn = world.join()
+            resuming = gevent.spawn(world.recovery.resume, conn.real, since, world.hub.epoch)
+            for channel in meanwhile:
+                world.publish([channel])
+            resuming.get(timeout=SECONDS)
+            assert set(conn.channels) == set(since)
+            world.publish(DEEP)
+            world.up()
+            until(lambda: world.hub.backlog == 0, "the last pass")
+            world.hub.run_between_passes(lambda: None)
+    got = [(message["channel"], message["seq"]) for message in conn.messages]
+    due = {
+        (channel, seq)
+        for channel, seqs in world.truth.items()
+        for seq in seqs
+        if any(_has(name, channel) and seq > after_seq for name, after_seq in since.items())
+    }
+    assert sorted(got) == sorted(due)
+    for wildcard in since.keys() & set(DEEP_WILDCARDS):
+        theirs = [seq for channel, seq in got if _has(wildcard, channel)]
+        assert theirs == sorted(theirs)
+        heard = since[wildcard]
+        for channel, seq in got:  # as a client counts that may lose its connection after any of them
+            if _has(wildcard, channel):
+                heard = max(heard, seq)
+                missing = [d for d in due if _has(wildcard, d[0]) and since[wildcard] < d[1] <= heard]
+                assert set(missing) <= set(got[: got.index((channel, seq)) + 1])
+
+
+def _on(broker: NatsServer, other: World, ring: int, **given: str) -> World:
     """A worker on the stream of another."""
     made = World(
         broker,
+        **given,
         JS_STREAM_NAME=other.settings.stream_name,
         WS_SUBJECT_PREFIX=other.settings.subject_prefix,
         JS_STREAM_MAX_MSGS=str(other.settings.stream_max_msgs),

@@ -160,6 +160,22 @@ _address = _text("10.0.0.1", "::1", "[::1]:80", "10.0.0.1:9", "::ffff:10.0.0.1",
 _networks = _listed("10.0.0.0/8", "::1", "fe80::/10", "10.0.0.1/8")
 _PROXIES = _lines(_address, _joined(b",", _address, 20), _networks)
 
+_name = _text("token.BTC", "*.trade", ">", "a.*.>", "a..b", "a.b.c.d.e.f.g.h.i", "user.42", "global", most=8)
+_key = _text(
+    'subscribe = "public"',
+    'subscribe = "own"',
+    'subject = "x.$1"',
+    'subject = "$2.$1.>"',
+    'keep = "none"',
+    "compression = false",
+    'slow_policy = "conflate"',
+    "colour = 1",
+    most=6,
+)
+_pattern = _name.map(lambda name: b"[[channels]]\npattern = '" + name + b"'")
+_FILE = _joined(b"\n", _pattern | _key, 12)
+_CHANNELS = _lines(_name, _FILE | _FILE.map(lambda text: b'characters = ":"\n' + text))
+
 STRUCTURED: dict[str, Inputs] = {
     "heads": _HEADS,
     "frames": _FRAMES,
@@ -174,4 +190,5 @@ STRUCTURED: dict[str, Inputs] = {
     "origin": _ORIGIN,
     "proxies": _PROXIES,
     "logs": _LOGS,
+    "channels": _CHANNELS,
 }

@@ -96,6 +96,15 @@ def test_a_format_is_one_object() -> None:
     assert [formats.of(None, bits).window_bits for bits in (0, 9, 15)] == [0, 9, 15]
 
 
+def test_some_channels_are_never_compressed() -> None:
+    """In any format, as their rules say."""
+    formats = FormatRegistry(JsonFormat, 0, compresses=lambda channel: channel != "token.secret")
+    for bits in (0, 15):
+        for channel in ("token.secret", "token.open"):
+            made = formats.of(None, bits).message(Message(channel, 1, 0, 1, b'"%b"' % (b"x" * 500)), channel)
+            assert bool(made[0] & 0x40) is (bits == 15 and channel == "token.open")
+
+
 @pytest.mark.parametrize("payload", [b'""', b"1"])
 def test_what_does_not_shrink_stays_plain(payload: bytes) -> None:
     """A message that would not be shorter goes out as it is, also where it is tried."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz.targets import (
+    channels,
     claims,
     commands,
     credentials,
@@ -37,5 +38,6 @@ TARGETS = {
         Target("origin", origin.check, origin.read),
         Target("proxies", proxies.check, proxies.read),
         Target("logs", logs.check, logs.read),
+        Target("channels", channels.check, channels.read),
     )
 }
