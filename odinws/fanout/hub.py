@@ -31,6 +31,7 @@ from odinws.scheduling import SLICE_SECONDS, Slice, next_iteration
 from strategies.base import Strategy
 
 _EVENTS_PER_PASS = 512  # bounds what one connection is sent at once
+_PASSES_PER_LOOK = 16  # at one wildcard, whether it still has subscribers
 _FLUSH_BATCH = 64  # sends between two checks of the clock
 
 T = TypeVar("T")
@@ -192,7 +193,8 @@ class Hub:
                 self._deliver_many(by_channel, matches)
             else:
                 self._deliver_to_everyone(batches, by_channel, matches)
-        self.wildcards.look()
+        if self._rotation % _PASSES_PER_LOOK == 0:
+            self.wildcards.look()
         if self._invalid:
             self._observer.count_invalid(len(self._invalid))
         self._rotation += 1
