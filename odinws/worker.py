@@ -31,6 +31,7 @@ from odinws.http.listener import Listener
 from odinws.http.queue import RequestQueue
 from odinws.logs import clip
 from odinws.recycling import RecyclingPolicy
+from odinws.scheduling import until_tick
 from odinws.shared.memory import unnamed_file
 
 _NOTIFY_SECONDS = 1.0
@@ -141,7 +142,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         while self.alive:
             self.notify()
             self.deployment.say_open()
-            stopping.wait(_NOTIFY_SECONDS)
+            stopping.wait(until_tick(_NOTIFY_SECONDS))
             end = services.assigner.outdated() or recycling.end(
                 time.monotonic() - began, services.stats.rss_bytes
             )

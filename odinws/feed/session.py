@@ -27,6 +27,7 @@ from odinws.feed.status import FeedStatus
 from odinws.feed.stream import ALL_HOLES, NO_HOLES, Holes
 from odinws.feed.tap import Tap
 from odinws.messages.protocol import CHANNEL
+from odinws.scheduling import until_tick
 from odinws.settings import Settings, without_credentials
 from odinws.shared.worker_stats import WorkerStats
 
@@ -539,7 +540,7 @@ class Session:
             self._heard = now  # this loop was stalled itself: heartbeats may wait to be read
         elif now - self._heard > _SILENCE_SECONDS:
             self._end(FeedError(f"no heartbeat of the consumer for {_SILENCE_SECONDS:g} s"))
-        self._loop.call_later(_HEARTBEAT_SECONDS, self._check_heartbeats, now)
+        self._loop.call_later(until_tick(_HEARTBEAT_SECONDS), self._check_heartbeats, now)
 
     # -- core NATS ---------------------------------------------------------------------------------
 
