@@ -437,8 +437,9 @@ class Connection:
             self._owner.event_hub.loop.run_callback(on_room)
 
     def _drop_outbox(self) -> None:
-        self._outbox = None
-        self._update_direct_socket()
+        if self._outbox is not None:
+            self._outbox = None
+            self._update_direct_socket()
         self._drop_watcher()
 
     def _drop_watcher(self) -> None:
@@ -457,11 +458,13 @@ class Connection:
             if self not in self._owner.ready:
                 self._owner.ready.add(self, self._receive_late)
 
-    def _receive_late(self) -> None:
+    def _receive_late(self) -> bool:
+        """Returns whether there are commands now."""
         if self.state is not State.CLOSED and not self._paused:
-            if not self._read.active:
-                self._read.start(self._readable)  # first, as a command may pause it
             self._receive_some()
+            if self.state < State.CLOSED and not (self._paused or self._read.active):
+                self._read.start(self._readable)
+        return self.commands is not None
 
     def _receive_some(self) -> None:
         buffer = self._owner.buffer
@@ -643,7 +646,8 @@ class Connection:
         lost = 0
         if reason in _DROPPING:
             rest, lost = self._outbox.drop_all() if self._outbox is not None else (b"", 0)
-            lost += sum(entry.messages for bundle in pending for entry in bundle.entries)
+            if pending:
+                lost += sum(entry.messages for bundle in pending for entry in bundle.entries)
             self._drop_outbox()
             close_frame = rest + (close_frame or b"")
         else:

@@ -30,7 +30,7 @@ from odinws.http import tls
 from odinws.http.handover import drain, error_answer
 from odinws.http.head import Held
 from odinws.http.queue import RequestQueue
-from odinws.scheduling import NEXT_SECONDS
+from odinws.scheduling import NEXT_SECONDS, until_tick
 from odinws.shared.worker_stats import WorkerStats
 
 if TYPE_CHECKING:  # it imports ssl (by jwt), which may not be before gevent has patched it
@@ -116,9 +116,10 @@ class Newcomer:
     Attributes:
         descriptor: of its socket.
         watcher: waits for that; None: it has.
+        came_at: when it was accepted, or had sent something before, by `time.perf_counter`.
     """
 
-    __slots__ = ("_address", "_listener", "_sock", "descriptor", "watcher")
+    __slots__ = ("_address", "_listener", "_sock", "came_at", "descriptor", "watcher")
 
     def __init__(self, listener: Listener, sock: Any, address: Any) -> None:
         self._listener = listener
@@ -126,6 +127,7 @@ class Newcomer:
         self._address = address
         self.descriptor: int = sock.fileno()
         self.watcher: Any = None
+        self.came_at = time.perf_counter()
 
     def serve(self) -> None:
         """Start a handler, unless the client has left.
@@ -137,8 +139,8 @@ class Newcomer:
             self._answer(_SPEAKS_TLS)
             self.drop()
             return
-        arrival = tcp.arrival(self._sock)
-        if arrival and arrival.has_left and arrival.age_seconds > _PATIENCE_SECONDS and self._is_upgrade():
+        has_waited = time.perf_counter() - self.came_at > _PATIENCE_SECONDS
+        if has_waited and self._has_left() and self._is_upgrade():
             self._listener.stats.refused_by("gone")
             self.drop()
         else:
@@ -173,6 +175,11 @@ class Newcomer:
         except OSError:  # reset
             return True
         return bool(first in (b"", tls.HANDSHAKE))
+
+    def _has_left(self) -> bool:
+        """It has closed its end, and sent nothing since it began to wait."""
+        arrival = tcp.arrival(self._sock)
+        return arrival is not None and arrival.has_left and arrival.age_seconds > _PATIENCE_SECONDS
 
     def _is_upgrade(self) -> bool:
         try:
@@ -210,7 +217,7 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
         self._watched = 0  # newcomers that have sent nothing
         self._further = self.loop.timer(_FURTHER_LOOK_SECONDS, _FURTHER_LOOK_SECONDS, ref=False)
         self._each_iteration = self.loop.timer(NEXT_SECONDS, NEXT_SECONDS, ref=False)
-        self._look = self.loop.timer(_LOOK_SECONDS, _LOOK_SECONDS, ref=False)
+        self._look = self.loop.timer(until_tick(_LOOK_SECONDS), _LOOK_SECONDS, ref=False)
         self._look.start(self._drop_late)
         self._logged = logs.OncePerSecond()
         super().start()
@@ -346,6 +353,7 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
         if arrival is None:
             self.enqueue(newcomer)
         elif arrival.has_sent:
+            newcomer.came_at -= arrival.age_seconds
             self.enqueue(newcomer, arrival.age_seconds)
         elif arrival.has_left:
             newcomer.drop()
