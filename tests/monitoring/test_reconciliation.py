@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import time
 from collections.abc import Callable
 
 import gevent
@@ -172,6 +173,21 @@ def test_no_difference_while_connections_come_and_go() -> None:
     assert many > 200
     world.clients.abort_all()
     assert world.stats.connections == 0
+    world.listener.close()
+
+
+@in_greenlet
+def test_a_stall_between_the_looks() -> None:
+    """The event loop hears of those that died before it, however late, and not the comparison."""
+    world = Reconciled()
+    with running(world.clients.reaper):
+        for _, peer in [world.enter() for _ in range(50)]:
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+            peer.close()
+        stalled = gevent.spawn(time.sleep, 0.1)
+        assert world.run() == {}
+        assert stalled.dead
+    assert world.reasons() == {CloseReason.GONE: 50}
     world.listener.close()
 
 
