@@ -162,7 +162,6 @@ ONLY_IN = {
         "odinws.http.handover",
         "odinws.http.listener",
         "odinws.fanout.hub",
-        "odinws.fanout.turns",
         "odinws.admission.load",
         "odinws.monitoring.reconciliation",
         "odinws.fanout.recovery",

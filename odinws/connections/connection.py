@@ -136,7 +136,7 @@ class Connection:
     __slots__ = (
         "_ignores_input",
         "_observer",
-        "_on_room",
+        "_on_wake",
         "_outbox",
         "_owner",
         "_paid_at",
@@ -190,7 +190,7 @@ class Connection:
         self._ignores_input = False  # what the peer still sends is discarded
         self._paused = False  # nothing is read
         self._paid_at = 0.0  # when all work is paid, by `Owner.now`
-        self._on_room: Callable[[], object] | None = None  # called once the outbox has room
+        self._on_wake: Callable[[], object] | None = None  # called by `wake`
         self._reader: Reader | None = None
         self._read: Any = owner.event_hub.loop.io(sock.fileno(), _READ)
         self._write: Any = None
@@ -422,19 +422,28 @@ class Connection:
             if self.state is State.CLOSING and self._ignores_input:
                 self._half_close()
         if self.has_room:
-            self._tell_room()
+            self.wake()
         self.charge()
 
     def wait_for_room(self) -> None:
         """Wait until the outbox `has_room` or the connection closes. For the greenlet of its commands."""
-        while not (self.has_room or self.state):
-            self._on_room = gevent.getcurrent().switch
+        self.wait_until(lambda: self.has_room)
+
+    def wait_until(self, is_due: Callable[[], bool]) -> None:
+        """Wait until something is so or the connection closes. For the greenlet of its commands.
+
+        Args:
+            is_due: whether it is so; looked at when the outbox gets room, and with each `wake`.
+        """
+        while not (is_due() or self.state):
+            self._on_wake = gevent.getcurrent().switch
             self._owner.event_hub.switch()
 
-    def _tell_room(self) -> None:
-        on_room, self._on_room = self._on_room, None
-        if on_room is not None:
-            self._owner.event_hub.loop.run_callback(on_room)
+    def wake(self) -> None:
+        """Have the greenlet of its commands look soon whether what it waits for is so."""
+        on_wake, self._on_wake = self._on_wake, None
+        if on_wake is not None:
+            self._owner.event_hub.loop.run_callback(on_wake)
 
     def _drop_outbox(self) -> None:
         if self._outbox is not None:
@@ -562,7 +571,7 @@ class Connection:
 
     def commands_later(self) -> None:
         """The owner goes on with the `commands` once the outbox has room; nothing waits meanwhile."""
-        self._on_room = partial(self._owner.on_command, self)
+        self._on_wake = partial(self._owner.on_command, self)
 
     def commands_done(self) -> None:
         """The owner has executed all `commands`: reading continues."""
@@ -662,7 +671,7 @@ class Connection:
         self.state = State.CLOSING
         self.direct_socket = None
         self.reason = reason
-        self._tell_room()  # who waits for it sees that there is no more to do
+        self.wake()  # whoever waits sees that there is no more to do
         self._owner.on_closing(self, reason, lost)
         if reason is CloseReason.GONE:
             self._release()
