@@ -56,6 +56,7 @@ _MAX_COMMANDS_WAITING = 64  # reading pauses at this number, or at `max_message_
 _ROOM_BYTES = 64 << 10  # commands wait while the outbox has more
 _WORK_BYTES = 1 << 10  # of a message, which take about as long as one frame
 _PAUSE_SECONDS = 0.25  # until it is looked whether work is paid
+_LOOK_SECONDS = 1.0  # while nothing is read, or nothing is taken, until it is looked how the peer is
 _DROPPING = (CloseReason.GONE, CloseReason.SLOW, CloseReason.MEMORY)  # what waits is not sent any more
 _SLACK_BYTES = 64 << 10  # extra send buffer for the close frame of a stalled client
 
@@ -289,8 +290,7 @@ class Connection:
         cost = price * units + (price - 1.0) * counted
         self._paid_at = max(self._paid_at, owner.now) + cost / owner.limits.work.per_second
         if self.owed_seconds and not self.state:
-            self._pause()
-            owner.schedule(self, _PAUSE_SECONDS)
+            self._pause(_PAUSE_SECONDS)
 
     @property
     def owed_seconds(self) -> float:
@@ -550,7 +550,7 @@ class Connection:
         else:
             self.commands.append(payload)
             if self._commands_are_full:
-                self._pause()
+                self._pause(_LOOK_SECONDS)
         self.charge()
 
     @property
@@ -579,9 +579,10 @@ class Connection:
         self.charge()
         self._read_on()
 
-    def _pause(self) -> None:
+    def _pause(self, look_seconds: float) -> None:
         self._paused = True
         self._read.stop()
+        self._owner.schedule(self, look_seconds)
 
     def _read_on(self) -> None:
         """Continue after a pause, if there is no reason for it any more."""
@@ -604,6 +605,9 @@ class Connection:
         if self.state:
             self._release()
             return
+        if self._paused and tcp.is_dead(self._sock):
+            self._end()
+            return
         if outbox is not None and owner.now - outbox.stalled_since >= limits.outbox_seconds:
             self.close(CloseReason.SLOW)
             return
@@ -622,9 +626,9 @@ class Connection:
                 self.send_frame(self.wire_format.ping(owner.ping_payload()))
         if not self.state:
             if self._outbox is not None:
-                wait = min(1.0, limits.outbox_seconds)
+                wait = min(_LOOK_SECONDS, limits.outbox_seconds)
             if self._paused:
-                wait = min(wait, _PAUSE_SECONDS)
+                wait = min(wait, _PAUSE_SECONDS if self.owed_seconds else _LOOK_SECONDS)
             owner.schedule(self, min(wait, limits.idle_seconds - silent, left))
 
     # -- the end -----------------------------------------------------------------------------------
