@@ -337,7 +337,7 @@ def test_a_dead_socket_whose_commands_are_at_work() -> None:
         world.clients._run_commands = lambda _: None  # they are never done
         peer.send(wire.frame(wire.TEXT, b"one"))
         settle()
-        conn._pause()
+        conn._pause(1.0)
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
         peer.close()
         assert world.run() == {}
