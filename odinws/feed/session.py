@@ -22,6 +22,7 @@ from odinws.errors import FeedError, RefusedError
 from odinws.feed import authentication, history, refusals, stream
 from odinws.feed.cursor import Cursor
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message
+from odinws.feed.passed_over import PassedOver
 from odinws.feed.servers import Server
 from odinws.feed.status import FeedStatus
 from odinws.feed.stream import ALL_HOLES, NO_HOLES, Holes
@@ -35,6 +36,7 @@ _CONNECT_SECONDS = 2
 _HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 3.0  # without a heartbeat for this long the consumer counts as lost
 _LOOK_SECONDS = 4.0  # from one look at the stream to the next
+_UNSURE_SECONDS = 1.0  # the same, while it is not known whether something is lost
 _PING_SECONDS = 2
 _BACKPRESSURE_SECONDS = 0.002
 _IDLE = re.compile(rb"\r\nNats-Last-Consumer:[ \t]*(\d+)\r\nNats-Last-Stream:[ \t]*(\d+)")
@@ -57,8 +59,7 @@ class Intake:
     Attributes:
         status: the state of the feed.
         pending: how many messages the stream still has for us, as the latest message says.
-        unsure_from: what a consumer has passed over after this may be lost, or of others; None: it has a
-            sequence for each message of the stream.
+        passed_over: may be lost, or of others; None: the consumer gets each message of the stream.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Intake:
         self.status = FeedStatus(since=time.time())
         self.cursor = Cursor()
         self.pending = 0
-        self.unsure_from: int | None = None
+        self.passed_over: PassedOver | None = None
         self._stats = stats
         self._totals = stats.totals  # kept, as ctypes makes an object of each access
         self._sink = sink
@@ -176,15 +177,16 @@ class Intake:
         """The stream has nothing for us up to `seq`: what we have not received was of others, or is lost."""
         if seq <= self.cursor.seq:
             return
-        self._lose(holes.within(self.cursor.seq + 1, seq))
+        self._pass_over(seq, holes)
         self.cursor.skip(seq)
         self._update_status()
 
-    def tell(self, lost: Lost) -> None:
-        """Something is lost of what lies behind the cursor, or before it."""
-        self._totals.feed_gaps += 1
-        log.warning("stream no longer has messages", first=lost.first, last=lost.last, reason=lost.reason)
-        self._sink(lost)
+    def doubt(self, upto: int, holes: Holes) -> None:
+        """Tell what may be lost of what was passed over, see `PassedOver.take`."""
+        if self.passed_over is not None:
+            for lost in self.passed_over.take(upto, holes):
+                self.cursor.doubt(lost)
+                self._tell(lost)
 
     def take(
         self, subject: str, seq: int, ts_ms: int, payload: bytes, *, deliveries: int, holes: Holes
@@ -202,7 +204,7 @@ class Intake:
             self._totals.feed_duplicates += 1
             self._stats.count_received(0, 1)
             return
-        gone = self._lose(holes.within(self.cursor.seq + 1, seq - 1)) if seq != self.cursor.seq + 1 else 0
+        gone = self._pass_over(seq - 1, holes) if seq != self.cursor.seq + 1 else 0
         self._stats.count_received(1 + gone, deliveries)
         self._taken_ms, self._heard = ts_ms, time.monotonic()
         self._emit(channel, seq, ts_ms, payload)
@@ -213,12 +215,27 @@ class Intake:
         if channel is not None:
             self._emit(channel, self.cursor.seq + 1, int(time.time() * 1000), payload)
 
+    def _pass_over(self, last: int, holes: Holes) -> int:
+        """Nothing comes of what is behind the cursor up to `last`; returns how many of that are lost."""
+        first = self.cursor.seq + 1
+        lost = holes.within(first, last)
+        if self.passed_over is not None:
+            self.passed_over.add(first, lost.first - 1 if lost else last)
+            if lost:
+                self.passed_over.add(lost.last + 1, last)
+        return self._lose(lost)
+
     def _lose(self, lost: Lost | None) -> int:
         if lost is None:
             return 0
         self.cursor.lose(lost)
-        self.tell(lost)
+        self._tell(lost)
         return lost.last - lost.first + 1
+
+    def _tell(self, lost: Lost) -> None:
+        self._totals.feed_gaps += 1
+        log.warning("stream no longer has messages", first=lost.first, last=lost.last, reason=lost.reason)
+        self._sink(lost)
 
     def _emit(self, channel: str | None, seq: int, ts_ms: int, payload: bytes) -> None:
         if channel is None:
@@ -259,6 +276,7 @@ class Session:
         self._answering: asyncio.Task[None] | None = None  # of flow control, the latest
         self._is_filtered = False  # whether the consumer leaves out messages that are not for us
         self._holes = NO_HOLES  # what the stream does not have of what the consumer passes over
+        self._listed = NO_HOLES  # what it did not have at the latest look
         self._counts = False  # whether messages of core NATS are given numbers: its epoch has begun
 
     async def run(self) -> None:
@@ -344,7 +362,7 @@ class Session:
         state, epoch = info.state, stream.epoch(info)
         self._is_filtered = stream.needs_filter(info, self._settings.channel_filter.subjects)
         if intake.cursor.continues(epoch, state.last_seq):
-            await self._look_for_holes(intake.cursor.seq)
+            await self._doubt()
             intake.expire(state.first_seq)
             if self._is_filtered:
                 self._holes = await stream.holes(self.client, self._settings.stream_name)
@@ -357,7 +375,7 @@ class Session:
             intake.begin(epoch, state.last_seq, latest, backfill, known_from)
         if not self._is_filtered:
             self._holes = stream.left_out(info)
-        intake.unsure_from = intake.cursor.seq if self._is_filtered else None
+        intake.passed_over = PassedOver() if self._is_filtered else None
         inbox = self.client.new_inbox()
         tap = Tap(
             self.client, self._on_stream_message, lambda: intake.is_full, self._wait_for_room, self._end
@@ -500,13 +518,15 @@ class Session:
             FeedError: the consumer does not go on, or the stream is another one or has other settings now.
         """
         due = before = 0  # the last sequence of the stream, and ours, at the look before
+        looked = self._loop.time()
         while not self._ended.done():  # `asyncio.wait_for` before Python 3.12 may swallow a cancellation
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_UNSURE_SECONDS)
             cursor = self._intake.cursor
-            seen = cursor.seq
             try:
+                await self._doubt()
+                if self._loop.time() - looked < _LOOK_SECONDS:
+                    continue
                 info = await stream.info(self.client, self._settings.stream_name)
-                await self._look_for_holes(seen)
             except nats.js.errors.NotFoundError as error:
                 raise FeedError(f"stream {self._settings.stream_name} is gone") from error
             except (nats.errors.Error, FeedError) as error:
@@ -519,17 +539,15 @@ class Session:
             self._report(info)
             if before == cursor.seq < due and not self._intake.is_full:
                 raise FeedError(f"no message since {before}, and the stream has more, up to {due}")
-            due, before = info.state.last_seq, cursor.seq
+            due, before, looked = info.state.last_seq, cursor.seq, self._loop.time()
 
-    async def _look_for_holes(self, seen: int) -> None:
-        """What was deleted since the last look may have been passed over: that shows nowhere else."""
-        first = self._intake.unsure_from
-        if first is None or first >= seen:
-            return
-        holes = await stream.holes(self.client, self._settings.stream_name)
-        if lost := holes.within(first + 1, seen):
-            self._intake.tell(lost._replace(reason="uncertain"))
-        self._intake.unsure_from = seen
+    async def _doubt(self) -> None:
+        """What was deleted early may have been passed over: that shows nowhere else."""
+        intake = self._intake
+        if intake.passed_over:
+            seen = intake.cursor.seq
+            self._listed = await stream.holes(self.client, self._settings.stream_name, self._listed)
+            intake.doubt(seen, self._listed)
 
     def _check_heartbeats(self, asked: float) -> None:
         """Every second while the session lasts; `asked` is when this call was asked for."""

@@ -113,6 +113,10 @@ class Holes:
         self._first_seq = first_seq
         self._deleted = deleted
 
+    def are(self, first_seq: int, deleted: int) -> bool:
+        """Whether a stream that begins at `first_seq`, with so many deleted behind that, has these."""
+        return self._deleted is not None and (self._first_seq, len(self._deleted)) == (first_seq, deleted)
+
     def within(self, first: int, last: int) -> Lost | None:
         """What is lost between two sequences, inclusive, from the first hole to the last; None: nothing.
 
@@ -224,13 +228,19 @@ async def add_consumer(
     return await js.add_consumer(name, config.evolve(inactive_threshold=seconds))
 
 
-async def holes(client: Client, name: str) -> Holes:
-    """What a stream does not have now. Raises as `info`."""
+async def holes(client: Client, name: str, known: Holes = NO_HOLES) -> Holes:
+    """What a stream does not have now. Raises as `info`.
+
+    Args:
+        known: what it did not have before. No hole is ever filled, so as many are the same.
+    """
     found = await info(client, name)
     state = found.state
     if not state.num_deleted or left_out(found) is NO_HOLES:
         return Holes(state.first_seq, ())
     if state.num_deleted > LISTED_HOLES:
         return Holes(state.first_seq, None)
+    if known.are(state.first_seq, state.num_deleted):
+        return known
     state = (await info(client, name, deleted=True)).state
     return Holes(state.first_seq, sorted(state.deleted or ()))

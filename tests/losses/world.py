@@ -44,7 +44,9 @@ T = TypeVar("T")
 
 def hurried() -> Any:
     """The feed with shorter times, so that a history is one of seconds."""
-    return mock.patch.multiple(session_module, _HEARTBEAT_SECONDS=0.15, _LOOK_SECONDS=0.4)
+    return mock.patch.multiple(
+        session_module, _HEARTBEAT_SECONDS=0.15, _LOOK_SECONDS=0.4, _UNSURE_SECONDS=0.1
+    )
 
 
 class Admin:
