@@ -14,6 +14,7 @@ import contextlib
 import errno
 import functools
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -49,6 +50,8 @@ _HANDSHAKES = 100  # of TLS at one time: OpenSSL and a greenlet take 60 KB for e
 _LOOK_SECONDS = 1.0  # for those who are late
 _FURTHER_LOOK_SECONDS = 0.005  # whether further requests may be served, while nobody else waits
 _UPGRADES = (b"GET /ws", b"GET /echo")
+_HTTP = re.compile(rb"(?!PROXY )[A-Z-]+(\Z| \Z| [/*\w])")  # the first bytes of a request
+_HEAD_BYTES = 16
 _PATIENCE_SECONDS = 0.1  # after that a client that has closed its end is taken to have left
 _REFUSE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE
 
@@ -134,10 +137,8 @@ class Newcomer:
 
         A client that has closed its end may still wait for the answer, unless it has had to wait.
         """
-        if self._listener.ssl_enabled and not self._speaks_tls():
-            self._listener.rejected("plain_http", self._address)
-            self._answer(_SPEAKS_TLS)
-            self.drop()
+        if self._listener.ssl_enabled and (head := self._head()) and not head.startswith(tls.HANDSHAKE):
+            self._reject(head)
             return
         has_waited = time.perf_counter() - self.came_at > _PATIENCE_SECONDS
         if has_waited and self._has_left() and self._is_upgrade():
@@ -162,6 +163,14 @@ class Newcomer:
         self._listener.balance.left(self.descriptor)
         self._sock.close()
 
+    def _reject(self, head: bytes) -> None:
+        """It does not speak TLS. Who speaks HTTP is told so."""
+        is_http = _HTTP.match(head) is not None
+        self._listener.rejected("plain_http" if is_http else "not_tls", self._address)
+        if is_http:
+            self._answer(_SPEAKS_TLS)
+        self.drop()
+
     def _answer(self, answer: bytes) -> None:
         # What is not read when a socket is closed makes the kernel reset it, and the answer is lost.
         drain(self._sock)
@@ -169,24 +178,21 @@ class Newcomer:
             # MSG_MORE: one packet has the answer and the end.
             self._sock.send(answer, _REFUSE)
 
-    def _speaks_tls(self) -> bool:
-        try:
-            first = self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except OSError:  # reset
-            return True
-        return bool(first in (b"", tls.HANDSHAKE))
-
     def _has_left(self) -> bool:
         """It has closed its end, and sent nothing since it began to wait."""
         arrival = tcp.arrival(self._sock)
         return arrival is not None and arrival.has_left and arrival.age_seconds > _PATIENCE_SECONDS
 
     def _is_upgrade(self) -> bool:
+        head = self._head()
+        return head is None or head.startswith(_UPGRADES)
+
+    def _head(self) -> bytes | None:
+        """The first bytes that it has sent; empty if it has left; None: it has reset the connection."""
         try:
-            head = self._sock.recv(16, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except OSError:  # reset
-            return True
-        return bool(head.startswith(_UPGRADES))
+            return self._sock.recv(_HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return None
 
 
 class Listener(PyWSGIServer):  # type: ignore[misc]
