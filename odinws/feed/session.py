@@ -277,6 +277,8 @@ class Session:
         self._is_filtered = False  # whether the consumer leaves out messages that are not for us
         self._holes = NO_HOLES  # what the stream does not have of what the consumer passes over
         self._listed = NO_HOLES  # what it did not have at the latest look
+        self._may_be_denied = False  # whether nothing is wrong if NATS refuses what is asked now
+        self._is_denied = False  # whether we may not ask whether there is JetStream
         self._counts = False  # whether messages of core NATS are given numbers: its epoch has begun
 
     async def run(self) -> None:
@@ -302,13 +304,14 @@ class Session:
     async def _work(self) -> None:
         """Connect, begin to consume, and look after it."""
         await self._connect()
-        if self.client._server_info.get("jetstream") and await self._on_jetstream():
+        if await self._finds_jetstream():
+            await self._on_jetstream()
             self._heard = time.monotonic()
             self._check_heartbeats(self._heard)
             await self._watch()
         else:
             await self._on_core()
-            await self._ended
+            await self._watch_core()
 
     async def _connect(self) -> None:
         options = authentication.options(self._settings)
@@ -345,15 +348,33 @@ class Session:
 
     # -- JetStream ---------------------------------------------------------------------------------
 
-    async def _on_jetstream(self) -> bool:
-        """Start consuming the stream. False: this account has no JetStream."""
+    async def _finds_jetstream(self) -> bool:
+        """Whether there is JetStream: of this server, of another in its cluster, or behind a leaf node.
+
+        Raises:
+            FeedError: nobody answers, and there was JetStream before, or this server says that it has it.
+        """
+        name, may_be_without = self._settings.stream_name, not self.client._server_info.get("jetstream")
+        self._may_be_denied = may_be_without
+        try:
+            found = await stream.has_jetstream(self.client, name)
+        except FeedError:
+            if not self._is_denied:
+                raise
+            found = False
+        finally:
+            self._may_be_denied = False
+        if may_be_without and not found and self._intake.status.mode == "jetstream":
+            raise FeedError(f"nobody answers $JS.API.STREAM.INFO.{name}")
+        return found
+
+    async def _on_jetstream(self) -> None:
+        """Start consuming the stream."""
         intake = self._intake
         js = self.client.jetstream(timeout=_CONNECT_SECONDS)
         try:
             info = await stream.find_or_create(js, self._settings)
         except nats.js.errors.APIError as error:
-            if error.err_code == stream.JETSTREAM_OFF_FOR_ACCOUNT:
-                return False
             name = self._settings.stream_name
             text = error.description or f"nobody answers $JS.API.STREAM.INFO.{name}"
             raise RefusedError(f"stream {name}: {text}") from error
@@ -382,7 +403,6 @@ class Session:
         )
         await tap.subscribe(self.client, inbox)
         await self._consume(js, inbox)
-        return True
 
     def _report(self, info: StreamInfo) -> None:
         status, differences = self._intake.status, stream.differences(info, self._settings)
@@ -527,6 +547,7 @@ class Session:
                 if self._loop.time() - looked < _LOOK_SECONDS:
                     continue
                 info = await stream.info(self.client, self._settings.stream_name)
+                await refusals.provoke(self.client, self._settings.stream_name)
             except nats.js.errors.NotFoundError as error:
                 raise FeedError(f"stream {self._settings.stream_name} is gone") from error
             except (nats.errors.Error, FeedError) as error:
@@ -578,6 +599,20 @@ class Session:
         self._counts = True
         self._ready("core")
 
+    async def _watch_core(self) -> None:
+        """Wait for JetStream. Ends with an exception.
+
+        Raises:
+            FeedError: it is there.
+        """
+        while not self._ended.done():
+            await asyncio.sleep(_LOOK_SECONDS)
+            found = False
+            with contextlib.suppress(nats.errors.Error, FeedError):
+                found = not self._is_denied and await self._finds_jetstream()
+            if found:
+                raise FeedError("JetStream is there now")
+
     def _on_core_message(self, subject: str, reply: bytes, headers: bytes, payload: bytes) -> None:
         if self._counts and not self._ended.done():
             self._intake.take_uncounted(subject, payload)
@@ -594,6 +629,9 @@ class Session:
         log.debug("NATS client", error=repr(error))
         self._failure = error
         if refusals.is_refusal(error):
+            if self._may_be_denied:
+                self._is_denied = True
+                return
             settings = self._settings
             subjects = settings.channel_filter.subjects
             words = refusals.words(error, settings.stream_name, subjects)

@@ -31,8 +31,8 @@ from odinws.errors import FeedError
 from odinws.feed.events import Lost
 from odinws.settings import Settings
 
-JETSTREAM_OFF_FOR_ACCOUNT = 10039  # error code of the JetStream API
 LISTED_HOLES = 5000  # with more deleted messages inside, the stream is not asked which: some 50 KB
+_OFF_FOR_ACCOUNT = 10039  # error code of the JetStream API
 _INACTIVE_TOO_LONG = 10153  # another: the stream has a limit for how long a consumer stays without us
 _SECONDS = 2.0  # for an answer
 _MANY, _LARGE_BYTES, _LONG_SECONDS = 10_000, 16 << 20, 60.0  # what a stream keeps that does not forget soon
@@ -204,6 +204,24 @@ async def _ask(client: Client, name: str, *, deleted: bool = False) -> dict[str,
     if "error" in found:
         raise nats.js.errors.APIError.from_error(found["error"])
     return found
+
+
+async def has_jetstream(client: Client, name: str) -> bool:
+    """Whether JetStream answers for our account: our server's, or one that it leads to.
+
+    Raises:
+        FeedError: nobody answers, and it may be there all the same.
+        nats.errors.Error: NATS is lost.
+    """
+    try:
+        await _ask(client, name)
+    except nats.js.errors.APIError as error:
+        return bool(error.err_code != _OFF_FOR_ACCOUNT)
+    except FeedError as error:
+        if isinstance(error.__cause__, nats.errors.NoRespondersError):
+            return False
+        raise
+    return True
 
 
 async def add_consumer(
