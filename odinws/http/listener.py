@@ -190,9 +190,10 @@ class Newcomer:
     def _head(self) -> bytes | None:
         """The first bytes that it has sent; empty if it has left; None: it has reset the connection."""
         try:
-            return self._sock.recv(_HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            head: bytes = self._sock.recv(_HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except OSError:
             return None
+        return head
 
 
 class Listener(PyWSGIServer):  # type: ignore[misc]
