@@ -267,7 +267,7 @@ def test_messages_that_are_called_like_our_own(browser: Browser, server: Server)
                 globalThis.heard = [];
                 const client = new Client({json.dumps(server.ws)}, ["token.ODD"], {{
                     message(message) {{ heard.push(message.type); }},
-                    change() {{ client.state === "live" ? resolve() : client.closed && heard.push("closed"); }},
+                    change() {{ client.state === "live" ? resolve() : client.closed && heard.push("end"); }},
                 }});
                 client.start();
             }}))"""
