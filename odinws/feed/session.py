@@ -406,13 +406,18 @@ class Session:
 
     def _report(self, info: StreamInfo) -> None:
         status, differences = self._intake.status, stream.differences(info, self._settings)
-        for warning in set(warnings := stream.warnings(info)).difference(status.warnings):
-            log.warning(warning)
-        status.warnings = warnings
+        self._warn(stream.warnings(info))
         if differences and differences != status.stream_differs:
             name = self._settings.stream_name
             log.warning("stream differs from the settings", stream=name, differs=differences)
         status.stream_differs = differences
+
+    def _warn(self, warnings: tuple[str, ...]) -> None:
+        """Replace what is told of the stream; what is new is logged."""
+        status = self._intake.status
+        for warning in set(warnings).difference(status.warnings):
+            log.warning(warning)
+        status.warnings = warnings
 
     async def _consume(self, js: JetStreamContext, inbox: str) -> None:
         settings = self._settings
@@ -551,7 +556,8 @@ class Session:
             except nats.js.errors.NotFoundError as error:
                 raise FeedError(f"stream {self._settings.stream_name} is gone") from error
             except (nats.errors.Error, FeedError) as error:
-                log.debug("the stream can't be looked at", error=repr(error))  # heartbeats tell of an outage
+                # Its consumer may live on, as where a cluster has lost its majority: nothing is stored then.
+                self._warn((f"stream {self._settings.stream_name} can't be looked at: {error}",))
                 continue
             if stream.epoch(info) != cursor.epoch:
                 raise FeedError(f"stream {self._settings.stream_name} was replaced")
