@@ -356,11 +356,11 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
     js = client.jetstream(timeout=_SECONDS)
     name = settings.stream_name
     permit = "permit it to our user"
-    if not client._server_info.get("jetstream"):
-        async for finding in _core(client, settings, denials):
-            yield finding
-        return
     try:
+        if not await _has_jetstream(client, name, denials):
+            async for finding in _core(client, settings, denials):
+                yield finding
+            return
         info = await _allowed(js.stream_info(name), denials)
     except nats.js.errors.NotFoundError:
         yield _note(f"stream {name} is not there: the first worker will create it")
@@ -373,11 +373,7 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
         yield _problem(str(error), permit)
         return
     except nats.js.errors.APIError as error:
-        if error.err_code == stream.JETSTREAM_OFF_FOR_ACCOUNT:
-            async for finding in _core(client, settings, denials):
-                yield finding
-        else:
-            yield _problem(f"stream {name}: {error.description}", "see the log of nats-server")
+        yield _problem(f"stream {name}: {error.description}", "see the log of nats-server")
         return
     except _NATS_ERRORS as error:
         yield _problem(f"JetStream does not answer: {_words(error)}", "see the log of nats-server")
@@ -406,6 +402,16 @@ async def _feed(client: Client, settings: Settings, denials: asyncio.Queue[str])
         yield _ok("nats", "the feed answers flow control")
     else:
         yield _problem(f"not so: the feed answers flow control: {denials.get_nowait()}", permit)
+
+
+async def _has_jetstream(client: Client, name: str, denials: asyncio.Queue[str]) -> bool:
+    """As the feed finds out. Raises _DeniedError, and as `_NATS_ERRORS`."""
+    try:
+        return await _allowed(stream.has_jetstream(client, name), denials)
+    except _DeniedError:
+        if client._server_info.get("jetstream"):
+            raise
+        return False
 
 
 async def _core(client: Client, settings: Settings, denials: asyncio.Queue[str]) -> AsyncIterator[Finding]:

@@ -33,6 +33,7 @@ REJECTIONS: Final = (
     "full",  # it was waited for longest when there was no room for another
     "tls",  # the handshake failed
     "plain_http",  # without TLS on a port of TLS
+    "not_tls",  # neither TLS nor HTTP there
     "unread",  # it did not read the answer
 )
 

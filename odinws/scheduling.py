@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import gevent
@@ -9,6 +10,7 @@ import gevent
 SLICE_SECONDS = 0.002
 # Any timer that has expired when the event loop checks it, so that the loop does not wait for it.
 NEXT_SECONDS = 1e-9
+_PHASE_SECONDS = 0.618  # times the process id: far from a multiple of any period
 
 
 def next_iteration() -> None:
@@ -18,6 +20,15 @@ def next_iteration() -> None:
     the sockets and timers: with slices of 2 ms, that is 100 ms.
     """
     gevent.sleep(NEXT_SECONDS)
+
+
+def until_tick(period_seconds: float) -> float:
+    """Seconds until this process does next what it does every `period_seconds`.
+
+    What is periodic is done at such instants, whose phase differs between processes: to wake a worker that
+    sleeps costs more than most of what is done then, so it wakes once for all of it.
+    """
+    return period_seconds - (time.monotonic() + os.getpid() * _PHASE_SECONDS) % period_seconds
 
 
 class Slice:

@@ -31,6 +31,7 @@ from odinws.http.listener import Listener
 from odinws.http.queue import RequestQueue
 from odinws.logs import clip
 from odinws.recycling import RecyclingPolicy
+from odinws.scheduling import until_tick
 from odinws.shared.memory import unnamed_file
 
 _NOTIFY_SECONDS = 1.0
@@ -88,6 +89,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 raise
             self.log.exception("Exception in worker process")
             why = f"worker {self.pid} failed: {type(error).__name__}: {error}"
+            shared.tell_start(f"{type(error).__name__}: {error}")
             shared.event_log.add("worker_killed", why)
             time.sleep(_RETRY_SECONDS)
             sys.exit(1)
@@ -121,6 +123,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         except SettingsError as error:
             # They were good when the server started. gunicorn would end it all if the application failed.
             self.log.critical("No worker without its keys: %s", error)
+            self.deployment.shared.tell_start(str(error))
             gevent.sleep(_RETRY_SECONDS)
             os._exit(1)
         self.wsgi = create_app(self.services)
@@ -133,6 +136,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         self._servers += map(self._serve_public, self.sockets)
         self._servers.append(self._serve_admin())
         services.stats.accepting = 1
+        services.shared.tell_start("")
         services.shared.event_log.add("worker_started", f"worker {self.pid} accepts, in slot {self.slot}")
         began, settings = time.monotonic(), services.settings
         recycling = RecyclingPolicy(
@@ -141,7 +145,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         while self.alive:
             self.notify()
             self.deployment.say_open()
-            stopping.wait(_NOTIFY_SECONDS)
+            stopping.wait(until_tick(_NOTIFY_SECONDS))
             end = services.assigner.outdated() or recycling.end(
                 time.monotonic() - began, services.stats.rss_bytes
             )

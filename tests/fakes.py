@@ -224,6 +224,14 @@ class FakeConnection:
     def wait_for_room(self) -> None:
         """There is some."""
 
+    def wait_until(self, is_due: Callable[[], bool]) -> None:
+        """As `Connection.wait_until`."""
+        while not (is_due() or self.state):
+            gevent.sleep(0.001)
+
+    def wake(self) -> None:
+        """Nothing: whoever waits looks by itself."""
+
     def commands_later(self) -> None:
         """Note it."""
         self.later += 1

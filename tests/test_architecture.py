@@ -168,7 +168,6 @@ ONLY_IN = {
         "odinws.http.listener",
         "odinws.fanout.following",
         "odinws.fanout.hub",
-        "odinws.fanout.turns",
         "odinws.admission.load",
         "odinws.monitoring.reconciliation",
         "odinws.fanout.recovery",

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from odinws import strategy_check
-from odinws.harness.process import STOP_SECONDS
 from odinws.harness.server import gunicorn
 from strategies import NAMES, BrokenStrategy
-from tests.server import ROOT
+from tests.server import PATIENCE_SECONDS, ROOT
 
 _GOOD = "from strategies.sync_dict import SyncDict as Mine\n"
 
@@ -77,7 +76,7 @@ def test_a_start_ends_with_one_line(brought: Path, code: str, problem: str) -> N
         env=os.environ | settings,
         capture_output=True,
         text=True,
-        timeout=STOP_SECONDS,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (1, "")

@@ -19,6 +19,7 @@ from gevent.baseserver import BaseServer
 
 from odinws.admission.load import accepting_others
 from odinws.connections.clients import Clients
+from odinws.scheduling import until_tick
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats
 
@@ -117,7 +118,7 @@ class Rebalancing:
     def run(self) -> None:
         """Look each second, for the life of the worker."""
         while True:
-            gevent.sleep(_REBALANCE_SECONDS)
+            gevent.sleep(until_tick(_REBALANCE_SECONDS))
             self.look(time.monotonic())
 
     def look(self, now: float) -> int:

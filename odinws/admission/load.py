@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,8 +15,10 @@ import psutil
 
 from odinws import cgroup
 from odinws.admission.guard import SustainedLag, Usage, smooth
+from odinws.scheduling import until_tick
 from odinws.settings import Settings
 from odinws.shared import SharedState
+from odinws.shared.counters import STALL_BOUNDS_SECONDS
 from odinws.shared.worker_stats import WorkerStats
 
 SAMPLE_SECONDS = 1.0
@@ -64,7 +67,7 @@ class Sensor:
         self._stalls.take()  # what came before is of the start
         while True:
             self.sample()
-            gevent.sleep(SAMPLE_SECONDS)
+            gevent.sleep(until_tick(SAMPLE_SECONDS))
 
     def sample(self) -> None:
         """Take one sample now."""
@@ -145,6 +148,8 @@ class StallWatch:
         self._stats = stats
         self._longest = 0.0
         self._squares = 0.0
+        self._seconds = 0.0
+        self._counts = [0] * (len(STALL_BOUNDS_SECONDS) + 1)
         self._began = self._taken = time.perf_counter()
         self._before = loop.prepare(ref=False, priority=loop.MINPRI)  # after gevent has run the greenlets
         self._after = loop.check(ref=False, priority=loop.MAXPRI)
@@ -164,7 +169,9 @@ class StallWatch:
         """The iterations since the last call."""
         longest = max(self._longest, time.perf_counter() - self._began)
         taken = Iterations(longest, self._squares, self._began - self._taken)
-        self._longest = self._squares = 0.0
+        self._stats.observe_stalls(self._counts, self._seconds, self._longest)
+        self._counts = [0] * len(self._counts)
+        self._longest = self._squares = self._seconds = 0.0
         self._taken = self._began
         return taken
 
@@ -174,9 +181,10 @@ class StallWatch:
     def _end_iteration(self) -> None:
         seconds = time.perf_counter() - self._began
         self._squares += seconds * seconds
+        self._seconds += seconds
+        self._counts[bisect_left(STALL_BOUNDS_SECONDS, seconds)] += 1
         if seconds > self._longest:
             self._longest = seconds
-        self._stats.observe_stall(seconds)
 
 
 def accepting_others(shared: SharedState, stats: WorkerStats, now: float) -> list[WorkerStats]:

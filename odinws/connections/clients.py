@@ -34,7 +34,7 @@ from odinws.connections.ready import ReadyQueue
 from odinws.connections.wheel import TimingWheel
 from odinws.connections.work import SharedWork
 from odinws.messages.wire_format import KINDS, WireFormat
-from odinws.scheduling import Slice, next_iteration
+from odinws.scheduling import Slice, next_iteration, until_tick
 from odinws.shared import SharedState
 from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
@@ -347,7 +347,7 @@ class Clients:
 
         Time in which the worker has stood still does not count: it could hear nobody.
         """
-        due_at, time_slice = time.monotonic(), Slice()
+        due_at, time_slice = time.monotonic() + until_tick(_TICK_SECONDS) - _TICK_SECONDS, Slice()
         stalled_seconds = 0.0
         while True:
             due_at += _TICK_SECONDS

@@ -56,6 +56,7 @@ _MAX_COMMANDS_WAITING = 64  # reading pauses at this number, or at `max_message_
 _ROOM_BYTES = 64 << 10  # commands wait while the outbox has more
 _WORK_BYTES = 1 << 10  # of a message, which take about as long as one frame
 _PAUSE_SECONDS = 0.25  # until it is looked whether work is paid
+_LOOK_SECONDS = 1.0  # while nothing is read, or nothing is taken, until it is looked how the peer is
 _DROPPING = (CloseReason.GONE, CloseReason.SLOW, CloseReason.MEMORY)  # what waits is not sent any more
 _SLACK_BYTES = 64 << 10  # extra send buffer for the close frame of a stalled client
 
@@ -142,7 +143,7 @@ class Connection:
     __slots__ = (
         "_ignores_input",
         "_observer",
-        "_on_room",
+        "_on_wake",
         "_outbox",
         "_owner",
         "_paid_at",
@@ -196,7 +197,7 @@ class Connection:
         self._ignores_input = False  # what the peer still sends is discarded
         self._paused = False  # nothing is read
         self._paid_at = 0.0  # when all work is paid, by `Owner.now`
-        self._on_room: tuple[Callable[[], object], ...] = ()  # called once the outbox has room
+        self._on_wake: tuple[Callable[[], object], ...] = ()  # called by `wake`
         self._reader: Reader | None = None
         self._read: Any = owner.event_hub.loop.io(sock.fileno(), _READ)
         self._write: Any = None
@@ -315,8 +316,7 @@ class Connection:
         cost = price * units + (price - 1.0) * counted
         self._paid_at = max(self._paid_at, owner.now) + cost / self.limits.work.per_second
         if self.owed_seconds and not self.state:
-            self._pause()
-            owner.schedule(self, _PAUSE_SECONDS)
+            self._pause(_PAUSE_SECONDS)
 
     @property
     def owed_seconds(self) -> float:
@@ -452,23 +452,33 @@ class Connection:
             if self.state is State.CLOSING and self._ignores_input:
                 self._half_close()
         if self.has_room:
-            self._tell_room()
+            self.wake()
         self.charge()
 
     def wait_for_room(self) -> None:
         """Wait until the outbox `has_room` or the connection closes."""
-        while not (self.has_room or self.state):
-            self._on_room += (gevent.getcurrent().switch,)
+        self.wait_until(lambda: self.has_room)
+
+    def wait_until(self, is_due: Callable[[], bool]) -> None:
+        """Wait until something is so or the connection closes.
+
+        Args:
+            is_due: whether it is so; looked at when the outbox gets room, and with each `wake`.
+        """
+        while not (is_due() or self.state):
+            self._on_wake += (gevent.getcurrent().switch,)
             self._owner.event_hub.switch()
 
-    def _tell_room(self) -> None:
-        waiting, self._on_room = self._on_room, ()
-        for on_room in waiting:
-            self._owner.event_hub.loop.run_callback(on_room)
+    def wake(self) -> None:
+        """Have whoever waits look soon whether what it waits for is so."""
+        waiting, self._on_wake = self._on_wake, ()
+        for on_wake in waiting:
+            self._owner.event_hub.loop.run_callback(on_wake)
 
     def _drop_outbox(self) -> None:
-        self._outbox = None
-        self._update_direct_socket()
+        if self._outbox is not None:
+            self._outbox = None
+            self._update_direct_socket()
         self._drop_watcher()
 
     def _drop_watcher(self) -> None:
@@ -487,11 +497,13 @@ class Connection:
             if self not in self._owner.ready:
                 self._owner.ready.add(self, self._receive_late)
 
-    def _receive_late(self) -> None:
+    def _receive_late(self) -> bool:
+        """Returns whether there are commands now."""
         if self.state is not State.CLOSED and not self._paused:
-            if not self._read.active:
-                self._read.start(self._readable)  # first, as a command may pause it
             self._receive_some()
+            if self.state < State.CLOSED and not (self._paused or self._read.active):
+                self._read.start(self._readable)
+        return self.commands is not None
 
     def _receive_some(self) -> None:
         buffer = self._owner.buffer
@@ -570,7 +582,7 @@ class Connection:
         else:
             self.commands.append(payload)
             if self._commands_are_full:
-                self._pause()
+                self._pause(_LOOK_SECONDS)
         self.charge()
 
     @property
@@ -591,7 +603,7 @@ class Connection:
 
     def commands_later(self) -> None:
         """The owner goes on with the `commands` once the outbox has room; nothing waits meanwhile."""
-        self._on_room += (partial(self._owner.on_command, self),)
+        self._on_wake += (partial(self._owner.on_command, self),)
 
     def commands_done(self) -> None:
         """The owner has executed all `commands`: reading continues."""
@@ -599,9 +611,10 @@ class Connection:
         self.charge()
         self._read_on()
 
-    def _pause(self) -> None:
+    def _pause(self, look_seconds: float) -> None:
         self._paused = True
         self._read.stop()
+        self._owner.schedule(self, look_seconds)
 
     def _read_on(self) -> None:
         """Continue after a pause, if there is no reason for it any more."""
@@ -624,6 +637,9 @@ class Connection:
         if self.state:
             self._release()
             return
+        if self._paused and tcp.is_dead(self._sock):
+            self._end()
+            return
         if outbox is not None and owner.now - outbox.stalled_since >= limits.outbox_seconds:
             self.close(CloseReason.SLOW)
             return
@@ -641,9 +657,9 @@ class Connection:
             self._ping()
         if not self.state:
             if self._outbox is not None:
-                wait = min(1.0, limits.outbox_seconds)
+                wait = min(_LOOK_SECONDS, limits.outbox_seconds)
             if self._paused:
-                wait = min(wait, _PAUSE_SECONDS)
+                wait = min(wait, _PAUSE_SECONDS if self.owed_seconds else _LOOK_SECONDS)
             owner.schedule(self, min(wait, limits.idle_seconds - silent, left))
 
     def _until_ping(self) -> float:
@@ -680,7 +696,8 @@ class Connection:
         if close_frame is None and reason is not CloseReason.GONE:
             close_frame = self.wire_format.close(reason, text or reason.text, retry_after_seconds)
         lost = 0
-        if reason in _DROPPING or self.wire_format.in_stream_order:  # what belongs before may not be here yet
+        # Where the order of the stream is kept, what belongs before them may not be here yet.
+        if pending and (reason in _DROPPING or self.wire_format.in_stream_order):
             lost = sum(entry.messages for bundle in pending for entry in bundle.entries)
             pending = []
         if reason in _DROPPING:
@@ -700,7 +717,7 @@ class Connection:
         self.state = State.CLOSING
         self.direct_socket = None
         self.reason = reason
-        self._tell_room()  # who waits for it sees that there is no more to do
+        self.wake()  # whoever waits sees that there is no more to do
         self._owner.on_closing(self, reason, lost)
         if reason is CloseReason.GONE:
             self._release()

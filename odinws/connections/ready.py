@@ -30,7 +30,7 @@ class ReadyQueue(Generic[T]):
     """Serves at once what an iteration has time for, and the rest in order, a slice per iteration."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[T, Callable[[], None]] = OrderedDict()
+        self._waiting: OrderedDict[T, Callable[[], object]] = OrderedDict()
         self._any = Event()
         self._began = math.inf  # of the iteration; until `run` has started everything is served at once
 
@@ -41,8 +41,12 @@ class ReadyQueue(Generic[T]):
         """Whether something may be served now: nobody waits, and the iteration has only just begun."""
         return not self._waiting and time.perf_counter() - self._began < _AT_ONCE_SECONDS
 
-    def add(self, item: T, serve: Callable[[], None]) -> None:
-        """Have `serve` called soon, and nothing that was to be called for this item before."""
+    def add(self, item: T, serve: Callable[[], object]) -> None:
+        """Have `serve` called soon, and nothing that was to be called for this item before.
+
+        Args:
+            serve: returns whether it has woken a greenlet whose work is part of the slice.
+        """
         self._waiting[item] = serve
         self._any.set()
 
@@ -62,10 +66,10 @@ class ReadyQueue(Generic[T]):
             while self._waiting:
                 _, serve = self._waiting.popitem(last=False)
                 try:
-                    serve()
+                    if serve():
+                        gevent.sleep(0)
                 except Exception:  # a bug must cost one connection, not the worker
                     log.exception("a ready connection could not be served")
-                gevent.sleep(0)  # what this has woken, such as its commands, is part of the slice
                 time_slice.yield_if_over()
 
     def _begin_iteration(self) -> None:

@@ -17,6 +17,7 @@ _RTT, _RTT_OFFSET = struct.Struct("=I"), 68
 _BYTES, _BYTES_OFFSET = struct.Struct("=QQ"), 120
 _SIZE = _BYTES_OFFSET + _BYTES.size
 _ESTABLISHED = 1  # TCP_ESTABLISHED: the peer has not closed its end
+_CLOSE = 7  # TCP_CLOSE: it has reset the connection, or the kernel has given it up
 
 
 class TcpInfo(NamedTuple):
@@ -71,6 +72,12 @@ def arrival(sock: _socket.socket) -> Arrival | None:
     _, received = _BYTES.unpack_from(info, _BYTES_OFFSET)
     (age_ms,) = _AGE.unpack_from(info, _AGE_OFFSET)
     return Arrival(received > 0, info[0] != _ESTABLISHED, age_ms / 1e3)
+
+
+def is_dead(sock: _socket.socket) -> bool:
+    """Whether the kernel has given a TCP socket up: who does not read or write would never hear of it."""
+    info = _info(sock)
+    return info is not None and info[0] == _CLOSE
 
 
 def shut_down(descriptor: int) -> None:

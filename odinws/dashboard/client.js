@@ -313,7 +313,9 @@ export class Client {
     let message;
     try {
       message = JSON.parse(text);
-      if (message.type === "welcome" ? !("epoch" in message) : this.#opened === Infinity) throw new Error();
+      // What has a `seq` is a message, whose publisher may call it "welcome" too.
+      const isWelcome = message.type === "welcome" && !("seq" in message);
+      if (isWelcome ? !("epoch" in message) : this.#opened === Infinity) throw new Error();
     } catch {
       this.#ended(BROKEN, `not the protocol: ${String(text).slice(0, 100)}`, TIMES.OTHER_CODE_SECONDS);
       return;

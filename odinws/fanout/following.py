@@ -106,14 +106,14 @@ class Following(Recovery):
         known: dict[str, int] = {}  # by channel, the last message that the client has been sent
         until = self._clock() + _BEHIND_SECONDS
         last = tries = 0
-        while self._await_room(conn):
+        while self._may_have_page(conn):
             if self._hub.epoch != since.epoch:
                 return False
             horizon = self._hub.ring.horizon
             try:
                 if after > self._last():  # what the hub has still to deliver would come twice
                     if after > last:
-                        self._pay(conn)
+                        self._charge(conn)
                         last = self._read(conn, lambda client, stream, _: history.last_seq(client, stream))
                     if after > last or self._clock() > until:
                         return False
@@ -125,7 +125,7 @@ class Following(Recovery):
                     ):
                         return True
                 elif names := self._stale(conn.followed, after, outcome == "ring"):
-                    self._pay(conn)
+                    self._charge(conn)
                     page = self._read_page(conn, self._readable(names), after)
                     outcome = "stream" if outcome == "ring" else outcome
                     upto = min(page.upto, horizon)  # behind that the ring has those that are not asked for
@@ -192,7 +192,7 @@ class Following(Recovery):
                 break
             pause.yield_if_over()
         if found:
-            self._pay(conn)
+            self._charge(conn)
             if not self._send_in_order(conn, found):
                 return after, True
         return last, last < self._hub.ring.last and bool(found)

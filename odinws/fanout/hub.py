@@ -345,12 +345,11 @@ class Hub:
         """
         due = Due(by_channel, matches, self._pack, self._default_format)
         plain, default_format = due.plain, self._default_format
-        unobserved = 0
+        delivered = failed = 0  # since this was counted last
         with closing(walk) as batches:
             for batch in batches:
                 if due.is_full:
                     self._count_due(due)
-                delivered = failed = 0
                 for conn in batch:
                     sock, channels = conn.direct_socket, conn.channels
                     if sock is not None:  # as in `_deliver_one`
@@ -377,13 +376,13 @@ class Hub:
                         delivered += joined.count
                     else:
                         failed += joined.count
-                self._count_sends(0, delivered, failed, 0)
-                unobserved += delivered
                 if self._slice.is_over:
-                    self._observer.observe_lag(self._oldest_ms, unobserved)
-                    unobserved = 0
+                    self._count_sends(0, delivered, failed, 0)
+                    self._observer.observe_lag(self._oldest_ms, delivered)
+                    delivered = failed = 0
                     self._slice.yield_if_over()
-        self._observer.observe_lag(self._oldest_ms, unobserved)
+        self._count_sends(0, delivered, failed, 0)
+        self._observer.observe_lag(self._oldest_ms, delivered)
         self._count_due(due)
 
     def _gather(self, batch: Sequence[Connection], packet: Packet, recipients: list[Connection]) -> None:

@@ -326,21 +326,13 @@ class Recovery:
         start, count, incomplete = first, 0, ""
         missed = _Missed({channel: first - 1})
         most = self._settings.replay_messages
-        while self._await_room(conn):
+        while self._may_have_page(conn):
             ring = self._hub.ring
             end = ring.last if last is None else last
-            found: Sequence[Message | Lost]
-            if ring.horizon <= first - 1 <= ring.last:
-                found, upto = self._ring_page(missed, missed.since, _nothing)
-                if found:
-                    self._pay(conn)
-            else:
-                self._pay(conn)
-                try:
-                    page = self._read_page(conn, [channel], first - 1)
-                except LeftError:
-                    break
-                found, upto = missed.of_page(page, (channel,), _nothing), page.upto
+            try:
+                found, upto = self._past(conn, missed, channel, first - 1)
+            except LeftError:
+                break
             due: list[Message | Lost] = []
             for event in found:
                 if isinstance(event, Lost):
@@ -356,6 +348,7 @@ class Recovery:
                     count += 1
             if not self._send(conn, due, missed):
                 break
+            del found, due, event  # nothing of a page is held while the next one is waited for
             first = min(upto, end) + 1
             missed.advance((channel,), first - 1)
             if first > end:
@@ -363,6 +356,20 @@ class Recovery:
         if incomplete:
             return ReplayIncomplete(channel, start, first - 1, count, incomplete)
         return ReplayComplete(channel, start, first - 1, count)
+
+    def _past(
+        self, conn: Connection, missed: _Missed, channel: str, after: int
+    ) -> tuple[Sequence[Message | Lost], int]:
+        """The next messages of a channel, from the ring or the stream, and up to where they are all."""
+        ring = self._hub.ring
+        if ring.horizon <= after <= ring.last:
+            found, upto = self._ring_page(missed, missed.since, _nothing)
+            if found:
+                self._charge(conn)
+            return found, upto
+        self._charge(conn)
+        page = self._read_page(conn, [channel], after)
+        return missed.of_page(page, (channel,), _nothing), page.upto
 
     # -- what can be had ---------------------------------------------------------------------------
 
@@ -449,16 +456,12 @@ class Recovery:
             if since is not None:
                 return None
             after = ring.horizon
-        self._pay(conn)
-        missed = _Missed({channel: after})
-        if ring.horizon <= after <= ring.last:
-            found, _ = self._ring_page(missed, missed.since, _nothing)
-            return found[:most]
+        if not self._may_have_page(conn):
+            return []
         try:
-            page = self._read_page(conn, [channel], after)
+            events, _ = self._past(conn, _Missed({channel: after}), channel, after)
         except LeftError:
             return []
-        events = missed.of_page(page, (channel,), _nothing)
         if since is not None and any(isinstance(event, Lost) for event in events):
             return None
         return [event for event in events if isinstance(event, Message)][:most]
@@ -517,8 +520,8 @@ class Recovery:
                 if far:
                     self._send_from_stream(conn, missed, far)
                 else:
-                    if max(missed.since[name] for name in ahead) > last:
-                        self._pay(conn)
+                    if max(missed.since[name] for name in ahead) > last and self._may_have_page(conn):
+                        self._charge(conn)
                         last = self._read(conn, lambda client, stream, _: history.last_seq(client, stream))
                     gone = [name for name in ahead if missed.since[name] > last or self._clock() > until]
                     self._give_up(conn, missed, gone)
@@ -578,17 +581,18 @@ class Recovery:
 
     def _send_from_ring(self, conn: Connection, missed: _Missed, near: list[str]) -> bool:
         """Send what the ring has of channels, but for what comes meanwhile; False: there is more."""
-        while self._await_room(conn):
+        while self._may_have_page(conn):
             since = {name: missed.since[name] for name in near}
             before = self._hub.ring.last
             if min(since.values()) < self._hub.ring.horizon:  # evicted meanwhile
                 return False
             found, upto = self._ring_page(missed, since, self._gets(conn))
             if found:
-                self._pay(conn)
+                self._charge(conn)
                 if not self._send(conn, found, missed):
                     return False
                 missed.note(found)
+            del found
             missed.advance(near, upto)
             if upto >= before:
                 return True
@@ -660,7 +664,9 @@ class Recovery:
                 self._align(conn, missed, far)
                 return
             names = [name for name in far if missed.since[name] <= after + _SHARED_SEQUENCES]
-        self._pay(conn)
+        if not self._may_have_page(conn):
+            return
+        self._charge(conn)
         page = self._read_page(conn, missed.sources(names), after)
         for name in names:
             if missed.outcome[name] == "ring":
@@ -718,9 +724,9 @@ class Recovery:
             yield from (found.messages for found in self._newest_pages(conn, channels, upto, 0))
             return
         for name in channels:
-            if conn.state is not State.OPEN:
+            if not self._may_have_page(conn):
                 return
-            self._pay(conn)
+            self._charge(conn)
             one = self._read(conn, history.latest, *self._settings.channels.subjects_of(name))
             yield [] if one is None else [one]
 
@@ -730,8 +736,8 @@ class Recovery:
         """The newest message of each channel between two sequences, read together. Raises FeedError."""
         for start in range(0, len(channels), history.MAX_CHANNELS):
             part, known = channels[start : start + history.MAX_CHANNELS], after
-            while conn.state is State.OPEN:
-                self._pay(conn)
+            while self._may_have_page(conn):
+                self._charge(conn)
                 found = self._read_many(conn, history.newest, part, upto, known, history.PAGE_BYTES)
                 yield found
                 if found.is_complete:
@@ -762,15 +768,20 @@ class Recovery:
     def _reads_many(self) -> bool:
         return self._feed.reads_many and self._clock() >= self._singly_until
 
-    def _pay(self, conn: Connection) -> None:
-        """Charge a page to a connection, and wait until it has room for it, and has not had too many."""
+    def _may_have_page(self, conn: Connection) -> bool:
+        """Wait until a connection has room, and has not had too many pages; False: it is closing."""
+        while self._await_room(conn):
+            due = conn.allowance + self._page_seconds - self._credit_seconds
+            wait = max(due - self._clock(), conn.owed_seconds)
+            if wait <= 0:
+                return True
+            gevent.sleep(min(wait, _AWAY_POLL_SECONDS))
+        return False
+
+    def _charge(self, conn: Connection) -> None:
+        """Charge a page to a connection."""
         conn.allowance = max(conn.allowance, self._clock()) + self._page_seconds
         conn.spend(0, self._page_work)
-        while self._await_room(conn):
-            wait = max(conn.allowance - self._clock() - self._credit_seconds, conn.owed_seconds)
-            if wait <= 0:
-                return
-            gevent.sleep(min(wait, _AWAY_POLL_SECONDS))
 
     def _read_page(self, conn: Connection, channels: Sequence[str], after: int) -> history.Page:
         read = self._read if len(channels) == 1 else self._read_many
@@ -794,8 +805,8 @@ class Recovery:
     ) -> T:
         """Ask NATS for a connection, as one of few readers at a time. Raises FeedError, LeftError."""
         settings = self._settings
-        with self._readers.take(self._clock() + self._debt(conn)):
-            if conn.state is not State.OPEN:
+        with self._readers.take(conn, self._clock() + self._debt(conn)) as has_turn:
+            if not has_turn:
                 raise LeftError
             self._stats.totals.stream_reads += 1
             return self._feed.query(

@@ -9,6 +9,7 @@ from typing import Any
 import gevent
 import structlog
 
+from odinws.scheduling import until_tick
 from odinws.shared import SharedState
 from strategies.base import Moves, Strategy
 
@@ -45,7 +46,7 @@ class Resizing:
         """Apply each request. Runs for the life of the worker, even if its strategy can't be resized."""
         while True:
             self.apply()
-            gevent.sleep(_POLL_SECONDS)
+            gevent.sleep(until_tick(_POLL_SECONDS))
 
     def apply(self) -> None:
         """Resize if another number of shards is requested; returns when that has taken effect."""

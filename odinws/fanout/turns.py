@@ -3,7 +3,7 @@
 A semaphore serves in the order of arrival, so one client that asks on hundreds of connections keeps all
 others waiting for hundreds of turns. Here each brings a stamp: when all that its client has had done will be
 paid (virtual clock scheduling, Zhang 1990). Who owes nothing is behind nobody but others like it. Stamps of
-those that come later grow with time, so everybody's turn comes.
+those that come later grow with time, so everybody's turn comes. Whose connection ends waits no longer.
 """
 
 from __future__ import annotations
@@ -13,11 +13,24 @@ import heapq
 import itertools
 from collections.abc import Iterator
 
-from gevent.event import Event
+from odinws.connections.connection import Connection
+
+
+class _Waiter:
+    """Whose turn is to come.
+
+    Attributes:
+        has_turn: it has come.
+        has_left: it waits no longer.
+    """
+
+    def __init__(self, conn: Connection) -> None:
+        self.conn = conn
+        self.has_turn = self.has_left = False
 
 
 class Turns:
-    """A semaphore for greenlets that serves the lowest stamp first.
+    """A semaphore for the greenlets of commands that serves the lowest stamp first.
 
     Args:
         count: how many have their turn at the same time.
@@ -25,41 +38,47 @@ class Turns:
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._waiting: list[tuple[float, int, Event]] = []  # a heap; an event that is set has a turn
+        self._waiting: list[tuple[float, int, _Waiter]] = []  # a heap
+        self._left = 0  # of these
         self._numbers = itertools.count()
 
     @contextlib.contextmanager
-    def take(self, stamp: float) -> Iterator[None]:
-        """Wait for a turn, which ends with the block.
+    def take(self, conn: Connection, stamp: float) -> Iterator[bool]:
+        """Wait for a turn, which ends with the block. False: there is none, as the connection is closing.
 
         Args:
             stamp: of equal ones, whoever came first is first.
         """
-        self._begin(stamp)
+        waiter = _Waiter(conn)
         try:
-            yield
-        finally:
-            self._end()
-
-    def _begin(self, stamp: float) -> None:
-        if self._free:
-            self._free -= 1
-            return
-        turn = Event()
-        entry = (stamp, next(self._numbers), turn)
-        heapq.heappush(self._waiting, entry)
-        try:
-            turn.wait()
-        except BaseException:  # it was killed
-            if turn.is_set():
+            if self._free:
+                self._free -= 1
+                waiter.has_turn = True
+            else:
+                heapq.heappush(self._waiting, (stamp, next(self._numbers), waiter))
+                conn.wait_until(lambda: waiter.has_turn)
+            yield waiter.has_turn and not conn.state
+        finally:  # also when killed
+            if waiter.has_turn:
                 self._end()
             else:
-                self._waiting.remove(entry)
-                heapq.heapify(self._waiting)
-            raise
+                waiter.has_left = True
+                self._left += 1
+                self._forget()
 
     def _end(self) -> None:
-        if self._waiting:
-            heapq.heappop(self._waiting)[2].set()
-        else:
-            self._free += 1
+        while self._waiting:
+            waiter = heapq.heappop(self._waiting)[2]
+            if not waiter.has_left:
+                waiter.has_turn = True
+                waiter.conn.wake()
+                return
+            self._left -= 1
+        self._free += 1
+
+    def _forget(self) -> None:
+        """Forget those who have left, once they are most of those who wait."""
+        if self._left > len(self._waiting) // 2:
+            self._waiting = [entry for entry in self._waiting if not entry[2].has_left]
+            heapq.heapify(self._waiting)
+            self._left = 0

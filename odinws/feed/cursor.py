@@ -52,17 +52,13 @@ class Cursor:
         self.epoch, self.known_from = epoch, self.seq
         return NewEpoch(epoch, self.seq)
 
-    def expire(self, first_seq: int) -> Lost | None:
-        """The stream begins at `first_seq` now. Returns what is lost by that, if anything."""
-        if first_seq <= self.seq + 1:
-            return None
-        lost = Lost(None, self.seq + 1, first_seq - 1, "expired")
-        self.lose(lost)
-        return lost
-
     def lose(self, lost: Lost) -> None:
         """Advance past what is lost, which begins after the cursor."""
         self.seq = self.floor = self.known_from = lost.last
+
+    def doubt(self, lost: Lost) -> None:
+        """Some messages may be lost behind the cursor: which channels had one is not known any more."""
+        self.known_from = max(self.known_from, lost.last)
 
     def is_current(self, channel: str, seq: int) -> bool:
         """Whether it is certain that a channel had no message after `seq` and up to the cursor."""

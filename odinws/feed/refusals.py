@@ -8,6 +8,7 @@ import json
 from nats.aio.client import Client
 
 _SECONDS = 2
+_NO_SEQ = (1 << 63) - 1  # no message has it
 
 
 def published(stream: str) -> tuple[str, ...]:
@@ -46,11 +47,12 @@ def words(error: Exception, stream: str, subjects: tuple[str, ...]) -> str:
 async def provoke(client: Client, stream: str) -> None:
     """Publish to all that the feed and recovery will publish to later, so that NATS refuses it now.
 
-    Nothing else comes of it: the consumer does not exist, and nobody waits for answers.
+    Nothing else comes of it: the consumer and the message do not exist, and nobody waits for answers. That
+    consumers may be created shows only when one is.
     """
     inbox = client.new_inbox()
     for subject in published(stream):
-        asked = json.dumps({"seq": 1}) if ".DIRECT." in subject else "{}"
+        asked = json.dumps({"seq": _NO_SEQ}) if ".DIRECT." in subject else "{}"
         if ".CONSUMER.CREATE." not in subject:
             await client.publish(subject.replace(">", "odinws.none"), asked.encode(), reply=inbox)
     await settle(client)

@@ -22,10 +22,12 @@ from odinws.errors import FeedError, RefusedError
 from odinws.feed import authentication, history, refusals, stream
 from odinws.feed.cursor import Cursor
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message
+from odinws.feed.passed_over import PassedOver
 from odinws.feed.servers import Server
 from odinws.feed.status import FeedStatus
 from odinws.feed.stream import ALL_HOLES, NO_HOLES, Holes
 from odinws.feed.tap import Tap
+from odinws.scheduling import until_tick
 from odinws.settings import Settings, without_credentials
 from odinws.shared.worker_stats import WorkerStats
 
@@ -33,6 +35,7 @@ _CONNECT_SECONDS = 2
 _HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 3.0  # without a heartbeat for this long the consumer counts as lost
 _LOOK_SECONDS = 4.0  # from one look at the stream to the next
+_UNSURE_SECONDS = 1.0  # the same, while it is not known whether something is lost
 _PING_SECONDS = 2
 _BACKPRESSURE_SECONDS = 0.002
 _IDLE = re.compile(rb"\r\nNats-Last-Consumer:[ \t]*(\d+)\r\nNats-Last-Stream:[ \t]*(\d+)")
@@ -55,8 +58,7 @@ class Intake:
     Attributes:
         status: the state of the feed.
         pending: how many messages the stream still has for us, as the latest message says.
-        unsure_from: what a consumer has passed over after this may be lost, or of others; None: it has a
-            sequence for each message of the stream.
+        passed_over: may be lost, or of others; None: the consumer gets each message of the stream.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Intake:
         self.status = FeedStatus(since=time.time())
         self.cursor = Cursor()
         self.pending = 0
-        self.unsure_from: int | None = None
+        self.passed_over: PassedOver | None = None
         self._stats = stats
         self._totals = stats.totals  # kept, as ctypes makes an object of each access
         self._sink = sink
@@ -167,15 +169,16 @@ class Intake:
         """The stream has nothing for us up to `seq`: what we have not received was of others, or is lost."""
         if seq <= self.cursor.seq:
             return
-        self._lose(holes.within(self.cursor.seq + 1, seq))
+        self._pass_over(seq, holes)
         self.cursor.skip(seq)
         self._update_status()
 
-    def tell(self, lost: Lost) -> None:
-        """Something is lost of what lies behind the cursor, or before it."""
-        self._totals.feed_gaps += 1
-        log.warning("stream no longer has messages", first=lost.first, last=lost.last, reason=lost.reason)
-        self._sink(lost)
+    def doubt(self, upto: int, holes: Holes) -> None:
+        """Tell what may be lost of what was passed over, see `PassedOver.take`."""
+        if self.passed_over is not None:
+            for lost in self.passed_over.take(upto, holes):
+                self.cursor.doubt(lost)
+                self._tell(lost)
 
     def take(
         self, subject: str, seq: int, ts_ms: int, payload: bytes, *, deliveries: int, holes: Holes
@@ -193,7 +196,7 @@ class Intake:
             self._totals.feed_duplicates += 1
             self._stats.count_received(0, 1)
             return
-        gone = self._lose(holes.within(self.cursor.seq + 1, seq - 1)) if seq != self.cursor.seq + 1 else 0
+        gone = self._pass_over(seq - 1, holes) if seq != self.cursor.seq + 1 else 0
         self._stats.count_received(1 + gone, deliveries)
         self._taken_ms, self._heard = ts_ms, time.monotonic()
         self._emit(channel, seq, ts_ms, payload)
@@ -204,12 +207,27 @@ class Intake:
         if channel is not None:
             self._emit(channel, self.cursor.seq + 1, int(time.time() * 1000), payload)
 
+    def _pass_over(self, last: int, holes: Holes) -> int:
+        """Nothing comes of what is behind the cursor up to `last`; returns how many of that are lost."""
+        first = self.cursor.seq + 1
+        lost = holes.within(first, last)
+        if self.passed_over is not None:
+            self.passed_over.add(first, lost.first - 1 if lost else last)
+            if lost:
+                self.passed_over.add(lost.last + 1, last)
+        return self._lose(lost)
+
     def _lose(self, lost: Lost | None) -> int:
         if lost is None:
             return 0
         self.cursor.lose(lost)
-        self.tell(lost)
+        self._tell(lost)
         return lost.last - lost.first + 1
+
+    def _tell(self, lost: Lost) -> None:
+        self._totals.feed_gaps += 1
+        log.warning("stream no longer has messages", first=lost.first, last=lost.last, reason=lost.reason)
+        self._sink(lost)
 
     def _emit(self, channel: str | None, seq: int, ts_ms: int, payload: bytes) -> None:
         if channel is None:
@@ -250,6 +268,9 @@ class Session:
         self._answering: asyncio.Task[None] | None = None  # of flow control, the latest
         self._is_filtered = False  # whether the consumer leaves out messages that are not for us
         self._holes = NO_HOLES  # what the stream does not have of what the consumer passes over
+        self._listed = NO_HOLES  # what it did not have at the latest look
+        self._may_be_denied = False  # whether nothing is wrong if NATS refuses what is asked now
+        self._is_denied = False  # whether we may not ask whether there is JetStream
         self._counts = False  # whether messages of core NATS are given numbers: its epoch has begun
 
     async def run(self) -> None:
@@ -275,13 +296,14 @@ class Session:
     async def _work(self) -> None:
         """Connect, begin to consume, and look after it."""
         await self._connect()
-        if self.client._server_info.get("jetstream") and await self._on_jetstream():
+        if await self._finds_jetstream():
+            await self._on_jetstream()
             self._heard = time.monotonic()
             self._check_heartbeats(self._heard)
             await self._watch()
         else:
             await self._on_core()
-            await self._ended
+            await self._watch_core()
 
     async def _connect(self) -> None:
         options = authentication.options(self._settings)
@@ -318,15 +340,33 @@ class Session:
 
     # -- JetStream ---------------------------------------------------------------------------------
 
-    async def _on_jetstream(self) -> bool:
-        """Start consuming the stream. False: this account has no JetStream."""
+    async def _finds_jetstream(self) -> bool:
+        """Whether there is JetStream: of this server, of another in its cluster, or behind a leaf node.
+
+        Raises:
+            FeedError: nobody answers, and there was JetStream before, or this server says that it has it.
+        """
+        name, may_be_without = self._settings.stream_name, not self.client._server_info.get("jetstream")
+        self._may_be_denied = may_be_without
+        try:
+            found = await stream.has_jetstream(self.client, name)
+        except FeedError:
+            if not self._is_denied:
+                raise
+            found = False
+        finally:
+            self._may_be_denied = False
+        if may_be_without and not found and self._intake.status.mode == "jetstream":
+            raise FeedError(f"nobody answers $JS.API.STREAM.INFO.{name}")
+        return found
+
+    async def _on_jetstream(self) -> None:
+        """Start consuming the stream."""
         intake = self._intake
         js = self.client.jetstream(timeout=_CONNECT_SECONDS)
         try:
             info = await stream.find_or_create(js, self._settings)
         except nats.js.errors.APIError as error:
-            if error.err_code == stream.JETSTREAM_OFF_FOR_ACCOUNT:
-                return False
             name = self._settings.stream_name
             text = error.description or f"nobody answers $JS.API.STREAM.INFO.{name}"
             raise RefusedError(f"stream {name}: {text}") from error
@@ -335,7 +375,7 @@ class Session:
         state, epoch = info.state, stream.epoch(info)
         self._is_filtered = stream.needs_filter(info, self._settings.channels.subjects)
         if intake.cursor.continues(epoch, state.last_seq):
-            await self._look_for_holes(intake.cursor.seq)
+            await self._doubt()
             intake.expire(state.first_seq)
             if self._is_filtered:
                 self._holes = await stream.holes(self.client, self._settings.stream_name)
@@ -348,24 +388,28 @@ class Session:
             intake.begin(epoch, state.last_seq, latest, backfill, known_from)
         if not self._is_filtered:
             self._holes = stream.left_out(info)
-        intake.unsure_from = intake.cursor.seq if self._is_filtered else None
+        intake.passed_over = PassedOver() if self._is_filtered else None
         inbox = self.client.new_inbox()
         tap = Tap(
             self.client, self._on_stream_message, lambda: intake.is_full, self._wait_for_room, self._end
         )
         await tap.subscribe(self.client, inbox)
         await self._consume(js, inbox)
-        return True
 
     def _report(self, info: StreamInfo) -> None:
         status, differences = self._intake.status, stream.differences(info, self._settings)
-        for warning in set(warnings := stream.warnings(info)).difference(status.warnings):
-            log.warning(warning)
-        status.warnings = warnings
+        self._warn(stream.warnings(info))
         if differences and differences != status.stream_differs:
             name = self._settings.stream_name
             log.warning("stream differs from the settings", stream=name, differs=differences)
         status.stream_differs = differences
+
+    def _warn(self, warnings: tuple[str, ...]) -> None:
+        """Replace what is told of the stream; what is new is logged."""
+        status = self._intake.status
+        for warning in set(warnings).difference(status.warnings):
+            log.warning(warning)
+        status.warnings = warnings
 
     async def _consume(self, js: JetStreamContext, inbox: str) -> None:
         settings = self._settings
@@ -491,17 +535,21 @@ class Session:
             FeedError: the consumer does not go on, or the stream is another one or has other settings now.
         """
         due = before = 0  # the last sequence of the stream, and ours, at the look before
+        looked = self._loop.time()
         while not self._ended.done():  # `asyncio.wait_for` before Python 3.12 may swallow a cancellation
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_UNSURE_SECONDS)
             cursor = self._intake.cursor
-            seen = cursor.seq
             try:
+                await self._doubt()
+                if self._loop.time() - looked < _LOOK_SECONDS:
+                    continue
                 info = await stream.info(self.client, self._settings.stream_name)
-                await self._look_for_holes(seen)
+                await refusals.provoke(self.client, self._settings.stream_name)
             except nats.js.errors.NotFoundError as error:
                 raise FeedError(f"stream {self._settings.stream_name} is gone") from error
             except (nats.errors.Error, FeedError) as error:
-                log.debug("the stream can't be looked at", error=repr(error))  # heartbeats tell of an outage
+                # Its consumer may live on, as where a cluster has lost its majority: nothing is stored then.
+                self._warn((f"stream {self._settings.stream_name} can't be looked at: {error}",))
                 continue
             if stream.epoch(info) != cursor.epoch:
                 raise FeedError(f"stream {self._settings.stream_name} was replaced")
@@ -510,17 +558,15 @@ class Session:
             self._report(info)
             if before == cursor.seq < due and not self._intake.is_full:
                 raise FeedError(f"no message since {before}, and the stream has more, up to {due}")
-            due, before = info.state.last_seq, cursor.seq
+            due, before, looked = info.state.last_seq, cursor.seq, self._loop.time()
 
-    async def _look_for_holes(self, seen: int) -> None:
-        """What was deleted since the last look may have been passed over: that shows nowhere else."""
-        first = self._intake.unsure_from
-        if first is None or first >= seen:
-            return
-        holes = await stream.holes(self.client, self._settings.stream_name)
-        if lost := holes.within(first + 1, seen):
-            self._intake.tell(lost._replace(reason="uncertain"))
-        self._intake.unsure_from = seen
+    async def _doubt(self) -> None:
+        """What was deleted early may have been passed over: that shows nowhere else."""
+        intake = self._intake
+        if intake.passed_over:
+            seen = intake.cursor.seq
+            self._listed = await stream.holes(self.client, self._settings.stream_name, self._listed)
+            intake.doubt(seen, self._listed)
 
     def _check_heartbeats(self, asked: float) -> None:
         """Every second while the session lasts; `asked` is when this call was asked for."""
@@ -531,7 +577,7 @@ class Session:
             self._heard = now  # this loop was stalled itself: heartbeats may wait to be read
         elif now - self._heard > _SILENCE_SECONDS:
             self._end(FeedError(f"no heartbeat of the consumer for {_SILENCE_SECONDS:g} s"))
-        self._loop.call_later(_HEARTBEAT_SECONDS, self._check_heartbeats, now)
+        self._loop.call_later(until_tick(_HEARTBEAT_SECONDS), self._check_heartbeats, now)
 
     # -- core NATS ---------------------------------------------------------------------------------
 
@@ -551,6 +597,20 @@ class Session:
         self._counts = True
         self._ready("core")
 
+    async def _watch_core(self) -> None:
+        """Wait for JetStream. Ends with an exception.
+
+        Raises:
+            FeedError: it is there.
+        """
+        while not self._ended.done():
+            await asyncio.sleep(_LOOK_SECONDS)
+            found = False
+            with contextlib.suppress(nats.errors.Error, FeedError):
+                found = not self._is_denied and await self._finds_jetstream()
+            if found:
+                raise FeedError("JetStream is there now")
+
     def _on_core_message(self, subject: str, reply: bytes, headers: bytes, payload: bytes) -> None:
         if self._counts and not self._ended.done():
             self._intake.take_uncounted(subject, payload)
@@ -567,6 +627,9 @@ class Session:
         log.debug("NATS client", error=repr(error))
         self._failure = error
         if refusals.is_refusal(error):
+            if self._may_be_denied:
+                self._is_denied = True
+                return
             settings = self._settings
             subjects = settings.channels.subjects
             words = refusals.words(error, settings.stream_name, subjects)

@@ -31,8 +31,8 @@ from odinws.errors import FeedError
 from odinws.feed.events import Lost
 from odinws.settings import Settings
 
-JETSTREAM_OFF_FOR_ACCOUNT = 10039  # error code of the JetStream API
 LISTED_HOLES = 5000  # with more deleted messages inside, the stream is not asked which: some 50 KB
+_OFF_FOR_ACCOUNT = 10039  # error code of the JetStream API
 _INACTIVE_TOO_LONG = 10153  # another: the stream has a limit for how long a consumer stays without us
 _SECONDS = 2.0  # for an answer
 _MANY, _LARGE_BYTES, _LONG_SECONDS = 10_000, 16 << 20, 60.0  # what a stream keeps that does not forget soon
@@ -112,6 +112,10 @@ class Holes:
     def __init__(self, first_seq: int, deleted: Sequence[int] | None) -> None:
         self._first_seq = first_seq
         self._deleted = deleted
+
+    def are(self, first_seq: int, deleted: int) -> bool:
+        """Whether a stream that begins at `first_seq`, with so many deleted behind that, has these."""
+        return self._deleted is not None and (self._first_seq, len(self._deleted)) == (first_seq, deleted)
 
     def within(self, first: int, last: int) -> Lost | None:
         """What is lost between two sequences, inclusive, from the first hole to the last; None: nothing.
@@ -202,6 +206,24 @@ async def _ask(client: Client, name: str, *, deleted: bool = False) -> dict[str,
     return found
 
 
+async def has_jetstream(client: Client, name: str) -> bool:
+    """Whether JetStream answers for our account: our server's, or one that it leads to.
+
+    Raises:
+        FeedError: nobody answers, and it may be there all the same.
+        nats.errors.Error: NATS is lost.
+    """
+    try:
+        await _ask(client, name)
+    except nats.js.errors.APIError as error:
+        return bool(error.err_code != _OFF_FOR_ACCOUNT)
+    except FeedError as error:
+        if isinstance(error.__cause__, nats.errors.NoRespondersError):
+            return False
+        raise
+    return True
+
+
 async def add_consumer(
     client: Client, js: JetStreamContext, name: str, config: ConsumerConfig
 ) -> ConsumerInfo:
@@ -224,13 +246,19 @@ async def add_consumer(
     return await js.add_consumer(name, config.evolve(inactive_threshold=seconds))
 
 
-async def holes(client: Client, name: str) -> Holes:
-    """What a stream does not have now. Raises as `info`."""
+async def holes(client: Client, name: str, known: Holes = NO_HOLES) -> Holes:
+    """What a stream does not have now. Raises as `info`.
+
+    Args:
+        known: what it did not have before. No hole is ever filled, so as many are the same.
+    """
     found = await info(client, name)
     state = found.state
     if not state.num_deleted or left_out(found) is NO_HOLES:
         return Holes(state.first_seq, ())
     if state.num_deleted > LISTED_HOLES:
         return Holes(state.first_seq, None)
+    if known.are(state.first_seq, state.num_deleted):
+        return known
     state = (await info(client, name, deleted=True)).state
     return Holes(state.first_seq, sorted(state.deleted or ()))

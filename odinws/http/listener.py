@@ -14,6 +14,7 @@ import contextlib
 import errno
 import functools
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from odinws.http import tls
 from odinws.http.handover import drain, error_answer, retry_answer
 from odinws.http.head import Held
 from odinws.http.queue import RequestQueue
-from odinws.scheduling import NEXT_SECONDS
+from odinws.scheduling import NEXT_SECONDS, until_tick
 from odinws.shared.worker_stats import WorkerStats
 
 if TYPE_CHECKING:  # it imports ssl (by jwt), which may not be before gevent has patched it
@@ -49,7 +50,9 @@ _HANDSHAKES = 100  # of TLS at one time: OpenSSL and a greenlet take 60 KB for e
 _LOOK_SECONDS = 1.0  # for those who are late
 _FURTHER_LOOK_SECONDS = 0.005  # whether further requests may be served, while nobody else waits
 _HEAD_BYTES = 4 << 10  # as much of a head as is looked at to refuse it
-_UPGRADES = (b"GET /ws", b"GET /sse", b"GET /stream", b"GET /echo")
+_UPGRADES = (b"GET /ws", b"GET /connection/", b"GET /sse", b"GET /stream", b"GET /echo")
+_HTTP = re.compile(rb"(?!PROXY )[A-Z-]+(\Z| \Z| [/*\w])")  # the first bytes of a request
+_FIRST_BYTES = 16  # of a head, which tell what it is
 _PATIENCE_SECONDS = 0.1  # after that a client that has closed its end is taken to have left
 _REFUSE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE
 
@@ -117,9 +120,10 @@ class Newcomer:
     Attributes:
         descriptor: of its socket.
         watcher: waits for that; None: it has.
+        came_at: when it was accepted, or had sent something before, by `time.perf_counter`.
     """
 
-    __slots__ = ("_address", "_listener", "_sock", "descriptor", "watcher")
+    __slots__ = ("_address", "_listener", "_sock", "came_at", "descriptor", "watcher")
 
     def __init__(self, listener: Listener, sock: Any, address: Any) -> None:
         self._listener = listener
@@ -127,19 +131,22 @@ class Newcomer:
         self._address = address
         self.descriptor: int = sock.fileno()
         self.watcher: Any = None
+        self.came_at = time.perf_counter()
 
     def serve(self) -> None:
         """Start a handler, unless the client has left.
 
         A client that has closed its end may still wait for the answer, unless it has had to wait.
         """
-        if self._listener.ssl_enabled and not self._speaks_tls():
-            self._listener.rejected("plain_http", self._address)
-            self._answer(_SPEAKS_TLS)
-            self.drop()
+        if (
+            self._listener.ssl_enabled
+            and (head := self._head(_FIRST_BYTES))
+            and not head.startswith(tls.HANDSHAKE)
+        ):
+            self._reject(head)
             return
-        arrival = tcp.arrival(self._sock)
-        if arrival and arrival.has_left and arrival.age_seconds > _PATIENCE_SECONDS and self._is_upgrade():
+        has_waited = time.perf_counter() - self.came_at > _PATIENCE_SECONDS
+        if has_waited and self._has_left() and self._is_upgrade():
             self._listener.stats.refused_by("gone")
             self.drop()
         else:
@@ -163,6 +170,14 @@ class Newcomer:
         self._listener.balance.left(self.descriptor)
         self._sock.close()
 
+    def _reject(self, head: bytes) -> None:
+        """It does not speak TLS. Who speaks HTTP is told so."""
+        is_http = _HTTP.match(head) is not None
+        self._listener.rejected("plain_http" if is_http else "not_tls", self._address)
+        if is_http:
+            self._answer(_SPEAKS_TLS)
+        self.drop()
+
     def _answer(self, answer: bytes) -> None:
         # What is not read when a socket is closed makes the kernel reset it, and the answer is lost.
         drain(self._sock)
@@ -170,23 +185,22 @@ class Newcomer:
             # MSG_MORE: one packet has the answer and the end.
             self._sock.send(answer, _REFUSE)
 
-    def _speaks_tls(self) -> bool:
-        try:
-            first = self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except OSError:  # reset
-            return True
-        return bool(first in (b"", tls.HANDSHAKE))
+    def _has_left(self) -> bool:
+        """It has closed its end, and sent nothing since it began to wait."""
+        arrival = tcp.arrival(self._sock)
+        return arrival is not None and arrival.has_left and arrival.age_seconds > _PATIENCE_SECONDS
 
     def _is_upgrade(self) -> bool:
-        head = self._head(16)
+        head = self._head(_FIRST_BYTES)
         return head is None or head.startswith(_UPGRADES)
 
     def _head(self, size: int) -> bytes | None:
-        """The first bytes that have come; None: the client has reset the connection."""
+        """The first bytes that it has sent; empty if it has left; None: it has reset the connection."""
         try:
-            return bytes(self._sock.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except OSError:  # reset
+            head: bytes = self._sock.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
             return None
+        return head
 
 
 class Listener(PyWSGIServer):  # type: ignore[misc]
@@ -217,7 +231,7 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
         self._watched = 0  # newcomers that have sent nothing
         self._further = self.loop.timer(_FURTHER_LOOK_SECONDS, _FURTHER_LOOK_SECONDS, ref=False)
         self._each_iteration = self.loop.timer(NEXT_SECONDS, NEXT_SECONDS, ref=False)
-        self._look = self.loop.timer(_LOOK_SECONDS, _LOOK_SECONDS, ref=False)
+        self._look = self.loop.timer(until_tick(_LOOK_SECONDS), _LOOK_SECONDS, ref=False)
         self._look.start(self._drop_late)
         self._logged = logs.OncePerSecond()
         super().start()
@@ -353,6 +367,7 @@ class Listener(PyWSGIServer):  # type: ignore[misc]
         if arrival is None:
             self.enqueue(newcomer)
         elif arrival.has_sent:
+            newcomer.came_at -= arrival.age_seconds
             self.enqueue(newcomer, arrival.age_seconds)
         elif arrival.has_left:
             newcomer.drop()

@@ -74,6 +74,7 @@ class Reconciliation:
         """Compare once, in slices; returns the differences that were found, by kind, without the zeros."""
         before = self._suspects()
         gevent.sleep(_LOOK_AGAIN_SECONDS)
+        next_iteration()  # after a stall the timer may come before what the sockets have told
         found = {kind: len(self._heal(kind, before[kind] & now)) for kind, now in self._suspects().items()}
         found["descriptor"] = self._descriptors()
         found["board"] = self._slots()

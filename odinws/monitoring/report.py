@@ -72,6 +72,8 @@ def health(shared: SharedState, settings: Settings, feed: FeedStatus, state: Sta
         errors.append(f"workers {stuck} have not been seen for {load.SILENT_SECONDS:g} s")
     if len(living) < settings.workers:
         warnings.append(f"{len(living)} of {settings.workers} workers run")
+    if problem := shared.start_problem:
+        warnings.append(f"a worker can't start: {problem}")
     if problem := _flags_problem(shared):
         warnings.append(f"flags: {problem}")
     if problem := _reload_problem(shared, living):

@@ -160,6 +160,7 @@ class SharedState:
         self.timeline = Timeline()
         self.nats_cluster = RingBuffer(1, CLUSTER_BYTES)
         self._reload_problem = RingBuffer(1, _PROBLEM_BYTES)
+        self._start_problem = RingBuffer(1, _PROBLEM_BYTES)
         self.name = f"odinws-{secrets.token_hex(8)}"
         self.debug_lock = DebugLock()
         self.last_details: dict[int, object] = {}
@@ -230,6 +231,15 @@ class SharedState:
     def reload_problem(self) -> str:
         """Why the last reload was refused; "": it was not."""
         return b"".join(self._reload_problem.latest(1)).decode(errors="replace")
+
+    def tell_start(self, problem: str) -> None:
+        """A worker can't start, or accepts (""). Its own call."""
+        self._start_problem.add(problem.encode()[:_PROBLEM_BYTES])
+
+    @property
+    def start_problem(self) -> str:
+        """Why the last worker that was to start could not; "": it could."""
+        return b"".join(self._start_problem.latest(1)).decode(errors="replace")
 
     @property
     def reloaded(self) -> float:

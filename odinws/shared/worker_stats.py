@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from odinws.assignment import Assigned
 from odinws.close_codes import LOAD_REFUSALS, REFUSALS, REJECTIONS, CloseReason
@@ -19,7 +19,6 @@ from odinws.shared.counters import (
     PASS_BOUNDS_SECONDS,
     PING_BOUNDS_SECONDS,
     RECOVERIES,
-    STALL_BOUNDS_SECONDS,
     Counters,
 )
 from odinws.shared.fields import Counts, gauge, shared_struct, stat
@@ -172,12 +171,20 @@ class WorkerStats(Assigned):
             self.totals.lag[bisect_left(LAG_BOUNDS_SECONDS, lag)] += count
             self.totals.lag_seconds += lag * count
 
-    def observe_stall(self, seconds: float) -> None:
-        """Count an iteration of the event loop that took this long."""
-        self.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, seconds)] += 1
+    def observe_stalls(self, counts: Sequence[int], seconds: float, longest: float) -> None:
+        """Count iterations of the event loop.
+
+        Args:
+            counts: of each bucket of `STALL_BOUNDS_SECONDS`.
+            seconds: the sum of their durations; longest: the longest of them.
+        """
+        stalls = self.totals.stalls
+        for index, count in enumerate(counts):
+            if count:
+                stalls[index] += count
         self.totals.stall_seconds += seconds
-        if seconds > self.hub_stall_seconds:
-            self.hub_stall_seconds = seconds
+        if longest > self.hub_stall_seconds:
+            self.hub_stall_seconds = longest
 
     def observe_gc(self, generation: int, seconds: float, collected: int, uncollectable: int) -> None:
         """Count a garbage collection: which generations it looked at, its pause, and what came of it."""

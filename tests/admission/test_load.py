@@ -185,17 +185,20 @@ def test_stalls_are_seen() -> None:
     watch.start()
     try:
         gevent.sleep(0.5)
+        watch.take()
         asleep = stats.totals.stall_seconds
         time.sleep(0.06)  # no other greenlet runs meanwhile: this is the stall
         gevent.sleep(0.001)
     finally:
         watch.stop()
+    watch.take()
     assert asleep < 0.25
     assert stats.hub_stall_seconds >= 0.06
     assert stats.totals.stall_seconds >= stats.hub_stall_seconds
     assert sum(stats.totals.stalls[bisect_left(STALL_BOUNDS_SECONDS, 0.06) :]) >= 1
     turns = sum(stats.totals.stalls)
     gevent.sleep(0.01)
+    watch.take()
     assert sum(stats.totals.stalls) == turns
 
 

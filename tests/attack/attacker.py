@@ -21,7 +21,6 @@ LOCAL = "127.0.0.1"  # an address on the server's machine
 
 _PIECE_BYTES = 16 << 10
 _UNREAD_BYTES = 4096  # SO_RCVBUF of a client that does not read
-_ANSWER_SECONDS = 3.0
 _LOOK_SECONDS = 0.2
 _TLS = ssl.create_default_context()
 _TLS.check_hostname, _TLS.verify_mode = False, ssl.CERT_NONE
@@ -47,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
         tls: whether the port speaks TLS.
         budget: bytes that each may send.
         retry_seconds: how long a connection that was ended stays away at most; half of that on average.
+        patience_seconds: for an answer.
     """
 
     vector: str
@@ -60,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True):
     tls: bool = False
     budget: int = BUDGET_BYTES
     retry_seconds: float = 0.04
+    patience_seconds: float = 3.0
 
 
 class Answer(NamedTuple):
@@ -117,7 +118,7 @@ class Line:
     async def secure(self) -> None:
         """Shake hands for TLS. Raises OSError, TurnedAwayError."""
         self._tls = _TLS.wrap_bio(self._incoming, self._outgoing)
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(self._attacker.plan.patience_seconds):
             while True:
                 with contextlib.suppress(ssl.SSLWantReadError):
                     self._tls.do_handshake()
@@ -139,7 +140,7 @@ class Line:
     async def head(self) -> tuple[int, bytes]:
         """Status of an answer, and what came behind its head. Raises TurnedAwayError."""
         data = b""
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(self._attacker.plan.patience_seconds):
             while b"\r\n\r\n" not in data:
                 data += await self.read()
         head, _, self._rest = data.partition(b"\r\n\r\n")
@@ -147,7 +148,7 @@ class Line:
 
     async def answer(self, *kinds: bytes) -> bytes:
         """Read on to the first text that has one of these words. Raises TurnedAwayError."""
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(self._attacker.plan.patience_seconds):
             while True:
                 found, self._rest = frames.split(self._rest)
                 for head, payload in found:
@@ -224,7 +225,7 @@ class Attacker:
         self.lines.add(line)
         try:
             target = (LOCAL if local else plan.network.server, plan.admin_port if admin else plan.port)
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(self.plan.patience_seconds):
                 await asyncio.get_running_loop().sock_connect(sock, target)
         except BaseException:
             line.close()
@@ -259,7 +260,7 @@ class Attacker:
             await line.send(request)
             status, body = await line.head()
             try:
-                async with asyncio.timeout(_ANSWER_SECONDS):
+                async with asyncio.timeout(self.plan.patience_seconds):
                     while True:
                         body += await line.read()
             except (TurnedAwayError, TimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from odinws.harness.prometheus import Metrics, within
 from odinws.metrics import exposition
 from odinws.settings import Settings
 from odinws.shared import SharedState
+from odinws.shared.counters import STALL_BOUNDS_SECONDS
 from tests.seen import seen
 
 SINGLE = SCENARIOS["single"][0]
@@ -183,7 +185,9 @@ def scraped(stalls: tuple[float, ...] = (), lag_count: int = 0, overflow: int = 
     stats = shared.workers[shared.claim()]
     stats.pid = 1
     for seconds in stalls:
-        stats.observe_stall(seconds)
+        counts = [0] * (len(STALL_BOUNDS_SECONDS) + 1)
+        counts[bisect_left(STALL_BOUNDS_SECONDS, seconds)] = 1
+        stats.observe_stalls(counts, seconds, seconds)
     stats.totals.lag[3] = lag_count
     stats.totals.feed_messages = 100
     stats.totals.feed_overflow = overflow

@@ -683,6 +683,7 @@ def test_a_late_tick(monkeypatch: pytest.MonkeyPatch, late: float, sleeps: list[
     world = World()
     slept: list[float] = []
     monkeypatch.setattr("odinws.connections.clients.gevent.sleep", slept.append)
+    monkeypatch.setattr(clients, "until_tick", lambda period_seconds: period_seconds)
     # start, before the first sleep, after it, before the second
     monkeypatch.setattr(clients, "time", Scripted(0.0, 0.0, 0.25 + late, 0.25 + late))
     with pytest.raises(gevent.GreenletExit):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 
 import gevent
@@ -16,7 +17,7 @@ from odinws.connections.connection import State
 from odinws.connections.ledger import COMMAND_BYTES, GREENLET_BYTES, READER_BYTES, SUBSCRIPTION_BYTES
 from odinws.messages.deflate import Deflater
 from tests import wire
-from tests.connections.link import BIG, TEXT, Link
+from tests.connections.link import BIG, LINGER_RESET, TEXT, Link, tcp_pair
 from tests.fakes import in_greenlet, settle
 
 WORK = Limit(8, 96)  # units of work per second and at once; in time an eighth of a second, and 12
@@ -176,6 +177,23 @@ def test_reading_goes_on_only_when_nothing_speaks_against_it() -> None:
     link.conn.on_timer()
     assert not link.conn.is_paused
     assert link.conn.commands == deque([b"x"])
+
+
+@in_greenlet
+def test_who_goes_while_nothing_is_read_is_missed_soon() -> None:
+    """No event tells of it, so it is looked now and then."""
+    link = Link(tcp_pair)
+    link.say(wire.frame(wire.TEXT, b"x") * (connection._MAX_COMMANDS_WAITING + 1))
+    assert link.conn.is_paused
+    assert link.owner.delays[-1] == connection._LOOK_SECONDS
+    link.conn.on_timer()
+    assert link.conn.state is State.OPEN
+    assert link.owner.delays[-1] == connection._LOOK_SECONDS
+    link.peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+    link.peer.close()
+    settle()
+    link.conn.on_timer()
+    link.expect_closed(CloseReason.GONE)
 
 
 @in_greenlet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -508,3 +509,18 @@ def test_what_is_held_is_never_less_than_it_takes(chunks: list[list[int]], sent:
     outbox = Outbox(bundles, sent % total)
     kept = {id(each): len(each.frame) for each in [*outbox._entries, *filter(None, [outbox._begun])]}
     assert outbox.held_bytes >= sum(kept.values())
+
+
+def test_past_messages_wait_in_few_objects() -> None:
+    """Hundreds of small ones for each of thousands of clients would keep the heap when these have left."""
+    found = [message(f"token.{seq}", seq, 200) for seq in range(1000, 1256)]
+    bundles = [Bundle.past([Bundle.of(found)])]
+    del found
+    before = sys.getallocatedblocks()
+    outbox = Outbox(bundles, 1)
+    bundles.clear()
+    assert sys.getallocatedblocks() < before - 500
+    assert len(outbox) == 255
+    kept = sys.getallocatedblocks()
+    del outbox
+    assert kept - sys.getallocatedblocks() < 20

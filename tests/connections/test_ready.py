@@ -70,9 +70,10 @@ def test_what_was_woken_runs_before_the_next() -> None:
     queue = ReadyQueue[int]()
     order: list[str] = []
 
-    def serve(name: str) -> None:
+    def serve(name: str) -> bool:
         order.append(name)
         gevent.spawn(order.append, f"{name} command")
+        return True
 
     with running(queue.run):
         queue.add(1, functools.partial(serve, "a"))

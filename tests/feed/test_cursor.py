@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.feed.cursor import Cursor
 from odinws.feed.events import Lost, Message, NewEpoch
+from odinws.feed.stream import ALL_HOLES
 
 CHANNELS = ("global", "token.A", "token.B", None)  # None: of no channel that is carried
 
@@ -19,6 +20,14 @@ def cursor() -> Cursor:
     made = Cursor()
     assert made.begin("S-1", 10, {"global": 7, "token.A": 10}) == NewEpoch("S-1", 10)
     return made
+
+
+def expire(cursor: Cursor, first_seq: int) -> Lost | None:
+    """The stream begins here now; what that takes from the cursor."""
+    lost = ALL_HOLES.within(cursor.seq + 1, first_seq - 1)
+    if lost is not None:
+        cursor.lose(lost)
+    return lost
 
 
 def test_it_begins_with_nothing() -> None:
@@ -39,21 +48,33 @@ def test_prev_is_the_message_before_it_on_its_channel(cursor: Cursor) -> None:
 def test_what_is_skipped_is_had(cursor: Cursor) -> None:
     """It can't be gone afterwards, and is nobody's `prev`."""
     cursor.skip(11)
-    assert cursor.expire(12) is None
+    assert expire(cursor, 12) is None
     assert cursor.take("token.A", 12, 0, b"").prev == 10
 
 
 def test_what_is_gone_is_told_once(cursor: Cursor) -> None:
     """After the last message; what comes next on any channel follows it."""
-    assert cursor.expire(11) is None
-    assert cursor.expire(15) == Lost(None, 11, 14, "expired")
+    assert expire(cursor, 11) is None
+    assert expire(cursor, 15) == Lost(None, 11, 14, "expired")
     assert (cursor.seq, cursor.floor) == (14, 14)
-    assert cursor.expire(15) is None
-    assert cursor.expire(3) is None
-    assert cursor.expire(16) == Lost(None, 15, 15, "expired")
+    assert expire(cursor, 15) is None
+    assert expire(cursor, 3) is None
+    assert expire(cursor, 16) == Lost(None, 15, 15, "expired")
     assert cursor.take("global", 16, 0, b"").prev == 15
     assert cursor.take("token.B", 17, 0, b"").prev == 15
     assert cursor.take("global", 18, 0, b"").prev == 16
+
+
+def test_what_may_be_lost_behind_it_is_in_doubt(cursor: Cursor) -> None:
+    """Of no channel it is certain any more that it had no message up to there."""
+    cursor.skip(20)
+    assert cursor.is_current("global", 12)
+    cursor.doubt(Lost(None, 13, 15, "uncertain"))
+    assert not cursor.is_current("global", 12)
+    assert not cursor.is_current("global", 14)
+    assert cursor.is_current("global", 15)
+    cursor.doubt(Lost(None, 11, 12, "uncertain"))
+    assert not cursor.is_current("global", 14)
 
 
 def test_which_stream_continues(cursor: Cursor) -> None:
@@ -66,7 +87,7 @@ def test_which_stream_continues(cursor: Cursor) -> None:
 
 def test_another_sequence_knows_nothing_of_the_last(cursor: Cursor) -> None:
     """Neither its numbers nor its channels nor what was gone."""
-    cursor.expire(20)
+    expire(cursor, 20)
     assert cursor.begin("S-2", 3, {"token.B": 2}) == NewEpoch("S-2", 3)
     assert (cursor.epoch, cursor.seq, cursor.floor) == ("S-2", 3, 0)
     assert cursor.take("global", 4, 0, b"").prev == 0
@@ -103,7 +124,7 @@ def test_a_client_that_compares_prev_misses_nothing(
     known = dict(before)  # what a client of each channel knows: its latest message, or what it was told of
     floor = 0
     for first in [*forgotten, *[0] * len(published)]:
-        lost = cursor.expire(min(first, len(published) + 1))
+        lost = expire(cursor, min(first, len(published) + 1))
         if lost is not None:
             assert lost.reason == "expired"
             had += range(lost.first, lost.last + 1)

@@ -68,7 +68,7 @@ def test_timers_and_threads() -> None:
         return time.perf_counter() - started, await asyncio.to_thread(lambda: 7)
 
     slept, answer = run(main())
-    assert 0.02 <= slept < 1
+    assert 0.02 <= slept < 20
     assert answer == 7
 
 

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from odinws.feed.events import Backfill, FeedEvent, Lost, Message, NewEpoch
+from odinws.feed.passed_over import PassedOver
 from odinws.feed.session import Intake
 from odinws.feed.stream import ALL_HOLES, NO_HOLES, Holes
 from odinws.settings import Settings
@@ -109,6 +110,20 @@ def test_what_a_consumer_has_passed_by(world: World) -> None:
     world.intake.pass_by(7, ALL_HOLES)
     assert world.events == [Lost(None, 6, 8, "expired")]
     assert world.intake.status.last_seq == 20
+
+
+def test_what_is_passed_over_may_be_lost(world: World) -> None:
+    """Of that alone, and not of what was told already: the stream is asked again."""
+    world.intake.passed_over = PassedOver()
+    holes = Holes(0, (8,))
+    world.take("odin.global", 7, holes=holes)
+    world.take("odin.global", 10, holes=holes)
+    world.intake.pass_by(12, holes)
+    world.events.clear()
+    world.intake.doubt(12, Holes(0, (6, 7, 8, 9, 10)))
+    assert world.events == [Lost(None, 6, 6, "uncertain"), Lost(None, 9, 9, "uncertain")]
+    assert world.intake.cursor.known_from == 9
+    assert not world.intake.passed_over
 
 
 def test_a_foreign_subject_is_no_channel(world: World) -> None:

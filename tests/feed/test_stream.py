@@ -34,6 +34,15 @@ def test_holes_that_are_not_known() -> None:
     assert holes.within(7, 6) is None
 
 
+def test_holes_that_are_the_same() -> None:
+    """None is ever filled, so there are as many as before, and the same front."""
+    holes = Holes(5, (7, 9))
+    assert holes.are(5, 2)
+    assert not holes.are(5, 3)
+    assert not holes.are(6, 2)
+    assert not Holes(5, None).are(5, 0)
+
+
 def info(deleted: int = 0, **config: Any) -> StreamInfo:
     """Of a stream."""
     state = StreamState(messages=1, bytes=1, first_seq=1, last_seq=1, consumer_count=0, num_deleted=deleted)

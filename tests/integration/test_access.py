@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import ssl
 import time
 from pathlib import Path
@@ -215,6 +216,22 @@ def test_keys_rotate_without_a_restart(server: Server, keys: Path) -> None:
     wait_for(lambda: is_in(text), 5, "the new key")
     old = token(ec_key("first"), "ES256", "e1", exp=time.time() + 60)
     wait_for(lambda: not is_in(old) and not is_in(old), 5, "the end of the old key in both workers")
+
+
+def test_a_worker_that_ends_while_its_keys_are_gone(serve: Serve, nats: NatsServer, tmp_path: Path) -> None:
+    """The others serve on with the keys that they have, `/health` says why, and their return mends it."""
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    server = serve(NATS_URL=nats.url, WS_JWT_SECRET_FILE=str(secret))
+    wait_for(lambda: server.json("/health")["warnings"] == [], 10, "both workers")
+    secret.rename(secret.with_suffix(".gone"))
+    os.kill(server.workers()[0], signal.SIGKILL)
+    reason = "a worker can't start: WS_JWT_SECRET_FILE="
+    wait_for(lambda: reason in str(server.json("/health")["warnings"]), 10, "the reason")
+    with Peer(server.port) as peer:
+        assert peer.send(request(Authorization=f"Bearer {token()}")).http().status == 101
+    secret.with_suffix(".gone").rename(secret)
+    wait_for(lambda: server.json("/health")["warnings"] == [], 10, "another worker")
 
 
 def test_origins(server: Server) -> None:

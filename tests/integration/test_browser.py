@@ -258,6 +258,26 @@ def test_the_client_gives_up_what_is_not_the_protocol(browser: Browser, server: 
     assert found == [["waiting", 1002, True]] * 4
 
 
+def test_messages_that_are_called_like_our_own(browser: Browser, server: Server) -> None:
+    """A publisher may give its payloads any type: they are messages, and the client stays."""
+    types = ["welcome", "gap", "error", "subscription_ack", "server:stats", "pong", "message"]
+    with browser.page(server.http + "/") as page:
+        page.evaluate(
+            f"""import('/dashboard/client.js').then(({{ Client }}) => new Promise((resolve) => {{
+                globalThis.heard = [];
+                const client = new Client({json.dumps(server.ws)}, ["token.ODD"], {{
+                    message(message) {{ heard.push(message.type); }},
+                    change() {{ client.state === "live" ? resolve() : client.closed && heard.push("end"); }},
+                }});
+                client.start();
+            }}))"""
+        )
+        messages = [("token.ODD", json.dumps({"type": kind, "data": kind}).encode()) for kind in types]
+        elsewhere(lambda: ledger.publish(server.nats_url(), messages))
+        page.until(f"heard.length >= {len(types)}", SECONDS, "all of them")
+        assert page.evaluate("heard") == types
+
+
 def test_the_client_backs_off_with_full_jitter(browser: Browser, server: Server) -> None:
     """Waits fill the whole range from 0 to a bound that doubles up to its cap."""
     with browser.page(server.http + "/") as page:

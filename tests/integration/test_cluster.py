@@ -16,7 +16,7 @@ import pytest
 from websockets.sync.client import connect
 
 from odinws.client import Client, Gap, Message
-from odinws.lab.cluster import STOP_SECONDS, Cluster, ClusterError, find_haproxy
+from odinws.lab.cluster import Cluster, ClusterError, find_haproxy
 from tests.ledger import Ledger, read
 from tests.programs import miss
 from tests.resuming.sites import leader
@@ -120,12 +120,12 @@ def test_whatever_dies_nobody_misses_anything(cluster: Cluster) -> None:
         for _ in range(5):
             with connect(url) as client:
                 assert json.loads(client.recv(PATIENCE_SECONDS))["type"] == "welcome"
-        assert cluster.parts["host-0"].wait(STOP_SECONDS) == 0
+        assert cluster.parts["host-0"].wait(PATIENCE_SECONDS) == 0
         cluster.parts["host-0"].start()
 
         lead = leader(cluster.nats_url)
         cluster.parts[f"nats-{lead}"].send_signal(signal.SIGKILL)
-        cluster.parts[f"nats-{lead}"].wait(STOP_SECONDS)
+        cluster.parts[f"nats-{lead}"].wait(PATIENCE_SECONDS)
         before = source.acknowledged
         wait_for(lambda: source.acknowledged > before + 100, 30, "another leader")
         cluster.parts[f"nats-{lead}"].start()

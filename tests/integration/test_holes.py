@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -167,6 +168,53 @@ def test_what_is_gone_at_the_end(serve: Serve, nats: NatsServer) -> None:
 
         away(nats, server, work)
         assert told(peer, 12) == [("expired", 3, 12)]
+
+
+@pytest.fixture
+def part(serve: Serve, nats: NatsServer) -> Server:
+    """One worker that carries a part of a stream, which has others' messages too."""
+    make(nats, subjects=["odin.>", "other.>"])
+    return serve(NATS_URL=nats.url, WS_WORKERS="1", WS_SUBJECTS=f"{BTC},{RARE}")
+
+
+def test_a_purge_of_what_was_delivered(nats: NatsServer, part: Server) -> None:
+    """Nobody is told that it may be missing; of others' messages it is not known whose they were."""
+    with Peer(part.port) as peer:
+        peer.upgrade()
+        peer.ask("subscribe", channels=[BTC])
+        for last in (4, 8):
+            send(nats, BTC)
+            publish(nats.url, [("token.X", PAYLOAD)] * 2, prefix="other.")
+            send(nats, BTC)
+            purge(nats, ">")
+            assert told(peer, last)[-1][:2] == ("", last)
+        time.sleep(2.5)  # until the stream was looked at
+        send(nats, BTC)
+        assert all(
+            (reason, first, last) in {("uncertain", 2, 3), ("uncertain", 6, 7)}
+            for reason, first, last in told(peer, 9)
+            if reason
+        )
+
+
+def test_what_is_deleted_before_it_comes(nats: NatsServer, part: Server) -> None:
+    """It may have been of others: all are told, also who comes back later to a channel that is quiet."""
+    [pid] = part.workers()
+    with Peer(part.port) as peer:
+        peer.upgrade()
+        peer.ask("subscribe", channels=[RARE])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            publish(nats.url, [(BTC, b'{"n":"%s"}' % (b"x" * 1000))] * 8000)
+            grown_to(nats, 8000)
+            delete(nats, 7998, 8000)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert told(peer, 8000) == [("uncertain", seq, seq) for seq in (7998, 8000)]
+    with Peer(part.port) as peer:
+        peer.upgrade()
+        peer.ask("subscribe", channels=[RARE], since={RARE: 7000})
+        assert told(peer, 8000) == [("expired", 7998, 8000)]
 
 
 @pytest.mark.parametrize("way", ["sources", "another subject"])

@@ -247,11 +247,34 @@ def test_who_does_not_finish_a_tls_handshake_makes_room(tls: Tls, part: int) -> 
     assert "Traceback" not in tls.server.log()
 
 
+def rejected(server: Server, reason: str) -> int:
+    """How many were turned away for it."""
+    return int(server.json("/stats")["rejected"][reason])
+
+
 def test_plain_http_on_a_port_of_tls(tls: Tls) -> None:
     """An answer in plain, and few lines for many probes."""
     before = len(tls.server.log())
-    for _ in range(100):
-        assert asked(tls.server, PLAIN) == (400, True)
+    for head in (
+        PLAIN,
+        b"CONNECT example.org:443 HTTP/1.1\r\n\r\n",
+        b"GET http://x/ws HTTP/1.1\r\n\r\n",
+        b"G",
+    ):
+        for _ in range(25):
+            assert asked(tls.server, head) == (400, True)
+    assert rejected(tls.server, "plain_http") == 100
+    for odd in (
+        b"\r\n\r\n",
+        b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n",
+        b"SSH-2.0-x\r\n",
+        bytes(range(200, 256)),
+    ):
+        for _ in range(25):
+            with Peer(tls.server.port) as peer:
+                peer.send(odd)
+                assert peer.ended(20.0)
+    assert rejected(tls.server, "not_tls") == 100
     # No hello, or half of one.
     for odd in (b"\x16\x03\x01\x00\x05hello", b"\x16" + bytes(500), hello()[:-10]):
         with Peer(tls.server.port) as peer:
@@ -263,7 +286,8 @@ def test_plain_http_on_a_port_of_tls(tls: Tls) -> None:
                     pass
     log = tls.server.log()[before:]
     assert "Traceback" not in log
-    assert 1 <= log.count("plain_http") <= 20
+    assert 1 <= log.count("plain_http") + log.count("not_tls") <= 20
+    assert rejected(tls.server, "plain_http") + rejected(tls.server, "not_tls") == 200
     assert len(log) < 5000
     assert tls.lives()
 

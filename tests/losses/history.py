@@ -78,7 +78,7 @@ def make(seed: int, *, durable: bool) -> History:
 def _step(rng: random.Random, config: dict[str, Any]) -> Step:
     weights = {
         "publish": 12,
-        "foreign": 4 if {"other", "source"} & config.keys() else 0,
+        "foreign": 0 if "mirror" in config else 4 if {"other", "source"} & config.keys() else 1,
         "delete": 4,
         "purge": 2,
         "connect": 5,
@@ -86,7 +86,7 @@ def _step(rng: random.Random, config: dict[str, Any]) -> Step:
         "lost": 2,
         "away": 3,
         "restart": 2,
-        "update": 1,
+        "update": 2,
         "wait": 3,
         "replay": 2,
     }
@@ -104,7 +104,7 @@ def _step(rng: random.Random, config: dict[str, Any]) -> Step:
     if what in ("connect", "leave"):
         return what, rng.randrange(len(WANTED))
     if what == "update":
-        return what, rng.choice(["other", "limit"])
+        return what, rng.choice(["other", "own", "limit", "fewer", "age", "new", "rollup", "direct"])
     if what == "wait":
         return what, rng.choice([0.02, 0.1, 0.3])
     if what == "replay":

@@ -44,7 +44,9 @@ T = TypeVar("T")
 
 def hurried() -> Any:
     """The feed with shorter times, so that a history is one of seconds."""
-    return mock.patch.multiple(session_module, _HEARTBEAT_SECONDS=0.15, _LOOK_SECONDS=0.4)
+    return mock.patch.multiple(
+        session_module, _HEARTBEAT_SECONDS=0.15, _LOOK_SECONDS=0.4, _UNSURE_SECONDS=0.1
+    )
 
 
 def wildcard(channel: str) -> str:
@@ -240,7 +242,9 @@ class World:
                 self.truth[seq] = channel
 
     def foreign(self, count: int) -> None:
-        """Messages of others."""
+        """Messages of others, if any are taken."""
+        if "sources" not in self._config and self._other + ">" not in self._config["subjects"]:
+            return
         for _ in range(count):
             key = f"{self._stream}-{next(self._keys)}"
             self._admin.wait(self._admin.publish(self._other + "token.A", key, {}))
@@ -257,12 +261,23 @@ class World:
         self._api(f"STREAM.PURGE.{self._stream}", request | ({"keep": keep} if keep else {}), ok=False)
 
     def update(self, what: str) -> None:
-        """Other settings."""
-        if what == "limit":
-            self._config["max_msgs_per_subject"] = 1
-        elif "subjects" in self._config and "sources" not in self._config:
-            self._config["subjects"] = [self._prefix + ">", self._other + ">"]
-        self._api(f"STREAM.UPDATE.{self._stream}", self._config, ok=False)
+        """Other settings, if NATS takes them."""
+        ours = [self._prefix + ">"]
+        wanted: dict[str, dict[str, Any]] = {
+            "other": {"subjects": [*ours, self._other + ">"]},
+            "own": {"subjects": ours},
+            "limit": {"max_msgs_per_subject": 1},
+            "fewer": {"max_msgs": 3},
+            "age": {"max_age": 500_000_000, "duplicate_window": 500_000_000},
+            "new": {"discard": "new", "max_msgs": 10},
+            "rollup": {"allow_rollup_hdrs": True},
+            "direct": {"allow_direct": not self._config["allow_direct"]},
+        }
+        if what in ("other", "own") and ("subjects" not in self._config or "sources" in self._config):
+            return
+        config = self._config | wanted[what]
+        if "error" not in self._api(f"STREAM.UPDATE.{self._stream}", config, ok=False):
+            self._config = config
 
     # -- the worker ------------------------------------------------------------------------------------
 

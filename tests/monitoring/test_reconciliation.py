@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import time
 from collections.abc import Callable
 
 import gevent
@@ -175,6 +176,21 @@ def test_no_difference_while_connections_come_and_go() -> None:
     world.listener.close()
 
 
+@in_greenlet
+def test_a_stall_between_the_looks() -> None:
+    """The event loop hears of those that died before it, however late, and not the comparison."""
+    world = Reconciled()
+    with running(world.clients.reaper):
+        for _, peer in [world.enter() for _ in range(50)]:
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+            peer.close()
+        stalled = gevent.spawn(time.sleep, 0.1)
+        assert world.run() == {}
+        assert stalled.dead
+    assert world.reasons() == {CloseReason.GONE: 50}
+    world.listener.close()
+
+
 @pytest.mark.parametrize(("wrong", "upgrading"), [(3, 0), (-2, 0), (4, 1)])
 @in_greenlet
 def test_slots_that_were_lost_or_leaked(wrong: int, upgrading: int) -> None:
@@ -321,7 +337,7 @@ def test_a_dead_socket_whose_commands_are_at_work() -> None:
         world.clients._run_commands = lambda _: None  # they are never done
         peer.send(wire.frame(wire.TEXT, b"one"))
         settle()
-        conn._pause()
+        conn._pause(1.0)
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
         peer.close()
         assert world.run() == {}

@@ -163,6 +163,10 @@ def _slow(shared: SharedState) -> None:
     shared.workers[0].hub_lag_seconds = 0.251
 
 
+def _failing(shared: SharedState) -> None:
+    shared.tell_start("no keys")
+
+
 def _one_left(shared: SharedState) -> None:
     shared.retire(1)
 
@@ -176,6 +180,7 @@ def _one_left(shared: SharedState) -> None:
         (_crowded, "greenlets", "greenlets 201 > 180"),
         (_slow, "hub_lag", "hub lag 251.0ms > 250.0ms"),
         (_one_left, None, "1 of 2 workers run"),
+        (_failing, None, "a worker can't start: no keys"),
     ],
 )
 def test_what_degrades(change: Callable[[SharedState], None], check: str | None, warning: str) -> None:

@@ -13,10 +13,10 @@ from typing import Any, Protocol, Self
 import nats
 
 from odinws.harness import fetch
-from odinws.lab.cluster import STOP_SECONDS, Cluster
+from odinws.lab.cluster import Cluster
 from tests.ledger import STREAM
 from tests.nats import NatsServer
-from tests.server import Server
+from tests.server import PATIENCE_SECONDS, Server
 
 _AWAY_SECONDS = 3.0  # of a nats-server or a host that was ended
 
@@ -115,13 +115,13 @@ class TwoHosts:
 
     def _bounce(self, node: int) -> None:
         self._cluster.parts[f"nats-{node}"].send_signal(signal.SIGKILL)
-        self._cluster.parts[f"nats-{node}"].wait(STOP_SECONDS)
+        self._cluster.parts[f"nats-{node}"].wait(PATIENCE_SECONDS)
         time.sleep(_AWAY_SECONDS)
         self._cluster.parts[f"nats-{node}"].start()
 
     def _drain(self) -> None:
         self._cluster.parts["host-0"].send_signal(signal.SIGTERM)
-        self._cluster.parts["host-0"].wait(STOP_SECONDS)
+        self._cluster.parts["host-0"].wait(PATIENCE_SECONDS)
         time.sleep(_AWAY_SECONDS)
         self._cluster.parts["host-0"].start()
 
