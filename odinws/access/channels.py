@@ -240,6 +240,9 @@ class Channels:
         subject, permissions = identity.subject, identity.permissions
         if permissions is not None:
             return permissions.grants(name, subject)
+        if not is_wildcard(name):
+            rule = self.rule_of(name)
+            return rule is not None and (rule.subscribe == "public" or rule.permits(subject, name.split(".")))
         return all(rule.permits(subject, common) for rule, common in self.rules_of(name))
 
     def carries(self, name: str) -> bool:
