@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
 from odinws.access import permissions
-from odinws.access.channels import DEFAULT, Channels, Rule
+from odinws.access.channels import DEFAULT, Channels, Rule, Subscribe
 from odinws.access.errors import AccessError
 from odinws.access.permissions import MAX_GRANTS, Permissions
 from odinws.access.tokens import Identity
@@ -146,6 +147,39 @@ def test_equal_permissions_are_one(claim: list[str], subject: str) -> None:
     """In whatever order and however often they are listed."""
     one = Permissions.of(claim, subject)
     assert Permissions.of(claim[::-1] * 2, subject) is one
+
+
+_tokens = st.sampled_from(("a", "b", "42"))
+_names = st.lists(_tokens, min_size=1, max_size=4).map(".".join)
+_patterns = st.lists(_tokens | st.just("*"), min_size=1, max_size=3).flatmap(
+    lambda tokens: st.sampled_from((".".join(tokens), ".".join([*tokens, ">"])))
+)
+
+
+def _has(pattern: str, name: str) -> bool:
+    """Whether a pattern has all of a name, by an expression: a star has a star, and a rest has all."""
+    form = re.escape(pattern).replace(r"\*", r"(?:[^.>]+)").replace(">", ".+")
+    return re.fullmatch(form, name) is not None
+
+
+@given(
+    st.lists(_names | _patterns, max_size=5),
+    st.sampled_from(("42", "a", "a.b", "*", "43")),
+    _names | _patterns,
+    st.sampled_from(("public", "own", "claim")),
+)
+def test_patterns_of_any_depth_against_the_definition(
+    claim: list[str], subject: str, name: str, subscribe: Subscribe
+) -> None:
+    """With a claim exactly what one grant has; without one, what the rule says."""
+    rules = Channels(rules=[Rule("*.>", subscribe), Rule("a"), Rule("b", "public")])
+    has_rule = rules.valid(name)
+    assert has_rule is ("." in name or name in ("a", "b"))
+    granted = has_rule and any(_has(grant, name) for grant in claim)
+    assert Holder(subject, claim, rules).may(name) is granted
+    first, dot, _ = name.partition(".")
+    by_rule = {"public": True, "own": first == subject and first != "*", "claim": False}[subscribe]
+    assert Holder(subject, None, rules).may(name) is (has_rule and (by_rule if dot else name == "b"))
 
 
 def test_identities_share_what_they_have_in_common() -> None:
