@@ -18,7 +18,7 @@ from odinws.client.backoff import (
     RefusedError,
     renew_after,
 )
-from odinws.close_codes import CloseReason
+from odinws.close_codes import NATIVE, CloseReason
 from tests.access.material import NOW, token
 
 
@@ -48,7 +48,7 @@ def test_absurd_hints(hint: str, seconds: float) -> None:
     assert backoff.refused(503, hint, "").seconds == (seconds if hint.isdecimal() else 0)
 
 
-@pytest.mark.parametrize("reason", CloseReason)
+@pytest.mark.parametrize("reason", NATIVE)
 def test_every_close_code(reason: CloseReason) -> None:
     """As the one table says."""
     backoff = Backoff(lambda: 0.0)
