@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,19 +31,18 @@ from odinws.swarm.formats import (
 from odinws.swarm.frames import Answer as HttpAnswer
 from odinws.swarm.tally import Tally
 
-TOKENS = ("BTC", "ETH", "SOL", "ODIN", "DOGE")  # of the predecessor's test
 _DIALS = 200  # in one tick at most
 _SAMPLE = 8  # one read in so many is timed, all its messages
 _SLOW_BUFFER_BYTES = 4096
 _LOST = (1006, "")  # the close of a connection that ended without a close frame
 
 
-def channels_of(mode: str, seed: int, number: int) -> tuple[str, ...]:
-    """What a client subscribes to: all five tokens, a single one, or three of them at random."""
-    chosen = list(TOKENS)
-    if mode != "all":
-        chosen = random.Random(f"{seed}:{number}").sample(TOKENS, 1 if mode == "single" else 3)
-    return tuple(f"token.{token}" for token in chosen)
+def channels_of(names: Sequence[str], mode: str, seed: int, number: int) -> tuple[str, ...]:
+    """What a client subscribes to: all of the names, a single one, or three of them at random."""
+    if mode == "all":
+        return tuple(names)
+    count = 1 if mode == "single" else min(3, len(names))
+    return tuple(random.Random(f"{seed}:{number}").sample(names, count))
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -113,7 +112,9 @@ class Fleet(Engine[Client]):
         return client
 
     def _channels(self, number: int) -> tuple[str, ...]:
-        return channels_of(self._options.odin_mode, self._options.odin_seed, number)
+        return channels_of(
+            self._options.odin_channels, self._options.odin_mode, self._options.odin_seed, number
+        )
 
     def dismiss(self, client: Client, *, returns: bool = False) -> None:
         """A client leaves by the closing handshake; it is gone for good, or comes back anew."""

@@ -25,6 +25,17 @@ def _within(kind: Callable[[str], float], low: float, high: float, what: str) ->
     return parse
 
 
+CHANNELS = tuple(f"token.{token}" for token in ("BTC", "ETH", "SOL", "ODIN", "DOGE"))
+
+
+def channels(text: str) -> tuple[str, ...]:
+    """The names in a list. Raises ArgumentTypeError: there are none, or one is twice."""
+    found = tuple(name.strip() for name in text.split(","))
+    if not all(found) or len(set(found)) < len(found):
+        raise ArgumentTypeError(f"{text!r} must be names of channels, each once, with commas between")
+    return found
+
+
 number = _within(float, 0, 1e9, "a number from 0 on")
 share = _within(float, 0, 1, "a number from 0 to 1")
 whole = _within(int, 1, 10**9, "a whole number from 1 on")
@@ -49,7 +60,9 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
 
 def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
     """Add the options to Locust's, with a scenario's own defaults."""
-    text = "channels of each client: all five tokens, a single one, three at random"
+    text = "what clients may subscribe to, with commas between (the tokens of the predecessor's test)"
+    parser.add_argument("--odin-channels", type=channels, default=CHANNELS, help=text)
+    text = "channels of each client: all of these, a single one, three at random"
     parser.add_argument("--odin-mode", choices=("all", "single", "random"), default="all", help=text)
     text = "what clients speak: the native format, Centrifugo's in JSON or Protobuf, Server-Sent Events"
     parser.add_argument("--odin-format", choices=tuple(FORMATS), default="native", help=text)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from odinws.swarm.tally import BOUNDS_MS, COUNTS, TIMES
+from tests.ledger import Publisher
 from tests.nats import NatsServer
 from tests.server import PATIENCE_SECONDS, ROOT, Server, free_port, wait_for
 
@@ -141,6 +142,32 @@ def test_formats(server: Server, tmp_path: Path, spoken: str) -> None:
     wrong = ("failed", "refused", "lost", "duplicated", "disordered", "gaps")
     assert {name: last[name] for name in wrong} == dict.fromkeys(wrong, 0), last["errors"]
     assert bool(sum(last["histograms"]["delivery"])) is (spoken == "sse")
+
+
+PLATFORM = [
+    "BTC.trade",
+    "ETH.trade",
+    "SOL.trade",
+    "ODIN.trade",
+    "DOGE.trade",
+]  # of its load tester
+
+
+def test_the_platforms_clients(tmp_path: Path) -> None:
+    """With its channels all connections are confirmed, and messages arrive."""
+    settings = {"WS_CHANNELS_FILE": str(ROOT / "conf/channels-odin.toml"), "WS_DEMO_FEED": "false"}
+    subjects = [f"token.{name}" for name in PLATFORM]
+    with (
+        NatsServer(tmp_path / "nats") as feed,
+        Server({"NATS_URL": feed.url, "LOG_LEVEL": "warning", **settings}) as server,
+        Publisher(feed.url, subjects, 25.0),
+    ):
+        options = ["--odin-connections", "300", "--odin-ramp", "100", "--odin-sustain", "3"]
+        found = run("capacity", server, tmp_path, *options, "--odin-channels", ",".join(PLATFORM))
+    assert found.status in FINE, found.output
+    assert max(second["connected"] for second in found.seconds) == 300
+    assert found.last["failed"] == found.last["lost"] == 0
+    assert found.last["delivered"] > 300
 
 
 def test_storm(server: Server, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinws.swarm.fleet import TOKENS, channels_of
+from odinws.swarm.fleet import channels_of
+from odinws.swarm.options import CHANNELS
 from odinws.swarm.run import Deal
 
 
@@ -32,9 +33,9 @@ def test_what_comes_back_is_dealt_again() -> None:
 
 def test_channels() -> None:
     """Five, one or three of the test's tokens, the same for the same seed and number."""
-    assert channels_of("all", 1, 7) == tuple(f"token.{token}" for token in TOKENS)
+    assert channels_of(CHANNELS, "all", 1, 7) == CHANNELS
     for mode, count in (("single", 1), ("random", 3)):
-        found = [channels_of(mode, 1, number) for number in range(100)]
-        assert found == [channels_of(mode, 1, number) for number in range(100)]
+        found = [channels_of(CHANNELS, mode, 1, number) for number in range(100)]
+        assert found == [channels_of(CHANNELS, mode, 1, number) for number in range(100)]
         assert {len(set(channels)) for channels in found} == {count}
-        assert {channel for channels in found for channel in channels} == set(channels_of("all", 1, 0))
+        assert {channel for channels in found for channel in channels} == set(CHANNELS)
