@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, cast
 
 from msgspec.structs import replace
@@ -69,8 +70,8 @@ class History(commands.History, Protocol):
     def top(self) -> tuple[str, int]:
         """Epoch, and the latest sequence that was handed out."""
 
-    def settle(self) -> None:
-        """Wait until no pass is under way."""
+    def between_passes(self, work: Callable[[], None]) -> None:
+        """Do something once no pass is under way, before there is another one."""
 
     def reaches(self, since: Mapping[str, int], epoch: str | None) -> set[str]:
         """Of which channels nothing is missing after a sequence of each."""
@@ -308,10 +309,15 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
         pause = Slice()
         for (join, tag), problem in zip(joins, problems, strict=True):
             pause.yield_if_over()
-            if conn.state is not State.OPEN:
-                return
+            place = problem or places[join.channel]
+            enter = partial(self._enter, conn, join, place, epoch, tag)
             try:
-                self._enter(conn, join, problem or places[join.channel], epoch, tag)
+                if isinstance(place, _Place) and place.since is None:
+                    self._past.between_passes(
+                        enter
+                    )  # else of the one under way some might come, and some not
+                else:
+                    enter()
             except (CommandError, AccessError) as error:
                 conn.send_value(self._failed(conn, error), tag)
         if conn.errors >= self._limits.max_errors:
@@ -323,6 +329,8 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
         """Subscribe as decided on, and answer. Nothing comes before the answer: nothing switches between."""
         if isinstance(place, CommandError | AccessError):
             raise place
+        if conn.state is not State.OPEN:
+            return
         channel, since = join.channel, place.since
         if since is None:
             self._past.subscribe(conn, channel)
@@ -388,7 +396,7 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
     ) -> tuple[str, dict[str, _Place | Problem]]:
         """The epoch, and how subscriptions begin in it, by channel."""
         if any(conn.is_ending(join.channel) for join in joins):
-            self._past.settle()
+            self._past.between_passes(_nothing)
         epoch, _ = self._past.top
         if epoch == "none":
             problem = CommandError("UNAVAILABLE", "NATS is not there yet")
@@ -505,3 +513,7 @@ def _seconds_left(conn: CentrifugoConnection) -> float | None:
     """Until the token expires."""
     expires_at = conn.identity.expires_at
     return None if expires_at is None else expires_at - time.time()
+
+
+def _nothing() -> None:
+    """Only the wait counts."""

@@ -378,9 +378,9 @@ class Recovery:
         """The epoch ("none": not known yet), and the latest sequence that this worker has handed out."""
         return self._hub.epoch, self._hub.ring.last
 
-    def settle(self) -> None:
-        """Wait until the pass that is under way, if any, has ended with all that it entails."""
-        self._hub.run_between_passes(lambda: None)
+    def between_passes(self, work: Callable[[], T]) -> T:
+        """Do something once the pass that is under way, if any, has ended with all that it entails."""
+        return self._hub.run_between_passes(work)
 
     def reaches(self, since: Mapping[str, int], epoch: str | None) -> set[str]:
         """Of which channels it is certain that nothing after a sequence of each is missing.
