@@ -308,7 +308,7 @@ class Services:
         if not isinstance(conn, EventStream):
             return self.welcome_of(conn.id)
         position = None if conn.is_joining else self.recovery.position()
-        return self.stream_welcome(conn.id, [*conn.followed], (), position)
+        return self.stream_welcome(conn.id, conn.names, (), position)
 
     def stream_welcome(
         self,

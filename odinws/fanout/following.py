@@ -66,7 +66,7 @@ class Following(Recovery):
                 break
             else:
                 conn.since = Position("", 0)  # of another life of the stream
-        conn.commands_done()
+        conn.joined()
 
     def _begin(self, conn: EventStream, epoch: str) -> None:
         """Begin at the end of the stream; a position of another epoch can't be resumed."""
