@@ -11,7 +11,7 @@ position of a quiet channel would be older than the stream one day.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import gevent
@@ -82,13 +82,13 @@ class Following(Recovery):
 
     def _anew(self, name: str, upto: int) -> Lost:
         """All of a channel up to its newest message, which follows if it is known."""
-        newest = self._hub.ring.newest(name)
+        newest = self._hub.ring.newest(name) if self._keep_of(name) != "none" else None
         return Lost(name, 1, max(1, newest.seq - 1 if newest else upto), "epoch")
 
     def _send_newest(self, conn: EventStream, upto: int) -> None:
         """Send the newest message of each channel up to a sequence, without a subscription."""
         ring = self._hub.ring
-        names = [name for name in conn.followed if not is_wildcard(name)]
+        names = [n for n in conn.followed if not is_wildcard(n) and self._keep_of(n) != "none"]
         held = sorted([found for name in names if (found := ring.newest(name))], key=_seq)
         absent = [name for name in names if ring.newest(name) is None]
         try:
@@ -103,6 +103,10 @@ class Following(Recovery):
     def _catch_up_all(self, conn: EventStream, since: Position) -> bool:
         """Send what is missed of all channels, and subscribe; False: the position is of another epoch."""
         after, outcome = since.seq, "ring"
+        try:
+            wanted = _Wanted(self._pass_by(conn, dict.fromkeys(conn.followed, after)))
+        except LeftError:
+            return True
         known: dict[str, int] = {}  # by channel, the last message that the client has been sent
         until = self._clock() + _BEHIND_SECONDS
         last = tries = 0
@@ -119,17 +123,17 @@ class Following(Recovery):
                         return False
                     gevent.sleep(_POLL_SECONDS)
                 elif after >= horizon:
-                    after, is_more = self._send_part_of_ring(conn, after)
+                    after, is_more = self._send_part_of_ring(conn, wanted, after)
                     if not is_more and self._hub.run_between_passes(
-                        partial(self._join_all, conn, after, since, outcome)
+                        partial(self._join_all, conn, wanted, after, since, outcome)
                     ):
                         return True
-                elif names := self._stale(conn.followed, after, outcome == "ring"):
+                elif names := self._stale(wanted, after, outcome == "ring"):
                     self._charge(conn)
                     page = self._read_page(conn, self._readable(names), after)
                     outcome = "stream" if outcome == "ring" else outcome
                     upto = min(page.upto, horizon)  # behind that the ring has those that are not asked for
-                    events = _of_page(page, names, upto, since.seq, known)
+                    events = _of_page(page, names, wanted, upto, since.seq, known)
                     if any(isinstance(event, Lost) for event in events):
                         outcome = "expired"
                     self._send_in_order(conn, events)
@@ -157,13 +161,16 @@ class Following(Recovery):
                 after, outcome = horizon, "expired"
         return True
 
-    def _stale(self, followed: Collection[str], after: int, asks_ring: bool) -> list[str]:
+    def _stale(self, wanted: _Wanted, after: int, asks_ring: bool) -> list[str]:
         """The channels that may have had a message after a sequence and up to the horizon of the ring."""
-        wildcards = list(filter(is_wildcard, followed))
+        horizon = self._hub.ring.horizon
+        wildcards = [name for name, floor in wanted.wildcards.items() if floor < horizon]
         names = wildcards + [
             name
-            for name in followed
-            if not (_is_among(name, wildcards) or self._feed.is_current(name, after))
+            for name, floor in wanted.channels.items()
+            if floor < horizon
+            and not any(has(wildcard, name) for wildcard in wildcards)
+            and not self._feed.is_current(name, after)
         ]
         if names and asks_ring:  # the first message that the ring has of a channel names the one before it
             ring = self._hub.ring
@@ -178,14 +185,14 @@ class Following(Recovery):
             return names
         return ()
 
-    def _send_part_of_ring(self, conn: EventStream, after: int) -> tuple[int, bool]:
+    def _send_part_of_ring(self, conn: EventStream, wanted: _Wanted, after: int) -> tuple[int, bool]:
         """Send the next messages of the ring; returns up to where they are all, and if there are more."""
         ring, pause = self._hub.ring, Slice()
         last = max(after, ring.last)
         walked = (ring.all_after(after) if after < ring.last else ()) or ()
         found: list[Message] = []
         for start in range(0, len(walked), _WALK_MESSAGES):
-            found += _of(walked[start : start + _WALK_MESSAGES], conn.followed)
+            found += wanted.of(walked[start : start + _WALK_MESSAGES])
             if len(found) > history.PAGE_MESSAGES:
                 del found[history.PAGE_MESSAGES :]
                 last = found[-1].seq
@@ -197,13 +204,15 @@ class Following(Recovery):
                 return after, True
         return last, last < self._hub.ring.last and bool(found)
 
-    def _join_all(self, conn: EventStream, after: int, since: Position, outcome: str) -> bool:
+    def _join_all(
+        self, conn: EventStream, wanted: _Wanted, after: int, since: Position, outcome: str
+    ) -> bool:
         """Subscribe to all, and send what came meanwhile; False: not yet. To be run between passes."""
         ring = self._hub.ring
         walked = ring.all_after(after) if after <= ring.last else []
         if walked is None or len(walked) > _JOIN_MESSAGES or self._hub.epoch != since.epoch:
             return False
-        waiting = _of(walked, conn.followed)
+        waiting = wanted.of(walked)
         if len(waiting) > _CHUNK_MESSAGES or (waiting and not conn.has_room):
             return False
         if conn.state is not State.OPEN:
@@ -263,27 +272,42 @@ class Following(Recovery):
             conn.send(bundle.data, (bundle,))
 
 
-def _of(messages: Iterable[Message], followed: Collection[str]) -> list[Message]:
-    """Those of some channels and wildcards."""
-    wildcards = list(filter(is_wildcard, followed))
-    return [m for m in messages if m.channel in followed or _is_among(m.channel, wildcards)]
+class _Wanted:
+    """What an event stream is due.
 
+    Args:
+        floors: by channel and wildcard, the sequence up to which nothing of it is.
 
-def _is_among(name: str, wildcards: Sequence[str]) -> bool:
-    """Whether one of these wildcards has a channel, or all of a wildcard."""
-    return any(has(wildcard, name) for wildcard in wildcards)
+    Attributes:
+        channels, wildcards: the same, apart.
+    """
+
+    def __init__(self, floors: Mapping[str, int]) -> None:
+        self.channels = {name: seq for name, seq in floors.items() if not is_wildcard(name)}
+        self.wildcards = {name: seq for name, seq in floors.items() if is_wildcard(name)}
+
+    def of(self, messages: Iterable[Message]) -> list[Message]:
+        """Those of some messages that are due."""
+        return [message for message in messages if self.has(message)]
+
+    def has(self, message: Message) -> bool:
+        """Whether a message is due."""
+        channel, seq = message.channel, message.seq
+        if seq > self.channels.get(channel, _NEVER):
+            return True
+        return any(seq > floor and has(wildcard, channel) for wildcard, floor in self.wildcards.items())
 
 
 def _of_page(
-    page: history.Page, names: Sequence[str], upto: int, since: int, known: dict[str, int]
+    page: history.Page, names: Sequence[str], wanted: _Wanted, upto: int, since: int, known: dict[str, int]
 ) -> list[Message | Lost]:
     """What the client is due of a page of the stream, up to a sequence.
 
     Args:
+        names: the channels that the page is of.
         since: the position at which the client has come back.
         known: by channel, the last message that it has been sent since then; is updated.
     """
-    wanted, wildcards = frozenset(names), list(filter(is_wildcard, names))
     due: list[Message | Lost] = []
     for event in page.events:
         if isinstance(event, Lost):
@@ -291,7 +315,7 @@ def _of_page(
                 due += [event._replace(channel=name, last=min(event.last, upto)) for name in names]
         elif event.seq > upto:
             break
-        elif event.channel in wanted or _is_among(event.channel, wildcards):
+        elif wanted.has(event):
             due.append(event._replace(prev=known.get(event.channel, since)))
             known[event.channel] = event.seq
     return due
