@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -274,3 +275,28 @@ def test_requests_that_get_no_stream(serve: Serve, nats: NatsServer) -> None:
     assert refused(server, asked(["user.1"], Last_Event_ID="x:1"))[0] == 204
     assert refused(server, asked(["user.1"], "/stream", Last_Event_ID="x:1"))[0] == 403
     assert server.metric("ws_connections") == 0
+
+
+def test_what_is_not_kept_is_told(serve: Serve, nats: NatsServer, tmp_path: Path) -> None:
+    """By the rules of channels: of one the newest message, of another nothing, and all of a third."""
+    rules = tmp_path / "channels.toml"
+    rules.write_text(
+        "".join(
+            f'[[channels]]\npattern = "{kind}.*"\nsubscribe = "public"\nkeep = "{keep}"\n'
+            for kind, keep in (("log", "all"), ("state", "newest"), ("live", "none"))
+        )
+    )
+    server = serve(NATS_URL=nats.url, WS_WORKERS="1", WS_RING_MESSAGES="4", WS_CHANNELS_FILE=str(rules))
+    names = ["log.a", "state.a", "live.a"]
+    with Stream(server.port, asked(names)) as stream:
+        position = stream.json("welcome")["position"]
+    publish(nats.url, [(name, b"1") for name in names * 3])
+    fed(server, 9)
+    follower = Follower(names, position)
+    follower.visit(server.port, Enough(follower, 4, ":9"))
+    assert follower.got == [("log.a", 1), ("log.a", 4), ("log.a", 7), ("state.a", 8)]
+    assert sorted(follower.gaps) == [("live.a", 1, 9, "not_kept"), ("state.a", 1, 7, "not_kept")]
+    with Stream(server.port, asked(names, query={"last": "1"})) as stream:
+        assert [stream.json()["channel"] for _ in range(2)] == ["log.a", "state.a"]
+        publish(nats.url, [("live.a", b"2")])
+        assert stream.json()["channel"] == "live.a"
