@@ -204,6 +204,7 @@ def _connection(conn: Connection, now: float) -> dict[str, Any]:
     return {
         "client": conn.id,
         "peer": conn.peer,
+        "format": conn.wire_format.kind[0],
         "subject": conn.identity.subject,
         "state": conn.state.name.lower(),
         "age_seconds": round(now - conn.opened, 3),

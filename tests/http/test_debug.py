@@ -151,6 +151,7 @@ def test_connections_are_sorted_over_all_workers(server: Server) -> None:
         first = max(found, key=lambda conn: conn["channel_count"])
         assert first["channels"] == ["token.T0", "token.T1", "token.T2"]
         assert (first["peer"], first["state"], first["outbox_bytes"]) == ("127.0.0.1", "open", 0)
+        assert first["format"] == "json"
         assert first["rtt_seconds"] > 0
         assert first["age_seconds"] >= 0
         for result in seen:
