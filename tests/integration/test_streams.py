@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import random
 import signal
+import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -16,13 +19,14 @@ from typing import Any
 import pytest
 
 import strategies
-from tests.eventsource import Follower, Stream, asked
+from tests.certificate import self_signed
+from tests.eventsource import Event, EventSource, Follower, Stream, asked
 from tests.integration.conftest import Serve
 from tests.integration.test_recovery import CHANNELS, Over, fed
 from tests.ledger import Publisher, publish, read
 from tests.nats import NatsServer
 from tests.programs import find
-from tests.server import Server, wait_for
+from tests.server import GUNICORN, Server, wait_for
 from tests.wire import Peer
 
 
@@ -214,6 +218,51 @@ def test_curl(serve: Serve, nats: NatsServer) -> None:
         assert process.stdout.read() == b""
         assert process.wait(30) == 0
     assert welcome["subscribed"] == ["token.A", "global"]
+
+
+def test_over_tls(nats: NatsServer, tmp_path: Path) -> None:
+    """As over plain TCP, and the end of the stream is said in TLS too."""
+    certificate, key = self_signed(tmp_path)
+    server = Server(
+        {"NATS_URL": nats.url, "WS_WORKERS": "1"},
+        command=(*GUNICORN, "--keyfile", str(key), "--certfile", str(certificate)),
+    )
+    server.launch()
+    context = ssl.create_default_context(cafile=str(certificate))
+
+    def is_ready() -> bool:
+        with contextlib.suppress(OSError):
+            connection = http.client.HTTPSConnection("localhost", server.port, context=context)
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        return False
+
+    with server:
+        wait_for(is_ready, 30, "readiness")
+        plain = socket.create_connection(("127.0.0.1", server.port))
+        with context.wrap_socket(plain, server_hostname="localhost") as sock:
+            found = read_over_tls(sock, server, nats)
+    assert [event.kind for event in found] == ["welcome", "message", "closing"]
+
+
+def read_over_tls(sock: ssl.SSLSocket, server: Server, nats: NatsServer) -> list[Event]:
+    """All events of a stream, to its end, with noise behind the request."""
+    sock.settimeout(60)
+    sock.sendall(asked(["global"]))
+    client, text = EventSource(), b""
+    while b"\r\n\r\n" not in text:
+        text += sock.recv(1 << 16)
+    found = client.feed(text.partition(b"\r\n\r\n")[2])
+    while not found:
+        found += client.feed(sock.recv(1 << 16))
+    sock.sendall(bytes(10_000))
+    publish(nats.url, [("global", b"1")])
+    while len(found) < 2:
+        found += client.feed(sock.recv(1 << 16))
+    server.signal(signal.SIGTERM)
+    while data := sock.recv(1 << 16):
+        found += client.feed(data)
+    return found
 
 
 def test_stats_tell_transports_apart(serve: Serve, nats: NatsServer) -> None:
