@@ -29,6 +29,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import gevent
@@ -52,6 +53,7 @@ from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
 _CHUNK_MESSAGES = 256  # sent in one piece
+_CHUNK_BYTES = history.PAGE_BYTES  # of their payloads, unless it is a single message
 _WALK_MESSAGES = 2048  # of the ring, between two looks at the clock
 _JOIN_MESSAGES = 1024  # of the ring, walked between two passes
 _NATS_SECONDS = 5.0  # for one answer
@@ -432,7 +434,7 @@ class Recovery:
         if conn.state is not State.OPEN or walked is None or len(walked) > _JOIN_MESSAGES:
             return
         waiting = missed.due(walked, missed.since, conn.channels)
-        if len(waiting) > _CHUNK_MESSAGES or (waiting and not conn.has_room):
+        if _chunk_length(waiting) < len(waiting) or (waiting and not conn.has_room):
             return
         time_left = Slice()
         joined: dict[str, int] = {}
@@ -540,10 +542,15 @@ class Recovery:
 
         def subscribe() -> None:
             ring, time_left = self._hub.ring, Slice()
-            found = []
+            found: list[Message] = []
+            size = 0
             while left and not time_left.is_over:
-                name, given = left.popleft()
+                name, given = left[0]
                 newest = ring.newest(name) or given
+                size += len(newest.payload) if newest is not None else 0
+                if size > _CHUNK_BYTES and found:
+                    break
+                left.popleft()
                 # What the worker does not know yet comes live.
                 if self._strategy.subscribe(conn, name) and newest is not None and newest.seq <= ring.last:
                     found.append(newest)
@@ -616,9 +623,14 @@ class Recovery:
     ) -> bool:
         """Send past messages in chunks; False: the connection is closing."""
         pause = Slice()
-        for start in range(0, len(events), _CHUNK_MESSAGES):
-            if not self._send_chunk(conn, events[start : start + _CHUNK_MESSAGES], via):
+        start = 0
+        while start < len(events):
+            if start and not self._await_room(conn):
                 return False
+            end = start + _chunk_length(events, start)
+            if not self._send_chunk(conn, events[start:end], via):
+                return False
+            start = end
             pause.yield_if_over()
         return conn.state is State.OPEN
 
@@ -650,6 +662,16 @@ class Recovery:
             if conn.send_frame(b"".join(part)):
                 self._stats.count_gaps((reason,), len(part))
             pause.yield_if_over()
+
+
+def _chunk_length(events: Sequence[Message | Lost], start: int = 0) -> int:
+    """How many of these, from a place on, may be sent in one piece; at least one, if there are any."""
+    left = _CHUNK_BYTES
+    for count, event in enumerate(islice(events, start, start + _CHUNK_MESSAGES)):
+        left -= len(event.payload) if isinstance(event, Message) else 0
+        if left < 0 and count:
+            return count
+    return min(len(events) - start, _CHUNK_MESSAGES)
 
 
 def _last_seq(event: Message | Lost) -> int:

@@ -379,7 +379,7 @@ class Session:
             text = error.description or f"nobody answers $JS.API.STREAM.INFO.{name}"
             raise RefusedError(f"stream {name}: {text}") from error
         await refusals.provoke(self.client, self._settings.stream_name)
-        self._report(info)
+        self._report(info, 0)
         state, epoch = info.state, stream.epoch(info)
         self._is_filtered = stream.needs_filter(info, self._settings.channel_filter.subjects)
         if intake.cursor.continues(epoch, state.last_seq):
@@ -404,9 +404,9 @@ class Session:
         await tap.subscribe(self.client, inbox)
         await self._consume(js, inbox)
 
-    def _report(self, info: StreamInfo) -> None:
+    def _report(self, info: StreamInfo, last_seq: int) -> None:
         status, differences = self._intake.status, stream.differences(info, self._settings)
-        self._warn(stream.warnings(info))
+        self._warn(stream.warnings(info, last_seq))
         if differences and differences != status.stream_differs:
             name = self._settings.stream_name
             log.warning("stream differs from the settings", stream=name, differs=differences)
@@ -563,7 +563,7 @@ class Session:
                 raise FeedError(f"stream {self._settings.stream_name} was replaced")
             if stream.needs_filter(info, self._settings.channel_filter.subjects) != self._is_filtered:
                 raise FeedError(f"stream {self._settings.stream_name} has other settings now")
-            self._report(info)
+            self._report(info, due)
             if before == cursor.seq < due and not self._intake.is_full:
                 raise FeedError(f"no message since {before}, and the stream has more, up to {due}")
             due, before, looked = info.state.last_seq, cursor.seq, self._loop.time()
