@@ -277,6 +277,7 @@ class Recovery:
             except _LeftError:
                 break
             due: list[Message | Lost] = []
+            event: Message | Lost | None = None
             for event in found:
                 if isinstance(event, Lost):
                     if event.first <= end:

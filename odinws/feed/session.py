@@ -42,6 +42,7 @@ _BACKPRESSURE_SECONDS = 0.002
 _IDLE = re.compile(rb"\r\nNats-Last-Consumer:[ \t]*(\d+)\r\nNats-Last-Stream:[ \t]*(\d+)")
 _STALLED = re.compile(rb"\r\nNats-Consumer-Stalled:[ \t]*([^\s]+)")
 _KNOWN_SUBJECTS = 20_000  # some 3 MB
+_AT_ONCE = 500  # subjects looked at before others run: 1 ms
 _BACKFILL_MESSAGES = 2000  # read by a new worker before it accepts connections: a third of a second
 
 log = structlog.get_logger("odinws.feed")
@@ -449,11 +450,12 @@ class Session:
         name, subjects = self._settings.stream_name, self._settings.channel_filter.subjects
         found = await history.latest_of_all(self.client, js, name, subjects)
         lost = (await stream.holes(self.client, name)).within(1, last_seq)  # afterwards: it may lose more
-        latest = {
-            channel: seq
-            for subject, seq in found.items()
-            if seq <= last_seq and (channel := self._intake.channel(subject)) is not None
-        }
+        latest: dict[str, int] = {}
+        for number, (subject, seq) in enumerate(found.items()):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if seq <= last_seq and (channel := self._intake.channel(subject)) is not None:
+                latest[channel] = seq
         if any(seq > last_seq for seq in found.values()):
             return latest, last_seq
         return latest, lost.last if lost else 0

@@ -335,6 +335,8 @@ def test_replay(serve: Serve, nats: NatsServer) -> None:
         assert (end["type"], end["reason"], end["count"]) == ("replay_incomplete", "too_many", 300)
         seqs, end = replay(peer, since=int(str(end["to"])))
         assert seqs == list(range(3004, 5001, 10))
+        seqs, end = replay(peer, since=6000)  # beyond its end
+        assert (seqs, end["type"], end["count"]) == ([], "replay_complete", 0)
         publish(nats.url, [("token.T3", b"{}")])
         assert peer.ask("heartbeat")["type"] == "pong"
 
