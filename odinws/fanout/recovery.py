@@ -88,6 +88,9 @@ class Feed(Protocol):
     def known_from(self) -> int:
         """See `Cursor.known_from`."""
 
+    def is_unsure(self, seq: int) -> bool:
+        """See `NatsFeed.is_unsure`."""
+
     def is_current(self, channel: str, seq: int) -> bool:
         """See `Cursor.is_current`."""
 
@@ -306,7 +309,7 @@ class Recovery:
     ) -> tuple[Sequence[Message | Lost], int]:
         """The next messages of a channel, from the ring or the stream, and up to where they are all."""
         ring = self._hub.ring
-        if ring.horizon <= after <= ring.last:
+        if ring.horizon <= after <= ring.last and not self._feed.is_unsure(after):
             found, upto = self._ring_page(missed, missed.since, ())
             if found:
                 self._charge(conn)
