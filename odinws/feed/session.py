@@ -389,7 +389,7 @@ class Session:
             if self._is_filtered:
                 self._holes = await stream.holes(self.client, self._settings.stream_name)
         else:
-            latest, known_from = await self._latest(js, state.last_seq)
+            latest, known_from = await self._latest(js, info)
             backfill = await self._backfill(state.last_seq)
             if backfill is not None:
                 latest.update((message.channel, message.seq) for message in backfill.messages)
@@ -442,12 +442,17 @@ class Session:
         )
         self._ready("jetstream")
 
-    async def _latest(self, js: JetStreamContext, last_seq: int) -> tuple[dict[str, int], int]:
+    async def _latest(self, js: JetStreamContext, info: StreamInfo) -> tuple[dict[str, int], int]:
         """By channel, the sequence of its latest message; and from where on that is known.
 
-        Those after `last_seq` are left out: what such a channel had before is not known.
+        Those after the last sequence of `info` are left out: what such a channel had before is not known.
         """
         name, subjects = self._settings.stream_name, self._settings.channel_filter.subjects
+        last_seq = info.state.last_seq
+        if info.config.subjects == list(subjects):
+            # nats-server ignores such a filter but counts by it, so what the stream has of others, from when
+            # it took them, would have us stop too early.
+            subjects = (">",)
         found = await history.latest_of_all(self.client, js, name, subjects)
         lost = (await stream.holes(self.client, name)).within(1, last_seq)  # afterwards: it may lose more
         latest: dict[str, int] = {}
