@@ -66,7 +66,11 @@ def in_greenlet(body: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        gevent.spawn(body, *args, **kwargs).get(timeout=SECONDS)
+        greenlet = gevent.spawn(body, *args, **kwargs)
+        try:
+            greenlet.get(timeout=SECONDS)
+        finally:
+            greenlet.kill()  # or what it has begun, such as an event loop, would fail the tests after it
 
     return run
 

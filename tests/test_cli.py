@@ -85,6 +85,7 @@ def test_what_is_on_the_wire(server: NatsServer) -> None:
         connection = await nats.connect(server.url)
         subscription = await connection.subscribe("x.>")
         await connection.flush()
+        await connection.flush()  # the first PING may overtake the subscription
         publisher = await asyncio.create_subprocess_exec(
             *command("publish", "--nats-url", server.url, "--count", "1", "--prefix", "x.", "--seed", "1"),
             stdout=subprocess.DEVNULL,

@@ -20,7 +20,7 @@ from odinws.access.patterns import disjoint, is_wildcard
 from odinws.connections.connection import Connection, State
 from odinws.connections.event_stream import EventStream
 from odinws.errors import FeedError
-from odinws.fanout.recovery import LeftError, Recovery, is_slow
+from odinws.fanout.recovery import LeftError, Recovery, chunk_length, is_slow
 from odinws.fanout.wildcards import has
 from odinws.feed import history
 from odinws.feed.events import Lost, Message
@@ -30,7 +30,6 @@ from odinws.scheduling import Slice
 
 _POSITION_SECONDS = 60.0
 # As for those who resume channel by channel.
-_CHUNK_MESSAGES = 256  # sent in one piece
 _WALK_MESSAGES = 2048  # of the ring, between two looks at the clock
 _JOIN_MESSAGES = 1024  # of the ring, walked between two passes
 _BEHIND_SECONDS = 5.0  # how long this worker may be behind what a client has received from another
@@ -213,7 +212,7 @@ class Following(Recovery):
         if walked is None or len(walked) > _JOIN_MESSAGES or self._hub.epoch != since.epoch:
             return False
         waiting = wanted.of(walked)
-        if len(waiting) > _CHUNK_MESSAGES or (waiting and not conn.has_room):
+        if chunk_length(waiting) < len(waiting) or (waiting and not conn.has_room):
             return False
         if conn.state is not State.OPEN:
             return True
@@ -230,16 +229,18 @@ class Following(Recovery):
     def _send_in_order(self, conn: Connection, events: Sequence[Message | Lost]) -> bool:
         """Send messages and gaps, whose channels are set; False: the connection is closing."""
         pause = Slice()
-        for start in range(0, len(events), _CHUNK_MESSAGES):
+        start = 0
+        while start < len(events):
             if start and not self._await_room(conn):
                 return False
-            part = events[start : start + _CHUNK_MESSAGES]
+            part = events[start : start + chunk_length(events, start)]
+            start += len(part)
             bundle = Bundle.past([encode(part, "", conn.wire_format)])
             if not conn.send(bundle.data, (bundle,)):
                 return False
             self._stats.totals.replayed += sum(isinstance(event, Message) for event in part)
             self._stats.count_gaps(bundle.gaps, 1)
-            if len(events) > _CHUNK_MESSAGES:
+            if start < len(events):
                 pause.yield_if_over()
         return conn.state is State.OPEN
 

@@ -30,6 +30,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import gevent
@@ -57,6 +58,7 @@ from odinws.shared.worker_stats import WorkerStats
 from strategies.base import Strategy
 
 _CHUNK_MESSAGES = 256  # sent in one piece
+_CHUNK_BYTES = history.PAGE_BYTES  # of their payloads, unless it is a single message
 _WALK_MESSAGES = 2048  # of the ring, between two looks at the clock
 _JOIN_MESSAGES = 1024  # of the ring, walked between two passes
 _NATS_SECONDS = 5.0  # for one answer
@@ -93,6 +95,9 @@ class Feed(Protocol):
     @property
     def known_from(self) -> int:
         """See `Cursor.known_from`."""
+
+    def is_unsure(self, seq: int) -> bool:
+        """See `NatsFeed.is_unsure`."""
 
     def is_current(self, channel: str, seq: int) -> bool:
         """See `Cursor.is_current`."""
@@ -334,6 +339,7 @@ class Recovery:
             except LeftError:
                 break
             due: list[Message | Lost] = []
+            event: Message | Lost | None = None
             for event in found:
                 if isinstance(event, Lost):
                     if event.first <= end:
@@ -362,7 +368,7 @@ class Recovery:
     ) -> tuple[Sequence[Message | Lost], int]:
         """The next messages of a channel, from the ring or the stream, and up to where they are all."""
         ring = self._hub.ring
-        if ring.horizon <= after <= ring.last:
+        if ring.horizon <= after <= ring.last and not self._feed.is_unsure(after):
             found, upto = self._ring_page(missed, missed.since, _nothing)
             if found:
                 self._charge(conn)
@@ -632,7 +638,7 @@ class Recovery:
             return
         gets = self._gets(conn)
         waiting = missed.due(walked, missed.since, gets)
-        if len(waiting) > _CHUNK_MESSAGES or (waiting and not conn.has_room):
+        if chunk_length(waiting) < len(waiting) or (waiting and not conn.has_room):
             return
         time_left = Slice()
         joined: dict[str, int] = {}
@@ -750,10 +756,15 @@ class Recovery:
 
         def subscribe() -> None:
             ring, time_left = self._hub.ring, Slice()
-            found = []
+            found: list[Message] = []
+            size = 0
             while left and not time_left.is_over:
-                name, given = left.popleft()
+                name, given = left[0]
                 newest = ring.newest(name) or given
+                size += len(newest.payload) if newest is not None else 0
+                if size > _CHUNK_BYTES and found:
+                    break
+                left.popleft()
                 # What the worker does not know yet comes live.
                 if self._hub.subscribe(conn, name) and newest is not None and newest.seq <= ring.last:
                     found.append(newest)
@@ -829,10 +840,15 @@ class Recovery:
     def _send(self, conn: Connection, events: Sequence[Message | Lost], missed: _Missed) -> bool:
         """Send past messages in chunks; False: the connection is closing."""
         pause = Slice()
-        for start in range(0, len(events), _CHUNK_MESSAGES):
-            chunk = [event for event in events[start : start + _CHUNK_MESSAGES] if missed.wants(event)]
+        start = 0
+        while start < len(events):
+            if start and not self._await_room(conn):
+                return False
+            end = start + chunk_length(events, start)
+            chunk = [event for event in events[start:end] if missed.wants(event)]
             if not self._send_chunk(conn, chunk, missed.via):
                 return False
+            start = end
             pause.yield_if_over()
         return conn.state is State.OPEN
 
@@ -903,6 +919,16 @@ def _unite(groups: dict[str, dict[str, int]], name: str, other: str) -> None:
 
 def _nothing(_: str) -> bool:
     return False
+
+
+def chunk_length(events: Sequence[Message | Lost], start: int = 0) -> int:
+    """How many of these, from a place on, may be sent in one piece; at least one, if there are any."""
+    left = _CHUNK_BYTES
+    for count, event in enumerate(islice(events, start, start + _CHUNK_MESSAGES)):
+        left -= len(event.payload) if isinstance(event, Message) else 0
+        if left < 0 and count:
+            return count
+    return min(len(events) - start, _CHUNK_MESSAGES)
 
 
 def _last_seq(event: Message | Lost) -> int:

@@ -106,6 +106,11 @@ class NatsFeed:
         """See `Cursor.known_from`."""
         return self.intake.cursor.known_from
 
+    def is_unsure(self, seq: int) -> bool:
+        """Whether something behind a sequence may be lost, of which clients are not told yet."""
+        passed_over = self.intake.passed_over
+        return passed_over is not None and passed_over.has_after(seq)
+
     def is_current(self, channel: str, seq: int) -> bool:
         """See `Cursor.is_current`."""
         return self.intake.cursor.is_current(channel, seq)

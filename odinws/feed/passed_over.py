@@ -26,6 +26,10 @@ class PassedOver:
     def __bool__(self) -> bool:
         return bool(self._firsts)
 
+    def has_after(self, seq: int) -> bool:
+        """Whether something was passed over behind a sequence."""
+        return bool(self._lasts) and self._lasts[-1] > seq
+
     def add(self, first: int, last: int) -> None:
         """A range behind all others; an empty one counts for nothing."""
         if first > last:

@@ -41,6 +41,7 @@ _BACKPRESSURE_SECONDS = 0.002
 _IDLE = re.compile(rb"\r\nNats-Last-Consumer:[ \t]*(\d+)\r\nNats-Last-Stream:[ \t]*(\d+)")
 _STALLED = re.compile(rb"\r\nNats-Consumer-Stalled:[ \t]*([^\s]+)")
 _KNOWN_SUBJECTS = 20_000  # some 3 MB
+_AT_ONCE = 500  # subjects looked at before others run: 1 ms
 _BACKFILL_MESSAGES = 2000  # read by a new worker before it accepts connections: a third of a second
 
 log = structlog.get_logger("odinws.feed")
@@ -371,7 +372,7 @@ class Session:
             text = error.description or f"nobody answers $JS.API.STREAM.INFO.{name}"
             raise RefusedError(f"stream {name}: {text}") from error
         await refusals.provoke(self.client, self._settings.stream_name)
-        self._report(info)
+        self._report(info, 0)
         state, epoch = info.state, stream.epoch(info)
         self._is_filtered = stream.needs_filter(info, self._settings.channels.subjects)
         if intake.cursor.continues(epoch, state.last_seq):
@@ -380,7 +381,7 @@ class Session:
             if self._is_filtered:
                 self._holes = await stream.holes(self.client, self._settings.stream_name)
         else:
-            latest, known_from = await self._latest(js, state.last_seq)
+            latest, known_from = await self._latest(js, info)
             backfill = await self._backfill(state.last_seq)
             if backfill is not None:
                 latest.update((message.channel, message.seq) for message in backfill.messages)
@@ -396,9 +397,9 @@ class Session:
         await tap.subscribe(self.client, inbox)
         await self._consume(js, inbox)
 
-    def _report(self, info: StreamInfo) -> None:
+    def _report(self, info: StreamInfo, last_seq: int) -> None:
         status, differences = self._intake.status, stream.differences(info, self._settings)
-        self._warn(stream.warnings(info))
+        self._warn(stream.warnings(info, last_seq))
         if differences and differences != status.stream_differs:
             name = self._settings.stream_name
             log.warning("stream differs from the settings", stream=name, differs=differences)
@@ -433,19 +434,25 @@ class Session:
         )
         self._ready("jetstream")
 
-    async def _latest(self, js: JetStreamContext, last_seq: int) -> tuple[dict[str, int], int]:
+    async def _latest(self, js: JetStreamContext, info: StreamInfo) -> tuple[dict[str, int], int]:
         """By channel, the sequence of its latest message; and from where on that is known.
 
-        Those after `last_seq` are left out: what such a channel had before is not known.
+        Those after the last sequence of `info` are left out: what such a channel had before is not known.
         """
         name, subjects = self._settings.stream_name, self._settings.channels.subjects
+        last_seq = info.state.last_seq
+        if info.config.subjects == list(subjects):
+            # nats-server ignores such a filter but counts by it, so what the stream has of others, from when
+            # it took them, would have us stop too early.
+            subjects = (">",)
         found = await history.latest_of_all(self.client, js, name, subjects)
         lost = (await stream.holes(self.client, name)).within(1, last_seq)  # afterwards: it may lose more
-        latest = {
-            channel: seq
-            for subject, seq in found.items()
-            if seq <= last_seq and (channel := self._intake.channel(subject)) is not None
-        }
+        latest: dict[str, int] = {}
+        for number, (subject, seq) in enumerate(found.items()):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if seq <= last_seq and (channel := self._intake.channel(subject)) is not None:
+                latest[channel] = seq
         if any(seq > last_seq for seq in found.values()):
             return latest, last_seq
         return latest, lost.last if lost else 0
@@ -555,7 +562,7 @@ class Session:
                 raise FeedError(f"stream {self._settings.stream_name} was replaced")
             if stream.needs_filter(info, self._settings.channels.subjects) != self._is_filtered:
                 raise FeedError(f"stream {self._settings.stream_name} has other settings now")
-            self._report(info)
+            self._report(info, due)
             if before == cursor.seq < due and not self._intake.is_full:
                 raise FeedError(f"no message since {before}, and the stream has more, up to {due}")
             due, before, looked = info.state.last_seq, cursor.seq, self._loop.time()

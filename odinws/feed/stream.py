@@ -85,13 +85,22 @@ def differences(info: StreamInfo, settings: Settings) -> str:
     return ", ".join(f"{n} is {found[n]}, not {wanted[n]}" for n in wanted if found[n] != wanted[n])
 
 
-def warnings(info: StreamInfo) -> tuple[str, ...]:
-    """What an operator should know of a stream besides how it differs from the settings."""
+def warnings(info: StreamInfo, last_seq: int) -> tuple[str, ...]:
+    """What an operator should know of a stream besides how it differs from the settings.
+
+    Args:
+        last_seq: what its last sequence was some seconds ago; 0: not known.
+    """
     name, found = info.config.name, []
     if info.state.last_seq > _EXACT:
         found.append(f"stream {name} counts above 2^53: JavaScript clients can't tell its sequences apart")
     if left_out(info) is NO_HOLES:
         found.append(f"stream {name} mirrors a part of another: what it has lost can't be told from the rest")
+    for origin in [info.mirror, *(info.sources or ())]:
+        if origin is not None and origin.error:
+            found.append(f"stream {name} gets nothing of {origin.name}: {origin.error['description']}")
+        elif origin is not None and origin.lag and info.state.last_seq == last_seq:
+            found.append(f"stream {name} does not go on, and {origin.name} has more")
     return tuple(found)
 
 
@@ -231,19 +240,27 @@ async def add_consumer(
 
     Raises:
         nats.js.errors.APIError: JetStream refuses.
-        FeedError, nats.errors.Error, TimeoutError: NATS is lost.
+        FeedError: nobody answers.
+        nats.errors.Error: NATS is lost.
     """
     if config.max_ack_pending is None:
         # A limit of pending acknowledgements would else be set for it, and refused.
         config = config.evolve(max_ack_pending=-1)
     try:
-        return await js.add_consumer(name, config)
+        return await _create_consumer(js, name, config)
     except nats.js.errors.APIError as error:
         if error.err_code != _INACTIVE_TOO_LONG:
             raise
     limits = (await _ask(client, name))["config"].get("consumer_limits") or {}
     seconds = limits.get("inactive_threshold", 0) / 1e9 or config.inactive_threshold
-    return await js.add_consumer(name, config.evolve(inactive_threshold=seconds))
+    return await _create_consumer(js, name, config.evolve(inactive_threshold=seconds))
+
+
+async def _create_consumer(js: JetStreamContext, name: str, config: ConsumerConfig) -> ConsumerInfo:
+    try:
+        return await js.add_consumer(name, config)
+    except nats.errors.TimeoutError as error:
+        raise FeedError(f"nobody answers $JS.API.CONSUMER.CREATE.{name}") from error
 
 
 async def holes(client: Client, name: str, known: Holes = NO_HOLES) -> Holes:

@@ -42,7 +42,6 @@ UPGRADE = "odinws.upgrade"  # environ key: the `Upgrade` of a response with stat
 
 _DRAIN_BYTES = 64 << 10  # at once
 _DRAINED_READS = 4
-_LOGGED_CHARACTERS = 1000  # of each field of the access log
 _VERSION = "13"  # 7 and 8 were drafts
 _KEY_BYTES = 16
 _sha1 = functools.partial(hashlib.sha1, usedforsecurity=False)
@@ -299,8 +298,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
     def _prepare_log(self) -> None:
         """Remove tokens and cut what is long, so that no format of the access log can contain it."""
         environ = {
-            name: clip(value, _LOGGED_CHARACTERS) if isinstance(value, str) else value
-            for name, value in self.environ.items()
+            name: clip(value) if isinstance(value, str) else value for name, value in self.environ.items()
         }
         for name in ("RAW_URI", "QUERY_STRING", "HTTP_REFERER"):
             if name in environ:
@@ -309,9 +307,7 @@ class Handler(PyWSGIHandler, WebSocketHandler):  # type: ignore[misc]
             environ.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
         self.environ = environ
         self.headers = {
-            name: clip(value, _LOGGED_CHARACTERS)
-            for name, value in self.headers.items()
-            if name.title() not in _WITH_TOKENS
+            name: clip(value) for name, value in self.headers.items() if name.title() not in _WITH_TOKENS
         }
 
 

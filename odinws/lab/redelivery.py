@@ -161,4 +161,5 @@ async def _publish(
             progress(now)
         await asyncio.sleep(0.01)
     await client.flush()
+    await client.flush()  # the second PING is sure to come behind all messages
     return published

@@ -47,6 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
         budget: bytes that each may send.
         retry_seconds: how long a connection that was ended stays away at most; half of that on average.
         patience_seconds: for an answer.
+        least: WebSockets that there must have been: until then the attack goes on, within reason.
     """
 
     vector: str
@@ -61,6 +62,7 @@ class Plan(msgspec.Struct, frozen=True):
     budget: int = BUDGET_BYTES
     retry_seconds: float = 0.04
     patience_seconds: float = 3.0
+    least: int = 0
 
 
 class Answer(NamedTuple):

@@ -36,6 +36,7 @@ class Trial(msgspec.Struct, frozen=True):
         restarted: whether a worker ended.
         expected: the reason by which it must have, see `Vector.ends`; "": there is none.
         may_rise: bytes by which memory may, see `Stage.rise_bytes`.
+        least: WebSockets that there must have been, see `Vector.least`.
         memory: seconds since the attack began, and MiB.
     """
 
@@ -55,6 +56,7 @@ class Trial(msgspec.Struct, frozen=True):
     memory: list[tuple[float, float]]
     expected: str = ""
     may_rise: int = RISE_BYTES
+    least: int = 0
 
     @property
     def rise_bytes(self) -> int:
@@ -81,6 +83,8 @@ def faults(trial: Trial, late_seconds: float = LATE_SECONDS) -> list[str]:
     found = []
     if not trial.outcome.connected:
         found.append("nobody attacked")
+    if trial.outcome.upgraded < trial.least:
+        found.append(f"nothing is proven: only {trial.outcome.upgraded} were in")
     if trial.expected and trial.expected not in trial.ends:
         found.append(f"nothing is proven: nobody was ended for {trial.expected}")
     if trial.restarted:

@@ -57,6 +57,7 @@ def test_a_right_trial_has_no_faults() -> None:
         ({"logged": 200 << 10}, "200 KiB of log"),
         ({"has_controls": True}, "control characters in the log"),
         ({"restarted": True}, "a worker ended"),
+        ({"least": 10}, "nothing is proven: only 9 were in"),
         ({"expected": "memory"}, "nothing is proven: nobody was ended for memory"),
         ({"outcome": Outcome(0, 0, 0, 0, 0, [])}, "nobody attacked"),
         ({"outcome": Outcome(1, 1, 0, 0, 0, ["GET /stats"])}, "1 looks inside: GET /stats"),

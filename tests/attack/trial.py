@@ -57,6 +57,7 @@ def trial(scene: Scene, vector: Vector, first: int, times: Times, log: Path, **c
         vector.lanes,
         times.attack,
         scene.stage.tls,
+        least=vector.least,
     )
     plan = msgspec.structs.replace(plan, **changed)
     with talk(attackers.COMMAND, log, network.outside, _NICE) as attacking:
@@ -95,6 +96,7 @@ def trial(scene: Scene, vector: Vector, first: int, times: Times, log: Path, **c
         [(round(at - started, 2), round(size / (1 << 20), 1)) for at, size in watch.samples],
         vector.ends,
         vector.stage.rise_bytes,
+        vector.least,
     )
 
 

@@ -36,10 +36,14 @@ _BUDGET_BYTES = 1 << 40
 _MIB = 1 << 20
 
 
+def _enough(connections: int) -> int:
+    return int(_ENOUGH * (connections - HONEST))
+
+
 def faults(found: Trial, connections: int, limit_bytes: int) -> list[str]:
     """What does not hold, a line each."""
     wrong = []
-    if found.outcome.upgraded < _ENOUGH * (connections - HONEST):
+    if found.outcome.upgraded < _enough(connections):
         wrong.append(f"nothing is proven: only {found.outcome.upgraded:,} attackers were in")
     if found.most >= limit_bytes:
         wrong.append(f"{found.most / _MIB:,.0f} MiB are not below the limit")
@@ -93,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             budget=_BUDGET_BYTES,
             retry_seconds=_RETRY_SECONDS,
             patience_seconds=_ATTACKERS_PATIENCE_SECONDS,
+            least=_enough(options.connections),
         )
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "worst.json").write_bytes(msgspec.json.encode(found))

@@ -669,7 +669,7 @@ def test_nobody_is_always_first_nor_last(arm: str, shard_key: str) -> None:
 @in_greenlet
 def test_a_pass_waits_for_more() -> None:
     """What comes within the delay of the first message goes out with it, in one piece, and not before."""
-    world = World(delay_seconds=0.05)
+    world = World(delay_seconds=0.5)  # far longer than what a busy machine makes of five short sleeps
     conn = world.join("token.A")
     with running(world.hub.run):
         gevent.sleep(0)
@@ -680,7 +680,7 @@ def test_a_pass_waits_for_more() -> None:
             made += world.publish("token.A")
         assert conn.sent == []
         world.wait()
-        assert time.monotonic() - started >= 0.045
+        assert time.monotonic() - started >= 0.45
     assert len(conn.sent) == 1
     assert conn.messages == [expected(message) for message in made]
     assert world.stats.totals.passes == 1

@@ -40,6 +40,7 @@ class Subscriber:
         self._connection = await nats.connect(self._url)
         await self._connection.subscribe(self._subject, cb=self._take)
         await self._connection.flush()
+        await self._connection.flush()  # the first PING may overtake the subscription
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -120,6 +120,8 @@ def test_what_is_passed_over_may_be_lost(world: World) -> None:
     world.take("odin.global", 10, holes=holes)
     world.intake.pass_by(12, holes)
     world.events.clear()
+    assert world.intake.passed_over.has_after(11)
+    assert not world.intake.passed_over.has_after(12)
     world.intake.doubt(12, Holes(0, (6, 7, 8, 9, 10)))
     assert world.events == [Lost(None, 6, 6, "uncertain"), Lost(None, 9, 9, "uncertain")]
     assert world.intake.cursor.known_from == 9

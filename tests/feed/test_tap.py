@@ -191,6 +191,7 @@ def test_this_nats_py_can_be_tapped(tmp_path: Path) -> None:
         tap = Tap(client, take, lambda: False, lambda: None, _fail)
         await tap.subscribe(client, "odin.>")
         await client.flush()
+        await client.flush()  # the first PING may overtake the subscription
         for payload in (b"1", big, b"3"):
             await other.publish("odin.a", payload, reply="answer")
         await other.publish("odin.b", b"4", headers={"A": "b"})

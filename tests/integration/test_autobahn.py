@@ -15,7 +15,7 @@ from tests.wire import Peer, request
 LIMITS = "9.1.1,9.1.6,9.2.6,9.3.1,9.3.9,9.4.1,9.5.1,9.6.6,9.7.1,9.8.6"
 COMPRESSED = "12.1.1,12.1.6,12.1.11,12.2.4,12.3.5,12.4.3,12.5.3"
 AGREEMENTS = "13.1.3,13.2.3,13.3.3,13.4.3,13.5.3,13.6.3,13.7.3"
-SECONDS = 60.0
+SECONDS = 200.0
 
 pytestmark = pytest.mark.timeout(2400)  # also for a machine that must build Python 2.7 first
 

@@ -243,6 +243,22 @@ def test_messages_of_others_are_no_loss(serve: Serve, nats: NatsServer, way: str
     assert server.metric("ws_feed_gaps_total") == 0
 
 
+def test_a_mirror_that_stands_still(serve: Serve, nats: NatsServer) -> None:
+    """It is full, then its origin is gone: the feed gets all it has, and `/health` says what is wrong."""
+    manage(nats.url, lambda js: js.add_stream(StreamConfig(name="ORIGIN", subjects=["odin.>"])))
+    mirror = StreamSource(name="ORIGIN")
+    make(nats, subjects=None, mirror=mirror, discard="new", max_msgs=5, mirror_direct=True)
+    server = serve(NATS_URL=nats.url, WS_WORKERS="1")
+    send(nats, *[BTC] * 9)
+
+    def warned(words: str) -> bool:
+        return any(words in warning for warning in server.json("/health")["warnings"])
+
+    wait_for(lambda: warned("does not go on, and ORIGIN has more"), 30, "that it is full")
+    manage(nats.url, lambda js: js.delete_stream("ORIGIN"))
+    wait_for(lambda: warned("gets nothing of ORIGIN: stream not found"), 60, "that its origin is gone")
+
+
 def test_headers_of_nats_in_a_message(serve: Serve, nats: NatsServer) -> None:
     """A publisher may use the names of the server's own: the message is delivered, and what follows it."""
     make(nats)

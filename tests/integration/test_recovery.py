@@ -285,6 +285,22 @@ def test_the_newest_value_at_once(serve: Serve, nats: NatsServer) -> None:
         assert peer.next().json["seq"] == 11
 
 
+def test_large_messages(serve: Serve, nats: NatsServer) -> None:
+    """Whoever reads what it missed is not taken to be slow, whether it comes from stream or ring."""
+    server = serve(NATS_URL=nats.url, WS_WORKERS="1")
+    payload = b'"%s"' % (b"x" * 500_000)
+    publish(nats.url, [(channel, payload) for channel in CHANNELS * 4])
+    fed(server, 4 * len(CHANNELS))
+    with Peer(server.port) as peer:
+        peer.upgrade()
+        peer.ask("subscribe", channels=["token.*"], since={"token.*": 0})
+        assert [peer.next(20).json["seq"] for _ in range(40)] == list(range(1, 41))
+    with Peer(server.port) as peer:
+        peer.upgrade()
+        peer.ask("subscribe", channels=CHANNELS, last=True)
+        assert sorted(peer.next(20).json["seq"] for _ in CHANNELS) == list(range(31, 41))
+
+
 def test_replay(serve: Serve, nats: NatsServer) -> None:
     """A part of the past, in order, with its end said; nothing is subscribed."""
     server = serve(NATS_URL=nats.url, WS_RING_MESSAGES="100", WS_REPLAY_MESSAGES="300", WS_REPLAY_RATE="1000")
@@ -319,6 +335,8 @@ def test_replay(serve: Serve, nats: NatsServer) -> None:
         assert (end["type"], end["reason"], end["count"]) == ("replay_incomplete", "too_many", 300)
         seqs, end = replay(peer, since=int(str(end["to"])))
         assert seqs == list(range(3004, 5001, 10))
+        seqs, end = replay(peer, since=6000)  # beyond its end
+        assert (seqs, end["type"], end["count"]) == ([], "replay_complete", 0)
         publish(nats.url, [("token.T3", b"{}")])
         assert peer.ask("heartbeat")["type"] == "pong"
 

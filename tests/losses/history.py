@@ -104,7 +104,9 @@ def _step(rng: random.Random, config: dict[str, Any]) -> Step:
     if what in ("connect", "leave"):
         return what, rng.randrange(len(WANTED))
     if what == "update":
-        return what, rng.choice(["other", "own", "limit", "fewer", "age", "new", "rollup", "direct"])
+        # A mirror that is full and discards what is new waits for ever.
+        new = ["new"] * ("mirror" not in config)
+        return what, rng.choice(["other", "own", "limit", "fewer", "age", "rollup", "direct", *new])
     if what == "wait":
         return what, rng.choice([0.02, 0.1, 0.3])
     if what == "replay":

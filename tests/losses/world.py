@@ -299,6 +299,8 @@ class World:
 
     def restart(self) -> None:
         """Another worker in its place; the clients come back to it."""
+        if not self._knows():
+            return
         for number in list(self._clients):
             self.leave(number)
         self._stop()
@@ -308,6 +310,21 @@ class World:
         while not all(greenlet.dead for greenlet in self._greenlets):  # asyncio may swallow the first attempt
             gevent.killall(self._greenlets, block=False)
             gevent.joinall(self._greenlets, timeout=3)
+
+    def _knows(self) -> bool:
+        """Wait until the feed has looked at what it has passed over; False: NATS is away.
+
+        What may be lost of that is told to those who are there, within a second, and to nobody later.
+        """
+        while self.feed.intake.passed_over or self.hub.backlog:
+            if self._is_away:
+                return False
+            gevent.sleep(0.005)
+        return True
+
+    @property
+    def _is_away(self) -> bool:
+        return self.feed._servers._given[0].url == NOWHERE
 
     def _cut(self) -> None:
         loop, session = self.feed._loop, self.feed._session
@@ -320,8 +337,7 @@ class World:
 
     def away(self) -> None:
         """The feed loses its connection, and does not find NATS until the next such step."""
-        servers = self.feed._servers
-        back = servers._given[0].url == NOWHERE
+        back = self._is_away
         self.feed._servers = Servers([self._url if back else NOWHERE])
         if not back:
             self._cut()
@@ -353,7 +369,7 @@ class World:
     def leave(self, number: int) -> None:
         """A client goes."""
         client = self._clients.get(number)
-        if client is not None and client.conn is not None:
+        if client is not None and client.conn is not None and self._knows():
             client.conn.state = State.CLOSED
             self._strategy.discard(client.conn.real)
             client.connected(None)
@@ -402,7 +418,7 @@ class World:
                 self._api(f"STREAM.DELETE.{name}", None, ok=False)
 
     def _judge(self) -> list[str]:
-        if self.feed._servers._given[0].url == NOWHERE:
+        if self._is_away:
             self.away()
         for number in list(self._clients):
             self.connect(number)

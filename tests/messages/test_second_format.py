@@ -162,6 +162,10 @@ class NoFeed:
 
     status = FeedStatus()
 
+    def is_unsure(self, _: int) -> bool:
+        """What the ring has is all there was."""
+        return False
+
 
 class World:
     """All parts of a worker between its feed and its sockets, as `Services` puts them together."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.fakes  # noqa: F401 - its hypothesis profile
-from odinws.messages.unread_json import MAX_STEPS, _walk, own_type
+from odinws.messages.unread_json import _SURROGATE, MAX_STEPS, _walk, own_type
 
 LEVELS = 1100
 values = st.recursive(
@@ -95,6 +95,14 @@ def test_what_takes_too_long_is_not_looked_at() -> None:
     assert own_type(deep(b",".join([b"1"] * 10 * MAX_STEPS))) is None
 
 
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
 @given(value=values, data=st.data())
 def test_walking_agrees_with_the_decoder(value: object, data: st.DataObject) -> None:
     """On JSON, and on what a change of some bytes has made of it."""
@@ -108,8 +116,12 @@ def test_walking_agrees_with_the_decoder(value: object, data: st.DataObject) -> 
     try:
         read = msgspec.json.decode(changed, type=msgspec.Raw)
     except msgspec.DecodeError:
-        with pytest.raises(ValueError, match=r"."):
-            _walk(changed)
+        # The decoder refuses half of a surrogate pair, which JSON may have.
+        if _is_json(_SURROGATE.sub(rb"\\u00", changed)):
+            assert _walk(changed) is not None
+        else:
+            with pytest.raises(ValueError, match=r"."):
+                _walk(changed)
     else:
         assert _walk(changed) == (_type(read) if bytes(read).startswith(b"{") else b"")
 

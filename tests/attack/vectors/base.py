@@ -25,6 +25,7 @@ class Vector(NamedTuple):
         lanes: how many connections of each attacker do so at a time.
         quick: whether the short form has it.
         ends: the reason by which the bound ends or refuses connections: unless it did, nothing is proven.
+        least: WebSockets that must have been, the same.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Vector(NamedTuple):
     stage: Stage = PLAIN
     quick: bool = False
     ends: str = ""
+    least: int = 0
 
 
 def deflated(payload: bytes, opcode: int = wire.TEXT) -> bytes:

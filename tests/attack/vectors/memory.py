@@ -109,6 +109,7 @@ VECTORS = (
         blocked_replay,
         lanes=100,
         ends="memory",
+        least=200,
     ),
     Vector(
         "roomy-replays",
@@ -117,6 +118,7 @@ VECTORS = (
         blocked_replay,
         lanes=100,
         stage=ROOMY,
+        least=200,
     ),
     Vector(
         "distinct-channels",

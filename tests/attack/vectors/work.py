@@ -154,6 +154,7 @@ VECTORS = (
         wildcards,
         lanes=300,
         attackers=1,
+        least=250,
     ),
     Vector(
         "wildcards", "wildcards since the first message", "pages of the stream of a connection", wildcards
