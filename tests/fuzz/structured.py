@@ -175,8 +175,57 @@ _key = _text(
 _pattern = _name.map(lambda name: b"[[channels]]\npattern = '" + name + b"'")
 _FILE = _joined(b"\n", _pattern | _key, 12)
 _CHANNELS = _lines(_name, _FILE | _FILE.map(lambda text: b'characters = ":"\n' + text))
+_subscription = st.fixed_dictionaries(
+    {},
+    optional={
+        "channel": st.sampled_from(["token.A", "global", "x", "", 7]),
+        "recover": st.booleans(),
+        "offset": st.integers(-1, 1 << 64),
+        "epoch": st.text(max_size=3),
+        "data": JSON,
+        "flag": st.integers(0, 4),
+        "tf": st.just({}),
+        "type": st.integers(0, 2),
+    },
+)
+_since = st.fixed_dictionaries({}, optional={"offset": st.integers(0, 9), "epoch": st.just("")})
+_sdk_command = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.integers(-1, 9) | st.just("1"),
+        "connect": st.fixed_dictionaries(
+            {}, optional={"token": st.text(max_size=3), "subs": st.just({"a": {}})}
+        ),
+        "subscribe": _subscription,
+        "unsubscribe": st.just({"channel": "token.A"}),
+        "history": st.fixed_dictionaries(
+            {"channel": st.just("a")}, optional={"since": _since, "limit": st.just(-1)}
+        ),
+        "refresh": st.just({"token": "a"}),
+        "rpc": JSON,
+        "send": JSON,
+    },
+)
+_CENTRIFUGO_JSON = _joined(b"\n", _sdk_command.map(_encoded) | st.sampled_from([b"{}", b"", b" ", b"{"]), 8)
+_field_of_protobuf = st.builds(
+    lambda number, data: bytes((number << 3 | 2, len(data))) + data,
+    st.integers(1, 15),
+    st.binary(max_size=20) | st.sampled_from([b"\x0a\x01a", b"\x0a\x01a\x18\x01\x38\x05", b"\x0a\xff"]),
+)
+_CENTRIFUGO_PROTOBUF = _joined(
+    b"",
+    st.builds(
+        lambda tag, rest: bytes((2 + len(rest), 8, tag)) + rest,
+        st.integers(0, 127),
+        st.lists(_field_of_protobuf, max_size=3).map(b"".join),
+    )
+    | st.sampled_from([b"\x00", b"\x80", b"\x05"]),
+    8,
+)
 
 STRUCTURED: dict[str, Inputs] = {
+    "centrifugo-json": _CENTRIFUGO_JSON,
+    "centrifugo-protobuf": _CENTRIFUGO_PROTOBUF,
     "heads": _HEADS,
     "frames": _FRAMES,
     "commands": _COMMANDS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.fuzz.targets import (
     channels,
+    centrifugo,
     claims,
     commands,
     credentials,
@@ -27,6 +28,8 @@ TARGETS = {
         Target("heads", heads.check, heads.read),
         Target("frames", frames.check, frames.read),
         Target("commands", commands.check, commands.read),
+        Target("centrifugo-json", centrifugo.check_json, centrifugo.read_json),
+        Target("centrifugo-protobuf", centrifugo.check_protobuf, centrifugo.read_protobuf),
         Target("envelopes", envelopes.check),
         Target("streams", streams.check, streams.read),
         Target("deflate", deflate.check, deflate.read),
