@@ -168,6 +168,7 @@ class FakeConnection:
         self.id = name
         self.wire_format = wire_format or FORMATS.default
         self.direct_socket: Any = None  # the slow way, unless a test puts a socket here
+        self.free_socket = None
         self.channels: dict[str, None] = {}
         self.pending: list[Bundle] | None = None
         self.commands: deque[bytes] | None = None

@@ -158,10 +158,19 @@ class CentrifugoConnection(Connection):
 
     def send(self, data: bytes, bundles: Sequence[Bundle]) -> bool:
         """As ever; with a gap the subscription ends, or the connection if that is all an SDK understands."""
+        if self.ending:  # this pass has ended some, and has more for them
+            bundles = [bundle for bundle in bundles if not self._is_of_ending(bundle)]
+            data = b"".join([bundle.data for bundle in bundles])
+            if not data:
+                return False
         for bundle in bundles:
             if bundle.ends:
                 return self._send_ends(data, bundles)
         return Connection.send(self, data, bundles)
+
+    def _is_of_ending(self, bundle: Bundle) -> bool:
+        name = bundle.entries[0].channel if bundle.entries else None
+        return name is not None and self.is_ending(name)
 
     def _send_ends(self, data: bytes, bundles: Sequence[Bundle]) -> bool:
         if self.state is not State.OPEN:

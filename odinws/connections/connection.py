@@ -134,8 +134,8 @@ class Connection:
         held: bytes held for this client, see `ledger`.
         pending: what the current pass will send, see `hub`.
         last_seen: when the peer last showed a sign of life, by `Owner.now`.
-        direct_socket: the socket, while the hub may write frames in the default format straight to it; None:
-            use `send`.
+        free_socket: the socket, while the hub may write frames straight to it; None: use `send`.
+        direct_socket: the same, if they are those of the default format.
     """
 
     late: ClassVar[CloseReason] = CloseReason.POLICY  # how it ends if it has not begun in time
@@ -157,6 +157,7 @@ class Connection:
         "commands",
         "direct_socket",
         "errors",
+        "free_socket",
         "held",
         "id",
         "identity",
@@ -186,6 +187,7 @@ class Connection:
         self.errors = 0
         self.allowance = 0.0
         self.pending: list[Bundle] | None = None
+        self.free_socket: socket.socket | None = sock
         self.direct_socket: socket.socket | None = sock if wire_format is owner.default_format else None
         self.opened = self.last_seen = owner.now
         self.position = -1
@@ -373,9 +375,9 @@ class Connection:
 
     def _update_direct_socket(self) -> None:
         special = self.state or self._outbox is not None or self._observer is not None
-        self.direct_socket = (
-            None if special or self.wire_format is not self._owner.default_format else self._sock
-        )
+        self.free_socket = None if special else self._sock
+        is_default = self.wire_format is self._owner.default_format
+        self.direct_socket = self.free_socket if is_default else None
 
     def queue_rest(self, bundles: Sequence[Bundle], sent: int) -> None:
         """Put frames into a new outbox; the socket has accepted only their first `sent` bytes."""
@@ -424,7 +426,7 @@ class Connection:
 
     def _start_outbox(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self.direct_socket = None
+        self.direct_socket = self.free_socket = None
         outbox.stalled_since = self._owner.now
         self._drop_watcher()  # there is one only if the outbox was lost, see reconciliation
         self._write = self._owner.event_hub.loop.io(self._sock.fileno(), _WRITE)
@@ -715,7 +717,7 @@ class Connection:
         if reason is not CloseReason.GONE:
             self._send_last(close_frame)
         self.state = State.CLOSING
-        self.direct_socket = None
+        self.direct_socket = self.free_socket = None
         self.reason = reason
         self.wake()  # whoever waits sees that there is no more to do
         self._owner.on_closing(self, reason, lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from odinws.fanout.wildcards import Matches
@@ -23,10 +24,11 @@ class JoinedBundles:
         bundles: that are sent.
         count: how many of the frames are messages or gaps.
         kind: of the format, one of `KINDS`.
+        ends: whether a gap among them ends a subscription.
         sends: how many connections they were sent to.
     """
 
-    __slots__ = ("bundles", "count", "data", "kind", "sends", "size")
+    __slots__ = ("bundles", "count", "data", "ends", "kind", "sends", "size")
 
     def __init__(self, bundles: Sequence[Bundle], wire_format: WireFormat) -> None:
         if wire_format.in_stream_order and len(bundles) > 1:
@@ -36,6 +38,7 @@ class JoinedBundles:
         self.data = b"".join([bundle.data for bundle in bundles])
         self.size = len(self.data)
         self.count = sum([bundle.data_count for bundle in bundles])
+        self.ends = any(bundle.ends for bundle in bundles)
         self.sends = 0
 
 
@@ -56,6 +59,7 @@ class Due:
 
     Attributes:
         plain: what was found so far for the default format, by channels.
+        others: the same for the other formats.
         joined: the same for all formats, by bundles.
     """
 
@@ -71,14 +75,14 @@ class Due:
         self._pack = pack
         self._default_format = default_format
         self._packets: dict[tuple[str, ...], Packet] = {}
-        self._others: dict[tuple[object, WireFormat], JoinedBundles] = {}
+        self.others: defaultdict[WireFormat, dict[object, JoinedBundles]] = defaultdict(dict)
         self.plain: dict[object, JoinedBundles] = {}
         self.joined: JoinCache = {}
 
     @property
     def is_full(self) -> bool:
         """Whether `clear` should be called."""
-        return len(self.plain) + len(self._others) >= MAX_JOINED
+        return len(self.plain) + sum(map(len, self.others.values())) >= MAX_JOINED
 
     @property
     def has_gaps(self) -> bool:
@@ -88,7 +92,7 @@ class Due:
     def clear(self) -> None:
         """Forget what was found; what is encoded stays."""
         self.plain.clear()
-        self._others.clear()
+        self.others.clear()
         self.joined.clear()
 
     def find(self, channels: Mapping[str, None], wire_format: WireFormat) -> JoinedBundles:
@@ -97,15 +101,10 @@ class Due:
         Args:
             channels: its subscriptions; hashable.
         """
-        if wire_format is self._default_format:
-            found = self.plain.get(channels)
-            if found is None:
-                found = self.plain[channels] = self._join(channels, wire_format)
-            return found
-        key = (channels, wire_format)
-        found = self._others.get(key)
+        known = self.plain if wire_format is self._default_format else self.others[wire_format]
+        found = known.get(channels)
         if found is None:
-            found = self._others[key] = self._join(channels, wire_format)
+            found = known[channels] = self._join(channels, wire_format)
         return found
 
     def _join(self, channels: Mapping[str, None], wire_format: WireFormat) -> JoinedBundles:

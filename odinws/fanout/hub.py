@@ -269,11 +269,22 @@ class Hub:
                 if joined is None:
                     encoded = packet.encoded(conn.wire_format)
                     joined = made[conn.wire_format] = JoinedBundles((encoded,), conn.wire_format)
+                sock = None if joined.ends else conn.free_socket
+                if sock is not None:
+                    try:
+                        sent = sock.send(joined.data)
+                    except OSError:
+                        sent = 0
+                    if sent:
+                        joined.sends += 1
+                        if sent != joined.size:
+                            conn.queue_rest(joined.bundles, sent)
+                        continue
                 if conn.send(joined.data, joined.bundles):
                     joined.sends += 1
-                    other += 1
                 else:
                     failed += 1
+            other = sum([joined.sends for joined in made.values()])
             if self._slice.is_over:
                 self._observer.observe_lag(self._oldest_ms, (direct + other - observed) * len(events))
                 observed = direct + other
@@ -346,6 +357,8 @@ class Hub:
         due = Due(by_channel, matches, self._pack, self._default_format)
         plain, default_format = due.plain, self._default_format
         delivered = failed = 0  # since this was counted last
+        plain, others, default_format = due.plain, due.others, self._default_format
+        unobserved = 0
         with closing(walk) as batches:
             for batch in batches:
                 if due.is_full:
@@ -354,9 +367,14 @@ class Hub:
                     sock, channels = conn.direct_socket, conn.channels
                     if sock is not None:  # as in `_deliver_one`
                         joined = plain.get(channels) or due.find(channels, default_format)
-                        size = joined.size
-                        if not size:
-                            continue
+                    else:
+                        wire_format = conn.wire_format
+                        joined = others[wire_format].get(channels) or due.find(channels, wire_format)
+                        sock = None if joined.ends else conn.free_socket
+                    size = joined.size
+                    if not size:
+                        continue
+                    if sock is not None:
                         try:
                             sent = sock.send(joined.data)
                         except OSError:
@@ -366,10 +384,6 @@ class Hub:
                             delivered += joined.count
                             if sent != size:
                                 conn.queue_rest(joined.bundles, sent)
-                            continue
-                    else:
-                        joined = due.find(channels, conn.wire_format)
-                        if not joined.size:
                             continue
                     if conn.send(joined.data, joined.bundles):
                         joined.sends += 1
