@@ -355,10 +355,8 @@ class Hub:
         What that is, is looked up by its set of channels. The order is that of `_deliver_many`.
         """
         due = Due(by_channel, matches, self._pack, self._default_format)
-        plain, default_format = due.plain, self._default_format
-        delivered = failed = 0  # since this was counted last
         plain, others, default_format = due.plain, due.others, self._default_format
-        unobserved = 0
+        delivered = failed = 0  # since this was counted last
         with closing(walk) as batches:
             for batch in batches:
                 if due.is_full:

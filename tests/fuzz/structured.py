@@ -225,6 +225,7 @@ _CENTRIFUGO_PROTOBUF = _joined(
 
 STRUCTURED: dict[str, Inputs] = {
     "centrifugo-json": _CENTRIFUGO_JSON,
+    "streams": _joined(b"&", _text("channel=token.A", "channel=token.*", "last=1", "last_event_id=E:5"), 6),
     "centrifugo-protobuf": _CENTRIFUGO_PROTOBUF,
     "heads": _HEADS,
     "frames": _FRAMES,

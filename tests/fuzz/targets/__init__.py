@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.fuzz.targets import (
-    channels,
     centrifugo,
+    channels,
     claims,
     commands,
     credentials,
