@@ -12,6 +12,7 @@ from odinws.connections.connection import Connection
 from odinws.fanout.hub import Hub
 from odinws.fanout.ring import Ring
 from odinws.feed.events import Message
+from odinws.messages.wire_format import Entry
 from odinws.monitoring import audit
 from odinws.monitoring.audit import Audit
 from tests.connections.test_clients import World
@@ -112,3 +113,16 @@ def test_who_can_not_be_judged_is_let_be(monkeypatch: pytest.MonkeyPatch) -> Non
     assert world.watched(lambda: world.publish(*["token.A"] * 6)) == (2, 0)
     assert (stays.state, stays.direct_socket) == (0, stays._sock)
     world.clients.abort_all()
+
+
+def test_each_subscription_stands_for_itself() -> None:
+    """Where it does, a message is due by each; and nothing is due after a gap, which ends it."""
+    due = [("token.A", 1), ("token.B", 2), ("global", 3)]
+    names = frozenset({"token.A", "token.*"})
+    assert audit._expected(names, due, once=True) == [("token.A", 1), ("token.B", 2)]
+    expected = audit._expected(names, due, once=False)
+    assert expected == [("token.A", 1), ("token.*", 1), ("token.*", 2)]
+    told = [Entry(b"x", "token.A", 1, 1, 1), Entry(b"x", "token.*", 1, 1)]
+    assert audit._absent(expected, told, gaps_end=True) == []
+    assert audit._absent(expected, told, gaps_end=False) == [("token.*", 2)]
+    assert audit._absent(expected, told[:1], gaps_end=True) == [("token.*", 1), ("token.*", 2)]
