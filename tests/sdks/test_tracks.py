@@ -48,6 +48,7 @@ def wrong(*records: Record, via: str = "token.A", one_order: bool = False) -> li
         [begun(), *heard(1), again(9, recovered=False)],
         [begun(), *heard(1), Gap(0, "token.A", 2, 6, "slow"), *heard(7, 9)],
         [begun(), *heard(1), again(6, recovered=False, epoch="f"), *heard(7, 9)],
+        [begun(), *heard(1), again(1, recovered=True, epoch="none"), *heard(3, 5, 7, 9)],
     ],
 )
 def test_nothing_is_wrong(records: list[Record]) -> None:
