@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import gevent
 import structlog
 
+from odinws.access.patterns import is_wildcard
 from odinws.access.peer import network_of
 from odinws.access.tokens import ANONYMOUS, Identity
 from odinws.close_codes import CloseReason
@@ -419,10 +420,13 @@ class Connection:
 
     def _shed(self, outbox: Outbox, policy: SlowPolicy, applies: Callable[[str], bool]) -> int:
         """Drop messages of channels to which a policy applies, which gaps name; returns how many."""
-        limits = self.limits
+        limits, wire_format = self.limits, self.wire_format
+        in_order = any(map(is_wildcard, self.channels))
         if policy is SlowPolicy.CONFLATE:
-            return outbox.conflate(self.wire_format, applies)
-        return outbox.drop_oldest(limits.outbox_bytes, limits.outbox_frames, self.wire_format, applies)
+            return outbox.conflate(wire_format, applies, in_order=in_order)
+        return outbox.drop_oldest(
+            limits.outbox_bytes, limits.outbox_frames, wire_format, applies, in_order=in_order
+        )
 
     def _start_outbox(self, outbox: Outbox) -> None:
         self._outbox = outbox

@@ -174,12 +174,15 @@ class Outbox:
         self._replace(())
         return rest, lost
 
-    def conflate(self, wire_format: WireFormat, applies: Callable[[str], bool] = _to_all) -> int:
+    def conflate(
+        self, wire_format: WireFormat, applies: Callable[[str], bool] = _to_all, *, in_order: bool = False
+    ) -> int:
         """Keep the newest message of each channel, and replace the others by gaps.
 
         Args:
             wire_format: the client's.
             applies: to which channels.
+            in_order: whether one position of the client tells how far it has come with several channels.
 
         Returns:
             How many messages were dropped.
@@ -190,7 +193,7 @@ class Outbox:
             index != newest.get(entry.channel) and entry.channel is not None and applies(entry.channel)
             for index, entry in enumerate(entries)
         ]
-        return self._drop(entries, drop_flags, wire_format)
+        return self._drop(entries, drop_flags, wire_format, in_order=in_order)
 
     @property
     def channels(self) -> set[str]:
@@ -208,8 +211,13 @@ class Outbox:
         max_frames: int,
         wire_format: WireFormat,
         applies: Callable[[str], bool] = _to_all,
+        *,
+        in_order: bool = False,
     ) -> int:
         """Drop the oldest messages until half of each bound is free, not counting the gaps that replace them.
+
+        Args:
+            in_order: as for `conflate`.
 
         Returns:
             How many messages were dropped.
@@ -223,16 +231,24 @@ class Outbox:
             if drop_flags[-1]:
                 size -= len(entry.frame)
                 count -= 1
-        return self._drop(entries, drop_flags, wire_format)
+        return self._drop(entries, drop_flags, wire_format, in_order=in_order)
 
-    def _drop(self, entries: Sequence[Entry], drop_flags: Sequence[bool], wire_format: WireFormat) -> int:
+    def _drop(
+        self,
+        entries: Sequence[Entry],
+        drop_flags: Sequence[bool],
+        wire_format: WireFormat,
+        *,
+        in_order: bool = False,
+    ) -> int:
         """Drop the flagged entries, except control frames; returns how many messages were dropped.
 
         Adjacent dropped entries of a channel become one gap, at the position of the last. A gap does not
         extend across a message that stays, nor into an older epoch: its sequences are higher, so the gap
-        would end before it begins. Where the order of the stream is kept, it does not extend across anything
-        that stays: a client has been told of all that is before its position.
+        would end before it begins. Where one position stands for several channels, it does not extend across
+        anything that stays: a client has been told of all that is before its position.
         """
+        in_order = in_order or wire_format.in_stream_order
         kept: list[Entry] = []  # from the last to the first
         gaps: dict[str, int] = {}  # channel -> index in `kept` of its gap that may still be extended
         new: set[str] = set()  # channels whose such gap contains no gap that was queued before
@@ -240,7 +256,7 @@ class Outbox:
         for entry, drop in zip(reversed(entries), reversed(drop_flags), strict=True):
             channel = entry.channel
             if channel is None or not drop:
-                if wire_format.in_stream_order:
+                if in_order:
                     gaps.clear()
                 elif channel is not None:
                     gaps.pop(channel, None)

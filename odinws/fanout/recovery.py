@@ -115,6 +115,7 @@ class _Missed:
     Args:
         since: by channel, the sequence up to which nothing is missing; or by wildcard, and then by channels
             and wildcards of the same group too.
+        epoch: of these sequences.
 
     Attributes:
         since: the same; those that are subscribed are taken out. Of a group it has one wildcard.
@@ -123,7 +124,8 @@ class _Missed:
         wanted: what is not wanted any more is taken out of this at any time; and here what is subscribed.
     """
 
-    def __init__(self, since: dict[str, int], wanted: set[str] | None = None) -> None:
+    def __init__(self, since: dict[str, int], epoch: str, wanted: set[str] | None = None) -> None:
+        self.epoch = epoch
         self.wanted = set(since) if wanted is None else wanted
         self._wildcards = {name: seq for name, seq in since.items() if is_wildcard(name)}
         self._channels = {name: seq for name, seq in since.items() if name not in self._wildcards}
@@ -293,11 +295,12 @@ class Recovery:
         if epoch is not None and epoch != self._hub.epoch:
             self._restart_from_newest(conn, list(since))
             return
+        epoch = self._hub.epoch
         wanted = set(since) if wanted is None else wanted
         with contextlib.suppress(LeftError):
             kept = self._pass_by(conn, since)
             for part in _groups(kept, separate=not conn.wire_format.delivers_once):
-                self._catch_up(conn, _Missed(part, wanted))
+                self._catch_up(conn, _Missed(part, epoch, wanted))
 
     def subscribe(self, conn: Connection, channel: str) -> bool:
         """Subscribe a connection without anything of the past, see `Hub.subscribe`."""
@@ -329,7 +332,7 @@ class Recovery:
             FeedError: NATS is unavailable, and the ring does not reach back far enough.
         """
         start, count, incomplete = first, 0, ""
-        missed = _Missed({channel: first - 1})
+        missed = _Missed({channel: first - 1}, self._hub.epoch)
         most = self._settings.replay_messages
         while self._may_have_page(conn):
             ring = self._hub.ring
@@ -465,7 +468,7 @@ class Recovery:
         if not self._may_have_page(conn):
             return []
         try:
-            events, _ = self._past(conn, _Missed({channel: after}), channel, after)
+            events, _ = self._past(conn, _Missed({channel: after}, self._hub.epoch), channel, after)
         except LeftError:
             return []
         if since is not None and any(isinstance(event, Lost) for event in events):
@@ -516,6 +519,9 @@ class Recovery:
         while conn.state is State.OPEN:
             missed.forget_unwanted()
             if not missed.since:
+                return
+            if missed.epoch != self._hub.epoch:
+                self._give_up(conn, missed, list(missed.since))
                 return
             near, far, ahead = self._sort(missed)
             if near:
@@ -634,7 +640,9 @@ class Recovery:
         ring = self._hub.ring
         after = min(missed.since[name] for name in near)
         walked = ring.all_after(after) if after <= ring.last else []
-        if conn.state is not State.OPEN or walked is None or len(walked) > _JOIN_MESSAGES:
+        if conn.state is not State.OPEN or missed.epoch != self._hub.epoch:
+            return
+        if walked is None or len(walked) > _JOIN_MESSAGES:
             return
         gets = self._gets(conn)
         waiting = missed.due(walked, missed.since, gets)
@@ -838,11 +846,13 @@ class Recovery:
         return conn.state is State.OPEN
 
     def _send(self, conn: Connection, events: Sequence[Message | Lost], missed: _Missed) -> bool:
-        """Send past messages in chunks; False: the connection is closing."""
+        """Send past messages in chunks; False: the connection is closing, or the epoch is over."""
         pause = Slice()
         start = 0
         while start < len(events):
             if start and not self._await_room(conn):
+                return False
+            if missed.epoch != self._hub.epoch:
                 return False
             end = start + chunk_length(events, start)
             chunk = [event for event in events[start:end] if missed.wants(event)]

@@ -340,6 +340,28 @@ def test_policies_by_channel() -> None:
     assert drained(outbox) == ["a1", "a3", "a5", "a7", "b2-8 slow"]
 
 
+@pytest.mark.parametrize("policy", ["conflate", "drop_oldest"])
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=20), st.integers(1, 20))
+def test_in_order_no_position_passes_what_is_told_later(policy: str, queue: list[str], every: int) -> None:
+    """Who has all channels by one wildcard, and breaks off anywhere, has been told of all before."""
+    outbox = Outbox((), 0)
+    for seq, letter in enumerate(queue, 1):
+        outbox.append(Bundle.of([message(f"token.{letter}", seq)]))
+        if seq % every == 0 and policy == "conflate":
+            outbox.conflate(FORMATS.default, in_order=True)
+        elif seq % every == 0:
+            outbox.drop_oldest(1 << 20, 6, FORMATS.default, in_order=True)
+    told: set[int] = set()
+    for said in (frame.json for frame in wire.split(drain(outbox))[0]):
+        if said["type"] == "gap":
+            own = [seq for seq, letter in enumerate(queue, 1) if said["channel"] == f"token.{letter}"]
+            told.update(seq for seq in own if said["from"] <= seq <= said["to"])
+        else:
+            told.add(said["seq"])
+            assert told >= set(range(1, said["seq"]))
+    assert told == set(range(1, len(queue) + 1))
+
+
 def test_dropping_by_bytes() -> None:
     """Half of the bytes is free afterwards, but for the gaps; a frame under way counts and is finished."""
     entries = [message("token.a", seq, 400) for seq in range(1, 11)]

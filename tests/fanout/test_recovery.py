@@ -118,6 +118,14 @@ class World:
 
         self.feed.query(delete, SECONDS)
 
+    def replace(self, channels: Sequence[str]) -> None:
+        """Delete the stream, wait until the feed has made another, and publish to that."""
+        old, name = self.hub.epoch, self.settings.stream_name
+        self.feed.query(lambda client: client.jetstream().delete_stream(name), SECONDS)
+        until(lambda: self.hub.epoch != old and self.feed.status.ready, "another stream")
+        self.publish(channels)
+        self.up()
+
     def join(self) -> FakeConnection:
         """A connection that is subscribed to nothing."""
         conn = FakeConnection(f"c-{next(_numbers)}")
@@ -223,6 +231,32 @@ def test_whatever_was_missed_comes_or_is_told(
             until(lambda: world.hub.backlog == 0, "the last pass")
             world.hub.run_between_passes(lambda: None)
     assert wrong(world, conn, since) == []
+
+
+@in_greenlet
+def test_a_stream_that_is_replaced_meanwhile(broker: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sequences are others: nothing more of the old one, a gap, and the newest of the new one."""
+    monkeypatch.setattr(history, "PAGE_MESSAGES", 4)
+    world = World(broker, WS_RING_MESSAGES="5")
+    with running(world.feed.run), running(world.hub.run):
+        world.up().publish(["token.a"] * 30)
+        world.up()
+        old = world.hub.epoch
+        read = world.recovery._read_page
+
+        def replacing(*arguments: Any) -> history.Page:
+            page = read(*arguments)
+            if page.upto > 4 and world.hub.epoch == old:
+                world.replace(["token.a"] * 60)
+            return page
+
+        monkeypatch.setattr(world.recovery, "_read_page", replacing)
+        conn = world.join()
+        gevent.spawn(world.recovery.resume, conn.real, {"token.a": 0}, old).get(timeout=SECONDS)
+    said = [message for message in conn.messages if message["type"] in ("message", "gap")]
+    assert [message["seq"] for message in said[:-2]] == [1, 2, 3, 4]
+    assert [(said[-2][name]) for name in ("type", "from", "to", "reason")] == ["gap", 1, 59, "epoch"]
+    assert said[-1]["seq"] == 60
 
 
 DEEP = ("a", "a.x", "a.y", "b.x", "a.x.1", "b.x.1")
