@@ -66,6 +66,7 @@ _VERSION = "odinws"  # of the server, as an SDK shows it
 _COMPACTION = 1  # flags of a subscribe command
 _NO_FALSE_RECOVERY = 2
 _MAX_SEQ = (1 << 63) - 1
+_MAX_TTL_SECONDS = (1 << 31) - 1  # a ttl has 32 bits, and to some SDKs a sign
 _NOT_AVAILABLE = {
     "publish": "clients don't publish here",
     "presence": "presence is not kept",
@@ -151,7 +152,9 @@ class CentrifugoFormat(WebSocketFormat):
 
 def _expiry(value: Connected | Joined | Renewed) -> dict[str, Any]:
     seconds = value.expires_in_seconds
-    return {} if seconds is None else {"expires": True, "ttl": max(1, int(seconds))}
+    if seconds is None:
+        return {}
+    return {"expires": True, "ttl": int(min(max(1, seconds), _MAX_TTL_SECONDS))}
 
 
 # -- commands --------------------------------------------------------------------------------------

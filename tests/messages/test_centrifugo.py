@@ -151,6 +151,7 @@ def test_a_gap_ends_the_subscription() -> None:
         (UnsubscriptionAck(["global"], 0), {"unsubscribe": {}}),
         (Renewed("c-1", 0.2), {"refresh": {"client": "c-1", "version": "odinws", "expires": True, "ttl": 1}}),
         (Renewed("", None), {"sub_refresh": {}}),
+        (Renewed("", 1.8e12), {"sub_refresh": {"expires": True, "ttl": (1 << 31) - 1}}),
         (
             Past("token.BTC", "E", 9, [BTC, BTC._replace(payload=b"{", seq=8)]),
             {

@@ -38,7 +38,7 @@ texts = st.text(st.characters(codec="utf-8"), max_size=10)
 seqs = st.integers(0, (1 << 53) - 1)
 positions = st.integers(0, (1 << 64) - 1)
 names = st.sampled_from(["token.BTC", "token.*", "global", "user.42"])
-seconds = st.none() | st.floats(0, 1e6)
+seconds = st.none() | st.floats(0, 1 << 53)
 messages = st.builds(
     Message, st.just("token.BTC"), seqs, seqs, seqs, st.sampled_from([b"1", b"{}", b'[ "x" ]'])
 )
