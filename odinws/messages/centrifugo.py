@@ -58,6 +58,7 @@ ERRORS: Mapping[str, tuple[int, bool]] = {
 
 MAX_COMMANDS = 20_000  # in a frame
 
+_MAX_ENTRIES = 1000  # of a map in `connect`: the server makes fewer subscriptions
 _INTERNAL = (100, True)  # for a code that is not in the table
 _INSUFFICIENT = {"code": 2500, "reason": "insufficient state"}  # the SDK subscribes anew, with its position
 _ENDED = {"code": 2000, "reason": "unsubscribed by the server"}
@@ -183,6 +184,8 @@ def request(tag: int, method: str, body: Any) -> Request:
 
 def _others(method: str, body: Any) -> Command | CommandError:
     if method == "connect":
+        if max(len(body.subs), len(body.headers)) > _MAX_ENTRIES:
+            return CommandError("INVALID_FIELD", f"more than {_MAX_ENTRIES} subs or headers")
         token = body.token or next(
             (value for name, value in body.headers.items() if name.lower() == "authorization"), ""
         )

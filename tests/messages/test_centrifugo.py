@@ -297,6 +297,16 @@ def test_what_cannot_be_answered_ends_the_connection(line: bytes) -> None:
     assert error.value.reason is CloseReason.PROTOCOL
 
 
+@pytest.mark.parametrize(("field", "value"), [("subs", {}), ("headers", "")])
+def test_a_connect_is_not_longer_than_it_need_be(field: str, value: Any) -> None:
+    """A stranger's frame has room for tens of thousands of entries, and each takes time."""
+    most, more = ({f"{index}": value for index in range(count)} for count in (1000, 1001))
+    found = asked({"id": 1, "connect": {field: most}}, {"id": 2, "connect": {field: more}})
+    assert isinstance(found[0].command, Connect)
+    assert isinstance(found[1].command, CommandError)
+    assert (found[1].command.code, found[1].tag) == ("INVALID_FIELD", 2)
+
+
 def test_tokens_are_not_shown() -> None:
     """Commands may get into a log."""
     for command in (Connect("secret"), Join("a", token="secret"), AuthenticateChannel("a", "secret")):  # noqa: S106
