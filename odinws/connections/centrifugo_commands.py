@@ -221,16 +221,19 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
     def _connect_with(self, conn: CentrifugoConnection, joins: Sequence[Join], tag: object) -> None:
         """Answer with server-side subscriptions; nothing of theirs comes before the answer."""
         epoch, places = self._places(conn, joins)
+        begun: list[tuple[Join, _Place]] = []
+        for join in joins:
+            place = places[join.channel]
+            if isinstance(place, CommandError | AccessError):
+                raise place
+            begun.append((join, place))
 
         def enter() -> None:
             now, last = self._past.top
+            if now != epoch:
+                raise CommandError("UNAVAILABLE", "the stream has just been replaced")
             joined, resumed = [], {}
-            for join in joins:
-                place = places[join.channel]
-                if isinstance(place, CommandError | AccessError):
-                    raise place
-                if now != epoch:
-                    raise CommandError("UNAVAILABLE", "the stream has just been replaced")
+            for join, place in begun:
                 if place.since is None:
                     self._past.subscribe(conn, join.channel)
                 else:
