@@ -71,11 +71,11 @@ class Following(Recovery):
         """Begin at the end of the stream; a position of another epoch can't be resumed."""
         upto = self._last()
         if conn.since is not None:
-            self._send_in_order(conn, [self._anew(name, upto) for name in conn.followed])
+            self._send_in_order(conn, [self._anew(name, upto) for name in conn.followed], epoch)
             for _ in conn.followed:
                 self._stats.recovered("epoch")
         if conn.since is not None or conn.wants_newest:
-            self._send_newest(conn, upto)
+            self._send_newest(conn, upto, epoch)
         conn.since = Position(epoch, upto)
         conn.send_value(At(str(conn.since)))
 
@@ -84,7 +84,7 @@ class Following(Recovery):
         newest = self._hub.ring.newest(name) if self._keep_of(name) != "none" else None
         return Lost(name, 1, max(1, newest.seq - 1 if newest else upto), "epoch")
 
-    def _send_newest(self, conn: EventStream, upto: int) -> None:
+    def _send_newest(self, conn: EventStream, upto: int, epoch: str) -> None:
         """Send the newest message of each channel up to a sequence, without a subscription."""
         ring = self._hub.ring
         names = [n for n in conn.followed if not is_wildcard(n) and self._keep_of(n) != "none"]
@@ -92,10 +92,10 @@ class Following(Recovery):
         absent = [name for name in names if ring.newest(name) is None]
         try:
             for page in self._newest(conn, absent, upto) if absent and upto else ():
-                self._send_in_order(conn, [message for message in page if message.seq <= upto])
+                self._send_in_order(conn, [message for message in page if message.seq <= upto], epoch)
         except (FeedError, LeftError):
             pass  # the newest of the others is not known
-        self._send_in_order(conn, held)
+        self._send_in_order(conn, held, epoch)
 
     # -- catching up ---------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class Following(Recovery):
                         return False
                     gevent.sleep(_POLL_SECONDS)
                 elif after >= horizon:
-                    after, is_more = self._send_part_of_ring(conn, wanted, after)
+                    after, is_more = self._send_part_of_ring(conn, wanted, after, since.epoch)
                     if not is_more and self._hub.run_between_passes(
                         partial(self._join_all, conn, wanted, after, since, outcome)
                     ):
@@ -135,7 +135,7 @@ class Following(Recovery):
                     events = _of_page(page, names, wanted, upto, since.seq, known)
                     if any(isinstance(event, Lost) for event in events):
                         outcome = "expired"
-                    self._send_in_order(conn, events)
+                    self._send_in_order(conn, events, since.epoch)
                     after = max(after, upto)
                 else:
                     after = horizon
@@ -155,7 +155,7 @@ class Following(Recovery):
                 if after > horizon:
                     return False
                 self._send_in_order(
-                    conn, [Lost(name, after + 1, horizon, "expired") for name in conn.followed]
+                    conn, [Lost(name, after + 1, horizon, "expired") for name in conn.followed], since.epoch
                 )
                 after, outcome = horizon, "expired"
         return True
@@ -184,7 +184,9 @@ class Following(Recovery):
             return names
         return ()
 
-    def _send_part_of_ring(self, conn: EventStream, wanted: _Wanted, after: int) -> tuple[int, bool]:
+    def _send_part_of_ring(
+        self, conn: EventStream, wanted: _Wanted, after: int, epoch: str
+    ) -> tuple[int, bool]:
         """Send the next messages of the ring; returns up to where they are all, and if there are more."""
         ring, pause = self._hub.ring, Slice()
         last = max(after, ring.last)
@@ -199,7 +201,7 @@ class Following(Recovery):
             pause.yield_if_over()
         if found:
             self._charge(conn)
-            if not self._send_in_order(conn, found):
+            if not self._send_in_order(conn, found, epoch):
                 return after, True
         return last, last < self._hub.ring.last and bool(found)
 
@@ -220,18 +222,23 @@ class Following(Recovery):
             self._hub.subscribe(conn, name)
             if conn.returns:
                 self._stats.recovered(outcome)
-        self._send_in_order(conn, waiting)
+        self._send_in_order(conn, waiting, since.epoch)
         upto = self._last()
         if upto > since.seq:
             conn.send_value(At(str(Position(since.epoch, upto))))
         return True
 
-    def _send_in_order(self, conn: Connection, events: Sequence[Message | Lost]) -> bool:
-        """Send messages and gaps, whose channels are set; False: the connection is closing."""
+    def _send_in_order(self, conn: Connection, events: Sequence[Message | Lost], epoch: str) -> bool:
+        """Send messages and gaps, channels set; False: the connection is closing, or their epoch is over.
+
+        A position is encoded with the epoch of the moment: those of another would lead astray.
+        """
         pause = Slice()
         start = 0
         while start < len(events):
             if start and not self._await_room(conn):
+                return False
+            if epoch != self._hub.epoch:
                 return False
             part = events[start : start + chunk_length(events, start)]
             start += len(part)
