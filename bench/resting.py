@@ -110,8 +110,9 @@ class World:
         limits = ConnectionLimits.of(settings)
         self.formats = FormatRegistry(JsonFormat, settings.compression_min_bytes)
         self.strategy: SyncDict[Connection] = SyncDict()
+        present = cast("Any", types.SimpleNamespace(subscribe=self.strategy.subscribe))  # without a past
         self.commands: Commands[Connection] = Commands(
-            settings, limits, self.strategy, stats, lambda old, _: old, _NOTHING, _NOTHING
+            settings, limits, self.strategy, stats, lambda old, _: old, present, _NOTHING
         )
         self.clients = Clients(limits, self.strategy, stats, self.formats.default, self._run)
         self.peers = array.array("i")

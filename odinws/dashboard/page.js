@@ -35,11 +35,11 @@ const perSecond = (n) => (Number.isFinite(n) ? `${rate(n)}/s` : NONE);
 const milliseconds = (n) => (Number.isFinite(n) ? duration(n) : NONE);
 const SHORTEST_MS = 30_000; // of the charts, while there is little to show
 // Connections in other formats than the native one.
-const others = ({ connections_by_format: counts = {} }) => Object.entries(counts)
+const formats = ({ connections_by_format: counts = {} }) => Object.entries(counts)
   .filter(([name, n]) => n && name !== "json").map(([name, n]) => `, ${count(n)} ${name}`).join("");
 const CHARTS = [
   { id: "connections", title: "Connections", lines: [{ key: "connections", name: "" }], format: count, tick: count, least: 10,
-    of: (data) => `of ${count(data.max_connections)}, ${count(data.subscriptions)} subscriptions${others(data)}` },
+    of: (data) => `of ${count(data.max_connections)}, ${count(data.subscriptions)} subscriptions${formats(data)}` },
   { id: "deliveries", title: "Deliveries", lines: [{ key: "delivered", name: "" }], format: perSecond, tick: count, least: 10,
     of: (data) => `${count(data.fan_out.delivered)} in all` },
   { id: "delay", title: "Delivery delay", format: milliseconds, tick: duration, least: 2,

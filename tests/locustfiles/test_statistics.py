@@ -39,7 +39,7 @@ def test_the_sum_over_processes() -> None:
     for cpu in (30.0, 95.0):
         tally = Tally()
         step = Step()
-        step.ages_at = [1, 2]
+        step.messages = 2
         tally.take(step, 5, 0.0)
         tally.times["ack"].add(3.0)
         tally.errors["closed with 1012"] += 1
