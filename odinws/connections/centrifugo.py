@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from odinws.close_codes import CloseReason
 from odinws.connections.connection import Connection, Owner, State
-from odinws.connections.ledger import GREENLET_BYTES
+from odinws.connections.ledger import GREENLET_BYTES, JOIN_BYTES
 from odinws.connections.limits import ConnectionLimits
 from odinws.connections.outbox import Outbox, SlowPolicy
 from odinws.messages.protocol import Left
@@ -31,6 +31,7 @@ class CentrifugoConnection(Connection):
         subscribes_anew: whether the client does so when it is told that a gap has ended a subscription.
         server_side: the channels that the server has subscribed it to.
         granted: channels that it has by a token of their own, and when that expires, seconds since 1970.
+        deciding: how many subscriptions are being decided on.
         missed: channels to be resumed, and the sequence of each: the client counts as subscribed.
         wanted: those that are being resumed, unless the client has left.
         ending: subscriptions that have ended for the client, and end for the strategy before the next pass.
@@ -41,6 +42,7 @@ class CentrifugoConnection(Connection):
 
     __slots__ = (
         "_ping_at",
+        "deciding",
         "ending",
         "failed",
         "granted",
@@ -57,6 +59,7 @@ class CentrifugoConnection(Connection):
         super().__init__(owner, conn_id, sock, peer, wire_format)
         self.is_connected = self.subscribes_anew = False
         self.server_side: Collection[str] = ()
+        self.deciding = 0
         # Made when they are needed: most connections never do.
         self.granted: dict[str, float | None] | None = None
         self.missed: dict[str, int] | None = None
@@ -82,9 +85,14 @@ class CentrifugoConnection(Connection):
         return None if expires_at is None else expires_at + EXPIRY_GRACE_SECONDS
 
     def measure(self) -> int:
-        """With the greenlet that sends what was missed."""
+        """With subscriptions that are being decided on, and the greenlet that sends what was missed."""
         is_missing = self.missed is not None or self.wanted is not None
-        return super().measure() + (GREENLET_BYTES if is_missing else 0)
+        return super().measure() + JOIN_BYTES * self.deciding + (GREENLET_BYTES if is_missing else 0)
+
+    def decide_on(self, count: int) -> None:
+        """So many subscriptions are being decided on now."""
+        self.deciding = count
+        self.charge()
 
     # -- subscriptions -----------------------------------------------------------------------------
 

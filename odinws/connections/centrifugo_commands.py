@@ -1,9 +1,9 @@
 """Executes the commands of Centrifugo's SDKs, as far as they differ from the native ones.
 
 An SDK subscribes to its channels one by one, mostly all of them in one frame, and expects each answer within
-seconds, whatever there is to be sent of the past. So the subscriptions of a frame are decided on together,
-then all are answered, and a greenlet of the connection sends what was missed: pages are shared, and commands
-are answered meanwhile.
+seconds, whatever there is to be sent of the past. So the subscriptions of a frame that ask for something of
+the past are decided on together, then all are answered, and a greenlet of the connection sends what was
+missed: pages are shared, and commands are answered meanwhile.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from strategies.base import Strategy
 
 MAX_READ = 300  # messages in one answer, as Centrifugo's own limit
 
-_JOINS = 1024  # that are decided on together
+_JOINS = 1024  # that are decided on together, as they share what is read of the past
 _YIELD_EVERY = 32
 # A client does no wrong by these: it is to try again, or to fetch a token.
 _FORGIVEN = frozenset({"RATE_LIMIT_EXCEEDED", "UNAVAILABLE", "TOKEN_EXPIRED"})
@@ -163,7 +163,9 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
                     return
                 if isinstance(command, Join) and conn.is_connected:
                     joins.append((command, cast("int", tag)))
-                    if len(joins) < _JOINS:
+                    if len(joins) % _YIELD_EVERY == 0:
+                        conn.decide_on(len(joins))
+                    if len(joins) < (_YIELD_EVERY if _begins_anew(command) else _JOINS):
                         continue
                 self._join(conn, joins)
                 joins = []
@@ -172,6 +174,9 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
             self._join(conn, joins)
         except FrameError as error:
             conn.close(error.reason, error.message)
+        finally:
+            if conn.deciding:
+                conn.decide_on(0)
 
     def _answer(self, conn: CentrifugoConnection, command: Command, tag: object) -> Outgoing | None:
         if isinstance(command, Connect):
@@ -307,11 +312,15 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
             return
         self._stats.totals.commands += len(joins)
         problems = self._problems(conn, [join for join, _ in joins])
+        if conn.state is not State.OPEN:
+            return
         wanted = [join for (join, _), problem in zip(joins, problems, strict=True) if problem is None]
         epoch, places = self._places(conn, wanted)
         pause = Slice()
         for (join, tag), problem in zip(joins, problems, strict=True):
             pause.yield_if_over()
+            if conn.state is not State.OPEN:
+                return
             place = problem or places[join.channel]
             enter = partial(self._enter, conn, join, place, epoch, tag)
             try:
@@ -325,6 +334,8 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
                 conn.send_value(self._failed(conn, error), tag)
         if conn.errors >= self._limits.max_errors:
             conn.close(CloseReason.POLICY, f"{conn.errors} bad commands")
+        if conn.deciding:
+            conn.decide_on(0)
 
     def _enter(
         self, conn: CentrifugoConnection, join: Join, place: _Place | Problem, epoch: str, tag: object
@@ -355,7 +366,7 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
             self._stats.count_gaps((place.reason,), 1)
 
     def _problems(self, conn: CentrifugoConnection, joins: Sequence[Join]) -> list[Problem | None]:
-        """Why subscriptions are refused, for each; None: it is not."""
+        """Why subscriptions are refused, for each while the connection is open; None: it is not."""
         found: list[Problem | None] = []
         held = conn.subscriptions
         count, new = len(held), set[str]()
@@ -363,6 +374,8 @@ class CentrifugoCommands(Commands[CentrifugoConnection]):
         for index, join in enumerate(joins, 1):
             if index % _YIELD_EVERY == 0:
                 next_iteration()
+                if conn.state is not State.OPEN:
+                    break
             conn.subscribes_anew = conn.subscribes_anew or join.subscribes_anew
             try:
                 self._check_rate(conn)
@@ -516,6 +529,11 @@ def _seconds_left(conn: CentrifugoConnection) -> float | None:
     """Until the token expires."""
     expires_at = conn.identity.expires_at
     return None if expires_at is None else expires_at - time.time()
+
+
+def _begins_anew(join: Join) -> bool:
+    """Whether nothing is read for it."""
+    return join.since is None and not join.newest
 
 
 def _nothing() -> None:

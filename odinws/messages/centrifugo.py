@@ -7,6 +7,7 @@ replies mean; `CentrifugoJson` here and `CentrifugoProtobuf` in `centrifugo_prot
 
 from __future__ import annotations
 
+import io
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
@@ -352,8 +353,8 @@ class CentrifugoJson(CentrifugoFormat):
         """The commands of all lines."""
         if payload.count(b"\n") > MAX_COMMANDS:
             raise FrameError(CloseReason.PROTOCOL, f"more than {MAX_COMMANDS} lines in a frame")
-        for line in payload.split(b"\n"):
-            if line and not line.isspace():
+        for line in io.BytesIO(payload):  # one at a time: a list of all would be held meanwhile
+            if not line.isspace():
                 yield _decode(line)
 
 
