@@ -194,7 +194,10 @@ class Commands(Generic[C]):
         rejected: list[Rejected] = []
         for index, channel in enumerate(dict.fromkeys(command.channels), 1):
             if index % _YIELD_EVERY == 0:
+                conn.charge()
                 next_iteration()
+                if conn.state is not State.OPEN:
+                    return None
             if channel == STATS_CHANNEL:
                 if self._watchers.add(conn):
                     subscribed.append(channel)

@@ -22,7 +22,7 @@ FRAME_BYTES = 160  # of a frame in an outbox: its entry, and the head of its byt
 COMMAND_BYTES = 64  # of a command that waits
 READER_BYTES = 512  # of a reader that keeps a part of a message
 GREENLET_BYTES = 8 << 10  # of one that executes commands, with what it has on its stack
-JOIN_BYTES = 640  # of a subscription that is being decided on together with others
+JOIN_BYTES = 768  # of a subscription that is being decided on together with others
 SUBSCRIPTION_BYTES = 192  # of a channel that nobody else has; one that is shared takes less
 
 

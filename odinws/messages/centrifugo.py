@@ -7,7 +7,7 @@ replies mean; `CentrifugoJson` here and `CentrifugoProtobuf` in `centrifugo_prot
 
 from __future__ import annotations
 
-import io
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
@@ -77,6 +77,7 @@ _NOT_AVAILABLE = {
     "send": "nobody listens to asynchronous messages",
     "rpc": "there are no remote procedures",
 }
+_LINE = re.compile(rb"[^\n]+")
 
 
 class CentrifugoFormat(WebSocketFormat):
@@ -353,7 +354,8 @@ class CentrifugoJson(CentrifugoFormat):
         """The commands of all lines."""
         if payload.count(b"\n") > MAX_COMMANDS:
             raise FrameError(CloseReason.PROTOCOL, f"more than {MAX_COMMANDS} lines in a frame")
-        for line in io.BytesIO(payload):  # one at a time: a list of all would be held meanwhile
+        for found in _LINE.finditer(payload):  # one at a time: a list of all would be held meanwhile
+            line = found[0]
             if not line.isspace():
                 yield _decode(line)
 

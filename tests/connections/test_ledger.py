@@ -8,14 +8,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
 from odinws.access.channels import DEFAULT
+from odinws.connections.centrifugo_commands import _Place
 from odinws.connections.ledger import (
     FRAME_BYTES,
+    JOIN_BYTES,
     READER_BYTES,
     SUBSCRIPTION_BYTES,
     Ledger,
@@ -23,7 +26,9 @@ from odinws.connections.ledger import (
 )
 from odinws.connections.outbox import Outbox
 from odinws.messages import frames
+from odinws.messages.centrifugo import CentrifugoJson
 from odinws.messages.frames import FrameReader
+from odinws.messages.protocol import Join
 from odinws.messages.wire_format import Bundle
 from tests.fakes import FakeConnection
 from tests.strategies.support import cooperative_locks
@@ -145,3 +150,21 @@ def test_a_reader_takes_what_is_charged_for_it() -> None:
             assert list(reader.feed(b"\x01\x81abcdx")) == []
     assert [reader.held_bytes for reader in readers] == [1] * COUNT
     assert READER_BYTES / 3 < taken[0] <= READER_BYTES
+
+
+def test_a_subscription_that_is_decided_on_takes_what_is_charged_for_it() -> None:
+    """With the longest name, a position, and what becomes of it."""
+    joins: list[tuple[Join, object]] = []
+    places: dict[str, _Place] = {}
+    since: dict[str, int | None] = {}
+    with allocated() as taken:
+        for number in range(1000, 1000 + COUNT):
+            channel = f"token.{number:0{DEFAULT.max_bytes - 6}}"
+            wish = {"channel": channel, "recover": True, "offset": number, "epoch": "x"}
+            line = msgspec.json.encode({"id": number, "subscribe": wish})
+            (request,) = CentrifugoJson().decode(line)
+            assert isinstance(request.command, Join)
+            joins.append((request.command, request.tag))
+            since[channel] = request.command.since
+            places[channel] = _Place(request.command.since, True)
+    assert JOIN_BYTES / 2 < taken[0] <= JOIN_BYTES
