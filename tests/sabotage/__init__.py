@@ -33,6 +33,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from odinws.admission.guard import Decision
 from odinws.feed import session
+from odinws.scheduling import Slice
 
 _SLICE_SECONDS = 0.02
 _PAUSE_SECONDS = 0.001  # in which others have their turn
@@ -95,15 +96,21 @@ def leak_in_open(size: int) -> None:
     _leaked.append(b"\1" * size)
 
 
-def _slow_passes(hub: Any, seconds: float) -> None:
-    look = hub.wildcards.look  # once in each pass, and within what is measured of it
+class _Burning(Slice):
+    """Begins with each pass, and within what is measured of it."""
 
-    def slow() -> None:
+    def __init__(self, seconds: float) -> None:
+        self._burn_seconds = seconds
+        super().__init__()
+
+    def begin(self) -> None:
         if _active():
-            burn_in_pass(seconds)
-        look()
+            burn_in_pass(self._burn_seconds)
+        super().begin()
 
-    hub.wildcards.look = slow
+
+def _slow_passes(hub: Any, seconds: float) -> None:
+    hub._slice = _Burning(seconds)
 
 
 def _drop(strategy: Any, every: int) -> None:
