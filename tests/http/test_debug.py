@@ -178,8 +178,14 @@ def test_the_collector_is_watched(server: Server) -> None:
 
 def test_events_are_told(server: Server) -> None:
     """What happened since the start, here and in `/stats`."""
+    results(server, "heap?seconds=1")  # is an event too
+
+    def told() -> bool:
+        kinds = {event["kind"] for event in server.json("/debug/events")["events"]}
+        return {"worker_started", "feed_up", "debug"} <= kinds
+
+    wait_for(told, 20, "the events")
     events = server.json("/debug/events")["events"]
-    assert {"worker_started", "feed_up", "debug"} <= {event["kind"] for event in events}
     assert {event["worker"] for event in events if event["kind"] == "worker_started"} == set(server.workers())
     assert server.json("/stats")["events"][-1] in events
 
