@@ -28,8 +28,11 @@ async def delivered(url: str) -> dict[str, set[str]]:
     client = await nats.connect(url)
     try:
         subscriptions = {pattern: await client.subscribe(f"p.{pattern}") for pattern in PATTERNS}
+        await client.flush()
+        await client.flush()  # the first PING may overtake what waits to be sent
         for channel in CHANNELS:
             await client.publish(f"p.{channel}", b"")
+        await client.flush()
         await client.flush()
         for pattern, subscription in subscriptions.items():
             while subscription.pending_msgs:
